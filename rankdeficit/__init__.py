@@ -1,0 +1,46 @@
+"""What the softmax does to a network's representations: ranks, bounds, constructions, toy models."""
+
+from rankdeficit import bounds, constructions
+from rankdeficit.gram import Gram
+from rankdeficit.softmax import (
+    cross_entropy,
+    entropy,
+    free_energy,
+    log_softmax,
+    softmax,
+    softmax_mse,
+)
+from rankdeficit.spectrum import (
+    GAMMA,
+    GAMMAS,
+    Spectrum,
+    centre,
+    centred_rank,
+    effective_rank,
+    numerical_rank,
+    rank_curve,
+    spectrum,
+    stable_rank,
+)
+
+__all__ = [
+    "GAMMA",
+    "GAMMAS",
+    "Gram",
+    "Spectrum",
+    "bounds",
+    "centre",
+    "centred_rank",
+    "constructions",
+    "cross_entropy",
+    "effective_rank",
+    "entropy",
+    "free_energy",
+    "log_softmax",
+    "numerical_rank",
+    "rank_curve",
+    "softmax",
+    "softmax_mse",
+    "spectrum",
+    "stable_rank",
+]

@@ -1,0 +1,56 @@
+"""Argument checks shared by the library: each raises ValueError naming the argument, its value and the mend."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def check_temperature(temperature: float | Tensor) -> None:
+    """Raise unless every temperature is a positive finite number."""
+    if isinstance(temperature, Tensor):
+        valid = bool(((temperature > 0) & torch.isfinite(temperature)).all())
+    else:
+        valid = math.isfinite(temperature) and temperature > 0
+    if not valid:
+        raise ValueError(f"temperature is {temperature}; it must be a positive finite number")
+
+
+def check_gamma(gamma: float) -> None:
+    """Raise unless the rank threshold lies strictly between 0 and 1."""
+    if not 0 < gamma < 1:
+        raise ValueError(f"gamma is {gamma}; it must lie strictly between 0 and 1, for example 1e-3")
+
+
+def check_floating(name: str, value: Any, dimensions: int) -> None:
+    """Raise unless the value is a non-empty real floating-point tensor of at least so many dimensions."""
+    if not isinstance(value, Tensor):
+        raise ValueError(
+            f"{name} is a {type(value).__name__}; pass a torch tensor (torch.as_tensor(...))"
+        )
+    if not value.is_floating_point():
+        raise ValueError(f"{name} has dtype {value.dtype}; convert it with {name}.double()")
+    if value.ndim < dimensions:
+        raise ValueError(
+            f"{name} has shape {tuple(value.shape)}; it needs at least {dimensions} dimension(s)"
+        )
+    if value.numel() == 0:
+        raise ValueError(f"{name} has shape {tuple(value.shape)}; it must not be empty")
+
+
+def largest_magnitude(name: str, value: Tensor) -> Tensor:
+    """Largest absolute entry of each matrix, shape (*batch,), without a copy of the matrix.
+
+    Raises on NaN, infinity, and magnitudes whose square or whose sums would leave float64.
+    """
+    low, high = torch.aminmax(value, dim=-1)
+    largest = torch.maximum(-low.amin(dim=-1), high.amax(dim=-1)).double()
+    if not bool(torch.isfinite(largest).all()):
+        raise ValueError(f"{name} has NaN or infinite entries; remove or mend those samples first")
+    if bool(((largest > 1e140) | ((largest > 0) & (largest < 1e-140))).any()):
+        raise ValueError(
+            f"{name} has a largest magnitude beyond 1e+-140, whose square leaves float64; divide it "
+            "by a constant (ranks and ratios of singular values do not change)"
+        )
+    return largest

@@ -1,0 +1,211 @@
+"""Proposition 3.1, a bound on the spread of a softmax matrix's singular values, and refinements.
+
+Notation, as in the paper: the columns s_1 .. s_n of S are probability vectors (for probabilities
+(n, c) with samples first, pass `probabilities.mT`); G = S^T S; d_i = ||s_i||^2;
+R_i = sum_{j != i} G_ij; r = max_i R_i; rho = S 1; t_k the rows of S; F = ||S||_F^2. Every function takes
+batches and returns float64. S is cast to float64 and its columns divided by their sums, so each
+statement is about an exact probability matrix and holds up to float64 rounding.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from rankdeficit._checks import check_floating, check_gamma, largest_magnitude
+from rankdeficit.softmax import softmax
+
+Scalars = Float64[Tensor, "*batch"]
+
+
+class SingularGap(NamedTuple):
+    """Proposition 3.1: lower <= gap <= upper, with gap = sigma_1(S) - sigma_n(S)."""
+
+    lower: Scalars
+    gap: Scalars
+    upper: Scalars
+    r: Scalars
+
+
+class Interval(NamedTuple):
+    """lower <= value <= upper; the value is computed, the bounds are the theory's."""
+
+    lower: Scalars
+    value: Scalars
+    upper: Scalars
+
+
+def singular_gap(S: Float[Tensor, "*batch n n"]) -> SingularGap:
+    """0 <= sigma_1 - sigma_n <= sqrt(1 + r) - sqrt(max(1/n - r, 0)) (the paper's Proposition 3.1).
+
+    r measures how similar the columns are. The left side is attained by permutation matrices
+    alone; the right side by every 0/1 assignment matrix that is no permutation, and by no softmax
+    of finite logits. The bound does not explain the post-softmax rank by itself: it grows with
+    the scale of the logits.
+    Raises ValueError unless S is square with probability vectors as columns.
+    """
+    S = _probability_columns(S, square=True)
+    n = S.shape[-1]
+    r = _gershgorin(S)[1].amax(dim=-1)
+    values = torch.linalg.svdvals(S)
+    upper = (1 + r).sqrt() - (1 / n - r).clamp(min=0).sqrt()
+    return SingularGap(torch.zeros_like(r), values[..., 0] - values[..., -1], upper, r)
+
+
+def refined_gap(S: Float[Tensor, "*batch n n"]) -> Interval:
+    """The sharpest bounds on sigma_1 - sigma_n here.
+
+    From above: the best bounds of `largest_singular_value` and `smallest_singular_value`, and the
+    bound in r alone, sqrt(1 + r) - sqrt([max(1/n, 1 - n r) - r]_+). From below:
+    1 - sqrt((F - 1)/(n - 1)), with equality on alpha I + (1 - alpha) 11^T/n.
+    """
+    S = _probability_columns(S, square=True)
+    n = S.shape[-1]
+    largest, smallest = largest_singular_value(S), smallest_singular_value(S)
+    upper = torch.minimum(largest.upper - smallest.lower, gap_bound_in_r(_largest_overlap(S), n))
+    if n == 1:
+        lower = torch.zeros_like(upper)
+    else:
+        excess = (S.square().sum(dim=(-2, -1)) - 1).clamp(min=0)
+        lower = 1 - (excess / (n - 1)).sqrt()
+    return Interval(lower, largest.value - smallest.value, upper)
+
+
+def gap_bound_in_r(r: Float64[Tensor, "*batch"], n: int) -> Float64[Tensor, "*batch"]:
+    """Upper bound on sigma_1 - sigma_n that knows r and n only; never above Proposition 3.1's.
+
+    sqrt(1 + r) - sqrt([max(1/n, 1 - n r) - r]_+), exact at r = 0; for n = 2 the best possible:
+    sqrt(2) r up to r = sqrt(2) - 1, 1 - sqrt(1 - 2r) up to r = 1/2, sqrt(2r) beyond.
+    """
+    if n == 2:
+        middle = 1 - (1 - 2 * r).clamp(min=0).sqrt()
+        return torch.where(
+            r <= 2**0.5 - 1, 2**0.5 * r, torch.where(r <= 0.5, middle, (2 * r).sqrt())
+        )
+    floor = (1 - n * r).clamp(min=1 / n) - r
+    return (1 + r).sqrt() - floor.clamp(min=0).sqrt()
+
+
+def largest_singular_value(S: Float[Tensor, "*batch m n"]) -> Interval:
+    """Bounds on sigma_1(S) of an m x n matrix of probability columns.
+
+    From below: ||rho||^2 / n >= n / m and the Collatz-Wielandt minimum with v = G 1. From above, on
+    sigma_1^2: max_i <s_i, rho> = max_i (d_i + R_i), max_k rho_k, Brauer's ovals of Cassini, and the
+    Collatz-Wielandt maximum.
+    """
+    S = _probability_columns(S)
+    n = S.shape[-1]
+    rho = S.sum(dim=-1)
+    overlaps = (S.mT @ rho.unsqueeze(-1)).squeeze(-1)
+    ratios = (S.mT @ (S @ overlaps.unsqueeze(-1))).squeeze(-1) / overlaps
+    lower = torch.maximum(rho.square().sum(dim=-1) / n, ratios.amin(dim=-1))
+    upper = torch.stack(
+        [
+            overlaps.amax(dim=-1),
+            rho.amax(dim=-1),
+            _cassini(S, largest=True),
+            ratios.amax(dim=-1),
+        ]
+    ).amin(dim=0)
+    return Interval(lower.sqrt(), torch.linalg.svdvals(S)[..., 0], upper.sqrt())
+
+
+def smallest_singular_value(S: Float[Tensor, "*batch n n"]) -> Interval:
+    """Bounds on sigma_n(S) of a square matrix of probability columns.
+
+    From below, on sigma_n^2: min_i (d_i - R_i), min_k (2 ||t_k||^2 - rho_k), Cassini's ovals, 0. From
+    above: sigma_n^2 <= (F - 1)/(n - 1), since sigma_1 >= 1.
+    """
+    S = _probability_columns(S, square=True)
+    n = S.shape[-1]
+    diagonal, radii = _gershgorin(S)
+    rows = 2 * S.square().sum(dim=-1) - S.sum(dim=-1)
+    lower = torch.stack(
+        [(diagonal - radii).amin(dim=-1), rows.amin(dim=-1), _cassini(S, largest=False)]
+    ).amax(dim=0)
+    mean_square = (S.square().sum(dim=(-2, -1)) - 1) / max(n - 1, 1) if n > 1 else lower
+    upper = mean_square.clamp(min=0).sqrt()
+    return Interval(lower.clamp(min=0).sqrt(), torch.linalg.svdvals(S)[..., -1], upper)
+
+
+def numerical_rank_bounds(S: Float[Tensor, "*batch m n"], gamma: float) -> Interval:
+    """Bounds on N_gamma = #{sigma_i > gamma sigma_1} from the stable rank q = F / sigma_1^2 alone.
+
+    (q - k gamma^2) / (1 - gamma^2) <= N_gamma <= 1 + (q - 1) / gamma^2 with k = min(m, n).
+    """
+    check_gamma(gamma)
+    values = torch.linalg.svdvals(_probability_columns(S))
+    k, square = values.shape[-1], gamma**2
+    q = (values / values[..., :1]).square().sum(dim=-1)
+    count = (values > gamma * values[..., :1]).sum(dim=-1).double()
+    return Interval((q - k * square) / (1 - square), count, 1 + (q - 1) / square)
+
+
+class Interlacing(NamedTuple):
+    """lower_k <= values_k <= upper_k for the singular values of C = S - 11^T/m, descending."""
+
+    lower: Float64[Tensor, "*batch k"]
+    values: Float64[Tensor, "*batch k"]
+    upper: Float64[Tensor, "*batch k"]
+
+
+def centred_interlacing(S: Float[Tensor, "*batch m n"]) -> Interlacing:
+    """sigma_{k+1}(S) <= sigma_k(C) <= sigma_k(S) for C = S - 11^T/m, so ranks differ by at most 1."""
+    S = _probability_columns(S)
+    values = torch.linalg.svdvals(S)
+    lower = torch.cat([values[..., 1:], torch.zeros_like(values[..., :1])], dim=-1)
+    return Interlacing(lower, torch.linalg.svdvals(S - 1 / S.shape[-2]), values)
+
+
+def frobenius_slope(logits: Float[Tensor, "*batch n c"], scale: float) -> Float64[Tensor, "*batch"]:
+    """d/ds ||softmax(s M)||_F^2 = 2 sum_samples Cov_p(p, m), never negative: growth sharpens.
+
+    logits: samples first, softmax over the last dimension; scale: s > 0, an inverse temperature.
+    """
+    p = softmax(logits.double(), 1 / scale)
+    m = logits.double()
+    covariance = (p * p * m).sum(-1) - (p * p).sum(-1) * (p * m).sum(-1)
+    return 2 * covariance.sum(dim=-1)
+
+
+def _largest_overlap(S: Tensor) -> Tensor:
+    return _gershgorin(S)[1].amax(dim=-1)
+
+
+def _gershgorin(S: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres d_i and radii R_i of the Gershgorin discs of G = S^T S."""
+    gram = S.mT @ S
+    diagonal = gram.diagonal(dim1=-2, dim2=-1)
+    off_diagonal = gram - torch.diag_embed(diagonal)
+    return diagonal, off_diagonal.sum(dim=-1)
+
+
+def _cassini(S: Tensor, *, largest: bool) -> Tensor:
+    """Extreme real point of Brauer's ovals |x - d_i||x - d_j| <= R_i R_j of G, i != j."""
+    diagonal, radii = _gershgorin(S)
+    n = S.shape[-1]
+    if n == 1:
+        return diagonal.squeeze(-1)
+    first, second = torch.triu_indices(n, n, offset=1, device=S.device)
+    mean = (diagonal[..., first] + diagonal[..., second]) / 2
+    half_gap = (diagonal[..., first] - diagonal[..., second]) / 2
+    reach = (half_gap.square() + radii[..., first] * radii[..., second]).sqrt()
+    return (mean + reach).amax(dim=-1) if largest else (mean - reach).amin(dim=-1)
+
+
+def _probability_columns(S: Tensor, *, square: bool = False) -> Tensor:
+    """S in float64 with columns that sum to one; raises unless they nearly did."""
+    check_floating("S", S, dimensions=2)
+    if square and S.shape[-1] != S.shape[-2]:
+        raise ValueError(f"S has shape {tuple(S.shape)}; this bound is about square matrices")
+    largest_magnitude("S", S)
+    tolerance = 4 * S.shape[-2] * torch.finfo(S.dtype).eps
+    S = S.double()
+    sums = S.sum(dim=-2, keepdim=True)
+    if bool((S < 0).any()) or bool(((sums - 1).abs() > tolerance).any()):
+        raise ValueError(
+            "the columns of S must be probability vectors (non-negative, sum 1); "
+            "for probabilities with samples as rows pass S.mT"
+        )
+    return S / sums

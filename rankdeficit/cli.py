@@ -1,0 +1,133 @@
+"""What every command line here shares: options from a dataclass, one-line errors, progress."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import MISSING, fields
+from datetime import datetime
+from io import StringIO
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from rankdeficit.runs import RunFolder, restore_settings, settings_record
+
+PLAIN_PROGRESS_SECONDS = 10.0
+T = TypeVar("T")
+
+
+def main(settings_type: type[T], run: Callable[[T], None], program: str) -> None:
+    """Read settings from the command line and run.
+
+    Bad input of any kind is one line on stderr and exit status 2; Ctrl-C is exit status 130.
+    """
+    try:
+        run(parse(settings_type, sys.argv[1:], program))
+    except (ValueError, OSError) as error:
+        fail(program, str(error))
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted; the run folder can be resumed", file=sys.stderr)
+        sys.exit(130)
+
+
+def parse(settings_type: type[T], arguments: list[str], program: str) -> T:
+    """Settings from command-line arguments; what tyro says of a bad one becomes one line."""
+    said = StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(settings_type, prog=f"python -m {program}", args=arguments)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        lines = [line.strip("│╭╮╰╯─ ") for line in said.getvalue().splitlines()]
+        message = " ".join(line for line in lines[1 : lines.index("", 1)])
+        fail(program, f"{message or said.getvalue()} (--help lists the options)")
+
+
+def fail(program: str, message: str) -> NoReturn:
+    """One line on stderr, exit status 2."""
+    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def open_run(settings: T, program: str, default_name: str) -> tuple[RunFolder, T, bool]:
+    """The run folder that settings with `out` and `resume` fields name, and the run's settings.
+
+    Resuming takes every setting from the folder; the last value tells whether it does.
+    """
+    out, resume = getattr(settings, "out", None), getattr(settings, "resume", None)
+    if resume is None:
+        path = out or Path("runs") / f"{default_name}-{datetime.now():%Y%m%d-%H%M%S}"
+        record = settings_record(settings, leave_out=("out", "resume"))
+        return RunFolder.create(path, program, record), settings, False
+    changed = [
+        field.name
+        for field in fields(settings)  # type: ignore[arg-type]
+        if field.name != "resume"
+        and field.default is not MISSING
+        and getattr(settings, field.name) != field.default
+    ]
+    if changed:
+        raise ValueError(
+            f"--resume takes every setting from {resume}/settings.json; "
+            f"leave out --{changed[0].replace('_', '-')}"
+        )
+    folder, record = RunFolder.reopen(resume, program)
+    return folder, restore_settings(type(settings), record), True
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the GPU where there is one. Raises ValueError otherwise."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device is {name!r}; it must be auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device is {name!r}, but torch finds no CUDA device; use --device cpu")
+    return device
+
+
+@contextmanager
+def progress(description: str, total: int, done: int = 0) -> Iterator[Callable[[int], Any]]:
+    """A live bar on a terminal, and a plain line every ten seconds elsewhere; yields set_done."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _plain_progress(description, total)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(description, total=total, completed=done)
+        yield lambda completed: bar.update(task, completed=completed)
+
+
+def _plain_progress(description: str, total: int) -> Callable[[int], None]:
+    shown = time.monotonic()
+
+    def set_done(completed: int) -> None:
+        nonlocal shown
+        if time.monotonic() - shown >= PLAIN_PROGRESS_SECONDS:
+            shown = time.monotonic()
+            print(f"{description}: {completed}/{total}", file=sys.stderr, flush=True)
+
+    return set_done
+
+

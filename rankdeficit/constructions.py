@@ -1,0 +1,166 @@
+"""Codes: arrangements of c class directions whose logits classify perfectly at rank below c - 1.
+
+Class k has the unit direction u_k, which serves as its features and as its row of the classifier,
+so the logits of class y at scale s are s <u_y, u_k>. All codes here are unit-norm tight frames:
+one sample per class gives `rank` equal singular values s c / rank. The margin is the own logit less
+the best other at scale 1, so accuracy is 1 at any scale and any loss is reached by a large one.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import combinations
+
+import scipy.linalg
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Code:
+    """Unit directions (c, rank) of the classes and the margin of their logits at scale 1."""
+
+    name: str
+    directions: Float64[Tensor, "c rank"]
+    margin: float
+
+    @property
+    def classes(self) -> int:
+        """Number of classes c."""
+        return self.directions.shape[0]
+
+    @property
+    def rank(self) -> int:
+        """Rank of the logits of all classes. Labels that span fewer directions have a lower rank."""
+        return self.directions.shape[1]
+
+    def logits(
+        self, labels: Int64[Tensor, " n"], scale: float = 1.0
+    ) -> Float64[Tensor, "n {self.classes}"]:
+        """Logits scale * <u_y, u_k> of samples with these labels.
+
+        Raises ValueError for labels outside 0..c-1 and for a scale that is not positive.
+        """
+        _check_labels(labels, self.classes)
+        _check_scale(scale)
+        return scale * self.directions[labels] @ self.directions.mT
+
+    def scale_for_loss(self, loss: float, temperature: float = 1.0) -> float:
+        """A scale at which the cross-entropy of every sample is at most `loss`.
+
+        From l <= ln(1 + (c - 1) exp(-scale margin / T)). Raises ValueError unless loss > 0.
+        """
+        if not loss > 0:
+            raise ValueError(f"loss is {loss}; it must be positive: zero is reached in the limit")
+        return temperature / self.margin * math.log(max((self.classes - 1) / math.expm1(loss), 2))
+
+
+def simplex_etf(classes: int) -> Code:
+    """Simplex equiangular tight frame: rank c - 1, cosines -1/(c-1), margin c/(c-1).
+
+    The geometry of Neural Collapse (Papyan, Han and Donoho, 2020).
+    """
+    _check_classes(classes, 2)
+    basis = torch.from_numpy(scipy.linalg.helmert(classes)).mT
+    directions = basis * math.sqrt(classes / (classes - 1))
+    return Code("simplex ETF", directions.contiguous(), classes / (classes - 1))
+
+
+def circle(classes: int) -> Code:
+    """Directions at angles 2 pi k / c: rank 2 for every c >= 3, margin 1 - cos(2 pi / c).
+
+    Attains the limit of the paper's Proposition 3.2.
+    """
+    _check_classes(classes, 3)
+    angles = 2 * math.pi * torch.arange(classes, dtype=torch.float64) / classes
+    directions = torch.stack([angles.cos(), angles.sin()], dim=-1)
+    return Code("circle", directions, 1 - math.cos(2 * math.pi / classes))
+
+
+def pairs(classes: int) -> Code:
+    """Classes 2k and 2k + 1 at +e_k and -e_k: rank c/2, margin 1 (2 for c = 2). c must be even."""
+    _check_classes(classes, 2)
+    if classes % 2:
+        raise ValueError(f"classes is {classes}; pairs need an even number of classes")
+    signs = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+    directions = torch.kron(torch.eye(classes // 2, dtype=torch.float64), signs)
+    return Code("pairs", directions, 1.0 if classes > 2 else 2.0)
+
+
+def petersen() -> Code:
+    """Ten classes at rank 4: cosines -2/3 between neighbours in the Petersen graph and 1/6 else.
+
+    The projector on the eigenvalue -2 of the graph of disjoint 2-subsets of five; margin 5/6.
+    """
+    subsets = list(combinations(range(5), 2))
+    cosines = torch.tensor(
+        [[(1, 1 / 6, -2 / 3)[2 - len({*a} & {*b})] for b in subsets] for a in subsets],
+        dtype=torch.float64,
+    )
+    values, vectors = torch.linalg.eigh(cosines)
+    directions = vectors[:, -4:] * values[-4:].sqrt()
+    return Code("Petersen code", directions, 5 / 6)
+
+
+def realise(
+    code: Code,
+    inputs: Float[Tensor, "n p"],
+    labels: Int64[Tensor, " n"],
+    scale: float = 1.0,
+    seed: int = 0,
+) -> nn.Sequential:
+    """A ReLU network (p, n, rank, c) whose logits on these distinct inputs are the code's.
+
+    Projects the inputs on a random line, interpolates the targets scale * u_y piecewise linearly
+    with one ReLU per sample (Zhang et al., 2017), and ends in the code's directions without bias:
+    any data set with distinct inputs is fitted at the code's rank. Float64; for data sets of
+    thousands the steep pieces cost digits.
+    Raises ValueError for inputs that coincide, and for labels and scale as `Code.logits`.
+    """
+    _check_labels(labels, code.classes)
+    _check_scale(scale)
+    if inputs.shape[0] != labels.shape[0]:
+        raise ValueError(f"inputs has {inputs.shape[0]} rows and labels {labels.shape[0]}")
+    x = inputs.double()
+    line = torch.randn(
+        x.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
+    position, order = (x @ line).sort()
+    gaps = position.diff()
+    if bool((gaps == 0).any()):
+        raise ValueError("inputs must be distinct (on the random line of `seed`, too)")
+    targets = scale * code.directions[labels[order]]
+    slopes = targets.diff(dim=0) / gaps.unsqueeze(-1)
+    changes = torch.cat([slopes[:1], slopes.diff(dim=0)])
+
+    knots = nn.Linear(x.shape[1], len(gaps), dtype=torch.float64)
+    interpolate = nn.Linear(len(gaps), code.rank, dtype=torch.float64)
+    classify = nn.Linear(code.rank, code.classes, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        knots.weight.copy_(line.expand(len(gaps), -1))
+        knots.bias.copy_(-position[:-1])
+        interpolate.weight.copy_(changes.mT)
+        interpolate.bias.copy_(targets[0])
+        classify.weight.copy_(code.directions)
+    return nn.Sequential(knots, nn.ReLU(), interpolate, classify)
+
+
+def _check_classes(classes: int, least: int) -> None:
+    if classes < least:
+        raise ValueError(f"classes is {classes}; this code needs at least {least}")
+
+
+def _check_scale(scale: float) -> None:
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"scale is {scale}; it must be a positive finite number")
+
+
+def _check_labels(labels: Tensor, classes: int) -> None:
+    if labels.ndim != 1 or labels.is_floating_point() or labels.numel() == 0:
+        raise ValueError(
+            f"labels have shape {tuple(labels.shape)} and dtype {labels.dtype}; "
+            "they must be a non-empty vector of integers"
+        )
+    low, high = (int(bound) for bound in torch.aminmax(labels))
+    if low < 0 or high >= classes:
+        raise ValueError(f"labels range from {low} to {high}; they must lie in 0..{classes - 1}")

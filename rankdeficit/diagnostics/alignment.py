@@ -1,0 +1,42 @@
+"""Alignment of a weight matrix with the representations it reads (the paper's Figure 3)."""
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from rankdeficit._checks import check_floating, largest_magnitude
+
+DIRECTIONS = 15
+"""Number of top singular directions compared, the paper's choice."""
+
+
+def alignment(
+    weight: Float[Tensor, "*batch out width"],
+    inputs: Float[Tensor, "*batch n width"],
+    directions: int = DIRECTIONS,
+) -> Float64[Tensor, "*batch"]:
+    """Largest |cosine| between top right singular vectors of W and top left ones of its input A.
+
+    weight: W, (out, width); inputs: A^T, samples first, (n, width).
+    directions: how many top vectors of each are compared, at most; those whose singular value is
+        below 1e-6 of the largest are no directions and are left out.
+    1 when some pair coincides, 0 when either matrix is zero; two sets of 15 random directions in
+    128 dimensions reach about 0.28. Raises ValueError for empty or non-finite matrices.
+    """
+    if directions < 1:
+        raise ValueError(f"directions is {directions}; it must be at least 1")
+    cosines = _top_directions("weight", weight, directions).mT @ _top_directions(
+        "inputs", inputs, directions
+    )
+    return cosines.abs().amax(dim=(-2, -1)).clamp(max=1)
+
+
+def _top_directions(name: str, matrix: Tensor, count: int) -> Tensor:
+    """Top right singular vectors as columns, zero where the matrix has no such direction."""
+    check_floating(name, matrix, dimensions=2)
+    largest_magnitude(name, matrix)
+    matrix = matrix.double()
+    squares, vectors = torch.linalg.eigh(matrix.mT @ matrix)
+    count = min(count, *matrix.shape[-2:])
+    squares, vectors = squares[..., -count:], vectors[..., -count:]
+    return torch.where(squares[..., None, :] > 1e-12 * squares[..., None, -1:], vectors, 0.0)

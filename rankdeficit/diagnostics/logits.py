@@ -1,0 +1,61 @@
+"""What the logits alone tell: their ranks before and after the softmax, and their norm."""
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from rankdeficit.softmax import softmax
+from rankdeficit.spectrum import GAMMA, GAMMAS, resolved_spectrum
+
+
+class LogitsMeasures(NamedTuple):
+    """Measures of a batch of logits matrices; ranks at the threshold asked for."""
+
+    rank: Int64[Tensor, "*batch"]
+    rank_interval: Int64[Tensor, "*batch 2"]
+    rank_curve: Int64[Tensor, "*batch gammas"]
+    centred_rank: Int64[Tensor, "*batch"]
+    post_softmax_rank: Int64[Tensor, "*batch"]
+    stable_rank: Float64[Tensor, "*batch"]
+    effective_rank: Float64[Tensor, "*batch"]
+    logits_norm: Float64[Tensor, "*batch"]
+    effective_logits_norm: Float64[Tensor, "*batch"]
+    singular_values: Float64[Tensor, "*batch k"]
+
+    def record(self, *index: int) -> dict[str, Any]:
+        """One matrix's measures as plain numbers; the rank curve keyed by gamma."""
+        plain = {name: value[index].tolist() for name, value in self._asdict().items()}
+        keys = [str(gamma) for gamma in GAMMAS]
+        return plain | {"rank_curve": dict(zip(keys, plain["rank_curve"], strict=True))}
+
+
+def measure_logits(
+    logits: Float[Tensor, "*batch n c"], temperature: float | Tensor = 1.0, gamma: float = GAMMA
+) -> LogitsMeasures:
+    """Ranks of M, of M centred over classes and of softmax_T(M), and the norms of M and M / T.
+
+    logits: samples first. temperature: the T of training, a number or a tensor of the batch shape.
+    The raw norm is ||M||_F / sqrt(n), the effective one ||M||_F / (sqrt(n) T): during training at
+    high T the first grows while the second sets the loss.
+    Raises ValueError as `softmax` and `numerical_rank`.
+    """
+    T = torch.as_tensor(temperature, dtype=torch.float64, device=logits.device)
+    probabilities = softmax(logits.double(), T[..., None])
+    raw = resolved_spectrum(logits, (*GAMMAS, gamma))
+    centred = resolved_spectrum(logits, (gamma,), centred=True)
+    softened = resolved_spectrum(probabilities, (gamma,))
+    norm = raw.singular_values.square().sum(dim=-1).sqrt() / logits.shape[-2] ** 0.5
+    return LogitsMeasures(
+        rank=raw.rank(gamma),
+        rank_interval=torch.stack(raw.rank_interval(gamma), dim=-1),
+        rank_curve=raw.rank_curve(),
+        centred_rank=centred.rank(gamma),
+        post_softmax_rank=softened.rank(gamma),
+        stable_rank=raw.stable_rank(),
+        effective_rank=raw.effective_rank(),
+        logits_norm=norm,
+        effective_logits_norm=norm / T,
+        singular_values=raw.singular_values,
+    )

@@ -1,0 +1,104 @@
+"""A mergeable state from which the spectrum of a matrix too large to hold is read."""
+
+import torch
+import torch.distributed as distributed
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from rankdeficit._checks import check_floating, largest_magnitude
+from rankdeficit.spectrum import (
+    GAMMA,
+    UNIT_ROUNDOFF,
+    Spectrum,
+    accumulate_gram,
+    gram_error,
+    spectrum_from_gram,
+)
+
+
+class Gram:
+    """Streaming float64 Gram matrix A^T A of rows that arrive in batches, with its rounding error.
+
+    States add up: over batches, over processes (`all_reduce`) and over machines (`merge`); order
+    and batch size change the result by rounding only. Memory is features^2, whatever the rows.
+    Not a covariance: nothing is centred. For class-centred logits, update with `centre(logits)`.
+
+    >>> gram = Gram(features=512)
+    >>> for features, _ in batches:
+    ...     gram.update(features)
+    >>> gram.spectrum().rank(1e-3)
+    """
+
+    def __init__(self, features: int, *, device: torch.device | str | None = None) -> None:
+        if features < 1:
+            raise ValueError(f"features is {features}; it must be at least 1")
+        self.features = features
+        self._upper = torch.zeros((features, features), dtype=torch.float64, device=device)
+        self.rows = 0
+        self.error = torch.zeros((), dtype=torch.float64, device=device)
+        """A-priori bound on the 2-norm of the matrix's rounding error."""
+
+    @property
+    def matrix(self) -> Float64[Tensor, "{self.features} {self.features}"]:
+        """A^T A of all rows seen."""
+        return self._upper.triu() + self._upper.triu(1).mT
+
+    def update(self, batch: Float[Tensor, "n features"]) -> None:
+        """Add rows. Raises ValueError, state unchanged, for wrong shapes or non-finite entries."""
+        check_floating("batch", batch, dimensions=2)
+        if batch.ndim != 2 or batch.shape[1] != self.features:
+            raise ValueError(
+                f"batch has shape {tuple(batch.shape)}; it must be (rows, {self.features})"
+            )
+        largest_magnitude("batch", batch)
+        for block in batch.detach().split(max(self.features, 256)):
+            rows = block.to(self._upper)
+            self.error += gram_error(rows.square().sum(), rows.shape[0])
+            accumulate_gram(self._upper, rows)
+            self.error += UNIT_ROUNDOFF * self._upper.trace()
+        self.rows += batch.shape[0]
+
+    def merge(self, other: "Gram") -> "Gram":
+        """A new state that has seen the rows of both, on this state's device."""
+        if other.features != self.features:
+            raise ValueError(
+                f"other has {other.features} features and this state {self.features}; "
+                "they must be the same"
+            )
+        merged = Gram(self.features, device=self._upper.device)
+        merged._upper = self._upper + other._upper.to(self._upper)
+        merged.rows = self.rows + other.rows
+        merged.error = self.error + other.error.to(self.error)
+        merged.error += UNIT_ROUNDOFF * merged._upper.trace()
+        return merged
+
+    def all_reduce(self, group: distributed.ProcessGroup | None = None) -> None:
+        """Replace the state on every process of the group by the merge of all of theirs.
+
+        Call it once, when every process has seen its share: a second call counts the rows again.
+        """
+        rows = torch.tensor(self.rows, device=self._upper.device)
+        for value in (self._upper, self.error, rows):
+            distributed.all_reduce(value, group=group)
+        self.rows = int(rows)
+        additions = distributed.get_world_size(group)
+        self.error += additions * UNIT_ROUNDOFF * self._upper.trace()
+
+    def spectrum(self) -> Spectrum:
+        """Singular values of all rows seen, descending, with their Weyl intervals.
+
+        Raises ValueError before the first row.
+        """
+        if not self.rows:
+            raise ValueError("the Gram state has seen no rows; call update first")
+        full = spectrum_from_gram(self._upper, self.error)
+        k = min(self.rows, self.features)
+        return Spectrum(full.singular_values[:k], full.lower[:k], full.upper[:k])
+
+    def singular_values(self) -> Float64[Tensor, " k"]:
+        """Singular values of all rows seen, descending."""
+        return self.spectrum().singular_values
+
+    def rank_interval(self, gamma: float = GAMMA) -> tuple[Int64[Tensor, ""], Int64[Tensor, ""]]:
+        """Weyl interval of the numerical rank of all rows seen."""
+        return self.spectrum().rank_interval(gamma)

@@ -1,0 +1,148 @@
+"""Figures from run records (rows and summaries as plain values), never from live objects."""
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rankdeficit.runs import write_atomically
+
+Row = dict[str, Any]
+LOGITS_COLOUR, SOFTMAX_COLOUR, NORM_COLOUR, THEORY_COLOUR = "C0", "C1", "0.45", "black"
+
+
+def ranks_over_training(rows: Sequence[Row], classes: int, clock: str, facet: str) -> Figure:
+    """Ranks before and after the softmax, and the logits norm (the paper's Figure 5).
+
+    One panel per temperature (columns) and value of `facet` (rows, for example depth); medians over
+    seeds with their range. clock: the field of the rows that is the horizontal axis.
+    """
+    temperatures = sorted({row["temperature"] for row in rows})
+    facets = sorted({row[facet] for row in rows})
+    figure = Figure(figsize=(0.6 + 3.2 * len(temperatures), 0.9 + 2.5 * len(facets)))
+    grid = figure.subplots(
+        len(facets), len(temperatures), sharex=True, sharey=True, squeeze=False
+    )
+    norms = grid[0, 0].twinx()
+    for i, value in enumerate(facets):
+        for j, temperature in enumerate(temperatures):
+            axes: Axes = grid[i, j]
+            norm_axes = norms if i == j == 0 else axes.twinx()
+            if norm_axes is not norms:
+                norm_axes.sharey(norms)
+            own = [r for r in rows if r["temperature"] == temperature and r[facet] == value]
+            _band(axes, own, clock, "rank", LOGITS_COLOUR, "rank of the logits")
+            _band(axes, own, clock, "post_softmax_rank", SOFTMAX_COLOUR, "rank after the softmax")
+            axes.axhline(
+                classes - 1, color=THEORY_COLOUR, linestyle="--", linewidth=1,
+                label=f"Neural Collapse, c - 1 = {classes - 1}",
+            )  # fmt: skip
+            _band(norm_axes, own, clock, "logits_norm", NORM_COLOUR, "logits norm (right axis)", ":")
+            norm_axes.set_yscale("log")
+            axes.set_ylim(0, 1.08 * classes)
+            axes.set_title(f"T = {temperature:g}, {facet} {value}", fontsize=9)
+            if i == len(facets) - 1:
+                axes.set_xlabel(f"training {clock}s")
+            if j == 0:
+                axes.set_ylabel("numerical rank")
+            if j == len(temperatures) - 1:
+                norm_axes.set_ylabel(r"logits norm $\|M\|_F/\sqrt{n}$")
+            else:
+                norm_axes.tick_params(labelright=False)
+    handles = [*grid[0, 0].get_legend_handles_labels()[0], *norms.get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), fontsize=8)
+    return _tightened(figure)
+
+
+def spectra(runs: Sequence[Row], classes: int, gamma: float, facet: str) -> Figure:
+    """Singular values of the logits at the end, relative to the largest, with the threshold."""
+
+    def draw(axes: Axes, own: Sequence[Row], colour: Any, label: str) -> None:
+        values = [r["singular_values"] for r in own if r["singular_values"]]
+        if values and all(v[0] > 0 for v in values):
+            relative = np.array([np.array(v) / v[0] for v in values])
+            index = np.arange(1, relative.shape[1] + 1)
+            axes.plot(index, np.median(relative, axis=0), color=colour, label=label)
+            axes.fill_between(
+                index, relative.min(axis=0), relative.max(axis=0), color=colour, alpha=0.25
+            )
+
+    def finish(axes: Axes) -> None:
+        axes.axhline(gamma, color=THEORY_COLOUR, linestyle="--", linewidth=1, label=f"γ = {gamma:g}")
+        axes.axvline(
+            classes - 1, color=THEORY_COLOUR, linestyle=":", linewidth=1,
+            label=f"Neural Collapse, c - 1 = {classes - 1}",
+        )  # fmt: skip
+        axes.set(yscale="log", ylim=(1e-6, 2), xlabel="index i")
+
+    return _by_temperature(
+        runs, facet, r"singular value of the logits, $\sigma_i/\sigma_1$", draw, finish
+    )
+
+
+def alignment_over_training(rows: Sequence[Row], clock: str, facet: str) -> Figure:
+    """Alignment of weights with their inputs, mean over layers (the top of the paper's Figure 3)."""
+
+    def draw(axes: Axes, own: Sequence[Row], colour: Any, label: str) -> None:
+        _band(axes, own, clock, "alignment", colour, label)
+
+    def finish(axes: Axes) -> None:
+        axes.set(ylim=(0, 1.03), xlabel=f"training {clock}s")
+
+    return _by_temperature(rows, facet, "alignment, mean over layers", draw, finish)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, replacing the file as a whole."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=160)
+    write_atomically(path, buffer.getvalue())
+
+
+def _by_temperature(
+    rows: Sequence[Row],
+    facet: str,
+    ylabel: str,
+    draw: Callable[[Axes, Sequence[Row], Any, str], None],
+    finish: Callable[[Axes], None],
+) -> Figure:
+    """One panel per value of the facet, one colour per temperature."""
+    temperatures = sorted({row["temperature"] for row in rows})
+    facets = sorted({row[facet] for row in rows})
+    colours = colormaps["plasma"](np.linspace(0.05, 0.75, len(temperatures)))
+    figure = Figure(figsize=(0.6 + 4.0 * len(facets), 3.4))
+    panels = figure.subplots(1, len(facets), sharey=True, squeeze=False)[0]
+    for axes, value in zip(panels, facets, strict=True):
+        for temperature, colour in zip(temperatures, colours, strict=True):
+            own = [r for r in rows if r["temperature"] == temperature and r[facet] == value]
+            draw(axes, own, colour, f"T = {temperature:g}")
+        finish(axes)
+        axes.set_title(f"{facet} {value}", fontsize=9)
+    panels[0].set_ylabel(ylabel)
+    panels[-1].legend(fontsize=8)
+    return _tightened(figure)
+
+
+def _band(
+    axes: Axes, rows: Iterable[Row], clock: str, field: str, colour: Any, label: str, line: str = "-"
+) -> None:
+    """Median over seeds of a field against the clock, with the range; diverged runs are left out."""
+    ordered = sorted((r for r in rows if r[field] is not None), key=lambda r: r[clock])
+    groups = [(t, [r[field] for r in same]) for t, same in groupby(ordered, lambda r: r[clock])]
+    if groups:
+        at = [t for t, _ in groups]
+        axes.plot(at, [np.median(v) for _, v in groups], line, color=colour, label=label)
+        axes.fill_between(
+            at, [min(v) for _, v in groups], [max(v) for _, v in groups], color=colour, alpha=0.25
+        )
+
+
+def _tightened(figure: Figure) -> Figure:
+    figure.set_layout_engine("constrained")
+    return figure

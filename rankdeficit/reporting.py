@@ -1,0 +1,129 @@
+"""From the runs of a summary to a table and plain sentences: medians and ranges over seeds."""
+
+import sys
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+Run = dict[str, Any]
+
+STALLED_FRACTION = 0.99
+"""A run whose loss is still above this part of the uniform predictions' loss has stalled."""
+
+ADVICE = {
+    "diverged": "try a lower --lr or --init-scale",
+    "stalled": "the loss has hardly left that of uniform predictions; try a higher --lr, more "
+    "--steps, a larger --init-scale or less --weight-decay",
+    "underfit": "the ranks of networks that do not interpolate say little about the bias; try more "
+    "--steps, or another --lr",
+}
+
+
+def outcome(loss: float | None, accuracy: float | None, uniform_loss: float) -> str:
+    """How a run ended: "diverged", "stalled", "underfit" (train accuracy < 1) or "interpolated"."""
+    if loss is None or accuracy is None:
+        return "diverged"
+    if loss > STALLED_FRACTION * uniform_loss:
+        return "stalled"
+    return "interpolated" if accuracy == 1 else "underfit"
+
+
+def results_table(runs: Sequence[Run], classes: int, facet: str, gamma: float) -> Table:
+    """One row per temperature and value of `facet`: medians over seeds, ranks with their range."""
+    table = Table(title=f"medians over seeds (range); ranks at gamma = {gamma:g}", title_style="dim")
+    columns: dict[str, Callable[[Sequence[Run]], str]] = {
+        "T": lambda same: f"{same[0]['temperature']:g}",
+        facet: lambda same: str(same[0][facet]),
+        "seeds": lambda same: str(len(same)),
+        "train acc.": lambda same: _median(same, "accuracy", "{:.1%}"),
+        "test acc.": lambda same: _median(same, "test_accuracy", "{:.1%}"),
+        "loss": lambda same: _median(same, "loss", "{:.2e}"),
+        "norm": lambda same: _median(same, "logits_norm", "{:.3g}"),
+        "norm / T": lambda same: _median(same, "effective_logits_norm", "{:.3g}"),
+        "rank": lambda same: _median_and_range(same, "rank"),
+        "centred": lambda same: _median_and_range(same, "centred_rank"),
+        "after softmax": lambda same: _median_and_range(same, "post_softmax_rank"),
+        "stable": lambda same: _median(same, "stable_rank", "{:.1f}"),
+        "c - 1": lambda _: str(classes - 1),
+    }
+    if not any("test_accuracy" in run for run in runs):
+        del columns["test acc."]
+    for name in columns:
+        table.add_column(name, justify="right")
+    for same in _groups(runs, facet):
+        table.add_row(*(cell(same) for cell in columns.values()))
+    return table
+
+
+def verdicts(runs: Sequence[Run], classes: int, facet: str) -> list[str]:
+    """A sentence per value of the facet on rank-deficit bias, then one per kind of trouble."""
+    sentences = []
+    for value in sorted({run[facet] for run in runs}):
+        own = [r for r in runs if r[facet] == value and r["outcome"] == "interpolated"]
+        if own:
+            several = len({run[facet] for run in runs}) > 1
+            sentences.append((f"{facet} {value}: " if several else "") + _verdict(own, classes))
+    for same in _groups(runs, facet):
+        for trouble, advice in ADVICE.items():
+            count = sum(run["outcome"] == trouble for run in same)
+            if count:
+                sentences.append(
+                    f"T = {same[0]['temperature']:g}, {facet} {same[0][facet]}: {count} of "
+                    f"{len(same)} runs {trouble}; {advice}."
+                )
+    return sentences
+
+
+def print_report(table: Table, sentences: Sequence[str]) -> None:
+    """Table and sentences on standard output, wide enough when that is no terminal."""
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 130, highlight=False)
+    console.print(table)
+    for sentence in sentences:
+        console.print(sentence, soft_wrap=True, markup=False)
+
+
+def _verdict(interpolated: Sequence[Run], classes: int) -> str:
+    hottest = max(run["temperature"] for run in interpolated)
+    hot = [run for run in interpolated if run["temperature"] == hottest]
+    base = [run for run in interpolated if run["temperature"] == 1]
+    ending = (
+        f"at T = {hottest:g} the logits end with rank {_spell(hot)}, where Neural Collapse predicts "
+        f"{classes - 1}"
+    )
+    if hottest == 1 or not base:
+        deficit = max(run["rank"] for run in hot) < classes - 1
+        return f"{'Rank deficit' if deficit else 'No rank deficit'}: {ending}."
+    ending += f" and the T = 1 baseline ends with {_spell(base)}; all at 100 % train accuracy."
+    if max(run["rank"] for run in hot) < min(run["rank"] for run in base):
+        return f"Rank-deficit bias: {ending}"
+    if median(run["rank"] for run in hot) < median(run["rank"] for run in base):
+        return f"Rank-deficit bias within the spread of seeds only: {ending}"
+    return f"No rank-deficit bias from temperature: {ending}"
+
+
+def _groups(runs: Sequence[Run], facet: str) -> list[list[Run]]:
+    keys = sorted({(run[facet], run["temperature"]) for run in runs})
+    return [[r for r in runs if (r[facet], r["temperature"]) == key] for key in keys]
+
+
+def _values(runs: Sequence[Run], field: str) -> list[Any]:
+    return [run[field] for run in runs if run[field] is not None]
+
+
+def _median(runs: Sequence[Run], field: str, form: str) -> str:
+    values = _values(runs, field)
+    return form.format(median(values)) if values else "-"
+
+
+def _median_and_range(runs: Sequence[Run], field: str) -> str:
+    values = _values(runs, field)
+    return f"{median(values):g} ({min(values)}-{max(values)})" if values else "-"
+
+
+def _spell(runs: Sequence[Run]) -> str:
+    ranks = _values(runs, "rank")
+    spread = f"{min(ranks)}-{max(ranks)} over {len(ranks)} seeds" if len(ranks) > 1 else "one seed"
+    return f"{median(ranks):g} ({spread})"

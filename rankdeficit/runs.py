@@ -1,0 +1,224 @@
+"""The run folder: settings, metrics, checkpoints and results that survive a kill at any moment.
+
+    settings.json     what was asked for; written first, never changed
+    metrics.jsonl     one row per run and measurement, appended as they are made
+    checkpoint.pt     the state to go on from, replaced as a whole
+    environment.json  versions, device, threads, wall time: what may differ between equal runs
+    summary.json      the results; the same settings give the same bytes
+    *.png             figures, drawn from the files above
+
+Files are replaced by writing aside, syncing and renaming. Rows that follow the last checkpoint are
+cut off on resuming, and made again.
+"""
+
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import torch
+from filelock import FileLock, Timeout
+
+TEMPORARY = ".partial"
+LOCK = ".lock"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A locked run folder of one program. Make it with `create` or `reopen`; both raise ValueError."""
+
+    path: Path
+    lock: FileLock
+    started: float
+
+    @classmethod
+    def create(cls, path: Path, program: str, settings: dict[str, Any]) -> Self:
+        """Start a folder, which must not exist or be empty."""
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = _lock(path)
+        except OSError as error:
+            raise ValueError(
+                f"--out {path} cannot be written ({error.strerror or error}); "
+                "name a folder that you may write to"
+            ) from error
+        folder = cls(path, lock, time.monotonic())
+        contents = sorted(p.name for p in path.iterdir() if not _is_scratch(p))
+        if contents:
+            raise ValueError(
+                f"--out {path} is not empty (it has {contents[0]}); name another folder, "
+                f"or continue that run with --resume {path}"
+            )
+        folder.write_json("settings.json", {"program": program, "settings": settings})
+        return folder
+
+    @classmethod
+    def reopen(cls, path: Path, program: str) -> tuple[Self, dict[str, Any]]:
+        """Open a folder to resume, with the settings it was made with."""
+        if not (path / "settings.json").is_file():
+            raise ValueError(
+                f"--resume {path} has no settings.json; name the folder of an earlier run, "
+                "or start one with --out"
+            )
+        folder = cls(path, _lock(path), time.monotonic())
+        written = read_json(path / "settings.json")
+        if not isinstance(written, dict) or written.get("program") != program:
+            raise ValueError(f"--resume {path} is not a run of {program}")
+        return folder, written["settings"]
+
+    def close(self) -> None:
+        """Let others open the folder."""
+        self.lock.release()
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Replace a JSON file as a whole; non-finite numbers become null."""
+        text = json.dumps(_jsonable(content), indent=1, allow_nan=False) + "\n"
+        write_atomically(self.path / name, text.encode())
+
+    def append_rows(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Append rows to metrics.jsonl in one write."""
+        lines = [json.dumps(_jsonable(row), allow_nan=False) + "\n" for row in rows]
+        with (self.path / "metrics.jsonl").open("ab", buffering=0) as file:
+            file.write("".join(lines).encode())
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Replace the checkpoint by this state (tensors and plain values)."""
+        metrics = self.path / "metrics.jsonl"
+        if metrics.exists():
+            with metrics.open("rb") as file:
+                os.fsync(file.fileno())
+        state = {"state": state, "metrics_bytes": metrics.stat().st_size if metrics.exists() else 0}
+        partial = self.path / f"checkpoint{TEMPORARY}"
+        with partial.open("wb") as file:
+            torch.save(state, file)
+        _replace(partial, self.path / "checkpoint.pt")
+
+    def load_checkpoint(self, device: torch.device | str) -> dict[str, Any] | None:
+        """State of the last checkpoint, or None before the first; cuts metrics.jsonl back to it."""
+        checkpoint, metrics = self.path / "checkpoint.pt", self.path / "metrics.jsonl"
+        state, size = None, 0
+        if checkpoint.exists():
+            saved = _load(checkpoint, device)
+            state, size = saved["state"], saved["metrics_bytes"]
+        if metrics.exists():
+            if metrics.stat().st_size < size:
+                raise ValueError(
+                    f"{metrics} is shorter than its checkpoint says: rows were lost; "
+                    f"delete {checkpoint} to run again from the start"
+                )
+            os.truncate(metrics, size)
+        return state
+
+    def write_environment(self, device: torch.device | str) -> None:
+        """Record what the numbers were made with, and how long this process took."""
+        device = torch.device(device)
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+        self.write_json(
+            "environment.json",
+            {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "platform": platform.platform(),
+                "device": str(device),
+                "device_name": name or platform.machine(),
+                "threads": torch.get_num_threads(),
+                "wall_seconds_of_last_process": round(time.monotonic() - self.started, 1),
+            },
+        )
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file. Raises ValueError naming the file when it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it or start a new run") from error
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a run folder's metrics.jsonl. Raises ValueError naming a damaged line."""
+    rows = []
+    for number, line in enumerate((path / "metrics.jsonl").read_text().splitlines(), start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"{path / 'metrics.jsonl'}, line {number}, is damaged") from error
+    return rows
+
+
+def settings_record(settings: Any, leave_out: Iterable[str]) -> dict[str, Any]:
+    """A settings dataclass as plain values, less the fields that do not change results."""
+    return {key: value for key, value in asdict(settings).items() if key not in set(leave_out)}
+
+
+def restore_settings(kind: type[T], record: dict[str, Any]) -> T:
+    """The settings dataclass that `settings_record` wrote; lists become tuples."""
+    assert is_dataclass(kind)
+    names = {field.name for field in fields(kind)}
+    if unknown := sorted(set(record) - names):
+        raise ValueError(f"settings.json has {unknown[0]!r}, which this version does not know")
+    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+    return kind(**plain)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file's content as a whole: a reader sees the old or the new, never a part."""
+    partial = path.with_name(path.name + TEMPORARY)
+    partial.write_bytes(content)
+    _replace(partial, path)
+
+
+def _replace(partial: Path, path: Path) -> None:
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _lock(path: Path) -> FileLock:
+    lock = FileLock(path / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(f"{path} is in use by another process; wait for it or stop it") from error
+    return lock
+
+
+def _load(checkpoint: Path, device: torch.device | str) -> dict[str, Any]:
+    try:
+        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        if isinstance(saved, dict) and saved.keys() == {"state", "metrics_bytes"}:
+            return saved
+        reason = "it was not written by this program"
+    except Exception as error:  # torch raises many kinds, for each way in which a file is damaged
+        reason = str(error).split("\n")[0]
+    raise ValueError(
+        f"{checkpoint} cannot be read ({reason}); delete it to run again from the start"
+    )
+
+
+def _is_scratch(path: Path) -> bool:
+    return path.name == LOCK or path.name.endswith(TEMPORARY)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    return value

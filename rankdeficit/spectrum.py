@@ -1,0 +1,233 @@
+"""Singular values in float64 and what is counted from them: ranks, curves over gamma, effective ranks.
+
+A spectrum comes from the Gram matrix of the smaller side, accumulated in float64 over blocks of
+rows: for a tall matrix that needs memory for columns^2 numbers and no copy of the matrix. Each
+singular value carries an interval by Weyl's inequality, from an a-priori bound on the rounding of
+the computation; where a count depends on it, `numerical_rank` computes the spectrum again by
+QR and SVD, which resolves singular values down to 1e-15 of the largest instead of about 1e-7.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from rankdeficit._checks import check_floating, check_gamma, largest_magnitude
+
+GAMMA = 1e-3
+"""The rank threshold of the paper, relative to the largest singular value."""
+
+GAMMAS = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1)
+"""The thresholds at which a rank curve is reported."""
+
+PANEL = 128
+"""Columns that `accumulate_gram` multiplies at a time; a multiple of what BLAS kernels like."""
+
+UNIT_ROUNDOFF = torch.finfo(torch.float64).eps / 2
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Singular values (descending, float64) of a batch of matrices, each within [lower, upper].
+
+    The interval bounds the rounding of how the spectrum was computed, not noise in the data.
+    """
+
+    singular_values: Float64[Tensor, "*batch k"]
+    lower: Float64[Tensor, "*batch k"]
+    upper: Float64[Tensor, "*batch k"]
+
+    def rank(self, gamma: float = GAMMA) -> Int64[Tensor, "*batch"]:
+        """Numerical rank #{i: sigma_i > gamma sigma_1}; 0 for the zero matrix."""
+        check_gamma(gamma)
+        return _count_above(self.singular_values, gamma * self.singular_values[..., :1])
+
+    def rank_interval(
+        self, gamma: float = GAMMA
+    ) -> tuple[Int64[Tensor, "*batch"], Int64[Tensor, "*batch"]]:
+        """Smallest and largest numerical rank that the rounding error allows (Weyl's inequality)."""
+        check_gamma(gamma)
+        return (
+            _count_above(self.lower, gamma * self.upper[..., :1]),
+            _count_above(self.upper, gamma * self.lower[..., :1]),
+        )
+
+    def rank_curve(self, gammas: Sequence[float] = GAMMAS) -> Int64[Tensor, "*batch gammas"]:
+        """Numerical rank at each threshold."""
+        return torch.stack([self.rank(gamma) for gamma in gammas], dim=-1)
+
+    def stable_rank(self) -> Float64[Tensor, "*batch"]:
+        """||A||_F^2 / sigma_1^2, at least 1 and at most the rank; 0 for the zero matrix."""
+        largest = self.singular_values[..., :1]
+        return (self.singular_values / _one_where_zero(largest)).square().sum(dim=-1)
+
+    def effective_rank(self) -> Float64[Tensor, "*batch"]:
+        """exp(H(sigma / sum sigma)), H the entropy in nats (Roy and Vetterli, 2007).
+
+        Values that rounding cannot tell from zero are left out; 0 for the zero matrix.
+        """
+        values = torch.where(self.lower > 0, self.singular_values, 0.0)
+        total = values.sum(dim=-1, keepdim=True)
+        entropy = torch.special.entr(values / _one_where_zero(total)).sum(dim=-1)
+        return torch.where(total.squeeze(-1) > 0, entropy.exp(), 0.0)
+
+
+def spectrum(
+    matrix: Float[Tensor, "*batch rows columns"],
+    *,
+    method: Literal["gram", "svd"] = "gram",
+    centred: bool = False,
+) -> Spectrum:
+    """Spectrum of each matrix, on its device, in float64 whatever the input's precision.
+
+    method: "gram" is fast and resolves about 1e-7 sigma_1; "svd" (blocked QR, then the SVD of the
+        triangular factor) is some times slower and resolves about 1e-15 sigma_1.
+    centred: subtract from every row its mean over the columns first. For logits (n, c) that
+        removes what the softmax is blind to.
+    Raises ValueError for empty or non-finite matrices and for other dtypes than floats.
+    """
+    check_floating("matrix", matrix, dimensions=2)
+    if method not in ("gram", "svd"):
+        raise ValueError(f"method is {method!r}; it must be 'gram' or 'svd'")
+    largest_magnitude("matrix", matrix)
+    return (_gram_spectrum if method == "gram" else _svd_spectrum)(matrix, centred)
+
+
+def numerical_rank(
+    matrix: Float[Tensor, "*batch rows columns"], gamma: float = GAMMA, *, centred: bool = False
+) -> Int64[Tensor, "*batch"]:
+    """Numerical rank #{i: sigma_i(A) > gamma sigma_1(A)} of each matrix; 0 for the zero matrix.
+
+    gamma: threshold in (0, 1) relative to the largest singular value; the paper's 1e-3.
+    centred: as in `spectrum`.
+    Counts as `resolved_spectrum`: from the Gram matrix, and from the SVD where that could miscount.
+    Raises ValueError as `spectrum`, and for gamma outside (0, 1).
+    """
+    return rank_curve(matrix, (gamma,), centred=centred).squeeze(-1)
+
+
+def rank_curve(
+    matrix: Float[Tensor, "*batch rows columns"],
+    gammas: Sequence[float] = GAMMAS,
+    *,
+    centred: bool = False,
+) -> Int64[Tensor, "*batch gammas"]:
+    """`numerical_rank` at several thresholds, from one spectrum."""
+    return resolved_spectrum(matrix, gammas, centred=centred).rank_curve(gammas)
+
+
+def resolved_spectrum(
+    matrix: Float[Tensor, "*batch rows columns"],
+    gammas: Sequence[float] = GAMMAS,
+    *,
+    centred: bool = False,
+) -> Spectrum:
+    """The Gram spectrum, replaced by the SVD's for matrices whose rank at some gamma it leaves open."""
+    result = spectrum(matrix, centred=centred)
+    intervals = [result.rank_interval(gamma) for gamma in gammas]
+    uncertain = torch.stack([low != high for low, high in intervals]).any(dim=0)
+    if bool(uncertain.any()):
+        exact = spectrum(matrix[uncertain], method="svd", centred=centred)
+        for name in ("singular_values", "lower", "upper"):
+            getattr(result, name)[uncertain] = getattr(exact, name)
+    return result
+
+
+def centred_rank(
+    logits: Float[Tensor, "*batch n c"], gamma: float = GAMMA
+) -> Int64[Tensor, "*batch"]:
+    """Numerical rank of logits whose mean over classes was subtracted from every sample.
+
+    The part of the rank that the softmax can see: at most c - 1, and 0 for all-equal logits.
+    """
+    return numerical_rank(logits, gamma, centred=True)
+
+
+def stable_rank(matrix: Float[Tensor, "*batch rows columns"]) -> Float64[Tensor, "*batch"]:
+    """||A||_F^2 / sigma_1^2, a lower bound on the rank that needs no threshold; 0 for zero."""
+    return spectrum(matrix).stable_rank()
+
+
+def effective_rank(matrix: Float[Tensor, "*batch rows columns"]) -> Float64[Tensor, "*batch"]:
+    """Entropy effective rank exp(H(sigma / sum sigma)) of each matrix; 0 for zero."""
+    return spectrum(matrix).effective_rank()
+
+
+def centre(logits: Float[Tensor, "*batch c"]) -> Float64[Tensor, "*batch c"]:
+    """Logits less their mean over classes, in float64; exactly zero where all logits are equal."""
+    relative = logits.double()
+    relative = relative - relative[..., :1]
+    return relative - relative.mean(dim=-1, keepdim=True)
+
+
+def gram_error(trace: Tensor, terms: int) -> Tensor:
+    """Bound on the 2-norm of the rounding error of a Gram matrix whose entries sum so many products.
+
+    |fl(A^T A) - A^T A| <= gamma_m |A|^T |A| entrywise (Higham, Accuracy and Stability, 2002,
+    section 3.5), and || |A|^T |A| ||_2 <= ||A||_F^2, the trace.
+    """
+    return 1.01 * terms * UNIT_ROUNDOFF * trace
+
+
+def accumulate_gram(gram: Float64[Tensor, "*batch k k"], rows: Tensor) -> None:
+    """Add rows^T rows to the upper triangle of `gram`, in panels that skip most of the lower one."""
+    for start in range(0, gram.shape[-1], PANEL):
+        panel = rows[..., start : start + PANEL]
+        gram[..., start : start + PANEL, start:] += panel.mT @ rows[..., start:]
+
+
+def spectrum_from_gram(gram: Float64[Tensor, "*batch k k"], error: Tensor) -> Spectrum:
+    """Spectrum of A from the upper triangle of A^T A, known up to `error` in 2-norm (batch shape).
+
+    Adds the eigensolver's own backward error, taken as 4 k u ||G||.
+    """
+    squares = torch.linalg.eigvalsh(gram, UPLO="U").flip(-1).clamp(min=0)
+    error = error.unsqueeze(-1) + 4 * gram.shape[-1] * UNIT_ROUNDOFF * squares[..., :1]
+    return Spectrum(
+        squares.sqrt(), (squares - error).clamp(min=0).sqrt(), (squares + error).sqrt()
+    )
+
+
+def _gram_spectrum(matrix: Tensor, centred: bool) -> Spectrum:
+    rows, columns = matrix.shape[-2:]
+    side = min(rows, columns)
+    gram = matrix.new_zeros((*matrix.shape[:-2], side, side), dtype=torch.float64)
+    longest = blocks = 0
+    for block in _blocks(matrix, centred):
+        accumulate_gram(gram, block if rows >= columns else block.mT)
+        longest, blocks = max(longest, block.shape[-2 if rows >= columns else -1]), blocks + 1
+    trace = gram.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
+    # Centring rounds each entry by a few units in its last place per column.
+    roundings = longest + blocks + (2 * columns if centred else 0)
+    return spectrum_from_gram(gram, gram_error(trace, roundings))
+
+
+def _svd_spectrum(matrix: Tensor, centred: bool) -> Spectrum:
+    triangle = None
+    for block in _blocks(matrix, centred):
+        stacked = block if triangle is None else torch.cat([triangle, block], dim=-2)
+        triangle = torch.linalg.qr(stacked, mode="r").R
+    assert triangle is not None
+    values = torch.linalg.svdvals(triangle)
+    rows, columns = matrix.shape[-2:]
+    factor = 4 * min(rows, columns) + (2 * columns if centred else 0)
+    error = factor * UNIT_ROUNDOFF * values[..., :1]
+    return Spectrum(values, (values - error).clamp(min=0), values + error)
+
+
+def _blocks(matrix: Tensor, centred: bool) -> Iterator[Tensor]:
+    """Blocks of rows in float64, centred if asked. A wide matrix is one block."""
+    rows, columns = matrix.shape[-2:]
+    for block in matrix.split(max(columns, 256) if rows > columns else rows, dim=-2):
+        yield centre(block) if centred else block.double()
+
+
+def _count_above(values: Tensor, threshold: Tensor) -> Tensor:
+    return (values > threshold).sum(dim=-1)
+
+
+def _one_where_zero(values: Tensor) -> Tensor:
+    return torch.where(values > 0, values, 1.0)

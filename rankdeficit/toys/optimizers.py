@@ -1,0 +1,58 @@
+"""torch's own optimisers over a batch of runs that may differ in learning rate and epsilon."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+OptimizerName = Literal["gd", "sgd", "adam"]
+
+
+def make_optimizer(
+    name: OptimizerName,
+    parameters: Float[Tensor, "runs parameters"],
+    gradient: Float[Tensor, "runs parameters"],
+    learning_rate: float | Sequence[float],
+    *,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    epsilon: float | Sequence[float] = 1e-8,
+) -> torch.optim.Optimizer:
+    """Optimiser that steps `parameters` by what stands in `gradient`, which it never clears.
+
+    name: "gd" (gradient descent), "sgd" (heavy-ball or Nesterov momentum; full batch, as the
+        gradient is), "adam". Decay belongs to the gradient (`DeepUfm`), as in torch's coupled L2.
+    learning_rate, epsilon: one for all runs, or one each. Raises ValueError unless positive.
+    """
+    runs = parameters.shape[0]
+    rates, epsilons = _per_run("lr", learning_rate, runs), _per_run("epsilon", epsilon, runs)
+    if name not in ("gd", "sgd", "adam"):
+        raise ValueError(f"optimizer is {name!r}; it must be 'gd', 'sgd' or 'adam'")
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum is {momentum}; it must lie in [0, 1)")
+    parameters.grad = gradient
+    rows = [parameters]
+    if len(set(zip(rates, epsilons, strict=True))) > 1:
+        rows = [parameters[i] for i in range(runs)]
+        for row, slope in zip(rows, gradient, strict=True):
+            row.grad = slope
+    groups = [
+        {"params": [row], "lr": rate, **({"eps": eps} if name == "adam" else {})}
+        for row, rate, eps in zip(rows, rates, epsilons, strict=False)
+    ]
+    if name == "adam":
+        return torch.optim.Adam(groups, fused=True)
+    if name == "sgd":
+        return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov, fused=True)
+    return torch.optim.SGD(groups, fused=True)
+
+
+def _per_run(name: str, value: float | Sequence[float], runs: int) -> list[float]:
+    values = [float(v) for v in value] if isinstance(value, Sequence) else [float(value)] * runs
+    if len(values) != runs:
+        raise ValueError(f"{name} has {len(values)} values; it needs one, or one for each of {runs}")
+    if not all(0 < v < float("inf") for v in values):
+        raise ValueError(f"{name} is {value}; it must be positive and finite")
+    return values

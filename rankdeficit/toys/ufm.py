@@ -1,0 +1,252 @@
+"""Deep unconstrained feature models: features and weights both free, many runs in one program.
+
+The logits of a run are W_D phi(W_{D-1} ... phi(W_1 h)) for a free feature vector h per sample, with
+phi the identity or ReLU; `depth` D counts the weight matrices (as in Sukenik, Mondelli and Lampert,
+2023), so the logits are homogeneous of degree L = D + 1 in the parameters of a bias-free run.
+Objective of a run: mean loss over samples at its temperature, plus half the weight decay times the
+squared norm of each factor (weights and features; biases are not decayed).
+
+The runs share a shape and differ in seed, temperature, decay and learning rate. All parameters of
+a run lie in one row of a (runs, parameters) tensor, which is what optimisers and checkpoints see.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from rankdeficit.softmax import cross_entropy, softmax_mse
+
+Activation = Literal["linear", "relu"]
+Loss = Literal["ce", "mse"]
+
+
+class Factors(NamedTuple):
+    """Views of the parameters: W_1 .. W_D (runs, out, in), biases (runs, 1, out) or none, H."""
+
+    weights: list[Tensor]
+    biases: list[Tensor]
+    features: Float[Tensor, "runs n width"]
+
+
+@dataclass(frozen=True)
+class UfmShape:
+    """Shape of a deep unconstrained feature model with balanced classes, samples sorted by class."""
+
+    classes: int
+    samples_per_class: int
+    width: int
+    depth: int
+    activation: Activation = "linear"
+    bias: bool = False
+
+    def __post_init__(self) -> None:
+        least = {"classes": 2, "samples_per_class": 1, "width": 1, "depth": 1}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {bound}")
+        if self.activation not in ("linear", "relu"):
+            raise ValueError(f"activation is {self.activation!r}; it must be 'linear' or 'relu'")
+
+    @property
+    def samples(self) -> int:
+        """Number of samples n."""
+        return self.classes * self.samples_per_class
+
+    @property
+    def weight_shapes(self) -> list[tuple[int, int]]:
+        """(out, in) of each weight matrix, first layer first."""
+        sizes = [self.width] * self.depth + [self.classes]
+        return [(after, before) for before, after in pairwise(sizes)]
+
+    @property
+    def weight_count(self) -> int:
+        """Number of weights of a run."""
+        return sum(rows * columns for rows, columns in self.weight_shapes)
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of parameters of a run: weights, then features, then biases."""
+        biases = sum(rows for rows, _ in self.weight_shapes) if self.bias else 0
+        return self.weight_count + self.samples * self.width + biases
+
+    def labels(self, device: torch.device | str | None = None) -> Int64[Tensor, " n"]:
+        """Class of each sample."""
+        classes = torch.arange(self.classes, device=device)
+        return classes.repeat_interleave(self.samples_per_class)
+
+    def unpack(self, parameters: Float[Tensor, "runs parameters"]) -> Factors:
+        """Views of a (runs, parameters) tensor, no copies."""
+        runs = parameters.shape[0]
+        shapes = [*self.weight_shapes, (self.samples, self.width)]
+        if self.bias:
+            shapes += [(1, rows) for rows, _ in self.weight_shapes]
+        parts = parameters.split([rows * columns for rows, columns in shapes], dim=1)
+        views = [part.view(runs, *shape) for part, shape in zip(parts, shapes, strict=True)]
+        return Factors(views[: self.depth], views[self.depth + 1 :], views[self.depth])
+
+
+def initial_parameters(
+    shape: UfmShape,
+    seeds: Sequence[int],
+    scale: float = 1.0,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> Float[Tensor, "runs parameters"]:
+    """Random start of each run: weights N(0, scale^2 / fan_in), features N(0, scale^2), biases 0.
+
+    Drawn on the CPU in float64 from the run's own seed, so a run starts alike alone or in a batch,
+    on any device and in any dtype. Raises ValueError unless scale is positive and finite.
+    """
+    if not 0 < scale < float("inf"):
+        raise ValueError(f"init_scale is {scale}; it must be a positive finite number")
+    generator = torch.Generator()
+    rows = [
+        torch.randn(
+            shape.parameter_count, dtype=torch.float64, generator=generator.manual_seed(seed)
+        )
+        for seed in seeds
+    ]
+    parameters = scale * torch.stack(rows)
+    factors = shape.unpack(parameters)
+    for weight in factors.weights:
+        weight /= weight.shape[-1] ** 0.5
+    for bias in factors.biases:
+        bias.zero_()
+    return parameters.to(device, dtype)
+
+
+class DeepUfm:
+    """A batch of runs with hand-written gradients in batched matrix products.
+
+    shape: the architecture all runs share.
+    parameters: (runs, parameters), owned and changed in place by whoever trains.
+    temperatures: (runs,), the softmax temperature of each run.
+    loss: "ce" (cross-entropy) or "mse" (softmax-MSE), at the run's temperature.
+    weight_decay, feature_decay: lambda >= 0 of each run, number or (runs,); features take the
+        weights' decay unless told otherwise.
+    """
+
+    def __init__(
+        self,
+        shape: UfmShape,
+        parameters: Float[Tensor, "runs parameters"],
+        temperatures: Float64[Tensor, " runs"],
+        *,
+        loss: Loss = "ce",
+        weight_decay: float | Float64[Tensor, " runs"] = 0.0,
+        feature_decay: float | Float64[Tensor, " runs"] | None = None,
+    ) -> None:
+        if loss not in ("ce", "mse"):
+            raise ValueError(f"loss is {loss!r}; it must be 'ce' or 'mse'")
+        if parameters.shape != (temperatures.shape[0], shape.parameter_count):
+            raise ValueError(
+                f"parameters have shape {tuple(parameters.shape)}; {temperatures.shape[0]} runs of "
+                f"this shape need ({temperatures.shape[0]}, {shape.parameter_count})"
+            )
+        self.shape, self.loss = shape, loss
+        self.parameters = parameters
+        self.gradient = torch.zeros_like(parameters)
+        self.temperatures = temperatures.to(parameters.device)
+        self.factors = shape.unpack(parameters)
+        self._slopes = shape.unpack(self.gradient)
+        self._decays = [
+            self._per_run(decay, "weight_decay" if i == 0 else "feature_decay")
+            for i, decay in enumerate(
+                (weight_decay, weight_decay if feature_decay is None else feature_decay)
+            )
+        ]
+        n, runs = shape.samples, parameters.shape[0]
+        self._outputs = [parameters.new_empty(runs, n, out) for out, _ in shape.weight_shapes]
+        self._errors = [torch.empty_like(output) for output in self._outputs]
+
+    def logits(self) -> Float[Tensor, "runs n classes"]:
+        """Logits of all samples; overwritten by the next call."""
+        weights, biases, inputs = self.factors
+        for layer, (weight, output) in enumerate(zip(weights, self._outputs, strict=True)):
+            if biases:
+                torch.baddbmm(biases[layer], inputs, weight.mT, out=output)
+            else:
+                torch.bmm(inputs, weight.mT, out=output)
+            if self.shape.activation == "relu" and layer < self.shape.depth - 1:
+                output.relu_()
+            inputs = output
+        return inputs
+
+    def representations(self) -> list[Float[Tensor, "runs n width"]]:
+        """Input of each weight matrix, features first, from the last call of `logits`."""
+        return [self.factors.features, *self._outputs[:-1]]
+
+    def compute_gradient(self) -> None:
+        """Write the gradient of every run's objective into `gradient`; computes the logits anew."""
+        weights, _, features = self.factors
+        weight_slopes, bias_slopes, feature_slopes = self._slopes
+        self._loss_gradient(self.logits(), out=self._errors[-1])
+        for layer in reversed(range(self.shape.depth)):
+            error = self._errors[layer]
+            inputs = self._outputs[layer - 1] if layer else features
+            torch.bmm(error.mT, inputs, out=weight_slopes[layer])
+            if bias_slopes:
+                torch.sum(error, dim=1, keepdim=True, out=bias_slopes[layer])
+            below = self._errors[layer - 1] if layer else feature_slopes
+            torch.bmm(error, weights[layer], out=below)
+            if layer and self.shape.activation == "relu":
+                below.mul_(inputs > 0)
+        for decayed, slope, decay in zip(
+            self._decayed(self.parameters), self._decayed(self.gradient), self._decays, strict=True
+        ):
+            if decay is not None:
+                slope.addcmul_(decayed, decay)
+
+    def data_loss(self, logits: Float[Tensor, "runs n classes"]) -> Float64[Tensor, " runs"]:
+        """Mean loss over samples of each run, in float64; NaN where a run diverged."""
+        function = cross_entropy if self.loss == "ce" else softmax_mse
+        labels = self.shape.labels(logits.device).expand(logits.shape[:-1])
+        losses = function(
+            logits.double(), labels, self.temperatures[:, None], reduction="none", validate=False
+        )
+        return losses.mean(dim=-1)
+
+    def objective(self) -> Float64[Tensor, " runs"]:
+        """Data loss plus decay of each run, in float64."""
+        total = self.data_loss(self.logits())
+        for decayed, decay in zip(self._decayed(self.parameters), self._decays, strict=True):
+            if decay is not None:
+                total = total + decay.squeeze(-1) / 2 * decayed.double().square().sum(dim=-1)
+        return total
+
+    def _loss_gradient(self, logits: Tensor, out: Tensor) -> None:
+        """d(mean loss)/d(logits): (p - y)/(n T), or 2 p (e - <e, p>)/(n T) with e = p - y for MSE."""
+        T = self.temperatures.to(logits.dtype)[:, None, None]
+        p = torch.softmax(logits / T, dim=-1)
+        if self.loss == "ce":
+            self._own_class(p).sub_(1)
+            torch.div(p, self.shape.samples * T, out=out)
+        else:
+            error = p.clone()
+            self._own_class(error).sub_(1)
+            error -= (error * p).sum(dim=-1, keepdim=True)
+            torch.mul(p, error * (2 / (self.shape.samples * T)), out=out)
+
+    def _own_class(self, logits: Tensor) -> Tensor:
+        """View of the entries of each sample's own class."""
+        shape = self.shape
+        blocks = logits.view(-1, shape.classes, shape.samples_per_class, shape.classes)
+        return blocks.diagonal(dim1=1, dim2=3)
+
+    def _decayed(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        weights = self.shape.weight_count
+        features = self.shape.samples * self.shape.width
+        return parameters[:, :weights], parameters[:, weights : weights + features]
+
+    def _per_run(self, decay: float | Tensor, name: str) -> Tensor | None:
+        """Decay as a (runs, 1) column, or None where no run decays."""
+        column = torch.as_tensor(decay, dtype=torch.float64).expand(self.parameters.shape[0])
+        if not bool(((column >= 0) & torch.isfinite(column)).all()):
+            raise ValueError(f"{name} is {decay}; it must be finite and not negative")
+        return column[:, None].to(self.parameters) if bool(column.any()) else None

@@ -1,0 +1,1 @@
+"""Experiments on toy models, each a command: python -m simulations.NAME --help."""

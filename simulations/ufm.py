@@ -1,0 +1,261 @@
+"""Rank-deficit bias in deep unconstrained feature models, at several softmax temperatures.
+
+Features and weights are all free; runs that differ in temperature and seed train side by side in
+one batched program per depth. Seeds pair runs: the same seed starts alike at every temperature.
+
+    python -m simulations.ufm --temperature 50
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from rankdeficit import cli, plots, reporting
+from rankdeficit._checks import check_gamma, check_temperature
+from rankdeficit.diagnostics import alignment, measure_logits
+from rankdeficit.runs import RunFolder, read_json, read_rows
+from rankdeficit.toys.optimizers import OptimizerName, make_optimizer
+from rankdeficit.toys.ufm import Activation, DeepUfm, Loss, UfmShape, initial_parameters
+
+PROGRAM = "simulations.ufm"
+DEFAULT_LR = {"adam": 1e-2, "sgd": 1.0, "gd": 10.0}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Train deep unconstrained feature models and measure the rank of their logits."""
+
+    temperature: tuple[float, ...] = (50.0,)
+    """Softmax temperatures T; logits are divided by T."""
+    baseline: bool = True
+    """Train at T = 1 as well."""
+    depth: tuple[int, ...] = (4,)
+    """Weight matrices above the free features."""
+    seeds: int = 4
+    """Runs per temperature and depth, each with its own seed."""
+    seed: int = 0
+    """First seed."""
+    classes: int = 100
+    """Number of classes c."""
+    samples_per_class: int = 10
+    """Samples per class N."""
+    width: int = 128
+    """Width of the features and of every hidden layer."""
+    activation: Activation = "linear"
+    """Activation between weight matrices."""
+    bias: bool = False
+    """Add a bias to each layer (not decayed)."""
+    loss: Loss = "ce"
+    """Cross-entropy, or squared error after the softmax."""
+    optimizer: OptimizerName = "adam"
+    """Adam, SGD with momentum (full batch), or gradient descent."""
+    lr: float | None = None
+    """Learning rate, the same at every temperature [default: adam 0.01, sgd 1, gd 10]."""
+    momentum: float = 0.9
+    """Momentum of sgd."""
+    weight_decay: float = 0.0
+    """L2 penalty lambda: lambda / 2 times the squared norm of each factor joins the loss."""
+    init_scale: float = 1.0
+    """Scale of the initial factors: weights N(0, s^2 / fan_in), features N(0, s^2)."""
+    steps: int = 1200
+    """Training steps."""
+    measure_every: int = 50
+    """Steps between measurements."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints."""
+    gamma: float = 1e-3
+    """Threshold of the numerical rank, relative to the largest singular value."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda or cuda:N."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Precision of training; spectra are float64 always."""
+    out: Path | None = None
+    """New folder for the run [default: runs/ufm-DATE-TIME]."""
+    resume: Path | None = None
+    """Go on with the run in this folder, with its settings; give no other option."""
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """All temperatures in ascending order, the baseline's 1 among them unless switched off."""
+        return tuple(sorted({*self.temperature, *((1.0,) if self.baseline else ())}))
+
+
+class Batch:
+    """All runs of one depth: temperatures x seeds, in one model."""
+
+    def __init__(self, settings: Settings, depth: int) -> None:
+        shape = UfmShape(
+            settings.classes,
+            settings.samples_per_class,
+            settings.width,
+            depth,
+            settings.activation,
+            settings.bias,
+        )
+        seeds = range(settings.seed, settings.seed + settings.seeds)
+        self.runs = [(T, seed) for T in settings.temperatures for seed in seeds]
+        self.gamma = settings.gamma
+        parameters = initial_parameters(
+            shape,
+            [seed for _, seed in self.runs],
+            settings.init_scale,
+            dtype=getattr(torch, settings.dtype),
+            device=cli.resolve_device(settings.device),
+        )
+        self.model = DeepUfm(
+            shape,
+            parameters,
+            torch.tensor([T for T, _ in self.runs], dtype=torch.float64),
+            loss=settings.loss,
+            weight_decay=settings.weight_decay,
+        )
+        self.optimizer = make_optimizer(
+            settings.optimizer,
+            parameters,
+            self.model.gradient,
+            DEFAULT_LR[settings.optimizer] if settings.lr is None else settings.lr,
+            momentum=settings.momentum,
+        )
+
+    def step(self) -> None:
+        """One training step of every run."""
+        self.model.compute_gradient()
+        self.optimizer.step()
+
+    def measure(self, step: int) -> list[dict[str, Any]]:
+        """One row per run; measures of a run that diverged are None."""
+        shape = self.model.shape
+        logits = self.model.logits()
+        loss = self.model.data_loss(logits)
+        representations = self.model.representations()
+        alive = self.model.parameters.isfinite().all(dim=1) & logits.isfinite().all(dim=(1, 2))
+        alive &= loss.isfinite()
+
+        def or_zero(values: torch.Tensor) -> torch.Tensor:
+            return torch.where(alive[:, None, None], values, 0)
+
+        logits = or_zero(logits)
+        measures = measure_logits(logits, self.model.temperatures, self.gamma)
+        accuracy = (logits.argmax(dim=-1) == shape.labels(logits.device)).double().mean(dim=-1)
+        aligned = torch.stack(
+            [
+                alignment(or_zero(weight), or_zero(inputs))
+                for weight, inputs in zip(self.model.factors.weights, representations, strict=True)
+            ]
+        )
+        rows = []
+        for i, (temperature, seed) in enumerate(self.runs):
+            run = {"step": step, "temperature": temperature, "depth": shape.depth, "seed": seed}
+            measured = {
+                "loss": loss[i].item(),
+                "accuracy": accuracy[i].item(),
+                **measures.record(i),
+                "alignment": aligned[:, i].mean().item(),
+                "alignment_per_layer": aligned[:, i].tolist(),
+            }
+            rows.append(run | (measured if alive[i] else dict.fromkeys(measured)))
+        return rows
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"parameters": self.model.parameters, "optimizer": self.optimizer.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.model.parameters.copy_(state["parameters"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def run(settings: Settings) -> Path:
+    """Train, measure, write the run folder, print the table; returns the folder."""
+    batches: list[Batch] = [] if settings.resume else build(settings)
+    folder, settings, resumed = cli.open_run(settings, PROGRAM, "ufm")
+    try:
+        batches = batches or build(settings)
+        train(settings, batches, folder, resumed)
+        summary = summarise(settings, batches)
+        folder.write_json("summary.json", summary)
+        folder.write_environment(batches[0].model.parameters.device)
+        draw(folder.path)
+        reporting.print_report(
+            reporting.results_table(summary["runs"], settings.classes, "depth", settings.gamma),
+            [*summary["verdict"], f"Figures and records are in {folder.path}."],
+        )
+    finally:
+        folder.close()
+    return folder.path
+
+
+def build(settings: Settings) -> list[Batch]:
+    """The batches of all depths. Raises ValueError for settings that make no sense."""
+    check_gamma(settings.gamma)
+    for name in ("seeds", "steps", "measure_every", "checkpoint_every"):
+        if getattr(settings, name) < 1:
+            raise ValueError(f"{name} is {getattr(settings, name)}; it must be at least 1")
+    for name, values in (("temperature", settings.temperature), ("depth", settings.depth)):
+        if not values:
+            raise ValueError(f"{name} is empty; give at least one value")
+    for temperature in settings.temperature:
+        check_temperature(temperature)
+    return [Batch(settings, depth) for depth in sorted(set(settings.depth))]
+
+
+def train(settings: Settings, batches: list[Batch], folder: RunFolder, resumed: bool) -> None:
+    """Train all batches in step, from the start or from the folder's last checkpoint."""
+    state = folder.load_checkpoint(batches[0].model.parameters.device) if resumed else None
+    first = 0
+    if state is not None:
+        first = state["step"]
+        for batch, saved in zip(batches, state["batches"], strict=True):
+            batch.restore(saved)
+    else:
+        _record(folder, batches, 0)
+    description = f"{len(batches) * len(batches[0].runs)} runs"
+    with cli.progress(description, settings.steps, first) as set_done:
+        for step in range(first + 1, settings.steps + 1):
+            for batch in batches:
+                batch.step()
+            if step % settings.measure_every == 0 or step == settings.steps:
+                _record(folder, batches, step)
+            if step % settings.checkpoint_every == 0 or step == settings.steps:
+                states = [batch.state() for batch in batches]
+                folder.save_checkpoint({"step": step, "batches": states})
+            set_done(step)
+
+
+def summarise(settings: Settings, batches: list[Batch]) -> dict[str, Any]:
+    """Final measures and outcome of every run, and the verdict in words."""
+    uniform = math.log(settings.classes) if settings.loss == "ce" else 1 - 1 / settings.classes
+    runs = []
+    for batch in batches:
+        for row in batch.measure(settings.steps):
+            outcome = reporting.outcome(row["loss"], row["accuracy"], uniform)
+            runs.append({**row, "neural_collapse_rank": settings.classes - 1, "outcome": outcome})
+    return {
+        "runs": runs,
+        "verdict": reporting.verdicts(runs, settings.classes, "depth"),
+        "gamma": settings.gamma,
+    }
+
+
+def draw(path: Path) -> None:
+    """Draw the figures of a run folder from its files alone."""
+    settings = read_json(path / "settings.json")["settings"]
+    rows, runs = read_rows(path), read_json(path / "summary.json")["runs"]
+    classes, gamma = settings["classes"], settings["gamma"]
+    plots.save(plots.ranks_over_training(rows, classes, "step", "depth"), path / "ranks.png")
+    plots.save(plots.spectra(runs, classes, gamma, "depth"), path / "spectra.png")
+    plots.save(plots.alignment_over_training(rows, "step", "depth"), path / "alignment.png")
+
+
+def _record(folder: RunFolder, batches: list[Batch], step: int) -> None:
+    for batch in batches:
+        rows = batch.measure(step)
+        folder.append_rows({k: v for k, v in row.items() if k != "singular_values"} for row in rows)
+
+
+if __name__ == "__main__":
+    cli.main(Settings, run, PROGRAM)
