@@ -39,18 +39,21 @@ def check_floating(name: str, value: Any, dimensions: int) -> None:
         raise ValueError(f"{name} has shape {tuple(value.shape)}; it must not be empty")
 
 
-def largest_magnitude(name: str, value: Tensor) -> Tensor:
-    """Largest absolute entry of each matrix, shape (*batch,), without a copy of the matrix.
+def check_magnitudes(name: str, value: Tensor) -> None:
+    """Raise on NaN, infinity, and matrices whose squared entries would leave float64.
 
-    Raises on NaN, infinity, and magnitudes whose square or whose sums would leave float64.
+    Makes no copy of the matrix.
     """
-    low, high = torch.aminmax(value, dim=-1)
-    largest = torch.maximum(-low.amin(dim=-1), high.amax(dim=-1)).double()
-    if not bool(torch.isfinite(largest).all()):
+    low, high = torch.aminmax(value)
+    largest = torch.maximum(-low, high)
+    if not bool(torch.isfinite(largest)):
         raise ValueError(f"{name} has NaN or infinite entries; remove or mend those samples first")
+    if value.dtype != torch.float64:
+        return
+    low, high = torch.aminmax(value, dim=-1)
+    largest = torch.maximum(-low.amin(dim=-1), high.amax(dim=-1))
     if bool(((largest > 1e140) | ((largest > 0) & (largest < 1e-140))).any()):
         raise ValueError(
             f"{name} has a largest magnitude beyond 1e+-140, whose square leaves float64; divide it "
             "by a constant (ranks and ratios of singular values do not change)"
         )
-    return largest

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from rankdeficit._checks import check_floating, check_gamma, largest_magnitude
+from rankdeficit._checks import check_floating, check_gamma, check_magnitudes
 from rankdeficit.softmax import softmax
 
 Scalars = Float64[Tensor, "*batch"]
@@ -199,7 +199,7 @@ def _probability_columns(S: Tensor, *, square: bool = False) -> Tensor:
     check_floating("S", S, dimensions=2)
     if square and S.shape[-1] != S.shape[-2]:
         raise ValueError(f"S has shape {tuple(S.shape)}; this bound is about square matrices")
-    largest_magnitude("S", S)
+    check_magnitudes("S", S)
     tolerance = 4 * S.shape[-2] * torch.finfo(S.dtype).eps
     S = S.double()
     sums = S.sum(dim=-2, keepdim=True)

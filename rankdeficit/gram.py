@@ -5,7 +5,7 @@ import torch.distributed as distributed
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from rankdeficit._checks import check_floating, largest_magnitude
+from rankdeficit._checks import check_floating, check_magnitudes
 from rankdeficit.spectrum import (
     GAMMA,
     UNIT_ROUNDOFF,
@@ -50,7 +50,7 @@ class Gram:
             raise ValueError(
                 f"batch has shape {tuple(batch.shape)}; it must be (rows, {self.features})"
             )
-        largest_magnitude("batch", batch)
+        check_magnitudes("batch", batch)
         for block in batch.detach().split(max(self.features, 256)):
             rows = block.to(self._upper)
             self.error += gram_error(rows.square().sum(), rows.shape[0])

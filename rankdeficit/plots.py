@@ -46,6 +46,7 @@ def ranks_over_training(rows: Sequence[Row], classes: int, clock: str, facet: st
             _band(norm_axes, own, clock, "logits_norm", NORM_COLOUR, "logits norm (right axis)", ":")
             norm_axes.set_yscale("log")
             axes.set_ylim(0, 1.08 * classes)
+            _set_clock_scale(axes, clock)
             axes.set_title(f"T = {temperature:g}, {facet} {value}", fontsize=9)
             if i == len(facets) - 1:
                 axes.set_xlabel(f"training {clock}s")
@@ -94,8 +95,27 @@ def alignment_over_training(rows: Sequence[Row], clock: str, facet: str) -> Figu
 
     def finish(axes: Axes) -> None:
         axes.set(ylim=(0, 1.03), xlabel=f"training {clock}s")
+        _set_clock_scale(axes, clock)
 
     return _by_temperature(rows, facet, "alignment, mean over layers", draw, finish)
+
+
+def layer_ranks(runs: Sequence[Row], facet: str) -> Figure:
+    """Numerical rank of the representation after each weight layer of a trained network."""
+
+    def draw(axes: Axes, own: Sequence[Row], colour: Any, label: str) -> None:
+        ranks = [r["layer_ranks"] for r in own if r["layer_ranks"]]
+        if ranks:
+            layer = np.arange(1, len(ranks[0]) + 1)
+            axes.plot(layer, np.median(ranks, axis=0), "o-", color=colour, label=label)
+            axes.fill_between(
+                layer, np.min(ranks, axis=0), np.max(ranks, axis=0), color=colour, alpha=0.25
+            )
+
+    def finish(axes: Axes) -> None:
+        axes.set(yscale="log", xlabel="layer")
+
+    return _by_temperature(runs, facet, "numerical rank, test images", draw, finish)
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -141,6 +161,13 @@ def _band(
         axes.fill_between(
             at, [min(v) for _, v in groups], [max(v) for _, v in groups], color=colour, alpha=0.25
         )
+
+
+def _set_clock_scale(axes: Axes, clock: str) -> None:
+    """Steps spread over decades: most happens early. Epochs do not."""
+    if clock == "step":
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xlim(left=0)
 
 
 def _tightened(figure: Figure) -> Figure:

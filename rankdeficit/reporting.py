@@ -10,30 +10,42 @@ from rich.table import Table
 
 Run = dict[str, Any]
 
-STALLED_FRACTION = 0.99
-"""A run whose loss is still above this part of the uniform predictions' loss has stalled."""
+STALLED_BAND = (0.99, 1.01)
+"""A run whose loss lies within these multiples of the uniform predictions' loss has stalled."""
 
 ADVICE = {
     "diverged": "try a lower --lr or --init-scale",
-    "stalled": "the loss has hardly left that of uniform predictions; try a higher --lr, more "
-    "--steps, a larger --init-scale or less --weight-decay",
-    "underfit": "the ranks of networks that do not interpolate say little about the bias; try more "
-    "--steps, or another --lr",
+    "stalled": "the loss has hardly left that of uniform predictions; try a higher --lr, longer "
+    "training, a larger --init-scale or less --weight-decay",
+    "saturated": "predictions are confident and wrong, where gradients vanish; try a lower --lr or "
+    "--init-scale",
+    "underfit": "the ranks of networks that do not interpolate say little about the bias; train "
+    "longer, or try another --lr",
 }
 
 
 def outcome(loss: float | None, accuracy: float | None, uniform_loss: float) -> str:
-    """How a run ended: "diverged", "stalled", "underfit" (train accuracy < 1) or "interpolated"."""
+    """How a run ended: "interpolated" (train accuracy 1), or one of the troubles in ADVICE.
+
+    uniform_loss: the loss of uniform predictions, where training starts when logits are small.
+    """
     if loss is None or accuracy is None:
         return "diverged"
-    if loss > STALLED_FRACTION * uniform_loss:
+    low, high = STALLED_BAND
+    if low * uniform_loss <= loss <= high * uniform_loss:
         return "stalled"
-    return "interpolated" if accuracy == 1 else "underfit"
+    if accuracy == 1:
+        return "interpolated"
+    return "saturated" if loss > uniform_loss else "underfit"
 
 
 def results_table(runs: Sequence[Run], classes: int, facet: str, gamma: float) -> Table:
     """One row per temperature and value of `facet`: medians over seeds, ranks with their range."""
-    table = Table(title=f"medians over seeds (range); ranks at gamma = {gamma:g}", title_style="dim")
+    table = Table(
+        title=f"medians over seeds (range); numerical ranks at gamma = {gamma:g} of the logits, of "
+        "the logits centred over classes, and after the softmax",
+        title_style="dim",
+    )
     columns: dict[str, Callable[[Sequence[Run]], str]] = {
         "T": lambda same: f"{same[0]['temperature']:g}",
         facet: lambda same: str(same[0][facet]),
@@ -45,7 +57,7 @@ def results_table(runs: Sequence[Run], classes: int, facet: str, gamma: float) -
         "norm / T": lambda same: _median(same, "effective_logits_norm", "{:.3g}"),
         "rank": lambda same: _median_and_range(same, "rank"),
         "centred": lambda same: _median_and_range(same, "centred_rank"),
-        "after softmax": lambda same: _median_and_range(same, "post_softmax_rank"),
+        "softmaxed": lambda same: _median_and_range(same, "post_softmax_rank"),
         "stable": lambda same: _median(same, "stable_rank", "{:.1f}"),
         "c - 1": lambda _: str(classes - 1),
     }
@@ -120,10 +132,14 @@ def _median(runs: Sequence[Run], field: str, form: str) -> str:
 
 def _median_and_range(runs: Sequence[Run], field: str) -> str:
     values = _values(runs, field)
-    return f"{median(values):g} ({min(values)}-{max(values)})" if values else "-"
+    if len(set(values)) > 1:
+        return f"{median(values):g} ({min(values)}-{max(values)})"
+    return f"{values[0]}" if values else "-"
 
 
 def _spell(runs: Sequence[Run]) -> str:
     ranks = _values(runs, "rank")
-    spread = f"{min(ranks)}-{max(ranks)} over {len(ranks)} seeds" if len(ranks) > 1 else "one seed"
-    return f"{median(ranks):g} ({spread})"
+    if len(ranks) == 1:
+        return f"{ranks[0]} (one seed)"
+    spread = f"{min(ranks)}-{max(ranks)}" if len(set(ranks)) > 1 else "each"
+    return f"{median(ranks):g} ({spread} of {len(ranks)} seeds)"

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from rankdeficit._checks import check_floating, check_gamma, largest_magnitude
+from rankdeficit._checks import check_floating, check_gamma, check_magnitudes
 
 GAMMA = 1e-3
 """The rank threshold of the paper, relative to the largest singular value."""
@@ -92,7 +92,7 @@ def spectrum(
     check_floating("matrix", matrix, dimensions=2)
     if method not in ("gram", "svd"):
         raise ValueError(f"method is {method!r}; it must be 'gram' or 'svd'")
-    largest_magnitude("matrix", matrix)
+    check_magnitudes("matrix", matrix)
     return (_gram_spectrum if method == "gram" else _svd_spectrum)(matrix, centred)
 
 

@@ -1,0 +1,1 @@
+"""The same measures on real networks and real images."""

@@ -21,7 +21,7 @@ from rankdeficit.toys.optimizers import OptimizerName, make_optimizer
 from rankdeficit.toys.ufm import Activation, DeepUfm, Loss, UfmShape, initial_parameters
 
 PROGRAM = "simulations.ufm"
-DEFAULT_LR = {"adam": 1e-2, "sgd": 1.0, "gd": 10.0}
+DEFAULT_LR = {"adam": {"ce": 1e-2, "mse": 3e-3}, "sgd": {"ce": 1.0, "mse": 1.0}, "gd": {"ce": 1.0, "mse": 1.0}}
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Settings:
     optimizer: OptimizerName = "adam"
     """Adam, SGD with momentum (full batch), or gradient descent."""
     lr: float | None = None
-    """Learning rate, the same at every temperature [default: adam 0.01, sgd 1, gd 10]."""
+    """Learning rate, the same at every temperature [default: adam 0.01 (mse 0.003), sgd 1, gd 1]."""
     momentum: float = 0.9
     """Momentum of sgd."""
     weight_decay: float = 0.0
@@ -62,8 +62,8 @@ class Settings:
     """Scale of the initial factors: weights N(0, s^2 / fan_in), features N(0, s^2)."""
     steps: int = 1200
     """Training steps."""
-    measure_every: int = 50
-    """Steps between measurements."""
+    measure_every: int = 200
+    """Steps between measurements; the first of these intervals has more, at growing distances."""
     checkpoint_every: int = 200
     """Steps between checkpoints."""
     gamma: float = 1e-3
@@ -112,11 +112,12 @@ class Batch:
             loss=settings.loss,
             weight_decay=settings.weight_decay,
         )
+        default_lr = DEFAULT_LR[settings.optimizer][settings.loss]
         self.optimizer = make_optimizer(
             settings.optimizer,
             parameters,
             self.model.gradient,
-            DEFAULT_LR[settings.optimizer] if settings.lr is None else settings.lr,
+            default_lr if settings.lr is None else settings.lr,
             momentum=settings.momentum,
         )
 
@@ -203,6 +204,12 @@ def build(settings: Settings) -> list[Batch]:
     return [Batch(settings, depth) for depth in sorted(set(settings.depth))]
 
 
+def measured_steps(steps: int, every: int) -> set[int]:
+    """0, powers of 1.5 up to the first interval, every interval, and the last step."""
+    early = {round(1.5**i) for i in range(1000) if 1.5**i < min(every, steps)}
+    return {0, *early, *range(every, steps, every), steps}
+
+
 def train(settings: Settings, batches: list[Batch], folder: RunFolder, resumed: bool) -> None:
     """Train all batches in step, from the start or from the folder's last checkpoint."""
     state = folder.load_checkpoint(batches[0].model.parameters.device) if resumed else None
@@ -213,12 +220,13 @@ def train(settings: Settings, batches: list[Batch], folder: RunFolder, resumed: 
             batch.restore(saved)
     else:
         _record(folder, batches, 0)
+    measured = measured_steps(settings.steps, settings.measure_every)
     description = f"{len(batches) * len(batches[0].runs)} runs"
     with cli.progress(description, settings.steps, first) as set_done:
         for step in range(first + 1, settings.steps + 1):
             for batch in batches:
                 batch.step()
-            if step % settings.measure_every == 0 or step == settings.steps:
+            if step in measured:
                 _record(folder, batches, step)
             if step % settings.checkpoint_every == 0 or step == settings.steps:
                 states = [batch.state() for batch in batches]

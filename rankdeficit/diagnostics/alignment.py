@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from rankdeficit._checks import check_floating, largest_magnitude
+from rankdeficit._checks import check_floating, check_magnitudes
 
 DIRECTIONS = 15
 """Number of top singular directions compared, the paper's choice."""
@@ -34,7 +34,7 @@ def alignment(
 def _top_directions(name: str, matrix: Tensor, count: int) -> Tensor:
     """Top right singular vectors as columns, zero where the matrix has no such direction."""
     check_floating(name, matrix, dimensions=2)
-    largest_magnitude(name, matrix)
+    check_magnitudes(name, matrix)
     matrix = matrix.double()
     squares, vectors = torch.linalg.eigh(matrix.mT @ matrix)
     count = min(count, *matrix.shape[-2:])

@@ -1,0 +1,64 @@
+"""What a trained network does on a data set, in one pass: logits, accuracy, rank of every layer."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor, nn
+
+from rankdeficit import GAMMA, Gram, cross_entropy
+from rankdeficit.diagnostics import measure_logits
+from real_nets.data import ImageSet, Normalisation
+
+BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Logits of all samples (float64) with their accuracy and mean loss at the temperature."""
+
+    logits: Float64[Tensor, "n c"]
+    accuracy: float
+    loss: float | None
+
+    def record(self, temperature: float, gamma: float) -> dict[str, Any]:
+        """Accuracy, loss and the logits' measures; all None where the network diverged."""
+        scores = {"accuracy": self.accuracy, "loss": self.loss}
+        if self.loss is None:
+            measures = measure_logits(torch.zeros_like(self.logits), temperature, gamma).record()
+            return dict.fromkeys(scores | measures)
+        return scores | measure_logits(self.logits, temperature, gamma).record()
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, data: ImageSet, normalise: Normalisation, temperature: float
+) -> Evaluation:
+    """One pass in evaluation mode; the model's mode is put back."""
+    training = model.training
+    model.eval()
+    logits = torch.cat([model(normalise(images)).double() for images in data.images.split(BATCH)])
+    model.train(training)
+    accuracy = (logits.argmax(dim=-1) == data.labels).double().mean().item()
+    loss = cross_entropy(logits, data.labels, temperature, validate=False).item()
+    return Evaluation(logits, accuracy, loss if logits.isfinite().all() else None)
+
+
+@torch.no_grad()
+def layer_ranks(
+    model: nn.Sequential, data: ImageSet, normalise: Normalisation, gamma: float = GAMMA
+) -> list[int]:
+    """Numerical rank of the representation after each weight layer (its activation included)."""
+    ends = [i for i, layer in enumerate(model) if isinstance(layer, nn.ReLU)] + [len(model) - 1]
+    grams: list[Gram | None] = [None] * len(ends)
+    for images in data.images.split(BATCH):
+        hidden = normalise(images)
+        for i, layer in enumerate(model):
+            hidden = layer(hidden)
+            if i in ends:
+                position = ends.index(i)
+                gram = grams[position] or Gram(hidden.shape[1], device=hidden.device)
+                gram.update(hidden)
+                grams[position] = gram
+    return [int(gram.spectrum().rank(gamma)) for gram in grams if gram is not None]

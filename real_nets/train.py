@@ -1,0 +1,303 @@
+"""Train a network at several softmax temperatures and measure what became of its logits.
+
+    python -m real_nets.train --model mlp --data FOLDER --temperature 1 50
+
+Every temperature uses the same hyper-parameters (the "matched" rule of the paper) and, seed by
+seed, the same initial weights and batches.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from rankdeficit import cli, cross_entropy, plots, reporting
+from rankdeficit._checks import check_gamma, check_temperature
+from rankdeficit.runs import RunFolder, read_json, read_rows, write_atomically
+from real_nets import models
+from real_nets.data import (
+    Augmentation,
+    ImageSet,
+    Normalisation,
+    load_splits,
+    shuffled_batches,
+)
+from real_nets.measure import evaluate, layer_ranks
+
+PROGRAM = "real_nets.train"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Train a network at several softmax temperatures on a folder of images."""
+
+    data: Path | None = None
+    """Folder with train/CLASS/* and test/CLASS/* (or val/CLASS/*) images; required."""
+    model: str = "mlp"
+    """Network: mlp."""
+    temperature: tuple[float, ...] = (1.0, 50.0)
+    """Softmax temperatures T; logits are divided by T."""
+    seeds: int = 1
+    """Runs per temperature, each with its own seed."""
+    seed: int = 0
+    """First seed."""
+    epochs: int = 25
+    """Passes over the train images."""
+    batch_size: int = 128
+    """Images per step."""
+    lr: float = 0.05
+    """Peak learning rate of SGD, the same at every temperature; falls to 0 along a cosine."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    weight_decay: float = 0.0
+    """L2 penalty of SGD."""
+    clip_norm: float = 1.0
+    """Largest norm of the gradient; longer ones are shortened to it."""
+    width: int = 512
+    """Width of the hidden layers."""
+    depth: int = 8
+    """Weight layers, classifier included."""
+    augmentation: Augmentation = "none"
+    """Random flips, or shifted crops and flips, of the train images."""
+    image_size: int | None = None
+    """Resize images to so many pixels squared [default: leave them as they are]."""
+    measured_images: int = 10_000
+    """Train images on which accuracy and ranks are followed; the summary takes all of them."""
+    gamma: float = 1e-3
+    """Threshold of the numerical rank, relative to the largest singular value."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda or cuda:N."""
+    out: Path | None = None
+    """New folder for the run [default: runs/train-DATE-TIME]."""
+    resume: Path | None = None
+    """Go on with the run in this folder, with its settings; give no other option."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One network to train: a temperature and a seed."""
+
+    temperature: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The images of a run on its device: all, and the train images followed during training."""
+
+    train: ImageSet
+    test: ImageSet
+    followed: ImageSet
+    normalise: Normalisation
+
+
+def run(settings: Settings) -> Path:
+    """Train all jobs, write the run folder, print the table; returns the folder."""
+    splits = prepare(settings) if settings.resume is None else None
+    if settings.data is not None:
+        settings = replace(settings, data=settings.data.resolve())
+    folder, settings, resumed = cli.open_run(settings, PROGRAM, "train")
+    try:
+        splits = splits or prepare(settings)
+        runs = train(settings, splits, folder, resumed)
+        classes = len(splits.train.classes)
+        summary = {
+            "runs": runs,
+            "verdict": reporting.verdicts(runs, classes, "model"),
+            "gamma": settings.gamma,
+            "classes": classes,
+            "train_images": len(splits.train.labels),
+            "test_images": len(splits.test.labels),
+        }
+        folder.write_json("summary.json", summary)
+        folder.write_environment(splits.train.images.device)
+        draw(folder.path)
+        reporting.print_report(
+            reporting.results_table(runs, classes, "model", settings.gamma),
+            [
+                *(f"T = {r['temperature']:g}, seed {r['seed']}: rank after each layer, test images: "
+                  f"{' '.join(map(str, r['layer_ranks'] or ['-']))}" for r in runs),
+                *summary["verdict"],
+                f"Figures, records and weights are in {folder.path}.",
+            ],
+        )  # fmt: skip
+    finally:
+        folder.close()
+    return folder.path
+
+
+def prepare(settings: Settings) -> Splits:
+    """Check the settings, then load the images. Raises ValueError for what makes no sense."""
+    check_gamma(settings.gamma)
+    for name in ("seeds", "epochs", "batch_size", "measured_images"):
+        if getattr(settings, name) < 1:
+            raise ValueError(f"{name} is {getattr(settings, name)}; it must be at least 1")
+    for name in ("lr", "clip_norm"):
+        if not 0 < getattr(settings, name) < math.inf:
+            raise ValueError(f"{name} is {getattr(settings, name)}; it must be positive and finite")
+    if not 0 <= settings.momentum < 1:
+        raise ValueError(f"momentum is {settings.momentum}; it must lie in [0, 1)")
+    if not 0 <= settings.weight_decay < math.inf:
+        raise ValueError(f"weight_decay is {settings.weight_decay}; it must not be negative")
+    if not settings.temperature:
+        raise ValueError("temperature is empty; give at least one value")
+    for temperature in settings.temperature:
+        check_temperature(temperature)
+    if settings.data is None:
+        raise ValueError("data is missing; name a folder of images with --data")
+    device = cli.resolve_device(settings.device)
+    build_model(settings, inputs=(1, 1, 1), classes=2)
+    train, test = load_splits(settings.data, settings.image_size)
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randperm(len(train.labels), generator=generator)[: settings.measured_images]
+    followed = ImageSet(train.images[chosen], train.labels[chosen], train.classes)
+    train, test, followed = train.to(device), test.to(device), followed.to(device)
+    return Splits(train, test, followed, Normalisation.of(train))
+
+
+def build_model(settings: Settings, inputs: tuple[int, ...], classes: int) -> nn.Module:
+    """The settings' network, with weights from torch's global generator."""
+    return models.build(
+        settings.model, inputs=inputs, classes=classes, width=settings.width, depth=settings.depth
+    )
+
+
+def train(
+    settings: Settings, splits: Splits, folder: RunFolder, resumed: bool
+) -> list[dict[str, Any]]:
+    """Train every temperature and seed in turn; returns the summary of each run."""
+    jobs = [
+        Job(temperature, seed)
+        for seed in range(settings.seed, settings.seed + settings.seeds)
+        for temperature in sorted(set(settings.temperature))
+    ]
+    device = splits.train.images.device
+    state = folder.load_checkpoint(device) if resumed else None
+    finished: list[dict[str, Any]] = list(state["finished"]) if state else []
+    started = state["job"] if state else None
+    steps = settings.epochs * math.ceil(len(splits.train.labels) / settings.batch_size)
+    done = len(finished) * steps
+    with cli.progress(f"{len(jobs)} networks", len(jobs) * steps, done) as set_done:
+        for job in jobs[len(finished) :]:
+            offset = len(finished) * steps
+            finished.append(
+                train_job(settings, job, splits, folder, finished, started, lambda n: set_done(offset + n))
+            )
+            started = None
+            folder.save_checkpoint({"finished": finished, "job": None})
+    return finished
+
+
+def train_job(
+    settings: Settings,
+    job: Job,
+    splits: Splits,
+    folder: RunFolder,
+    finished: list[dict[str, Any]],
+    started: dict[str, Any] | None,
+    set_done: Callable[[int], Any],
+) -> dict[str, Any]:
+    """Train one network from its start or its last epoch, save its weights, return its summary."""
+    identity = {"temperature": job.temperature, "model": settings.model, "seed": job.seed}
+    device = splits.train.images.device
+    model = initial_model(settings, job.seed, splits.train).to(device)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=settings.lr, momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )  # fmt: skip
+    first = 0
+    if started:
+        first = started["epoch"]
+        model.load_state_dict(started["model"])
+        optimizer.load_state_dict(started["optimizer"])
+    batches = math.ceil(len(splits.train.labels) / settings.batch_size)
+    for epoch in range(first, settings.epochs):
+        # Batches depend on seed and epoch alone, so that temperatures share them and runs resume.
+        generator = torch.Generator().manual_seed(job.seed * 1_000_003 + epoch)
+        for i, (images, labels) in enumerate(
+            shuffled_batches(splits.train, settings.batch_size, settings.augmentation, generator)
+        ):
+            step = epoch * batches + i
+            for group in optimizer.param_groups:
+                group["lr"] = cosine(settings.lr, step, settings.epochs * batches)
+            logits = model(splits.normalise(images))
+            optimizer.zero_grad()
+            cross_entropy(logits, labels, job.temperature, validate=False).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+            optimizer.step()
+            set_done(step + 1)
+        row = measure(model, job, splits, splits.followed, settings.gamma)
+        folder.append_rows([{**identity, "epoch": epoch + 1, **without_spectrum(row)}])
+        progress = {
+            "epoch": epoch + 1,
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+        }
+        folder.save_checkpoint({"finished": finished, "job": progress})
+        if row["loss"] is None:
+            break
+    final = measure(model, job, splits, splits.train, settings.gamma)
+    alive = final["loss"] is not None
+    classes = len(splits.train.classes)
+    if alive:
+        weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+        name = f"T{job.temperature:g}-seed{job.seed}.safetensors"
+        write_atomically(folder.path / name, safetensors.torch.save(weights))
+    ranks = layer_ranks(model, splits.test, splits.normalise, settings.gamma) if alive else None
+    outcome = reporting.outcome(final["loss"], final["accuracy"], math.log(classes))
+    return {
+        **identity,
+        **final,
+        "layer_ranks": ranks,
+        "neural_collapse_rank": classes - 1,
+        "outcome": outcome,
+    }
+
+
+def measure(
+    model: nn.Module, job: Job, splits: Splits, train_images: ImageSet, gamma: float
+) -> dict[str, Any]:
+    """Measures on train images, with the accuracy and loss on all test images."""
+    on_train = evaluate(model, train_images, splits.normalise, job.temperature)
+    on_test = evaluate(model, splits.test, splits.normalise, job.temperature)
+    record = on_train.record(job.temperature, gamma)
+    alive = record["loss"] is not None
+    return record | {
+        "test_accuracy": on_test.accuracy if alive else None,
+        "test_loss": on_test.loss if alive else None,
+    }
+
+
+def initial_model(settings: Settings, seed: int, train: ImageSet) -> nn.Module:
+    """The network of a seed, drawn on the CPU; torch's global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_model(settings, tuple(train.images.shape[1:]), len(train.classes))
+
+
+def cosine(peak: float, step: int, steps: int) -> float:
+    """Learning rate that falls from the peak to 0 along half a cosine."""
+    return peak * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def without_spectrum(row: dict[str, Any]) -> dict[str, Any]:
+    """A row fit for the metrics file: singular values stay in the summary."""
+    return {name: value for name, value in row.items() if name != "singular_values"}
+
+
+def draw(path: Path) -> None:
+    """Draw the figures of a run folder from its files alone."""
+    settings, summary = read_json(path / "settings.json")["settings"], read_json(path / "summary.json")
+    rows, runs, classes = read_rows(path), summary["runs"], summary["classes"]
+    plots.save(plots.ranks_over_training(rows, classes, "epoch", "model"), path / "ranks.png")
+    plots.save(plots.spectra(runs, classes, settings["gamma"], "model"), path / "spectra.png")
+    plots.save(plots.layer_ranks(runs, "model"), path / "layer_ranks.png")
+
+
+if __name__ == "__main__":
+    cli.main(Settings, run, PROGRAM)
