@@ -1,4 +1,4 @@
-"""Argument checks shared by the library: each raises ValueError naming the argument, its value and the mend."""
+"""Argument checks: each raises ValueError naming the argument, its value and the mend."""
 
 import math
 from typing import Any
@@ -20,7 +20,9 @@ def check_temperature(temperature: float | Tensor) -> None:
 def check_gamma(gamma: float) -> None:
     """Raise unless the rank threshold lies strictly between 0 and 1."""
     if not 0 < gamma < 1:
-        raise ValueError(f"gamma is {gamma}; it must lie strictly between 0 and 1, for example 1e-3")
+        raise ValueError(
+            f"gamma is {gamma}; it must lie strictly between 0 and 1, for example 1e-3"
+        )
 
 
 def check_floating(name: str, value: Any, dimensions: int) -> None:

@@ -200,7 +200,9 @@ def _probability_columns(S: Tensor, *, square: bool = False) -> Tensor:
     if square and S.shape[-1] != S.shape[-2]:
         raise ValueError(f"S has shape {tuple(S.shape)}; this bound is about square matrices")
     check_magnitudes("S", S)
-    tolerance = 4 * S.shape[-2] * torch.finfo(S.dtype).eps
+    # Probabilities computed in float32 and cast to float64 are welcome.
+    eps = max(torch.finfo(S.dtype).eps, torch.finfo(torch.float32).eps)
+    tolerance = 4 * S.shape[-2] * eps
     S = S.double()
     sums = S.sum(dim=-2, keepdim=True)
     if bool((S < 0).any()) or bool(((sums - 1).abs() > tolerance).any()):

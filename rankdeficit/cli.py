@@ -1,5 +1,6 @@
 """What every command line here shares: options from a dataclass, one-line errors, progress."""
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from contextlib import contextmanager, redirect_stderr
 from dataclasses import MISSING, fields
 from datetime import datetime
 from io import StringIO
+from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -27,7 +29,7 @@ PLAIN_PROGRESS_SECONDS = 10.0
 T = TypeVar("T")
 
 
-def main(settings_type: type[T], run: Callable[[T], None], program: str) -> None:
+def main(settings_type: type[T], run: Callable[[T], object], program: str) -> None:
     """Read settings from the command line and run.
 
     Bad input of any kind is one line on stderr and exit status 2; Ctrl-C is exit status 130.
@@ -68,7 +70,7 @@ def open_run(settings: T, program: str, default_name: str) -> tuple[RunFolder, T
     """
     out, resume = getattr(settings, "out", None), getattr(settings, "resume", None)
     if resume is None:
-        path = out or Path("runs") / f"{default_name}-{datetime.now():%Y%m%d-%H%M%S}"
+        path = out or _unused(Path("runs") / f"{default_name}-{datetime.now():%Y%m%d-%H%M%S}")
         record = settings_record(settings, leave_out=("out", "resume"))
         return RunFolder.create(path, program, record), settings, False
     changed = [
@@ -87,16 +89,25 @@ def open_run(settings: T, program: str, default_name: str) -> tuple[RunFolder, T
     return folder, restore_settings(type(settings), record), True
 
 
+def _unused(path: Path) -> Path:
+    """The path, numbered when another run took it in the same second."""
+    numbered = (path.with_name(f"{path.name}-{i}") for i in count(2))
+    return path if not path.exists() else next(p for p in numbered if not p.exists())
+
+
 def resolve_device(name: str) -> torch.device:
     """The device of that name; "auto" is the GPU where there is one. Raises ValueError otherwise."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device is {name!r}; it must be auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device is {name!r}, but torch finds no CUDA device; use --device cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ValueError(f"device is {name!r}; it must be auto, cpu, cuda or cuda:N")
+    device = torch.device(name)
+    available = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= available:
+        raise ValueError(
+            f"device is {name!r}, but torch finds {available or 'no'} CUDA device(s); "
+            "use --device auto"
+        )
     return device
 
 
@@ -129,5 +140,3 @@ def _plain_progress(description: str, total: int) -> Callable[[int], None]:
             print(f"{description}: {completed}/{total}", file=sys.stderr, flush=True)
 
     return set_done
-
-

@@ -8,6 +8,7 @@ the best other at scale 1, so accuracy is 1 at any scale and any loss is reached
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 
 import scipy.linalg
@@ -43,7 +44,8 @@ class Code:
         """
         _check_labels(labels, self.classes)
         _check_scale(scale)
-        return scale * self.directions[labels] @ self.directions.mT
+        directions = self.directions.to(labels.device)
+        return scale * directions[labels] @ directions.mT
 
     def scale_for_loss(self, loss: float, temperature: float = 1.0) -> float:
         """A scale at which the cross-entropy of every sample is at most `loss`.
@@ -122,26 +124,26 @@ def realise(
     if inputs.shape[0] != labels.shape[0]:
         raise ValueError(f"inputs has {inputs.shape[0]} rows and labels {labels.shape[0]}")
     x = inputs.double()
-    line = torch.randn(
-        x.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    )
+    generator = torch.Generator().manual_seed(seed)
+    line = torch.randn(x.shape[1], generator=generator, dtype=torch.float64).to(x.device)
     position, order = (x @ line).sort()
     gaps = position.diff()
     if bool((gaps == 0).any()):
         raise ValueError("inputs must be distinct (on the random line of `seed`, too)")
-    targets = scale * code.directions[labels[order]]
+    directions = code.directions.to(x.device)
+    targets = scale * directions[labels[order]]
     slopes = targets.diff(dim=0) / gaps.unsqueeze(-1)
     changes = torch.cat([slopes[:1], slopes.diff(dim=0)])
 
-    knots = nn.Linear(x.shape[1], len(gaps), dtype=torch.float64)
-    interpolate = nn.Linear(len(gaps), code.rank, dtype=torch.float64)
-    classify = nn.Linear(code.rank, code.classes, bias=False, dtype=torch.float64)
+    linear = partial(nn.Linear, dtype=torch.float64, device=x.device)
+    knots, interpolate = linear(x.shape[1], len(gaps)), linear(len(gaps), code.rank)
+    classify = linear(code.rank, code.classes, bias=False)
     with torch.no_grad():
         knots.weight.copy_(line.expand(len(gaps), -1))
         knots.bias.copy_(-position[:-1])
         interpolate.weight.copy_(changes.mT)
         interpolate.bias.copy_(targets[0])
-        classify.weight.copy_(code.directions)
+        classify.weight.copy_(directions)
     return nn.Sequential(knots, nn.ReLU(), interpolate, classify)
 
 

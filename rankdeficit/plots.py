@@ -26,9 +26,7 @@ def ranks_over_training(rows: Sequence[Row], classes: int, clock: str, facet: st
     temperatures = sorted({row["temperature"] for row in rows})
     facets = sorted({row[facet] for row in rows})
     figure = Figure(figsize=(0.6 + 3.2 * len(temperatures), 0.9 + 2.5 * len(facets)))
-    grid = figure.subplots(
-        len(facets), len(temperatures), sharex=True, sharey=True, squeeze=False
-    )
+    grid = figure.subplots(len(facets), len(temperatures), sharex=True, sharey=True, squeeze=False)
     norms = grid[0, 0].twinx()
     for i, value in enumerate(facets):
         for j, temperature in enumerate(temperatures):
@@ -43,7 +41,9 @@ def ranks_over_training(rows: Sequence[Row], classes: int, clock: str, facet: st
                 classes - 1, color=THEORY_COLOUR, linestyle="--", linewidth=1,
                 label=f"Neural Collapse, c - 1 = {classes - 1}",
             )  # fmt: skip
-            _band(norm_axes, own, clock, "logits_norm", NORM_COLOUR, "logits norm (right axis)", ":")
+            _band(
+                norm_axes, own, clock, "logits_norm", NORM_COLOUR, "logits norm (right axis)", ":"
+            )
             norm_axes.set_yscale("log")
             axes.set_ylim(0, 1.08 * classes)
             _set_clock_scale(axes, clock)
@@ -57,7 +57,9 @@ def ranks_over_training(rows: Sequence[Row], classes: int, clock: str, facet: st
             else:
                 norm_axes.tick_params(labelright=False)
     handles = [*grid[0, 0].get_legend_handles_labels()[0], *norms.get_legend_handles_labels()[0]]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), fontsize=8)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=min(len(handles), 4), fontsize=8
+    )
     return _tightened(figure)
 
 
@@ -75,7 +77,9 @@ def spectra(runs: Sequence[Row], classes: int, gamma: float, facet: str) -> Figu
             )
 
     def finish(axes: Axes) -> None:
-        axes.axhline(gamma, color=THEORY_COLOUR, linestyle="--", linewidth=1, label=f"γ = {gamma:g}")
+        axes.axhline(
+            gamma, color=THEORY_COLOUR, linestyle="--", linewidth=1, label=f"γ = {gamma:g}"
+        )
         axes.axvline(
             classes - 1, color=THEORY_COLOUR, linestyle=":", linewidth=1,
             label=f"Neural Collapse, c - 1 = {classes - 1}",
@@ -145,12 +149,19 @@ def _by_temperature(
         finish(axes)
         axes.set_title(f"{facet} {value}", fontsize=9)
     panels[0].set_ylabel(ylabel)
-    panels[-1].legend(fontsize=8)
+    if panels[-1].get_legend_handles_labels()[0]:
+        panels[-1].legend(fontsize=8)
     return _tightened(figure)
 
 
 def _band(
-    axes: Axes, rows: Iterable[Row], clock: str, field: str, colour: Any, label: str, line: str = "-"
+    axes: Axes,
+    rows: Iterable[Row],
+    clock: str,
+    field: str,
+    colour: Any,
+    label: str,
+    line: str = "-",
 ) -> None:
     """Median over seeds of a field against the clock, with the range; diverged runs are left out."""
     ordered = sorted((r for r in rows if r[field] is not None), key=lambda r: r[clock])

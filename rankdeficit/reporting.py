@@ -14,11 +14,11 @@ STALLED_BAND = (0.99, 1.01)
 """A run whose loss lies within these multiples of the uniform predictions' loss has stalled."""
 
 ADVICE = {
-    "diverged": "try a lower --lr or --init-scale",
+    "diverged": "try a lower --lr or smaller initial weights",
     "stalled": "the loss has hardly left that of uniform predictions; try a higher --lr, longer "
-    "training, a larger --init-scale or less --weight-decay",
+    "training, larger initial weights or less --weight-decay",
     "saturated": "predictions are confident and wrong, where gradients vanish; try a lower --lr or "
-    "--init-scale",
+    "smaller initial weights",
     "underfit": "the ranks of networks that do not interpolate say little about the bias; train "
     "longer, or try another --lr",
 }

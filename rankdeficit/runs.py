@@ -17,9 +17,9 @@ import os
 import platform
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import torch
 from filelock import FileLock, Timeout
@@ -39,7 +39,7 @@ class RunFolder:
     started: float
 
     @classmethod
-    def create(cls, path: Path, program: str, settings: dict[str, Any]) -> Self:
+    def create(cls, path: Path, program: str, settings: dict[str, Any]) -> "RunFolder":
         """Start a folder, which must not exist or be empty."""
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ class RunFolder:
         return folder
 
     @classmethod
-    def reopen(cls, path: Path, program: str) -> tuple[Self, dict[str, Any]]:
+    def reopen(cls, path: Path, program: str) -> tuple["RunFolder", dict[str, Any]]:
         """Open a folder to resume, with the settings it was made with."""
         if not (path / "settings.json").is_file():
             raise ValueError(
@@ -71,6 +71,8 @@ class RunFolder:
         written = read_json(path / "settings.json")
         if not isinstance(written, dict) or written.get("program") != program:
             raise ValueError(f"--resume {path} is not a run of {program}")
+        if not isinstance(written.get("settings"), dict):
+            raise ValueError(f"{path / 'settings.json'} is damaged; start a new run with --out")
         return folder, written["settings"]
 
     def close(self) -> None:
@@ -159,13 +161,18 @@ def settings_record(settings: Any, leave_out: Iterable[str]) -> dict[str, Any]:
 
 
 def restore_settings(kind: type[T], record: dict[str, Any]) -> T:
-    """The settings dataclass that `settings_record` wrote; lists become tuples."""
-    assert is_dataclass(kind)
-    names = {field.name for field in fields(kind)}
-    if unknown := sorted(set(record) - names):
+    """The settings dataclass that `settings_record` wrote; lists become tuples, texts paths."""
+    hints = get_type_hints(kind)
+    if unknown := sorted(set(record) - set(hints)):
         raise ValueError(f"settings.json has {unknown[0]!r}, which this version does not know")
-    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
-    return kind(**plain)
+
+    def restore(name: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return tuple(value)
+        is_path = Path in (hints[name], *get_args(hints[name]))
+        return Path(value) if is_path and isinstance(value, str) else value
+
+    return kind(**{name: restore(name, value) for name, value in record.items()})
 
 
 def write_atomically(path: Path, content: bytes) -> None:

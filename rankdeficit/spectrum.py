@@ -186,9 +186,7 @@ def spectrum_from_gram(gram: Float64[Tensor, "*batch k k"], error: Tensor) -> Sp
     """
     squares = torch.linalg.eigvalsh(gram, UPLO="U").flip(-1).clamp(min=0)
     error = error.unsqueeze(-1) + 4 * gram.shape[-1] * UNIT_ROUNDOFF * squares[..., :1]
-    return Spectrum(
-        squares.sqrt(), (squares - error).clamp(min=0).sqrt(), (squares + error).sqrt()
-    )
+    return Spectrum(squares.sqrt(), (squares - error).clamp(min=0).sqrt(), (squares + error).sqrt())
 
 
 def _gram_spectrum(matrix: Tensor, centred: bool) -> Spectrum:

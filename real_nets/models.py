@@ -1,19 +1,22 @@
 """Networks by name. A new one is a function with the decorator `register`."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from torch import nn
 
-MODELS: dict[str, Callable[..., nn.Module]] = {}
+MODELS: dict[str, Callable[..., nn.Sequential]] = {}
 
 
-def register(function: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+def register(function: Callable[..., nn.Sequential]) -> Callable[..., nn.Sequential]:
     """Make a network known by its function's name."""
     MODELS[function.__name__] = function
     return function
 
 
-def build(name: str, *, inputs: tuple[int, int, int], classes: int, width: int, depth: int) -> nn.Module:
+def build(
+    name: str, *, inputs: tuple[int, ...], classes: int, width: int, depth: int
+) -> nn.Sequential:
     """The network of that name. Raises ValueError for unknown names and sizes below 1."""
     if name not in MODELS:
         raise ValueError(f"model is {name!r}; it must be one of {', '.join(sorted(MODELS))}")
@@ -24,7 +27,7 @@ def build(name: str, *, inputs: tuple[int, int, int], classes: int, width: int, 
 
 
 @register
-def mlp(*, inputs: tuple[int, int, int], classes: int, width: int, depth: int) -> nn.Sequential:
+def mlp(*, inputs: tuple[int, ...], classes: int, width: int, depth: int) -> nn.Sequential:
     """ReLU network of `depth` linear layers, classifier included.
 
     He initialisation (weights N(0, 2 / fan_in), biases 0), which keeps the norm of the activations,
@@ -33,7 +36,7 @@ def mlp(*, inputs: tuple[int, int, int], classes: int, width: int, depth: int) -
     channels, height, width_in = inputs
     sizes = [channels * height * width_in] + [width] * (depth - 1)
     layers: list[nn.Module] = [nn.Flatten()]
-    for before, after in zip(sizes, sizes[1:], strict=False):
+    for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU()]
     layers.append(nn.Linear(sizes[-1], classes))
     for layer in layers:

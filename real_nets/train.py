@@ -106,7 +106,7 @@ def run(settings: Settings) -> Path:
         splits = splits or prepare(settings)
         runs = train(settings, splits, folder, resumed)
         classes = len(splits.train.classes)
-        summary = {
+        summary: dict[str, Any] = {
             "runs": runs,
             "verdict": reporting.verdicts(runs, classes, "model"),
             "gamma": settings.gamma,
@@ -160,7 +160,7 @@ def prepare(settings: Settings) -> Splits:
     return Splits(train, test, followed, Normalisation.of(train))
 
 
-def build_model(settings: Settings, inputs: tuple[int, ...], classes: int) -> nn.Module:
+def build_model(settings: Settings, inputs: tuple[int, ...], classes: int) -> nn.Sequential:
     """The settings' network, with weights from torch's global generator."""
     return models.build(
         settings.model, inputs=inputs, classes=classes, width=settings.width, depth=settings.depth
@@ -176,53 +176,59 @@ def train(
         for seed in range(settings.seed, settings.seed + settings.seeds)
         for temperature in sorted(set(settings.temperature))
     ]
-    device = splits.train.images.device
-    state = folder.load_checkpoint(device) if resumed else None
+    state = folder.load_checkpoint(splits.train.images.device) if resumed else None
     finished: list[dict[str, Any]] = list(state["finished"]) if state else []
     started = state["job"] if state else None
-    steps = settings.epochs * math.ceil(len(splits.train.labels) / settings.batch_size)
-    done = len(finished) * steps
-    with cli.progress(f"{len(jobs)} networks", len(jobs) * steps, done) as set_done:
+    steps = settings.epochs * batches_per_epoch(settings, splits)
+
+    def checkpoint(job: dict[str, Any] | None) -> None:
+        folder.save_checkpoint({"finished": finished, "job": job})
+
+    with cli.progress(
+        f"{len(jobs)} networks", len(jobs) * steps, len(finished) * steps
+    ) as set_done:
+
+        def advance(step: int) -> None:
+            set_done(len(finished) * steps + step)
+
         for job in jobs[len(finished) :]:
-            offset = len(finished) * steps
-            finished.append(
-                train_job(settings, job, splits, folder, finished, started, lambda n: set_done(offset + n))
-            )
+            model = train_network(settings, job, splits, folder, started, checkpoint, advance)
+            finished.append(conclude(settings, job, splits, folder, model))
             started = None
-            folder.save_checkpoint({"finished": finished, "job": None})
+            checkpoint(None)
     return finished
 
 
-def train_job(
+def train_network(
     settings: Settings,
     job: Job,
     splits: Splits,
     folder: RunFolder,
-    finished: list[dict[str, Any]],
     started: dict[str, Any] | None,
-    set_done: Callable[[int], Any],
-) -> dict[str, Any]:
-    """Train one network from its start or its last epoch, save its weights, return its summary."""
-    identity = {"temperature": job.temperature, "model": settings.model, "seed": job.seed}
-    device = splits.train.images.device
-    model = initial_model(settings, job.seed, splits.train).to(device)
+    checkpoint: Callable[[dict[str, Any]], None],
+    advance: Callable[[int], None],
+) -> nn.Sequential:
+    """Train one network, from its start or from the end of an epoch (`started`)."""
+    model = initial_model(settings, job.seed, splits.train).to(splits.train.images.device)
     optimizer = torch.optim.SGD(
-        model.parameters(), lr=settings.lr, momentum=settings.momentum,
+        model.parameters(),
+        lr=settings.lr,
+        momentum=settings.momentum,
         weight_decay=settings.weight_decay,
-    )  # fmt: skip
+    )
     first = 0
     if started:
         first = started["epoch"]
         model.load_state_dict(started["model"])
         optimizer.load_state_dict(started["optimizer"])
-    batches = math.ceil(len(splits.train.labels) / settings.batch_size)
+    batches = batches_per_epoch(settings, splits)
     for epoch in range(first, settings.epochs):
         # Batches depend on seed and epoch alone, so that temperatures share them and runs resume.
         generator = torch.Generator().manual_seed(job.seed * 1_000_003 + epoch)
-        for i, (images, labels) in enumerate(
-            shuffled_batches(splits.train, settings.batch_size, settings.augmentation, generator)
-        ):
-            step = epoch * batches + i
+        shuffled = shuffled_batches(
+            splits.train, settings.batch_size, settings.augmentation, generator
+        )
+        for step, (images, labels) in enumerate(shuffled, start=epoch * batches):
             for group in optimizer.param_groups:
                 group["lr"] = cosine(settings.lr, step, settings.epochs * batches)
             logits = model(splits.normalise(images))
@@ -230,37 +236,44 @@ def train_job(
             cross_entropy(logits, labels, job.temperature, validate=False).backward()
             nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
             optimizer.step()
-            set_done(step + 1)
+            advance(step + 1)
         row = measure(model, job, splits, splits.followed, settings.gamma)
-        folder.append_rows([{**identity, "epoch": epoch + 1, **without_spectrum(row)}])
-        progress = {
-            "epoch": epoch + 1,
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-        }
-        folder.save_checkpoint({"finished": finished, "job": progress})
-        if row["loss"] is None:
+        folder.append_rows([identity(settings, job) | {"epoch": epoch + 1} | without_spectrum(row)])
+        diverged = row["loss"] is None
+        checkpoint(
+            {
+                "epoch": settings.epochs if diverged else epoch + 1,
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+            }
+        )
+        if diverged:
             break
+    return model
+
+
+def conclude(
+    settings: Settings, job: Job, splits: Splits, folder: RunFolder, model: nn.Sequential
+) -> dict[str, Any]:
+    """Measure a trained network on all images and save its weights, unless it diverged."""
     final = measure(model, job, splits, splits.train, settings.gamma)
-    alive = final["loss"] is not None
     classes = len(splits.train.classes)
-    if alive:
+    ranks = None
+    if final["loss"] is not None:
         weights = {name: value.contiguous() for name, value in model.state_dict().items()}
         name = f"T{job.temperature:g}-seed{job.seed}.safetensors"
         write_atomically(folder.path / name, safetensors.torch.save(weights))
-    ranks = layer_ranks(model, splits.test, splits.normalise, settings.gamma) if alive else None
-    outcome = reporting.outcome(final["loss"], final["accuracy"], math.log(classes))
-    return {
-        **identity,
+        ranks = layer_ranks(model, splits.test, splits.normalise, settings.gamma)
+    return identity(settings, job) | {
         **final,
         "layer_ranks": ranks,
         "neural_collapse_rank": classes - 1,
-        "outcome": outcome,
+        "outcome": reporting.outcome(final["loss"], final["accuracy"], math.log(classes)),
     }
 
 
 def measure(
-    model: nn.Module, job: Job, splits: Splits, train_images: ImageSet, gamma: float
+    model: nn.Sequential, job: Job, splits: Splits, train_images: ImageSet, gamma: float
 ) -> dict[str, Any]:
     """Measures on train images, with the accuracy and loss on all test images."""
     on_train = evaluate(model, train_images, splits.normalise, job.temperature)
@@ -273,11 +286,21 @@ def measure(
     }
 
 
-def initial_model(settings: Settings, seed: int, train: ImageSet) -> nn.Module:
+def initial_model(settings: Settings, seed: int, train: ImageSet) -> nn.Sequential:
     """The network of a seed, drawn on the CPU; torch's global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build_model(settings, tuple(train.images.shape[1:]), len(train.classes))
+
+
+def batches_per_epoch(settings: Settings, splits: Splits) -> int:
+    """Steps of one epoch."""
+    return math.ceil(len(splits.train.labels) / settings.batch_size)
+
+
+def identity(settings: Settings, job: Job) -> dict[str, Any]:
+    """The fields that say which run a row belongs to."""
+    return {"temperature": job.temperature, "model": settings.model, "seed": job.seed}
 
 
 def cosine(peak: float, step: int, steps: int) -> float:
@@ -292,7 +315,10 @@ def without_spectrum(row: dict[str, Any]) -> dict[str, Any]:
 
 def draw(path: Path) -> None:
     """Draw the figures of a run folder from its files alone."""
-    settings, summary = read_json(path / "settings.json")["settings"], read_json(path / "summary.json")
+    settings, summary = (
+        read_json(path / "settings.json")["settings"],
+        read_json(path / "summary.json"),
+    )
     rows, runs, classes = read_rows(path), summary["runs"], summary["classes"]
     plots.save(plots.ranks_over_training(rows, classes, "epoch", "model"), path / "ranks.png")
     plots.save(plots.spectra(runs, classes, settings["gamma"], "model"), path / "spectra.png")

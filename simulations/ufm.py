@@ -21,7 +21,11 @@ from rankdeficit.toys.optimizers import OptimizerName, make_optimizer
 from rankdeficit.toys.ufm import Activation, DeepUfm, Loss, UfmShape, initial_parameters
 
 PROGRAM = "simulations.ufm"
-DEFAULT_LR = {"adam": {"ce": 1e-2, "mse": 3e-3}, "sgd": {"ce": 1.0, "mse": 1.0}, "gd": {"ce": 1.0, "mse": 1.0}}
+DEFAULT_LR = {
+    "adam": {"ce": 1e-2, "mse": 3e-3},
+    "sgd": {"ce": 1.0, "mse": 1.0},
+    "gd": {"ce": 1.0, "mse": 1.0},
+}
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,9 @@ def make_optimizer(
 def _per_run(name: str, value: float | Sequence[float], runs: int) -> list[float]:
     values = [float(v) for v in value] if isinstance(value, Sequence) else [float(value)] * runs
     if len(values) != runs:
-        raise ValueError(f"{name} has {len(values)} values; it needs one, or one for each of {runs}")
+        raise ValueError(
+            f"{name} has {len(values)} values; it needs one, or one for each of {runs}"
+        )
     if not all(0 < v < float("inf") for v in values):
         raise ValueError(f"{name} is {value}; it must be positive and finite")
     return values

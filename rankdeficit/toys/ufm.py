@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from rankdeficit._checks import check_temperature
 from rankdeficit.softmax import cross_entropy, softmax_mse
 
 Activation = Literal["linear", "relu"]
@@ -149,6 +150,7 @@ class DeepUfm:
                 f"parameters have shape {tuple(parameters.shape)}; {temperatures.shape[0]} runs of "
                 f"this shape need ({temperatures.shape[0]}, {shape.parameter_count})"
             )
+        check_temperature(temperatures)
         self.shape, self.loss = shape, loss
         self.parameters = parameters
         self.gradient = torch.zeros_like(parameters)

@@ -1,0 +1,109 @@
+"""Closed forms of the minima of linear unconstrained feature models without bias.
+
+L counts the factors, free features among them: L = depth + 1 for `toys.ufm`. Objective: mean
+cross-entropy at temperature T plus lambda_l / 2 ||factor_l||^2 for each factor; N samples per class.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from scipy.optimize import minimize_scalar
+
+from rankdeficit._checks import check_temperature
+from rankdeficit.constructions import Code
+
+
+class TwoFactorOptimum(NamedTuple):
+    """Global minimum of the two-factor model M = W H: a simplex ETF of this margin, or zero."""
+
+    value: float
+    margin: float
+    wrong_probability: float
+
+
+def two_factor_optimum(
+    classes: int,
+    samples_per_class: int,
+    temperature: float,
+    weight_decay: float,
+    feature_decay: float,
+) -> TwoFactorOptimum:
+    """Optimum for L = 2, with tau = T sqrt(N lambda_W lambda_H).
+
+    tau < 1/c: every wrong class has probability tau, the margin is T ln(1/tau - (c - 1)) and the value
+    -p ln p - (c - 1) tau ln tau with p = 1 - (c - 1) tau. Otherwise zero weights and value ln c.
+    Raises ValueError for decays that are not positive (without decay there is no minimum).
+    """
+    check_temperature(temperature)
+    for name, decay in (("weight_decay", weight_decay), ("feature_decay", feature_decay)):
+        _check_decay(name, decay)
+    c = classes
+    tau = temperature * math.sqrt(samples_per_class * weight_decay * feature_decay)
+    if tau >= 1 / c:
+        return TwoFactorOptimum(math.log(c), 0.0, 1 / c)
+    p = 1 - (c - 1) * tau
+    value = -p * math.log(p) - (c - 1) * tau * math.log(tau)
+    return TwoFactorOptimum(value, temperature * math.log(1 / tau - (c - 1)), tau)
+
+
+def code_objective(
+    code: Code,
+    scale: float,
+    factors: int,
+    samples_per_class: int,
+    temperature: float,
+    weight_decay: float,
+) -> float:
+    """Objective of a code's logits at a scale, realised by L balanced factors.
+
+    l(s) + L/2 lambda K (sqrt(N) s c / K)^(2/L) for a code of rank K, whose class-mean logits have K
+    singular values s c / K; l(s) is the cross-entropy of any one class (all are alike).
+    weight_decay: the geometric mean of the factors' lambdas.
+    """
+    check_temperature(temperature)
+    _check_decay("weight_decay", weight_decay)
+    cosines = code.directions @ code.directions[0]
+    loss = torch.logsumexp(scale * (cosines - cosines[0]) / temperature, dim=0).item()
+    singular_value = math.sqrt(samples_per_class) * scale * code.classes / code.rank
+    return loss + factors / 2 * weight_decay * code.rank * singular_value ** (2 / factors)
+
+
+class BestScale(NamedTuple):
+    """The scale at which a code does best, and its objective there; scale 0 where zero is better."""
+
+    scale: float
+    value: float
+
+
+def best_scale(
+    code: Code, factors: int, samples_per_class: int, temperature: float, weight_decay: float
+) -> BestScale:
+    """Minimise `code_objective` over the scale, zero included (value ln c).
+
+    The objective can have a local minimum away from zero beside the one at zero, so every local
+    minimum on a grid over twelve decades is refined.
+    """
+
+    def objective(log_scale: float) -> float:
+        return code_objective(
+            code, math.exp(log_scale), factors, samples_per_class, temperature, weight_decay
+        )
+
+    grid = [math.log(temperature) + step / 4 for step in range(-60, 60)]
+    values = [objective(point) for point in grid]
+    best = BestScale(0.0, math.log(code.classes))
+    for i in range(1, len(grid) - 1):
+        if values[i] <= min(values[i - 1], values[i + 1]):
+            found = minimize_scalar(
+                objective, bounds=(grid[i - 1], grid[i + 1]), method="bounded",
+                options={"xatol": 1e-12},
+            )  # fmt: skip
+            if found.fun < best.value:
+                best = BestScale(math.exp(found.x), float(found.fun))
+    return best
+
+
+def _check_decay(name: str, decay: float) -> None:
+    if not 0 < decay < math.inf:
+        raise ValueError(f"{name} is {decay}; it must be positive and finite")

@@ -1,0 +1,61 @@
+"""Shared fixtures. Shapes and types are checked at run time in every test (see pyproject.toml)."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jaxtyping
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("tests", deadline=None, derandomize=True, max_examples=100)
+settings.load_profile("tests")
+
+# Tests work on small matrices, here and in the commands they start: threads that wait for each
+# other would only cost time.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Switch the run-time type checks off, to see the library's own errors as users do."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def cuda() -> torch.device:
+    """A CUDA device; the test is skipped where there is none."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device, and torch finds none here")
+    return torch.device("cuda")
+
+
+@pytest.fixture
+def command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `python -m ...` as a user does, from the project's folder."""
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", *map(str, arguments)],
+            capture_output=True, text=True, cwd=ROOT, env={**os.environ, "COLUMNS": "200"},
+            check=False, timeout=300,
+        )  # fmt: skip
+
+    return run
+
+
+def assert_one_line_error(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Exit status 2 and one line on stderr that holds each of the words."""
+    lines = result.stderr.strip().splitlines()
+    assert result.returncode == 2, result.stderr
+    assert len(lines) == 1, result.stderr
+    for word in words:
+        assert word in lines[0]

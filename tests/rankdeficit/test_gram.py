@@ -1,0 +1,159 @@
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as distributed
+import torch.multiprocessing as multiprocessing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rankdeficit import Gram, centre, centred_rank, rank_curve, spectrum
+
+
+def rows(n: int, d: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, d, generator=generator, dtype=dtype) * torch.logspace(
+        0, -4, d, dtype=dtype
+    )
+
+
+def gram_of(*batches: torch.Tensor) -> Gram:
+    gram = Gram(batches[0].shape[1])
+    for batch in batches:
+        gram.update(batch)
+    return gram
+
+
+def assert_same(one: Gram, other: Gram) -> None:
+    assert one.rows == other.rows
+    torch.testing.assert_close(one.matrix, other.matrix, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(one.singular_values(), other.singular_values(), rtol=1e-7, atol=1e-7)
+
+
+@given(
+    cuts=st.lists(st.integers(1, 299), max_size=6, unique=True),
+    seed=st.integers(0, 10**6),
+    d=st.sampled_from([1, 5, 40, 150]),
+)
+def test_batch_size_and_order_do_not_matter(cuts: list[int], seed: int, d: int) -> None:
+    data = rows(300, d, seed)
+    generator = torch.Generator().manual_seed(seed)
+    bounds = [0, *sorted(cuts), 300]
+    batches = [data[a:b] for a, b in pairwise(bounds)]
+    shuffled = [batches[i] for i in torch.randperm(len(batches), generator=generator)]
+    assert_same(gram_of(data), gram_of(*shuffled))
+
+
+@given(st.integers(0, 10**6), st.integers(1, 200))
+def test_merge_is_associative_and_equals_one_pass(seed: int, d: int) -> None:
+    a, b, c = (rows(70, d, seed + i) for i in range(3))
+    left = gram_of(a).merge(gram_of(b)).merge(gram_of(c))
+    right = gram_of(a).merge(gram_of(b).merge(gram_of(c)))
+    assert_same(left, right)
+    assert_same(left, gram_of(torch.cat([a, b, c])))
+    torch.testing.assert_close(left.matrix, left.matrix.mT, rtol=0, atol=0)
+
+
+def test_merge_leaves_its_arguments_alone() -> None:
+    one, other = gram_of(rows(5, 3)), gram_of(rows(7, 3, seed=1))
+    before = one.matrix.clone()
+    merged = one.merge(other)
+    merged.update(rows(2, 3))
+    assert torch.equal(one.matrix, before)
+    assert (one.rows, other.rows, merged.rows) == (5, 7, 14)
+
+
+@pytest.mark.parametrize("n", [3, 30, 1000])
+def test_spectrum_equals_that_of_the_whole_matrix(n: int) -> None:
+    data = rows(n, 20)
+    gram = gram_of(*data.split(17))
+    ours, whole = gram.spectrum(), torch.linalg.svdvals(data.double())
+    torch.testing.assert_close(ours.singular_values, whole, rtol=1e-6, atol=1e-8)
+    assert (ours.lower <= whole).all()
+    assert (whole <= ours.upper).all()
+    assert ours.rank_curve().tolist() == rank_curve(data).tolist()
+    low, high = gram.rank_interval(1e-3)
+    assert low == high == rank_curve(data, (1e-3,))
+
+
+def test_the_error_bound_covers_the_true_error_and_is_small() -> None:
+    data = rows(5000, 30, dtype=torch.float64)
+    gram = gram_of(*data.split(100))
+    exact = torch.tensor(
+        [[math.fsum((data[:, i] * data[:, j]).tolist()) for j in range(30)] for i in range(30)],
+        dtype=torch.float64,
+    )
+    error = torch.linalg.matrix_norm(gram.matrix - exact, ord=2)
+    assert 0 < error <= gram.error
+    assert gram.error < 1e-12 * gram.matrix.trace()
+
+
+def test_centred_logits_stream() -> None:
+    logits = rows(400, 6, dtype=torch.float64) + 1e3
+    gram = gram_of(*(centre(batch) for batch in logits.split(33)))
+    assert gram.spectrum().rank(1e-6) == centred_rank(logits, 1e-6) == 5
+
+
+def test_float32_rows_beyond_float32_squares() -> None:
+    data = 1e30 * rows(50, 4)
+    assert gram_of(data).spectrum().rank(1e-3).item() == int(spectrum(data).rank(1e-3))
+
+
+def _share(rank: int, folder: str) -> None:
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
+    )
+    gram = gram_of(*rows(301, 12).tensor_split(2)[rank].split(40))
+    gram.all_reduce()
+    torch.save([gram.matrix, gram.error, gram.rows], f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_two_gloo_processes_equal_one(tmp_path: Path) -> None:
+    multiprocessing.spawn(_share, args=(str(tmp_path),), nprocs=2)
+    one = gram_of(rows(301, 12))
+    for rank in range(2):
+        matrix, error, count = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert count == 301
+        torch.testing.assert_close(matrix, one.matrix, rtol=1e-12, atol=1e-12)
+        assert torch.linalg.matrix_norm(matrix - one.matrix, ord=2) <= error + one.error
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("batch", "match"),
+    [
+        (torch.zeros(3, 4), r"must be \(rows, 5\)"),
+        (torch.zeros(5), "at least 2 dimension"),
+        (torch.zeros(0, 5), "must not be empty"),
+        (torch.tensor([[1.0, 2.0, 3.0, 4.0, math.nan]]), "NaN or infinite"),
+        (torch.ones(2, 5).long(), "dtype torch.int64"),
+        (torch.full((1, 5), 1e200, dtype=torch.float64), "divide it"),
+    ],
+)
+def test_a_bad_batch_is_refused_and_changes_nothing(batch: torch.Tensor, match: str) -> None:
+    gram = gram_of(rows(9, 5))
+    before = gram.matrix
+    with pytest.raises(ValueError, match=match):
+        gram.update(batch)
+    assert gram.rows == 9
+    assert torch.equal(gram.matrix, before)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_bad_states() -> None:
+    with pytest.raises(ValueError, match="features is 0"):
+        Gram(0)
+    with pytest.raises(ValueError, match="seen no rows"):
+        Gram(3).spectrum()
+    with pytest.raises(ValueError, match="they must be the same"):
+        Gram(3).merge(Gram(4))
+
+
+@pytest.mark.cuda
+def test_cuda_state_equals_cpu_state(cuda: torch.device) -> None:
+    gram = Gram(20, device=cuda)
+    gram.update(rows(500, 20).to(cuda))
+    torch.testing.assert_close(gram.matrix.cpu(), gram_of(rows(500, 20)).matrix)

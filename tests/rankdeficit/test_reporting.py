@@ -1,0 +1,84 @@
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from rankdeficit import reporting
+
+
+def record(
+    T: float, rank: int | None, seed: int = 0, outcome: str = "interpolated"
+) -> dict[str, Any]:
+    values = {
+        "accuracy": 1.0, "loss": 1e-3, "logits_norm": 10.0, "effective_logits_norm": 10 / T,
+        "rank": rank, "centred_rank": rank, "post_softmax_rank": 20, "stable_rank": 2.5,
+    }  # fmt: skip
+    if rank is None:
+        values = dict.fromkeys(values)  # type: ignore[assignment]
+    return {"temperature": T, "depth": 3, "seed": seed, "outcome": outcome, **values}
+
+
+@pytest.mark.parametrize(
+    ("loss", "accuracy", "expected"),
+    [
+        (None, None, "diverged"),
+        (2.30, 0.1, "stalled"),
+        (2.30, 1.0, "stalled"),
+        (0.3, 0.99, "underfit"),
+        (9.0, 0.2, "saturated"),
+        (0.01, 1.0, "interpolated"),
+    ],
+)
+def test_outcomes(loss: float | None, accuracy: float | None, expected: str) -> None:
+    assert reporting.outcome(loss, accuracy, uniform_loss=2.3026) == expected
+
+
+@pytest.mark.parametrize(
+    ("hot", "base", "start"),
+    [
+        ([4, 5], [9, 9], "Rank-deficit bias: at T = 50"),
+        ([4, 9], [8, 10], "Rank-deficit bias within the spread"),
+        ([9, 9], [9, 9], "No rank-deficit bias"),
+        ([9, 9], [8, 8], "No rank-deficit bias"),
+    ],
+)
+def test_verdicts_say_what_the_ranks_say(hot: list[int], base: list[int], start: str) -> None:
+    runs = [record(50, r, s) for s, r in enumerate(hot)]
+    runs += [record(1, r, s) for s, r in enumerate(base)]
+    (sentence,) = reporting.verdicts(runs, 20, "depth")
+    assert sentence.startswith(start)
+    assert "predicts 19" in sentence
+
+
+def test_verdict_without_a_baseline() -> None:
+    assert reporting.verdicts([record(50, 4)], 20, "depth")[0].startswith("Rank deficit: at T = 50")
+    assert reporting.verdicts([record(50, 19)], 20, "depth")[0].startswith("No rank deficit")
+
+
+def test_troubled_runs_are_named_and_kept_out_of_the_verdict() -> None:
+    runs = [
+        record(1, 9), record(50, 4, 0), record(50, 2, 1, "underfit"),
+        record(1000, 1, 0, "stalled"), record(1000, None, 1, "diverged"),
+    ]  # fmt: skip
+    sentences = reporting.verdicts(runs, 10, "depth")
+    assert "at T = 50 the logits end with rank 4 (one seed)" in sentences[0]
+    assert any(s.startswith("T = 50, depth 3: 1 of 2 runs underfit") for s in sentences)
+    assert any(s.startswith("T = 1000, depth 3: 1 of 2 runs stalled") for s in sentences)
+    assert any(s.startswith("T = 1000, depth 3: 1 of 2 runs diverged") for s in sentences)
+
+
+def test_table_has_medians_and_ranges() -> None:
+    runs = [
+        record(1, 9, 0),
+        record(1, 9, 1),
+        record(50, 4, 0),
+        record(50, 7, 1),
+        record(50, None, 2),
+    ]
+    console = Console(file=io.StringIO(), width=200)
+    console.print(reporting.results_table(runs, 20, "depth", 1e-3))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "5.5 (4-7)" in text
+    assert "100.0%" in text
+    assert text.count("│") == 2 * 13

@@ -1,0 +1,239 @@
+"""The run folder and the command line: atomic, locked, resumable, one-line errors."""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+
+from rankdeficit import cli, runs
+from rankdeficit.runs import RunFolder
+
+
+def new_folder(path: Path) -> RunFolder:
+    return RunFolder.create(path, "tests", {"size": 3, "temperature": (1.0, 2.0)})
+
+
+def test_settings_come_back(tmp_path: Path) -> None:
+    new_folder(tmp_path / "a").close()
+    folder, settings = RunFolder.reopen(tmp_path / "a", "tests")
+    assert settings == {"size": 3, "temperature": [1.0, 2.0]}
+    folder.close()
+
+
+def test_rows_after_the_checkpoint_are_cut_on_resuming(tmp_path: Path) -> None:
+    folder = new_folder(tmp_path / "a")
+    folder.append_rows([{"step": 0}, {"step": 1}])
+    folder.save_checkpoint({"step": 1, "tensor": torch.arange(3)})
+    folder.append_rows([{"step": 2, "loss": float("nan")}])
+    assert runs.read_rows(folder.path)[-1] == {"step": 2, "loss": None}
+    with (folder.path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3')  # a write cut short
+    state = folder.load_checkpoint("cpu")
+    assert state is not None
+    assert state["tensor"].tolist() == [0, 1, 2]
+    assert runs.read_rows(folder.path) == [{"step": 0}, {"step": 1}]
+
+
+def test_without_a_checkpoint_a_resumed_run_starts_anew(tmp_path: Path) -> None:
+    folder = new_folder(tmp_path / "a")
+    folder.append_rows([{"step": 0}])
+    assert folder.load_checkpoint("cpu") is None
+    assert runs.read_rows(folder.path) == []
+
+
+@pytest.mark.parametrize("keep", [0, 10, 500])
+def test_a_truncated_checkpoint_is_one_clear_error(tmp_path: Path, keep: int) -> None:
+    folder = new_folder(tmp_path / "a")
+    folder.save_checkpoint({"step": 1, "tensor": torch.zeros(1000)})
+    os.truncate(folder.path / "checkpoint.pt", keep)
+    with pytest.raises(ValueError, match=r"checkpoint\.pt cannot be read .*delete it"):
+        folder.load_checkpoint("cpu")
+
+
+def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:
+    folder = new_folder(tmp_path / "a")
+    torch.save({"state": Path, "metrics_bytes": 0}, folder.path / "checkpoint.pt")
+    with pytest.raises(ValueError, match=r"checkpoint\.pt cannot be read"):
+        folder.load_checkpoint("cpu")
+
+
+def test_lost_rows_are_noticed(tmp_path: Path) -> None:
+    folder = new_folder(tmp_path / "a")
+    folder.append_rows([{"step": 0}])
+    folder.save_checkpoint({"step": 0})
+    os.truncate(folder.path / "metrics.jsonl", 3)
+    with pytest.raises(ValueError, match="rows were lost"):
+        folder.load_checkpoint("cpu")
+
+
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = new_folder(tmp_path / "a")
+    folder.save_checkpoint({"step": 1})
+    folder.write_json("summary.json", {"runs": [1]})
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        folder.save_checkpoint({"step": 2})
+    with pytest.raises(OSError, match="No space"):
+        folder.write_json("summary.json", {"runs": [2]})
+    assert folder.load_checkpoint("cpu") == {"step": 1}
+    assert runs.read_json(folder.path / "summary.json") == {"runs": [1]}
+
+
+def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    with pytest.raises(ValueError, match=r"not empty \(it has thesis\.tex\)"):
+        new_folder(tmp_path / "full")
+    assert [p.name for p in (tmp_path / "full").iterdir() if p.name != ".lock"] == ["thesis.tex"]
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="cannot be written"):
+        new_folder(tmp_path / "file")
+    with pytest.raises(ValueError, match="cannot be written"):
+        new_folder(tmp_path / "file" / "below")
+    with pytest.raises(ValueError, match=r"has no settings\.json"):
+        RunFolder.reopen(tmp_path, "tests")
+    new_folder(tmp_path / "other").close()
+    with pytest.raises(ValueError, match="not a run of something"):
+        RunFolder.reopen(tmp_path / "other", "something")
+    (tmp_path / "other" / "settings.json").write_text('{"prog')
+    with pytest.raises(ValueError, match="damaged"):
+        RunFolder.reopen(tmp_path / "other", "tests")
+
+
+def test_the_second_process_is_refused(tmp_path: Path) -> None:
+    first = new_folder(tmp_path / "a")
+    with pytest.raises(ValueError, match="in use by another process"):
+        RunFolder.reopen(tmp_path / "a", "tests")
+    first.close()
+    RunFolder.reopen(tmp_path / "a", "tests")[0].close()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Example."""
+
+    temperature: tuple[float, ...] = (1.0,)
+    """Temperatures."""
+    activation: Literal["linear", "relu"] = "linear"
+    """Activation."""
+    out: Path | None = None
+    """Folder."""
+    resume: Path | None = None
+    """Folder."""
+
+
+def test_settings_from_the_command_line() -> None:
+    parsed = cli.parse(Settings, ["--temperature", "1", "50", "--activation", "relu"], "tests")
+    assert parsed == Settings((1.0, 50.0), "relu")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--temperature", "hot"], "--temperature"),
+        (["--activation", "tanh"], "tanh"),
+        (["--depht", "3"], "--depht"),
+    ],
+)
+def test_bad_options_are_one_line(
+    arguments: list[str], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.parse(Settings, arguments, "tests")
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.startswith("tests: error: ")
+    assert error.count("\n") == 1
+    assert word in error
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "text"),
+    [
+        (ValueError("width is 0;\n it must be 1"), 2, "tests: error: width is 0; it must be 1\n"),
+        (OSError(28, "No space left on device"), 2, "No space left on device"),
+        (KeyboardInterrupt(), 130, "resumed"),
+    ],
+)
+def test_errors_of_a_run(
+    raised: BaseException, status: int, text: str,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def run(_: Settings) -> None:
+        raise raised
+
+    monkeypatch.setattr(sys, "argv", ["tests"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main(Settings, run, "tests")
+    error = capsys.readouterr().err
+    assert stop.value.code == status
+    assert text in error
+    assert error.count("\n") == 1
+
+
+def test_a_bug_is_not_hidden_as_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(_: Settings) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(sys, "argv", ["tests"])
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main(Settings, run, "tests")
+
+
+def test_resuming_takes_no_other_setting(tmp_path: Path) -> None:
+    record = runs.settings_record(Settings((3.0, 4.0)), leave_out=("out", "resume"))
+    RunFolder.create(tmp_path / "a", "tests", record).close()
+    with pytest.raises(ValueError, match="leave out --temperature"):
+        cli.open_run(Settings((2.0,), resume=tmp_path / "a"), "tests", "x")
+    folder, settings, resumed = cli.open_run(Settings(resume=tmp_path / "a"), "tests", "x")
+    folder.close()
+    assert resumed
+    assert settings == Settings((3.0, 4.0))
+
+
+def test_default_folders_are_new_below_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder, _, resumed = cli.open_run(Settings(), "tests", "x")
+    assert not resumed
+    assert folder.path.parent == Path("runs")
+    assert folder.path.name.startswith("x-")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "tpu", "meta", "cuda:99"])
+def test_unknown_devices(name: str) -> None:
+    with pytest.raises(ValueError, match="device is"):
+        cli.resolve_device(name)
+
+
+def test_known_devices() -> None:
+    assert cli.resolve_device("cpu") == torch.device("cpu")
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert cli.resolve_device("auto").type == expected
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no CUDA device"):
+            cli.resolve_device("cuda")
+
+
+def test_progress_in_a_log_is_plain_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "PLAIN_PROGRESS_SECONDS", 0.0)
+    advance: Callable[[int], None]
+    with cli.progress("8 runs", 30) as advance:
+        advance(10)
+        advance(30)
+    assert capsys.readouterr().err == "8 runs: 10/30\n8 runs: 30/30\n"

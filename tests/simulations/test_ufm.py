@@ -1,0 +1,273 @@
+"""`python -m simulations.ufm`: its folder, its resume, its errors, and the effect it shows."""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rankdeficit import plots, runs
+from simulations import ufm
+from simulations.ufm import Settings
+from tests.conftest import ROOT, assert_one_line_error
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+SMALL = Settings(
+    temperature=(1.0, 30.0), depth=(2, 3), seeds=2, classes=4, samples_per_class=3, width=6,
+    steps=60, measure_every=20, checkpoint_every=25, device="cpu",
+)  # fmt: skip
+SMALL_FLAGS = (
+    "--temperature 1 30 --depth 2 3 --seeds 2 --classes 4 --samples-per-class 3 --width 6 "
+    "--steps 60 --measure-every 20 --checkpoint-every 25 --device cpu"
+).split()
+REQUIRED = {
+    "temperature", "depth", "seed", "accuracy", "loss", "rank", "rank_curve", "centred_rank",
+    "post_softmax_rank", "stable_rank", "effective_rank", "logits_norm", "effective_logits_norm",
+}  # fmt: skip
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in ("summary.json", "metrics.jsonl")}
+
+
+def test_the_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = ufm.run(replace(SMALL, out=tmp_path / "run"))
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "environment.json",
+        "summary.json", "ranks.png", "spectra.png", "alignment.png",
+    }  # fmt: skip
+    summary = runs.read_json(folder / "summary.json")
+    keys = [(r["depth"], r["temperature"], r["seed"]) for r in summary["runs"]]
+    assert keys == [(d, T, s) for d in (2, 3) for T in (1.0, 30.0) for s in (0, 1)]
+    for run in summary["runs"]:
+        assert run.keys() >= REQUIRED
+        assert run["rank_curve"]["0.001"] == run["rank"]
+        ratio = run["logits_norm"] / run["effective_logits_norm"]
+        assert ratio == pytest.approx(run["temperature"])
+        assert len(run["singular_values"]) == 4
+    rows = runs.read_rows(folder)
+    assert {row["step"] for row in rows} == {0, 1, 2, 3, 5, 8, 11, 17, 20, 40, 60}
+    last = [row for row in rows if row["step"] == 60]
+    for row, run in zip(last, summary["runs"], strict=True):
+        assert row["rank"] == run["rank"]
+        assert row["loss"] == run["loss"]
+    output = capsys.readouterr().out
+    assert "c - 1" in output
+    assert str(folder) in output
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, command: Command) -> None:
+    for name in ("a", "b"):
+        result = command("simulations.ufm", *SMALL_FLAGS, "--out", tmp_path / name)
+        assert result.returncode == 0, result.stderr
+    assert results(tmp_path / "a") == results(tmp_path / "b")
+
+
+def test_another_seed_gives_other_numbers(tmp_path: Path) -> None:
+    one = ufm.run(replace(SMALL, out=tmp_path / "a"))
+    other = ufm.run(replace(SMALL, seed=2, out=tmp_path / "b"))
+    assert results(one) != results(other)
+
+
+def test_a_run_does_not_depend_on_what_is_trained_beside_it(tmp_path: Path) -> None:
+    settings = replace(SMALL, dtype="float64")
+    many = ufm.run(replace(settings, out=tmp_path / "many"))
+    alone = ufm.run(
+        replace(settings, temperature=(30.0,), baseline=False, depth=(3,), seeds=1, seed=1,
+                out=tmp_path / "alone")
+    )  # fmt: skip
+    (run,) = runs.read_json(alone / "summary.json")["runs"]
+    others = runs.read_json(many / "summary.json")["runs"]
+    key = ("temperature", "depth", "seed")
+    (twin,) = [r for r in others if all(r[k] == run[k] for k in key)]
+    assert run["loss"] == pytest.approx(twin["loss"], rel=1e-9)
+    assert run["singular_values"] == pytest.approx(twin["singular_values"], rel=1e-6)
+
+
+def kill_and_resume(flags: list[str], folder: Path, moments: list[float]) -> None:
+    """Start a run, kill -9 each process after so many seconds, then let the last one finish."""
+    command = [sys.executable, "-m", "simulations.ufm", *flags, "--out", str(folder)]
+    for moment in moments:
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        time.sleep(moment)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if (folder / "settings.json").exists():
+            command = [sys.executable, "-m", "simulations.ufm", "--resume", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+KILLED_FLAGS = "--classes 6 --width 24 --seeds 3 --steps 1500 --checkpoint-every 50".split()
+
+
+def test_killed_and_resumed_runs_end_bit_identical(tmp_path: Path, command: Command) -> None:
+    started = time.monotonic()
+    whole = command("simulations.ufm", *KILLED_FLAGS, "--out", tmp_path / "whole")
+    duration = time.monotonic() - started
+    assert whole.returncode == 0, whole.stderr
+    moments = [duration * share for share in (0.6, 0.8)]
+    kill_and_resume(KILLED_FLAGS, tmp_path / "killed", moments)
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_twenty_random_kills(tmp_path: Path, command: Command) -> None:
+    started = time.monotonic()
+    command("simulations.ufm", *KILLED_FLAGS, "--out", tmp_path / "whole")
+    duration = time.monotonic() - started
+    moments = random.Random(0).choices([i / 50 * duration for i in range(51)], k=20)
+    kill_and_resume(KILLED_FLAGS, tmp_path / "killed", moments)
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("optimizer", ["gd", "sgd", "adam"])
+def test_resuming_from_each_checkpoint_changes_nothing(
+    optimizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(SMALL, optimizer=optimizer)
+    whole = ufm.run(replace(settings, out=tmp_path / "whole"))
+    saved = []
+    original = runs.RunFolder.save_checkpoint
+
+    def save_and_keep(folder: runs.RunFolder, state: dict[str, Any]) -> None:
+        original(folder, state)
+        copy = tmp_path / f"copy{len(saved)}"
+        shutil.copytree(folder.path, copy)
+        saved.append(copy)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs.RunFolder, "save_checkpoint", save_and_keep)
+        ufm.run(replace(settings, out=tmp_path / "again"))
+    assert len(saved) == 3
+    for copy in saved:
+        assert results(ufm.run(Settings(resume=copy))) == results(whole)
+
+
+def test_figures_come_from_the_folder_alone(tmp_path: Path) -> None:
+    folder = ufm.run(replace(SMALL, out=tmp_path / "run"))
+    before = (folder / "ranks.png").read_bytes()
+    for path in folder.glob("*.png"):
+        path.unlink()
+    (folder / "checkpoint.pt").unlink()
+    ufm.draw(folder)
+    assert (folder / "ranks.png").read_bytes() == before
+    rows = runs.read_rows(folder)
+    figure = plots.ranks_over_training(rows, 4, "step", "depth")
+    panel = figure.axes[0]
+    (line,) = [x for x in panel.get_lines() if x.get_label() == "rank of the logits"]
+    own = [r for r in rows if r["temperature"] == 1 and r["depth"] == 2 and r["step"] == 60]
+    assert line.get_ydata()[-1] == sum(r["rank"] for r in own) / 2
+    assert panel.get_ylabel() == "numerical rank"
+
+
+def test_diverged_and_stalled_runs_are_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = replace(SMALL, temperature=(1.0,), depth=(2,), optimizer="gd", lr=1e9)
+    folder = ufm.run(replace(settings, out=tmp_path / "diverged"))
+    assert "2 of 2 runs diverged; try a lower --lr" in capsys.readouterr().out
+    summary = json.loads((folder / "summary.json").read_text())
+    assert [run["rank"] for run in summary["runs"]] == [None, None]
+    settings = replace(settings, temperature=(1e5,), baseline=False, lr=1e-6)
+    ufm.run(replace(settings, out=tmp_path / "stalled"))
+    assert "2 of 2 runs stalled" in capsys.readouterr().out
+
+
+def test_the_effect_at_hundred_percent_accuracy(tmp_path: Path) -> None:
+    settings = Settings(
+        temperature=(100.0,), seeds=3, classes=20, samples_per_class=5, width=40, steps=400,
+        gamma=1e-2, device="cpu", out=tmp_path / "run",
+    )  # fmt: skip
+    summary = runs.read_json(ufm.run(settings) / "summary.json")
+    hot = [r for r in summary["runs"] if r["temperature"] == 100]
+    base = [r for r in summary["runs"] if r["temperature"] == 1]
+    assert all(r["accuracy"] == 1 for r in hot + base)
+    assert max(r["rank"] for r in hot) < min(r["rank"] for r in base)
+    assert min(r["post_softmax_rank"] for r in hot) == 20
+    assert summary["verdict"][0].startswith("Rank-deficit bias: at T = 100")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--temperature", "0"], ["temperature is 0.0"]),
+        (["--temperature", "-3"], ["temperature"]),
+        (["--temperature", "nan"], ["temperature is nan"]),
+        (["--temperature", "inf"], ["temperature is inf"]),
+        (["--temperature"], ["temperature is empty"]),
+        (["--classes", "1"], ["classes is 1"]),
+        (["--width", "0"], ["width is 0"]),
+        (["--depth", "0"], ["depth is 0"]),
+        (["--seeds", "0"], ["seeds is 0"]),
+        (["--steps", "0"], ["steps is 0"]),
+        (["--gamma", "0"], ["gamma is 0.0"]),
+        (["--gamma", "1.5"], ["gamma is 1.5"]),
+        (["--lr", "-1"], ["lr is -1"]),
+        (["--init-scale", "0"], ["init_scale is 0.0"]),
+        (["--weight-decay", "-1"], ["weight_decay is -1"]),
+        (["--device", "abacus"], ["device is 'abacus'"]),
+        (["--depth", "two"], ["--depth"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+@pytest.mark.usefixtures("unchecked")
+def test_bad_settings_are_one_line_and_leave_nothing(
+    flags: list[str], words: list[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["ufm", *flags, "--out", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as stop:
+        ufm.cli.main(Settings, ufm.run, ufm.PROGRAM)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.count("\n") == 1
+    for word in words:
+        assert word in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_folders_are_one_line(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    result = command("simulations.ufm", *SMALL_FLAGS, "--out", tmp_path / "full")
+    assert_one_line_error(result, "--out", "not empty", "--resume")
+    result = command("simulations.ufm", *SMALL_FLAGS, "--out", tmp_path / "full" / "notes.txt")
+    assert_one_line_error(result, "--out", "cannot be written")
+    assert (tmp_path / "full" / "notes.txt").read_text() == "mine"
+    result = command("simulations.ufm", "--resume", tmp_path / "nowhere")
+    assert_one_line_error(result, "--resume", "settings.json")
+    folder = ufm.run(replace(SMALL, out=tmp_path / "run"))
+    with (folder / "checkpoint.pt").open("r+b") as file:
+        file.truncate(5000)
+    before = results(folder)
+    result = command("simulations.ufm", "--resume", folder)
+    assert_one_line_error(result, "checkpoint.pt", "delete it")
+    assert results(folder) == before
+
+
+def test_help_explains_each_option(command: Command) -> None:
+    result = command("simulations.ufm", "--help")
+    assert result.returncode == 0
+    for name in Settings.__dataclass_fields__:
+        assert f"--{name.replace('_', '-')}" in result.stdout
+
+
+@pytest.mark.cuda
+def test_cuda_shows_the_same_effect(cuda: torch.device, tmp_path: Path) -> None:
+    summary = runs.read_json(
+        ufm.run(replace(SMALL, device=str(cuda), out=tmp_path / "gpu")) / "summary.json"
+    )
+    on_cpu = runs.read_json(ufm.run(replace(SMALL, out=tmp_path / "cpu")) / "summary.json")
+    for ours, theirs in zip(summary["runs"], on_cpu["runs"], strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=0.05)
