@@ -104,14 +104,18 @@ def alignment_over_training(rows: Sequence[Row], clock: str, facet: str) -> Figu
     return _by_temperature(rows, facet, "alignment, mean over layers", draw, finish)
 
 
-def layer_ranks(runs: Sequence[Row], facet: str) -> Figure:
-    """Numerical rank of the representation after each weight layer of a trained network."""
+def layer_ranks(runs: Sequence[Row], facet: str, gammas: Sequence[float]) -> Figure:
+    """Numerical rank after each weight layer of a trained network, a line style per threshold."""
 
     def draw(axes: Axes, own: Sequence[Row], colour: Any, label: str) -> None:
-        ranks = [r["layer_ranks"] for r in own if r["layer_ranks"]]
-        if ranks:
+        for gamma, style in zip(gammas, ("-", "--", ":"), strict=False):
+            ranks = [r["layer_ranks"][str(gamma)] for r in own if r["layer_ranks"]]
+            if not ranks:
+                continue
             layer = np.arange(1, len(ranks[0]) + 1)
-            axes.plot(layer, np.median(ranks, axis=0), "o-", color=colour, label=label)
+            median = np.median(ranks, axis=0)
+            name = f"{label}, γ = {gamma:g}"
+            axes.plot(layer, median, style, marker="o", markersize=3, color=colour, label=name)
             axes.fill_between(
                 layer, np.min(ranks, axis=0), np.max(ranks, axis=0), color=colour, alpha=0.25
             )

@@ -24,17 +24,20 @@ ADVICE = {
 }
 
 
-def outcome(loss: float | None, accuracy: float | None, uniform_loss: float) -> str:
-    """How a run ended: "interpolated" (train accuracy 1), or one of the troubles in ADVICE.
+def outcome(
+    loss: float | None, accuracy: float | None, uniform_loss: float, interpolation: float = 1.0
+) -> str:
+    """How a run ended: "interpolated", or one of the troubles in ADVICE.
 
     uniform_loss: the loss of uniform predictions, where training starts when logits are small.
+    interpolation: the train accuracy that counts as interpolating.
     """
     if loss is None or accuracy is None:
         return "diverged"
     low, high = STALLED_BAND
     if low * uniform_loss <= loss <= high * uniform_loss:
         return "stalled"
-    if accuracy == 1:
+    if accuracy >= interpolation:
         return "interpolated"
     return "saturated" if loss > uniform_loss else "underfit"
 
@@ -89,6 +92,21 @@ def verdicts(runs: Sequence[Run], classes: int, facet: str) -> list[str]:
     return sentences
 
 
+def layer_sentences(runs: Sequence[Run], gammas: Sequence[float]) -> list[str]:
+    """Median rank after each layer, a line per threshold and temperature."""
+    lines = []
+    for gamma in gammas:
+        for same in _groups(runs, "model"):
+            ranks = [run["layer_ranks"][str(gamma)] for run in same if run["layer_ranks"]]
+            if ranks:
+                medians = " ".join(f"{median(layer):g}" for layer in zip(*ranks, strict=True))
+                lines.append(
+                    f"rank after each layer at gamma = {gamma:g}, test images, "
+                    f"T = {same[0]['temperature']:g}: {medians}"
+                )
+    return lines
+
+
 def print_report(table: Table, sentences: Sequence[str]) -> None:
     """Table and sentences on standard output, wide enough when that is no terminal."""
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 130, highlight=False)
@@ -108,7 +126,11 @@ def _verdict(interpolated: Sequence[Run], classes: int) -> str:
     if hottest == 1 or not base:
         deficit = max(run["rank"] for run in hot) < classes - 1
         return f"{'Rank deficit' if deficit else 'No rank deficit'}: {ending}."
-    ending += f" and the T = 1 baseline ends with {_spell(base)}; all at 100 % train accuracy."
+    worst = min(run["accuracy"] for run in interpolated)
+    accuracy = "100 %" if worst == 1 else f"at least {worst:.2%}"
+    ending += (
+        f" and the T = 1 baseline ends with {_spell(base)}; train accuracy is {accuracy} in all."
+    )
     if max(run["rank"] for run in hot) < min(run["rank"] for run in base):
         return f"Rank-deficit bias: {ending}"
     if median(run["rank"] for run in hot) < median(run["rank"] for run in base):

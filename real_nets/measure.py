@@ -1,5 +1,6 @@
 """What a trained network does on a data set, in one pass: logits, accuracy, rank of every layer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from rankdeficit import GAMMA, Gram, cross_entropy
+from rankdeficit import GAMMAS, Gram, cross_entropy
 from rankdeficit.diagnostics import measure_logits
 from real_nets.data import ImageSet, Normalisation
 
@@ -47,18 +48,21 @@ def evaluate(
 
 @torch.no_grad()
 def layer_ranks(
-    model: nn.Sequential, data: ImageSet, normalise: Normalisation, gamma: float = GAMMA
-) -> list[int]:
-    """Numerical rank of the representation after each weight layer (its activation included)."""
+    model: nn.Sequential, data: ImageSet, normalise: Normalisation, gammas: Sequence[float] = GAMMAS
+) -> dict[str, list[int]]:
+    """Numerical rank of the representation after each weight layer, for each threshold.
+
+    The representation is what follows the layer's activation; the last one is the logits.
+    """
     ends = [i for i, layer in enumerate(model) if isinstance(layer, nn.ReLU)] + [len(model) - 1]
-    grams: list[Gram | None] = [None] * len(ends)
+    grams: dict[int, Gram] = {}
     for images in data.images.split(BATCH):
         hidden = normalise(images)
         for i, layer in enumerate(model):
             hidden = layer(hidden)
             if i in ends:
-                position = ends.index(i)
-                gram = grams[position] or Gram(hidden.shape[1], device=hidden.device)
-                gram.update(hidden)
-                grams[position] = gram
-    return [int(gram.spectrum().rank(gamma)) for gram in grams if gram is not None]
+                if i not in grams:
+                    grams[i] = Gram(hidden.shape[1], device=hidden.device)
+                grams[i].update(hidden)
+    spectra = [grams[i].spectrum() for i in ends]
+    return {str(gamma): [int(s.rank(gamma)) for s in spectra] for gamma in gammas}

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from rankdeficit import cli, cross_entropy, plots, reporting
+from rankdeficit import GAMMAS, cli, cross_entropy, plots, reporting
 from rankdeficit._checks import check_gamma, check_temperature
 from rankdeficit.runs import RunFolder, read_json, read_rows, write_atomically
 from real_nets import models
@@ -30,6 +30,9 @@ from real_nets.data import (
 from real_nets.measure import evaluate, layer_ranks
 
 PROGRAM = "real_nets.train"
+
+INTERPOLATION = 0.999
+"""Train accuracy from which a network counts as interpolating its images."""
 
 
 @dataclass(frozen=True)
@@ -120,12 +123,11 @@ def run(settings: Settings) -> Path:
         reporting.print_report(
             reporting.results_table(runs, classes, "model", settings.gamma),
             [
-                *(f"T = {r['temperature']:g}, seed {r['seed']}: rank after each layer, test images: "
-                  f"{' '.join(map(str, r['layer_ranks'] or ['-']))}" for r in runs),
+                *reporting.layer_sentences(runs, shown_gammas(settings.gamma)),
                 *summary["verdict"],
                 f"Figures, records and weights are in {folder.path}.",
             ],
-        )  # fmt: skip
+        )
     finally:
         folder.close()
     return folder.path
@@ -263,12 +265,14 @@ def conclude(
         weights = {name: value.contiguous() for name, value in model.state_dict().items()}
         name = f"T{job.temperature:g}-seed{job.seed}.safetensors"
         write_atomically(folder.path / name, safetensors.torch.save(weights))
-        ranks = layer_ranks(model, splits.test, splits.normalise, settings.gamma)
+        ranks = layer_ranks(model, splits.test, splits.normalise, sorted({*GAMMAS, settings.gamma}))
     return identity(settings, job) | {
         **final,
         "layer_ranks": ranks,
         "neural_collapse_rank": classes - 1,
-        "outcome": reporting.outcome(final["loss"], final["accuracy"], math.log(classes)),
+        "outcome": reporting.outcome(
+            final["loss"], final["accuracy"], math.log(classes), INTERPOLATION
+        ),
     }
 
 
@@ -291,6 +295,11 @@ def initial_model(settings: Settings, seed: int, train: ImageSet) -> nn.Sequenti
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build_model(settings, tuple(train.images.shape[1:]), len(train.classes))
+
+
+def shown_gammas(gamma: float) -> list[float]:
+    """Thresholds at which the ranks of layers are shown: the run's own, and 1e-2."""
+    return sorted({gamma, 1e-2})
 
 
 def batches_per_epoch(settings: Settings, splits: Splits) -> int:
@@ -322,7 +331,8 @@ def draw(path: Path) -> None:
     rows, runs, classes = read_rows(path), summary["runs"], summary["classes"]
     plots.save(plots.ranks_over_training(rows, classes, "epoch", "model"), path / "ranks.png")
     plots.save(plots.spectra(runs, classes, settings["gamma"], "model"), path / "spectra.png")
-    plots.save(plots.layer_ranks(runs, "model"), path / "layer_ranks.png")
+    gammas = shown_gammas(settings["gamma"])
+    plots.save(plots.layer_ranks(runs, "model", gammas), path / "layer_ranks.png")
 
 
 if __name__ == "__main__":

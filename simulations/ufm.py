@@ -26,6 +26,8 @@ DEFAULT_LR = {
     "sgd": {"ce": 1.0, "mse": 1.0},
     "gd": {"ce": 1.0, "mse": 1.0},
 }
+HUGE, TINY = 1e100, 1e-100
+"""A run has diverged beyond HUGE; what lies below TINY is zero for every measure."""
 
 
 @dataclass(frozen=True)
@@ -136,18 +138,21 @@ class Batch:
         logits = self.model.logits()
         loss = self.model.data_loss(logits)
         representations = self.model.representations()
-        alive = self.model.parameters.isfinite().all(dim=1) & logits.isfinite().all(dim=(1, 2))
-        alive &= loss.isfinite()
+        alive = loss.isfinite() & (self.model.parameters.abs() < HUGE).all(dim=1)
+        for values in (logits, *representations):
+            alive &= (values.abs() < HUGE).all(dim=(1, 2))
 
-        def or_zero(values: torch.Tensor) -> torch.Tensor:
-            return torch.where(alive[:, None, None], values, 0)
+        def measurable(values: torch.Tensor) -> torch.Tensor:
+            """Zero where the run diverged, and where its values have decayed beyond squaring."""
+            kept = alive & (values.abs() > TINY).any(dim=(1, 2))
+            return torch.where(kept[:, None, None], values, 0)
 
-        logits = or_zero(logits)
+        logits = measurable(logits)
         measures = measure_logits(logits, self.model.temperatures, self.gamma)
         accuracy = (logits.argmax(dim=-1) == shape.labels(logits.device)).double().mean(dim=-1)
         aligned = torch.stack(
             [
-                alignment(or_zero(weight), or_zero(inputs))
+                alignment(measurable(weight), measurable(inputs))
                 for weight, inputs in zip(self.model.factors.weights, representations, strict=True)
             ]
         )

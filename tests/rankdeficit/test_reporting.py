@@ -34,6 +34,13 @@ def test_outcomes(loss: float | None, accuracy: float | None, expected: str) -> 
     assert reporting.outcome(loss, accuracy, uniform_loss=2.3026) == expected
 
 
+def test_the_train_accuracy_that_counts_as_interpolation_is_said() -> None:
+    assert reporting.outcome(0.01, 0.9995, 2.3) == "underfit"
+    assert reporting.outcome(0.01, 0.9995, 2.3, interpolation=0.999) == "interpolated"
+    runs = [record(1, 9), record(50, 4) | {"accuracy": 0.9995}]
+    assert "train accuracy is at least 99.95%" in reporting.verdicts(runs, 10, "depth")[0]
+
+
 @pytest.mark.parametrize(
     ("hot", "base", "start"),
     [

@@ -51,7 +51,7 @@ def test_a_run_learns_and_reports(
     for run in summary["runs"]:
         assert run["accuracy"] > 0.95
         assert run["test_accuracy"] > 0.7
-        assert len(run["layer_ranks"]) == 4
+        assert len(run["layer_ranks"]["0.01"]) == 4
         assert run["logits_norm"] / run["effective_logits_norm"] == pytest.approx(
             run["temperature"]
         )
@@ -62,7 +62,7 @@ def test_a_run_learns_and_reports(
     assert {p.name for p in folder.glob("*.png")} == {"ranks.png", "spectra.png", "layer_ranks.png"}
     output = capsys.readouterr().out
     assert "test acc." in output
-    assert "rank after each layer" in output
+    assert "rank after each layer at gamma = 0.01, test images, T = 20: " in output
 
 
 def test_the_saved_weights_give_the_reported_numbers(images: Path, tmp_path: Path) -> None:
@@ -83,7 +83,8 @@ def test_the_saved_weights_give_the_reported_numbers(images: Path, tmp_path: Pat
             if isinstance(layer, torch.nn.ReLU):
                 expected.append(int(numerical_rank(hidden)))
         expected.append(int(numerical_rank(hidden)))
-    assert layer_ranks(model, test, normalise) == run["layer_ranks"] == expected
+    assert layer_ranks(model, test, normalise) == run["layer_ranks"]
+    assert run["layer_ranks"]["0.001"] == expected
 
 
 def test_temperatures_share_start_and_batches(images: Path, tmp_path: Path) -> None:

@@ -179,6 +179,12 @@ def test_diverged_and_stalled_runs_are_reported(
     assert "2 of 2 runs diverged; try a lower --lr" in capsys.readouterr().out
     summary = json.loads((folder / "summary.json").read_text())
     assert [run["rank"] for run in summary["runs"]] == [None, None]
+    ufm.run(replace(settings, dtype="float64", steps=4, out=tmp_path / "diverged64"))
+    assert "2 of 2 runs diverged" in capsys.readouterr().out
+    decayed = replace(settings, dtype="float64", weight_decay=1.0, lr=0.9, steps=200)
+    summary = runs.read_json(ufm.run(replace(decayed, out=tmp_path / "zero")) / "summary.json")
+    assert [run["rank"] for run in summary["runs"]] == [0, 0]
+    assert "2 of 2 runs stalled" in capsys.readouterr().out
     settings = replace(settings, temperature=(1e5,), baseline=False, lr=1e-6)
     ufm.run(replace(settings, out=tmp_path / "stalled"))
     assert "2 of 2 runs stalled" in capsys.readouterr().out
