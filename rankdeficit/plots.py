@@ -36,7 +36,15 @@ def ranks_over_training(rows: Sequence[Row], classes: int, clock: str, facet: st
                 norm_axes.sharey(norms)
             own = [r for r in rows if r["temperature"] == temperature and r[facet] == value]
             _band(axes, own, clock, "rank", LOGITS_COLOUR, "rank of the logits")
-            _band(axes, own, clock, "post_softmax_rank", SOFTMAX_COLOUR, "rank after the softmax")
+            _band(
+                axes,
+                own,
+                clock,
+                "post_softmax_rank",
+                SOFTMAX_COLOUR,
+                "rank after the softmax",
+                "-.",
+            )
             axes.axhline(
                 classes - 1, color=THEORY_COLOUR, linestyle="--", linewidth=1,
                 label=f"Neural Collapse, c - 1 = {classes - 1}",

@@ -163,5 +163,5 @@ def _spell(runs: Sequence[Run]) -> str:
     ranks = _values(runs, "rank")
     if len(ranks) == 1:
         return f"{ranks[0]} (one seed)"
-    spread = f"{min(ranks)}-{max(ranks)}" if len(set(ranks)) > 1 else "each"
-    return f"{median(ranks):g} ({spread} of {len(ranks)} seeds)"
+    spread = f"{min(ranks)}-{max(ranks)} over" if len(set(ranks)) > 1 else "in all"
+    return f"{median(ranks):g} ({spread} {len(ranks)} seeds)"

@@ -223,6 +223,15 @@ def train_network(
         first = started["epoch"]
         model.load_state_dict(started["model"])
         optimizer.load_state_dict(started["optimizer"])
+
+    def record(epoch: int) -> bool:
+        """Append a row of measures; tells whether the network is still finite."""
+        row = measure(model, job, splits, splits.followed, settings.gamma)
+        folder.append_rows([identity(settings, job) | {"epoch": epoch} | without_spectrum(row)])
+        return row["loss"] is not None
+
+    if not started:
+        record(0)
     batches = batches_per_epoch(settings, splits)
     for epoch in range(first, settings.epochs):
         # Batches depend on seed and epoch alone, so that temperatures share them and runs resume.
@@ -239,17 +248,15 @@ def train_network(
             nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
             optimizer.step()
             advance(step + 1)
-        row = measure(model, job, splits, splits.followed, settings.gamma)
-        folder.append_rows([identity(settings, job) | {"epoch": epoch + 1} | without_spectrum(row)])
-        diverged = row["loss"] is None
+        alive = record(epoch + 1)
         checkpoint(
             {
-                "epoch": settings.epochs if diverged else epoch + 1,
+                "epoch": epoch + 1 if alive else settings.epochs,
                 "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(),
             }
         )
-        if diverged:
+        if not alive:
             break
     return model
 

@@ -69,7 +69,7 @@ class Settings:
     steps: int = 1200
     """Training steps."""
     measure_every: int = 200
-    """Steps between measurements; the first of these intervals has more, at growing distances."""
+    """Steps between measurements; before the first of them, measure at powers of two as well."""
     checkpoint_every: int = 200
     """Steps between checkpoints."""
     gamma: float = 1e-3
@@ -214,8 +214,8 @@ def build(settings: Settings) -> list[Batch]:
 
 
 def measured_steps(steps: int, every: int) -> set[int]:
-    """0, powers of 1.5 up to the first interval, every interval, and the last step."""
-    early = {round(1.5**i) for i in range(1000) if 1.5**i < min(every, steps)}
+    """0, powers of two up to the first interval, every interval, and the last step."""
+    early = {2**i for i in range(min(every, steps).bit_length()) if 2**i < min(every, steps)}
     return {0, *early, *range(every, steps, every), steps}
 
 

@@ -155,6 +155,7 @@ class DeepUfm:
         self.parameters = parameters
         self.gradient = torch.zeros_like(parameters)
         self.temperatures = temperatures.to(parameters.device)
+        self._T = temperatures.to(parameters)[:, None, None]
         self.factors = shape.unpack(parameters)
         self._slopes = shape.unpack(self.gradient)
         self._decays = [
@@ -164,41 +165,55 @@ class DeepUfm:
             )
         ]
         n, runs = shape.samples, parameters.shape[0]
-        self._outputs = [parameters.new_empty(runs, n, out) for out, _ in shape.weight_shapes]
-        self._errors = [torch.empty_like(output) for output in self._outputs]
+        self._hidden = [parameters.new_empty(runs, n, out) for out, _ in shape.weight_shapes[:-1]]
+        self._errors = [torch.empty_like(hidden) for hidden in self._hidden]
+        # Classes before samples: the softmax over a few classes is many times faster so.
+        self._logits = parameters.new_empty(runs, shape.classes, n)
+        self._logits_error = torch.empty_like(self._logits)
+        # torch.bmm multiplies small matrices one by one when its output is a strided view.
+        self._weight_slopes = [torch.empty(w.shape).to(w) for w in self.factors.weights]
+        self._feature_slopes = torch.empty(self.factors.features.shape).to(parameters)
 
     def logits(self) -> Float[Tensor, "runs n classes"]:
         """Logits of all samples; overwritten by the next call."""
         weights, biases, inputs = self.factors
-        for layer, (weight, output) in enumerate(zip(weights, self._outputs, strict=True)):
+        for layer, output in enumerate(self._hidden):
             if biases:
-                torch.baddbmm(biases[layer], inputs, weight.mT, out=output)
+                torch.baddbmm(biases[layer], inputs, weights[layer].mT, out=output)
             else:
-                torch.bmm(inputs, weight.mT, out=output)
-            if self.shape.activation == "relu" and layer < self.shape.depth - 1:
+                torch.bmm(inputs, weights[layer].mT, out=output)
+            if self.shape.activation == "relu":
                 output.relu_()
             inputs = output
-        return inputs
+        if biases:
+            torch.baddbmm(biases[-1].mT, weights[-1], inputs.mT, out=self._logits)
+        else:
+            torch.bmm(weights[-1], inputs.mT, out=self._logits)
+        return self._logits.mT
 
     def representations(self) -> list[Float[Tensor, "runs n width"]]:
         """Input of each weight matrix, features first, from the last call of `logits`."""
-        return [self.factors.features, *self._outputs[:-1]]
+        return [self.factors.features, *self._hidden]
 
     def compute_gradient(self) -> None:
         """Write the gradient of every run's objective into `gradient`; computes the logits anew."""
         weights, _, features = self.factors
         weight_slopes, bias_slopes, feature_slopes = self._slopes
-        self._loss_gradient(self.logits(), out=self._errors[-1])
+        self.logits()
+        self._compute_logits_error()
+        error = self._logits_error.mT
         for layer in reversed(range(self.shape.depth)):
-            error = self._errors[layer]
-            inputs = self._outputs[layer - 1] if layer else features
-            torch.bmm(error.mT, inputs, out=weight_slopes[layer])
+            inputs = self._hidden[layer - 1] if layer else features
+            torch.bmm(error.mT, inputs, out=self._weight_slopes[layer])
+            weight_slopes[layer].copy_(self._weight_slopes[layer])
             if bias_slopes:
-                torch.sum(error, dim=1, keepdim=True, out=bias_slopes[layer])
-            below = self._errors[layer - 1] if layer else feature_slopes
+                bias_slopes[layer].copy_(error.sum(dim=1, keepdim=True))
+            below = self._errors[layer - 1] if layer else self._feature_slopes
             torch.bmm(error, weights[layer], out=below)
             if layer and self.shape.activation == "relu":
-                below.mul_(inputs > 0)
+                torch.ops.aten.threshold_backward.grad_input(below, inputs, 0, grad_input=below)
+            error = below
+        feature_slopes.copy_(self._feature_slopes)
         for decayed, slope, decay in zip(
             self._decayed(self.parameters), self._decayed(self.gradient), self._decays, strict=True
         ):
@@ -222,24 +237,24 @@ class DeepUfm:
                 total = total + decay.squeeze(-1) / 2 * decayed.double().square().sum(dim=-1)
         return total
 
-    def _loss_gradient(self, logits: Tensor, out: Tensor) -> None:
+    def _compute_logits_error(self) -> None:
         """d(mean loss)/d(logits): (p - y)/(n T), or 2 p (e - <e, p>)/(n T) with e = p - y for MSE."""
-        T = self.temperatures.to(logits.dtype)[:, None, None]
-        p = torch.softmax(logits / T, dim=-1)
+        T = self._T
+        p = torch.softmax(self._logits / T, dim=1)
         if self.loss == "ce":
             self._own_class(p).sub_(1)
-            torch.div(p, self.shape.samples * T, out=out)
+            torch.div(p, self.shape.samples * T, out=self._logits_error)
         else:
             error = p.clone()
             self._own_class(error).sub_(1)
-            error -= (error * p).sum(dim=-1, keepdim=True)
-            torch.mul(p, error * (2 / (self.shape.samples * T)), out=out)
+            error -= (error * p).sum(dim=1, keepdim=True)
+            torch.mul(p, error * (2 / (self.shape.samples * T)), out=self._logits_error)
 
-    def _own_class(self, logits: Tensor) -> Tensor:
-        """View of the entries of each sample's own class."""
+    def _own_class(self, values: Tensor) -> Tensor:
+        """View of the entries (runs, classes, n) of each sample's own class."""
         shape = self.shape
-        blocks = logits.view(-1, shape.classes, shape.samples_per_class, shape.classes)
-        return blocks.diagonal(dim1=1, dim2=3)
+        blocks = values.view(-1, shape.classes, shape.classes, shape.samples_per_class)
+        return blocks.diagonal(dim1=1, dim2=2)
 
     def _decayed(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         weights = self.shape.weight_count

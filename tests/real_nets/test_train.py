@@ -57,7 +57,9 @@ def test_a_run_learns_and_reports(
         )
         assert run["rank_curve"]["0.001"] == run["rank"] <= 4
     rows = runs.read_rows(folder)
-    assert len(rows) == 24
+    assert len(rows) == 26
+    starts = [row for row in rows if row["epoch"] == 0]
+    assert starts[0]["logits_norm"] == pytest.approx(starts[1]["logits_norm"])
     assert {"epoch", "temperature", "seed", "accuracy", "test_accuracy", "rank"} <= rows[0].keys()
     assert {p.name for p in folder.glob("*.png")} == {"ranks.png", "spectra.png", "layer_ranks.png"}
     output = capsys.readouterr().out

@@ -57,7 +57,7 @@ def test_the_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         assert ratio == pytest.approx(run["temperature"])
         assert len(run["singular_values"]) == 4
     rows = runs.read_rows(folder)
-    assert {row["step"] for row in rows} == {0, 1, 2, 3, 5, 8, 11, 17, 20, 40, 60}
+    assert {row["step"] for row in rows} == {0, 1, 2, 4, 8, 16, 20, 40, 60}
     last = [row for row in rows if row["step"] == 60]
     for row, run in zip(last, summary["runs"], strict=True):
         assert row["rank"] == run["rank"]
