@@ -10,11 +10,12 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rankdeficit.runs import write_atomically
 
 Row = dict[str, Any]
-LOGITS_COLOUR, SOFTMAX_COLOUR, NORM_COLOUR, THEORY_COLOUR = "C0", "C1", "0.45", "black"
+THEORY_COLOUR = "black"
 
 
 def ranks_over_training(rows: Sequence[Row], classes: int, clock: str, facet: str) -> Figure:
@@ -25,50 +26,35 @@ def ranks_over_training(rows: Sequence[Row], classes: int, clock: str, facet: st
     """
     temperatures = sorted({row["temperature"] for row in rows})
     facets = sorted({row[facet] for row in rows})
-    figure = Figure(figsize=(0.6 + 3.2 * len(temperatures), 0.9 + 2.5 * len(facets)))
+    size = (0.6 + 3.2 * len(temperatures), 0.9 + 2.5 * len(facets))
+    figure = Figure(figsize=size)
     grid = figure.subplots(len(facets), len(temperatures), sharex=True, sharey=True, squeeze=False)
-    norms = grid[0, 0].twinx()
+    norms = np.vectorize(lambda axes: axes.twinx(), otypes=[object])(grid)
     for i, value in enumerate(facets):
         for j, temperature in enumerate(temperatures):
-            axes: Axes = grid[i, j]
-            norm_axes = norms if i == j == 0 else axes.twinx()
-            if norm_axes is not norms:
-                norm_axes.sharey(norms)
+            if (i, j) != (0, 0):
+                norms[i, j].sharey(norms[0, 0])
             own = [r for r in rows if r["temperature"] == temperature and r[facet] == value]
-            _band(axes, own, clock, "rank", LOGITS_COLOUR, "rank of the logits")
-            _band(
-                axes,
-                own,
-                clock,
-                "post_softmax_rank",
-                SOFTMAX_COLOUR,
-                "rank after the softmax",
-                "-.",
-            )
-            axes.axhline(
-                classes - 1, color=THEORY_COLOUR, linestyle="--", linewidth=1,
-                label=f"Neural Collapse, c - 1 = {classes - 1}",
-            )  # fmt: skip
-            _band(
-                norm_axes, own, clock, "logits_norm", NORM_COLOUR, "logits norm (right axis)", ":"
-            )
-            norm_axes.set_yscale("log")
-            axes.set_ylim(0, 1.08 * classes)
-            _set_clock_scale(axes, clock)
-            axes.set_title(f"T = {temperature:g}, {facet} {value}", fontsize=9)
-            if i == len(facets) - 1:
-                axes.set_xlabel(f"training {clock}s")
-            if j == 0:
-                axes.set_ylabel("numerical rank")
-            if j == len(temperatures) - 1:
-                norm_axes.set_ylabel(r"logits norm $\|M\|_F/\sqrt{n}$")
-            else:
-                norm_axes.tick_params(labelright=False)
-    handles = [*grid[0, 0].get_legend_handles_labels()[0], *norms.get_legend_handles_labels()[0]]
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(len(handles), 4), fontsize=8
-    )
-    return _tightened(figure)
+            _draw_ranks(grid[i, j], own, classes, clock)
+            grid[i, j].set_title(f"T = {temperature:g}, {facet} {value}", fontsize=9)
+            _band(norms[i, j], own, clock, "logits_norm", "0.45", "logits norm (right axis)", ":")
+            norms[i, j].set_yscale("log")
+            norms[i, j].tick_params(which="both", labelright=j == len(temperatures) - 1)
+    for axes in grid[-1]:
+        axes.set_xlabel(f"training {clock}s")
+    for axes, norm_axes in zip(grid[:, 0], norms[:, -1], strict=True):
+        axes.set_ylabel("numerical rank")
+        norm_axes.set_ylabel(r"logits norm $\|M\|_F/\sqrt{n}$")
+    return _with_legend_below(figure, columns=4 if len(temperatures) > 1 else 2)
+
+
+def _draw_ranks(axes: Axes, rows: Sequence[Row], classes: int, clock: str) -> None:
+    _band(axes, rows, clock, "rank", "C0", "rank of the logits")
+    _band(axes, rows, clock, "post_softmax_rank", "C1", "rank after the softmax", "-.")
+    label = f"Neural Collapse, c - 1 = {classes - 1}"
+    axes.axhline(classes - 1, color=THEORY_COLOUR, linestyle="--", linewidth=1, label=label)
+    axes.set_ylim(0, 1.08 * classes)
+    _set_clock_scale(axes, clock)
 
 
 def spectra(runs: Sequence[Row], classes: int, gamma: float, facet: str) -> Figure:
@@ -93,6 +79,7 @@ def spectra(runs: Sequence[Row], classes: int, gamma: float, facet: str) -> Figu
             label=f"Neural Collapse, c - 1 = {classes - 1}",
         )  # fmt: skip
         axes.set(yscale="log", ylim=(1e-6, 2), xlabel="index i")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
     return _by_temperature(
         runs, facet, r"singular value of the logits, $\sigma_i/\sigma_1$", draw, finish
@@ -161,9 +148,7 @@ def _by_temperature(
         finish(axes)
         axes.set_title(f"{facet} {value}", fontsize=9)
     panels[0].set_ylabel(ylabel)
-    if panels[-1].get_legend_handles_labels()[0]:
-        panels[-1].legend(fontsize=8)
-    return _tightened(figure)
+    return _with_legend_below(figure, columns=min(2 + len(facets), 4))
 
 
 def _band(
@@ -193,6 +178,16 @@ def _set_clock_scale(axes: Axes, clock: str) -> None:
         axes.set_xlim(left=0)
 
 
-def _tightened(figure: Figure) -> Figure:
+def _with_legend_below(figure: Figure, columns: int) -> Figure:
+    """One legend for all panels, each label once."""
+    handles = {
+        handle.get_label(): handle
+        for axes in figure.axes
+        for handle in axes.get_legend_handles_labels()[0]
+    }
+    if handles:
+        figure.legend(
+            handles=list(handles.values()), loc="outside lower center", fontsize=8, ncols=columns
+        )
     figure.set_layout_engine("constrained")
     return figure

@@ -45,8 +45,8 @@ def outcome(
 def results_table(runs: Sequence[Run], classes: int, facet: str, gamma: float) -> Table:
     """One row per temperature and value of `facet`: medians over seeds, ranks with their range."""
     table = Table(
-        title=f"medians over seeds (range); numerical ranks at gamma = {gamma:g} of the logits, of "
-        "the logits centred over classes, and after the softmax",
+        title=f"medians (ranges) over seeds; ranks of the logits at gamma = {gamma:g}: "
+        "raw, centred over classes, softmaxed",
         title_style="dim",
     )
     columns: dict[str, Callable[[Sequence[Run]], str]] = {
