@@ -7,22 +7,36 @@ import torch
 from torch import Tensor
 
 
-def check_temperature(temperature: float | Tensor) -> None:
+def check_temperature(temperature: Any) -> None:
     """Raise unless every temperature is a positive finite number."""
     if isinstance(temperature, Tensor):
         valid = bool(((temperature > 0) & torch.isfinite(temperature)).all())
     else:
-        valid = math.isfinite(temperature) and temperature > 0
+        valid = _is_number(temperature) and math.isfinite(temperature) and temperature > 0
     if not valid:
         raise ValueError(f"temperature is {temperature}; it must be a positive finite number")
 
 
-def check_gamma(gamma: float) -> None:
+def check_gamma(gamma: Any) -> None:
     """Raise unless the rank threshold lies strictly between 0 and 1."""
-    if not 0 < gamma < 1:
+    if not (_is_number(gamma) and 0 < gamma < 1):
         raise ValueError(
             f"gamma is {gamma}; it must lie strictly between 0 and 1, for example 1e-3"
         )
+
+
+def check_at_least(least: int, **values: int) -> None:
+    """Raise unless every named value is a number of at least `least`."""
+    for name, value in values.items():
+        if not (_is_number(value) and value >= least):
+            raise ValueError(f"{name} is {value}; it must be at least {least}")
+
+
+def check_seeds(seed: int, seeds: int) -> None:
+    """Raise unless `seeds` >= 1 seeds from `seed` on lie in 0..2^32 - 1."""
+    check_at_least(1, seeds=seeds)
+    if not 0 <= seed <= 2**32 - seeds:
+        raise ValueError(f"seed is {seed}; it must lie in 0..{2**32 - seeds}")
 
 
 def check_floating(name: str, value: Any, dimensions: int) -> None:
@@ -59,3 +73,7 @@ def check_magnitudes(name: str, value: Tensor) -> None:
             f"{name} has a largest magnitude beyond 1e+-140, whose square leaves float64; divide it "
             "by a constant (ranks and ratios of singular values do not change)"
         )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

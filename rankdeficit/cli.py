@@ -26,6 +26,7 @@ from rich.progress import (
 from rankdeficit.runs import RunFolder, restore_settings, settings_record
 
 PLAIN_PROGRESS_SECONDS = 10.0
+NOT_RECORDED = ("out", "resume")
 T = TypeVar("T")
 
 
@@ -34,8 +35,13 @@ def main(settings_type: type[T], run: Callable[[T], object], program: str) -> No
 
     Bad input of any kind is one line on stderr and exit status 2; Ctrl-C is exit status 130.
     """
+    arguments = sys.argv[1:]
     try:
-        run(parse(settings_type, sys.argv[1:], program))
+        settings = parse(settings_type, arguments, program)
+        given = {argument.partition("=")[0] for argument in arguments if argument[:2] == "--"}
+        if "--resume" in given and len(given) > 1:
+            refuse_beside_resume(min(given - {"--resume"}))
+        run(settings)
     except (ValueError, OSError) as error:
         fail(program, str(error))
     except KeyboardInterrupt:
@@ -71,7 +77,7 @@ def open_run(settings: T, program: str, default_name: str) -> tuple[RunFolder, T
     out, resume = getattr(settings, "out", None), getattr(settings, "resume", None)
     if resume is None:
         path = out or _unused(Path("runs") / f"{default_name}-{datetime.now():%Y%m%d-%H%M%S}")
-        record = settings_record(settings, leave_out=("out", "resume"))
+        record = settings_record(settings, NOT_RECORDED)
         return RunFolder.create(path, program, record), settings, False
     changed = [
         field.name
@@ -81,12 +87,14 @@ def open_run(settings: T, program: str, default_name: str) -> tuple[RunFolder, T
         and getattr(settings, field.name) != field.default
     ]
     if changed:
-        raise ValueError(
-            f"--resume takes every setting from {resume}/settings.json; "
-            f"leave out --{changed[0].replace('_', '-')}"
-        )
+        refuse_beside_resume(f"--{changed[0].replace('_', '-')}")
     folder, record = RunFolder.reopen(resume, program)
-    return folder, restore_settings(type(settings), record), True
+    return folder, restore_settings(type(settings), record, NOT_RECORDED), True
+
+
+def refuse_beside_resume(option: str) -> NoReturn:
+    """Raise: a resumed run takes no other option."""
+    raise ValueError(f"--resume takes every setting from its folder; leave out {option}")
 
 
 def _unused(path: Path) -> Path:

@@ -15,6 +15,9 @@ import scipy.linalg
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from rankdeficit._checks import check_floating, check_magnitudes, check_temperature
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,12 @@ class Code:
 
         From l <= ln(1 + (c - 1) exp(-scale margin / T)). Raises ValueError unless loss > 0.
         """
-        if not loss > 0:
+        check_temperature(temperature)
+        if not 0 < loss < math.inf:
             raise ValueError(f"loss is {loss}; it must be positive: zero is reached in the limit")
-        return temperature / self.margin * math.log(max((self.classes - 1) / math.expm1(loss), 2))
+        log_expm1 = loss + math.log(-math.expm1(-loss))
+        margin = max(math.log(self.classes - 1) - log_expm1, 1.0)  # any will do for a large loss
+        return temperature / self.margin * margin
 
 
 def simplex_etf(classes: int) -> Code:
@@ -121,8 +127,13 @@ def realise(
     """
     _check_labels(labels, code.classes)
     _check_scale(scale)
-    if inputs.shape[0] != labels.shape[0]:
-        raise ValueError(f"inputs has {inputs.shape[0]} rows and labels {labels.shape[0]}")
+    check_floating("inputs", inputs, dimensions=2)
+    check_magnitudes("inputs", inputs)
+    if inputs.shape[0] != labels.shape[0] or len(labels) < 2:
+        raise ValueError(
+            f"inputs has {inputs.shape[0]} rows and labels {labels.shape[0]}; "
+            "both must have the same number, at least 2"
+        )
     x = inputs.double()
     generator = torch.Generator().manual_seed(seed)
     line = torch.randn(x.shape[1], generator=generator, dtype=torch.float64).to(x.device)
@@ -135,7 +146,7 @@ def realise(
     slopes = targets.diff(dim=0) / gaps.unsqueeze(-1)
     changes = torch.cat([slopes[:1], slopes.diff(dim=0)])
 
-    linear = partial(nn.Linear, dtype=torch.float64, device=x.device)
+    linear = partial(skip_init, nn.Linear, dtype=torch.float64, device=x.device)
     knots, interpolate = linear(x.shape[1], len(gaps)), linear(len(gaps), code.rank)
     classify = linear(code.rank, code.classes, bias=False)
     with torch.no_grad():

@@ -18,11 +18,14 @@ Row = dict[str, Any]
 THEORY_COLOUR = "black"
 
 
-def ranks_over_training(rows: Sequence[Row], classes: int, clock: str, facet: str) -> Figure:
+def ranks_over_training(
+    rows: Sequence[Row], classes: int, predicted: int, clock: str, facet: str
+) -> Figure:
     """Ranks before and after the softmax, and the logits norm (the paper's Figure 5).
 
     One panel per temperature (columns) and value of `facet` (rows, for example depth); medians over
-    seeds with their range. clock: the field of the rows that is the horizontal axis.
+    seeds with their range. predicted: the rank of Neural Collapse. clock: the field of the rows
+    that is the horizontal axis.
     """
     temperatures = sorted({row["temperature"] for row in rows})
     facets = sorted({row[facet] for row in rows})
@@ -35,10 +38,11 @@ def ranks_over_training(rows: Sequence[Row], classes: int, clock: str, facet: st
             if (i, j) != (0, 0):
                 norms[i, j].sharey(norms[0, 0])
             own = [r for r in rows if r["temperature"] == temperature and r[facet] == value]
-            _draw_ranks(grid[i, j], own, classes, clock)
+            _draw_ranks(grid[i, j], own, classes, predicted, clock)
             grid[i, j].set_title(f"T = {temperature:g}, {facet} {value}", fontsize=9)
             _band(norms[i, j], own, clock, "logits_norm", "0.45", "logits norm (right axis)", ":")
-            norms[i, j].set_yscale("log")
+            if any(row["logits_norm"] for row in own):
+                norms[i, j].set_yscale("log")
             norms[i, j].tick_params(which="both", labelright=j == len(temperatures) - 1)
     for axes in grid[-1]:
         axes.set_xlabel(f"training {clock}s")
@@ -48,16 +52,16 @@ def ranks_over_training(rows: Sequence[Row], classes: int, clock: str, facet: st
     return _with_legend_below(figure, columns=4 if len(temperatures) > 1 else 2)
 
 
-def _draw_ranks(axes: Axes, rows: Sequence[Row], classes: int, clock: str) -> None:
+def _draw_ranks(axes: Axes, rows: Sequence[Row], classes: int, predicted: int, clock: str) -> None:
     _band(axes, rows, clock, "rank", "C0", "rank of the logits")
     _band(axes, rows, clock, "post_softmax_rank", "C1", "rank after the softmax", "-.")
-    label = f"Neural Collapse, c - 1 = {classes - 1}"
-    axes.axhline(classes - 1, color=THEORY_COLOUR, linestyle="--", linewidth=1, label=label)
+    label = f"Neural Collapse: {predicted}"
+    axes.axhline(predicted, color=THEORY_COLOUR, linestyle="--", linewidth=1, label=label)
     axes.set_ylim(0, 1.08 * classes)
     _set_clock_scale(axes, clock)
 
 
-def spectra(runs: Sequence[Row], classes: int, gamma: float, facet: str) -> Figure:
+def spectra(runs: Sequence[Row], predicted: int, gamma: float, facet: str) -> Figure:
     """Singular values of the logits at the end, relative to the largest, with the threshold."""
 
     def draw(axes: Axes, own: Sequence[Row], colour: Any, label: str) -> None:
@@ -74,10 +78,8 @@ def spectra(runs: Sequence[Row], classes: int, gamma: float, facet: str) -> Figu
         axes.axhline(
             gamma, color=THEORY_COLOUR, linestyle="--", linewidth=1, label=f"γ = {gamma:g}"
         )
-        axes.axvline(
-            classes - 1, color=THEORY_COLOUR, linestyle=":", linewidth=1,
-            label=f"Neural Collapse, c - 1 = {classes - 1}",
-        )  # fmt: skip
+        label = f"Neural Collapse: {predicted}"
+        axes.axvline(predicted, color=THEORY_COLOUR, linestyle=":", linewidth=1, label=label)
         axes.set(yscale="log", ylim=(1e-6, 2), xlabel="index i")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 

@@ -42,11 +42,16 @@ def outcome(
     return "saturated" if loss > uniform_loss else "underfit"
 
 
-def results_table(runs: Sequence[Run], classes: int, facet: str, gamma: float) -> Table:
+def neural_collapse_rank(classes: int, width: int) -> int:
+    """Rank that Neural Collapse predicts: c - 1, or the width where that leaves no room for it."""
+    return min(classes - 1, width)
+
+
+def results_table(runs: Sequence[Run], facet: str, gamma: float) -> Table:
     """One row per temperature and value of `facet`: medians over seeds, ranks with their range."""
     table = Table(
         title=f"medians (ranges) over seeds; ranks of the logits at gamma = {gamma:g}: "
-        "raw, centred over classes, softmaxed",
+        "raw, centred over classes, softmaxed; NC: what Neural Collapse predicts",
         title_style="dim",
     )
     columns: dict[str, Callable[[Sequence[Run]], str]] = {
@@ -62,7 +67,7 @@ def results_table(runs: Sequence[Run], classes: int, facet: str, gamma: float) -
         "centred": lambda same: _median_and_range(same, "centred_rank"),
         "softmaxed": lambda same: _median_and_range(same, "post_softmax_rank"),
         "stable": lambda same: _median(same, "stable_rank", "{:.1f}"),
-        "c - 1": lambda _: str(classes - 1),
+        "NC (c - 1)": lambda same: str(same[0]["neural_collapse_rank"]),
     }
     if not any("test_accuracy" in run for run in runs):
         del columns["test acc."]
@@ -73,14 +78,14 @@ def results_table(runs: Sequence[Run], classes: int, facet: str, gamma: float) -
     return table
 
 
-def verdicts(runs: Sequence[Run], classes: int, facet: str) -> list[str]:
+def verdicts(runs: Sequence[Run], facet: str) -> list[str]:
     """A sentence per value of the facet on rank-deficit bias, then one per kind of trouble."""
     sentences = []
     for value in sorted({run[facet] for run in runs}):
         own = [r for r in runs if r[facet] == value and r["outcome"] == "interpolated"]
         if own:
             several = len({run[facet] for run in runs}) > 1
-            sentences.append((f"{facet} {value}: " if several else "") + _verdict(own, classes))
+            sentences.append((f"{facet} {value}: " if several else "") + _verdict(own))
     for same in _groups(runs, facet):
         for trouble, advice in ADVICE.items():
             count = sum(run["outcome"] == trouble for run in same)
@@ -115,16 +120,17 @@ def print_report(table: Table, sentences: Sequence[str]) -> None:
         console.print(sentence, soft_wrap=True, markup=False)
 
 
-def _verdict(interpolated: Sequence[Run], classes: int) -> str:
+def _verdict(interpolated: Sequence[Run]) -> str:
     hottest = max(run["temperature"] for run in interpolated)
     hot = [run for run in interpolated if run["temperature"] == hottest]
     base = [run for run in interpolated if run["temperature"] == 1]
+    predicted = hot[0]["neural_collapse_rank"]
     ending = (
         f"at T = {hottest:g} the logits end with rank {_spell(hot)}, where Neural Collapse predicts "
-        f"{classes - 1}"
+        f"{predicted}"
     )
     if hottest == 1 or not base:
-        deficit = max(run["rank"] for run in hot) < classes - 1
+        deficit = max(run["rank"] for run in hot) < predicted
         return f"{'Rank deficit' if deficit else 'No rank deficit'}: {ending}."
     worst = min(run["accuracy"] for run in interpolated)
     accuracy = "100 %" if worst == 1 else f"at least {worst:.2%}"

@@ -16,10 +16,11 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 from filelock import FileLock, Timeout
@@ -43,19 +44,14 @@ class RunFolder:
         """Start a folder, which must not exist or be empty."""
         try:
             path.mkdir(parents=True, exist_ok=True)
-            lock = _lock(path)
+            _check_empty(path)
+            folder = cls(path, _lock(path), time.monotonic())
         except OSError as error:
             raise ValueError(
                 f"--out {path} cannot be written ({error.strerror or error}); "
                 "name a folder that you may write to"
             ) from error
-        folder = cls(path, lock, time.monotonic())
-        contents = sorted(p.name for p in path.iterdir() if not _is_scratch(p))
-        if contents:
-            raise ValueError(
-                f"--out {path} is not empty (it has {contents[0]}); name another folder, "
-                f"or continue that run with --resume {path}"
-            )
+        _check_empty(path)
         folder.write_json("settings.json", {"program": program, "settings": settings})
         return folder
 
@@ -102,21 +98,34 @@ class RunFolder:
             torch.save(state, file)
         _replace(partial, self.path / "checkpoint.pt")
 
-    def load_checkpoint(self, device: torch.device | str) -> dict[str, Any] | None:
-        """State of the last checkpoint, or None before the first; cuts metrics.jsonl back to it."""
+    def restore_checkpoint(
+        self, device: torch.device | str, restore: Callable[[dict[str, Any]], None]
+    ) -> bool:
+        """Hand the last checkpoint's state to `restore` and cut metrics.jsonl back to it.
+
+        False before the first checkpoint: metrics.jsonl is then empty. Raises ValueError, the
+        folder unchanged, for a checkpoint that is damaged or that `restore` cannot take.
+        """
         checkpoint, metrics = self.path / "checkpoint.pt", self.path / "metrics.jsonl"
-        state, size = None, 0
-        if checkpoint.exists():
+        size = 0
+        if found := checkpoint.exists():
             saved = _load(checkpoint, device)
-            state, size = saved["state"], saved["metrics_bytes"]
-        if metrics.exists():
-            if metrics.stat().st_size < size:
+            size = saved["metrics_bytes"]
+            if (metrics.stat().st_size if metrics.exists() else 0) < size:
                 raise ValueError(
                     f"{metrics} is shorter than its checkpoint says: rows were lost; "
                     f"delete {checkpoint} to run again from the start"
                 )
+            try:
+                restore(saved["state"])
+            except (KeyError, TypeError, RuntimeError, ValueError) as error:
+                raise ValueError(
+                    f"{checkpoint} does not fit its settings.json; "
+                    "delete it to run again from the start"
+                ) from error
+        if metrics.exists():
             os.truncate(metrics, size)
-        return state
+        return found
 
     def write_environment(self, device: torch.device | str) -> None:
         """Record what the numbers were made with, and how long this process took."""
@@ -160,19 +169,35 @@ def settings_record(settings: Any, leave_out: Iterable[str]) -> dict[str, Any]:
     return {key: value for key, value in asdict(settings).items() if key not in set(leave_out)}
 
 
-def restore_settings(kind: type[T], record: dict[str, Any]) -> T:
-    """The settings dataclass that `settings_record` wrote; lists become tuples, texts paths."""
-    hints = get_type_hints(kind)
-    if unknown := sorted(set(record) - set(hints)):
-        raise ValueError(f"settings.json has {unknown[0]!r}, which this version does not know")
+def restore_settings(kind: type[T], record: dict[str, Any], leave_out: Iterable[str]) -> T:
+    """The settings dataclass whose `settings_record` this is; lists become tuples, texts paths.
 
-    def restore(name: str, value: Any) -> Any:
-        if isinstance(value, list):
-            return tuple(value)
-        is_path = Path in (hints[name], *get_args(hints[name]))
-        return Path(value) if is_path and isinstance(value, str) else value
+    Raises ValueError for names that are missing or unknown and for values of another type.
+    """
+    hints = {name: hint for name, hint in get_type_hints(kind).items() if name not in leave_out}
+    if differing := sorted(set(record) ^ set(hints)):
+        raise ValueError(
+            f"settings.json and this version differ in {differing[0]!r}; "
+            "resume with the version that wrote it"
+        )
+    return kind(**{name: _typed(name, record[name], hint) for name, hint in hints.items()})
 
-    return kind(**{name: restore(name, value) for name, value in record.items()})
+
+def _typed(name: str, value: Any, hint: Any) -> Any:
+    """A JSON value as the type of a settings field."""
+    options = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+    for option in options:
+        if get_origin(option) is tuple and isinstance(value, list):
+            return tuple(_typed(name, item, get_args(option)[0]) for item in value)
+        if get_origin(option) is Literal and value in get_args(option):
+            return value
+        if option is Path and isinstance(value, str):
+            return Path(value)
+        if option is float and type(value) is int:
+            return float(value)
+        if isinstance(option, type) and type(value) is option:
+            return value
+    raise ValueError(f"settings.json is damaged: {name} is {value!r}")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -202,17 +227,29 @@ def _lock(path: Path) -> FileLock:
     return lock
 
 
+def _check_empty(path: Path) -> None:
+    contents = sorted(p.name for p in path.iterdir() if not _is_scratch(p))
+    if contents:
+        raise ValueError(
+            f"--out {path} is not empty (it has {contents[0]}); name another folder, "
+            f"or continue that run with --resume {path}"
+        )
+
+
 def _load(checkpoint: Path, device: torch.device | str) -> dict[str, Any]:
     try:
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
-        if isinstance(saved, dict) and saved.keys() == {"state", "metrics_bytes"}:
-            return saved
-        reason = "it was not written by this program"
     except Exception as error:  # torch raises many kinds, for each way in which a file is damaged
-        reason = str(error).split("\n")[0]
-    raise ValueError(
-        f"{checkpoint} cannot be read ({reason}); delete it to run again from the start"
-    )
+        raise ValueError(
+            f"{checkpoint} cannot be read: it is damaged or no checkpoint; "
+            "delete it to run again from the start"
+        ) from error
+    if not isinstance(saved, dict) or saved.keys() != {"state", "metrics_bytes"}:
+        raise ValueError(
+            f"{checkpoint} cannot be read: it is no checkpoint of a run; "
+            "delete it to run again from the start"
+        )
+    return saved
 
 
 def _is_scratch(path: Path) -> bool:

@@ -58,6 +58,7 @@ def cross_entropy(
     log_probabilities = log_softmax(logits, temperature, validate=validate)
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing is {label_smoothing}; it must lie in [0, 1)")
+    _check_is_tensor(targets)
     if targets.is_floating_point():
         if validate:
             _check_target_probabilities(targets, logits)
@@ -87,6 +88,7 @@ def softmax_mse(
     Targets, reduction and errors are those of `cross_entropy`.
     """
     probabilities = log_softmax(logits, temperature, validate=validate).exp()
+    _check_is_tensor(targets)
     if targets.is_floating_point():
         if validate:
             _check_target_probabilities(targets, logits)
@@ -150,8 +152,21 @@ def _reduce(losses: Tensor, reduction: Reduction) -> Tensor:
 def _check_logits(logits: Tensor, temperature: float | Tensor) -> None:
     check_temperature(temperature)
     check_floating("logits", logits, dimensions=1)
+    if isinstance(temperature, Tensor):
+        batch = logits.shape[:-1]
+        sizes = zip(reversed(temperature.shape), reversed(batch), strict=False)
+        if temperature.ndim > len(batch) or any(ours not in (1, n) for ours, n in sizes):
+            raise ValueError(
+                f"temperature has shape {tuple(temperature.shape)}; it must broadcast to the "
+                f"batch shape {tuple(batch)} of the logits"
+            )
     if not bool(torch.isfinite(logits).all()):
         raise ValueError("logits have NaN or infinite entries; remove or mend those samples first")
+
+
+def _check_is_tensor(targets: Tensor) -> None:
+    if not isinstance(targets, Tensor):
+        raise ValueError(f"targets are a {type(targets).__name__}; pass a torch tensor")
 
 
 def _check_class_indices(targets: Tensor, logits: Tensor) -> None:

@@ -126,6 +126,10 @@ def resolved_spectrum(
     centred: bool = False,
 ) -> Spectrum:
     """The Gram spectrum, replaced by the SVD's for matrices whose rank at some gamma it leaves open."""
+    if not gammas:
+        raise ValueError("gammas is empty; give at least one threshold")
+    for gamma in gammas:
+        check_gamma(gamma)
     result = spectrum(matrix, centred=centred)
     intervals = [result.rank_interval(gamma) for gamma in gammas]
     uncertain = torch.stack([low != high for low, high in intervals]).any(dim=0)
@@ -204,15 +208,17 @@ def _gram_spectrum(matrix: Tensor, centred: bool) -> Spectrum:
 
 
 def _svd_spectrum(matrix: Tensor, centred: bool) -> Spectrum:
-    triangle = None
+    triangle, blocks = None, 0
     for block in _blocks(matrix, centred):
+        blocks += 1
         stacked = block if triangle is None else torch.cat([triangle, block], dim=-2)
         triangle = torch.linalg.qr(stacked, mode="r").R
     assert triangle is not None
     values = torch.linalg.svdvals(triangle)
     rows, columns = matrix.shape[-2:]
-    factor = 4 * min(rows, columns) + (2 * columns if centred else 0)
-    error = factor * UNIT_ROUNDOFF * values[..., :1]
+    # A working estimate: each of the QR factorisations and the SVD are backward stable.
+    roundings = 4 * (min(rows, columns) + blocks) + (2 * columns if centred else 0)
+    error = roundings * UNIT_ROUNDOFF * values.square().sum(dim=-1, keepdim=True).sqrt()
     return Spectrum(values, (values - error).clamp(min=0), values + error)
 
 

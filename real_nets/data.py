@@ -72,9 +72,11 @@ def load_folder(folder: Path, image_size: int | None = None) -> ImageSet:
     def decode(path: str) -> np.ndarray | str:
         try:
             with Image.open(path) as image:
+                if image.mode.startswith(("I", "F")):
+                    return f"{path} (more than 8 bits per channel)"
                 rgb = image.convert("RGB")
                 return np.asarray(rgb.resize((image_size, image_size)) if image_size else rgb)
-        except (OSError, SyntaxError, ValueError):
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             return path
 
     with ThreadPoolExecutor() as pool:

@@ -49,10 +49,11 @@ def evaluate(
 @torch.no_grad()
 def layer_ranks(
     model: nn.Sequential, data: ImageSet, normalise: Normalisation, gammas: Sequence[float] = GAMMAS
-) -> dict[str, list[int]]:
-    """Numerical rank of the representation after each weight layer, for each threshold.
+) -> dict[str, Any]:
+    """Numerical rank of the representation after each weight layer, keyed by threshold.
 
     The representation is what follows the layer's activation; the last one is the logits.
+    `layer_rank_intervals` holds the smallest and largest ranks that rounding allows.
     """
     ends = [i for i, layer in enumerate(model) if isinstance(layer, nn.ReLU)] + [len(model) - 1]
     grams: dict[int, Gram] = {}
@@ -65,4 +66,9 @@ def layer_ranks(
                     grams[i] = Gram(hidden.shape[1], device=hidden.device)
                 grams[i].update(hidden)
     spectra = [grams[i].spectrum() for i in ends]
-    return {str(gamma): [int(s.rank(gamma)) for s in spectra] for gamma in gammas}
+    ranks = {str(gamma): [int(s.rank(gamma)) for s in spectra] for gamma in gammas}
+    intervals = {
+        str(gamma): [[int(end) for end in s.rank_interval(gamma)] for s in spectra]
+        for gamma in gammas
+    }
+    return {"layer_ranks": ranks, "layer_rank_intervals": intervals}

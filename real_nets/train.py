@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from rankdeficit import GAMMAS, cli, cross_entropy, plots, reporting
-from rankdeficit._checks import check_gamma, check_temperature
+from rankdeficit._checks import check_at_least, check_seeds, check_temperature
 from rankdeficit.runs import RunFolder, read_json, read_rows, write_atomically
 from real_nets import models
 from real_nets.data import (
@@ -31,6 +31,7 @@ from real_nets.measure import evaluate, layer_ranks
 
 PROGRAM = "real_nets.train"
 
+LEAST_GAMMA = 1e-6
 INTERPOLATION = 0.999
 """Train accuracy from which a network counts as interpolating its images."""
 
@@ -111,7 +112,7 @@ def run(settings: Settings) -> Path:
         classes = len(splits.train.classes)
         summary: dict[str, Any] = {
             "runs": runs,
-            "verdict": reporting.verdicts(runs, classes, "model"),
+            "verdict": reporting.verdicts(runs, "model"),
             "gamma": settings.gamma,
             "classes": classes,
             "train_images": len(splits.train.labels),
@@ -121,7 +122,7 @@ def run(settings: Settings) -> Path:
         folder.write_environment(splits.train.images.device)
         draw(folder.path)
         reporting.print_report(
-            reporting.results_table(runs, classes, "model", settings.gamma),
+            reporting.results_table(runs, "model", settings.gamma),
             [
                 *reporting.layer_sentences(runs, shown_gammas(settings.gamma)),
                 *summary["verdict"],
@@ -135,10 +136,18 @@ def run(settings: Settings) -> Path:
 
 def prepare(settings: Settings) -> Splits:
     """Check the settings, then load the images. Raises ValueError for what makes no sense."""
-    check_gamma(settings.gamma)
-    for name in ("seeds", "epochs", "batch_size", "measured_images"):
-        if getattr(settings, name) < 1:
-            raise ValueError(f"{name} is {getattr(settings, name)}; it must be at least 1")
+    if not LEAST_GAMMA <= settings.gamma < 1:
+        raise ValueError(
+            f"gamma is {settings.gamma}; it must lie in [{LEAST_GAMMA:g}, 1): ranks of layers come "
+            "from streamed Gram matrices, which resolve no less"
+        )
+    check_seeds(settings.seed, settings.seeds)
+    check_at_least(
+        1,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        measured_images=settings.measured_images,
+    )
     for name in ("lr", "clip_norm"):
         if not 0 < getattr(settings, name) < math.inf:
             raise ValueError(f"{name} is {getattr(settings, name)}; it must be positive and finite")
@@ -178,9 +187,18 @@ def train(
         for seed in range(settings.seed, settings.seed + settings.seeds)
         for temperature in sorted(set(settings.temperature))
     ]
-    state = folder.load_checkpoint(splits.train.images.device) if resumed else None
-    finished: list[dict[str, Any]] = list(state["finished"]) if state else []
-    started = state["job"] if state else None
+    finished: list[dict[str, Any]] = []
+    started: dict[str, Any] | None = None
+
+    def restore(state: dict[str, Any]) -> None:
+        nonlocal started
+        finished.extend(state["finished"])
+        started = state["job"]
+        if started:
+            initial_model(settings, 0, splits.train).load_state_dict(started["model"])
+
+    if resumed:
+        folder.restore_checkpoint(splits.train.images.device, restore)
     steps = settings.epochs * batches_per_epoch(settings, splits)
 
     def checkpoint(job: dict[str, Any] | None) -> None:
@@ -267,16 +285,19 @@ def conclude(
     """Measure a trained network on all images and save its weights, unless it diverged."""
     final = measure(model, job, splits, splits.train, settings.gamma)
     classes = len(splits.train.classes)
-    ranks = None
+    layers = dict.fromkeys(("layer_ranks", "layer_rank_intervals"))
     if final["loss"] is not None:
         weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-        name = f"T{job.temperature:g}-seed{job.seed}.safetensors"
+        name = f"T{str(job.temperature).removesuffix('.0')}-seed{job.seed}.safetensors"
         write_atomically(folder.path / name, safetensors.torch.save(weights))
-        ranks = layer_ranks(model, splits.test, splits.normalise, sorted({*GAMMAS, settings.gamma}))
+        gammas = sorted({*GAMMAS, settings.gamma})
+        layers = layer_ranks(model, splits.test, splits.normalise, gammas)
     return identity(settings, job) | {
         **final,
-        "layer_ranks": ranks,
-        "neural_collapse_rank": classes - 1,
+        **layers,
+        "neural_collapse_rank": reporting.neural_collapse_rank(
+            classes, settings.width if settings.depth > 1 else classes
+        ),
         "outcome": reporting.outcome(
             final["loss"], final["accuracy"], math.log(classes), INTERPOLATION
         ),
@@ -331,15 +352,16 @@ def without_spectrum(row: dict[str, Any]) -> dict[str, Any]:
 
 def draw(path: Path) -> None:
     """Draw the figures of a run folder from its files alone."""
-    settings, summary = (
-        read_json(path / "settings.json")["settings"],
-        read_json(path / "summary.json"),
-    )
-    rows, runs, classes = read_rows(path), summary["runs"], summary["classes"]
-    plots.save(plots.ranks_over_training(rows, classes, "epoch", "model"), path / "ranks.png")
-    plots.save(plots.spectra(runs, classes, settings["gamma"], "model"), path / "spectra.png")
-    gammas = shown_gammas(settings["gamma"])
-    plots.save(plots.layer_ranks(runs, "model", gammas), path / "layer_ranks.png")
+    rows, summary = read_rows(path), read_json(path / "summary.json")
+    runs, classes, gamma = summary["runs"], summary["classes"], summary["gamma"]
+    predicted = runs[0]["neural_collapse_rank"]
+    figures = {
+        "ranks": plots.ranks_over_training(rows, classes, predicted, "epoch", "model"),
+        "spectra": plots.spectra(runs, predicted, gamma, "model"),
+        "layer_ranks": plots.layer_ranks(runs, "model", shown_gammas(gamma)),
+    }
+    for name, figure in figures.items():
+        plots.save(figure, path / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from rankdeficit import cli, plots, reporting
-from rankdeficit._checks import check_gamma, check_temperature
+from rankdeficit._checks import check_at_least, check_gamma, check_seeds, check_temperature
 from rankdeficit.diagnostics import alignment, measure_logits
 from rankdeficit.runs import RunFolder, read_json, read_rows
 from rankdeficit.toys.optimizers import OptimizerName, make_optimizer
@@ -191,7 +191,7 @@ def run(settings: Settings) -> Path:
         folder.write_environment(batches[0].model.parameters.device)
         draw(folder.path)
         reporting.print_report(
-            reporting.results_table(summary["runs"], settings.classes, "depth", settings.gamma),
+            reporting.results_table(summary["runs"], "depth", settings.gamma),
             [*summary["verdict"], f"Figures and records are in {folder.path}."],
         )
     finally:
@@ -202,9 +202,13 @@ def run(settings: Settings) -> Path:
 def build(settings: Settings) -> list[Batch]:
     """The batches of all depths. Raises ValueError for settings that make no sense."""
     check_gamma(settings.gamma)
-    for name in ("seeds", "steps", "measure_every", "checkpoint_every"):
-        if getattr(settings, name) < 1:
-            raise ValueError(f"{name} is {getattr(settings, name)}; it must be at least 1")
+    check_seeds(settings.seed, settings.seeds)
+    check_at_least(
+        1,
+        steps=settings.steps,
+        measure_every=settings.measure_every,
+        checkpoint_every=settings.checkpoint_every,
+    )
     for name, values in (("temperature", settings.temperature), ("depth", settings.depth)):
         if not values:
             raise ValueError(f"{name} is empty; give at least one value")
@@ -221,13 +225,16 @@ def measured_steps(steps: int, every: int) -> set[int]:
 
 def train(settings: Settings, batches: list[Batch], folder: RunFolder, resumed: bool) -> None:
     """Train all batches in step, from the start or from the folder's last checkpoint."""
-    state = folder.load_checkpoint(batches[0].model.parameters.device) if resumed else None
     first = 0
-    if state is not None:
+
+    def restore(state: dict[str, Any]) -> None:
+        nonlocal first
         first = state["step"]
         for batch, saved in zip(batches, state["batches"], strict=True):
             batch.restore(saved)
-    else:
+
+    device = batches[0].model.parameters.device
+    if not (resumed and folder.restore_checkpoint(device, restore)):
         _record(folder, batches, 0)
     measured = measured_steps(settings.steps, settings.measure_every)
     description = f"{len(batches) * len(batches[0].runs)} runs"
@@ -246,26 +253,32 @@ def train(settings: Settings, batches: list[Batch], folder: RunFolder, resumed: 
 def summarise(settings: Settings, batches: list[Batch]) -> dict[str, Any]:
     """Final measures and outcome of every run, and the verdict in words."""
     uniform = math.log(settings.classes) if settings.loss == "ce" else 1 - 1 / settings.classes
+    predicted = reporting.neural_collapse_rank(settings.classes, settings.width)
     runs = []
     for batch in batches:
         for row in batch.measure(settings.steps):
             outcome = reporting.outcome(row["loss"], row["accuracy"], uniform)
-            runs.append({**row, "neural_collapse_rank": settings.classes - 1, "outcome": outcome})
+            runs.append({**row, "neural_collapse_rank": predicted, "outcome": outcome})
     return {
         "runs": runs,
-        "verdict": reporting.verdicts(runs, settings.classes, "depth"),
+        "verdict": reporting.verdicts(runs, "depth"),
         "gamma": settings.gamma,
+        "classes": settings.classes,
     }
 
 
 def draw(path: Path) -> None:
     """Draw the figures of a run folder from its files alone."""
-    settings = read_json(path / "settings.json")["settings"]
-    rows, runs = read_rows(path), read_json(path / "summary.json")["runs"]
-    classes, gamma = settings["classes"], settings["gamma"]
-    plots.save(plots.ranks_over_training(rows, classes, "step", "depth"), path / "ranks.png")
-    plots.save(plots.spectra(runs, classes, gamma, "depth"), path / "spectra.png")
-    plots.save(plots.alignment_over_training(rows, "step", "depth"), path / "alignment.png")
+    rows, summary = read_rows(path), read_json(path / "summary.json")
+    runs, classes = summary["runs"], summary["classes"]
+    predicted = runs[0]["neural_collapse_rank"]
+    figures = {
+        "ranks": plots.ranks_over_training(rows, classes, predicted, "step", "depth"),
+        "spectra": plots.spectra(runs, predicted, summary["gamma"], "depth"),
+        "alignment": plots.alignment_over_training(rows, "step", "depth"),
+    }
+    for name, figure in figures.items():
+        plots.save(figure, path / f"{name}.png")
 
 
 def _record(folder: RunFolder, batches: list[Batch], step: int) -> None:

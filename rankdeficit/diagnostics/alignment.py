@@ -25,16 +25,20 @@ def alignment(
     """
     if directions < 1:
         raise ValueError(f"directions is {directions}; it must be at least 1")
-    cosines = _top_directions("weight", weight, directions).mT @ _top_directions(
-        "inputs", inputs, directions
-    )
+    for name, matrix in (("weight", weight), ("inputs", inputs)):
+        check_floating(name, matrix, dimensions=2)
+        check_magnitudes(name, matrix)
+    if weight.shape[-1] != inputs.shape[-1] or weight.shape[:-2] != inputs.shape[:-2]:
+        raise ValueError(
+            f"weight has shape {tuple(weight.shape)} and inputs {tuple(inputs.shape)}; "
+            "their batches and their last dimensions must agree"
+        )
+    cosines = _top_directions(weight, directions).mT @ _top_directions(inputs, directions)
     return cosines.abs().amax(dim=(-2, -1)).clamp(max=1)
 
 
-def _top_directions(name: str, matrix: Tensor, count: int) -> Tensor:
+def _top_directions(matrix: Tensor, count: int) -> Tensor:
     """Top right singular vectors as columns, zero where the matrix has no such direction."""
-    check_floating(name, matrix, dimensions=2)
-    check_magnitudes(name, matrix)
     matrix = matrix.double()
     squares, vectors = torch.linalg.eigh(matrix.mT @ matrix)
     count = min(count, *matrix.shape[-2:])

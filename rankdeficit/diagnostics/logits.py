@@ -17,7 +17,9 @@ class LogitsMeasures(NamedTuple):
     rank_interval: Int64[Tensor, "*batch 2"]
     rank_curve: Int64[Tensor, "*batch gammas"]
     centred_rank: Int64[Tensor, "*batch"]
+    centred_rank_curve: Int64[Tensor, "*batch gammas"]
     post_softmax_rank: Int64[Tensor, "*batch"]
+    post_softmax_rank_curve: Int64[Tensor, "*batch gammas"]
     stable_rank: Float64[Tensor, "*batch"]
     effective_rank: Float64[Tensor, "*batch"]
     logits_norm: Float64[Tensor, "*batch"]
@@ -25,10 +27,11 @@ class LogitsMeasures(NamedTuple):
     singular_values: Float64[Tensor, "*batch k"]
 
     def record(self, *index: int) -> dict[str, Any]:
-        """One matrix's measures as plain numbers; the rank curve keyed by gamma."""
+        """One matrix's measures as plain numbers; the rank curves keyed by gamma."""
         plain = {name: value[index].tolist() for name, value in self._asdict().items()}
-        keys = [str(gamma) for gamma in GAMMAS]
-        return plain | {"rank_curve": dict(zip(keys, plain["rank_curve"], strict=True))}
+        for name in ("rank_curve", "centred_rank_curve", "post_softmax_rank_curve"):
+            plain[name] = dict(zip(map(str, GAMMAS), plain[name], strict=True))
+        return plain
 
 
 def measure_logits(
@@ -43,16 +46,19 @@ def measure_logits(
     """
     T = torch.as_tensor(temperature, dtype=torch.float64, device=logits.device)
     probabilities = softmax(logits.double(), T[..., None])
-    raw = resolved_spectrum(logits, (*GAMMAS, gamma))
-    centred = resolved_spectrum(logits, (gamma,), centred=True)
-    softened = resolved_spectrum(probabilities, (gamma,))
+    gammas = (*GAMMAS, gamma)
+    raw = resolved_spectrum(logits, gammas)
+    centred = resolved_spectrum(logits, gammas, centred=True)
+    softened = resolved_spectrum(probabilities, gammas)
     norm = raw.singular_values.square().sum(dim=-1).sqrt() / logits.shape[-2] ** 0.5
     return LogitsMeasures(
         rank=raw.rank(gamma),
         rank_interval=torch.stack(raw.rank_interval(gamma), dim=-1),
         rank_curve=raw.rank_curve(),
         centred_rank=centred.rank(gamma),
+        centred_rank_curve=centred.rank_curve(),
         post_softmax_rank=softened.rank(gamma),
+        post_softmax_rank_curve=softened.rank_curve(),
         stable_rank=raw.stable_rank(),
         effective_rank=raw.effective_rank(),
         logits_norm=norm,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from scipy.optimize import minimize_scalar
 
-from rankdeficit._checks import check_temperature
+from rankdeficit._checks import check_at_least, check_temperature
 from rankdeficit.constructions import Code
 
 
@@ -36,6 +36,8 @@ def two_factor_optimum(
     Raises ValueError for decays that are not positive (without decay there is no minimum).
     """
     check_temperature(temperature)
+    check_at_least(2, classes=classes)
+    check_at_least(1, samples_per_class=samples_per_class)
     for name, decay in (("weight_decay", weight_decay), ("feature_decay", feature_decay)):
         _check_decay(name, decay)
     c = classes
@@ -62,6 +64,7 @@ def code_objective(
     weight_decay: the geometric mean of the factors' lambdas.
     """
     check_temperature(temperature)
+    check_at_least(1, factors=factors, samples_per_class=samples_per_class)
     _check_decay("weight_decay", weight_decay)
     cosines = code.directions @ code.directions[0]
     loss = torch.logsumexp(scale * (cosines - cosines[0]) / temperature, dim=0).item()
@@ -82,7 +85,7 @@ def best_scale(
     """Minimise `code_objective` over the scale, zero included (value ln c).
 
     The objective can have a local minimum away from zero beside the one at zero, so every local
-    minimum on a grid over twelve decades is refined.
+    minimum on a grid over twelve decades is refined. Raises ValueError where it ends too low.
     """
 
     def objective(log_scale: float) -> float:
@@ -90,8 +93,10 @@ def best_scale(
             code, math.exp(log_scale), factors, samples_per_class, temperature, weight_decay
         )
 
-    grid = [math.log(temperature) + step / 4 for step in range(-60, 60)]
+    grid = [math.log(temperature / code.margin) + step / 4 for step in range(-60, 60)]
     values = [objective(point) for point in grid]
+    if values[-1] < values[-2]:
+        raise ValueError(f"weight_decay is {weight_decay}: too small, the best scale exceeds 1e6")
     best = BestScale(0.0, math.log(code.classes))
     for i in range(1, len(grid) - 1):
         if values[i] <= min(values[i - 1], values[i + 1]):

@@ -32,6 +32,8 @@ def make_optimizer(
         raise ValueError(f"optimizer is {name!r}; it must be 'gd', 'sgd' or 'adam'")
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum is {momentum}; it must lie in [0, 1)")
+    if nesterov and not (name == "sgd" and momentum):
+        raise ValueError("nesterov needs the optimizer sgd with a positive momentum")
     parameters.grad = gradient
     rows = [parameters]
     if len(set(zip(rates, epsilons, strict=True))) > 1:

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from rankdeficit._checks import check_temperature
+from rankdeficit._checks import check_at_least, check_temperature
 from rankdeficit.softmax import cross_entropy, softmax_mse
 
 Activation = Literal["linear", "relu"]
@@ -46,10 +46,10 @@ class UfmShape:
     bias: bool = False
 
     def __post_init__(self) -> None:
-        least = {"classes": 2, "samples_per_class": 1, "width": 1, "depth": 1}
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {bound}")
+        check_at_least(2, classes=self.classes)
+        check_at_least(
+            1, samples_per_class=self.samples_per_class, width=self.width, depth=self.depth
+        )
         if self.activation not in ("linear", "relu"):
             raise ValueError(f"activation is {self.activation!r}; it must be 'linear' or 'relu'")
 
@@ -156,6 +156,11 @@ class DeepUfm:
         self.gradient = torch.zeros_like(parameters)
         self.temperatures = temperatures.to(parameters.device)
         self._T = temperatures.to(parameters)[:, None, None]
+        if not bool(((self._T > 0) & self._T.isfinite()).all()):
+            raise ValueError(
+                f"temperature is {temperatures.tolist()}, beyond {parameters.dtype}; "
+                "choose a moderate one, or float64"
+            )
         self.factors = shape.unpack(parameters)
         self._slopes = shape.unpack(self.gradient)
         self._decays = [

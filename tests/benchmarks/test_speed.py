@@ -103,8 +103,8 @@ LARGE = UfmShape(100, 10, 128, 4)
 def test_batched_ufm_against_a_plain_loop(runs: int, shape: UfmShape, goal: float) -> None:
     """Against autograd + Adam per configuration; the loop costs `runs` times one of them.
 
-    Where the products themselves take most of the step, no program can be faster than they are:
-    the batched step must reach half their rate, or the goal.
+    No program is faster than its matrix products: where they alone miss the goal, half their rate
+    is asked for and the miss is reported.
     """
     steps = 20
     batched, plain, bmm = seconds(
@@ -116,6 +116,8 @@ def test_batched_ufm_against_a_plain_loop(runs: int, shape: UfmShape, goal: floa
         f"matrix products alone would give {ceiling:.1f}x)"
     )
     assert ratio >= min(goal, ceiling / 2)
+    if ratio < goal:
+        pytest.xfail(f"{ratio:.1f}x, where the matrix products alone would give {ceiling:.1f}x")
 
 
 @pytest.mark.parametrize("activation", ["linear", "relu"])
@@ -148,6 +150,8 @@ def test_numerical_rank_against_svdvals() -> None:
     )
     assert single / ours >= 1
     assert double / ours >= 1.7
+    if single / ours < 3:
+        pytest.xfail(f"{single / ours:.2f}x svdvals in float32")
 
 
 def test_measuring_costs_less_than_a_tenth_of_the_default_run(tmp_path: Path) -> None:

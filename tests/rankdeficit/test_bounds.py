@@ -91,6 +91,8 @@ def test_the_frobenius_norm_of_probabilities_never_falls_with_scale(
     assert slope >= -1e-15
     assert s.grad is not None
     torch.testing.assert_close(slope, s.grad, rtol=1e-9, atol=1e-12)
+    shifted = bounds.frobenius_slope(logits + 2**20, scale)
+    torch.testing.assert_close(shifted, slope, rtol=1e-6, atol=1e-9)
 
 
 def attains(S: torch.Tensor) -> tuple[bool, bool]:
@@ -191,12 +193,20 @@ def test_batches_equal_single_matrices() -> None:
         (torch.tensor([[math.nan, 0.0], [0.0, 1.0]]), "NaN"),
         (torch.eye(2).long(), "dtype"),
         (torch.zeros(0, 0), "empty"),
+        (torch.zeros(300, 300, dtype=torch.float16), "non-negative"),
+        (torch.zeros(40, 40, dtype=torch.bfloat16), "non-negative"),
     ],
 )
 def test_bad_matrices(S: torch.Tensor, match: str) -> None:
     for function in (bounds.singular_gap, bounds.refined_gap, bounds.smallest_singular_value):
         with pytest.raises(ValueError, match=match):
             function(S)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.inf])
+def test_bad_scales(scale: float) -> None:
+    with pytest.raises(ValueError, match="scale is"):
+        bounds.frobenius_slope(torch.eye(2), scale)
 
 
 def test_float32_probabilities_are_accepted() -> None:

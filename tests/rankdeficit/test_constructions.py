@@ -74,7 +74,9 @@ def test_circle_classifies_any_labels_at_rank_two(c: int, labels: list[int], sca
 
 
 @pytest.mark.parametrize("code", CODES, ids=lambda code: f"{code.name} {code.classes}")
-@pytest.mark.parametrize(("loss", "temperature"), [(1e-6, 1.0), (0.1, 50.0), (5.0, 1.0)])
+@pytest.mark.parametrize(
+    ("loss", "temperature"), [(1e-6, 1.0), (0.1, 50.0), (5.0, 1.0), (1000.0, 1.0)]
+)
 def test_any_loss_is_reached(code: Code, loss: float, temperature: float) -> None:
     labels = torch.arange(code.classes)
     scale = code.scale_for_loss(loss, temperature)
@@ -119,7 +121,9 @@ def test_a_network_realises_the_circle_on_any_data(
     inputs = torch.randn(n, dimension, generator=generator)
     labels = torch.randint(c, (n,), generator=generator)
     code = constructions.circle(c)
+    state = torch.get_rng_state()
     network = constructions.realise(code, inputs, labels, scale=5.0)
+    assert torch.equal(torch.get_rng_state(), state)
     logits = network(inputs.double()).detach()
     torch.testing.assert_close(logits, code.logits(labels, 5.0), rtol=0, atol=1e-6)
     assert torch.equal(logits.argmax(1), labels)
@@ -138,6 +142,18 @@ def test_bad_arguments() -> None:
         (lambda: CODES[0].logits(torch.tensor([0.5])), "integers"),
         (lambda: CODES[0].logits(torch.tensor([0]), math.nan), "scale is"),
         (lambda: CODES[0].scale_for_loss(0.0), "loss is"),
+        (lambda: CODES[0].scale_for_loss(0.1, -2.0), "temperature is"),
+        (lambda: constructions.realise(CODES[1], torch.ones(3), torch.tensor([0])), "dimension"),
+        (
+            lambda: constructions.realise(CODES[1], torch.ones(1, 3), torch.tensor([0])),
+            "at least 2",
+        ),
+        (
+            lambda: constructions.realise(
+                CODES[1], torch.full((2, 3), math.nan), torch.tensor([0, 1])
+            ),
+            "NaN",
+        ),
         (
             lambda: constructions.realise(CODES[1], torch.ones(2, 3), torch.tensor([0, 1])),
             "distinct",

@@ -64,6 +64,9 @@ def test_bad_alignment_arguments() -> None:
         alignment(normal(3, 4), torch.full((9, 4), math.nan))
     with pytest.raises(ValueError, match="weight has shape"):
         alignment(normal(4), normal(9, 4))
+    for weight, inputs in ((normal(3, 4), normal(9, 5)), (normal(2, 3, 4), normal(9, 4))):
+        with pytest.raises(ValueError, match="must agree"):
+            alignment(weight, inputs)
 
 
 def test_measures_agree_with_the_single_functions() -> None:
@@ -85,6 +88,8 @@ def test_measures_agree_with_the_single_functions() -> None:
     record = measures.record(1)
     assert record["rank"] == 5
     assert record["rank_curve"]["0.01"] == 5
+    assert record["centred_rank_curve"]["0.01"] == record["centred_rank"]
+    assert record["post_softmax_rank_curve"]["0.01"] == record["post_softmax_rank"]
     assert len(record["singular_values"]) == 8
     assert measure_logits(logits[1], 50.0, 1e-2).record() == record
 

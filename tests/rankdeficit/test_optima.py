@@ -178,6 +178,12 @@ def test_best_structures_at_ten_classes() -> None:
     assert value(constructions.circle(10), 8, 1.0, 1e-3) == pytest.approx(0.0310464, abs=5e-8)
 
 
+def test_codes_of_many_classes_have_their_best_scale() -> None:
+    best = best_scale(constructions.circle(3000), 8, 1, 1.0, 1e-9)
+    assert best.scale > 1e6
+    assert best.value < 2e-4
+
+
 def test_temperature_alone_changes_the_global_minimum() -> None:
     """THEORY C5: c = 4, L = 3, lambda = 1e-3, N = 1: ETF, pairs from T = 40.3, zero from 2023."""
     etf, pairs = constructions.simplex_etf(4), constructions.pairs(4)
@@ -223,6 +229,8 @@ def test_bad_arguments() -> None:
         (lambda: two_factor_optimum(3, 1, 1.0, 1e-3, math.inf), "feature_decay"),
         (lambda: code_objective(etf, 1.0, 2, 1, -1.0, 1e-3), "temperature"),
         (lambda: best_scale(etf, 2, 1, 1.0, 0.0), "weight_decay"),
+        (lambda: two_factor_optimum(1, 1, 1.0, 1e-3, 1e-3), "classes"),
+        (lambda: two_factor_optimum(3, 0, 1.0, 1e-3, 1e-3), "samples_per_class"),
     ):
         with pytest.raises(ValueError, match=match):
             call()

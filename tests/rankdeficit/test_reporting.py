@@ -16,7 +16,14 @@ def record(
     }  # fmt: skip
     if rank is None:
         values = dict.fromkeys(values)  # type: ignore[assignment]
-    return {"temperature": T, "depth": 3, "seed": seed, "outcome": outcome, **values}
+    return {
+        "temperature": T,
+        "depth": 3,
+        "seed": seed,
+        "outcome": outcome,
+        "neural_collapse_rank": 19,
+        **values,
+    }
 
 
 @pytest.mark.parametrize(
@@ -38,7 +45,7 @@ def test_the_train_accuracy_that_counts_as_interpolation_is_said() -> None:
     assert reporting.outcome(0.01, 0.9995, 2.3) == "underfit"
     assert reporting.outcome(0.01, 0.9995, 2.3, interpolation=0.999) == "interpolated"
     runs = [record(1, 9), record(50, 4) | {"accuracy": 0.9995}]
-    assert "train accuracy is at least 99.95%" in reporting.verdicts(runs, 10, "depth")[0]
+    assert "train accuracy is at least 99.95%" in reporting.verdicts(runs, "depth")[0]
 
 
 @pytest.mark.parametrize(
@@ -53,14 +60,14 @@ def test_the_train_accuracy_that_counts_as_interpolation_is_said() -> None:
 def test_verdicts_say_what_the_ranks_say(hot: list[int], base: list[int], start: str) -> None:
     runs = [record(50, r, s) for s, r in enumerate(hot)]
     runs += [record(1, r, s) for s, r in enumerate(base)]
-    (sentence,) = reporting.verdicts(runs, 20, "depth")
+    (sentence,) = reporting.verdicts(runs, "depth")
     assert sentence.startswith(start)
     assert "predicts 19" in sentence
 
 
 def test_verdict_without_a_baseline() -> None:
-    assert reporting.verdicts([record(50, 4)], 20, "depth")[0].startswith("Rank deficit: at T = 50")
-    assert reporting.verdicts([record(50, 19)], 20, "depth")[0].startswith("No rank deficit")
+    assert reporting.verdicts([record(50, 4)], "depth")[0].startswith("Rank deficit: at T = 50")
+    assert reporting.verdicts([record(50, 19)], "depth")[0].startswith("No rank deficit")
 
 
 def test_troubled_runs_are_named_and_kept_out_of_the_verdict() -> None:
@@ -68,11 +75,16 @@ def test_troubled_runs_are_named_and_kept_out_of_the_verdict() -> None:
         record(1, 9), record(50, 4, 0), record(50, 2, 1, "underfit"),
         record(1000, 1, 0, "stalled"), record(1000, None, 1, "diverged"),
     ]  # fmt: skip
-    sentences = reporting.verdicts(runs, 10, "depth")
+    sentences = reporting.verdicts(runs, "depth")
     assert "at T = 50 the logits end with rank 4 (one seed)" in sentences[0]
     assert any(s.startswith("T = 50, depth 3: 1 of 2 runs underfit") for s in sentences)
     assert any(s.startswith("T = 1000, depth 3: 1 of 2 runs stalled") for s in sentences)
     assert any(s.startswith("T = 1000, depth 3: 1 of 2 runs diverged") for s in sentences)
+
+
+def test_a_narrow_network_cannot_reach_c_minus_one() -> None:
+    assert reporting.neural_collapse_rank(10, 128) == 9
+    assert reporting.neural_collapse_rank(10, 3) == 3
 
 
 def test_table_has_medians_and_ranges() -> None:
@@ -84,7 +96,7 @@ def test_table_has_medians_and_ranges() -> None:
         record(50, None, 2),
     ]
     console = Console(file=io.StringIO(), width=200)
-    console.print(reporting.results_table(runs, 20, "depth", 1e-3))
+    console.print(reporting.results_table(runs, "depth", 1e-3))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "5.5 (4-7)" in text
     assert "100.0%" in text

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -16,6 +16,16 @@ from rankdeficit.runs import RunFolder
 
 def new_folder(path: Path) -> RunFolder:
     return RunFolder.create(path, "tests", {"size": 3, "temperature": (1.0, 2.0)})
+
+
+def fail_if_called(_: dict[str, Any]) -> None:
+    raise AssertionError("there was nothing to restore")
+
+
+def restored(folder: RunFolder) -> dict[str, Any]:
+    states: list[dict[str, Any]] = []
+    assert folder.restore_checkpoint("cpu", states.append)
+    return states[0]
 
 
 def test_settings_come_back(tmp_path: Path) -> None:
@@ -33,16 +43,14 @@ def test_rows_after_the_checkpoint_are_cut_on_resuming(tmp_path: Path) -> None:
     assert runs.read_rows(folder.path)[-1] == {"step": 2, "loss": None}
     with (folder.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3')  # a write cut short
-    state = folder.load_checkpoint("cpu")
-    assert state is not None
-    assert state["tensor"].tolist() == [0, 1, 2]
+    assert restored(folder)["tensor"].tolist() == [0, 1, 2]
     assert runs.read_rows(folder.path) == [{"step": 0}, {"step": 1}]
 
 
 def test_without_a_checkpoint_a_resumed_run_starts_anew(tmp_path: Path) -> None:
     folder = new_folder(tmp_path / "a")
     folder.append_rows([{"step": 0}])
-    assert folder.load_checkpoint("cpu") is None
+    assert not folder.restore_checkpoint("cpu", fail_if_called)
     assert runs.read_rows(folder.path) == []
 
 
@@ -51,15 +59,48 @@ def test_a_truncated_checkpoint_is_one_clear_error(tmp_path: Path, keep: int) ->
     folder = new_folder(tmp_path / "a")
     folder.save_checkpoint({"step": 1, "tensor": torch.zeros(1000)})
     os.truncate(folder.path / "checkpoint.pt", keep)
-    with pytest.raises(ValueError, match=r"checkpoint\.pt cannot be read .*delete it"):
-        folder.load_checkpoint("cpu")
+    with pytest.raises(ValueError, match=r"checkpoint\.pt cannot be read: .*delete it"):
+        folder.restore_checkpoint("cpu", fail_if_called)
 
 
 def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:
     folder = new_folder(tmp_path / "a")
     torch.save({"state": Path, "metrics_bytes": 0}, folder.path / "checkpoint.pt")
     with pytest.raises(ValueError, match=r"checkpoint\.pt cannot be read"):
-        folder.load_checkpoint("cpu")
+        folder.restore_checkpoint("cpu", fail_if_called)
+
+
+def test_a_checkpoint_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
+    folder = new_folder(tmp_path / "a")
+    folder.save_checkpoint({"step": 1})
+    folder.append_rows([{"step": 2}])
+
+    def restore(state: dict[str, Any]) -> None:
+        torch.zeros(3).copy_(torch.zeros(state["width"]))
+
+    with pytest.raises(ValueError, match="does not fit"):
+        folder.restore_checkpoint("cpu", restore)
+    assert runs.read_rows(folder.path) == [{"step": 2}]
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"activation": "tanh"}, "activation is 'tanh'"),
+        ({"temperature": "hot"}, "temperature is 'hot'"),
+        ({"temperature": ["hot"]}, "temperature is 'hot'"),
+        ({"colour": 1}, "differ in 'colour'"),
+        ({"activation": None}, "activation is None"),
+    ],
+)
+def test_edited_settings_are_refused(change: dict[str, Any], match: str) -> None:
+    record = {"temperature": [1, 2.5], "activation": "relu"}
+    kept = runs.restore_settings(Settings, record, cli.NOT_RECORDED)
+    assert kept == Settings((1.0, 2.5), "relu")
+    with pytest.raises(ValueError, match=match):
+        runs.restore_settings(Settings, record | change, cli.NOT_RECORDED)
+    with pytest.raises(ValueError, match="differ in 'temperature'"):
+        runs.restore_settings(Settings, {"activation": "relu"}, cli.NOT_RECORDED)
 
 
 def test_lost_rows_are_noticed(tmp_path: Path) -> None:
@@ -68,7 +109,7 @@ def test_lost_rows_are_noticed(tmp_path: Path) -> None:
     folder.save_checkpoint({"step": 0})
     os.truncate(folder.path / "metrics.jsonl", 3)
     with pytest.raises(ValueError, match="rows were lost"):
-        folder.load_checkpoint("cpu")
+        folder.restore_checkpoint("cpu", fail_if_called)
 
 
 def test_a_failed_write_leaves_the_old_file(
@@ -87,7 +128,7 @@ def test_a_failed_write_leaves_the_old_file(
         folder.save_checkpoint({"step": 2})
     with pytest.raises(OSError, match="No space"):
         folder.write_json("summary.json", {"runs": [2]})
-    assert folder.load_checkpoint("cpu") == {"step": 1}
+    assert restored(folder) == {"step": 1}
     assert runs.read_json(folder.path / "summary.json") == {"runs": [1]}
 
 
@@ -96,7 +137,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "full" / "thesis.tex").touch()
     with pytest.raises(ValueError, match=r"not empty \(it has thesis\.tex\)"):
         new_folder(tmp_path / "full")
-    assert [p.name for p in (tmp_path / "full").iterdir() if p.name != ".lock"] == ["thesis.tex"]
+    assert [p.name for p in (tmp_path / "full").iterdir()] == ["thesis.tex"]
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="cannot be written"):
         new_folder(tmp_path / "file")
@@ -192,11 +233,18 @@ def test_a_bug_is_not_hidden_as_bad_input(monkeypatch: pytest.MonkeyPatch) -> No
         cli.main(Settings, run, "tests")
 
 
-def test_resuming_takes_no_other_setting(tmp_path: Path) -> None:
+def test_resuming_takes_no_other_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     record = runs.settings_record(Settings((3.0, 4.0)), leave_out=("out", "resume"))
     RunFolder.create(tmp_path / "a", "tests", record).close()
     with pytest.raises(ValueError, match="leave out --temperature"):
         cli.open_run(Settings((2.0,), resume=tmp_path / "a"), "tests", "x")
+    arguments = ["x", "--resume", str(tmp_path / "a"), "--temperature", "1"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit):
+        cli.main(Settings, fail_if_called, "tests")  # type: ignore[arg-type]
+    assert "leave out --temperature" in capsys.readouterr().err
     folder, settings, resumed = cli.open_run(Settings(resume=tmp_path / "a"), "tests", "x")
     folder.close()
     assert resumed

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -115,15 +116,28 @@ def test_entropy_limits() -> None:
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf, torch.tensor([1.0, -2.0])])
-def test_bad_temperatures(temperature: float | torch.Tensor) -> None:
+@pytest.mark.parametrize(
+    "temperature",
+    [
+        0.0,
+        -1.0,
+        math.nan,
+        math.inf,
+        torch.tensor([1.0, -2.0]),
+        None,
+        "hot",
+        torch.ones(3),
+        torch.ones(2, 2),
+    ],
+)
+def test_bad_temperatures(temperature: Any) -> None:
     logits = torch.zeros(2, 3)
     for call in (
         lambda: rd.softmax(logits, temperature),
         lambda: rd.cross_entropy(logits, torch.tensor([0, 1]), temperature),
         lambda: rd.free_energy(logits, temperature),
     ):
-        with pytest.raises(ValueError, match="temperature is"):
+        with pytest.raises(ValueError, match=r"temperature (is|has)"):
             call()
 
 
@@ -153,9 +167,10 @@ def test_bad_logits(logits: object, match: str) -> None:
         (torch.tensor([0]), "shape"),
         (torch.tensor([[0.5, 0.5, 0.1], [1.0, 0.0, 0.0]]), "sum to 1"),
         (torch.tensor([0.5, 0.5]), "shape"),
+        ([0, 1], "targets are a list"),
     ],
 )
-def test_bad_targets(targets: torch.Tensor, match: str) -> None:
+def test_bad_targets(targets: Any, match: str) -> None:
     for loss in (rd.cross_entropy, rd.softmax_mse):
         with pytest.raises(ValueError, match=match):
             loss(torch.zeros(2, 3), targets)

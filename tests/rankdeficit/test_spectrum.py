@@ -140,10 +140,25 @@ def test_half_precision_is_counted_in_float64() -> None:
 
 
 def test_memory_beyond_the_input_is_a_few_blocks() -> None:
+    matrix = torch.ones(1).expand(40_000, 64) + torch.eye(64).repeat(625, 1)
     with torch.profiler.profile(profile_memory=True) as profile:
-        rd.numerical_rank(torch.ones(1).expand(40_000, 64) + torch.eye(64).repeat(625, 1))
-    largest = max(event.cpu_memory_usage for event in profile.events() if event.name == "aten::to")
-    assert largest <= 8 * 64 * 256 + 1024
+        rd.numerical_rank(matrix)
+    largest = max(event.cpu_memory_usage for event in profile.events())
+    assert 0 < largest <= 8 * 64 * 256 + 1024 < matrix.nbytes / 50
+
+
+@pytest.mark.parametrize("method", ["gram", "svd"])
+@pytest.mark.parametrize("rows", [1, 257, 300_000])
+def test_intervals_cover_the_value_of_tall_matrices(rows: int, method: str) -> None:
+    ones = rd.spectrum(torch.ones(rows, 1).double(), method=method)  # type: ignore[arg-type]
+    assert ones.lower <= rows**0.5 <= ones.upper
+    # Two columns at a known angle: singular values sqrt(rows (1 +- cos)).
+    columns = torch.tensor([[1.0, 0.6], [0.0, 0.8]], dtype=torch.float64).repeat(rows, 1)
+    values = rd.spectrum(columns, method=method)  # type: ignore[arg-type]
+    expected = torch.tensor([1.6, 0.4], dtype=torch.float64).mul(rows).sqrt()
+    slack = 4e-16 * expected[0]
+    assert (values.lower <= expected + slack).all()
+    assert (expected <= values.upper + slack).all()
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -154,6 +169,11 @@ def test_bad_gamma(gamma: float) -> None:
             measure(torch.eye(3), gamma)
     with pytest.raises(ValueError, match="gamma is"):
         rd.rank_curve(torch.eye(3), (1e-3, gamma))
+    for bad in ("a", None, True):
+        with pytest.raises(ValueError, match="gamma is"):
+            rd.numerical_rank(torch.eye(3), bad)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="gammas is empty"):
+        rd.rank_curve(torch.eye(3), ())
 
 
 @pytest.mark.usefixtures("unchecked")

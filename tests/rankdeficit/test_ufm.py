@@ -64,12 +64,20 @@ def test_gradient_and_objective_against_autograd(
 def train(shape: UfmShape, seeds: list[int], T: list[float], steps: int, **options: Any) -> DeepUfm:
     name, rate = options.pop("optimizer", "adam"), options.pop("lr", 0.02)
     momentum, epsilon = options.pop("momentum", 0.9), options.pop("epsilon", 1e-8)
+    nesterov = name == "nesterov"
+    name = "sgd" if nesterov else name
     start = options.pop("start", None)
     if start is None:
         start = initial_parameters(shape, seeds, dtype=torch.float64)
     model = DeepUfm(shape, start.clone(), doubles(*T), **options)
     optimizer = make_optimizer(
-        name, model.parameters, model.gradient, rate, momentum=momentum, epsilon=epsilon
+        name,
+        model.parameters,
+        model.gradient,
+        rate,
+        momentum=momentum,
+        nesterov=nesterov,
+        epsilon=epsilon,
     )
     for _ in range(steps):
         model.compute_gradient()
@@ -112,7 +120,7 @@ T_HOT = 37.0
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
 @pytest.mark.parametrize("activation", ["linear", "relu"])
-@pytest.mark.parametrize("optimizer", ["gd", "sgd", "adam"])
+@pytest.mark.parametrize("optimizer", ["gd", "sgd", "nesterov", "adam"])
 def test_a_temperature_is_a_reparametrisation(depth: int, activation: Any, optimizer: str) -> None:
     """THEORY E1: the run (T, theta_0, eta) is the run (1, theta_0 / a, eta') with a = T^(1/L)."""
     shape = UfmShape(4, 3, 6, depth, activation)
@@ -254,6 +262,12 @@ def test_bad_arguments() -> None:
         (lambda: make_optimizer("gd", parameters, parameters, -0.1), "lr is"),
         (lambda: make_optimizer("gd", parameters, parameters, [0.1, 0.2]), "one for each of 1"),
         (lambda: make_optimizer("sgd", parameters, parameters, 0.1, momentum=1.0), "momentum"),
+        (
+            lambda: make_optimizer("sgd", parameters, parameters, 0.1, momentum=0.0, nesterov=True),
+            "nesterov",
+        ),
+        (lambda: DeepUfm(good, parameters, doubles(1e-50)), "beyond torch.float32"),
+        (lambda: DeepUfm(good, parameters, doubles(1e39)), "beyond torch.float32"),
     ):
         with pytest.raises(ValueError, match=match):
             call()

@@ -1,3 +1,4 @@
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +61,18 @@ def test_bad_folders(tmp_path: Path) -> None:
         load_splits(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "text"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "deep", "bomb"])
 def test_unreadable_images_are_named_and_counted(tmp_path: Path, damage: str) -> None:
     write_images(tmp_path, classes=2, train=3, test=1)
     victim = tmp_path / "train" / "class1" / "1.png"
-    content = {"truncated": victim.read_bytes()[:40], "empty": b"", "text": b"not an image"}
-    victim.write_bytes(content[damage])
+    if damage == "deep":
+        Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 900).save(victim)
+    else:
+        whole = victim.read_bytes()
+        huge = whole[:16] + (30_000).to_bytes(4, "big") * 2 + whole[24:]
+        huge = huge[:29] + zlib.crc32(huge[12:29]).to_bytes(4, "big") + huge[33:]
+        content = {"truncated": whole[:40], "empty": b"", "text": b"not an image", "bomb": huge}
+        victim.write_bytes(content[damage])
     with pytest.raises(ValueError, match=r"1 of 6 images cannot be read.*class1/1\.png"):
         load_splits(tmp_path)
 

@@ -85,7 +85,11 @@ def test_the_saved_weights_give_the_reported_numbers(images: Path, tmp_path: Pat
             if isinstance(layer, torch.nn.ReLU):
                 expected.append(int(numerical_rank(hidden)))
         expected.append(int(numerical_rank(hidden)))
-    assert layer_ranks(model, test, normalise) == run["layer_ranks"]
+    measured = layer_ranks(model, test, normalise)
+    assert measured["layer_ranks"] == run["layer_ranks"]
+    assert measured["layer_rank_intervals"]["0.001"] == [
+        [r, r] for r in run["layer_ranks"]["0.001"]
+    ]
     assert run["layer_ranks"]["0.001"] == expected
 
 
@@ -119,10 +123,17 @@ def test_a_killed_run_resumes_bit_identically(images: Path, tmp_path: Path) -> N
         if metrics.exists() and metrics.read_bytes().count(b"\n") >= 5:
             break
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "summary.json").exists()
     assert start("--resume", str(tmp_path / "killed")).wait() == 0
     assert results(tmp_path / "killed") == results(tmp_path / "whole")
+
+
+def test_close_temperatures_keep_their_own_weights(images: Path, tmp_path: Path) -> None:
+    settings = replace(small(images), temperature=(1.0, 1.0000001), epochs=1)
+    folder = train.run(replace(settings, out=tmp_path / "run"))
+    assert len(list(folder.glob("*.safetensors"))) == 2
 
 
 def test_a_diverging_network_is_reported_not_saved(
@@ -147,6 +158,8 @@ def test_a_diverging_network_is_reported_not_saved(
         ({"momentum": 1.0}, "momentum is 1.0"),
         ({"weight_decay": -1.0}, "weight_decay is -1"),
         ({"gamma": 1.0}, "gamma is 1.0"),
+        ({"gamma": 1e-9}, "gamma is 1e-09"),
+        ({"seed": 2**62}, "seed is"),
         ({"image_size": 0}, "image_size is 0"),
         ({"data": None}, "data is missing"),
         ({"data": Path("nowhere")}, "data nowhere must hold"),

@@ -1,13 +1,14 @@
 """`python -m simulations.ufm`: its folder, its resume, its errors, and the effect it shows."""
 
 import json
+import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -95,39 +96,57 @@ def test_a_run_does_not_depend_on_what_is_trained_beside_it(tmp_path: Path) -> N
     assert run["singular_values"] == pytest.approx(twin["singular_values"], rel=1e-6)
 
 
-def kill_and_resume(flags: list[str], folder: Path, moments: list[float]) -> None:
-    """Start a run, kill -9 each process after so many seconds, then let the last one finish."""
-    command = [sys.executable, "-m", "simulations.ufm", *flags, "--out", str(folder)]
-    for moment in moments:
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-        time.sleep(moment)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+KILLED_FLAGS = (
+    "--classes 6 --width 24 --seeds 3 --steps 3000 --checkpoint-every 50 --measure-every 50"
+).split()
+
+
+def start(*arguments: str, threads: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "simulations.ufm", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def kill_and_resume(
+    folder: Path, rows: Sequence[int], delays: Sequence[float], threads: int
+) -> None:
+    """Kill -9 each process some time after so many rows were written; let the last one finish."""
+    metrics = folder / "metrics.jsonl"
+    arguments = [*KILLED_FLAGS, "--out", str(folder)]
+    for count, delay in zip(rows, delays, strict=True):
+        process = start(*arguments, threads=threads)
+        while process.poll() is None:
+            if metrics.exists() and metrics.read_bytes().count(b"\n") >= count:
+                break
+            time.sleep(0.002)
+        time.sleep(delay)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert not (folder / "summary.json").exists()
         if (folder / "settings.json").exists():
-            command = [sys.executable, "-m", "simulations.ufm", "--resume", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+            arguments = ["--resume", str(folder)]
+    assert start(*arguments, threads=threads).wait() == 0
 
 
-KILLED_FLAGS = "--classes 6 --width 24 --seeds 3 --steps 1500 --checkpoint-every 50".split()
-
-
-def test_killed_and_resumed_runs_end_bit_identical(tmp_path: Path, command: Command) -> None:
-    started = time.monotonic()
-    whole = command("simulations.ufm", *KILLED_FLAGS, "--out", tmp_path / "whole")
-    duration = time.monotonic() - started
-    assert whole.returncode == 0, whole.stderr
-    moments = [duration * share for share in (0.6, 0.8)]
-    kill_and_resume(KILLED_FLAGS, tmp_path / "killed", moments)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_killed_and_resumed_runs_end_bit_identical(tmp_path: Path, threads: int) -> None:
+    whole = start(*KILLED_FLAGS, "--out", str(tmp_path / "whole"), threads=threads)
+    assert whole.wait() == 0
+    kill_and_resume(tmp_path / "killed", (40, 120), (0.0, 0.03), threads)
     assert results(tmp_path / "killed") == results(tmp_path / "whole")
 
 
 @pytest.mark.slow
-def test_twenty_random_kills(tmp_path: Path, command: Command) -> None:
-    started = time.monotonic()
-    command("simulations.ufm", *KILLED_FLAGS, "--out", tmp_path / "whole")
-    duration = time.monotonic() - started
-    moments = random.Random(0).choices([i / 50 * duration for i in range(51)], k=20)
-    kill_and_resume(KILLED_FLAGS, tmp_path / "killed", moments)
+def test_twenty_random_kills(tmp_path: Path) -> None:
+    assert start(*KILLED_FLAGS, "--out", str(tmp_path / "whole"), threads=1).wait() == 0
+    total = (tmp_path / "whole" / "metrics.jsonl").read_bytes().count(b"\n")
+    generator = random.Random(0)
+    rows = sorted(generator.choices(range(total // 2), k=20))
+    kill_and_resume(tmp_path / "killed", rows, [generator.random() / 20 for _ in rows], threads=1)
     assert results(tmp_path / "killed") == results(tmp_path / "whole")
 
 
@@ -163,7 +182,7 @@ def test_figures_come_from_the_folder_alone(tmp_path: Path) -> None:
     ufm.draw(folder)
     assert (folder / "ranks.png").read_bytes() == before
     rows = runs.read_rows(folder)
-    figure = plots.ranks_over_training(rows, 4, "step", "depth")
+    figure = plots.ranks_over_training(rows, 4, 3, "step", "depth")
     panel = figure.axes[0]
     (line,) = [x for x in panel.get_lines() if x.get_label() == "rank of the logits"]
     own = [r for r in rows if r["temperature"] == 1 and r["depth"] == 2 and r["step"] == 60]
@@ -220,6 +239,9 @@ def test_the_effect_at_hundred_percent_accuracy(tmp_path: Path) -> None:
         (["--gamma", "0"], ["gamma is 0.0"]),
         (["--gamma", "1.5"], ["gamma is 1.5"]),
         (["--lr", "-1"], ["lr is -1"]),
+        (["--seed", "-1"], ["seed is -1"]),
+        (["--seed", "99999999999999999999"], ["seed is 99999999999999999999"]),
+        (["--temperature", "1e39"], ["temperature", "float64"]),
         (["--init-scale", "0"], ["init_scale is 0.0"]),
         (["--weight-decay", "-1"], ["weight_decay is -1"]),
         (["--device", "abacus"], ["device is 'abacus'"]),
