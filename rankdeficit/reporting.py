@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -50,9 +51,10 @@ def neural_collapse_rank(classes: int, width: int) -> int:
 def results_table(runs: Sequence[Run], facet: str, gamma: float) -> Table:
     """One row per temperature and value of `facet`: medians over seeds, ranks with their range."""
     table = Table(
-        title=f"medians (ranges) over seeds; ranks of the logits at gamma = {gamma:g}: "
-        "raw, centred over classes, softmaxed; NC: what Neural Collapse predicts",
-        title_style="dim",
+        box=box.SIMPLE_HEAVY,
+        caption=f"Medians (ranges) over seeds. Numerical ranks at gamma = {gamma:g} of the logits, "
+        "centred over classes, and after the softmax. NC: the rank Neural Collapse predicts, c - 1.",
+        caption_justify="left",
     )
     columns: dict[str, Callable[[Sequence[Run]], str]] = {
         "T": lambda same: f"{same[0]['temperature']:g}",
@@ -65,9 +67,9 @@ def results_table(runs: Sequence[Run], facet: str, gamma: float) -> Table:
         "norm / T": lambda same: _median(same, "effective_logits_norm", "{:.3g}"),
         "rank": lambda same: _median_and_range(same, "rank"),
         "centred": lambda same: _median_and_range(same, "centred_rank"),
-        "softmaxed": lambda same: _median_and_range(same, "post_softmax_rank"),
+        "softmax": lambda same: _median_and_range(same, "post_softmax_rank"),
         "stable": lambda same: _median(same, "stable_rank", "{:.1f}"),
-        "NC (c - 1)": lambda same: str(same[0]["neural_collapse_rank"]),
+        "NC": lambda same: str(same[0]["neural_collapse_rank"]),
     }
     if not any("test_accuracy" in run for run in runs):
         del columns["test acc."]

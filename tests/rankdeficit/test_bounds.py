@@ -100,12 +100,14 @@ def attains(S: torch.Tensor) -> tuple[bool, bool]:
     return abs(gap - lower) < 1e-9, abs(upper - gap) < 1e-9
 
 
-@pytest.mark.parametrize("n", [2, 3, 4])
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
 def test_assignment_matrices_attain_exactly_one_side(n: int) -> None:
-    eye = torch.eye(n, dtype=torch.float64)
-    for assignment in itertools.product(range(n), repeat=n):
-        permutation = len(set(assignment)) == n
-        assert attains(eye[:, list(assignment)]) == (permutation, not permutation)
+    assignments = torch.tensor(list(itertools.product(range(n), repeat=n)))
+    S = torch.nn.functional.one_hot(assignments, n).double().mT
+    lower, gap, upper, _ = bounds.singular_gap(S)
+    permutation = (assignments.sort(dim=1).values == torch.arange(n)).all(dim=1)
+    assert torch.equal((gap - lower).abs() < 1e-7, permutation)
+    assert torch.equal((upper - gap).abs() < 1e-7, ~permutation)
 
 
 def test_the_upper_side_with_columns_that_are_not_one_hot() -> None:

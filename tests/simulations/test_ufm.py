@@ -64,7 +64,7 @@ def test_the_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         assert row["rank"] == run["rank"]
         assert row["loss"] == run["loss"]
     output = capsys.readouterr().out
-    assert "c - 1" in output
+    assert "Neural Collapse predicts, c - 1" in output
     assert str(folder) in output
 
 
