@@ -114,11 +114,14 @@ def _share(rank: int, folder: str) -> None:
 def test_two_gloo_processes_equal_one(tmp_path: Path) -> None:
     multiprocessing.spawn(_share, args=(str(tmp_path),), nprocs=2)
     one = gram_of(rows(301, 12))
+    shares = [gram_of(*share.split(40)) for share in rows(301, 12).tensor_split(2)]
+    merged_error = shares[0].merge(shares[1]).error
     for rank in range(2):
         matrix, error, count = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert count == 301
         torch.testing.assert_close(matrix, one.matrix, rtol=1e-12, atol=1e-12)
         assert torch.linalg.matrix_norm(matrix - one.matrix, ord=2) <= error + one.error
+        assert merged_error <= error <= 2 * merged_error
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -218,6 +218,8 @@ def test_runs_start_alike_alone_in_a_batch_and_in_any_dtype() -> None:
     assert torch.equal(initial_parameters(shape, [8], 0.5)[0], alone[0].float())
     factors = shape.unpack(together)
     assert factors.weights[0].std().item() == pytest.approx(0.5 / 40**0.5, rel=0.1)
+    assert factors.weights[1].shape == (2, 3, 40)
+    assert factors.weights[1].std().item() == pytest.approx(0.5 / 40**0.5, rel=0.2)
     assert factors.features.std().item() == pytest.approx(0.5, rel=0.1)
 
 
