@@ -178,6 +178,8 @@ def _set_clock_scale(axes: Axes, clock: str) -> None:
     if clock == "step":
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xlim(left=0)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _with_legend_below(figure: Figure, columns: int) -> Figure:
