@@ -8,7 +8,7 @@ seed, the same initial weights and batches.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from rankdeficit import GAMMAS, cli, cross_entropy, plots, reporting
+from rankdeficit import GAMMAS, cli, plots, reporting
 from rankdeficit._checks import check_at_least, check_seeds, check_temperature
 from rankdeficit.runs import RunFolder, read_json, read_rows, write_atomically
 from real_nets import models
@@ -25,9 +25,9 @@ from real_nets.data import (
     ImageSet,
     Normalisation,
     load_splits,
-    shuffled_batches,
 )
 from real_nets.measure import evaluate, layer_ranks
+from real_nets.training import Recipe, Training
 
 PROGRAM = "real_nets.train"
 
@@ -83,14 +83,6 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Job:
-    """One network to train: a temperature and a seed."""
-
-    temperature: float
-    seed: int
-
-
-@dataclass(frozen=True)
 class Splits:
     """The images of a run on its device: all, and the train images followed during training."""
 
@@ -142,19 +134,8 @@ def prepare(settings: Settings) -> Splits:
             "from streamed Gram matrices, which resolve no less"
         )
     check_seeds(settings.seed, settings.seeds)
-    check_at_least(
-        1,
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        measured_images=settings.measured_images,
-    )
-    for name in ("lr", "clip_norm"):
-        if not 0 < getattr(settings, name) < math.inf:
-            raise ValueError(f"{name} is {getattr(settings, name)}; it must be positive and finite")
-    if not 0 <= settings.momentum < 1:
-        raise ValueError(f"momentum is {settings.momentum}; it must lie in [0, 1)")
-    if not 0 <= settings.weight_decay < math.inf:
-        raise ValueError(f"weight_decay is {settings.weight_decay}; it must not be negative")
+    check_at_least(1, measured_images=settings.measured_images)
+    recipe_of(settings)
     if not settings.temperature:
         raise ValueError("temperature is empty; give at least one value")
     for temperature in settings.temperature:
@@ -178,120 +159,91 @@ def build_model(settings: Settings, inputs: tuple[int, ...], classes: int) -> nn
     )
 
 
+def recipe_of(settings: Settings) -> Recipe:
+    """The part of the settings that training needs. Raises ValueError for values out of range."""
+    return Recipe(**{field.name: getattr(settings, field.name) for field in fields(Recipe)})
+
+
 def train(
     settings: Settings, splits: Splits, folder: RunFolder, resumed: bool
 ) -> list[dict[str, Any]]:
     """Train every temperature and seed in turn; returns the summary of each run."""
+    recipe = recipe_of(settings)
     jobs = [
-        Job(temperature, seed)
+        (temperature, seed)
         for seed in range(settings.seed, settings.seed + settings.seeds)
         for temperature in sorted(set(settings.temperature))
     ]
+
+    def begin(temperature: float, seed: int) -> Training:
+        model = initial_model(settings, seed, splits.train).to(splits.train.images.device)
+        return Training(
+            model, splits.train, splits.normalise, recipe, temperature=temperature, seed=seed
+        )
+
     finished: list[dict[str, Any]] = []
-    started: dict[str, Any] | None = None
+    current: Training | None = None
 
     def restore(state: dict[str, Any]) -> None:
-        nonlocal started
+        nonlocal current
         finished.extend(state["finished"])
-        started = state["job"]
-        if started:
-            initial_model(settings, 0, splits.train).load_state_dict(started["model"])
+        if state["job"]:
+            current = begin(*jobs[len(finished)])
+            current.restore(state["job"])
 
     if resumed:
         folder.restore_checkpoint(splits.train.images.device, restore)
-    steps = settings.epochs * batches_per_epoch(settings, splits)
-
-    def checkpoint(job: dict[str, Any] | None) -> None:
-        folder.save_checkpoint({"finished": finished, "job": job})
-
+    steps = settings.epochs * math.ceil(len(splits.train.labels) / settings.batch_size)
     with cli.progress(
         f"{len(jobs)} networks", len(jobs) * steps, len(finished) * steps
     ) as set_done:
-
-        def advance(step: int) -> None:
-            set_done(len(finished) * steps + step)
-
-        for job in jobs[len(finished) :]:
-            model = train_network(settings, job, splits, folder, started, checkpoint, advance)
-            finished.append(conclude(settings, job, splits, folder, model))
-            started = None
-            checkpoint(None)
+        for temperature, seed in jobs[len(finished) :]:
+            job, current = current or begin(temperature, seed), None
+            train_to_the_end(settings, job, splits, folder, finished, set_done)
+            finished.append(conclude(settings, job, splits, folder))
+            folder.save_checkpoint({"finished": finished, "job": None})
     return finished
 
 
-def train_network(
+def train_to_the_end(
     settings: Settings,
-    job: Job,
+    job: Training,
     splits: Splits,
     folder: RunFolder,
-    started: dict[str, Any] | None,
-    checkpoint: Callable[[dict[str, Any]], None],
-    advance: Callable[[int], None],
-) -> nn.Sequential:
-    """Train one network, from its start or from the end of an epoch (`started`)."""
-    model = initial_model(settings, job.seed, splits.train).to(splits.train.images.device)
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=settings.lr,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-    )
-    first = 0
-    if started:
-        first = started["epoch"]
-        model.load_state_dict(started["model"])
-        optimizer.load_state_dict(started["optimizer"])
+    finished: list[dict[str, Any]],
+    set_done: Callable[[int], Any],
+) -> None:
+    """Train one network epoch by epoch, with a row and a checkpoint after each."""
 
-    def record(epoch: int) -> bool:
+    def record() -> bool:
         """Append a row of measures; tells whether the network is still finite."""
-        row = measure(model, job, splits, splits.followed, settings.gamma)
-        folder.append_rows([identity(settings, job) | {"epoch": epoch} | without_spectrum(row)])
+        row = measure(job, splits, splits.followed, settings.gamma)
+        folder.append_rows([identity(settings, job) | {"epoch": job.epoch} | without_spectrum(row)])
         return row["loss"] is not None
 
-    if not started:
-        record(0)
-    batches = batches_per_epoch(settings, splits)
-    for epoch in range(first, settings.epochs):
-        # Batches depend on seed and epoch alone, so that temperatures share them and runs resume.
-        generator = torch.Generator().manual_seed(job.seed * 1_000_003 + epoch)
-        shuffled = shuffled_batches(
-            splits.train, settings.batch_size, settings.augmentation, generator
-        )
-        for step, (images, labels) in enumerate(shuffled, start=epoch * batches):
-            for group in optimizer.param_groups:
-                group["lr"] = cosine(settings.lr, step, settings.epochs * batches)
-            logits = model(splits.normalise(images))
-            optimizer.zero_grad()
-            cross_entropy(logits, labels, job.temperature, validate=False).backward()
-            nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-            optimizer.step()
-            advance(step + 1)
-        alive = record(epoch + 1)
-        checkpoint(
-            {
-                "epoch": epoch + 1 if alive else settings.epochs,
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-            }
-        )
-        if not alive:
-            break
-    return model
+    if job.epoch == 0:
+        record()
+    before = len(finished) * settings.epochs * job.steps_per_epoch
+    while job.epoch < settings.epochs:
+        job.run_epoch(lambda steps: set_done(before + steps))
+        if not record():
+            job.epoch = settings.epochs  # diverged: more epochs would change nothing
+        folder.save_checkpoint({"finished": finished, "job": job.state()})
 
 
 def conclude(
-    settings: Settings, job: Job, splits: Splits, folder: RunFolder, model: nn.Sequential
+    settings: Settings, job: Training, splits: Splits, folder: RunFolder
 ) -> dict[str, Any]:
     """Measure a trained network on all images and save its weights, unless it diverged."""
-    final = measure(model, job, splits, splits.train, settings.gamma)
+    final = measure(job, splits, splits.train, settings.gamma)
     classes = len(splits.train.classes)
     layers = dict.fromkeys(("layer_ranks", "layer_rank_intervals"))
     if final["loss"] is not None:
-        weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+        weights = {name: value.contiguous() for name, value in job.model.state_dict().items()}
         name = f"T{str(job.temperature).removesuffix('.0')}-seed{job.seed}.safetensors"
         write_atomically(folder.path / name, safetensors.torch.save(weights))
         gammas = sorted({*GAMMAS, settings.gamma})
-        layers = layer_ranks(model, splits.test, splits.normalise, gammas)
+        layers = layer_ranks(job.model, splits.test, splits.normalise, gammas)
     return identity(settings, job) | {
         **final,
         **layers,
@@ -304,12 +256,10 @@ def conclude(
     }
 
 
-def measure(
-    model: nn.Sequential, job: Job, splits: Splits, train_images: ImageSet, gamma: float
-) -> dict[str, Any]:
+def measure(job: Training, splits: Splits, train_images: ImageSet, gamma: float) -> dict[str, Any]:
     """Measures on train images, with the accuracy and loss on all test images."""
-    on_train = evaluate(model, train_images, splits.normalise, job.temperature)
-    on_test = evaluate(model, splits.test, splits.normalise, job.temperature)
+    on_train = evaluate(job.model, train_images, splits.normalise, job.temperature)
+    on_test = evaluate(job.model, splits.test, splits.normalise, job.temperature)
     record = on_train.record(job.temperature, gamma)
     alive = record["loss"] is not None
     return record | {
@@ -330,19 +280,9 @@ def shown_gammas(gamma: float) -> list[float]:
     return sorted({gamma, 1e-2})
 
 
-def batches_per_epoch(settings: Settings, splits: Splits) -> int:
-    """Steps of one epoch."""
-    return math.ceil(len(splits.train.labels) / settings.batch_size)
-
-
-def identity(settings: Settings, job: Job) -> dict[str, Any]:
+def identity(settings: Settings, job: Training) -> dict[str, Any]:
     """The fields that say which run a row belongs to."""
     return {"temperature": job.temperature, "model": settings.model, "seed": job.seed}
-
-
-def cosine(peak: float, step: int, steps: int) -> float:
-    """Learning rate that falls from the peak to 0 along half a cosine."""
-    return peak * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 def without_spectrum(row: dict[str, Any]) -> dict[str, Any]:
