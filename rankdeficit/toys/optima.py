@@ -2,6 +2,10 @@
 
 L counts the factors, free features among them: L = depth + 1 for `toys.ufm`. Objective: mean
 cross-entropy at temperature T plus lambda_l / 2 ||factor_l||^2 for each factor; N samples per class.
+
+The model and its two-factor geometry are those of Zhu et al. (2021); that deeper ones prefer low ranks
+was shown by Sukenik, Lampert and Mondelli (2024, arXiv 2405.14468) and Garrod and Keating (2024,
+arXiv 2410.23169). The closed forms are exact consequences, tested against optimisation.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Closed-form optima of the linear UFM against optimisation, and THEORY's crossovers."""
+"""Closed-form optima of the linear UFM against optimisation, and the crossovers between codes."""
 
 import math
 from collections.abc import Callable
@@ -165,7 +165,7 @@ def value(code: constructions.Code, L: int, T: float, decay: float) -> float:
 
 
 def test_best_structures_at_ten_classes() -> None:
-    """THEORY C4: rank 9 at L = 2, the Petersen code at L = 4 with loss 0.0411546."""
+    """Rank 9 at L = 2, the Petersen code at L = 4 with loss 0.0411546."""
     codes = [
         constructions.simplex_etf(10),
         constructions.pairs(10),
@@ -185,7 +185,7 @@ def test_codes_of_many_classes_have_their_best_scale() -> None:
 
 
 def test_temperature_alone_changes_the_global_minimum() -> None:
-    """THEORY C5: c = 4, L = 3, lambda = 1e-3, N = 1: ETF, pairs from T = 40.3, zero from 2023."""
+    """At c = 4, L = 3, lambda = 1e-3, N = 1: ETF, pairs from T = 40.3, zero from 2023."""
     etf, pairs = constructions.simplex_etf(4), constructions.pairs(4)
     first = brentq(lambda T: value(etf, 3, T, 1e-3) - value(pairs, 3, T, 1e-3), 10, 200, xtol=1e-9)
     last = brentq(lambda T: value(pairs, 3, T, 1e-3) - math.log(4) + 1e-9, 500, 3000, xtol=1e-9)
@@ -197,7 +197,7 @@ def test_temperature_alone_changes_the_global_minimum() -> None:
 
 @pytest.mark.parametrize(("depth", "rank"), [(1, 9), (2, 5), (3, 4)])
 def test_training_finds_the_predicted_structure(depth: int, rank: int) -> None:
-    """THEORY C4: the best of several starts has rank 9, 5, 4 at L = 2, 3, 4."""
+    """The best of several starts has rank 9, 5, 4 at L = 2, 3, 4."""
     shape, runs = UfmShape(10, 1, 20, depth), 96
     start = initial_parameters(shape, list(range(runs)), 0.7, dtype=torch.float64)
     ones = torch.ones(runs, dtype=torch.float64)

@@ -122,7 +122,7 @@ T_HOT = 37.0
 @pytest.mark.parametrize("activation", ["linear", "relu"])
 @pytest.mark.parametrize("optimizer", ["gd", "sgd", "nesterov", "adam"])
 def test_a_temperature_is_a_reparametrisation(depth: int, activation: Any, optimizer: str) -> None:
-    """THEORY E1: the run (T, theta_0, eta) is the run (1, theta_0 / a, eta') with a = T^(1/L)."""
+    """The run (T, theta_0, eta) is the run (1, theta_0 / a, eta') with a = T^(1/L)."""
     shape = UfmShape(4, 3, 6, depth, activation)
     L = depth + 1
     a = T_HOT ** (1 / L)
@@ -145,7 +145,7 @@ def test_a_temperature_is_a_reparametrisation(depth: int, activation: Any, optim
 
 @pytest.mark.parametrize("optimizer", ["gd", "sgd"])
 def test_biases_scale_with_their_layer_in_the_reparametrisation(optimizer: str) -> None:
-    """THEORY E1: the bias of layer l scales by a^l, with learning rate eta / a^(2 l)."""
+    """The bias of layer l scales by a^l, with learning rate eta / a^(2 l)."""
     shape = UfmShape(4, 3, 6, 2, "relu", bias=True)
     a = T_HOT ** (1 / 3)
     start = initial_parameters(shape, [0], dtype=torch.float64)
@@ -171,7 +171,7 @@ def test_biases_scale_with_their_layer_in_the_reparametrisation(optimizer: str) 
 
 @pytest.mark.parametrize("optimizer", ["gd", "sgd", "adam"])
 def test_a_linear_head_absorbs_the_temperature(optimizer: str) -> None:
-    """THEORY E2: (T, W, b, eta) is (1, W/T, b/T, head rate eta/T^2); Adam: eta/T and eps T."""
+    """(T, W, b, eta) is (1, W/T, b/T, head rate eta/T^2); Adam: eta/T and eps T."""
 
     def backbone(seed: int) -> torch.nn.Module:
         torch.manual_seed(seed)
