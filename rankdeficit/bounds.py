@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from rankdeficit._checks import check_floating, check_gamma, check_magnitudes
+from rankdeficit.checks import check_floating, check_gamma, check_magnitudes
 from rankdeficit.softmax import softmax
 from rankdeficit.spectrum import centre
 

@@ -19,7 +19,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from rankdeficit._checks import check_floating, check_magnitudes, check_temperature
+from rankdeficit.checks import check_floating, check_magnitudes, check_temperature
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import torch.distributed as distributed
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from rankdeficit._checks import check_floating, check_magnitudes
+from rankdeficit.checks import check_floating, check_magnitudes
 from rankdeficit.spectrum import (
     GAMMA,
     UNIT_ROUNDOFF,

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from rankdeficit._checks import check_floating, check_temperature
+from rankdeficit.checks import check_floating, check_temperature
 
 Reduction = Literal["mean", "sum", "none"]
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from rankdeficit._checks import check_floating, check_gamma, check_magnitudes
+from rankdeficit.checks import check_floating, check_gamma, check_magnitudes
 
 GAMMA = 1e-3
 """The rank threshold of the paper, relative to the largest singular value."""

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from rankdeficit import GAMMAS, cli, plots, reporting
-from rankdeficit._checks import check_at_least, check_seeds, check_temperature
+from rankdeficit.checks import check_at_least, check_seeds, check_temperature
 from rankdeficit.runs import RunFolder, read_json, read_rows, write_atomically
 from real_nets import models
 from real_nets.data import (

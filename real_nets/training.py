@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from rankdeficit import cross_entropy
-from rankdeficit._checks import check_at_least, check_temperature
+from rankdeficit.checks import check_at_least, check_temperature
 from real_nets.data import Augmentation, ImageSet, Normalisation, shuffled_batches
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from rankdeficit import cli, plots, reporting
-from rankdeficit._checks import check_at_least, check_gamma, check_seeds, check_temperature
+from rankdeficit.checks import check_at_least, check_gamma, check_seeds, check_temperature
 from rankdeficit.diagnostics import alignment, measure_logits
 from rankdeficit.runs import RunFolder, read_json, read_rows
 from rankdeficit.toys.optimizers import OptimizerName, make_optimizer

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from rankdeficit._checks import check_floating, check_magnitudes
+from rankdeficit.checks import check_floating, check_magnitudes
 
 DIRECTIONS = 15
 """Number of top singular directions compared, the paper's choice."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from scipy.optimize import minimize_scalar
 
-from rankdeficit._checks import check_at_least, check_temperature
+from rankdeficit.checks import check_at_least, check_temperature
 from rankdeficit.constructions import Code
 
 

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from rankdeficit._checks import check_at_least, check_temperature
+from rankdeficit.checks import check_at_least, check_temperature
 from rankdeficit.softmax import cross_entropy, softmax_mse
 
 Activation = Literal["linear", "relu"]
@@ -216,6 +216,7 @@ class DeepUfm:
             below = self._errors[layer - 1] if layer else self._feature_slopes
             torch.bmm(error, weights[layer], out=below)
             if layer and self.shape.activation == "relu":
+                # The derivative of ReLU in one pass over memory, as autograd does it.
                 torch.ops.aten.threshold_backward.grad_input(below, inputs, 0, grad_input=below)
             error = below
         feature_slopes.copy_(self._feature_slopes)
