@@ -45,7 +45,9 @@ def main(settings_type: type[T], run: Callable[[T], object], program: str) -> No
     except (ValueError, OSError) as error:
         fail(program, str(error))
     except KeyboardInterrupt:
-        print(f"{program}: interrupted; the run folder can be resumed", file=sys.stderr)
+        resumable = "resume" in {field.name for field in fields(settings_type)}  # type: ignore[arg-type]
+        hint = "; the run folder can be resumed" if resumable else ""
+        print(f"{program}: interrupted{hint}", file=sys.stderr)
         sys.exit(130)
 
 

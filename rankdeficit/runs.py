@@ -77,8 +77,7 @@ class RunFolder:
 
     def write_json(self, name: str, content: Any) -> None:
         """Replace a JSON file as a whole; non-finite numbers become null."""
-        text = json.dumps(_jsonable(content), indent=1, allow_nan=False) + "\n"
-        write_atomically(self.path / name, text.encode())
+        write_json(self.path / name, content)
 
     def append_rows(self, rows: Iterable[dict[str, Any]]) -> None:
         """Append rows to metrics.jsonl in one write."""
@@ -143,6 +142,12 @@ class RunFolder:
                 "wall_seconds_of_last_process": round(time.monotonic() - self.started, 1),
             },
         )
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a JSON file as a whole; non-finite numbers become null."""
+    text = json.dumps(_jsonable(content), indent=1, allow_nan=False) + "\n"
+    write_atomically(path, text.encode())
 
 
 def read_json(path: Path) -> Any:

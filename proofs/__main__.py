@@ -1,0 +1,106 @@
+"""Check the claims and print what was checked, how, on how many instances, and the result.
+
+python -m proofs
+python -m proofs proposition-3-1 --instances 10000
+"""
+
+import sys
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich import box
+from rich.table import Table
+
+from proofs.claims import Claim, Result, load_claims, run_check
+from rankdeficit import cli, reporting
+from rankdeficit.checks import check_at_least, check_seeds
+from rankdeficit.runs import write_json
+
+PROGRAM = "proofs"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Check the claims of this project; exit status 1 unless every one is proved."""
+
+    claims: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Names of the claims to check, for example proposition-3-1 [default: all]."""
+    instances: int | None = None
+    """Random instances per sampled check [default: each check's own number]."""
+    seed: int = 0
+    """Seed of the random instances."""
+    out: Path | None = None
+    """Write the results to this JSON file as well."""
+
+
+def run(settings: Settings) -> None:
+    """Check, print the table, exit with status 1 if a claim was refuted or left open."""
+    claims = choose(settings)
+    results = check(claims, settings)
+    if settings.out is not None:
+        write_json(settings.out, [asdict(result) for result in results])
+    failures = [result for result in results if result.verdict != "proved"]
+    sentences = [f"{f.claim}, {f.verdict}: {f.statement}. Witness: {f.witness}" for f in failures]
+    proved = f"{len(results) - len(failures)} of {len(results)} statements proved"
+    reporting.print_report(table(results), [*sentences, f"{proved}, in {len(claims)} claims."])
+    if failures:
+        sys.exit(1)
+
+
+def choose(settings: Settings) -> list[Claim]:
+    """The claims that were named, or all. Raises ValueError for names that are none."""
+    check_seeds(settings.seed, 1)
+    if settings.instances is not None:
+        check_at_least(1, instances=settings.instances)
+    if settings.out is not None and not settings.out.parent.is_dir():
+        raise ValueError(f"--out is {settings.out}, but {settings.out.parent} is no folder")
+    known = load_claims()
+    for name in settings.claims:
+        if name not in known:
+            raise ValueError(f"there is no claim {name!r}; the claims are {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(settings.claims or known)]
+
+
+def check(claims: list[Claim], settings: Settings) -> list[Result]:
+    """The results of all checks, in order, with progress."""
+    checks = [check for claim in claims for check in claim.checks]
+    sizes = [(settings.instances or c.instances) if c.instances else 1 for c in checks]
+    starts = [0, *accumulate(sizes)]
+    results = []
+    with cli.progress("proofs", starts[-1]) as show:
+        for one, size, start in zip(checks, sizes, starts, strict=False):
+
+            def seen(count: int, size: int = size, start: int = start) -> None:
+                show(start + min(count, size))
+
+            results.append(run_check(one, settings.instances, settings.seed, seen))
+    return results
+
+
+def table(results: list[Result]) -> Table:
+    """One row per check."""
+    table = Table(
+        box=box.SIMPLE_HEAVY,
+        caption="Worst slack: least distance by which an inequality held; - for equalities and "
+        "statements of yes or no.",
+        caption_justify="left",
+    )
+    for name in ("claim", "statement", "method"):
+        table.add_column(name, overflow="fold")
+    table.add_column("instances", justify="right")
+    table.add_column("worst slack", justify="right")
+    table.add_column("result")
+    previous = ""
+    for r in results:
+        slack = "-" if r.worst_slack is None else f"{r.worst_slack:.1e}"
+        name = r.claim if r.claim != previous else ""
+        table.add_row(name, r.statement, r.method, f"{r.instances:,}", slack, r.verdict)
+        previous = r.claim
+    return table
+
+
+if __name__ == "__main__":
+    cli.main(Settings, run, PROGRAM)

@@ -1,0 +1,101 @@
+"""Exact rational matrices, their singular values as balls, and random instances.
+
+fmpq, fmpq_mat: exact rationals. arb: a real ball that certainly holds the value.
+"""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from random import Random
+from typing import Any, TypeVar
+
+from flint import acb_mat, arb, arb_mat, fmpq, fmpq_mat
+
+Matrix = TypeVar("Matrix", fmpq_mat, arb_mat)
+
+
+def to_fmpq(value: Fraction | int) -> fmpq:
+    """A Python rational as flint's."""
+    return fmpq(value.numerator, value.denominator)
+
+
+def from_columns(columns: Sequence[Sequence[Fraction | int]]) -> fmpq_mat:
+    """The matrix with these columns."""
+    rows = list(zip(*columns, strict=True))
+    return fmpq_mat(len(rows), len(columns), [to_fmpq(value) for row in rows for value in row])
+
+
+def random_probability_vector(random: Random, length: int) -> list[Fraction]:
+    """A probability vector, anything from one-hot over sparse and peaked to nearly uniform."""
+    kind = random.choice(["one-hot", "sparse", "peaked", "uniform", "dense"])
+    if kind == "one-hot":
+        weights = [0] * length
+    elif kind == "sparse":
+        weights = [random.choice([0, 0, random.randint(1, 20)]) for _ in range(length)]
+    elif kind == "peaked":
+        weights = [random.randint(0, 3) for _ in range(length)]
+        weights[random.randrange(length)] = random.choice([10**2, 10**4, 10**8])
+    elif kind == "uniform":
+        weights = [10**4 + random.randint(-10, 10) for _ in range(length)]
+    else:
+        weights = [random.randint(1, 100) for _ in range(length)]
+    if not any(weights):
+        weights[random.randrange(length)] = 1
+    return [Fraction(weight, sum(weights)) for weight in weights]
+
+
+def random_probability_matrix(random: Random, rows: int, columns: int) -> fmpq_mat:
+    """Columns are probability vectors, some of them alike or nearly so."""
+    vectors = [random_probability_vector(random, rows) for _ in range(columns)]
+    for i in range(1, columns):
+        if random.random() < 0.2:
+            mix, other = Fraction(random.choice([1, 1, 99]), random.choice([1, 100])), vectors[0]
+            if mix <= 1:
+                vectors[i] = [
+                    mix * a + (1 - mix) * b for a, b in zip(other, vectors[i], strict=True)
+                ]
+    return from_columns(vectors)
+
+
+def gram(S: Matrix) -> Matrix:
+    """G = S^T S."""
+    return S.transpose() * S
+
+
+def eigenvalues(symmetric: fmpq_mat | arb_mat) -> list[arb]:
+    """All eigenvalues of a symmetric matrix, ascending, as balls at the current precision.
+
+    Exact matrices: the roots of the exact characteristic polynomial, isolated by flint; repeated ones
+    come from its square-free factors. Matrices of balls: flint's certified eigenvalues, or NaN
+    (neither >= 0 nor < 0) where the precision does not isolate them.
+    """
+    if isinstance(symmetric, fmpq_mat):
+        roots: Any = symmetric.charpoly().numer().complex_roots()  # its stub has another type
+        return in_order([arb(getattr(x, "real", x)) for x, count in roots for _ in range(count)])
+    try:
+        return in_order([x.real for x in acb_mat(symmetric).eig(multiple=True)])
+    except ValueError:
+        return [arb.nan()] * symmetric.nrows()
+
+
+def in_order(balls: Sequence[arb]) -> list[arb]:
+    """Balls of the order statistics, ascending: right even where the balls given overlap."""
+    lower = sorted(ball.lower() for ball in balls)
+    upper = sorted(ball.upper() for ball in balls)
+    return [low.union(high) for low, high in zip(lower, upper, strict=True)]
+
+
+def singular_values(S: Matrix) -> list[arb]:
+    """All singular values of a matrix with rows >= columns, descending, as balls."""
+    return [square_root(value) for value in reversed(eigenvalues(gram(S)))]
+
+
+def square_root(value: arb) -> arb:
+    """Root of a number known to be >= 0 whose ball may reach below."""
+    return value.nonnegative_part().sqrt()
+
+
+def softmax_columns(logits: Sequence[Sequence[fmpq]]) -> arb_mat:
+    """Softmax of each column of exact logits, as balls."""
+    exponentials = [[arb(x).exp() for x in row] for row in logits]
+    sums = [sum(column, arb(0)) for column in zip(*exponentials, strict=True)]
+    return arb_mat([[x / t for x, t in zip(row, sums, strict=True)] for row in exponentials])

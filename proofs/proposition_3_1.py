@@ -1,0 +1,245 @@
+"""Proposition 3.1 of the paper, when it is attained, and the best bound for n = 2.
+
+Let the columns s_1 .. s_n of S be probability vectors, n >= 2, r = max_i sum_{j != i} <s_i, s_j>. Then
+
+    0 <= sigma_1(S) - sigma_n(S) <= sqrt(1 + r) - sqrt(max(1/n - r, 0)).
+
+The left side is attained exactly by the permutation matrices. The right side is attained exactly
+when, for some m >= 2, S has m identical one-hot columns e_k, every other column has a zero k-th
+entry, and no row sum of overlaps R_i exceeds m - 1. So no softmax of finite logits attains either.
+For n = 2 the best bound in r alone is sqrt(2) r up to r = sqrt(2) - 1, 1 - sqrt(1 - 2r) up to
+r = 1/2, and sqrt(2r) beyond.
+"""
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import combinations_with_replacement, product
+from random import Random
+
+import sympy
+from flint import arb, fmpq, fmpq_mat
+
+from proofs.claims import Claim, Outcome, combine, nonnegative, step
+from proofs.exact import (
+    from_columns,
+    gram,
+    in_order,
+    random_probability_matrix,
+    singular_values,
+    softmax_columns,
+    to_fmpq,
+)
+
+CLAIM = Claim(__name__)
+
+Columns = Sequence[Sequence[Fraction | int]]
+
+
+def largest_overlap(G: fmpq_mat) -> fmpq:
+    """r = max_i R_i from the Gram matrix."""
+    n = G.nrows()
+    return max(sum((G[i, j] for j in range(n) if j != i), fmpq(0)) for i in range(n))
+
+
+def upper_bound(r: fmpq, n: int) -> arb:
+    """The right side of the proposition."""
+    return arb(1 + r).sqrt() - arb(max(fmpq(1, n) - r, fmpq(0))).sqrt()
+
+
+@CLAIM.derivation
+def norms_of_probability_vectors() -> Iterator[Outcome]:
+    """squared column norms lie in [1/n, 1], so discs of G lie in [1/n - r, 1 + r]."""
+    for n in range(2, 7):
+        s = sympy.symbols(f"s1:{n + 1}", nonnegative=True)
+        square, total = sum(x**2 for x in s), sum(s)
+        spread = sum((x - total / n) ** 2 for x in s)
+        yield step(
+            f"n = {n}: sum s_k^2 - (sum s_k)^2/n is a sum of squares",
+            sympy.expand(square - total**2 / n - spread) == 0,
+        )
+        cross = sum(a * b for a, b in product(s, s) if a is not b)
+        yield step(
+            f"n = {n}: (sum s_k)^2 - sum s_k^2 is a sum of products of entries >= 0",
+            sympy.expand(total**2 - square - cross) == 0,
+        )
+
+
+@CLAIM.sampled(method="ball arithmetic", instances=1000)
+def bound(random: Random) -> Outcome:
+    """0 <= gap <= sqrt(1 + r) - sqrt(max(1/n - r, 0)), n = 2..8."""
+    n = random.randint(2, 8)
+    S = random_probability_matrix(random, n, n)
+    G = gram(S)
+    r = largest_overlap(G)
+    if attains_right_side(G, r):  # the slack is exactly zero, as no ball can show
+        return Outcome(True, str(S), 0.0)
+
+    def slack() -> arb:
+        values = singular_values(S)
+        return upper_bound(r, n) - (values[0] - values[-1])
+
+    return nonnegative(slack, S)
+
+
+@CLAIM.sampled(method="ball arithmetic", instances=200)
+def softmax_is_strict(random: Random) -> Outcome:
+    """softmax of finite logits attains neither side, n = 2..6 (strict by the slack shown)."""
+    n = random.randint(2, 6)
+    scale = random.choice([Fraction(1, 10), Fraction(1), Fraction(10), Fraction(30)])
+    logits = [
+        [to_fmpq(scale * Fraction(random.randint(-99, 99), 100)) for _ in range(n)]
+        for _ in range(n)
+    ]
+
+    def gap_and_bound() -> tuple[arb, arb]:
+        S = softmax_columns(logits)
+        G = gram(S)
+        rows = [sum((G[i, j] for j in range(n) if j != i), arb(0)) for i in range(n)]
+        r = in_order(rows)[-1]
+        values = singular_values(S)
+        return values[0] - values[-1], (1 + r).sqrt() - (arb(1) / n - r).max(arb(0)).sqrt()
+
+    def slack_above() -> arb:
+        gap, bound = gap_and_bound()
+        return bound - gap
+
+    below = nonnegative(lambda: gap_and_bound()[0], logits)
+    return combine([below, nonnegative(slack_above, logits)])
+
+
+def attains_right_side(G: fmpq_mat, r: fmpq) -> bool:
+    """Whether lambda_max(G) = 1 + r and lambda_min(G) = max(1/n - r, 0), decided exactly.
+
+    The proposition bounds both eigenvalues, so it is attained only where both are met.
+    """
+    n = G.nrows()
+    floor = max(fmpq(1, n) - r, fmpq(0))
+    return _shifted(G, 1 + r).det() == 0 and _shifted(G, floor).det() == 0
+
+
+def has_form_of_equality(columns: Columns) -> bool:
+    """m >= 2 one-hot columns e_k, zero k-th entries elsewhere, every R_i <= m - 1."""
+    n = len(columns)
+    G = gram(from_columns(columns))
+    overlap = largest_overlap(G)
+    for k in range(n):
+        m = sum(column[k] == 1 for column in columns)
+        others_vanish = all(column[k] in (0, 1) for column in columns)
+        if m >= 2 and others_vanish and overlap <= m - 1:
+            return True
+    return False
+
+
+@CLAIM.exhaustive(method="exact rationals")
+def assignment_matrices() -> Iterator[Outcome]:
+    """0/1 matrices, n = 2..5: permutations have gap 0, all others attain the right side."""
+    for n in range(2, 6):
+        for labels in product(range(n), repeat=n):
+            columns = [[int(k == label) for k in range(n)] for label in labels]
+            G = gram(from_columns(columns))
+            permutation = len(set(labels)) == n
+            attained = attains_right_side(G, largest_overlap(G))
+            yield Outcome(permutation == _is_multiple_of_identity(G) != attained, str(labels))
+
+
+@CLAIM.exhaustive(method="exact rationals")
+def equality_cases() -> Iterator[Outcome]:
+    """gap 0 exactly for permutations, right side attained exactly for the form above: all S with
+    entries in multiples of 1/8 (n = 2), 1/4 (n = 3), 1/3 (n = 4), 1/2 (n = 5), up to order of
+    columns.
+    """
+    for n, parts in ((2, 8), (3, 4), (4, 3), (5, 2)):
+        grid = [
+            [Fraction(count, parts) for count in counts]
+            for counts in product(range(parts + 1), repeat=n)
+            if sum(counts) == parts
+        ]
+        for columns in combinations_with_replacement(grid, n):
+            G = gram(from_columns(columns))
+            permutation = (
+                all(1 in column for column in columns) and len(set(map(str, columns))) == n
+            )
+            attained = attains_right_side(G, largest_overlap(G))
+            holds = (
+                _is_multiple_of_identity(G) == permutation
+                and attained == has_form_of_equality(columns)
+            )  # fmt: skip
+            yield Outcome(holds, str(columns))
+
+
+@CLAIM.derivation
+def best_bound_for_two() -> Iterator[Outcome]:
+    """n = 2: the best bound in r alone."""
+    u, v = sympy.symbols("u v", real=True)
+    r, D = sympy.symbols("r D", nonnegative=True)
+    S = sympy.Matrix([[sympy.Rational(1, 2) + u, sympy.Rational(1, 2) + v],
+                      [sympy.Rational(1, 2) - u, sympy.Rational(1, 2) - v]])  # fmt: skip
+    overlap = (S.T * S)[0, 1]
+    # gap^2 = sigma_1^2 + sigma_2^2 - 2 sigma_1 sigma_2 = ||S||_F^2 - 2 |det S|, and D = |det S|.
+    yield step("D = |u - v|", sympy.expand(S.det() - (u - v)) == 0)
+    yield step("r = 1/2 + 2uv", sympy.expand(overlap - sympy.Rational(1, 2) - 2 * u * v) == 0)
+    frobenius = sum(x**2 for x in S)
+    gap_square = 2 * r - 2 * D * (1 - D)
+    yield step(
+        "gap^2 = 2r - 2D(1 - D), a convex parabola in D: its maximum lies at an end of D's range",
+        sympy.expand(frobenius - 2 * D - gap_square.subs(r, overlap))
+        .subs(D**2, (u - v) ** 2)
+        .expand()
+        == 0,
+    )
+    # Given uv = (r - 1/2)/2 and |u|, |v| <= 1/2: D is largest where one of them is +-1/2, and least
+    # where |u| = |v|: D = 0 for r >= 1/2, D = sqrt(1 - 2r) below.
+    yield step(
+        "at u = 1/2, D = 1 - r",
+        sympy.expand((u - v - 1 + overlap).subs(u, sympy.Rational(1, 2))) == 0,
+    )
+    yield step(
+        "at D = 1 - r, gap = sqrt(2) r", sympy.expand(gap_square.subs(D, 1 - r) - 2 * r**2) == 0
+    )
+    least = sympy.sqrt(1 - 2 * r)
+    yield step("for r < 1/2 the least D is at v = -u, where D^2 = 1 - 2r",
+               sympy.expand(((u - v) ** 2 - 1 + 2 * overlap).subs(v, -u)) == 0)  # fmt: skip
+    yield step(
+        "there gap = 1 - sqrt(1 - 2r)",
+        sympy.expand(gap_square.subs(D, least) - (1 - least) ** 2) == 0,
+    )
+    yield step("at D = 0, gap = sqrt(2r)", gap_square.subs(D, 0) == 2 * r)
+    crossing = sympy.sqrt(2) - 1
+    yield step(
+        "sqrt(2) r and 1 - sqrt(1 - 2r) cross at r = sqrt(2) - 1, where both are 2 - sqrt(2)",
+        sympy.simplify((1 - least - sympy.sqrt(2) * r).subs(r, crossing)) == 0,
+    )
+    slope = sympy.diff(1 - least - sympy.sqrt(2) * r, r)
+    convex = sympy.diff(slope, r)
+    yield step(
+        "their difference is 0 at r = 0, falls there, and is convex: one crossing",
+        slope.subs(r, 0) < 0 and sympy.simplify(convex - (1 - 2 * r) ** sympy.Rational(-3, 2)) == 0,
+    )
+
+
+@CLAIM.sampled(method="exact rationals", instances=500)
+def two_columns(random: Random) -> Outcome:
+    """n = 2: no S exceeds the best bound."""
+    a, b = (Fraction(random.randint(0, 1000), 1000) for _ in range(2))
+    S = from_columns([[a, 1 - a], [b, 1 - b]])
+    G = gram(S)
+    r = G[0, 1]
+    square = G[0, 0] + G[1, 1] - 2 * abs(S.det())
+    if r * r + 2 * r <= 1:  # r <= sqrt(2) - 1
+        slack = 2 * r * r - square
+    elif 2 * r <= 1:  # square <= (1 - x)^2 = 2 - 2r - 2x with x = sqrt(1 - 2r)
+        room = 2 - 2 * r - square
+        slack = min(room, room * room - 4 * (1 - 2 * r))
+    else:
+        slack = 2 * r - square
+    return Outcome(slack >= 0, str(S), float(arb(slack)))
+
+
+def _shifted(G: fmpq_mat, shift: fmpq) -> fmpq_mat:
+    n = G.nrows()
+    return G - fmpq_mat(n, n, [shift if i == j else 0 for i in range(n) for j in range(n)])
+
+
+def _is_multiple_of_identity(G: fmpq_mat) -> bool:
+    """Whether all singular values agree, that is the gap is 0."""
+    return _shifted(G, G[0, 0]) == fmpq_mat(G.nrows(), G.nrows())

@@ -1,0 +1,148 @@
+"""The machinery of proofs: it must refute what is false and leave open what it cannot decide."""
+
+import json
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from random import Random
+from subprocess import CompletedProcess
+
+import numpy as np
+import pytest
+from flint import arb, fmpq_mat
+
+from proofs.claims import Claim, Outcome, combine, load_claims, nonnegative, run_check, step
+from proofs.exact import eigenvalues, in_order, random_probability_matrix, singular_values
+from tests.conftest import ROOT, assert_one_line_error
+
+Command = Callable[..., CompletedProcess[str]]
+
+
+def test_every_claim_has_a_readable_proof_and_statements() -> None:
+    claims = load_claims()
+    modules = {path.stem.replace("_", "-") for path in (ROOT / "proofs").glob("*.md")}
+    assert modules == set(claims)
+    for claim in claims.values():
+        assert claim.checks
+        assert all(check.statement for check in claim.checks)
+
+
+@pytest.mark.parametrize("name", load_claims())
+def test_claims_hold_on_few_instances(name: str) -> None:
+    for check in load_claims()[name].checks:
+        if check.instances:
+            result = run_check(check, instances=min(check.instances, 5), seed=1)
+            assert result.verdict == "proved", result
+
+
+def test_nonnegative_decides_by_raising_the_precision() -> None:
+    tiny = Fraction(1, 10**60)
+    outcome = nonnegative(
+        lambda: arb(2).sqrt() ** 2 - 2 + arb(tiny.numerator) / tiny.denominator, ""
+    )
+    assert outcome.holds
+    assert outcome.slack == pytest.approx(1e-60)
+    assert nonnegative(lambda: arb(-1), "here") == Outcome(False, "here", -1.0)
+    assert nonnegative(lambda: arb(2).sqrt() ** 2 - 2, "").holds is None
+    assert nonnegative(arb.nan, "").holds is None
+
+
+def test_combine_takes_the_worst() -> None:
+    good, bad, unknown = Outcome(True, "a", 2.0), Outcome(False, "b", -1.0), Outcome(None, "c")
+    assert combine([good, unknown]) == Outcome(None, "c", 2.0)
+    assert combine([unknown, bad, good]) == Outcome(False, "b", -1.0)
+
+
+def test_results_report_slack_counterexample_and_doubt() -> None:
+    claim = Claim("somewhere.a_false_claim")
+
+    @claim.sampled(method="exact rationals", instances=50)
+    def small(random: Random) -> Outcome:
+        """x < 0.9."""
+        x = random.random()
+        return Outcome(x < 0.9, str(x), 0.9 - x)
+
+    @claim.derivation
+    def steps() -> Iterator[Outcome]:
+        """one equals one."""
+        yield step("1 = 1", True)
+
+    @claim.exhaustive(method="ball arithmetic")
+    def doubtful() -> Iterator[Outcome]:
+        """nobody knows."""
+        yield Outcome(None, "this one")
+        yield Outcome(True, "that one")
+
+    refuted, proved, doubt = (run_check(check) for check in claim.checks)
+    assert claim.name == "a-false-claim"
+    assert refuted.statement == "x < 0.9"
+    assert refuted.verdict == "refuted"
+    assert float(refuted.witness or 0) >= 0.9
+    assert refuted.worst_slack is not None
+    assert refuted.worst_slack < 0
+    assert refuted == run_check(claim.checks[0])
+    assert refuted != run_check(claim.checks[0], seed=5)
+    assert (proved.verdict, proved.instances, proved.worst_slack) == ("proved", 1, None)
+    assert (doubt.verdict, doubt.instances, doubt.witness) == ("open", 2, "this one")
+
+
+def test_a_check_without_instances_proves_nothing() -> None:
+    claim = Claim("empty")
+
+    @claim.exhaustive(method="exact rationals")
+    def nothing() -> Iterator[Outcome]:
+        """all elements of the empty set."""
+        yield from ()
+
+    assert run_check(claim.checks[0]).verdict == "open"
+
+
+def test_eigenvalues_hold_the_true_ones_with_multiplicity() -> None:
+    matrix = fmpq_mat(3, 3, [2, 1, 1, 1, 2, 1, 1, 1, 2])
+    assert [float(v.mid()) for v in eigenvalues(matrix)] == [1, 1, 4]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_singular_values_agree_with_numpy(seed: int) -> None:
+    S = random_probability_matrix(Random(seed), 5, 5)
+    reference = np.linalg.svd([[float(x.p) / float(x.q) for x in row] for row in S.table()])[1]
+    ours = [float(value.mid()) for value in singular_values(S)]
+    np.testing.assert_allclose(ours, reference, atol=1e-7)
+
+
+def test_order_statistics_of_overlapping_balls() -> None:
+    wide, narrow = arb(1, 0.5), arb(1, 0.1)
+    low, high = in_order([wide, narrow])
+    assert low.contains(arb(0.5))
+    assert low.contains(arb(1.1))
+    assert high.contains(arb(0.9))
+    assert high.contains(arb(1.5))
+
+
+def test_random_matrices_have_probability_columns() -> None:
+    for seed in range(50):
+        S = random_probability_matrix(Random(seed), 4, 3)
+        columns = S.transpose().table()
+        assert all(sum(column) == 1 and min(column) >= 0 for column in columns)
+
+
+def test_command_prints_a_table_and_writes_the_results(command: Command, tmp_path: Path) -> None:
+    out = tmp_path / "results.json"
+    result = command("proofs", "proposition-3-1", "--instances", "3", "--out", out)
+    assert result.returncode == 0, result.stderr
+    assert "proposition-3-1" in result.stdout
+    results = json.loads(out.read_text())
+    assert {r["verdict"] for r in results} == {"proved"}
+    assert 3 in {r["instances"] for r in results}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["no-such-claim"], ["no-such-claim", "proposition-3-1"]),
+        (["--instances", "0"], ["instances is 0"]),
+        (["--out", "/no/such/folder/results.json"], ["no folder"]),
+    ],
+)
+def test_bad_input_is_one_line(command: Command, arguments: list[str], words: list[str]) -> None:
+    assert_one_line_error(command("proofs", *arguments), *words)
