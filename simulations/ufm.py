@@ -9,13 +9,22 @@ one batched program per depth. Seeds pair runs: the same seed starts alike at ev
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
+from rich.table import Table
 
 from rankdeficit import cli, plots, reporting
-from rankdeficit.checks import check_at_least, check_gamma, check_seeds, check_temperature
+from rankdeficit.checks import check_at_least
 from rankdeficit.diagnostics import alignment, measure_logits
+from rankdeficit.experiment import (
+    CommonSettings,
+    Row,
+    check_values,
+    conduct,
+    measured_steps,
+    train_together,
+)
 from rankdeficit.runs import RunFolder, read_json, read_rows
 from rankdeficit.toys.optimizers import OptimizerName, make_optimizer
 from rankdeficit.toys.ufm import Activation, DeepUfm, Loss, UfmShape, initial_parameters
@@ -31,7 +40,7 @@ HUGE, TINY = 1e100, 1e-100
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(CommonSettings):
     """Train deep unconstrained feature models and measure the rank of their logits."""
 
     temperature: tuple[float, ...] = (50.0,)
@@ -40,10 +49,6 @@ class Settings:
     """Train at T = 1 as well."""
     depth: tuple[int, ...] = (4,)
     """Weight matrices above the free features."""
-    seeds: int = 4
-    """Runs per temperature and depth, each with its own seed."""
-    seed: int = 0
-    """First seed."""
     classes: int = 100
     """Number of classes c."""
     samples_per_class: int = 10
@@ -72,16 +77,8 @@ class Settings:
     """Steps between measurements; before the first of them, measure at powers of two as well."""
     checkpoint_every: int = 200
     """Steps between checkpoints."""
-    gamma: float = 1e-3
-    """Threshold of the numerical rank, relative to the largest singular value."""
-    device: str = "auto"
-    """auto (a GPU where there is one), cpu, cuda or cuda:N."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of training; spectra are float64 always."""
-    out: Path | None = None
-    """New folder for the run [default: runs/ufm-DATE-TIME]."""
-    resume: Path | None = None
-    """Go on with the run in this folder, with its settings; give no other option."""
 
     @property
     def temperatures(self) -> tuple[float, ...]:
@@ -132,7 +129,7 @@ class Batch:
         self.model.compute_gradient()
         self.optimizer.step()
 
-    def measure(self, step: int) -> list[dict[str, Any]]:
+    def measure(self, step: int) -> list[Row]:
         """One row per run; measures of a run that diverged are None."""
         shape = self.model.shape
         logits = self.model.logits()
@@ -169,11 +166,11 @@ class Batch:
             rows.append(run | (measured if alive[i] else dict.fromkeys(measured)))
         return rows
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Row:
         """What a checkpoint keeps."""
         return {"parameters": self.model.parameters, "optimizer": self.optimizer.state_dict()}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: Row) -> None:
         """Go on from a checkpoint."""
         self.model.parameters.copy_(state["parameters"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -181,76 +178,38 @@ class Batch:
 
 def run(settings: Settings) -> Path:
     """Train, measure, write the run folder, print the table; returns the folder."""
-    batches: list[Batch] = [] if settings.resume else build(settings)
-    folder, settings, resumed = cli.open_run(settings, PROGRAM, "ufm")
-    try:
-        batches = batches or build(settings)
-        train(settings, batches, folder, resumed)
-        summary = summarise(settings, batches)
-        folder.write_json("summary.json", summary)
-        folder.write_environment(batches[0].model.parameters.device)
-        draw(folder.path)
-        reporting.print_report(
-            reporting.results_table(summary["runs"], "depth", settings.gamma),
-            [*summary["verdict"], f"Figures and records are in {folder.path}."],
-        )
-    finally:
-        folder.close()
-    return folder.path
+    return conduct(settings, PROGRAM, build, work, draw, report)
 
 
 def build(settings: Settings) -> list[Batch]:
     """The batches of all depths. Raises ValueError for settings that make no sense."""
-    check_gamma(settings.gamma)
-    check_seeds(settings.seed, settings.seeds)
+    settings.check_common()
     check_at_least(
         1,
         steps=settings.steps,
         measure_every=settings.measure_every,
         checkpoint_every=settings.checkpoint_every,
     )
-    for name, values in (("temperature", settings.temperature), ("depth", settings.depth)):
-        if not values:
-            raise ValueError(f"{name} is empty; give at least one value")
-    for temperature in settings.temperature:
-        check_temperature(temperature)
+    check_values(temperature=settings.temperature, depth=settings.depth)
     return [Batch(settings, depth) for depth in sorted(set(settings.depth))]
 
 
-def measured_steps(steps: int, every: int) -> set[int]:
-    """0, powers of two up to the first interval, every interval, and the last step."""
-    early = {2**i for i in range(min(every, steps).bit_length()) if 2**i < min(every, steps)}
-    return {0, *early, *range(every, steps, every), steps}
+def work(settings: Settings, batches: list[Batch], folder: RunFolder, resumed: bool) -> Row:
+    """Train all batches; the summary of all runs."""
+    train_together(
+        batches,
+        folder,
+        resumed,
+        steps=settings.steps,
+        measured=measured_steps(settings.steps, settings.measure_every),
+        checkpoint_every=settings.checkpoint_every,
+        device=cli.resolve_device(settings.device),
+        leave_out=["singular_values"],
+    )
+    return summarise(settings, batches)
 
 
-def train(settings: Settings, batches: list[Batch], folder: RunFolder, resumed: bool) -> None:
-    """Train all batches in step, from the start or from the folder's last checkpoint."""
-    first = 0
-
-    def restore(state: dict[str, Any]) -> None:
-        nonlocal first
-        first = state["step"]
-        for batch, saved in zip(batches, state["batches"], strict=True):
-            batch.restore(saved)
-
-    device = batches[0].model.parameters.device
-    if not (resumed and folder.restore_checkpoint(device, restore)):
-        _record(folder, batches, 0)
-    measured = measured_steps(settings.steps, settings.measure_every)
-    description = f"{len(batches) * len(batches[0].runs)} runs"
-    with cli.progress(description, settings.steps, first) as set_done:
-        for step in range(first + 1, settings.steps + 1):
-            for batch in batches:
-                batch.step()
-            if step in measured:
-                _record(folder, batches, step)
-            if step % settings.checkpoint_every == 0 or step == settings.steps:
-                states = [batch.state() for batch in batches]
-                folder.save_checkpoint({"step": step, "batches": states})
-            set_done(step)
-
-
-def summarise(settings: Settings, batches: list[Batch]) -> dict[str, Any]:
+def summarise(settings: Settings, batches: list[Batch]) -> Row:
     """Final measures and outcome of every run, and the verdict in words."""
     uniform = math.log(settings.classes) if settings.loss == "ce" else 1 - 1 / settings.classes
     predicted = reporting.neural_collapse_rank(settings.classes, settings.width)
@@ -267,6 +226,11 @@ def summarise(settings: Settings, batches: list[Batch]) -> dict[str, Any]:
     }
 
 
+def report(summary: Row) -> tuple[Table, list[str]]:
+    """The table and the verdict."""
+    return reporting.results_table(summary["runs"], "depth", summary["gamma"]), summary["verdict"]
+
+
 def draw(path: Path) -> None:
     """Draw the figures of a run folder from its files alone."""
     rows, summary = read_rows(path), read_json(path / "summary.json")
@@ -279,12 +243,6 @@ def draw(path: Path) -> None:
     }
     for name, figure in figures.items():
         plots.save(figure, path / f"{name}.png")
-
-
-def _record(folder: RunFolder, batches: list[Batch], step: int) -> None:
-    for batch in batches:
-        rows = batch.measure(step)
-        folder.append_rows({k: v for k, v in row.items() if k != "singular_values"} for row in rows)
 
 
 if __name__ == "__main__":
