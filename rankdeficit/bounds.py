@@ -47,11 +47,15 @@ def singular_gap(S: Float[Tensor, "*batch n n"]) -> SingularGap:
     Raises ValueError unless S is square with probability vectors as columns.
     """
     S = _probability_columns(S, square=True)
-    n = S.shape[-1]
-    r = _gershgorin(S)[1].amax(dim=-1)
     values = torch.linalg.svdvals(S)
-    upper = (1 + r).sqrt() - (1 / n - r).clamp(min=0).sqrt()
-    return SingularGap(torch.zeros_like(r), values[..., 0] - values[..., -1], upper, r)
+    return SingularGap(
+        torch.zeros_like(values[..., 0]), values[..., 0] - values[..., -1], *_gap_bound(S)
+    )
+
+
+def gap_bound(S: Float[Tensor, "*batch n n"]) -> Scalars:
+    """The right side of Proposition 3.1 alone, without singular values: see `singular_gap`."""
+    return _gap_bound(_probability_columns(S, square=True))[0]
 
 
 def refined_gap(S: Float[Tensor, "*batch n n"]) -> Interval:
@@ -170,6 +174,12 @@ def frobenius_slope(logits: Float[Tensor, "*batch n c"], scale: float) -> Float6
     p = softmax(m, 1 / scale)
     covariance = (p * p * m).sum(-1) - (p * p).sum(-1) * (p * m).sum(-1)
     return 2 * covariance.sum(dim=-1)
+
+
+def _gap_bound(S: Tensor) -> tuple[Tensor, Tensor]:
+    """sqrt(1 + r) - sqrt(max(1/n - r, 0)), and r."""
+    r = _largest_overlap(S)
+    return (1 + r).sqrt() - (1 / S.shape[-1] - r).clamp(min=0).sqrt(), r
 
 
 def _largest_overlap(S: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def ranks_over_training(
     for axes, norm_axes in zip(grid[:, 0], norms[:, -1], strict=True):
         axes.set_ylabel("numerical rank")
         norm_axes.set_ylabel(r"logits norm $\|M\|_F/\sqrt{n}$")
-    return _with_legend_below(figure, columns=4 if len(temperatures) > 1 else 2)
+    return with_legend_below(figure, columns=4 if len(temperatures) > 1 else 2)
 
 
 def _draw_ranks(axes: Axes, rows: Sequence[Row], classes: int, predicted: int, clock: str) -> None:
@@ -150,7 +150,7 @@ def _by_temperature(
         finish(axes)
         axes.set_title(f"{facet} {value}", fontsize=9)
     panels[0].set_ylabel(ylabel)
-    return _with_legend_below(figure, columns=min(2 + len(facets), 4))
+    return with_legend_below(figure, columns=min(2 + len(facets), 4))
 
 
 def _band(
@@ -182,7 +182,7 @@ def _set_clock_scale(axes: Axes, clock: str) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _with_legend_below(figure: Figure, columns: int) -> Figure:
+def with_legend_below(figure: Figure, columns: int) -> Figure:
     """One legend for all panels, each label once."""
     handles = {
         handle.get_label(): handle

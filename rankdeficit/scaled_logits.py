@@ -1,0 +1,106 @@
+"""Numerical rank of softmax(s M) against the scale s: what theory says of small, middling and large s.
+
+All functions take samples as rows, as elsewhere: the softmax is over the last dimension. The matrix
+of probabilities has the largest singular value sqrt(n / c) (1 + O(s^2)) at small s; for square M,
+1. Rank-one logits with distinct entries have a softmax of full exact rank at every s != 0, so
+everything here is about numerical rank, at a threshold gamma that has to be named.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from rankdeficit.checks import check_at_least, check_floating, check_gamma, check_magnitudes
+
+
+def critical_scales(
+    logits: Float[Tensor, "*batch n n"], gamma: float
+) -> Float64[Tensor, "*batch n"]:
+    """Scales s*_k = gamma n / sigma_k(P M P) at which singular value k + 1 reaches gamma sigma_1.
+
+    P = I - 11^T/n. From sigma_{k+1}(S) = (s/n) sigma_k(PMP) + O(s^2): right where s*_k times the size
+    of the logits is small, that is for small gamma. Infinite beyond the rank of PMP.
+    Raises ValueError unless the logits are square.
+    """
+    check_gamma(gamma)
+    check_floating("logits", logits, dimensions=2)
+    check_magnitudes("logits", logits)
+    n = logits.shape[-1]
+    if logits.shape[-2] != n:
+        raise ValueError(f"logits have shape {tuple(logits.shape)}; they must be square here")
+    centred = logits.double()
+    centred = centred - centred.mean(dim=-1, keepdim=True)
+    values = torch.linalg.svdvals(centred - centred.mean(dim=-2, keepdim=True))
+    noise = n * torch.finfo(torch.float64).eps * logits.double().abs().amax(dim=(-2, -1))
+    return torch.where(values > noise[..., None], gamma * n / values, math.inf)
+
+
+def large_scale_rank(logits: Float[Tensor, "*batch n c"], gamma: float) -> Int64[Tensor, "*batch"]:
+    """Numerical rank in the limit s -> infinity, for logits without ties within a row.
+
+    The softmax tends to the 0/1 matrix of argmaxes, whose nonzero singular values are the square
+    roots of how many rows share an argmax; at most as many as there are distinct argmaxes.
+    """
+    check_gamma(gamma)
+    check_floating("logits", logits, dimensions=2)
+    winners = torch.nn.functional.one_hot(logits.argmax(dim=-1), logits.shape[-1])
+    values = winners.sum(dim=-2).double().sqrt()
+    return (values > gamma * values.amax(dim=-1, keepdim=True)).sum(dim=-1)
+
+
+def kernel_spectrum(scale: float, nodes: int | None = None) -> Float64[np.ndarray, " nodes"]:
+    """Singular values tau_p = sigma_p / sigma_0 of the kernel exp(s x y) s y / sinh(s y) on [-1, 1]^2.
+
+    The softmax of rank-one logits s x_i y_j with x, y uniform on [-1, 1] tends to it for n -> infinity.
+    Gauss-Legendre quadrature; nodes: how many [default: enough for the scale].
+    Raises ValueError unless the scale is positive and finite.
+    """
+    if not 0 < scale < math.inf:
+        raise ValueError(f"scale is {scale}; it must be a positive finite number")
+    count = nodes or 64 + 3 * math.ceil(scale)  # poles at distance pi / s from the real line
+    check_at_least(2, nodes=count)
+    x, weights = np.polynomial.legendre.leggauss(count)
+    growth = np.abs(scale * x)
+    # s y / sinh(s y) = 2 s|y| e^{-s|y|} / (1 - e^{-2 s|y|}); the exponents are joined: no overflow
+    prefactor = 2 * np.where(growth > 0, growth / -np.expm1(-2 * np.maximum(growth, 1e-300)), 0.5)
+    kernel = np.exp(scale * np.outer(x, x) - growth) * prefactor
+    root = np.sqrt(weights)
+    values = np.linalg.svd(root[:, None] * kernel * root, compute_uv=False)
+    return values / values[0]
+
+
+def large_n_rank(scale: float, logits_rank: int, gamma: float) -> int:
+    """Numerical rank for n -> infinity of the softmax of s A B^T, entries of A and B uniform on [-1, 1].
+
+    The kernel is a product over the k columns of A and B, so N = #{(p_1 .. p_k): prod tau_{p_l}(s) >
+    gamma}. Says something of finite n only for s << n and N << n.
+    """
+    check_gamma(gamma)
+    check_at_least(1, logits_rank=logits_rank)
+    tau = kernel_spectrum(scale)
+    tau = tau[tau > gamma]
+    products = tau
+    for _ in range(logits_rank - 1):
+        ascending = np.sort(products)
+        # tau_p times x stays above gamma for the x beyond gamma / tau_p
+        first = np.searchsorted(ascending, gamma / tau, side="right")
+        products = np.concatenate([t * ascending[i:] for t, i in zip(tau, first, strict=True)])
+    return len(products)
+
+
+def random_logits(n: int, rank: int, seeds: Sequence[int]) -> Float64[Tensor, "seeds n n"]:
+    """A B^T with entries of the n x rank matrices A and B uniform on [-1, 1] (the paper's Figure 6)."""
+    check_at_least(1, n=n, rank=rank)
+    generator = torch.Generator()
+    factors = torch.stack(
+        [
+            torch.rand(2, n, rank, dtype=torch.float64, generator=generator.manual_seed(seed))
+            for seed in seeds
+        ]
+    )
+    factors = 2 * factors - 1
+    return factors[:, 0] @ factors[:, 1].mT
