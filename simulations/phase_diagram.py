@@ -1,0 +1,496 @@
+"""Which structure the best minimum of a deep linear unconstrained feature model has, over T and depth.
+
+Many random starts per configuration, all runs of a depth in one batched program, against the closed
+forms of the known structures: simplex ETF (rank c - 1), pairs (c/2), Petersen code (4, ten classes),
+circle (2) and zero. Structures are compared with each other and with what training finds; none is
+proven to be the global minimum beyond two factors.
+
+    python -m simulations.phase_diagram --temperature 1 10 100 1000 --depth 1 2 3
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby, product
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from rich import box
+from rich.table import Table
+
+from rankdeficit import cli, constructions, plots
+from rankdeficit.checks import check_at_least
+from rankdeficit.constructions import Code
+from rankdeficit.diagnostics import measure_logits
+from rankdeficit.experiment import (
+    CommonSettings,
+    Row,
+    check_values,
+    conduct,
+    measured_steps,
+    train_together,
+)
+from rankdeficit.runs import RunFolder, read_json
+from rankdeficit.toys.optima import best_scale
+from rankdeficit.toys.optimizers import make_optimizer
+from rankdeficit.toys.ufm import DeepUfm, UfmShape, initial_parameters
+
+PROGRAM = "simulations.phase_diagram"
+SAME = 1e-5
+"""Objectives that differ by less, relative to ln c, belong to the same structure."""
+FINAL_LR_SHARE = 1e-3
+CURVE_POINTS = 41
+
+
+@dataclass(frozen=True)
+class Settings(CommonSettings):
+    """Best minima of the deep linear UFM over temperature, depth, weight decay and init scale."""
+
+    seeds: int = 14
+    """Random starts per configuration; see --limit-ranks."""
+    limit_ranks: bool = True
+    """Every second start has a limited rank (2, 3, .. c - 2 in turn), which training then keeps."""
+    temperature: tuple[float, ...] = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0)
+    """Softmax temperatures T."""
+    depth: tuple[int, ...] = (1, 2, 3)
+    """Weight matrices above the free features; the number of factors L is one more."""
+    weight_decay: tuple[float, ...] = (1e-3,)
+    """Weight decays lambda, of every factor."""
+    init_scale: tuple[float, ...] = (0.2, 0.4, 0.7, 1.2)
+    """Scales of the initial factors: small ones find low ranks."""
+    classes: int = 10
+    """Number of classes c."""
+    samples_per_class: int = 1
+    """Samples per class N."""
+    width: int = 20
+    """Width of the features and of every hidden layer."""
+    rule: Literal["equivalent", "matched"] = "equivalent"
+    """How start and learning rate depend on T: scaled by T^(1/L), or the same at every T."""
+    lr: float = 0.02
+    """First learning rate of Adam; falls along a cosine."""
+    steps: int = 3000
+    """Training steps."""
+    measure_every: int = 500
+    """Steps between measurements."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints."""
+
+
+class Configuration(NamedTuple):
+    """What tells the runs of a depth apart."""
+
+    temperature: float
+    weight_decay: float
+    init_scale: float
+    seed: int
+
+
+class StartsOfOneDepth:
+    """All runs of one depth in one model.
+
+    Under the equivalent rule, the run at temperature T that starts at T^(1/L) phi and has the
+    learning rate eta T^(1/L) is trained as its exact twin: T = 1, start phi, learning rate eta and weight
+    decay lambda T^(2/L). Objectives are equal, and its logits are T times the twin's.
+    """
+
+    def __init__(self, settings: Settings, depth: int) -> None:
+        self.shape = UfmShape(settings.classes, settings.samples_per_class, settings.width, depth)
+        self.settings, self.factors = settings, depth + 1
+        self.runs = [
+            Configuration(*values)
+            for values in product(
+                sorted(set(settings.temperature)),
+                sorted(set(settings.weight_decay)),
+                sorted(set(settings.init_scale)),
+                settings.seed_range,
+            )
+        ]
+        self.temperatures, decays, scales = (
+            torch.tensor([run[i] for run in self.runs], dtype=torch.float64) for i in range(3)
+        )
+        twin = settings.rule == "equivalent"
+        self.growth = self.temperatures if twin else torch.ones_like(self.temperatures)
+        start = initial_parameters(self.shape, [run.seed for run in self.runs], dtype=torch.float64)
+        if settings.limit_ranks:
+            limit_ranks(self.shape, start, [run.seed - settings.seed for run in self.runs])
+        self.model = DeepUfm(
+            self.shape,
+            (start * scales[:, None]).to(cli.resolve_device(settings.device)),
+            self.temperatures / self.growth,
+            weight_decay=decays * self.growth ** (2 / self.factors),
+        )
+        self.optimizer = make_optimizer(
+            "adam", self.model.parameters, self.model.gradient, settings.lr
+        )
+        self.steps_done = 0
+
+    def step(self) -> None:
+        """One step of Adam, the learning rate on its way down."""
+        share = (1 + math.cos(math.pi * self.steps_done / self.settings.steps)) / 2
+        rate = self.settings.lr * (FINAL_LR_SHARE + (1 - FINAL_LR_SHARE) * share)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.model.compute_gradient()
+        self.optimizer.step()
+        self.steps_done += 1
+
+    def measure(self, step: int) -> list[Row]:
+        """One row per run."""
+        self.model.compute_gradient()
+        slope = self.model.gradient.abs().amax(dim=1)
+        objective = self.model.objective()
+        logits = self.model.logits()
+        loss = self.model.data_loss(logits)
+        alive = objective.isfinite() & logits.isfinite().all(dim=(1, 2))
+        logits = (
+            torch.where(alive[:, None, None], logits, 0) * self.growth.to(logits)[:, None, None]
+        )
+        labels = self.shape.labels(logits.device)
+        accuracy = (logits.argmax(dim=-1) == labels).double().mean(dim=-1)
+        temperatures = self.temperatures.to(logits.device)
+        zero = logits.abs().amax(dim=(1, 2)) < SAME * temperatures
+        logits = torch.where(zero[:, None, None], 0, logits)
+        measures = measure_logits(logits, temperatures, self.settings.gamma)
+        rows = []
+        for i, run in enumerate(self.runs):
+            measured = {
+                "objective": objective[i].item(),
+                "loss": loss[i].item(),
+                "largest_slope": slope[i].item(),
+                "accuracy": accuracy[i].item(),
+                **measures.record(i),
+            }
+            identity = {"step": step, "depth": self.shape.depth, **run._asdict()}
+            rows.append(identity | (measured if alive[i] else dict.fromkeys(measured)))
+        return rows
+
+    def state(self) -> Row:
+        """What a checkpoint keeps."""
+        return {
+            "parameters": self.model.parameters,
+            "optimizer": self.optimizer.state_dict(),
+            "steps_done": self.steps_done,
+        }
+
+    def restore(self, state: Row) -> None:
+        """Go on from a checkpoint."""
+        self.model.parameters.copy_(state["parameters"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.steps_done = state["steps_done"]
+
+
+def limit_ranks(shape: UfmShape, start: torch.Tensor, numbers: Sequence[int]) -> None:
+    """Zero all but k coordinates of the factors of every second start, k = 2, 3, .. c - 2 in turn.
+
+    A coordinate that is zero in all factors has no gradient: training stays within rank k, and its
+    minima are stationary points of the whole objective. numbers: of each run's start, from 0.
+    """
+    limits = range(2, min(shape.classes - 1, shape.width))
+    factors = shape.unpack(start)
+    for i, number in enumerate(numbers):
+        if number % 2 and limits:
+            limit = limits[number // 2 % len(limits)]
+            factors.features[i, :, limit:] = 0
+            for weight in factors.weights:
+                weight[i, :, limit:] = 0
+            for weight in factors.weights[:-1]:
+                weight[i, limit:] = 0
+
+
+def run(settings: Settings) -> Path:
+    """Train, compare, write the run folder, print the table; returns the folder."""
+    return conduct(settings, PROGRAM, prepare, work, draw, report)
+
+
+def prepare(settings: Settings) -> list[StartsOfOneDepth]:
+    """The batches of all depths. Raises ValueError for settings that make no sense."""
+    settings.check_common()
+    check_at_least(
+        1,
+        steps=settings.steps,
+        measure_every=settings.measure_every,
+        checkpoint_every=settings.checkpoint_every,
+    )
+    check_at_least(3, classes=settings.classes)
+    check_values(temperature=settings.temperature, depth=settings.depth)
+    for name in ("weight_decay", "init_scale"):
+        values = getattr(settings, name)
+        check_values(**{name: values})
+        for value in values:
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value}; it must be positive and finite")
+    return [StartsOfOneDepth(settings, depth) for depth in sorted(set(settings.depth))]
+
+
+def work(
+    settings: Settings, batches: list[StartsOfOneDepth], folder: RunFolder, resumed: bool
+) -> Row:
+    """Train all runs; the summary has one cell per configuration."""
+    train_together(
+        batches,
+        folder,
+        resumed,
+        steps=settings.steps,
+        measured=measured_steps(settings.steps, settings.measure_every),
+        checkpoint_every=settings.checkpoint_every,
+        device=cli.resolve_device(settings.device),
+        leave_out=[
+            "singular_values",
+            "rank_curve",
+            "centred_rank_curve",
+            "post_softmax_rank_curve",
+        ],
+    )
+    return summarise(settings, [row for b in batches for row in b.measure(settings.steps)])
+
+
+def structures(classes: int) -> list[Code]:
+    """The codes whose objectives are known in closed form, highest rank first."""
+    codes = [constructions.simplex_etf(classes)]
+    if classes % 2 == 0 and classes > 2:
+        codes.append(constructions.pairs(classes))
+    if classes == 10:
+        codes.append(constructions.petersen())
+    return [*codes, constructions.circle(classes)]
+
+
+def predict(settings: Settings, depth: int, temperature: float, decay: float) -> dict[str, float]:
+    """Least objective of each structure that has a minimum below zero's, which is ln c."""
+    best = {
+        code.name: best_scale(code, depth + 1, settings.samples_per_class, temperature, decay)
+        for code in structures(settings.classes)
+    }
+    below = {name: found.value for name, found in best.items() if found.scale > 0}
+    return {**below, "zero": math.log(settings.classes)}
+
+
+def summarise(settings: Settings, rows: list[Row]) -> Row:
+    """One cell per depth, temperature and decay, and the predicted curves between them."""
+    keys = ("depth", "temperature", "weight_decay")
+
+    def key(row: Row) -> tuple[Any, ...]:
+        return tuple(row[name] for name in keys)
+
+    cells = [
+        dict(zip(keys, value, strict=True)) | judge(settings, list(same))
+        for value, same in groupby(sorted(rows, key=key), key)
+    ]
+    curves = []
+    low, high = min(settings.temperature), max(settings.temperature)
+    for depth, decay in product(sorted(set(settings.depth)), sorted(set(settings.weight_decay))):
+        temperatures = np.geomspace(low / 2, high * 2, CURVE_POINTS).tolist()
+        curves.append(
+            {
+                "depth": depth,
+                "weight_decay": decay,
+                "temperatures": temperatures,
+                "objectives": [predict(settings, depth, T, decay) for T in temperatures],
+            }
+        )
+    ranks = {code.name: code.rank for code in structures(settings.classes)} | {"zero": 0}
+    return {
+        "classes": settings.classes,
+        "gamma": settings.gamma,
+        "seeds": settings.seeds,
+        "structure_ranks": ranks,
+        "cells": cells,
+        "curves": curves,
+    }
+
+
+def judge(settings: Settings, starts: Sequence[Row]) -> Row:
+    """The best of the starts of one cell, beside the best predicted structure."""
+    first, room = starts[0], SAME * math.log(settings.classes)
+    predicted = predict(settings, first["depth"], first["temperature"], first["weight_decay"])
+    name = min(predicted, key=lambda name: predicted[name])
+    alive = [start for start in starts if start["objective"] is not None]
+    cell: Row = {
+        "predicted_structure": name,
+        "predicted_objective": predicted[name],
+        "structures": predicted,
+        "starts": len(starts),
+        "diverged": len(starts) - len(alive),
+        "ranks": dict(sorted(Counter(start["rank"] for start in alive).items())),
+    }
+    found = ("rank", "objective", "loss", "largest_slope", "accuracy", "rank_curve", "logits_norm")
+    if not alive:
+        return cell | dict.fromkeys((*found, "excess")) | {"structure": "diverged", "room": room}
+    best = min(alive, key=lambda start: start["objective"])
+
+    def structure_of(objective: float) -> str:
+        near = [name for name, value in predicted.items() if abs(value - objective) <= room]
+        return near[0] if near else "other"
+
+    def of_init_scale(scale: float) -> Row:
+        own = [start for start in alive if start["init_scale"] == scale]
+        least = min(own, key=lambda start: start["objective"], default=dict.fromkeys(found))
+        reached = sum(start["objective"] <= best["objective"] + room for start in own)
+        return {
+            "init_scale": scale,
+            "objective": least["objective"],
+            "rank": least["rank"],
+            "structures": dict(Counter(structure_of(start["objective"]) for start in own)),
+            "share_of_starts": reached / settings.seeds,
+        }
+
+    return cell | {
+        **{field: best[field] for field in found},
+        "structure": structure_of(best["objective"]),
+        "by_init_scale": [of_init_scale(scale) for scale in sorted(set(settings.init_scale))],
+        "excess": best["objective"] - predicted[name],
+        "room": room,
+    }
+
+
+def report(summary: Row) -> tuple[Table, list[str]]:
+    """What was found and predicted in each cell."""
+    table = Table(
+        box=box.SIMPLE_HEAVY,
+        caption=f"Best of {summary['seeds']} starts per init scale, c = {summary['classes']}. L: "
+        f"factors, free features included. Ranks at gamma = {summary['gamma']:g}. Excess: best "
+        "objective found less the best known structure's. Ranks and shares per init scale: of the best "
+        "start with it, and how many starts reach the best of all.",
+        caption_justify="left",
+    )
+    left = ("found", "best known", "ranks per init")
+    for name in ("L", "T", "decay", "rank", *left[:2], "objective", "excess", left[2], "shares"):
+        table.add_column(name, justify="left" if name in left else "right")
+    for cell in summary["cells"]:
+        lost = cell["objective"] is None
+        inits = [] if lost else cell["by_init_scale"]
+        table.add_row(
+            str(cell["depth"] + 1),
+            f"{cell['temperature']:g}",
+            f"{cell['weight_decay']:g}",
+            "-" if lost else str(cell["rank"]),
+            cell["structure"],
+            cell["predicted_structure"],
+            "-" if lost else f"{cell['objective']:.7f}",
+            "-" if lost else f"{cell['excess']:+.1e}",
+            " ".join("-" if init["rank"] is None else str(init["rank"]) for init in inits),
+            " ".join(f"{init['share_of_starts']:.0%}" for init in inits),
+        )
+    return table, verdict(summary["cells"])
+
+
+def verdict(cells: Sequence[Row]) -> list[str]:
+    """In how many cells training meets, beats or misses the best structure."""
+    settled = [cell for cell in cells if cell["objective"] is not None]
+    beats = [cell for cell in settled if cell["excess"] < -cell["room"]]
+    misses = [cell for cell in settled if cell["excess"] > cell["room"]]
+    sentences = [
+        f"The best start meets the best known structure in {len(settled) - len(beats) - len(misses)} of "
+        f"{len(cells)} cells, beats it in {len(beats)} and misses it in {len(misses)}."
+    ]
+    for verb, some in (("Beaten", beats), ("Missed", misses)):
+        places = "; ".join(
+            f"L = {c['depth'] + 1}, T = {c['temperature']:g}: rank {c['rank']}, "
+            f"{abs(c['excess']):.1e} {'below' if verb == 'Beaten' else 'above'} the "
+            f"{c['predicted_structure']}"
+            for c in some
+        )
+        if places:
+            sentences.append(f"{verb} at {places}.")
+    if diverged := sum(cell["diverged"] for cell in cells):
+        sentences.append(f"{diverged} runs diverged; try a lower --lr or --init-scale.")
+    return sentences
+
+
+def draw(path: Path) -> None:
+    """Draw the figures of a run folder from its files alone."""
+    summary = read_json(path / "summary.json")
+    plots.save(draw_diagram(summary), path / "phase_diagram.png")
+    plots.save(draw_objectives(summary), path / "objectives.png")
+
+
+def draw_diagram(summary: Row) -> Figure:
+    """Rank of the best minimum over T and L; dashed: where the best known structure changes."""
+    decays = sorted({cell["weight_decay"] for cell in summary["cells"]})
+    depths = sorted({cell["depth"] for cell in summary["cells"]})
+    temperatures = sorted({cell["temperature"] for cell in summary["cells"]})
+    size = (1.6 + 0.62 * len(temperatures) * len(decays), 1.7 + 0.62 * len(depths))
+    figure = Figure(figsize=(max(size[0], 4.5), size[1]))
+    panels = figure.subplots(1, len(decays), sharey=True, squeeze=False)[0]
+    largest = summary["classes"] - 1
+    palette = colormaps["viridis"]
+    for axes, decay in zip(panels, decays, strict=True):
+        own = [cell for cell in summary["cells"] if cell["weight_decay"] == decay]
+        for (i, depth), (j, T) in product(enumerate(depths), enumerate(temperatures)):
+            (cell,) = [c for c in own if (c["depth"], c["temperature"]) == (depth, T)]
+            if cell["objective"] is not None:
+                share = cell["rank"] / largest
+                axes.fill_between([j - 0.5, j + 0.5], i - 0.5, i + 0.5, color=palette(share), lw=0)
+                ink = "black" if share > 0.5 else "white"
+                axes.text(j, i, str(cell["rank"]), ha="center", va="center", color=ink)
+        _draw_boundaries(axes, summary, decay, depths, temperatures)
+        axes.set_xticks(range(len(temperatures)), [f"{T:g}" for T in temperatures])
+        axes.set_yticks(range(len(depths)), [str(depth + 1) for depth in depths])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set(xlim=(-0.5, len(temperatures) - 0.5), ylim=(-0.5, len(depths) - 0.5))
+        axes.set_xlabel("temperature T")
+        axes.set_title(rf"$\lambda$ = {decay:g}", fontsize=9)
+    panels[0].set_ylabel("factors L")
+    panels[0].plot([], [], "--", color="red", label="theory: change of the best known structure")
+    panels[0].plot([], [], "s", color=palette(0.5), label="number: rank of the best minimum")
+    return plots.with_legend_below(figure, columns=1)
+
+
+def _draw_boundaries(
+    axes: Axes, summary: Row, decay: float, depths: list[int], temperatures: list[float]
+) -> None:
+    """Vertical dashes, at their place between the (evenly drawn) temperatures."""
+    position = np.arange(len(temperatures))
+    for curve in (c for c in summary["curves"] if c["weight_decay"] == decay):
+        winners = [min(o, key=lambda name: o[name]) for o in curve["objectives"]]
+        middle = np.sqrt(np.multiply(curve["temperatures"][1:], curve["temperatures"][:-1]))
+        row = depths.index(curve["depth"])
+        for place, before, after in zip(middle, winners, winners[1:], strict=False):
+            if before != after and temperatures[0] <= place <= temperatures[-1]:
+                at = np.interp(np.log(place), np.log(temperatures), position)
+                axes.plot([at, at], [row - 0.5, row + 0.5], "--", color="red", linewidth=2)
+
+
+def draw_objectives(summary: Row) -> Figure:
+    """Least objective against T, a panel per L: dots found, dashes predicted."""
+    depths = sorted({cell["depth"] for cell in summary["cells"]})
+    decays = sorted({cell["weight_decay"] for cell in summary["cells"]})
+    figure = Figure(figsize=(0.8 + 2.7 * len(depths), 0.9 + 2.6 * len(decays)))
+    grid = figure.subplots(len(decays), len(depths), sharex=True, sharey=True, squeeze=False)
+    names = list(summary["structure_ranks"])
+    colours = dict(zip(names, colormaps["turbo"](np.linspace(0.05, 0.95, len(names))), strict=True))
+    for curve in summary["curves"]:
+        axes = grid[decays.index(curve["weight_decay"]), depths.index(curve["depth"])]
+        for name in names:
+            label = f"{name} (rank {summary['structure_ranks'][name]})"
+            values = [objectives.get(name) for objectives in curve["objectives"]]
+            axes.plot(curve["temperatures"], values, "--", color=colours[name], label=label)
+        here = [
+            cell
+            for cell in summary["cells"]
+            if (cell["depth"], cell["weight_decay"]) == (curve["depth"], curve["weight_decay"])
+            and cell["objective"] is not None
+        ]
+        axes.plot(
+            [cell["temperature"] for cell in here], [cell["objective"] for cell in here],
+            "o", color="black", markersize=4, label="best found",
+        )  # fmt: skip
+        axes.set(xscale="log", yscale="log")
+        axes.set_title(
+            rf"L = {curve['depth'] + 1}, $\lambda$ = {curve['weight_decay']:g}", fontsize=9
+        )
+    for axes in grid[-1]:
+        axes.set_xlabel("temperature T")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("objective")
+    return plots.with_legend_below(figure, columns=3)
+
+
+if __name__ == "__main__":
+    cli.main(Settings, run, PROGRAM)
