@@ -1,0 +1,99 @@
+"""How the modes of a balanced, aligned deep linear UFM grow while its logits are small.
+
+L counts the factors, free features among them (L = depth + 1 for `toys.ufm`). Under gradient flow
+each of the c - 1 singular values s of the logits obeys ds/dt = L s^(2 - 2/L) g with the same
+g = 1/(c T sqrt(N)), for as long as s << T sqrt(N). Balanced dynamics of deep linear networks: Saxe,
+McClelland and Ganguli (2014, arXiv 1312.6120); Arora, Cohen and Hazan (2018, arXiv 1802.06509).
+"""
+
+import math
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from rankdeficit.checks import check_at_least, check_temperature
+from rankdeficit.toys.ufm import UfmShape
+
+Values = Float64[Tensor, "*batch"]
+
+
+def growth_rate(classes: int, temperature: float, samples_per_class: int = 1) -> float:
+    """g = 1/(c T sqrt(N)): the singular value of the loss's slope at zero logits."""
+    check_temperature(temperature)
+    check_at_least(2, classes=classes)
+    check_at_least(1, samples_per_class=samples_per_class)
+    return 1 / (classes * temperature * math.sqrt(samples_per_class))
+
+
+def grow(start: Values, time: Values, factors: int, rate: Values) -> Values:
+    """Singular values after a time: s e^(2gt) for L = 2, (s^-b - (L-2) g t)^(-1/b) beyond, b = 1 - 2/L.
+
+    Infinite from the time on at which the small-logits solution blows up. All arguments but L broadcast.
+    """
+    check_at_least(2, factors=factors)
+    if factors == 2:
+        return start * (2 * rate * time).exp()
+    b = 1 - 2 / factors
+    return (start.pow(-b) - (factors - 2) * rate * time).clamp(min=0).pow(-1 / b)
+
+
+def escape_time(start: Values, end: Values, factors: int, rate: Values) -> Values:
+    """Time from s = start to s = end: ln(end/start)/(2g), or (start^-b - end^-b)/((L - 2) g)."""
+    check_at_least(2, factors=factors)
+    if factors == 2:
+        return (end / start).log() / (2 * rate)
+    b = 1 - 2 / factors
+    return (start.pow(-b) - end.pow(-b)) / ((factors - 2) * rate)
+
+
+def ratio_at_escape(start: Values, first: Values, end: Values, factors: int) -> Values:
+    """s_i / s_1 when s_1 reaches `end`, from s_i = start and s_1 = first at time 0.
+
+    [1 + (end/first)^b ((first/start)^b - 1)]^(-1/b), b = 1 - 2/L. For L = 2 the ratio never changes; for
+    L >= 3 it falls with the end point, which is proportional to T: high temperature and depth together
+    make the first mode dominate.
+    """
+    check_at_least(2, factors=factors)
+    if factors == 2:
+        return start / first
+    b = 1 - 2 / factors
+    return (1 + (end / first).pow(b) * ((first / start).pow(b) - 1)).pow(-1 / b)
+
+
+def balanced_start(
+    shape: UfmShape, modes: Float64[Tensor, "runs k"], seeds: list[int]
+) -> Float64[Tensor, "runs parameters"]:
+    """Factors of logits with these singular values, balanced and aligned with the loss's slope at zero.
+
+    Each factor has the singular values s^(1/L), its singular vectors agree with its neighbours', and the
+    logits are U diag(s) V^T with random orthonormal class directions U orthogonal to 1, V the same
+    per sample. Raises ValueError unless k <= min(c - 1, width), no bias, and the activation is linear.
+    """
+    k = modes.shape[1]
+    if k > min(shape.classes - 1, shape.width) or shape.bias or shape.activation != "linear":
+        raise ValueError(
+            f"modes are {k}; a balanced start has at most c - 1 = {shape.classes - 1} modes, a width of "
+            "at least as many, no bias and the linear activation"
+        )
+    parameters = torch.zeros(len(seeds), shape.parameter_count, dtype=torch.float64)
+    factors = shape.unpack(parameters)
+    roots = modes.pow(1 / (shape.depth + 1))
+    for i, seed in enumerate(seeds):
+        generator = torch.Generator().manual_seed(seed)
+
+        classes = _frame(shape.classes, k, generator, centred=True)
+        inputs = _frame(shape.width, k, generator)
+        samples = classes[shape.labels()] / shape.samples_per_class**0.5
+        factors.features[i] = samples * roots[i] @ inputs.mT
+        for layer, weight in enumerate(factors.weights):
+            outputs = classes if layer == shape.depth - 1 else _frame(shape.width, k, generator)
+            weight[i] = outputs * roots[i] @ inputs.mT
+            inputs = outputs
+    return parameters
+
+
+def _frame(rows: int, k: int, generator: torch.Generator, centred: bool = False) -> Tensor:
+    """Random orthonormal columns (rows, k), orthogonal to the vector of ones where centred."""
+    gaussian = torch.randn(rows, k, dtype=torch.float64, generator=generator)
+    return torch.linalg.qr(gaussian - gaussian.mean(dim=0) if centred else gaussian)[0]

@@ -1,0 +1,471 @@
+"""How modes race to escape small logits: gradient flow of deep linear UFMs against its closed form.
+
+From a balanced, aligned start every mode has a closed form while logits are small. At two factors
+all modes grow by the same ratio; from three on the largest runs away, the further the higher the
+temperature. From random starts (same scale at every T) the same is seen without a closed form.
+
+    python -m simulations.dynamics --depth 1 2 3 --temperature 1 1000
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+from rich import box
+from rich.table import Table
+from torch import Tensor
+
+from rankdeficit import cli, plots
+from rankdeficit.checks import check_at_least
+from rankdeficit.experiment import (
+    CommonSettings,
+    Row,
+    check_values,
+    conduct,
+    train_together,
+)
+from rankdeficit.runs import RunFolder, read_json, read_rows
+from rankdeficit.toys.mode_dynamics import (
+    balanced_start,
+    escape_time,
+    grow,
+    growth_rate,
+    ratio_at_escape,
+)
+from rankdeficit.toys.ufm import DeepUfm, UfmShape, initial_parameters
+
+PROGRAM = "simulations.dynamics"
+Start = Literal["balanced", "random"]
+ESCAPED_LOSS = 0.8
+"""A run is followed until its loss falls to this share of ln c."""
+
+
+@dataclass(frozen=True)
+class Settings(CommonSettings):
+    """Escape of modes from small logits, over temperature and depth."""
+
+    temperature: tuple[float, ...] = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
+    """Softmax temperatures T."""
+    depth: tuple[int, ...] = (1, 2, 3, 4, 5)
+    """Weight matrices above the free features; the number of factors L is one more."""
+    start: tuple[Start, ...] = ("balanced", "random")
+    """Balanced starts, which have closed forms; random starts, weights N(0, s^2 / fan_in)."""
+    classes: int = 10
+    """Number of classes c."""
+    samples_per_class: int = 1
+    """Samples per class N."""
+    width: int = 20
+    """Width of the features and of every hidden layer."""
+    smallest_mode: float = 5e-5
+    """Balanced starts: the c - 1 singular values of the logits lie between this and the next."""
+    largest_mode: float = 1e-4
+    """Balanced starts: the largest singular value of the logits."""
+    escape: float = 0.01
+    """Escape is when the largest singular value reaches this times T sqrt(N)."""
+    init_scale: float = 0.5
+    """Scale s of random starts."""
+    step_size: float = 0.02
+    """Relative change of the parameters in a step of the flow (Runge-Kutta, order 4)."""
+    steps: int = 3000
+    """Most steps of the flow."""
+    measure_every: int = 4
+    """Steps between rows of the record."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints."""
+
+
+class Configuration(NamedTuple):
+    """What tells the runs of a batch apart."""
+
+    temperature: float
+    seed: int
+
+
+class Flow:
+    """Gradient flow of all runs of one depth and kind of start, each run in a time of its own."""
+
+    def __init__(self, settings: Settings, depth: int, start: Start) -> None:
+        self.settings, self.start, self.factors = settings, start, depth + 1
+        self.shape = UfmShape(settings.classes, settings.samples_per_class, settings.width, depth)
+        temperatures = sorted(set(settings.temperature))
+        self.runs = [Configuration(*run) for run in product(temperatures, settings.seed_range)]
+        T = torch.tensor([run.temperature for run in self.runs], dtype=torch.float64)
+        device = cli.resolve_device(settings.device)
+        self.model = DeepUfm(self.shape, self._first_parameters().to(device), T)
+        self.modes = min(settings.classes - 1, settings.width)
+        self.first = self._singular_values()
+        self.rates = torch.tensor(
+            [growth_rate(settings.classes, t, settings.samples_per_class) for t, _ in self.runs],
+            dtype=torch.float64, device=device,
+        )  # fmt: skip
+        self.escape_at = settings.escape * T.to(device) * math.sqrt(settings.samples_per_class)
+        self.time = torch.zeros_like(self.rates)
+        self.running = torch.ones_like(self.rates, dtype=torch.bool)
+        unknown = torch.full_like(self.rates, math.nan)
+        self.escape_times, self.ratios = unknown, torch.full_like(self.first, math.nan)
+
+    def _first_parameters(self) -> Tensor:
+        seeds = [seed for _, seed in self.runs]
+        settings = self.settings
+        if self.start == "random":
+            return initial_parameters(self.shape, seeds, settings.init_scale, dtype=torch.float64)
+        k = min(settings.classes - 1, settings.width)
+        low, high = math.log(settings.smallest_mode), math.log(settings.largest_mode)
+        modes = []
+        for seed in seeds:
+            uniform = torch.rand(
+                k, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+            )
+            uniform[uniform.argmax()] = 1
+            modes.append((low + (high - low) * uniform).exp().sort(descending=True).values)
+        return balanced_start(self.shape, torch.stack(modes), seeds)
+
+    def _singular_values(self) -> Tensor:
+        return torch.linalg.svdvals(self.model.logits())[:, : self.modes]
+
+    def step(self) -> None:
+        """One Runge-Kutta step of every run that has not escaped yet."""
+        if not bool(self.running.any()):
+            return
+        parameters, gradient = self.model.parameters, self.model.gradient
+        before = self._singular_values()
+        origin = parameters.clone()
+        self.model.compute_gradient()
+        size = origin.norm(dim=1) / gradient.norm(dim=1).clamp(min=1e-300)
+        dt = torch.where(self.running, self.settings.step_size * size, 0)
+        total = torch.zeros_like(gradient)
+        for weight, reach in ((1, 0.5), (2, 0.5), (2, 1.0), (1, 0.0)):
+            total.add_(gradient, alpha=weight)
+            if reach:
+                parameters.copy_(origin - reach * dt[:, None] * gradient)
+                self.model.compute_gradient()
+        parameters.copy_(origin - dt[:, None] / 6 * total)
+        self._note_escapes(before, self._singular_values(), dt)
+        self.time += dt
+        loss = self.model.data_loss(self.model.logits())
+        self.running &= loss > ESCAPED_LOSS * math.log(self.shape.classes)
+
+    def _note_escapes(self, before: Tensor, after: Tensor, dt: Tensor) -> None:
+        """Time and ratios of runs whose first mode passed the escape point in this step.
+
+        Interpolated along the first mode's closed form, in which s^-b (or ln s) is linear in time.
+        """
+
+        def clock(s: Tensor) -> Tensor:
+            return s.log() if self.factors == 2 else s.pow(2 / self.factors - 1)
+
+        passed = (before[:, 0] < self.escape_at) & (after[:, 0] >= self.escape_at)
+        start, end = clock(before[:, 0]), clock(after[:, 0])
+        share = (clock(self.escape_at) - start) / (end - start)
+        self.escape_times = torch.where(passed, self.time + share * dt, self.escape_times)
+        values = before.log().lerp(after.log(), share[:, None]).exp()
+        ratios = values / values[:, :1]
+        self.ratios = torch.where(passed[:, None], ratios, self.ratios)
+
+    def measure(self, step: int) -> list[Row]:
+        """One row per run, with the prediction of the closed form for balanced starts."""
+        values = self._singular_values()
+        logits = self.model.logits()
+        loss = self.model.data_loss(logits)
+        predicted = grow(self.first, self.time[:, None], self.factors, self.rates[:, None])
+        square = values.square().sum(dim=1)
+        participation = square.square() / values.pow(4).sum(dim=1)
+        rank = (values > self.settings.gamma * values[:, :1]).sum(dim=1)
+        rows = []
+        for i, run in enumerate(self.runs):
+            row = {
+                "step": step, "start": self.start, "depth": self.shape.depth, **run._asdict(),
+                "time": self.time[i].item(), "loss": loss[i].item(),
+                "singular_values": values[i].tolist(),
+                "participation_ratio": participation[i].item(), "rank": rank[i].item(),
+                "logits_norm": square[i].sqrt().item() / math.sqrt(self.shape.samples),
+            }  # fmt: skip
+            if self.start == "balanced":
+                row["predicted_singular_values"] = predicted[i].tolist()
+            rows.append(row)
+        return rows
+
+    def outcome(self) -> list[Row]:
+        """The last row of each run, and its escape beside the prediction."""
+        predicted_time = escape_time(self.first[:, 0], self.escape_at, self.factors, self.rates)
+        predicted = ratio_at_escape(
+            self.first, self.first[:, :1], self.escape_at[:, None], self.factors
+        )
+        rows = self.measure(self.settings.steps)
+        for i, row in enumerate(rows):
+            row["escaped"] = not bool(self.running[i])  # the loss has fallen
+            passed = bool(self.escape_times[i].isfinite())
+            row["escape_time"] = self.escape_times[i].item() if passed else None
+            row["ratios"] = self.ratios[i].tolist() if passed else None
+            if self.start == "balanced":
+                row["predicted_escape_time"] = predicted_time[i].item()
+                row["predicted_ratios"] = predicted[i].tolist()
+            if self.start == "balanced" and passed:
+                row["escape_time_error"] = abs(row["escape_time"] / predicted_time[i].item() - 1)
+                row["ratio_error"] = (self.ratios[i] / predicted[i] - 1).abs().max().item()
+        return rows
+
+    def state(self) -> Row:
+        """What a checkpoint keeps."""
+        return {
+            "parameters": self.model.parameters,
+            "time": self.time,
+            "running": self.running,
+            "escape_times": self.escape_times,
+            "ratios": self.ratios,
+        }
+
+    def restore(self, state: Row) -> None:
+        """Go on from a checkpoint."""
+        self.model.parameters.copy_(state["parameters"])
+        self.time, self.running = state["time"], state["running"]
+        self.escape_times, self.ratios = state["escape_times"], state["ratios"]
+
+
+def run(settings: Settings) -> Path:
+    """Follow the flows, write the run folder, print the table; returns the folder."""
+    return conduct(settings, PROGRAM, prepare, work, draw, report)
+
+
+def prepare(settings: Settings) -> list[Flow]:
+    """The flows of all depths and starts. Raises ValueError for settings that make no sense."""
+    settings.check_common()
+    check_at_least(
+        1,
+        steps=settings.steps,
+        measure_every=settings.measure_every,
+        checkpoint_every=settings.checkpoint_every,
+    )
+    check_values(temperature=settings.temperature, depth=settings.depth, start=settings.start)
+    least = settings.escape * min(settings.temperature) * math.sqrt(settings.samples_per_class)
+    if not 0 < settings.smallest_mode < settings.largest_mode < least:
+        raise ValueError(
+            f"smallest_mode is {settings.smallest_mode} and largest_mode {settings.largest_mode}; they "
+            f"must be positive, in this order, and below the least escape point, {least:g}"
+        )
+    if not 0 < settings.step_size <= 0.1:
+        raise ValueError(f"step_size is {settings.step_size}; it must lie in (0, 0.1]")
+    return [
+        Flow(settings, depth, start)
+        for depth, start in product(sorted(set(settings.depth)), dict.fromkeys(settings.start))
+    ]
+
+
+def work(settings: Settings, flows: list[Flow], folder: RunFolder, resumed: bool) -> Row:
+    """Follow all flows; the summary has the escapes and their errors."""
+    train_together(
+        flows,
+        folder,
+        resumed,
+        steps=settings.steps,
+        measured={0, *range(0, settings.steps, settings.measure_every), settings.steps},
+        checkpoint_every=settings.checkpoint_every,
+        device=cli.resolve_device(settings.device),
+    )
+    return {
+        "classes": settings.classes,
+        "gamma": settings.gamma,
+        "escape": settings.escape,
+        "runs": [row for flow in flows for row in flow.outcome()],
+    }
+
+
+def report(summary: Row) -> tuple[Table, list[str]]:
+    """Escape times and ratios against the closed form, participation ratios and ranks."""
+    table = Table(
+        box=box.SIMPLE_HEAVY,
+        caption=f"Medians over seeds, c = {summary['classes']}. L: factors, free features included. "
+        f"Escape: largest mode at {summary['escape']:g} T sqrt(N); - where a random start lies beyond. "
+        "Errors: largest over seeds and modes, relative to the closed form. Participation ratio "
+        f"(sum s^2)^2 / sum s^4 and rank at loss {ESCAPED_LOSS:g} ln c.",
+        caption_justify="left",
+    )
+    names = (
+        "start",
+        "L",
+        "T",
+        "seeds",
+        "escape time",
+        "time error",
+        "ratio error",
+        "part. ratio",
+        "rank",
+    )
+    for name in names:
+        table.add_column(name, justify="left" if name == "start" else "right")
+    for key, same in _cells(summary["runs"]):
+        start, depth, temperature = key
+        compared = [run for run in same if "ratio_error" in run]
+        times = [run["escape_time"] for run in same if run["escape_time"] is not None]
+        table.add_row(
+            start,
+            str(depth + 1),
+            f"{temperature:g}",
+            str(len(same)),
+            f"{median(times):.3g}" if times else "-",
+            f"{max(run['escape_time_error'] for run in compared):.1e}" if compared else "-",
+            f"{max(run['ratio_error'] for run in compared):.1e}" if compared else "-",
+            f"{median(run['participation_ratio'] for run in same):.2f}",
+            f"{median(run['rank'] for run in same):g}",
+        )
+    return table, _sentences(summary["runs"])
+
+
+def _sentences(runs: Sequence[Row]) -> list[str]:
+    stuck = sum(not run["escaped"] for run in runs)
+    sentences = [f"{stuck} runs did not escape; give them more --steps."] if stuck else []
+    for depth in sorted({run["depth"] for run in runs}):
+        for start in dict.fromkeys(run["start"] for run in runs):
+            own = [run for run in runs if (run["depth"], run["start"]) == (depth, start)]
+            coldest, hottest = (
+                [r["participation_ratio"] for r in own if r["temperature"] == T]
+                for T in (min(r["temperature"] for r in own), max(r["temperature"] for r in own))
+            )
+            sentences.append(
+                f"L = {depth + 1}, {start} start: participation ratio {min(coldest):.2f}-"
+                f"{max(coldest):.2f} at the lowest temperature, {min(hottest):.2f}-{max(hottest):.2f} "
+                "at the highest."
+            )
+    return sentences
+
+
+def draw(path: Path) -> None:
+    """Draw the figures of a run folder from its files alone."""
+    summary = read_json(path / "summary.json")
+    if any("ratio_error" in run for run in summary["runs"]):
+        plots.save(draw_modes(read_rows(path), summary), path / "modes.png")
+        plots.save(draw_escapes(summary), path / "escape_times.png")
+    plots.save(draw_participation(summary), path / "participation.png")
+
+
+def draw_modes(rows: Sequence[Row], summary: Row) -> Figure:
+    """Modes against time for the first seed of each depth at the lowest and highest temperature."""
+    own = [row for row in rows if row["start"] == "balanced"]
+    seed = min(row["seed"] for row in own)
+    depths = sorted({row["depth"] for row in own})
+    temperatures = sorted({row["temperature"] for row in own})
+    shown = list(dict.fromkeys((temperatures[0], temperatures[-1])))
+    figure = Figure(figsize=(0.8 + 2.3 * len(depths), 0.9 + 2.3 * len(shown)))
+    grid = figure.subplots(len(shown), len(depths), squeeze=False)
+    for (i, T), (j, depth) in product(enumerate(shown), enumerate(depths)):
+        axes = grid[i, j]
+        same = [
+            row
+            for row in own
+            if (row["seed"], row["temperature"], row["depth"]) == (seed, T, depth)
+        ]
+        (end,) = [
+            run["predicted_escape_time"]
+            for run in summary["runs"]
+            if (run["seed"], run["temperature"], run["depth"], run["start"])
+            == (seed, T, depth, "balanced")
+        ]
+        time = np.array([row["time"] for row in same]) / end
+        values = np.array([row["singular_values"] for row in same])
+        theory = np.array(
+            [
+                [math.nan if v is None else v for v in row["predicted_singular_values"]]
+                for row in same
+            ]
+        )
+        keep = time <= 1.5
+        colours = colormaps["viridis"](np.linspace(0, 0.9, values.shape[1]))
+        for mode, colour in enumerate(colours):
+            label = "modes, simulated" if mode == 0 else None
+            axes.plot(time[keep], values[keep, mode], color=colour, linewidth=1.2, label=label)
+            label = "closed form" if mode == 0 else None
+            early = theory[:, mode] < 2 * summary["escape"] * T
+            axes.plot(
+                time[early], theory[early, mode], "--", color="black", linewidth=0.8, label=label
+            )
+        axes.axvline(1, color="red", linestyle=":", linewidth=1, label="predicted escape")
+        axes.set(yscale="log", xlim=(0, 1.5))
+        axes.set_title(f"L = {depth + 1}, T = {T:g}", fontsize=9)
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_locator(LogLocator(numticks=5))
+    for axes in grid[-1]:
+        axes.set_xlabel("time / escape time")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("singular values\nof the logits")
+    return plots.with_legend_below(figure, columns=3)
+
+
+def draw_escapes(summary: Row) -> Figure:
+    """Escape time, and the second mode's share of the first at escape, against temperature."""
+    balanced = [run for run in summary["runs"] if "ratio_error" in run]
+    depths = sorted({run["depth"] for run in balanced})
+    colours = dict(zip(depths, colormaps["viridis"](np.linspace(0, 0.9, len(depths))), strict=True))
+    figure = Figure(figsize=(7.2, 3.8))
+    left, right = figure.subplots(1, 2)
+    for depth in depths:
+        own = [run for run in balanced if run["depth"] == depth]
+        own.sort(key=lambda run: (run["seed"], run["temperature"]))
+        label = f"L = {depth + 1}"
+        for number, seed in enumerate(dict.fromkeys(run["seed"] for run in own)):
+            same = [run for run in own if run["seed"] == seed]
+            T = [run["temperature"] for run in same]
+            named = label if number == 0 else None
+            left.plot(
+                T, [r["escape_time"] for r in same], "o", color=colours[depth], ms=4, label=named
+            )
+            left.plot(T, [r["predicted_escape_time"] for r in same], "k--", linewidth=0.8)
+            right.plot(T, [r["ratios"][1] for r in same], "o", color=colours[depth], ms=4)
+            right.plot(T, [r["predicted_ratios"][1] for r in same], "k--", linewidth=0.8)
+    left.plot([], [], "k--", linewidth=0.8, label="closed form")
+    left.set(xscale="log", yscale="log", xlabel="temperature T", ylabel="escape time (flow time)")
+    right.set(xscale="log", yscale="log", xlabel="temperature T")
+    right.set_ylabel("second mode / first at escape")
+    return plots.with_legend_below(figure, columns=3)
+
+
+def draw_participation(summary: Row) -> Figure:
+    """Participation ratio of the modes once the loss has fallen, against temperature."""
+    runs, classes = summary["runs"], summary["classes"]
+    starts = list(dict.fromkeys(run["start"] for run in runs))
+    depths = sorted({run["depth"] for run in runs})
+    colours = dict(zip(depths, colormaps["viridis"](np.linspace(0, 0.9, len(depths))), strict=True))
+    figure = Figure(figsize=(0.8 + 3.2 * len(starts), 3.8))
+    panels = figure.subplots(1, len(starts), sharey=True, squeeze=False)[0]
+    for axes, start in zip(panels, starts, strict=True):
+        for depth in depths:
+            groups = [
+                (T, [r["participation_ratio"] for r in same])
+                for (s, d, T), same in _cells(runs)
+                if (s, d) == (start, depth)
+            ]
+            T, values = zip(*groups, strict=True)
+            colour = colours[depth]
+            axes.plot(
+                T, [median(v) for v in values], "o-", color=colour, ms=3, label=f"L = {depth + 1}"
+            )
+            axes.fill_between(
+                T, [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.2
+            )
+        label = f"all c - 1 = {classes - 1} modes alike"
+        axes.axhline(classes - 1, color="black", linestyle="--", linewidth=1, label=label)
+        axes.set(xscale="log", xlabel="temperature T", ylim=(0, classes))
+        axes.set_title(f"{start} start", fontsize=9)
+    panels[0].set_ylabel(f"participation ratio\nat loss {ESCAPED_LOSS:g} ln c")
+    return plots.with_legend_below(figure, columns=3)
+
+
+def _cells(runs: Sequence[Row]) -> list[tuple[tuple[str, int, float], list[Row]]]:
+    """Runs of equal start, depth and temperature."""
+    keys = sorted({(run["start"], run["depth"], run["temperature"]) for run in runs})
+    return [
+        (key, [r for r in runs if (r["start"], r["depth"], r["temperature"]) == key])
+        for key in keys
+    ]
+
+
+if __name__ == "__main__":
+    cli.main(Settings, run, PROGRAM)
