@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rankdeficit import GAMMAS, Gram, cross_entropy
 from rankdeficit.diagnostics import measure_logits
-from real_nets.data import ImageSet, Normalisation
+from rankdeficit.images import ImageSet, Normalisation
 
 BATCH = 1000
 

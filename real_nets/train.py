@@ -18,14 +18,10 @@ from torch import nn
 
 from rankdeficit import GAMMAS, cli, plots, reporting
 from rankdeficit.checks import check_at_least, check_seeds, check_temperature
+from rankdeficit.images import ImageSet, Normalisation, load_splits
 from rankdeficit.runs import RunFolder, read_json, read_rows, write_atomically
 from real_nets import models
-from real_nets.data import (
-    Augmentation,
-    ImageSet,
-    Normalisation,
-    load_splits,
-)
+from real_nets.data import Augmentation
 from real_nets.measure import evaluate, layer_ranks
 from real_nets.training import Recipe, Training
 

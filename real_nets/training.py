@@ -10,7 +10,8 @@ from torch import nn
 
 from rankdeficit import cross_entropy
 from rankdeficit.checks import check_at_least, check_temperature
-from real_nets.data import Augmentation, ImageSet, Normalisation, shuffled_batches
+from rankdeficit.images import ImageSet, Normalisation
+from real_nets.data import Augmentation, shuffled_batches
 
 
 @dataclass(frozen=True)

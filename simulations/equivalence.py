@@ -34,6 +34,8 @@ from rankdeficit.toys import mlp, ufm
 PROGRAM = "simulations.equivalence"
 EQUAL = 1e-10
 """Relative difference below which two float64 runs are the same."""
+HUGE = 1e100
+"""Beyond it a run has diverged."""
 BASE_LR = {"gd": 0.1, "momentum": 0.1, "nesterov": 0.1, "adam": 5e-3, "adamw": 5e-3}
 
 Optimizer = Literal["gd", "momentum", "nesterov", "adam", "adamw"]
@@ -250,7 +252,7 @@ class Pair:
                 losses = self.model.data_loss(*self.data)
         difference = (theta / self.scales - phi).abs().max() / phi.abs().max()
         first, second = losses.tolist()
-        alive = bool(logits.isfinite().all())
+        alive = bool((logits.abs() < HUGE).all())
         ranks = numerical_rank(logits, gamma).tolist() if alive else [None, None]
         return {
             "difference": difference.item() if alive else None,

@@ -13,12 +13,12 @@ import safetensors.torch
 import torch
 
 from rankdeficit import numerical_rank, runs
+from rankdeficit.images import Normalisation, load_splits
 from real_nets import models, train
-from real_nets.data import Normalisation, load_splits
 from real_nets.measure import evaluate, layer_ranks
 from real_nets.train import Settings
 from tests.conftest import ROOT, assert_one_line_error
-from tests.real_nets.images import write_images
+from tests.images import write_images
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

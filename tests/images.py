@@ -3,7 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+
+from rankdeficit.images import ImageSet
 
 
 def write_images(root: Path, classes: int, train: int, test: int, size: int = 8) -> None:
@@ -18,3 +21,9 @@ def write_images(root: Path, classes: int, train: int, test: int, size: int = 8)
                 row, column = divmod(2 * k, size)
                 image[2 * row : 2 * row + 2, column : column + 2] += 120
                 Image.fromarray(image).save(folder / f"{i}.png")
+
+
+def image_set(n: int, size: int = 8) -> ImageSet:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(1, 256, (n, 3, size, size), generator=generator, dtype=torch.uint8)
+    return ImageSet(images, torch.arange(n) % 2, ["a", "b"])
