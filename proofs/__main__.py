@@ -12,6 +12,7 @@ from typing import Annotated
 
 import tyro
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from proofs.claims import Claim, Result, load_claims, run_check
@@ -97,7 +98,7 @@ def table(results: list[Result]) -> Table:
     for r in results:
         slack = "-" if r.worst_slack is None else f"{r.worst_slack:.1e}"
         name = r.claim if r.claim != previous else ""
-        table.add_row(name, r.statement, r.method, f"{r.instances:,}", slack, r.verdict)
+        table.add_row(name, escape(r.statement), r.method, f"{r.instances:,}", slack, r.verdict)
         previous = r.claim
     return table
 

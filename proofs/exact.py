@@ -5,6 +5,7 @@ fmpq, fmpq_mat: exact rationals. arb: a real ball that certainly holds the value
 
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from random import Random
 from typing import Any, TypeVar
 
@@ -99,3 +100,34 @@ def softmax_columns(logits: Sequence[Sequence[fmpq]]) -> arb_mat:
     exponentials = [[arb(x).exp() for x in row] for row in logits]
     sums = [sum(column, arb(0)) for column in zip(*exponentials, strict=True)]
     return arb_mat([[x / t for x, t in zip(row, sums, strict=True)] for row in exponentials])
+
+
+def shifted(symmetric: fmpq_mat, shift: fmpq) -> fmpq_mat:
+    """X - shift I."""
+    n = symmetric.nrows()
+    return symmetric - fmpq_mat(n, n, [shift if i == j else 0 for i in range(n) for j in range(n)])
+
+
+def inertia(symmetric: fmpq_mat) -> tuple[int, int, int]:
+    """Numbers of negative, zero and positive eigenvalues, exactly.
+
+    By Descartes' rule of signs, which counts exactly where all roots are real. So whether a
+    rational bounds an eigenvalue is decided with certainty, equality included.
+    """
+    coefficients = symmetric.charpoly().coeffs()
+    zero = next(i for i, x in enumerate(coefficients) if x != 0)
+    signs = [x > 0 for x in coefficients if x != 0]
+    positive = sum(a != b for a, b in pairwise(signs))
+    return symmetric.nrows() - zero - positive, zero, positive
+
+
+def random_orthogonal(random: Random, n: int) -> fmpq_mat:
+    """A rational orthogonal matrix: Cayley's (I - K)(I + K)^-1 for a skew K, with random signs."""
+    skew, signs, identity = fmpq_mat(n, n), fmpq_mat(n, n), fmpq_mat(n, n)
+    for i in range(n):
+        identity[i, i] = 1
+        signs[i, i] = random.choice([-1, 1])
+        for j in range(i):
+            skew[i, j] = fmpq(random.randint(-3, 3), random.choice([1, 2, 100]))
+            skew[j, i] = -skew[i, j]
+    return signs * (identity - skew) * (identity + skew).inv()

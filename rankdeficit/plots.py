@@ -58,7 +58,7 @@ def _draw_ranks(axes: Axes, rows: Sequence[Row], classes: int, predicted: int, c
     label = f"Neural Collapse: {predicted}"
     axes.axhline(predicted, color=THEORY_COLOUR, linestyle="--", linewidth=1, label=label)
     axes.set_ylim(0, 1.08 * classes)
-    _set_clock_scale(axes, clock)
+    set_clock_scale(axes, clock)
 
 
 def spectra(runs: Sequence[Row], predicted: int, gamma: float, facet: str) -> Figure:
@@ -96,7 +96,7 @@ def alignment_over_training(rows: Sequence[Row], clock: str, facet: str) -> Figu
 
     def finish(axes: Axes) -> None:
         axes.set(ylim=(0, 1.03), xlabel=f"training {clock}s")
-        _set_clock_scale(axes, clock)
+        set_clock_scale(axes, clock)
 
     return _by_temperature(rows, facet, "alignment, mean over layers", draw, finish)
 
@@ -173,7 +173,7 @@ def _band(
         )
 
 
-def _set_clock_scale(axes: Axes, clock: str) -> None:
+def set_clock_scale(axes: Axes, clock: str) -> None:
     """Steps spread over decades: most happens early. Epochs do not."""
     if clock == "step":
         axes.set_xscale("symlog", linthresh=1)

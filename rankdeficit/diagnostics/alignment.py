@@ -38,9 +38,16 @@ def alignment(
 
 
 def _top_directions(matrix: Tensor, count: int) -> Tensor:
-    """Top right singular vectors as columns, zero where the matrix has no such direction."""
+    """Top right singular vectors as columns, zero where the matrix has no such direction.
+
+    From the Gram matrix of the shorter side: images have thousands of columns and few rows.
+    """
     matrix = matrix.double()
-    squares, vectors = torch.linalg.eigh(matrix.mT @ matrix)
+    wide = matrix.shape[-2] < matrix.shape[-1]
+    squares, vectors = torch.linalg.eigh(matrix @ matrix.mT if wide else matrix.mT @ matrix)
     count = min(count, *matrix.shape[-2:])
-    squares, vectors = squares[..., -count:], vectors[..., -count:]
-    return torch.where(squares[..., None, :] > 1e-12 * squares[..., None, -1:], vectors, 0.0)
+    squares, vectors = squares[..., None, -count:], vectors[..., -count:]
+    kept = squares > 1e-12 * squares[..., -1:]
+    if wide:
+        vectors = matrix.mT @ vectors / torch.where(kept, squares, 1.0).sqrt()
+    return torch.where(kept, vectors, 0.0)

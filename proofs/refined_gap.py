@@ -1,0 +1,164 @@
+"""The gap between extreme singular values: in the overlap alone, and from below.
+
+Let the columns of the n x n matrix S be probability vectors, n >= 2, G = S^T S, d_i = G_ii,
+R_i = sum_{j != i} G_ij, r = max_i R_i, F = ||S||_F^2. Then d_i >= 1 - sum_j R_j, and
+
+    1 - sqrt((F - 1)/(n - 1)) <= sigma_1 - sigma_n <= sqrt(1 + r) - sqrt([max(1/n, 1 - n r) - r]_+).
+
+The right side is never above that of Proposition 3.1 and is 0 at r = 0. The left side is attained
+exactly when G = alpha^2 I + (1 - alpha^2) 11^T/n for some alpha, so by alpha I + (1 - alpha) 11^T/n,
+0 <= alpha <= 1, where the gap is 1 - alpha and r = (n - 1)(1 - alpha^2)/n; the softmax of a simplex
+ETF whose logits have margin a is that with alpha = (e^a - 1)/(e^a + n - 1).
+"""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import combinations_with_replacement, product
+from random import Random
+
+import sympy
+from flint import arb, fmpq, fmpq_mat
+
+from proofs.claims import Claim, Outcome, step
+from proofs.exact import from_columns, gram
+from proofs.extreme_singular_values import (
+    gershgorin,
+    largest_is_at_least,
+    largest_is_at_most,
+    least_is_at_least,
+    random_matrix,
+)
+
+CLAIM = Claim(__name__)
+
+
+def floor_in_r(r: fmpq, n: int) -> fmpq:
+    """Lower bound on sigma_n^2 that knows r and n only."""
+    return max(fmpq(1, n), 1 - n * r) - r
+
+
+def mean_of_the_others(G: fmpq_mat) -> fmpq:
+    """(F - 1)/(n - 1), an upper bound on sigma_n^2."""
+    return (sum(gershgorin(G)[0], fmpq(0)) - 1) / (G.nrows() - 1)
+
+
+@CLAIM.derivation
+def norms_and_overlaps() -> Iterator[Outcome]:
+    """d_i >= 1 - sum_j R_j for every column."""
+    for n in (2, 3, 4):
+        S = sympy.Matrix(n, n, sympy.symbols(f"s:{n}:{n}"))
+        G = S.T * S
+        q = S[:, 1:] * sympy.ones(n - 1, 1)
+        overlaps = sum(G[i, j] for i, j in product(range(n), repeat=2) if i != j)
+        first = sum(G[0, 1:])
+        rest = sum(q[k] ** 2 - sum(x**2 for x in S[k, 1:]) for k in range(n))
+        yield step(
+            f"n = {n}: with q_k = sum_{{j != i}} S_kj, sum_j R_j = 2 R_i + "
+            "sum_k (q_k^2 - sum_{j != i} S_kj^2)",
+            sympy.expand(overlaps - 2 * first - rest) == 0,
+        )
+    q, u, R, e = sympy.symbols("q u R_i e", nonnegative=True)
+    # 0 <= S_kj <= min(1, q_k), so sum_{j != i} S_kj^2 <= q_k min(1, q_k).
+    yield step(
+        "q = 1 + u >= 1: q^2 - q exceeds q - 1 by u^2, and q^2 - q q = 0 where q <= 1; so "
+        "sum_j R_j >= 2 R_i + e with e = sum_k [q_k - 1]_+",
+        sympy.expand((q**2 - q - (q - 1)).subs(q, 1 + u) - u**2) == 0,
+    )
+    # a_k = [1 - q_k]_+ lies in [0, 1] and sums to 1 + e, since the q_k sum to n - 1.
+    # 1 - R_i = sum_k S_ki (1 - q_k) <= <s_i, a> <= sqrt(d_i ||a||^2) <= sqrt(d_i (1 + e)).
+    yield step(
+        "(1 - R_i)^2 - (1 - 2 R_i - e)(1 + e) = (R_i + e)^2 >= 0, so "
+        "d_i >= (1 - R_i)^2/(1 + e) >= 1 - 2 R_i - e >= 1 - sum_j R_j",
+        sympy.expand((1 - R) ** 2 - (1 - 2 * R - e) * (1 + e) - (R + e) ** 2) == 0,
+    )
+
+
+@CLAIM.sampled(method="exact rationals", instances=1000)
+def norm_of_a_column(random: Random) -> Outcome:
+    """d_i >= 1 - sum_j R_j, n = 2..8."""
+    n = random.randint(2, 8)
+    S = random_matrix(random, n, n)
+    d, R = gershgorin(gram(S))
+    slack = min(d) - 1 + sum(R, fmpq(0))
+    return Outcome(slack >= 0, str(S), float(arb(slack)))
+
+
+@CLAIM.sampled(method="exact rationals", instances=1000)
+def from_above(random: Random) -> Outcome:
+    """sigma_1^2 <= 1 + r and sigma_n^2 >= max(1/n, 1 - n r) - r, n = 2..8."""
+    n = random.randint(2, 8)
+    S = random_matrix(random, n, n)
+    G = gram(S)
+    r = max(gershgorin(G)[1])
+    return Outcome(largest_is_at_most(1 + r, G) and least_is_at_least(floor_in_r(r, n), G), str(S))
+
+
+@CLAIM.sampled(method="exact rationals", instances=1000)
+def from_below(random: Random) -> Outcome:
+    """sigma_1 >= 1 and sigma_n^2 <= (F - 1)/(n - 1), n = 2..8."""
+    n = random.randint(2, 8)
+    S = random_matrix(random, n, n)
+    G = gram(S)
+    least = largest_is_at_least(-mean_of_the_others(G), -G)
+    return Outcome(largest_is_at_least(fmpq(1), G) and least, str(S))
+
+
+def attains_left_side(G: fmpq_mat) -> bool:
+    """Whether sigma_1 = 1 and sigma_n^2 = (F - 1)/(n - 1), both bounds of the left side."""
+    return largest_is_at_most(fmpq(1), G) and least_is_at_least(mean_of_the_others(G), G)
+
+
+def has_form_of_equality(G: fmpq_mat) -> bool:
+    """Whether G = alpha^2 I + (1 - alpha^2) 11^T/n for some alpha in [0, 1]."""
+    n = G.nrows()
+    square = 1 - n * G[0, 1]
+    form = [square * (i == j) + (1 - square) / n for i, j in product(range(n), repeat=2)]
+    return 0 <= square <= 1 and G.entries() == form
+
+
+@CLAIM.exhaustive(method="exact rationals")
+def equality_from_below() -> Iterator[Outcome]:
+    """left side attained exactly where G = alpha^2 I + (1 - alpha^2) 11^T/n: all S with entries in
+    multiples of 1/8 (n = 2), 1/6 (n = 3), 1/3 (n = 4), 1/2 (n = 5), up to order of columns.
+    """
+    for n, parts in ((2, 8), (3, 6), (4, 3), (5, 2)):
+        grid = [
+            [Fraction(count, parts) for count in counts]
+            for counts in product(range(parts + 1), repeat=n)
+            if sum(counts) == parts
+        ]
+        for columns in combinations_with_replacement(grid, n):
+            G = gram(from_columns(columns))
+            yield Outcome(attains_left_side(G) == has_form_of_equality(G), str(columns))
+
+
+@CLAIM.derivation
+def mixtures_of_identity_and_mean() -> Iterator[Outcome]:
+    """alpha I + (1 - alpha) 11^T/n: r = (n - 1)(1 - alpha^2)/n, equality from below, softmax of an
+    ETF.
+    """
+    alpha, n, a = sympy.symbols("alpha n a", positive=True)
+    own, other = alpha + (1 - alpha) / n, (1 - alpha) / n
+    diagonal = own**2 + (n - 1) * other**2
+    overlap = 2 * own * other + (n - 2) * other**2
+    yield step("G_ij = (1 - alpha^2)/n, i != j", sympy.simplify(overlap - (1 - alpha**2) / n) == 0)
+    yield step(
+        "G_ii = alpha^2 + (1 - alpha^2)/n",
+        sympy.simplify(diagonal - alpha**2 - (1 - alpha**2) / n) == 0,
+    )
+    yield step(
+        "eigenvalues of G: 1 for 1, alpha^2 for what sums to zero",
+        sympy.simplify(diagonal + (n - 1) * overlap - 1) == 0
+        and sympy.simplify(diagonal - overlap - alpha**2) == 0,
+    )
+    yield step(
+        "(F - 1)/(n - 1) = alpha^2, so the bound from below is the gap 1 - alpha",
+        sympy.simplify((n * diagonal - 1) / (n - 1) - alpha**2) == 0,
+    )
+    weight = (sympy.exp(a) - 1) / (sympy.exp(a) + n - 1)
+    total = sympy.exp(a) + n - 1
+    yield step(
+        "softmax of own logit a, others 0: alpha = (e^a - 1)/(e^a + n - 1)",
+        sympy.simplify(own.subs(alpha, weight) - sympy.exp(a) / total) == 0
+        and sympy.simplify(other.subs(alpha, weight) - 1 / total) == 0,
+    )
