@@ -40,7 +40,7 @@ def ranks_over_training(
             own = [r for r in rows if r["temperature"] == temperature and r[facet] == value]
             _draw_ranks(grid[i, j], own, classes, predicted, clock)
             grid[i, j].set_title(f"T = {temperature:g}, {facet} {value}", fontsize=9)
-            _band(norms[i, j], own, clock, "logits_norm", "0.45", "logits norm (right axis)", ":")
+            band(norms[i, j], own, clock, "logits_norm", "0.45", "logits norm (right axis)", ":")
             if any(row["logits_norm"] for row in own):
                 norms[i, j].set_yscale("log")
             norms[i, j].tick_params(which="both", labelright=j == len(temperatures) - 1)
@@ -53,8 +53,8 @@ def ranks_over_training(
 
 
 def _draw_ranks(axes: Axes, rows: Sequence[Row], classes: int, predicted: int, clock: str) -> None:
-    _band(axes, rows, clock, "rank", "C0", "rank of the logits")
-    _band(axes, rows, clock, "post_softmax_rank", "C1", "rank after the softmax", "-.")
+    band(axes, rows, clock, "rank", "C0", "rank of the logits")
+    band(axes, rows, clock, "post_softmax_rank", "C1", "rank after the softmax", "-.")
     label = f"Neural Collapse: {predicted}"
     axes.axhline(predicted, color=THEORY_COLOUR, linestyle="--", linewidth=1, label=label)
     axes.set_ylim(0, 1.08 * classes)
@@ -92,7 +92,7 @@ def alignment_over_training(rows: Sequence[Row], clock: str, facet: str) -> Figu
     """Alignment of weights with their inputs, mean over layers (the top of the paper's Figure 3)."""
 
     def draw(axes: Axes, own: Sequence[Row], colour: Any, label: str) -> None:
-        _band(axes, own, clock, "alignment", colour, label)
+        band(axes, own, clock, "alignment", colour, label)
 
     def finish(axes: Axes) -> None:
         axes.set(ylim=(0, 1.03), xlabel=f"training {clock}s")
@@ -153,7 +153,7 @@ def _by_temperature(
     return with_legend_below(figure, columns=min(2 + len(facets), 4))
 
 
-def _band(
+def band(
     axes: Axes,
     rows: Iterable[Row],
     clock: str,

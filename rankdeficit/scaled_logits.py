@@ -47,6 +47,7 @@ def large_scale_rank(logits: Float[Tensor, "*batch n c"], gamma: float) -> Int64
     """
     check_gamma(gamma)
     check_floating("logits", logits, dimensions=2)
+    check_magnitudes("logits", logits)
     winners = torch.nn.functional.one_hot(logits.argmax(dim=-1), logits.shape[-1])
     values = winners.sum(dim=-2).double().sqrt()
     return (values > gamma * values.amax(dim=-1, keepdim=True)).sum(dim=-1)
@@ -61,7 +62,8 @@ def kernel_spectrum(scale: float, nodes: int | None = None) -> Float64[np.ndarra
     """
     if not 0 < scale < math.inf:
         raise ValueError(f"scale is {scale}; it must be a positive finite number")
-    count = nodes or 64 + 3 * math.ceil(scale)  # poles at distance pi / s from the real line
+    # poles at distance pi / s from the real line
+    count = 64 + 3 * math.ceil(scale) if nodes is None else nodes
     check_at_least(2, nodes=count)
     x, weights = np.polynomial.legendre.leggauss(count)
     growth = np.abs(scale * x)

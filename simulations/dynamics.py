@@ -47,6 +47,8 @@ PROGRAM = "simulations.dynamics"
 Start = Literal["balanced", "random"]
 ESCAPED_LOSS = 0.8
 """A run is followed until its loss falls to this share of ln c."""
+LEAST = 1e-50
+"""Temperatures and first logits stay above it and below its inverse, so that squares stay in float64."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,12 @@ class Flow:
         device = cli.resolve_device(settings.device)
         self.model = DeepUfm(self.shape, self._first_parameters().to(device), T)
         self.modes = min(settings.classes - 1, settings.width)
+        magnitudes = self.model.logits().abs().amax(dim=(1, 2))
+        if not bool(((magnitudes > LEAST) & (magnitudes < 1 / LEAST)).all()):
+            raise ValueError(
+                f"the first logits of the {start} start at depth {depth} leave {LEAST:g}..{1 / LEAST:g}; "
+                "choose a moderate init_scale or moderate modes"
+            )
         self.first = self._singular_values()
         self.rates = torch.tensor(
             [growth_rate(settings.classes, t, settings.samples_per_class) for t, _ in self.runs],
@@ -239,13 +247,20 @@ def run(settings: Settings) -> Path:
 def prepare(settings: Settings) -> list[Flow]:
     """The flows of all depths and starts. Raises ValueError for settings that make no sense."""
     settings.check_common()
+    check_at_least(3, classes=settings.classes)  # two modes, for a race
+    check_at_least(2, width=settings.width)
     check_at_least(
         1,
+        samples_per_class=settings.samples_per_class,
         steps=settings.steps,
         measure_every=settings.measure_every,
         checkpoint_every=settings.checkpoint_every,
     )
     check_values(temperature=settings.temperature, depth=settings.depth, start=settings.start)
+    if max(settings.temperature) > 1 / LEAST:
+        raise ValueError(
+            f"temperature is {max(settings.temperature)}; it must be at most {1 / LEAST:g}"
+        )
     least = settings.escape * min(settings.temperature) * math.sqrt(settings.samples_per_class)
     if not 0 < settings.smallest_mode < settings.largest_mode < least:
         raise ValueError(

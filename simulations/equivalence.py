@@ -36,6 +36,8 @@ EQUAL = 1e-10
 """Relative difference below which two float64 runs are the same."""
 HUGE = 1e100
 """Beyond it a run has diverged."""
+LEAST = 1e-50
+"""Temperatures lie between it and its inverse, so that learning rates stay in float64."""
 BASE_LR = {"gd": 0.1, "momentum": 0.1, "nesterov": 0.1, "adam": 5e-3, "adamw": 5e-3}
 
 Optimizer = Literal["gd", "momentum", "nesterov", "adam", "adamw"]
@@ -126,6 +128,12 @@ def prepare(settings: Settings) -> list[Unit]:
     """All pairs. Raises ValueError for settings that make no sense."""
     settings.check_common()
     check_values(temperature=settings.temperature, depth=settings.depth)
+    for T in settings.temperature:
+        if not LEAST <= T <= 1 / LEAST or T == 1:
+            raise ValueError(
+                f"temperature is {T}; it must lie in {LEAST:g}..{1 / LEAST:g} and differ from the "
+                "twin's, 1"
+            )
     check_at_least(2, depth=min(settings.depth), classes=settings.classes)
     check_at_least(
         1,

@@ -45,6 +45,10 @@ from rankdeficit.toys.ufm import DeepUfm, UfmShape, initial_parameters
 PROGRAM = "simulations.phase_diagram"
 SAME = 1e-5
 """Objectives that differ by less, relative to ln c, belong to the same structure."""
+HUGE = 1e100
+"""Runs with larger logits have diverged."""
+LEAST = 1e-50
+"""Temperatures lie between it and its inverse, so that squares of logits stay in float64."""
 FINAL_LR_SHARE = 1e-3
 CURVE_POINTS = 41
 
@@ -148,13 +152,12 @@ class StartsOfOneDepth:
         objective = self.model.objective()
         logits = self.model.logits()
         loss = self.model.data_loss(logits)
-        alive = objective.isfinite() & logits.isfinite().all(dim=(1, 2))
-        logits = (
-            torch.where(alive[:, None, None], logits, 0) * self.growth.to(logits)[:, None, None]
-        )
+        logits = logits * self.growth.to(logits)[:, None, None]
+        temperatures = self.temperatures.to(logits.device)
+        alive = objective.isfinite() & (logits.abs().amax(dim=(1, 2)) < HUGE)
+        logits = torch.where(alive[:, None, None], logits, 0)
         labels = self.shape.labels(logits.device)
         accuracy = (logits.argmax(dim=-1) == labels).double().mean(dim=-1)
-        temperatures = self.temperatures.to(logits.device)
         zero = logits.abs().amax(dim=(1, 2)) < SAME * temperatures
         logits = torch.where(zero[:, None, None], 0, logits)
         measures = measure_logits(logits, temperatures, self.settings.gamma)
@@ -220,6 +223,9 @@ def prepare(settings: Settings) -> list[StartsOfOneDepth]:
     )
     check_at_least(3, classes=settings.classes)
     check_values(temperature=settings.temperature, depth=settings.depth)
+    for T in settings.temperature:
+        if not LEAST <= T <= 1 / LEAST:
+            raise ValueError(f"temperature is {T}; it must lie in {LEAST:g}..{1 / LEAST:g}")
     for name in ("weight_decay", "init_scale"):
         values = getattr(settings, name)
         check_values(**{name: values})

@@ -35,7 +35,7 @@ from rankdeficit.scaled_logits import (
     random_logits,
 )
 from rankdeficit.softmax import softmax
-from rankdeficit.spectrum import GAMMAS, spectrum
+from rankdeficit.spectrum import GAMMAS, resolved_spectrum
 
 PROGRAM = "simulations.random_softmax"
 ENTRIES_AT_ONCE = 4_000_000
@@ -122,7 +122,7 @@ def measure(
     at_once = max(1, ENTRIES_AT_ONCE // unit.n**2)
     for chunk in torch.as_tensor(scales, dtype=torch.float64, device=device).split(at_once):
         S = softmax(chunk[:, None, None] * logits)
-        values = spectrum(S)
+        values = resolved_spectrum(S, gammas)
         low, high = values.rank_interval(gamma)
         ranks = values.rank_curve(gammas)
         gap = values.singular_values[:, 0] - values.singular_values[:, -1]

@@ -161,6 +161,12 @@ class BatchedMlp:
                 f"this shape need ({temperatures.shape[0]}, {shape.parameter_count})"
             )
         check_temperature(temperatures)
+        T = temperatures.to(parameters)
+        if not bool(((T > 0) & T.isfinite()).all()):
+            raise ValueError(
+                f"temperature is {temperatures.tolist()}, beyond {parameters.dtype}; "
+                "choose a moderate one, or float64"
+            )
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing is {label_smoothing}; it must lie in [0, 1)")
         decay = torch.as_tensor(weight_decay, dtype=torch.float64).expand(parameters.shape[0])

@@ -15,7 +15,7 @@ from torch import Tensor
 from rankdeficit.checks import check_at_least, check_temperature
 from rankdeficit.toys.ufm import UfmShape
 
-Values = Float64[Tensor, "*batch"]
+Values = Float64[Tensor, "*#batch"]
 
 
 def growth_rate(classes: int, temperature: float, samples_per_class: int = 1) -> float:

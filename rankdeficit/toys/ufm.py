@@ -150,17 +150,10 @@ class DeepUfm:
                 f"parameters have shape {tuple(parameters.shape)}; {temperatures.shape[0]} runs of "
                 f"this shape need ({temperatures.shape[0]}, {shape.parameter_count})"
             )
-        check_temperature(temperatures)
         self.shape, self.loss = shape, loss
         self.parameters = parameters
         self.gradient = torch.zeros_like(parameters)
-        self.temperatures = temperatures.to(parameters.device)
-        self._T = temperatures.to(parameters)[:, None, None]
-        if not bool(((self._T > 0) & self._T.isfinite()).all()):
-            raise ValueError(
-                f"temperature is {temperatures.tolist()}, beyond {parameters.dtype}; "
-                "choose a moderate one, or float64"
-            )
+        self.set_temperatures(temperatures)
         self.factors = shape.unpack(parameters)
         self._slopes = shape.unpack(self.gradient)
         self._decays = [
@@ -178,6 +171,17 @@ class DeepUfm:
         # torch.bmm multiplies small matrices one by one when its output is a strided view.
         self._weight_slopes = [torch.empty(w.shape).to(w) for w in self.factors.weights]
         self._feature_slopes = torch.empty(self.factors.features.shape).to(parameters)
+
+    def set_temperatures(self, temperatures: Float64[Tensor, " runs"]) -> None:
+        """Change the softmax temperature of each run, for schedules."""
+        check_temperature(temperatures)
+        self.temperatures = temperatures.to(self.parameters.device)
+        self._T = temperatures.to(self.parameters)[:, None, None]
+        if not bool(((self._T > 0) & self._T.isfinite()).all()):
+            raise ValueError(
+                f"temperature is {temperatures.tolist()}, beyond {self.parameters.dtype}; "
+                "choose a moderate one, or float64"
+            )
 
     def logits(self) -> Float[Tensor, "runs n classes"]:
         """Logits of all samples; overwritten by the next call."""

@@ -1,0 +1,396 @@
+"""What sets the initial logits norm without touching the temperature, and what rank follows from it.
+
+Interventions on one baseline, an MLP on Gaussian clusters: initialisation, width, depth, normalisation
+before and after the logits, optimiser, weight decay, label smoothing (the paper's section 5). If the
+initial norm is what counts, each of them ends with the rank that temperature alone gives at the same
+initial effective norm ||M||_F / (sqrt(n) T): the dashed curve, from runs that change T only.
+
+    python -m simulations.hyperparameters
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import scipy.stats
+import torch
+from matplotlib.figure import Figure
+from rich import box
+from rich.table import Table
+
+from rankdeficit import cli, plots, reporting
+from rankdeficit.checks import check_at_least
+from rankdeficit.diagnostics import measure_logits
+from rankdeficit.experiment import CommonSettings, Row, check_values, conduct, work_through
+from rankdeficit.runs import RunFolder, read_json, read_rows
+from rankdeficit.spectrum import spectrum
+from rankdeficit.toys.mlp import (
+    BatchedMlp,
+    Initialisation,
+    MlpShape,
+    gaussian_clusters,
+    initial_parameters,
+)
+from rankdeficit.toys.optimizers import OptimizerName, make_optimizer
+
+PROGRAM = "simulations.hyperparameters"
+TEMPERATURES = "temperature"
+"""The family whose runs make the dashed curve."""
+HUGE = 1e30
+"""A run has diverged beyond it."""
+
+
+@dataclass(frozen=True)
+class Settings(CommonSettings):
+    """Interventions on the logits norm of an MLP, and the ranks they lead to."""
+
+    seeds: int = 3
+    """Runs per intervention, each with its own initial weights."""
+    gamma: float = 1e-2
+    """Threshold of the numerical rank; at 1e-3 most of these small networks have full rank."""
+    temperature: tuple[float, ...] = (3.0, 10.0, 30.0, 100.0, 300.0)
+    """Temperatures, beside the baseline's 1, that the other interventions are compared with."""
+    classes: int = 50
+    """Number of Gaussian clusters c."""
+    samples_per_class: int = 10
+    """Samples per class."""
+    inputs: int = 64
+    """Dimensions of the inputs."""
+    separation: float = 1.5
+    """Distance of the means from 0, in units of the noise."""
+    width: int = 128
+    """Width of the hidden layers of the baseline."""
+    depth: int = 6
+    """Weight matrices of the baseline."""
+    lr: float = 1e-3
+    """Learning rate of Adam."""
+    sgd_lr: float = 0.05
+    """Learning rate of SGD with momentum 0.9."""
+    steps: int = 500
+    """Training steps, all samples in each."""
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """The baseline, or one change of it."""
+
+    family: str
+    name: str
+    width: int
+    depth: int
+    temperature: float = 1.0
+    init: Initialisation = "he"
+    init_scale: float = 1.0
+    optimizer: OptimizerName = "adam"
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    layers: dict[str, Any] = field(default_factory=dict)
+    """Further fields of the MlpShape."""
+
+
+def interventions(settings: Settings) -> list[Intervention]:
+    """The baseline and every change of it."""
+    base = Intervention(TEMPERATURES, "baseline", settings.width, settings.depth)
+
+    def change(family: str, name: str, **changes: Any) -> Intervention:
+        return replace(base, family=family, name=name, **changes)
+
+    hot = sorted({*settings.temperature} - {1.0})
+    return [
+        base,
+        *(change(TEMPERATURES, f"T = {T:g}", temperature=T) for T in hot),
+        *(
+            change("init scale", f"init scale {scale:g}", init_scale=scale)
+            for scale in (0.4, 0.6, 0.8, 1.25)
+        ),
+        change("init scheme", "LeCun", init="lecun"),
+        change("init scheme", "Xavier", init="xavier"),
+        change("init scheme", "orthogonal", init="orthogonal"),
+        change("init scheme", "head 1e-12", init="small-head"),
+        *(
+            change("width", f"width {width}", width=width)
+            for width in (settings.width // 2, settings.width * 2)
+        ),
+        *(
+            change("depth", f"depth {depth}", depth=depth)
+            for depth in (max(2, settings.depth // 2), settings.depth + settings.depth // 2)
+        ),
+        *(
+            change("normalisation", f"{kind} norm", layers={"normalisation": kind})
+            for kind in ("layer", "rms", "batch")
+        ),
+        change("normalisation", "layer norm of logits", layers={"norm_logits": True}),
+        change(
+            "normalisation",
+            "batch norm, logits too",
+            layers={"normalisation": "batch", "norm_logits": True},
+        ),
+        change("optimiser", "SGD, momentum 0.9", optimizer="sgd"),
+        *(
+            change("weight decay", f"L2 {decay:g}", weight_decay=decay)
+            for decay in (1e-5, 1e-4, 1e-3)
+        ),
+        change("label smoothing", "smoothing 0.1", label_smoothing=0.1),
+    ]
+
+
+def run(settings: Settings) -> Path:
+    """Train all interventions, write the run folder, print the table; returns the folder."""
+    return conduct(settings, PROGRAM, prepare, work, draw, report)
+
+
+def prepare(settings: Settings) -> list[Intervention]:
+    """All interventions. Raises ValueError for settings that make no sense."""
+    settings.check_common()
+    check_values(temperature=settings.temperature)
+    check_at_least(1, steps=settings.steps)
+    check_at_least(2, width=settings.width, depth=settings.depth)
+    for name, rate in (("lr", settings.lr), ("sgd_lr", settings.sgd_lr)):
+        if not 0 < rate < math.inf:
+            raise ValueError(f"{name} is {rate}; it must be positive and finite")
+    gaussian_clusters(
+        settings.classes,
+        settings.samples_per_class,
+        settings.inputs,
+        settings.separation,
+        settings.seed,
+    )
+    return interventions(settings)
+
+
+def work(settings: Settings, changes: list[Intervention], folder: RunFolder, resumed: bool) -> Row:
+    """Train one intervention after the other; the summary compares initial norms and final ranks."""
+
+    def compute(intervention: Intervention) -> Iterator[Row]:
+        return train(settings, intervention)
+
+    work_through(changes, compute, folder, resumed, "interventions")
+    return summarise(settings, read_rows(folder.path))
+
+
+def train(settings: Settings, intervention: Intervention) -> Iterator[Row]:
+    """Train all seeds of an intervention in one batch; a row each, with measures before and after."""
+    device = cli.resolve_device(settings.device)
+    x, labels = gaussian_clusters(
+        settings.classes,
+        settings.samples_per_class,
+        settings.inputs,
+        settings.separation,
+        settings.seed,
+    )
+    x, labels = x[None].to(device), labels[None].to(device)
+    shape = MlpShape(
+        settings.inputs,
+        settings.classes,
+        intervention.width,
+        intervention.depth,
+        **intervention.layers,
+    )
+    parameters = initial_parameters(
+        shape,
+        list(settings.seed_range),
+        intervention.init,
+        intervention.init_scale,
+        device=device,
+    )
+    model = BatchedMlp(
+        shape,
+        parameters,
+        torch.full((settings.seeds,), intervention.temperature, dtype=torch.float64),
+        weight_decay=intervention.weight_decay,
+        label_smoothing=intervention.label_smoothing,
+    )
+    rate = settings.lr if intervention.optimizer == "adam" else settings.sgd_lr
+    optimizer = make_optimizer(intervention.optimizer, parameters, model.gradient, rate)
+    with torch.no_grad():
+        first = model.forward(x).logits.double()
+    initial_norms = first.norm(dim=(1, 2)) / first.shape[1] ** 0.5
+    for _ in range(settings.steps):
+        model.compute_gradient(x, labels)
+        optimizer.step()
+    with torch.no_grad():
+        layers = model.forward(x)
+        loss = model.data_loss(x, labels)
+    alive = loss.isfinite() & (layers.logits.abs() < HUGE).all(dim=(1, 2))
+    logits = torch.where(alive[:, None, None], layers.logits, 0)
+    hidden = torch.where(alive[:, None, None], layers.inputs[-1], 0)
+    measures = measure_logits(logits, model.temperatures, settings.gamma)
+    hidden_ranks = spectrum(hidden).rank(settings.gamma)
+    accuracy = (logits.argmax(dim=-1) == labels).double().mean(dim=-1)
+    for i, seed in enumerate(settings.seed_range):
+        initial = initial_norms[i].item()
+        measured = {
+            "loss": loss[i].item(),
+            "accuracy": accuracy[i].item(),
+            **measures.record(i),
+            "hidden_rank": int(hidden_ranks[i]),
+        }
+        del measured["singular_values"]
+        yield {
+            "family": intervention.family,
+            "name": intervention.name,
+            "seed": seed,
+            "temperature": intervention.temperature,
+            "initial_norm": initial,
+            "initial_effective_norm": initial / intervention.temperature,
+            **(measured if alive[i] else dict.fromkeys(measured)),
+        }
+
+
+def summarise(settings: Settings, rows: list[Row]) -> Row:
+    """Medians per intervention, the rank each should have by its initial norm, and the correlations."""
+    uniform = math.log(settings.classes)
+    for row in rows:
+        row["outcome"] = reporting.outcome(row["loss"], row["accuracy"], uniform)
+    cells = []
+    for name in dict.fromkeys(row["name"] for row in rows):
+        own = [row for row in rows if row["name"] == name]
+        alive = [row for row in own if row["loss"] is not None]
+        ranks = [row["rank"] for row in alive]
+        cells.append(
+            {
+                "family": own[0]["family"],
+                "name": name,
+                "temperature": own[0]["temperature"],
+                "initial_effective_norm": median(row["initial_effective_norm"] for row in own),
+                "accuracy": median(row["accuracy"] for row in alive) if alive else None,
+                "final_effective_norm": median(row["effective_logits_norm"] for row in alive)
+                if alive
+                else None,
+                "rank": median(ranks) if alive else None,
+                "rank_range": [min(ranks), max(ranks)] if alive else None,
+                "hidden_rank": median(row["hidden_rank"] for row in alive) if alive else None,
+                "interpolated": sum(row["outcome"] == "interpolated" for row in own),
+                "runs": len(own),
+            }
+        )
+    curve = sorted(
+        (cell["initial_effective_norm"], cell["rank"])
+        for cell in cells
+        if cell["family"] == TEMPERATURES and cell["interpolated"] == cell["runs"]
+    )
+    for cell in cells:
+        cell["predicted_rank"] = read_off(curve, cell["initial_effective_norm"])
+    return {
+        "classes": settings.classes,
+        "gamma": settings.gamma,
+        "seeds": settings.seeds,
+        "neural_collapse_rank": reporting.neural_collapse_rank(settings.classes, settings.width),
+        "cells": cells,
+        "curve": curve,
+        "runs": rows,
+        "correlations": correlations(cells),
+    }
+
+
+def read_off(curve: Sequence[tuple[float, float]], norm: float) -> float | None:
+    """The rank on the temperature curve at this norm, linear in its logarithm; None outside of it."""
+    if not curve or not curve[0][0] <= norm <= curve[-1][0]:
+        return None
+    norms, ranks = zip(*curve, strict=True)
+    return float(np.interp(math.log(norm), np.log(norms), ranks))
+
+
+def correlations(cells: Sequence[Row]) -> Row:
+    """Spearman's rho of initial norm and final rank over interpolating interventions."""
+    settled = [cell for cell in cells if cell["interpolated"] == cell["runs"]]
+    groups = {
+        "all": settled,
+        "without temperature": [c for c in settled if c["family"] != TEMPERATURES],
+        "without temperature and normalisation": [
+            c for c in settled if c["family"] not in (TEMPERATURES, "normalisation")
+        ],
+    }
+    found = {}
+    for name, own in groups.items():
+        norms = [cell["initial_effective_norm"] for cell in own]
+        ranks = [cell["rank"] for cell in own]
+        if len(own) > 2 and len(set(ranks)) > 1 and len(set(norms)) > 1:
+            test = scipy.stats.spearmanr(norms, ranks)
+            found[name] = {"rho": test.statistic, "p": test.pvalue, "n": len(own)}
+    return found
+
+
+def report(summary: Row) -> tuple[Table, list[str]]:
+    """Initial norm and final rank of every intervention, by initial norm."""
+    table = Table(
+        box=box.SIMPLE_HEAVY,
+        caption=f"Medians over {summary['seeds']} seeds, ranges in brackets; c = {summary['classes']}, "
+        f"gamma = {summary['gamma']:g}. By norm: the rank that temperature alone gives at the same "
+        "initial effective norm. Hidden: rank of the last hidden layer. Interp.: runs at 100 % train "
+        "accuracy.",
+        caption_justify="left",
+    )
+    left = ("family", "change")
+    for name in (*left, "norm at start", "norm at end", "rank", "by norm", "hidden", "interp."):
+        table.add_column(name, justify="left" if name in left else "right")
+    for cell in sorted(summary["cells"], key=lambda cell: cell["initial_effective_norm"]):
+        lost, by_norm = cell["rank"] is None, cell["predicted_rank"]
+        table.add_row(
+            cell["family"],
+            cell["name"],
+            f"{cell['initial_effective_norm']:.3g}",
+            "-" if lost else f"{cell['final_effective_norm']:.3g}",
+            "-" if lost else f"{cell['rank']:g} ({cell['rank_range'][0]}-{cell['rank_range'][1]})",
+            "-" if by_norm is None else f"{by_norm:.0f}",
+            "-" if lost else f"{cell['hidden_rank']:g}",
+            f"{cell['interpolated']}/{cell['runs']}",
+        )
+    sentences = [
+        f"Initial norm and final rank, {name}: Spearman's rho {c['rho']:.2f} (p = {c['p']:.1g}, "
+        f"{c['n']} interventions that interpolate with every seed)."
+        for name, c in summary["correlations"].items()
+    ]
+    left_out = [c["name"] for c in summary["cells"] if c["interpolated"] < c["runs"]]
+    if left_out:
+        sentences.append(f"Not interpolating with every seed, so left out: {', '.join(left_out)}.")
+    return table, sentences
+
+
+def draw(path: Path) -> None:
+    """Draw the figure of a run folder from its files alone."""
+    plots.save(draw_ranks(read_json(path / "summary.json")), path / "norm_and_rank.png")
+
+
+def draw_ranks(summary: Row) -> Figure:
+    """Final rank against initial effective norm; dashed: what temperature alone gives."""
+    figure = Figure(figsize=(6.4, 5.0))
+    axes = figure.subplots()
+    families = list(dict.fromkeys(cell["family"] for cell in summary["cells"]))
+    markers = "osv^D<>P"
+    for number, family in enumerate(families):
+        own = [c for c in summary["cells"] if c["family"] == family and c["rank"] is not None]
+        x = [cell["initial_effective_norm"] for cell in own]
+        y = [cell["rank"] for cell in own]
+        spread = [
+            [cell["rank"] - cell["rank_range"][0] for cell in own],
+            [cell["rank_range"][1] - cell["rank"] for cell in own],
+        ]
+        settled = [cell["interpolated"] == cell["runs"] for cell in own]
+        colour = "black" if family == TEMPERATURES else f"C{number}"
+        axes.errorbar(x, y, spread, fmt="none", ecolor=colour, elinewidth=0.8)
+        for full in (True, False):
+            keep = [i for i, value in enumerate(settled) if value == full]
+            axes.plot(
+                [x[i] for i in keep], [y[i] for i in keep], markers[number % len(markers)],
+                color=colour, ms=5, fillstyle="full" if full else "none",
+                label=family if full else None,
+            )  # fmt: skip
+    if summary["curve"]:
+        norms, ranks = zip(*summary["curve"], strict=True)
+        axes.plot(norms, ranks, "--", color="black", linewidth=1, label="by temperature alone")
+    predicted = summary["neural_collapse_rank"]
+    label = f"Neural Collapse: {predicted}"
+    axes.axhline(predicted, color="0.5", linestyle=":", linewidth=1, label=label)
+    axes.plot([], [], "o", color="0.5", fillstyle="none", label="not all seeds interpolate")
+    axes.set(xscale="log", xlabel=r"initial effective logits norm $\|M\|_F/(\sqrt{n}\,T)$")
+    axes.set_ylabel(f"final rank of the logits, γ = {summary['gamma']:g}")
+    return plots.with_legend_below(figure, columns=3)
+
+
+if __name__ == "__main__":
+    cli.main(Settings, run, PROGRAM)
