@@ -40,6 +40,10 @@ from rankdeficit.toys.optimizers import OptimizerName, make_optimizer
 PROGRAM = "simulations.hyperparameters"
 TEMPERATURES = "temperature"
 """The family whose runs make the dashed curve."""
+FAR_BELOW = 1e-3
+"""Initial norms below are drawn at the left edge, with a note."""
+OFF_CURVE = 0.15
+"""Interventions whose rank is off the curve by a larger share are named in the figure."""
 HUGE = 1e30
 """A run has diverged beyond it."""
 
@@ -362,9 +366,11 @@ def draw_ranks(summary: Row) -> Figure:
     axes = figure.subplots()
     families = list(dict.fromkeys(cell["family"] for cell in summary["cells"]))
     markers = "osv^D<>P"
+    norms_shown = [max(c["initial_effective_norm"], FAR_BELOW) for c in summary["cells"]]
+    least = min(norms_shown)
     for number, family in enumerate(families):
         own = [c for c in summary["cells"] if c["family"] == family and c["rank"] is not None]
-        x = [cell["initial_effective_norm"] for cell in own]
+        x = [max(cell["initial_effective_norm"], least) for cell in own]
         y = [cell["rank"] for cell in own]
         spread = [
             [cell["rank"] - cell["rank_range"][0] for cell in own],
@@ -387,9 +393,25 @@ def draw_ranks(summary: Row) -> Figure:
     label = f"Neural Collapse: {predicted}"
     axes.axhline(predicted, color="0.5", linestyle=":", linewidth=1, label=label)
     axes.plot([], [], "o", color="0.5", fillstyle="none", label="not all seeds interpolate")
+    for number, cell in enumerate(c for c in summary["cells"] if _note(c)):
+        at = (max(cell["initial_effective_norm"], least), cell["rank"])
+        side, ha = (6, "left") if cell["initial_effective_norm"] < least else (-5, "right")
+        offset = (side, -10 if number % 2 else 4)
+        axes.annotate(_note(cell), at, xytext=offset, textcoords="offset points", fontsize=7, ha=ha)
     axes.set(xscale="log", xlabel=r"initial effective logits norm $\|M\|_F/(\sqrt{n}\,T)$")
     axes.set_ylabel(f"final rank of the logits, γ = {summary['gamma']:g}")
+    axes.margins(x=0.12)
     return plots.with_legend_below(figure, columns=3)
+
+
+def _note(cell: Row) -> str:
+    """The name of an intervention whose rank is not the one its norm would give."""
+    norm, rank, by_norm = cell["initial_effective_norm"], cell["rank"], cell["predicted_rank"]
+    if rank is not None and norm < FAR_BELOW:
+        return f"{cell['name']} (norm {norm:.0e})"
+    if rank is not None and by_norm is not None and abs(rank - by_norm) > OFF_CURVE * by_norm:
+        return str(cell["name"])
+    return ""
 
 
 if __name__ == "__main__":

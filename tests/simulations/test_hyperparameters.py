@@ -1,0 +1,115 @@
+"""`python -m simulations.hyperparameters`: initial norms and what they predict."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from rankdeficit.runs import RunFolder, read_json
+from simulations import hyperparameters
+from simulations.hyperparameters import Settings, correlations, interventions, read_off
+from tests.conftest import assert_one_line_error
+
+Command = Callable[..., CompletedProcess[str]]
+
+SMALL = Settings(
+    temperature=(10.0, 100.0), seeds=2, classes=5, samples_per_class=3, inputs=8, width=10, depth=3,
+    steps=20, device="cpu",
+)  # fmt: skip
+
+
+def test_interventions_change_one_thing_each_and_have_their_own_names() -> None:
+    changes = interventions(SMALL)
+    assert len({change.name for change in changes}) == len(changes)
+    base = changes[0]
+    for change in changes[1:]:
+        plain = replace(change, family=base.family, name=base.name)
+        differing = [name for name in vars(base) if getattr(plain, name) != getattr(base, name)]
+        assert len(differing) == 1, change
+
+
+def test_read_off_is_linear_in_the_logarithm() -> None:
+    curve = [(0.01, 10.0), (1.0, 30.0)]
+    assert read_off(curve, 0.1) == pytest.approx(20)
+    assert read_off(curve, 0.001) is None
+    assert read_off(curve, 2.0) is None
+    assert read_off([], 1.0) is None
+
+
+def test_correlations_leave_out_what_does_not_interpolate() -> None:
+    cells = [
+        {"family": family, "initial_effective_norm": norm, "rank": rank, "interpolated": done, "runs": 2}
+        for family, norm, rank, done in (
+            ("temperature", 1.0, 5, 2), ("init scale", 2.0, 6, 2), ("init scale", 3.0, 7, 2),
+            ("width", 4.0, 8, 2), ("normalisation", 5.0, 2, 2), ("depth", 6.0, 1, 1),
+        )
+    ]  # fmt: skip
+    found = correlations(cells)
+    assert found["without temperature and normalisation"]["n"] == 3
+    assert found["without temperature and normalisation"]["rho"] == pytest.approx(1)
+    assert found["all"]["n"] == 5
+    assert found["all"]["rho"] < 1
+
+
+def test_the_run_folder_resumes_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = hyperparameters.run(replace(SMALL, out=tmp_path / "whole"))
+    append, calls = RunFolder.append_rows, 0
+
+    def stop_within_the_third(folder: RunFolder, rows: object) -> None:
+        nonlocal calls
+        calls += 1
+        append(folder, rows)  # type: ignore[arg-type]
+        if calls == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "append_rows", stop_within_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        hyperparameters.run(replace(SMALL, out=tmp_path / "cut"))
+    monkeypatch.undo()
+    resumed = hyperparameters.run(Settings(resume=tmp_path / "cut"))
+    for name in ("metrics.jsonl", "summary.json", "norm_and_rank.png"):
+        assert (resumed / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_initial_norms_scale_as_they_must(tmp_path: Path) -> None:
+    """By the D-th power of the init scale in a ReLU network, and by 1/T."""
+    summary = read_json(hyperparameters.run(replace(SMALL, out=tmp_path / "run")) / "summary.json")
+    norms = {cell["name"]: cell["initial_effective_norm"] for cell in summary["cells"]}
+    assert norms["T = 100"] == pytest.approx(norms["baseline"] / 100, rel=1e-5)
+    assert norms["init scale 0.6"] == pytest.approx(norms["baseline"] * 0.6**3, rel=1e-5)
+    assert norms["head 1e-12"] < 1e-10
+    assert norms["layer norm of logits"] == pytest.approx(math.sqrt(5), rel=1e-3)
+
+
+def test_a_small_init_ends_with_the_rank_of_the_temperature_of_its_norm(tmp_path: Path) -> None:
+    settings = Settings(
+        temperature=(10.0, 100.0), seeds=2, classes=20, samples_per_class=4, inputs=24, width=40,
+        depth=5, steps=250, lr=2e-3, device="cpu", out=tmp_path / "run",
+    )  # fmt: skip
+    summary = read_json(hyperparameters.run(settings) / "summary.json")
+    cells = {cell["name"]: cell for cell in summary["cells"]}
+    scaled = cells["init scale 0.6"]
+    assert scaled["interpolated"] == 2
+    assert scaled["rank"] < cells["baseline"]["rank"]
+    assert scaled["rank"] == pytest.approx(scaled["predicted_rank"], rel=0.25)
+    assert summary["correlations"]["all"]["rho"] > 0.5
+
+
+def test_bad_settings_are_one_line_and_leave_nothing(tmp_path: Path, command: Command) -> None:
+    out = tmp_path / "run"
+    result = command("simulations.hyperparameters", "--out", out, "--depth", "1")
+    assert_one_line_error(result, "depth")
+    assert not out.exists()
+    for settings, word in (
+        (replace(SMALL, lr=0.0), "lr"),
+        (replace(SMALL, classes=1), "classes"),
+        (replace(SMALL, temperature=()), "temperature"),
+        (replace(SMALL, separation=-1.0), "separation"),
+    ):
+        with pytest.raises(ValueError, match=word):
+            hyperparameters.prepare(settings)

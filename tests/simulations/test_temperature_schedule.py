@@ -1,0 +1,106 @@
+"""`python -m simulations.temperature_schedule`: constants are the UFM's; the start decides."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from rankdeficit.runs import RunFolder, read_json, read_rows
+from simulations import temperature_schedule, ufm
+from simulations.temperature_schedule import Settings
+from tests.conftest import assert_one_line_error
+
+Command = Callable[..., CompletedProcess[str]]
+
+SMALL = Settings(
+    temperature=(20.0,), seeds=2, classes=6, samples_per_class=2, width=8, depth=3, steps=60,
+    measure_every=20, checkpoint_every=20, device="cpu",
+)  # fmt: skip
+
+
+def contents(folder: Path) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in ("summary.json", "metrics.jsonl")]
+
+
+def test_the_run_folder_and_its_figure(tmp_path: Path) -> None:
+    folder = temperature_schedule.run(replace(SMALL, out=tmp_path / "run"))
+    rows, summary = read_rows(folder), read_json(folder / "summary.json")
+    assert {row["step"] for row in rows} == {0, 1, 2, 4, 8, 16, 20, 40, 60}
+    assert len(summary["runs"]) == 5 * 2
+    ends = {run["schedule"]: run["temperature"] for run in summary["runs"]}
+    expected = {"cold": 1, "hot": 20, "up": 20, "down": 1, "cyclic": 20}
+    assert ends == pytest.approx(expected)
+    before = (folder / "schedules.png").read_bytes()
+    (folder / "schedules.png").unlink()
+    temperature_schedule.draw(folder)
+    assert (folder / "schedules.png").read_bytes() == before
+
+
+def test_constant_schedules_are_the_ufm_at_that_temperature(tmp_path: Path) -> None:
+    folder = temperature_schedule.run(
+        replace(SMALL, schedule=("cold", "hot"), out=tmp_path / "schedule")
+    )
+    same = ufm.Settings(
+        temperature=(20.0,), depth=(3,), seeds=2, classes=6, samples_per_class=2, width=8, steps=60,
+        measure_every=20, device="cpu",
+    )  # fmt: skip
+    other = ufm.run(replace(same, out=tmp_path / "ufm"))
+    ours, theirs = (read_json(path / "summary.json")["runs"] for path in (folder, other))
+    theirs = {(run["temperature"], run["seed"]): run for run in theirs}
+    for run in ours:
+        twin = theirs[run["temperature"], run["seed"]]
+        assert run["loss"] == pytest.approx(twin["loss"], rel=1e-4)
+        assert run["rank_curve"] == twin["rank_curve"]
+
+
+def test_a_resumed_run_ends_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = temperature_schedule.run(replace(SMALL, out=tmp_path / "whole"))
+    saves = 0
+    save = RunFolder.save_checkpoint
+
+    def stop_after_the_second(folder: RunFolder, state: dict[str, object]) -> None:
+        nonlocal saves
+        save(folder, state)
+        saves += 1
+        if saves == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "save_checkpoint", stop_after_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        temperature_schedule.run(replace(SMALL, out=tmp_path / "cut"))
+    monkeypatch.undo()
+    resumed = temperature_schedule.run(Settings(resume=tmp_path / "cut"))
+    assert contents(resumed) == contents(whole)
+
+
+def test_the_early_temperature_decides(tmp_path: Path) -> None:
+    """Annealing down keeps the low rank of the hot start."""
+    settings = Settings(
+        schedule=("cold", "hot", "down"), seeds=2, classes=30, samples_per_class=3, width=40,
+        steps=250, measure_every=250, device="cpu", out=tmp_path / "run",
+    )  # fmt: skip
+    runs = read_json(temperature_schedule.run(settings) / "summary.json")["runs"]
+    ranks = {
+        name: [run["rank"] for run in runs if run["schedule"] == name]
+        for name in ("cold", "hot", "down")
+    }
+    assert all(run["outcome"] == "interpolated" for run in runs)
+    assert max(ranks["hot"]) < min(ranks["cold"])
+    middle = (min(ranks["cold"]) + max(ranks["hot"])) / 2
+    assert max(ranks["down"]) < middle
+
+
+def test_bad_settings_are_one_line_and_leave_nothing(tmp_path: Path, command: Command) -> None:
+    out = tmp_path / "run"
+    result = command("simulations.temperature_schedule", "--out", out, "--temperature", "1")
+    assert_one_line_error(result, "exceed 1")
+    assert not out.exists()
+    for settings, word in (
+        (replace(SMALL, ramp=0.0), "ramp"),
+        (replace(SMALL, steps=0), "steps"),
+        (replace(SMALL, schedule=()), "schedule"),
+    ):
+        with pytest.raises(ValueError, match=word):
+            temperature_schedule.prepare(settings)
