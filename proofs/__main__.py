@@ -86,7 +86,8 @@ def table(results: list[Result]) -> Table:
     table = Table(
         box=box.SIMPLE_HEAVY,
         caption="Worst slack: least distance by which an inequality held; - for equalities and "
-        "statements of yes or no.",
+        "statements of yes or no. Sampled statements are certified for the instances drawn; the "
+        "Markdown beside each module proves them in general.",
         caption_justify="left",
     )
     for name in ("claim", "statement", "method"):

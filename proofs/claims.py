@@ -27,6 +27,7 @@ import flint
 import proofs
 
 Method = Literal["symbolic", "exact rationals", "ball arithmetic"]
+Verdict = Literal["proved", "refuted", "open"]
 PRECISIONS = (64, 128, 256, 512, 1024, 2048)
 """Bits tried in turn until a ball leaves no doubt."""
 
@@ -39,7 +40,7 @@ class Outcome(NamedTuple):
     witness: str
     """The instance, so that a counterexample can be looked at."""
     slack: float | None = None
-    """By how much an inequality holds, rounded; None for statements that are equalities or yes-no."""
+    """By how much an inequality holds, rounded; None for equalities, yes or no, and open outcomes."""
 
 
 def step(text: str, holds: object) -> Outcome:
@@ -59,7 +60,7 @@ def nonnegative(slack: Callable[[], flint.arb], witness: object) -> Outcome:
                 return Outcome(True, str(witness), float(ball.lower()))
             if ball < 0:
                 return Outcome(False, str(witness), float(ball.upper()))
-    return Outcome(None, str(witness), float(ball.mid()))
+    return Outcome(None, str(witness))
 
 
 def combine(outcomes: Iterable[Outcome]) -> Outcome:
@@ -92,7 +93,8 @@ class Result:
     method: Method
     instances: int
     worst_slack: float | None
-    verdict: Literal["proved", "refuted", "open"]
+    verdict: Verdict
+    """Of a sampled check: for the instances drawn. The Markdown proves the statement in general."""
     witness: str | None
     """The first counterexample, or the first instance left open."""
 
@@ -154,7 +156,9 @@ def run_check(
 
     instances: overrides the default of a sampled check; seen: called with the count after each.
     """
-    count, slacks, verdict, witness = 0, [math.inf], "proved", None
+    count, slacks = 0, [math.inf]
+    verdict: Verdict = "proved"
+    witness = None
     for outcome in check.outcomes(instances or check.instances or 0, seed):
         count += 1
         seen(count)
@@ -168,7 +172,7 @@ def run_check(
     if not count:
         verdict, witness = "open", "no instance was looked at"
     worst = None if len(slacks) == 1 else min(slacks)
-    return Result(check.claim, check.statement, check.method, count, worst, verdict, witness)  # type: ignore[arg-type]
+    return Result(check.claim, check.statement, check.method, count, worst, verdict, witness)
 
 
 def load_claims() -> dict[str, Claim]:

@@ -3,13 +3,13 @@
 fmpq, fmpq_mat: exact rationals. arb: a real ball that certainly holds the value.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import pairwise
+from itertools import combinations_with_replacement, pairwise, product
 from random import Random
 from typing import Any, TypeVar
 
-from flint import acb_mat, arb, arb_mat, fmpq, fmpq_mat
+from flint import acb_mat, arb, arb_mat, fmpq, fmpq_mat, fmpq_poly
 
 Matrix = TypeVar("Matrix", fmpq_mat, arb_mat)
 
@@ -23,6 +23,27 @@ def from_columns(columns: Sequence[Sequence[Fraction | int]]) -> fmpq_mat:
     """The matrix with these columns."""
     rows = list(zip(*columns, strict=True))
     return fmpq_mat(len(rows), len(columns), [to_fmpq(value) for row in rows for value in row])
+
+
+def identity(n: int) -> fmpq_mat:
+    """I."""
+    return diagonal([fmpq(1)] * n)
+
+
+def diagonal(values: Sequence[fmpq]) -> fmpq_mat:
+    """diag(values)."""
+    n = len(values)
+    return fmpq_mat(n, n, [values[i] if i == j else 0 for i in range(n) for j in range(n)])
+
+
+def probability_matrices(n: int, parts: int) -> Iterator[tuple[list[Fraction], ...]]:
+    """The columns of all n x n probability matrices with entries in multiples of 1/parts, up to order."""
+    grid = [
+        [Fraction(count, parts) for count in counts]
+        for counts in product(range(parts + 1), repeat=n)
+        if sum(counts) == parts
+    ]
+    return combinations_with_replacement(grid, n)
 
 
 def random_probability_vector(random: Random, length: int) -> list[Fraction]:
@@ -70,12 +91,17 @@ def eigenvalues(symmetric: fmpq_mat | arb_mat) -> list[arb]:
     (neither >= 0 nor < 0) where the precision does not isolate them.
     """
     if isinstance(symmetric, fmpq_mat):
-        roots: Any = symmetric.charpoly().numer().complex_roots()  # its stub has another type
-        return in_order([arb(getattr(x, "real", x)) for x, count in roots for _ in range(count)])
+        return real_roots(symmetric.charpoly())
     try:
         return in_order([x.real for x in acb_mat(symmetric).eig(multiple=True)])
     except ValueError:
         return [arb.nan()] * symmetric.nrows()
+
+
+def real_roots(p: fmpq_poly) -> list[arb]:
+    """Roots of a polynomial all of whose roots are real, ascending."""
+    roots: Any = p.numer().complex_roots()  # its stub has another type
+    return in_order([arb(getattr(x, "real", x)) for x, count in roots for _ in range(count)])
 
 
 def in_order(balls: Sequence[arb]) -> list[arb]:
@@ -95,8 +121,8 @@ def square_root(value: arb) -> arb:
     return value.nonnegative_part().sqrt()
 
 
-def softmax_columns(logits: Sequence[Sequence[fmpq]]) -> arb_mat:
-    """Softmax of each column of exact logits, as balls."""
+def softmax_columns(logits: Sequence[Sequence[fmpq | arb]]) -> arb_mat:
+    """Softmax of each column of logits given by their rows, as balls."""
     exponentials = [[arb(x).exp() for x in row] for row in logits]
     sums = [sum(column, arb(0)) for column in zip(*exponentials, strict=True)]
     return arb_mat([[x / t for x, t in zip(row, sums, strict=True)] for row in exponentials])
@@ -104,8 +130,7 @@ def softmax_columns(logits: Sequence[Sequence[fmpq]]) -> arb_mat:
 
 def shifted(symmetric: fmpq_mat, shift: fmpq) -> fmpq_mat:
     """X - shift I."""
-    n = symmetric.nrows()
-    return symmetric - fmpq_mat(n, n, [shift if i == j else 0 for i in range(n) for j in range(n)])
+    return symmetric - diagonal([shift] * symmetric.nrows())
 
 
 def inertia(symmetric: fmpq_mat) -> tuple[int, int, int]:
@@ -123,11 +148,10 @@ def inertia(symmetric: fmpq_mat) -> tuple[int, int, int]:
 
 def random_orthogonal(random: Random, n: int) -> fmpq_mat:
     """A rational orthogonal matrix: Cayley's (I - K)(I + K)^-1 for a skew K, with random signs."""
-    skew, signs, identity = fmpq_mat(n, n), fmpq_mat(n, n), fmpq_mat(n, n)
+    skew, signs = fmpq_mat(n, n), fmpq_mat(n, n)
     for i in range(n):
-        identity[i, i] = 1
         signs[i, i] = random.choice([-1, 1])
         for j in range(i):
             skew[i, j] = fmpq(random.randint(-3, 3), random.choice([1, 2, 100]))
             skew[j, i] = -skew[i, j]
-    return signs * (identity - skew) * (identity + skew).inv()
+    return signs * (identity(n) - skew) * (identity(n) + skew).inv()

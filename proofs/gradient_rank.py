@@ -20,7 +20,7 @@ import sympy
 from flint import arb, arb_mat, fmpq, fmpq_mat
 
 from proofs.claims import Claim, Outcome, combine, nonnegative, step
-from proofs.exact import Matrix, eigenvalues, gram, in_order, to_fmpq
+from proofs.exact import Matrix, diagonal, eigenvalues, gram, identity, in_order, to_fmpq
 from proofs.networks import (
     LINEAR,
     RELU,
@@ -117,7 +117,7 @@ def _rank_statements_hold(E: fmpq_mat, A: fmpq_mat) -> bool:
 
 
 @CLAIM.sampled(method="exact rationals", instances=300)
-def cross_entropy(random: Random) -> Outcome:
+def losses_of_the_softmax(random: Random) -> Outcome:
     """zero column sums in the last layer: rank(dL/dW) <= c - 1 there, and without activation functions
     in every layer, c = 2..5, 1..4 layers.
     """
@@ -144,11 +144,11 @@ def centred(E: fmpq_mat) -> fmpq_mat:
 def relu_raises_the_rank() -> Iterator[Outcome]:
     """below a ReLU the gradient can have a rank over c - 1: c = 2, width n = 2..6, rank n."""
     for n in range(2, 7):
-        identity = fmpq_mat(n, n, [int(i == j) for i in range(n) for j in range(n)])
-        weights = [identity, stack(ones(identity, 1, n), -1 * ones(identity, 1, n))]
-        X = (n + 1) * identity - ones(identity, n, n)  # one positive entry per column
+        one = identity(n)
+        slope = stack(ones(one, 1, n), -1 * ones(one, 1, n))
+        weights = [one, slope]
+        X = (n + 1) * one - ones(one, n, n)  # one positive entry per column
         passes = forward(weights, [], X, RELU)
-        slope = stack(ones(identity, 1, n), -1 * ones(identity, 1, n))
         _, hidden, last = backward(weights, passes, RELU, slope)
         gradient = hidden * passes.inputs[0].transpose()
         yield Outcome(last.rank() == 1 and gradient.rank() == n, f"n = {n}")
@@ -180,7 +180,7 @@ def numerical_rank_can_exceed_both() -> Iterator[Outcome]:
     gamma = Fraction(1, 1000)
     for n in range(2, 7):
         falling = [to_fmpq((gamma / 2) ** i) for i in range(n)]
-        A, E = _diagonal(falling), _diagonal(falling[::-1])
+        A, E = diagonal(falling), diagonal(falling[::-1])
         yield Outcome(_counts(E, A, gamma) == [1, 1, n], f"n = {n}")
     A, W, labels = fitted_and_unfitted()
     slope = cross_entropy_slope(arb_mat(W) * arb_mat(A), labels, 1)
@@ -189,11 +189,6 @@ def numerical_rank_can_exceed_both() -> Iterator[Outcome]:
 
 def _counts(E: Matrix, A: Matrix, gamma: Fraction) -> list[int | None]:
     return [numerical_rank(X, gamma) for X in (E, A, E * A.transpose())]
-
-
-def _diagonal(values: list[fmpq]) -> fmpq_mat:
-    n = len(values)
-    return fmpq_mat(n, n, [values[i] if i == j else 0 for i in range(n) for j in range(n)])
 
 
 def fitted_and_unfitted() -> tuple[fmpq_mat, fmpq_mat, list[int]]:
@@ -214,9 +209,9 @@ def product_of_singular_values() -> Iterator[Outcome]:
     difference = s**2 * Y.T * Y - (X * Y).T * (X * Y) - Y.T * K * Y
     yield step("the identity", difference.expand() == sympy.zeros(3, 3))
     gamma, top, x1, y1 = sympy.symbols("gamma top x1 y1", positive=True)
-    omega = top / (x1 * y1)
+    alignment = top / (x1 * y1)  # t = gamma times this
     yield step("gamma sigma_1(XY) / sigma_1(X) = t sigma_1(Y)",
-               sympy.simplify(gamma * top / x1 - gamma * omega * y1) == 0)  # fmt: skip
+               sympy.simplify(gamma * top / x1 - gamma * alignment * y1) == 0)  # fmt: skip
 
 
 def random_spectrum_matrix(random: Random, rows: int, columns: int) -> fmpq_mat:

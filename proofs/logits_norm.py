@@ -4,8 +4,8 @@ For W (c x d) and A (d x n) with singular values alpha_i and beta_i, descending 
 
     sum_i (alpha_i beta_{d+1-i})^2 <= ||W A||_F^2 <= sum_i (alpha_i beta_i)^2.
 
-The right side is attained exactly when the spaces of the k largest alpha and of the l largest beta
-contain one another wherever alpha_k > alpha_{k+1} and beta_l > beta_{l+1}.
+The right side is attained exactly when, wherever alpha_k > alpha_{k+1} and beta_l > beta_{l+1}, one of
+the spaces of the k largest alpha and of the l largest beta contains the other.
 
 A product of L - 1 aligned factors has at least the (L - 1)-th power of the least top singular value.
 """
@@ -71,7 +71,7 @@ def norm_square(alpha: Sequence[Fraction], Q: fmpq_mat, beta: Sequence[Fraction]
 
 
 def is_nested(alpha: Sequence[Fraction], Q: fmpq_mat, beta: Sequence[Fraction]) -> bool:
-    """Whether top spaces contain one another: sum_{i<=k, j<=l} Q_ij^2 = min(k, l) at all drops k, l."""
+    """Whether one top space contains the other: sum_{i<=k, j<=l} Q_ij^2 = min(k, l) at all drops k, l."""
     return all(
         sum((Q[i, j] ** 2 for i in range(k) for j in range(m)), fmpq(0)) == min(k, m)
         for k in drops(alpha) for m in drops(beta)

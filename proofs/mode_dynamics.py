@@ -2,8 +2,9 @@
 
 Logits M = W_L ... W_1 with the free features W_1 among the L factors (L = depth + 1), c classes of N
 samples, n = c N, P = I - 11^T/c, gradient flow on the mean cross-entropy. At M = 0 the negative gradient
-P Y/(n T) has c - 1 equal singular values g = 1/(c T sqrt(N)). For balanced factors each mode s u v^T of M
-obeys ds/dt = L s^(2 - 2/L) <-G, u v^T>; if it is aligned with the labels, v = Y^T u / sqrt(N), then
+P Y/(n T) has c - 1 equal singular values g = 1/(c T sqrt(N)), the others 0. For balanced factors each
+mode s u v^T of M obeys ds/dt = L s^(2 - 2/L) <-G, u v^T>; if it is aligned with the labels, u orthogonal
+to 1 and v = Y^T u / sqrt(N), then
 
     |<-G, u v^T> - g| <= e^delta/c ||M||_F/(n T^2),
 
@@ -26,7 +27,7 @@ import sympy
 from flint import arb, arb_mat, fmpq, fmpq_mat
 
 from proofs.claims import Claim, Outcome, nonnegative, step
-from proofs.exact import Matrix, in_order, random_orthogonal, square_root
+from proofs.exact import Matrix, diagonal, in_order, random_orthogonal, square_root
 from proofs.networks import LINEAR, backward, cross_entropy_slope, entrywise, forward, softmax
 
 CLAIM = Claim(__name__)
@@ -160,13 +161,13 @@ def mode_equation(random: Random) -> Outcome:
     L, d = random.randint(2, 5), random.randint(2, 4)
     bases = [random_orthogonal(random, d) for _ in range(L + 1)]
     roots = [fmpq(random.randint(0, 12), 10) for _ in range(d)]  # s^(1/L)
-    weights = [above * _diagonal(roots) * below.transpose() for below, above in pairwise(bases)]
+    weights = [above * diagonal(roots) * below.transpose() for below, above in pairwise(bases)]
     G = fmpq_mat(d, d, [random.randint(-9, 9) for _ in range(d * d)])
     modes = bases[-1].transpose() * product_velocity(weights, G) * bases[0]
     overlaps = -1 * bases[-1].transpose() * G * bases[0]
     holds = all(modes[k, k] == L * roots[k] ** (2 * L - 2) * overlaps[k, k] for k in range(d))
     aligned = velocities(weights, -1 * bases[-1] * bases[0].transpose())
-    others = _diagonal([w ** (L - 1) for w in roots])
+    others = diagonal([w ** (L - 1) for w in roots])
     holds &= all(
         velocity == above * others * below.transpose()
         for velocity, below, above in zip(aligned, bases[:-1], bases[1:], strict=True)
@@ -194,11 +195,6 @@ def product_velocity(weights: list[Matrix], G: Matrix) -> Matrix:
             term = W * term
         total = total + term
     return total
-
-
-def _diagonal(values: list[fmpq]) -> fmpq_mat:
-    n = len(values)
-    return fmpq_mat(n, n, [values[i] if i == j else 0 for i in range(n) for j in range(n)])
 
 
 def frobenius_norm(M: arb_mat) -> arb:
@@ -241,9 +237,9 @@ def small_logits(random: Random) -> Outcome:
         left = helmert(c) * arb_mat(rotation)
         Y = arb_mat([[int(k == y) for y in labels] for k in range(c)])
         right = Y.transpose() * left * (1 / arb(N).sqrt())
-        D = arb_mat(_diagonal(roots))
+        D = arb_mat(diagonal(roots))
         weights = [D * right.transpose(), *[D] * (L - 2), left * D]
-        M = left * arb_mat(_diagonal([w**L for w in roots])) * right.transpose()
+        M = left * arb_mat(diagonal([w**L for w in roots])) * right.transpose()
         G = cross_entropy_slope(M, labels, T)
         modes = left.transpose() * product_velocity(weights, G) * right
         g, delta = 1 / (c * arb(T) * arb(N).sqrt()), largest_gap(M) / T

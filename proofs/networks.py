@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from flint import arb, arb_mat
 
-from proofs.exact import Matrix, square_root
+from proofs.exact import Matrix, softmax_columns, square_root
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,7 @@ def ones(like: Matrix, rows: int, columns: int) -> Matrix:
 
 def softmax(Z: arb_mat) -> arb_mat:
     """Softmax of each column."""
-    exponentials = entrywise(lambda z: z.exp(), Z)
-    return entrywise(lambda x, total: x / total, exponentials, _column_sums(exponentials))
+    return softmax_columns(Z.table())
 
 
 def cross_entropy_slope(logits: arb_mat, labels: Sequence[int], T: Any) -> arb_mat:

@@ -161,8 +161,8 @@ def temperatures() -> Iterator[Outcome]:
 
 @CLAIM.sampled(method="ball arithmetic", instances=60)
 def winners_of_four(random: Random) -> Outcome:
-    """c = 4, L = 3: the least objectives of ETF, pairs and zero over all scales are in the order claimed,
-    lambda_eff from 1e-9 to l2, also within 1e-6 of l1 and l2.
+    """c = 4, L = 3: of ETF, pairs and zero, each at its best scale, the one claimed is best, lambda_eff
+    from 1e-9 to l2, also within 1e-6 of l1 on both sides and of l2 below.
     """
     kind = random.choice(["any", "near l1", "near l2"])
     offset = fmpq(random.choice([-1, 1]) * random.randint(1, 10), 10**7)
@@ -205,7 +205,8 @@ def least(structure: Structure, factors: int, lambda_eff: fmpq) -> arb:
 
     The loss falls and is convex, the cost rises and is concave: the ends of a cell of scales bound the
     objective and its derivative. Cells that lie above the best value seen are dropped, and so are
-    cells without a stationary point, whose least value is at an end.
+    cells without a stationary point, whose least value is at an end. The structure has to be made at
+    the precision in force: with coarser gaps the finest cells stay open.
     """
     decay, finest = arb(lambda_eff), fmpq(1, 2 ** (ctx.prec // 2))
     reach = fmpq(1)

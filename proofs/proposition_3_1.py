@@ -1,6 +1,7 @@
 """Proposition 3.1 of the paper, when it is attained, and the best bound for n = 2.
 
-Let the columns s_1 .. s_n of S be probability vectors, n >= 2, r = max_i sum_{j != i} <s_i, s_j>. Then
+Let the columns s_1 .. s_n of the n x n matrix S be probability vectors, n >= 2, and
+r = max_i sum_{j != i} <s_i, s_j>. Then
 
     0 <= sigma_1(S) - sigma_n(S) <= sqrt(1 + r) - sqrt(max(1/n - r, 0)).
 
@@ -13,7 +14,7 @@ r = 1/2, and sqrt(2r) beyond.
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import combinations_with_replacement, product
+from itertools import product
 from random import Random
 
 import sympy
@@ -21,10 +22,14 @@ from flint import arb, fmpq, fmpq_mat
 
 from proofs.claims import Claim, Outcome, combine, nonnegative, step
 from proofs.exact import (
+    diagonal,
     from_columns,
     gram,
     in_order,
+    inertia,
+    probability_matrices,
     random_probability_matrix,
+    shifted,
     singular_values,
     softmax_columns,
     to_fmpq,
@@ -114,7 +119,9 @@ def attains_right_side(G: fmpq_mat, r: fmpq) -> bool:
     """
     n = G.nrows()
     floor = max(fmpq(1, n) - r, fmpq(0))
-    return _shifted(G, 1 + r).det() == 0 and _shifted(G, floor).det() == 0
+    _, at_top, above = inertia(shifted(G, 1 + r))
+    below, at_floor, _ = inertia(shifted(G, floor))
+    return above == 0 < at_top and below == 0 < at_floor
 
 
 def has_form_of_equality(columns: Columns) -> bool:
@@ -149,12 +156,7 @@ def equality_cases() -> Iterator[Outcome]:
     columns.
     """
     for n, parts in ((2, 8), (3, 4), (4, 3), (5, 2)):
-        grid = [
-            [Fraction(count, parts) for count in counts]
-            for counts in product(range(parts + 1), repeat=n)
-            if sum(counts) == parts
-        ]
-        for columns in combinations_with_replacement(grid, n):
+        for columns in probability_matrices(n, parts):
             G = gram(from_columns(columns))
             permutation = (
                 all(1 in column for column in columns) and len(set(map(str, columns))) == n
@@ -203,7 +205,10 @@ def best_bound_for_two() -> Iterator[Outcome]:
         "there gap = 1 - sqrt(1 - 2r)",
         sympy.expand(gap_square.subs(D, least) - (1 - least) ** 2) == 0,
     )
-    yield step("at D = 0, gap = sqrt(2r)", gap_square.subs(D, 0) == 2 * r)
+    yield step(
+        "at D = 0, gap = sqrt(2r), where sqrt(2) r is no more: 2r - 2r^2 = 2r (1 - r)",
+        gap_square.subs(D, 0) == 2 * r and sympy.expand(2 * r - 2 * r**2 - 2 * r * (1 - r)) == 0,
+    )
     crossing = sympy.sqrt(2) - 1
     yield step(
         "sqrt(2) r and 1 - sqrt(1 - 2r) cross at r = sqrt(2) - 1, where both are 2 - sqrt(2)",
@@ -235,11 +240,6 @@ def two_columns(random: Random) -> Outcome:
     return Outcome(slack >= 0, str(S), float(arb(slack)))
 
 
-def _shifted(G: fmpq_mat, shift: fmpq) -> fmpq_mat:
-    n = G.nrows()
-    return G - fmpq_mat(n, n, [shift if i == j else 0 for i in range(n) for j in range(n)])
-
-
 def _is_multiple_of_identity(G: fmpq_mat) -> bool:
     """Whether all singular values agree, that is the gap is 0."""
-    return _shifted(G, G[0, 0]) == fmpq_mat(G.nrows(), G.nrows())
+    return diagonal([G[0, 0]] * G.nrows()) == G

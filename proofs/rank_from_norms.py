@@ -15,7 +15,6 @@ from fractions import Fraction
 from functools import reduce
 from itertools import combinations
 from random import Random
-from typing import Any
 
 import sympy
 from flint import arb, ctx, fmpq, fmpq_mat, fmpq_poly
@@ -26,6 +25,7 @@ from proofs.exact import (
     gram,
     inertia,
     random_probability_matrix,
+    real_roots,
     shifted,
     softmax_columns,
     to_fmpq,
@@ -79,7 +79,7 @@ def interlacing(random: Random) -> Outcome:
     whole, part = without_common_roots(G.charpoly(), centred.charpoly())
 
     def slack() -> arb:
-        outer, inner = real_roots(whole), real_roots(part)
+        outer, inner = real_roots(whole)[::-1], real_roots(part)[::-1]
         gaps = [high - low for high, low in zip(outer, inner, strict=True)]
         gaps += [high - low for high, low in zip(inner, outer[1:], strict=False)]
         return reduce(arb.min, gaps, arb(1))
@@ -88,16 +88,9 @@ def interlacing(random: Random) -> Outcome:
 
 
 def without_common_roots(p: fmpq_poly, q: fmpq_poly) -> tuple[fmpq_poly, fmpq_poly]:
-    """Both divided by their greatest common divisor: interlacing does not depend on it."""
+    """Both divided by their greatest common divisor, on which interlacing does not depend."""
     common = p.gcd(q)
     return p // common, q // common
-
-
-def real_roots(p: fmpq_poly) -> list[arb]:
-    """Roots of a polynomial all of whose roots are real, descending."""
-    roots: Any = p.numer().complex_roots()  # its stub has another type
-    balls = [arb(getattr(x, "real", x)) for x, count in roots for _ in range(count)]
-    return sorted(balls, key=lambda ball: -ball.mid())
 
 
 @CLAIM.derivation

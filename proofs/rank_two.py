@@ -76,7 +76,7 @@ def ranks_of_labels() -> Iterator[Outcome]:
 
 
 class Network(NamedTuple):
-    """x -> directions (b + A relu(line . x - knots)): a hidden layer, then `rank` features."""
+    """x -> directions (start + changes^T relu(line . x - knots)): a hidden layer, features, a head."""
 
     line: list[Fraction]
     knots: list[Fraction]

@@ -6,21 +6,20 @@ R_i = sum_{j != i} G_ij, r = max_i R_i, F = ||S||_F^2. Then d_i >= 1 - sum_j R_j
     1 - sqrt((F - 1)/(n - 1)) <= sigma_1 - sigma_n <= sqrt(1 + r) - sqrt([max(1/n, 1 - n r) - r]_+).
 
 The right side is never above that of Proposition 3.1 and is 0 at r = 0. The left side is attained
-exactly when G = alpha^2 I + (1 - alpha^2) 11^T/n for some alpha, so by alpha I + (1 - alpha) 11^T/n,
-0 <= alpha <= 1, where the gap is 1 - alpha and r = (n - 1)(1 - alpha^2)/n; the softmax of a simplex
-ETF whose logits have margin a is that with alpha = (e^a - 1)/(e^a + n - 1).
+exactly when G = alpha^2 I + (1 - alpha^2) 11^T/n for some alpha in [0, 1]: for example by
+alpha I + (1 - alpha) 11^T/n, where the gap is 1 - alpha and r = (n - 1)(1 - alpha^2)/n. The softmax
+of a simplex ETF whose logits have margin a is that with alpha = (e^a - 1)/(e^a + n - 1).
 """
 
 from collections.abc import Iterator
-from fractions import Fraction
-from itertools import combinations_with_replacement, product
+from itertools import product
 from random import Random
 
 import sympy
 from flint import arb, fmpq, fmpq_mat
 
 from proofs.claims import Claim, Outcome, step
-from proofs.exact import from_columns, gram
+from proofs.exact import from_columns, gram, probability_matrices
 from proofs.extreme_singular_values import (
     gershgorin,
     largest_is_at_least,
@@ -122,12 +121,7 @@ def equality_from_below() -> Iterator[Outcome]:
     multiples of 1/8 (n = 2), 1/6 (n = 3), 1/3 (n = 4), 1/2 (n = 5), up to order of columns.
     """
     for n, parts in ((2, 8), (3, 6), (4, 3), (5, 2)):
-        grid = [
-            [Fraction(count, parts) for count in counts]
-            for counts in product(range(parts + 1), repeat=n)
-            if sum(counts) == parts
-        ]
-        for columns in combinations_with_replacement(grid, n):
+        for columns in probability_matrices(n, parts):
             G = gram(from_columns(columns))
             yield Outcome(attains_left_side(G) == has_form_of_equality(G), str(columns))
 

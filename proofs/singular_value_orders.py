@@ -26,7 +26,7 @@ import sympy
 from flint import arb, fmpq, fmpq_mat
 
 from proofs.claims import Claim, Outcome, nonnegative, step
-from proofs.exact import from_columns, singular_values, softmax_columns, to_fmpq
+from proofs.exact import from_columns, identity, singular_values, softmax_columns, to_fmpq
 from proofs.small_scale import doubly_centred
 
 CLAIM = Claim(__name__)
@@ -184,9 +184,7 @@ def circle_point(t: Fraction) -> list[Fraction]:
 def complement(points: Points, degree: int) -> fmpq_mat:
     """The projection off the monomials of at most this degree, which are independent on the points."""
     V = monomials(points, degree)
-    n = len(points)
-    identity = fmpq_mat(n, n, [int(i == j) for i in range(n) for j in range(n)])
-    return identity - V * (V.transpose() * V).inv() * V.transpose()
+    return identity(len(points)) - V * (V.transpose() * V).inv() * V.transpose()
 
 
 def leading_matrix(M: fmpq_mat, A: Points, B: Points, p: int) -> fmpq_mat:

@@ -54,7 +54,7 @@ def descending(S: Matrix) -> list[arb]:
     return singular_values(S if S.nrows() >= S.ncols() else S.transpose())
 
 
-def softmax(M: fmpq_mat, s: fmpq) -> arb_mat:
+def softmax(M: fmpq_mat, s: fmpq | arb) -> arb_mat:
     """Softmax of s M over columns."""
     return softmax_columns([[s * x for x in row] for row in M.table()])
 
@@ -248,17 +248,11 @@ def critical_scales(random: Random) -> Outcome:
         found = []
         for sign, factor in ((-1, 1 / (1 + kappa)), (1, 1 + 2 * kappa)):
             s = factor * gamma / mu
-            values = descending(softmax_of_balls(M, s))
+            values = descending(softmax(M, s))
             found.append(sign * (values[i + 1] / values[0] - gamma) / gamma / kappa)
         return found
 
     return each(slacks, (kappa, i, M))
-
-
-def softmax_of_balls(M: fmpq_mat, s: arb) -> arb_mat:
-    """softmax(s M) over columns for a scale that is a ball."""
-    columns = [[(s * x).exp() for x in column] for column in M.transpose().table()]
-    return arb_mat([[x / sum(c, arb(0)) for x in c] for c in columns]).transpose()
 
 
 def each(slacks: Callable[[], list[arb]], witness: object) -> Outcome:

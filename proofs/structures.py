@@ -7,10 +7,10 @@ a structure whose class logits are a times a Gram matrix with K singular values 
     f(a) = l(a/T) + (L/2) Lambda K (sqrt(N) kappa a)^{2/L},
 
 which depends on lambda_eff = Lambda N^{1/L} T^{2/L} only. At N = T = 1 and Lambda -> 0, min f is
-asymptotic to Lambda (ln 1/Lambda)^{2/L} (L/2) K (kappa/Delta)^{2/L}, Delta the margin at a = 1. So the
-circle beats the simplex ETF if L exceeds 2 ln(c/(2 Delta))/ln((c - 1)/2), and pairs do if L exceeds
-2 ln 2/ln(2 (c - 1)/c). The comparisons are among the structures named here, none of which is claimed to
-be the global minimum.
+asymptotic to Lambda (ln 1/Lambda)^{2/L} (L/2) K (kappa/Delta)^{2/L}, Delta the margin at a = 1. So for
+c >= 4 and small decay the circle beats the simplex ETF if L exceeds 2 ln(c/(2 Delta))/ln((c - 1)/2),
+and pairs do if L exceeds 2 ln 2/ln(2 (c - 1)/c). The comparisons are among the structures named here;
+for L > 2 none of them is claimed to be the global minimum.
 """
 
 from collections.abc import Iterator
@@ -121,7 +121,7 @@ def rational_structures() -> Iterator[Outcome]:
 
 
 @CLAIM.exhaustive(method="exact rationals")
-def circle_spectrum() -> Iterator[Outcome]:
+def circle_structure() -> Iterator[Outcome]:
     """circle: G^2 = (c/2) G and trace c, so K = 2 and kappa = c/2, c = 3..60, in the cyclotomic field."""
     for c in range(3, 61):
         modulus = fmpq_poly(fmpz_poly.cyclotomic(c))

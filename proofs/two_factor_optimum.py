@@ -129,10 +129,11 @@ def operator_norm() -> Iterator[Outcome]:
         "A A^T = lw lh (I - 11^T/c) at tau = T sqrt(N lw lh)",
         sympy.simplify(square.subs(tau, T * sympy.sqrt(N * decays)) - decays) == 0,
     )
-    at_zero = N * (1 / (c * N * T)) ** 2  # Q uniform: tau replaced by 1/c
+    at_zero = N * (1 / (c * N * T)) ** 2  # Q uniform: Q - Y = -(I - 11^T/c)
     yield step(
-        "W = H = 0: A A^T = (1/c^2)/(N T^2) (I - 11^T/c), at most lw lh if tau >= 1/c",
-        sympy.simplify(at_zero - decays * (1 / c) ** 2 / (T**2 * N * decays)) == 0,
+        "Q uniform: A A^T = lw lh/(c tau)^2 (I - 11^T/c), at most lw lh exactly for tau >= 1/c",
+        sympy.simplify(at_zero - (decays / (c * tau) ** 2).subs(tau, T * sympy.sqrt(N * decays)))
+        == 0,
     )
 
 
@@ -230,11 +231,10 @@ def stationary(random: Random) -> Outcome:
 
     def largest() -> arb:
         W, H = model.optimum()
-        tau = (1 / ((model.margin / model.temperature).exp() + c - 1)) / (
-            samples * model.temperature
-        )
-        own = -(c - 1) * tau
-        A = arb_mat([[own if i % c == k else tau for i in range(samples)] for k in range(c)])
+        wrong = 1 / ((model.margin / model.temperature).exp() + c - 1)
+        slope = wrong / (samples * model.temperature)
+        own = -(c - 1) * slope
+        A = arb_mat([[own if i % c == k else slope for i in range(samples)] for k in range(c)])
         in_W = A * H.transpose() + arb(model.weight_decay) * W
         in_H = W.transpose() * A + arb(model.feature_decay) * H
         return arb(10) ** -30 - sum((abs(x) for x in in_W.entries() + in_H.entries()), arb(0))

@@ -44,6 +44,12 @@ def main(settings_type: type[T], run: Callable[[T], object], program: str) -> No
         run(settings)
     except (ValueError, OSError) as error:
         fail(program, str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and (
+            "allocate memory" not in str(error)
+        ):
+            raise
+        fail(program, "out of memory; make the problem smaller, or use a larger machine or device")
     except KeyboardInterrupt:
         resumable = "resume" in {field.name for field in fields(settings_type)}  # type: ignore[arg-type]
         hint = "; the run folder can be resumed" if resumable else ""

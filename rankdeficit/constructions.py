@@ -4,7 +4,7 @@ Class k has the unit direction u_k, which serves as its features and as its row 
 so the logits of class y at scale s are s <u_y, u_k>. All codes here are unit-norm tight frames:
 one sample per class gives `rank` equal singular values s c / rank. The margin is the own logit less
 the best other at scale 1, so accuracy is 1 at any scale and any loss is reached by a large one.
-For codes like these as minimisers of the softmax loss see Thrampoulidis, Garrod and Keating (2026,
+For codes like these as minimisers of the softmax loss see Garrod, Keating and Thrampoulidis (2026,
 arXiv 2605.23087).
 """
 

@@ -13,9 +13,11 @@ import pytest
 import torch
 
 import rankdeficit as rd
+from proofs.__main__ import Settings, check
+from proofs.claims import load_claims
 from rankdeficit.toys.optimizers import make_optimizer
 from rankdeficit.toys.ufm import DeepUfm, UfmShape, initial_parameters
-from simulations import ufm
+from simulations import phase_diagram, ufm
 
 pytestmark = pytest.mark.benchmark
 THREADS = 2
@@ -162,3 +164,22 @@ def test_measuring_costs_less_than_a_tenth_of_the_default_run(tmp_path: Path) ->
     share = count * measure / (count * measure + settings.steps * step)
     print(f"\nmeasuring {count} times costs {share:.1%} of the default run (ceiling 10 %)")
     assert share < 0.1
+
+
+def test_a_thousand_runs_of_the_phase_diagram(tmp_path: Path) -> None:
+    """c = 10, width 20, three depths, 1,008 runs in one program per depth: within five minutes."""
+    started = time.perf_counter()
+    phase_diagram.run(phase_diagram.Settings(device="cpu", out=tmp_path / "run"))
+    took = time.perf_counter() - started
+    print(f"\nphase diagram, 1,008 runs: {took:.0f} s (goal: 300)")
+    assert took < 300
+
+
+def test_all_proofs() -> None:
+    """`python -m proofs` with its defaults: within five minutes."""
+    started = time.perf_counter()
+    results = check(list(load_claims().values()), Settings())
+    took = time.perf_counter() - started
+    print(f"\nproofs, {len(results)} statements: {took:.0f} s (goal: 300)")
+    assert {result.verdict for result in results} == {"proved"}
+    assert took < 300

@@ -12,7 +12,13 @@ import pytest
 from flint import arb, fmpq_mat
 
 from proofs.claims import Claim, Outcome, combine, load_claims, nonnegative, run_check, step
-from proofs.exact import eigenvalues, in_order, random_probability_matrix, singular_values
+from proofs.exact import (
+    eigenvalues,
+    in_order,
+    probability_matrices,
+    random_probability_matrix,
+    singular_values,
+)
 from tests.conftest import ROOT, assert_one_line_error
 
 Command = Callable[..., CompletedProcess[str]]
@@ -43,8 +49,8 @@ def test_nonnegative_decides_by_raising_the_precision() -> None:
     assert outcome.holds
     assert outcome.slack == pytest.approx(1e-60)
     assert nonnegative(lambda: arb(-1), "here") == Outcome(False, "here", -1.0)
-    assert nonnegative(lambda: arb(2).sqrt() ** 2 - 2, "").holds is None
-    assert nonnegative(arb.nan, "").holds is None
+    assert nonnegative(lambda: arb(2).sqrt() ** 2 - 2, "here") == Outcome(None, "here")
+    assert nonnegative(arb.nan, "here") == Outcome(None, "here")
 
 
 def test_combine_takes_the_worst() -> None:
@@ -124,6 +130,14 @@ def test_random_matrices_have_probability_columns() -> None:
         S = random_probability_matrix(Random(seed), 4, 3)
         columns = S.transpose().table()
         assert all(sum(column) == 1 and min(column) >= 0 for column in columns)
+
+
+def test_all_probability_matrices_of_a_grid_by_hand() -> None:
+    one, half, other = [Fraction(0), Fraction(1)], [Fraction(1, 2)] * 2, [Fraction(1), Fraction(0)]
+    expected = [
+        (one, one), (one, half), (one, other), (half, half), (half, other), (other, other),
+    ]  # fmt: skip
+    assert list(probability_matrices(2, 2)) == expected
 
 
 def test_command_prints_a_table_and_writes_the_results(command: Command, tmp_path: Path) -> None:

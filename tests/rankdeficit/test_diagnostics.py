@@ -107,3 +107,18 @@ def test_bad_logits() -> None:
         measure_logits(normal(4, 3), 0.0)
     with pytest.raises(ValueError, match="NaN"):
         measure_logits(torch.full((4, 3), math.nan))
+
+
+@pytest.mark.parametrize(
+    "shapes", [((10, 300), (20, 300)), ((40, 12), (50, 12)), ((5, 30), (90, 30))]
+)
+def test_alignment_of_wide_and_tall_matrices_agrees_with_svd(
+    shapes: tuple[tuple[int, int], tuple[int, int]],
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, inputs = (
+        torch.randn(3, *shape, dtype=torch.float64, generator=generator) for shape in shapes
+    )
+    left, right = (torch.linalg.svd(m)[2][:, :15] for m in (weight, inputs))
+    top = left[:, : min(15, shapes[0][0])] @ right[:, : min(15, shapes[1][0])].mT
+    torch.testing.assert_close(alignment(weight, inputs), top.abs().amax(dim=(1, 2)))
