@@ -9,7 +9,7 @@ import torch
 from rich.table import Table
 
 from rankdeficit import cli, reporting
-from rankdeficit.checks import check_gamma, check_seeds, check_temperature
+from rankdeficit.checks import check_at_least, check_gamma, check_seeds, check_temperature
 from rankdeficit.runs import RunFolder
 
 Row = dict[str, Any]
@@ -42,6 +42,47 @@ class CommonSettings:
     def seed_range(self) -> range:
         """All seeds."""
         return range(self.seed, self.seed + self.seeds)
+
+
+@dataclass(frozen=True)
+class TrainingSettings(CommonSettings):
+    """Options of experiments that train batches of runs step by step."""
+
+    steps: int = 1200
+    """Training steps."""
+    measure_every: int = 200
+    """Steps between measurements; before the first of them, measure at powers of two as well."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints."""
+
+    def check_common(self) -> None:
+        """Raise ValueError unless seeds, gamma, device and numbers of steps make sense."""
+        super().check_common()
+        check_at_least(
+            1,
+            steps=self.steps,
+            measure_every=self.measure_every,
+            checkpoint_every=self.checkpoint_every,
+        )
+
+    def train(
+        self,
+        batches: Sequence["Batch"],
+        folder: RunFolder,
+        resumed: bool,
+        leave_out: Iterable[str] = (),
+    ) -> None:
+        """`train_together` with these settings."""
+        train_together(
+            batches,
+            folder,
+            resumed,
+            steps=self.steps,
+            measured=measured_steps(self.steps, self.measure_every),
+            checkpoint_every=self.checkpoint_every,
+            device=cli.resolve_device(self.device),
+            leave_out=leave_out,
+        )
 
 
 S = TypeVar("S", bound=CommonSettings)
@@ -99,6 +140,28 @@ class Batch(Protocol):
 
     def restore(self, state: Row) -> None:
         """Go on from a checkpoint."""
+
+
+class OptimizedBatch:
+    """State of a batch whose runs are the rows of `parameters`, stepped by `optimizer`."""
+
+    parameters: torch.Tensor
+    optimizer: torch.optim.Optimizer
+    steps_done: int = 0
+
+    def state(self) -> Row:
+        """What a checkpoint keeps."""
+        return {
+            "parameters": self.parameters,
+            "optimizer": self.optimizer.state_dict(),
+            "steps_done": self.steps_done,
+        }
+
+    def restore(self, state: Row) -> None:
+        """Go on from a checkpoint."""
+        self.parameters.copy_(state["parameters"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.steps_done = state["steps_done"]
 
 
 def train_together(

@@ -27,11 +27,10 @@ from torch import Tensor
 from rankdeficit import cli, plots
 from rankdeficit.checks import check_at_least
 from rankdeficit.experiment import (
-    CommonSettings,
     Row,
+    TrainingSettings,
     check_values,
     conduct,
-    train_together,
 )
 from rankdeficit.runs import RunFolder, read_json, read_rows
 from rankdeficit.toys.mode_dynamics import (
@@ -52,7 +51,7 @@ LEAST = 1e-50
 
 
 @dataclass(frozen=True)
-class Settings(CommonSettings):
+class Settings(TrainingSettings):
     """Escape of modes from small logits, over temperature and depth."""
 
     temperature: tuple[float, ...] = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
@@ -277,15 +276,7 @@ def prepare(settings: Settings) -> list[Flow]:
 
 def work(settings: Settings, flows: list[Flow], folder: RunFolder, resumed: bool) -> Row:
     """Follow all flows; the summary has the escapes and their errors."""
-    train_together(
-        flows,
-        folder,
-        resumed,
-        steps=settings.steps,
-        measured={0, *range(0, settings.steps, settings.measure_every), settings.steps},
-        checkpoint_every=settings.checkpoint_every,
-        device=cli.resolve_device(settings.device),
-    )
+    settings.train(flows, folder, resumed)
     return {
         "classes": settings.classes,
         "gamma": settings.gamma,

@@ -27,12 +27,11 @@ from rankdeficit import cli, plots, reporting
 from rankdeficit.checks import check_at_least
 from rankdeficit.diagnostics import alignment, measure_logits
 from rankdeficit.experiment import (
-    CommonSettings,
+    OptimizedBatch,
     Row,
+    TrainingSettings,
     check_values,
     conduct,
-    measured_steps,
-    train_together,
 )
 from rankdeficit.images import ImageSet, Normalisation, load_splits
 from rankdeficit.runs import RunFolder, read_json, read_rows
@@ -55,7 +54,7 @@ TOP_VALUES = 5
 
 
 @dataclass(frozen=True)
-class Settings(CommonSettings):
+class Settings(TrainingSettings):
     """Train multi-layer perceptrons and follow alignment, singular values and ranks of every layer."""
 
     seeds: int = 3
@@ -123,7 +122,7 @@ class Samples(NamedTuple):
     test_labels: Int64[Tensor, " m"] | None
 
 
-class Runs:
+class Runs(OptimizedBatch):
     """All temperatures and seeds in one model."""
 
     def __init__(self, settings: Settings, samples: Samples) -> None:
@@ -139,6 +138,7 @@ class Runs:
             scale=settings.init_scale,
             device=samples.x.device,
         )
+        self.parameters = parameters
         self.model = BatchedMlp(
             self.shape,
             parameters,
@@ -222,16 +222,11 @@ class Runs:
 
     def state(self) -> Row:
         """What a checkpoint keeps."""
-        return {
-            "parameters": self.model.parameters,
-            "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
-        }
+        return super().state() | {"generator": self.generator.get_state()}
 
     def restore(self, state: Row) -> None:
         """Go on from a checkpoint."""
-        self.model.parameters.copy_(state["parameters"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        super().restore(state)
         self.generator.set_state(state["generator"].cpu())
 
 
@@ -252,9 +247,6 @@ def prepare(settings: Settings) -> Runs:
     check_values(temperature=settings.temperature)
     check_at_least(
         1,
-        steps=settings.steps,
-        measure_every=settings.measure_every,
-        checkpoint_every=settings.checkpoint_every,
         images=settings.images,
         batch_size=1 if settings.batch_size is None else settings.batch_size,
     )
@@ -288,16 +280,7 @@ def load(settings: Settings) -> Samples:
 
 def work(settings: Settings, runs: Runs, folder: RunFolder, resumed: bool) -> Row:
     """Train all runs; the summary has their last measures and outcomes."""
-    train_together(
-        [runs],
-        folder,
-        resumed,
-        steps=settings.steps,
-        measured=measured_steps(settings.steps, settings.measure_every),
-        checkpoint_every=settings.checkpoint_every,
-        device=runs.samples.x.device,
-        leave_out=["singular_values"],
-    )
+    settings.train([runs], folder, resumed, leave_out=["singular_values"])
     classes = runs.samples.classes
     uniform = math.log(classes) if settings.loss == "ce" else 1 - 1 / classes
     predicted = reporting.neural_collapse_rank(classes, settings.width)

@@ -30,12 +30,11 @@ from rankdeficit.checks import check_at_least
 from rankdeficit.constructions import Code
 from rankdeficit.diagnostics import measure_logits
 from rankdeficit.experiment import (
-    CommonSettings,
+    OptimizedBatch,
     Row,
+    TrainingSettings,
     check_values,
     conduct,
-    measured_steps,
-    train_together,
 )
 from rankdeficit.runs import RunFolder, read_json
 from rankdeficit.toys.optima import best_scale
@@ -54,7 +53,7 @@ CURVE_POINTS = 41
 
 
 @dataclass(frozen=True)
-class Settings(CommonSettings):
+class Settings(TrainingSettings):
     """Best minima of the deep linear UFM over temperature, depth, weight decay and init scale."""
 
     seeds: int = 14
@@ -96,7 +95,7 @@ class Configuration(NamedTuple):
     seed: int
 
 
-class StartsOfOneDepth:
+class StartsOfOneDepth(OptimizedBatch):
     """All runs of one depth in one model.
 
     Under the equivalent rule, the run at temperature T that starts at T^(1/L) phi and has the
@@ -124,16 +123,14 @@ class StartsOfOneDepth:
         start = initial_parameters(self.shape, [run.seed for run in self.runs], dtype=torch.float64)
         if settings.limit_ranks:
             limit_ranks(self.shape, start, [run.seed - settings.seed for run in self.runs])
+        self.parameters = (start * scales[:, None]).to(cli.resolve_device(settings.device))
         self.model = DeepUfm(
             self.shape,
-            (start * scales[:, None]).to(cli.resolve_device(settings.device)),
+            self.parameters,
             self.temperatures / self.growth,
             weight_decay=decays * self.growth ** (2 / self.factors),
         )
-        self.optimizer = make_optimizer(
-            "adam", self.model.parameters, self.model.gradient, settings.lr
-        )
-        self.steps_done = 0
+        self.optimizer = make_optimizer("adam", self.parameters, self.model.gradient, settings.lr)
 
     def step(self) -> None:
         """One step of Adam, the learning rate on its way down."""
@@ -174,20 +171,6 @@ class StartsOfOneDepth:
             rows.append(identity | (measured if alive[i] else dict.fromkeys(measured)))
         return rows
 
-    def state(self) -> Row:
-        """What a checkpoint keeps."""
-        return {
-            "parameters": self.model.parameters,
-            "optimizer": self.optimizer.state_dict(),
-            "steps_done": self.steps_done,
-        }
-
-    def restore(self, state: Row) -> None:
-        """Go on from a checkpoint."""
-        self.model.parameters.copy_(state["parameters"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.steps_done = state["steps_done"]
-
 
 def limit_ranks(shape: UfmShape, start: torch.Tensor, numbers: Sequence[int]) -> None:
     """Zero all but k coordinates of the factors of every second start, k = 2, 3, .. c - 2 in turn.
@@ -215,12 +198,6 @@ def run(settings: Settings) -> Path:
 def prepare(settings: Settings) -> list[StartsOfOneDepth]:
     """The batches of all depths. Raises ValueError for settings that make no sense."""
     settings.check_common()
-    check_at_least(
-        1,
-        steps=settings.steps,
-        measure_every=settings.measure_every,
-        checkpoint_every=settings.checkpoint_every,
-    )
     check_at_least(3, classes=settings.classes)
     check_values(temperature=settings.temperature, depth=settings.depth)
     for T in settings.temperature:
@@ -239,14 +216,10 @@ def work(
     settings: Settings, batches: list[StartsOfOneDepth], folder: RunFolder, resumed: bool
 ) -> Row:
     """Train all runs; the summary has one cell per configuration."""
-    train_together(
+    settings.train(
         batches,
         folder,
         resumed,
-        steps=settings.steps,
-        measured=measured_steps(settings.steps, settings.measure_every),
-        checkpoint_every=settings.checkpoint_every,
-        device=cli.resolve_device(settings.device),
         leave_out=[
             "singular_values",
             "rank_curve",

@@ -21,28 +21,24 @@ from rich import box
 from rich.table import Table
 
 from rankdeficit import cli, plots, reporting
-from rankdeficit.checks import check_at_least
-from rankdeficit.diagnostics import alignment, measure_logits
 from rankdeficit.experiment import (
-    CommonSettings,
+    OptimizedBatch,
     Row,
+    TrainingSettings,
     check_values,
     conduct,
-    measured_steps,
-    train_together,
 )
 from rankdeficit.runs import RunFolder, read_json, read_rows
 from rankdeficit.schedules import SCHEDULES, Schedule, temperature_at
 from rankdeficit.toys.optimizers import OptimizerName, make_optimizer
 from rankdeficit.toys.ufm import Activation, DeepUfm, UfmShape, initial_parameters
+from simulations.ufm import measure_model
 
 PROGRAM = "simulations.temperature_schedule"
-HUGE = 1e15
-"""A run has diverged beyond it."""
 
 
 @dataclass(frozen=True)
-class Settings(CommonSettings):
+class Settings(TrainingSettings):
     """Train deep unconstrained feature models while the softmax temperature changes."""
 
     temperature: tuple[float, ...] = (50.0,)
@@ -69,15 +65,11 @@ class Settings(CommonSettings):
     """Learning rate, the same for every schedule."""
     weight_decay: float = 0.0
     """L2 penalty lambda on every factor."""
-    steps: int = 1200
-    """Training steps."""
     measure_every: int = 50
     """Steps between measurements; before the first of them, measure at powers of two as well."""
-    checkpoint_every: int = 200
-    """Steps between checkpoints."""
 
 
-class Scheduled:
+class Scheduled(OptimizedBatch):
     """All hottest temperatures, schedules and seeds in one model."""
 
     def __init__(self, settings: Settings) -> None:
@@ -94,7 +86,7 @@ class Scheduled:
             [seed for _, _, seed in self.runs],
             device=cli.resolve_device(settings.device),
         )
-        self.steps_done = 0
+        self.parameters = parameters
         self.model = DeepUfm(
             self.shape, parameters, self._temperatures(), weight_decay=settings.weight_decay
         )
@@ -122,56 +114,24 @@ class Scheduled:
 
     def measure(self, step: int) -> list[Row]:
         """One row per run, at its temperature of the moment; None where it diverged."""
-        self.model.set_temperatures(self._temperatures())
-        logits = self.model.logits()
-        loss = self.model.data_loss(logits)
-        representations = self.model.representations()
-        alive = loss.isfinite() & (self.model.parameters.abs() < HUGE).all(dim=1)
-        for values in (logits, *representations):
-            alive &= (values.abs() < HUGE).all(dim=(1, 2))
-        logits = torch.where(alive[:, None, None], logits, 0)
-        measures = measure_logits(logits, self.model.temperatures, self.settings.gamma)
-        accuracy = (logits.argmax(dim=-1) == self.shape.labels(logits.device)).double().mean(dim=-1)
-        aligned = torch.stack(
-            [
-                alignment(
-                    torch.where(alive[:, None, None], weight, 0),
-                    torch.where(alive[:, None, None], inputs, 0),
-                )
-                for weight, inputs in zip(self.model.factors.weights, representations, strict=True)
-            ]
-        ).mean(dim=0)
-        rows = []
-        for i, (hottest, schedule, seed) in enumerate(self.runs):
-            measured = {
-                "loss": loss[i].item(),
-                "accuracy": accuracy[i].item(),
-                **measures.record(i),
-                "alignment": aligned[i].item(),
-            }
-            run = {
+        temperatures = self._temperatures()
+        self.model.set_temperatures(temperatures)
+        return [
+            {
                 "step": step,
                 "hottest": hottest,
                 "schedule": schedule,
                 "seed": seed,
-                "temperature": self.model.temperatures[i].item(),
+                "temperature": temperature,
+                **measured,
             }
-            rows.append(run | (measured if alive[i] else dict.fromkeys(measured)))
-        return rows
-
-    def state(self) -> Row:
-        """What a checkpoint keeps."""
-        return {
-            "parameters": self.model.parameters,
-            "optimizer": self.optimizer.state_dict(),
-            "steps_done": self.steps_done,
-        }
-
-    def restore(self, state: Row) -> None:
-        """Go on from a checkpoint."""
-        self.model.parameters.copy_(state["parameters"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.steps_done = state["steps_done"]
+            for (hottest, schedule, seed), temperature, measured in zip(
+                self.runs,
+                temperatures.tolist(),
+                measure_model(self.model, self.settings.gamma),
+                strict=True,
+            )
+        ]
 
 
 def run(settings: Settings) -> Path:
@@ -183,12 +143,6 @@ def prepare(settings: Settings) -> Scheduled:
     """The batch of all runs. Raises ValueError for settings that make no sense."""
     settings.check_common()
     check_values(temperature=settings.temperature, schedule=settings.schedule)
-    check_at_least(
-        1,
-        steps=settings.steps,
-        measure_every=settings.measure_every,
-        checkpoint_every=settings.checkpoint_every,
-    )
     if min(settings.temperature) <= 1:
         raise ValueError(
             f"temperature is {min(settings.temperature)}; the hottest temperature must exceed 1"
@@ -198,16 +152,7 @@ def prepare(settings: Settings) -> Scheduled:
 
 def work(settings: Settings, batch: Scheduled, folder: RunFolder, resumed: bool) -> Row:
     """Train all runs; the summary has their last measures and when each first interpolated."""
-    train_together(
-        [batch],
-        folder,
-        resumed,
-        steps=settings.steps,
-        measured=measured_steps(settings.steps, settings.measure_every),
-        checkpoint_every=settings.checkpoint_every,
-        device=cli.resolve_device(settings.device),
-        leave_out=["singular_values"],
-    )
+    settings.train([batch], folder, resumed, leave_out=["singular_values"])
     uniform = math.log(settings.classes)
     first: dict[tuple[float, str, int], int] = {}
     for row in read_rows(folder.path):

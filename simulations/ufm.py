@@ -15,15 +15,13 @@ import torch
 from rich.table import Table
 
 from rankdeficit import cli, plots, reporting
-from rankdeficit.checks import check_at_least
 from rankdeficit.diagnostics import alignment, measure_logits
 from rankdeficit.experiment import (
-    CommonSettings,
+    OptimizedBatch,
     Row,
+    TrainingSettings,
     check_values,
     conduct,
-    measured_steps,
-    train_together,
 )
 from rankdeficit.runs import RunFolder, read_json, read_rows
 from rankdeficit.toys.optimizers import OptimizerName, make_optimizer
@@ -40,7 +38,7 @@ HUGE, TINY = 1e100, 1e-100
 
 
 @dataclass(frozen=True)
-class Settings(CommonSettings):
+class Settings(TrainingSettings):
     """Train deep unconstrained feature models and measure the rank of their logits."""
 
     temperature: tuple[float, ...] = (50.0,)
@@ -71,12 +69,6 @@ class Settings(CommonSettings):
     """L2 penalty lambda: lambda / 2 times the squared norm of each factor joins the loss."""
     init_scale: float = 1.0
     """Scale of the initial factors: weights N(0, s^2 / fan_in), features N(0, s^2)."""
-    steps: int = 1200
-    """Training steps."""
-    measure_every: int = 200
-    """Steps between measurements; before the first of them, measure at powers of two as well."""
-    checkpoint_every: int = 200
-    """Steps between checkpoints."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of training; spectra are float64 always."""
 
@@ -86,7 +78,7 @@ class Settings(CommonSettings):
         return tuple(sorted({*self.temperature, *((1.0,) if self.baseline else ())}))
 
 
-class Batch:
+class Batch(OptimizedBatch):
     """All runs of one depth: temperatures x seeds, in one model."""
 
     def __init__(self, settings: Settings, depth: int) -> None:
@@ -108,6 +100,7 @@ class Batch:
             dtype=getattr(torch, settings.dtype),
             device=cli.resolve_device(settings.device),
         )
+        self.parameters = parameters
         self.model = DeepUfm(
             shape,
             parameters,
@@ -131,49 +124,50 @@ class Batch:
 
     def measure(self, step: int) -> list[Row]:
         """One row per run; measures of a run that diverged are None."""
-        shape = self.model.shape
-        logits = self.model.logits()
-        loss = self.model.data_loss(logits)
-        representations = self.model.representations()
-        alive = loss.isfinite() & (self.model.parameters.abs() < HUGE).all(dim=1)
-        for values in (logits, *representations):
-            alive &= (values.abs() < HUGE).all(dim=(1, 2))
+        depth = self.model.shape.depth
+        return [
+            {"step": step, "temperature": temperature, "depth": depth, "seed": seed, **measured}
+            for (temperature, seed), measured in zip(
+                self.runs, measure_model(self.model, self.gamma), strict=True
+            )
+        ]
 
-        def measurable(values: torch.Tensor) -> torch.Tensor:
-            """Zero where the run diverged, and where its values have decayed beyond squaring."""
-            kept = alive & (values.abs() > TINY).any(dim=(1, 2))
-            return torch.where(kept[:, None, None], values, 0)
 
-        logits = measurable(logits)
-        measures = measure_logits(logits, self.model.temperatures, self.gamma)
-        accuracy = (logits.argmax(dim=-1) == shape.labels(logits.device)).double().mean(dim=-1)
-        aligned = torch.stack(
-            [
-                alignment(measurable(weight), measurable(inputs))
-                for weight, inputs in zip(self.model.factors.weights, representations, strict=True)
-            ]
-        )
-        rows = []
-        for i, (temperature, seed) in enumerate(self.runs):
-            run = {"step": step, "temperature": temperature, "depth": shape.depth, "seed": seed}
-            measured = {
-                "loss": loss[i].item(),
-                "accuracy": accuracy[i].item(),
-                **measures.record(i),
-                "alignment": aligned[:, i].mean().item(),
-                "alignment_per_layer": aligned[:, i].tolist(),
-            }
-            rows.append(run | (measured if alive[i] else dict.fromkeys(measured)))
-        return rows
+def measure_model(model: DeepUfm, gamma: float) -> list[Row]:
+    """Loss, accuracy, all measures of the logits, and alignment of each run; None where it diverged."""
+    logits = model.logits()
+    loss = model.data_loss(logits)
+    representations = model.representations()
+    alive = loss.isfinite() & (model.parameters.abs() < HUGE).all(dim=1)
+    for values in (logits, *representations):
+        alive &= (values.abs() < HUGE).all(dim=(1, 2))
 
-    def state(self) -> Row:
-        """What a checkpoint keeps."""
-        return {"parameters": self.model.parameters, "optimizer": self.optimizer.state_dict()}
+    def measurable(values: torch.Tensor) -> torch.Tensor:
+        """Zero where the run diverged, and where its values have decayed beyond squaring."""
+        kept = alive & (values.abs() > TINY).any(dim=(1, 2))
+        return torch.where(kept[:, None, None], values, 0)
 
-    def restore(self, state: Row) -> None:
-        """Go on from a checkpoint."""
-        self.model.parameters.copy_(state["parameters"])
-        self.optimizer.load_state_dict(state["optimizer"])
+    logits = measurable(logits)
+    measures = measure_logits(logits, model.temperatures, gamma)
+    labels = model.shape.labels(logits.device)
+    accuracy = (logits.argmax(dim=-1) == labels).double().mean(dim=-1)
+    aligned = torch.stack(
+        [
+            alignment(measurable(weight), measurable(inputs))
+            for weight, inputs in zip(model.factors.weights, representations, strict=True)
+        ]
+    )
+    rows: list[Row] = []
+    for i, trained in enumerate(alive.tolist()):
+        measured = {
+            "loss": loss[i].item(),
+            "accuracy": accuracy[i].item(),
+            **measures.record(i),
+            "alignment": aligned[:, i].mean().item(),
+            "alignment_per_layer": aligned[:, i].tolist(),
+        }
+        rows.append(measured if trained else dict.fromkeys(measured))
+    return rows
 
 
 def run(settings: Settings) -> Path:
@@ -184,28 +178,13 @@ def run(settings: Settings) -> Path:
 def build(settings: Settings) -> list[Batch]:
     """The batches of all depths. Raises ValueError for settings that make no sense."""
     settings.check_common()
-    check_at_least(
-        1,
-        steps=settings.steps,
-        measure_every=settings.measure_every,
-        checkpoint_every=settings.checkpoint_every,
-    )
     check_values(temperature=settings.temperature, depth=settings.depth)
     return [Batch(settings, depth) for depth in sorted(set(settings.depth))]
 
 
 def work(settings: Settings, batches: list[Batch], folder: RunFolder, resumed: bool) -> Row:
     """Train all batches; the summary of all runs."""
-    train_together(
-        batches,
-        folder,
-        resumed,
-        steps=settings.steps,
-        measured=measured_steps(settings.steps, settings.measure_every),
-        checkpoint_every=settings.checkpoint_every,
-        device=cli.resolve_device(settings.device),
-        leave_out=["singular_values"],
-    )
+    settings.train(batches, folder, resumed, leave_out=["singular_values"])
     return summarise(settings, batches)
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from rankdeficit import cli, runs
+from rankdeficit.toys.mode_dynamics import escape_time, grow
 from simulations import dynamics
 from simulations.dynamics import Settings
 
@@ -142,6 +143,20 @@ def test_the_flow_follows_a_run_of_tiny_gradient_descent_steps() -> None:
     moved = (flow.model.parameters - twin.parameters).abs().max()
     started = dynamics.Flow(settings, 2, "random").model.parameters
     assert moved < 1e-4 * (started - twin.parameters).abs().max()
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_escape_times_are_exact_on_the_closed_form_for_long_steps(depth: int) -> None:
+    flow = dynamics.Flow(SMALL, depth, "balanced")
+    L = depth + 1
+    end = escape_time(flow.first[:, 0], flow.escape_at, L, flow.rates)
+    flow.time, dt = 0.7 * end, 0.31 * end
+    before, after = (
+        grow(flow.first, time[:, None], L, flow.rates[:, None])
+        for time in (flow.time, flow.time + dt)
+    )
+    flow._note_escapes(before, after, dt)
+    torch.testing.assert_close(flow.escape_times, end, rtol=1e-9, atol=0)
 
 
 def test_the_run_folder(small: Path) -> None:

@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,17 +71,35 @@ def test_equal_pairs_learn_and_are_not_the_same_numbers(full: Path) -> None:
     assert any(0 < row["difference"] < 1e-10 for row in rows)
 
 
-def test_the_original_is_a_plain_run_of_torch() -> None:
-    """The batch's first run at T = 37 against autograd and SGD on the parameters themselves."""
-    (case,) = [case for case in CASES if case.name == "momentum, weight decay scaled"]
-    settings = Settings(device="cpu")
-    pair = equivalence.Pair(settings, Unit(case, 37.0, 2, 0))
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("gradient descent", lambda p, a: torch.optim.SGD(p, lr=0.1 * a**2)),
+        (
+            "Nesterov momentum",
+            lambda p, a: torch.optim.SGD(p, lr=0.1 * a**2, momentum=0.9, nesterov=True),
+        ),
+        (
+            "momentum, weight decay scaled",
+            lambda p, a: torch.optim.SGD(p, lr=0.1 * a**2, momentum=0.9, weight_decay=1e-3),
+        ),
+        ("Adam", lambda p, a: torch.optim.Adam(p, lr=5e-3 * a)),
+        (
+            "AdamW, decoupled decay scaled",
+            lambda p, a: torch.optim.AdamW(p, lr=5e-3 * a, weight_decay=1e-2),
+        ),
+    ],
+)
+def test_the_original_is_a_plain_run_of_torch(
+    name: str, make: Callable[[list[torch.Tensor], float], torch.optim.Optimizer]
+) -> None:
+    """The batch's first run at T = 37 against autograd on the parameters themselves."""
+    (case,) = [case for case in CASES if case.name == name]
+    pair = equivalence.Pair(Settings(device="cpu"), Unit(case, 37.0, 2, 0))
     factors = pair.model.shape.unpack(pair.model.parameters[:1].clone())
     parts = [factors.features[0], *(W[0].mT for W in factors.weights)]
     parts = [part.clone().requires_grad_() for part in parts]
-    optimizer = torch.optim.SGD(
-        parts, lr=0.1 * 37 ** (2 / 3), momentum=0.9, weight_decay=case.weight_decay
-    )
+    optimizer = make(parts, 37 ** (1 / 3))
     labels = torch.arange(6).repeat_interleave(5)
     for _ in range(20):
         pair.step()
@@ -92,7 +110,23 @@ def test_the_original_is_a_plain_run_of_torch() -> None:
     for part, found in zip(
         parts, [ours.features[0], *(W[0].mT for W in ours.weights)], strict=True
     ):
-        torch.testing.assert_close(found, part.detach(), rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(found, part.detach(), rtol=1e-9, atol=1e-11)
+
+
+def test_one_seed_that_differs_makes_a_case_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = equivalence.compare
+
+    def differ_at_seed_one(settings: Settings, unit: Unit) -> Iterator[Row]:
+        return (row | {"difference": 1.0 * unit.seed} for row in original(settings, unit))
+
+    monkeypatch.setattr(equivalence, "compare", differ_at_seed_one)
+    monkeypatch.setattr(equivalence, "CASES", (CASES[0], CASES[12]))
+    folder = equivalence.run(replace(SMALL, seeds=2, out=tmp_path / "run"))
+    for cell in runs.read_json(folder / "summary.json")["cells"]:
+        assert cell["differences"] == [0, 1]
+        assert cell["found"] == "different"
 
 
 def test_scales_of_a_two_layer_net_with_biases_by_hand() -> None:
