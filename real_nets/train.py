@@ -14,10 +14,12 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from rich.table import Table
 from torch import nn
 
 from rankdeficit import GAMMAS, cli, plots, reporting
-from rankdeficit.checks import check_at_least, check_seeds, check_temperature
+from rankdeficit.checks import check_at_least
+from rankdeficit.experiment import CommonSettings, Row, check_values, conduct
 from rankdeficit.images import ImageSet, Normalisation, load_splits
 from rankdeficit.runs import RunFolder, read_json, read_rows, write_atomically
 from real_nets import models
@@ -33,7 +35,7 @@ INTERPOLATION = 0.999
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(CommonSettings):
     """Train a network at several softmax temperatures on a folder of images."""
 
     data: Path | None = None
@@ -44,8 +46,6 @@ class Settings:
     """Softmax temperatures T; logits are divided by T."""
     seeds: int = 1
     """Runs per temperature, each with its own seed."""
-    seed: int = 0
-    """First seed."""
     epochs: int = 25
     """Passes over the train images."""
     batch_size: int = 128
@@ -68,14 +68,6 @@ class Settings:
     """Resize images to so many pixels squared [default: leave them as they are]."""
     measured_images: int = 10_000
     """Train images on which accuracy and ranks are followed; the summary takes all of them."""
-    gamma: float = 1e-3
-    """Threshold of the numerical rank, relative to the largest singular value."""
-    device: str = "auto"
-    """auto (a GPU where there is one), cpu, cuda or cuda:N."""
-    out: Path | None = None
-    """New folder for the run [default: runs/train-DATE-TIME]."""
-    resume: Path | None = None
-    """Go on with the run in this folder, with its settings; give no other option."""
 
 
 @dataclass(frozen=True)
@@ -90,36 +82,9 @@ class Splits:
 
 def run(settings: Settings) -> Path:
     """Train all jobs, write the run folder, print the table; returns the folder."""
-    splits = prepare(settings) if settings.resume is None else None
     if settings.data is not None:
         settings = replace(settings, data=settings.data.resolve())
-    folder, settings, resumed = cli.open_run(settings, PROGRAM, "train")
-    try:
-        splits = splits or prepare(settings)
-        runs = train(settings, splits, folder, resumed)
-        classes = len(splits.train.classes)
-        summary: dict[str, Any] = {
-            "runs": runs,
-            "verdict": reporting.verdicts(runs, "model"),
-            "gamma": settings.gamma,
-            "classes": classes,
-            "train_images": len(splits.train.labels),
-            "test_images": len(splits.test.labels),
-        }
-        folder.write_json("summary.json", summary)
-        folder.write_environment(splits.train.images.device)
-        draw(folder.path)
-        reporting.print_report(
-            reporting.results_table(runs, "model", settings.gamma),
-            [
-                *reporting.layer_sentences(runs, shown_gammas(settings.gamma)),
-                *summary["verdict"],
-                f"Figures, records and weights are in {folder.path}.",
-            ],
-        )
-    finally:
-        folder.close()
-    return folder.path
+    return conduct(settings, PROGRAM, prepare, work, draw, report)
 
 
 def prepare(settings: Settings) -> Splits:
@@ -129,13 +94,10 @@ def prepare(settings: Settings) -> Splits:
             f"gamma is {settings.gamma}; it must lie in [{LEAST_GAMMA:g}, 1): ranks of layers come "
             "from streamed Gram matrices, which resolve no less"
         )
-    check_seeds(settings.seed, settings.seeds)
+    settings.check_common()
     check_at_least(1, measured_images=settings.measured_images)
     recipe_of(settings)
-    if not settings.temperature:
-        raise ValueError("temperature is empty; give at least one value")
-    for temperature in settings.temperature:
-        check_temperature(temperature)
+    check_values(temperature=settings.temperature)
     if settings.data is None:
         raise ValueError("data is missing; name a folder of images with --data")
     device = cli.resolve_device(settings.device)
@@ -146,6 +108,26 @@ def prepare(settings: Settings) -> Splits:
     followed = ImageSet(train.images[chosen], train.labels[chosen], train.classes)
     train, test, followed = train.to(device), test.to(device), followed.to(device)
     return Splits(train, test, followed, Normalisation.of(train))
+
+
+def work(settings: Settings, splits: Splits, folder: RunFolder, resumed: bool) -> Row:
+    """Train all jobs; the summary of all runs."""
+    runs = train(settings, splits, folder, resumed)
+    return {
+        "runs": runs,
+        "verdict": reporting.verdicts(runs, "model"),
+        "gamma": settings.gamma,
+        "classes": len(splits.train.classes),
+        "train_images": len(splits.train.labels),
+        "test_images": len(splits.test.labels),
+    }
+
+
+def report(summary: Row) -> tuple[Table, list[str]]:
+    """The table, ranks layer by layer, and the verdict."""
+    layers = reporting.layer_sentences(summary["runs"], shown_gammas(summary["gamma"]))
+    table = reporting.results_table(summary["runs"], "model", summary["gamma"])
+    return table, [*layers, *summary["verdict"]]
 
 
 def build_model(settings: Settings, inputs: tuple[int, ...], classes: int) -> nn.Sequential:
@@ -160,9 +142,7 @@ def recipe_of(settings: Settings) -> Recipe:
     return Recipe(**{field.name: getattr(settings, field.name) for field in fields(Recipe)})
 
 
-def train(
-    settings: Settings, splits: Splits, folder: RunFolder, resumed: bool
-) -> list[dict[str, Any]]:
+def train(settings: Settings, splits: Splits, folder: RunFolder, resumed: bool) -> list[Row]:
     """Train every temperature and seed in turn; returns the summary of each run."""
     recipe = recipe_of(settings)
     jobs = [
@@ -177,10 +157,10 @@ def train(
             model, splits.train, splits.normalise, recipe, temperature=temperature, seed=seed
         )
 
-    finished: list[dict[str, Any]] = []
+    finished: list[Row] = []
     current: Training | None = None
 
-    def restore(state: dict[str, Any]) -> None:
+    def restore(state: Row) -> None:
         nonlocal current
         finished.extend(state["finished"])
         if state["job"]:
@@ -206,7 +186,7 @@ def train_to_the_end(
     job: Training,
     splits: Splits,
     folder: RunFolder,
-    finished: list[dict[str, Any]],
+    finished: list[Row],
     set_done: Callable[[int], Any],
 ) -> None:
     """Train one network epoch by epoch, with a row and a checkpoint after each."""
@@ -227,9 +207,7 @@ def train_to_the_end(
         folder.save_checkpoint({"finished": finished, "job": job.state()})
 
 
-def conclude(
-    settings: Settings, job: Training, splits: Splits, folder: RunFolder
-) -> dict[str, Any]:
+def conclude(settings: Settings, job: Training, splits: Splits, folder: RunFolder) -> Row:
     """Measure a trained network on all images and save its weights, unless it diverged."""
     final = measure(job, splits, splits.train, settings.gamma)
     classes = len(splits.train.classes)
@@ -252,7 +230,7 @@ def conclude(
     }
 
 
-def measure(job: Training, splits: Splits, train_images: ImageSet, gamma: float) -> dict[str, Any]:
+def measure(job: Training, splits: Splits, train_images: ImageSet, gamma: float) -> Row:
     """Measures on train images, with the accuracy and loss on all test images."""
     on_train = evaluate(job.model, train_images, splits.normalise, job.temperature)
     on_test = evaluate(job.model, splits.test, splits.normalise, job.temperature)
@@ -276,12 +254,12 @@ def shown_gammas(gamma: float) -> list[float]:
     return sorted({gamma, 1e-2})
 
 
-def identity(settings: Settings, job: Training) -> dict[str, Any]:
+def identity(settings: Settings, job: Training) -> Row:
     """The fields that say which run a row belongs to."""
     return {"temperature": job.temperature, "model": settings.model, "seed": job.seed}
 
 
-def without_spectrum(row: dict[str, Any]) -> dict[str, Any]:
+def without_spectrum(row: Row) -> Row:
     """A row fit for the metrics file: singular values stay in the summary."""
     return {name: value for name, value in row.items() if name != "singular_values"}
 

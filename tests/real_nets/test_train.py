@@ -162,7 +162,7 @@ def test_a_diverging_network_is_reported_not_saved(
         ({"seed": 2**62}, "seed is"),
         ({"image_size": 0}, "image_size is 0"),
         ({"data": None}, "data is missing"),
-        ({"data": Path("nowhere")}, "data nowhere must hold"),
+        ({"data": Path("nowhere")}, "nowhere must hold"),
     ],
     ids=lambda value: str(value),
 )
