@@ -32,6 +32,7 @@ from proofs.exact import (
     shifted,
     singular_values,
     softmax_columns,
+    square_root,
     to_fmpq,
 )
 
@@ -102,7 +103,7 @@ def softmax_is_strict(random: Random) -> Outcome:
         rows = [sum((G[i, j] for j in range(n) if j != i), arb(0)) for i in range(n)]
         r = in_order(rows)[-1]
         values = singular_values(S)
-        return values[0] - values[-1], (1 + r).sqrt() - (arb(1) / n - r).max(arb(0)).sqrt()
+        return values[0] - values[-1], (1 + r).sqrt() - square_root(arb(1) / n - r)
 
     def slack_above() -> arb:
         gap, bound = gap_and_bound()
