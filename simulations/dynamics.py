@@ -260,8 +260,11 @@ def prepare(settings: Settings) -> list[Flow]:
         raise ValueError(
             f"temperature is {max(settings.temperature)}; it must be at most {1 / LEAST:g}"
         )
+    if not 0 < settings.escape < 1:
+        raise ValueError(f"escape is {settings.escape}; it must lie between 0 and 1")
     least = settings.escape * min(settings.temperature) * math.sqrt(settings.samples_per_class)
-    if not 0 < settings.smallest_mode < settings.largest_mode < least:
+    modes_fit = 0 < settings.smallest_mode < settings.largest_mode < least
+    if "balanced" in settings.start and not modes_fit:
         raise ValueError(
             f"smallest_mode is {settings.smallest_mode} and largest_mode {settings.largest_mode}; they "
             f"must be positive, in this order, and below the least escape point, {least:g}"
@@ -281,6 +284,7 @@ def work(settings: Settings, flows: list[Flow], folder: RunFolder, resumed: bool
         "classes": settings.classes,
         "gamma": settings.gamma,
         "escape": settings.escape,
+        "samples_per_class": settings.samples_per_class,
         "runs": [row for flow in flows for row in flow.outcome()],
     }
 
@@ -384,12 +388,13 @@ def draw_modes(rows: Sequence[Row], summary: Row) -> Figure:
             ]
         )
         keep = time <= 1.5
+        escape_at = summary["escape"] * T * math.sqrt(summary["samples_per_class"])
         colours = colormaps["viridis"](np.linspace(0, 0.9, values.shape[1]))
         for mode, colour in enumerate(colours):
             label = "modes, simulated" if mode == 0 else None
             axes.plot(time[keep], values[keep, mode], color=colour, linewidth=1.2, label=label)
             label = "closed form" if mode == 0 else None
-            early = theory[:, mode] < 2 * summary["escape"] * T
+            early = theory[:, mode] < 2 * escape_at
             axes.plot(
                 time[early], theory[early, mode], "--", color="black", linewidth=0.8, label=label
             )
