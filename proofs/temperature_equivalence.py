@@ -156,14 +156,22 @@ def random_run(
     of_twin: Settings, steps: int,
 ) -> Run:  # fmt: skip
     """Start and settings about as large as the twin's times the scales, but rational."""
-    wholes = [max(1, integer_nthroot(int(T) ** p.numerator, p.denominator)[0]) for p in powers]
-    settings = [twin_settings(optimiser, of_twin, fmpq(1, whole)) for whole in wholes]
-    start = [whole * _entry(random) for whole in wholes]
+    near = [_near_power(T, power) for power in powers]
+    settings = [twin_settings(optimiser, of_twin, to_fmpq(1 / scale)) for scale in near]
+    start = [scale * _entry(random) for scale in near]
     return Run(problem, optimiser, T, powers, start, settings, steps)
 
 
+def _near_power(T: Fraction, power: Fraction) -> Fraction:
+    """A rational near T^power: its whole part, or one over that of (1/T)^power for T < 1."""
+    if T < 1:
+        return 1 / _near_power(1 / T, power)
+    return Fraction(integer_nthroot(int(T) ** power.numerator, power.denominator)[0])
+
+
 def _entry(random: Random) -> Fraction:
-    return Fraction(random.choice([-1, 1]) * random.randint(20, 150), 100)
+    """Of size 0.2 to 1.5, with a denominator that keeps units off the kink of the ReLU."""
+    return Fraction(random.choice([-1, 1]) * random.randint(2 * 10**8, 15 * 10**8), 10**9 + 7)
 
 
 def uniform_powers(problem: Problem) -> list[Fraction]:
