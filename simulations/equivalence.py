@@ -10,26 +10,22 @@ the corrections out, or normalising, breaks the equality; the table says by how 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
-from matplotlib import colormaps
-from matplotlib.figure import Figure
-from rich import box
-from rich.table import Table
 from torch import Tensor
 
-from rankdeficit import cli, plots
+from rankdeficit import cli
 from rankdeficit.checks import check_at_least
 from rankdeficit.experiment import CommonSettings, Row, check_values, conduct, work_through
-from rankdeficit.runs import RunFolder, read_json, read_rows
+from rankdeficit.runs import RunFolder, read_rows
 from rankdeficit.spectrum import numerical_rank
 from rankdeficit.toys import mlp, ufm
+from simulations.reports.equivalence import draw, report
 
 PROGRAM = "simulations.equivalence"
 EQUAL = 1e-10
@@ -181,7 +177,12 @@ def work(settings: Settings, units: list[Unit], folder: RunFolder, resumed: bool
                 "losses": [[row["loss"], row["twin_loss"]] for row in ends],
             }
         )
-    return {"gamma": settings.gamma, "seeds": settings.seeds, "cells": cells}
+    return {
+        "gamma": settings.gamma,
+        "seeds": settings.seeds,
+        "equal_below": EQUAL,
+        "cells": cells,
+    }
 
 
 def compare(settings: Settings, unit: Unit) -> Iterator[Row]:
@@ -341,90 +342,6 @@ def _stretches(scales: Tensor) -> list[tuple[int, int]]:
 
 def _as_number(value: float | None) -> float:
     return math.inf if value is None else value
-
-
-def report(summary: Row) -> tuple[Table, list[str]]:
-    """Each case with what theory expects and what was found."""
-    table = Table(
-        box=box.SIMPLE_HEAVY,
-        caption="Largest relative difference of theta / a and phi over all steps (range over "
-        f"{summary['seeds']} seeds); equal: below {EQUAL:g}. Ranks of the logits at the end, original / "
-        f"twin, first seed, gamma = {summary['gamma']:g}.",
-        caption_justify="left",
-    )
-    for name in ("case", "T", "depth", "expected", "found", "difference", "ranks"):
-        table.add_column(name, justify="right" if name in ("T", "depth") else "left")
-    for cell in summary["cells"]:
-        first, second = cell["ranks"][0]
-        table.add_row(
-            cell["case"],
-            f"{cell['temperature']:g}",
-            str(cell["depth"]),
-            cell["expected"],
-            cell["found"],
-            _spell(cell["differences"]),
-            f"{first} / {second}",
-        )
-    surprises = [cell for cell in summary["cells"] if cell["found"] != cell["expected"]]
-    sentences = [
-        f"{cell['case']} (T = {cell['temperature']:g}, depth {cell['depth']}): expected "
-        f"{cell['expected']}, found {cell['found']}."
-        for cell in surprises
-    ]
-    if any(cell["expected"] == "equal" for cell in surprises):
-        sentences.append(
-            "Where training is chaotic, rounding grows from 1e-15 by itself: the figure shows whether "
-            "the runs start to differ at once or only late; fewer --steps tell them apart."
-        )
-    return table, sentences or [
-        "All cases are as the theory has them. Is temperature only init scale? Not alone: it is init "
-        "scale and learning rate together, exactly so in homogeneous networks whose decay and epsilon "
-        "are scaled too; with normalisation only the head's scale can take its place."
-    ]
-
-
-def _spell(differences: Sequence[float | None]) -> str:
-    finite = [d for d in differences if d is not None and math.isfinite(d)]
-    text = f"{min(finite):.1e} to {max(finite):.1e}" if finite else ""
-    diverged = len(differences) - len(finite)
-    return text + f" ({diverged} diverged)" * bool(diverged)
-
-
-def draw(path: Path) -> None:
-    """Draw the figure of a run folder from its files alone."""
-    plots.save(
-        draw_differences(read_rows(path), read_json(path / "summary.json")),
-        path / "differences.png",
-    )
-
-
-def draw_differences(rows: Sequence[Row], summary: Row) -> Figure:
-    """Difference against steps, a panel for what theory calls equal and one for the rest."""
-    cells = summary["cells"]
-    T, depth = cells[0]["temperature"], cells[0]["depth"]
-    seed = min(row["seed"] for row in rows)
-    figure = Figure(figsize=(9.5, 5.2))
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, expected in zip(panels, ("equal", "different"), strict=True):
-        names = list(dict.fromkeys(row["case"] for row in rows if row["expected"] == expected))
-        for name, colour in zip(
-            names, colormaps["turbo"](np.linspace(0, 1, len(names))), strict=True
-        ):
-            key = (name, T, depth, seed)
-            own = [r for r in rows if (r["case"], r["temperature"], r["depth"], r["seed"]) == key]
-            own = [row for row in own if row["difference"] is not None]
-            values = [max(row["difference"], 1e-17) for row in own]
-            axes.plot([row["step"] for row in own], values, color=colour, label=name)
-        axes.axhline(EQUAL, color="black", linestyle="--", linewidth=1)
-        axes.set(yscale="log", xlabel="training step", ylim=(1e-17, 1e3))
-        axes.set_title(f"theory: {expected} (T = {T:g}, depth {depth})", fontsize=9)
-        axes.legend(fontsize=6, loc="upper left" if expected == "equal" else "lower right")
-        note = "above: different" if expected == "equal" else "below: equal"
-        axes.text(0.99, EQUAL * (2 if expected == "equal" else 0.2), note, fontsize=7, ha="right",
-                  transform=axes.get_yaxis_transform())  # fmt: skip
-    panels[0].set_ylabel("largest relative difference of parameters")
-    figure.set_layout_engine("constrained")
-    return figure
 
 
 if __name__ == "__main__":

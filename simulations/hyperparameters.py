@@ -18,15 +18,12 @@ from typing import Any
 import numpy as np
 import scipy.stats
 import torch
-from matplotlib.figure import Figure
-from rich import box
-from rich.table import Table
 
-from rankdeficit import cli, plots, reporting
+from rankdeficit import cli, reporting
 from rankdeficit.checks import check_at_least
 from rankdeficit.diagnostics import measure_logits
 from rankdeficit.experiment import CommonSettings, Row, check_values, conduct, work_through
-from rankdeficit.runs import RunFolder, read_json, read_rows
+from rankdeficit.runs import RunFolder, read_rows
 from rankdeficit.spectrum import spectrum
 from rankdeficit.toys.mlp import (
     BatchedMlp,
@@ -36,14 +33,11 @@ from rankdeficit.toys.mlp import (
     initial_parameters,
 )
 from rankdeficit.toys.optimizers import OptimizerName, make_optimizer
+from simulations.reports.hyperparameters import draw, report
 
 PROGRAM = "simulations.hyperparameters"
 TEMPERATURES = "temperature"
 """The family whose runs make the dashed curve."""
-FAR_BELOW = 1e-3
-"""Initial norms below are drawn at the left edge, with a note."""
-OFF_CURVE = 0.15
-"""Interventions whose rank is off the curve by a larger share are named in the figure."""
 HUGE = 1e30
 """A run has diverged beyond it."""
 
@@ -285,6 +279,7 @@ def summarise(settings: Settings, rows: list[Row]) -> Row:
         "seeds": settings.seeds,
         "neural_collapse_rank": reporting.neural_collapse_rank(settings.classes, settings.width),
         "cells": cells,
+        "curve_family": TEMPERATURES,
         "curve": curve,
         "runs": rows,
         "correlations": correlations(cells),
@@ -317,101 +312,6 @@ def correlations(cells: Sequence[Row]) -> Row:
             test = scipy.stats.spearmanr(norms, ranks)
             found[name] = {"rho": test.statistic, "p": test.pvalue, "n": len(own)}
     return found
-
-
-def report(summary: Row) -> tuple[Table, list[str]]:
-    """Initial norm and final rank of every intervention, by initial norm."""
-    table = Table(
-        box=box.SIMPLE_HEAVY,
-        caption=f"Medians over {summary['seeds']} seeds, ranges in brackets; c = {summary['classes']}, "
-        f"gamma = {summary['gamma']:g}. By norm: the rank that temperature alone gives at the same "
-        "initial effective norm. Hidden: rank of the last hidden layer. Interp.: runs at 100 % train "
-        "accuracy.",
-        caption_justify="left",
-    )
-    left = ("family", "change")
-    for name in (*left, "norm at start", "norm at end", "rank", "by norm", "hidden", "interp."):
-        table.add_column(name, justify="left" if name in left else "right")
-    for cell in sorted(summary["cells"], key=lambda cell: cell["initial_effective_norm"]):
-        lost, by_norm = cell["rank"] is None, cell["predicted_rank"]
-        table.add_row(
-            cell["family"],
-            cell["name"],
-            f"{cell['initial_effective_norm']:.3g}",
-            "-" if lost else f"{cell['final_effective_norm']:.3g}",
-            "-" if lost else f"{cell['rank']:g} ({cell['rank_range'][0]}-{cell['rank_range'][1]})",
-            "-" if by_norm is None else f"{by_norm:.0f}",
-            "-" if lost else f"{cell['hidden_rank']:g}",
-            f"{cell['interpolated']}/{cell['runs']}",
-        )
-    sentences = [
-        f"Initial norm and final rank, {name}: Spearman's rho {c['rho']:.2f} (p = {c['p']:.1g}, "
-        f"{c['n']} interventions that interpolate with every seed)."
-        for name, c in summary["correlations"].items()
-    ]
-    left_out = [c["name"] for c in summary["cells"] if c["interpolated"] < c["runs"]]
-    if left_out:
-        sentences.append(f"Not interpolating with every seed, so left out: {', '.join(left_out)}.")
-    return table, sentences
-
-
-def draw(path: Path) -> None:
-    """Draw the figure of a run folder from its files alone."""
-    plots.save(draw_ranks(read_json(path / "summary.json")), path / "norm_and_rank.png")
-
-
-def draw_ranks(summary: Row) -> Figure:
-    """Final rank against initial effective norm; dashed: what temperature alone gives."""
-    figure = Figure(figsize=(6.4, 5.0))
-    axes = figure.subplots()
-    families = list(dict.fromkeys(cell["family"] for cell in summary["cells"]))
-    markers = "osv^D<>P"
-    norms_shown = [max(c["initial_effective_norm"], FAR_BELOW) for c in summary["cells"]]
-    least = min(norms_shown)
-    for number, family in enumerate(families):
-        own = [c for c in summary["cells"] if c["family"] == family and c["rank"] is not None]
-        x = [max(cell["initial_effective_norm"], least) for cell in own]
-        y = [cell["rank"] for cell in own]
-        spread = [
-            [cell["rank"] - cell["rank_range"][0] for cell in own],
-            [cell["rank_range"][1] - cell["rank"] for cell in own],
-        ]
-        settled = [cell["interpolated"] == cell["runs"] for cell in own]
-        colour = "black" if family == TEMPERATURES else f"C{number}"
-        axes.errorbar(x, y, spread, fmt="none", ecolor=colour, elinewidth=0.8)
-        for full in (True, False):
-            keep = [i for i, value in enumerate(settled) if value == full]
-            axes.plot(
-                [x[i] for i in keep], [y[i] for i in keep], markers[number % len(markers)],
-                color=colour, ms=5, fillstyle="full" if full else "none",
-                label=family if full else None,
-            )  # fmt: skip
-    if summary["curve"]:
-        norms, ranks = zip(*summary["curve"], strict=True)
-        axes.plot(norms, ranks, "--", color="black", linewidth=1, label="by temperature alone")
-    predicted = summary["neural_collapse_rank"]
-    label = f"Neural Collapse: {predicted}"
-    axes.axhline(predicted, color="0.5", linestyle=":", linewidth=1, label=label)
-    axes.plot([], [], "o", color="0.5", fillstyle="none", label="not all seeds interpolate")
-    for number, cell in enumerate(c for c in summary["cells"] if _note(c)):
-        at = (max(cell["initial_effective_norm"], least), cell["rank"])
-        side, ha = (6, "left") if cell["initial_effective_norm"] < least else (-5, "right")
-        offset = (side, -10 if number % 2 else 4)
-        axes.annotate(_note(cell), at, xytext=offset, textcoords="offset points", fontsize=7, ha=ha)
-    axes.set(xscale="log", xlabel=r"initial effective logits norm $\|M\|_F/(\sqrt{n}\,T)$")
-    axes.set_ylabel(f"final rank of the logits, γ = {summary['gamma']:g}")
-    axes.margins(x=0.12)
-    return plots.with_legend_below(figure, columns=3)
-
-
-def _note(cell: Row) -> str:
-    """The name of an intervention whose rank is not the one its norm would give."""
-    norm, rank, by_norm = cell["initial_effective_norm"], cell["rank"], cell["predicted_rank"]
-    if rank is not None and norm < FAR_BELOW:
-        return f"{cell['name']} (norm {norm:.0e})"
-    if rank is not None and by_norm is not None and abs(rank - by_norm) > OFF_CURVE * by_norm:
-        return str(cell["name"])
-    return ""
 
 
 if __name__ == "__main__":

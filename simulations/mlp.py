@@ -9,21 +9,17 @@ rank of its gradients (equation 3). On Gaussian clusters, or on a folder of imag
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from matplotlib import colormaps
-from matplotlib.figure import Figure
-from rich.table import Table
 from torch import Tensor
 
-from rankdeficit import cli, plots, reporting
+from rankdeficit import cli, reporting
 from rankdeficit.checks import check_at_least
 from rankdeficit.diagnostics import alignment, measure_logits
 from rankdeficit.experiment import (
@@ -34,7 +30,7 @@ from rankdeficit.experiment import (
     conduct,
 )
 from rankdeficit.images import ImageSet, Normalisation, load_splits
-from rankdeficit.runs import RunFolder, read_json, read_rows
+from rankdeficit.runs import RunFolder
 from rankdeficit.spectrum import spectrum
 from rankdeficit.toys.mlp import (
     Activation,
@@ -45,6 +41,7 @@ from rankdeficit.toys.mlp import (
     initial_parameters,
 )
 from rankdeficit.toys.optimizers import OptimizerName, make_optimizer
+from simulations.reports.mlp import draw, report
 
 PROGRAM = "simulations.mlp"
 DEFAULT_LR = {"adam": 1e-3, "sgd": 0.05, "gd": 0.1}
@@ -314,95 +311,6 @@ def bound_sentences(runs: Iterable[Row]) -> list[str]:
         f"The numerical rank of the gradient is at most that of the layer's input in {within} of "
         f"{len(pairs)} layers (equation 3 bounds exact ranks)."
     ]
-
-
-def report(summary: Row) -> tuple[Table, Sequence[str]]:
-    """The table, layer by layer ranks, and the verdict."""
-    lines = []
-    for temperature in sorted({run["temperature"] for run in summary["runs"]}):
-        own = [run for run in summary["runs"] if run["temperature"] == temperature]
-        own = [run for run in own if run["layer_ranks"]]
-        for name, field in (
-            ("inputs of layers and logits", "layer_ranks"),
-            ("gradients", "gradient_ranks"),
-        ):
-            if own:
-                medians = np.median([run[field] for run in own], axis=0)
-                spelled = " ".join(f"{value:g}" for value in medians)
-                lines.append(f"rank of {name}, T = {temperature:g}: {spelled}")
-    table = reporting.results_table(summary["runs"], "depth", summary["gamma"])
-    return table, [*lines, *summary["verdict"]]
-
-
-def draw(path: Path) -> None:
-    """Draw the figures of a run folder from its files alone."""
-    rows, summary = read_rows(path), read_json(path / "summary.json")
-    runs, classes = summary["runs"], summary["classes"]
-    predicted = runs[0]["neural_collapse_rank"]
-    figures = {
-        "ranks": plots.ranks_over_training(rows, classes, predicted, "step", "depth"),
-        "alignment": plots.alignment_over_training(rows, "step", "depth"),
-        "collapse": draw_collapse(rows, predicted),
-        "gradient_ranks": draw_gradient_ranks(runs),
-    }
-    for name, figure in figures.items():
-        plots.save(figure, path / f"{name}.png")
-
-
-def draw_collapse(rows: Sequence[Row], predicted: int) -> Figure:
-    """Top singular values and rank of the last hidden layer over training (the paper's Figure 3)."""
-    temperatures = sorted({row["temperature"] for row in rows})
-    figure = Figure(figsize=(1.0 + 3.2 * len(temperatures), 3.6))
-    panels = figure.subplots(1, len(temperatures), sharey=True, squeeze=False)[0]
-    rank_axes = [axes.twinx() for axes in panels]
-    for right in rank_axes[1:]:
-        right.sharey(rank_axes[0])
-    for axes, right, T in zip(panels, rank_axes, temperatures, strict=True):
-        own = [r for r in rows if r["temperature"] == T and r["top_singular_values"]]
-        own = [r for r in own if r["seed"] == min(row["seed"] for row in rows)]
-        steps = [row["step"] for row in own]
-        values = np.array([row["top_singular_values"] for row in own])
-        colours = colormaps["viridis"](np.linspace(0, 0.85, values.shape[1]))
-        for i, colour in enumerate(colours):
-            axes.plot(steps, values[:, i], color=colour, label=f"singular value {i + 1}")
-        right.plot(
-            steps, [r["hidden_rank"] for r in own], ":", color="C3", label="rank (right axis)"
-        )
-        label = f"Neural Collapse: {predicted}"
-        right.axhline(predicted, color="black", linestyle="--", linewidth=1, label=label)
-        axes.set(yscale="log", xlabel="training steps")
-        plots.set_clock_scale(axes, "step")
-        right.set_yscale("log")
-        right.tick_params(which="both", labelright=temperatures[-1] == T)
-        axes.set_title(f"T = {T:g}", fontsize=9)
-    panels[0].set_ylabel("singular values,\nlast hidden layer")
-    rank_axes[-1].set_ylabel("numerical rank")
-    return plots.with_legend_below(figure, columns=4)
-
-
-def draw_gradient_ranks(runs: Sequence[Row]) -> Figure:
-    """Rank of each layer's input and of its gradient at the end (the paper's Figure 4, equation 3)."""
-    temperatures = sorted({run["temperature"] for run in runs})
-    figure = Figure(figsize=(1.0 + 3.0 * len(temperatures), 3.4))
-    panels = figure.subplots(1, len(temperatures), sharey=True, squeeze=False)[0]
-    for axes, T in zip(panels, temperatures, strict=True):
-        own = [run for run in runs if run["temperature"] == T and run["layer_ranks"]]
-        if own:
-            inputs = np.array([run["layer_ranks"][:-1] for run in own])
-            gradients = np.array([run["gradient_ranks"] for run in own])
-            layer = np.arange(1, inputs.shape[1] + 1)
-            for values, style, colour, label in (
-                (inputs, "--", "black", "rank of the layer's input: the bound"),
-                (gradients, "o-", "C0", "rank of the gradient"),
-            ):
-                axes.plot(layer, np.median(values, axis=0), style, color=colour, label=label)
-                axes.fill_between(
-                    layer, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2
-                )
-        axes.set(yscale="log", xlabel="layer")
-        axes.set_title(f"T = {T:g}", fontsize=9)
-    panels[0].set_ylabel("numerical rank")
-    return plots.with_legend_below(figure, columns=2)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from rankdeficit import cli, runs
 from rankdeficit.toys.mode_dynamics import escape_time, grow
 from simulations import dynamics
 from simulations.dynamics import Settings
+from simulations.reports import dynamics as reports
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Row = dict[str, Any]
@@ -164,7 +165,8 @@ def test_the_run_folder(small: Path) -> None:
         ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "environment.json",
         "summary.json", "modes.png", "escape_times.png", "participation.png",
     }  # fmt: skip
-    found = runs.read_json(small / "summary.json")["runs"]
+    summary = runs.read_json(small / "summary.json")
+    found = summary["runs"]
     keys = [(r["depth"], r["start"], r["temperature"], r["seed"]) for r in found]
     starts = ("balanced", "random")
     assert keys == [
@@ -190,11 +192,7 @@ def test_the_run_folder(small: Path) -> None:
             assert row["singular_values"] == pytest.approx(
                 row["predicted_singular_values"], rel=0.01
             )
-    (sentence,) = [
-        s
-        for s in dynamics.report({"classes": 4, "escape": 0.01, "runs": found})[1]
-        if s.startswith("L = 3, balanced")
-    ]
+    (sentence,) = [s for s in reports.report(summary)[1] if s.startswith("L = 3, balanced")]
     cold = [r["participation_ratio"] for r in found if r["depth"] == 2 and r["start"] == "balanced"]
     assert f"{min(cold[:2]):.2f}-{max(cold[:2]):.2f} at the lowest" in sentence
 
@@ -257,12 +255,12 @@ def test_figures_come_from_the_folder_alone(small: Path, tmp_path: Path) -> None
     for name in ("modes.png", "escape_times.png", "participation.png"):
         assert (folder / name).read_bytes() == (small / name).read_bytes()
     summary = runs.read_json(folder / "summary.json")
-    panel = dynamics.draw_participation(summary).axes[0]
+    panel = reports.draw_participation(summary).axes[0]
     (line,) = [line for line in panel.get_lines() if line.get_label() == "L = 3"]
     own = [r for r in summary["runs"] if (r["start"], r["depth"]) == ("balanced", 2)]
     hot = [r["participation_ratio"] for r in own if r["temperature"] == 30]
     assert line.get_ydata()[-1] == pytest.approx(sum(hot) / 2)
-    figure = dynamics.draw_modes(runs.read_rows(folder), summary)
+    figure = reports.draw_modes(runs.read_rows(folder), summary)
     assert len(figure.axes) == 4
     measured, theory = figure.axes[0].get_lines()[:2]
     assert measured.get_ydata()[0] == pytest.approx(1e-4)

@@ -16,6 +16,7 @@ from rankdeficit.toys.mlp import MlpShape
 from rankdeficit.toys.ufm import UfmShape
 from simulations import equivalence
 from simulations.equivalence import CASES, Settings, Unit, twin_scales
+from simulations.reports import equivalence as reports
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Row = dict[str, Any]
@@ -226,7 +227,7 @@ def test_figures_come_from_the_folder_alone(small: Path, tmp_path: Path) -> None
     equivalence.draw(folder)
     assert (folder / "differences.png").read_bytes() == (small / "differences.png").read_bytes()
     rows = runs.read_rows(folder)
-    figure = equivalence.draw_differences(rows, runs.read_json(folder / "summary.json"))
+    figure = reports.draw_differences(rows, runs.read_json(folder / "summary.json"))
     (line,) = [x for x in figure.axes[1].get_lines() if x.get_label() == "learning rate alone"]
     own = [row for row in rows if row["case"] == "learning rate alone"]
     assert line.get_ydata().tolist() == [row["difference"] for row in own]

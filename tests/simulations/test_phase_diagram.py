@@ -19,6 +19,7 @@ from rankdeficit.toys.optima import best_scale, two_factor_optimum
 from rankdeficit.toys.ufm import UfmShape, initial_parameters
 from simulations import phase_diagram
 from simulations.phase_diagram import Row, Settings, StartsOfOneDepth
+from simulations.reports import phase_diagram as reports
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -296,7 +297,7 @@ def test_figures_come_from_the_folder_alone(
     phase_diagram.draw(folder)
     assert {path.name: path.read_bytes() for path in folder.glob("*.png")} == before
     summary = runs.read_json(folder / "summary.json")
-    panels = phase_diagram.draw_diagram(summary).axes
+    panels = reports.draw_diagram(summary).axes
     assert [axes.get_title() for axes in panels] == [r"$\lambda$ = 0.001", r"$\lambda$ = 0.01"]
     for axes, decay in zip(panels, (1e-3, 1e-2), strict=True):
         shown = {text.get_position(): int(text.get_text()) for text in axes.texts}
@@ -304,7 +305,7 @@ def test_figures_come_from_the_folder_alone(
             ((1.0, 30.0).index(c["temperature"]), c["depth"] - 1): c["rank"]
             for c in summary["cells"] if c["weight_decay"] == decay
         }  # fmt: skip
-    panels = phase_diagram.draw_objectives(summary).axes
+    panels = reports.draw_objectives(summary).axes
     assert len(panels) == 4
     (dots,) = [x for x in panels[1].get_lines() if x.get_label() == "best found"]
     own = [c for c in summary["cells"] if (c["depth"], c["weight_decay"]) == (2, 1e-3)]
@@ -331,7 +332,7 @@ def test_the_boundary_is_drawn_where_theory_puts_it(tmp_path: Path) -> None:
     # c = 4, L = 3, lambda = 1e-3: from the ETF to pairs at T = 40.3, between 10 and 100.
     settings = replace(SMALL, temperature=(10.0, 100.0), depth=(2,), steps=1)
     summary = phase_diagram.summarise(settings, trained(settings, 2).measure(1))
-    (axes,) = phase_diagram.draw_diagram(summary).axes
+    (axes,) = reports.draw_diagram(summary).axes
     (line,) = [x for x in axes.get_lines() if len(x.get_xdata()) and x.get_linestyle() == "--"]
     spacing = math.log10(400) / 2 / 40
     assert line.get_xdata()[0] == pytest.approx(math.log10(40.3) - 1, abs=spacing)
@@ -359,7 +360,7 @@ def test_a_cell_whose_runs_all_diverged_can_be_drawn(
     monkeypatch.setattr(phase_diagram, "CURVE_POINTS", 2)
     settings = replace(SMALL, temperature=(1.0,), depth=(1,), init_scale=(1e200,), steps=1)
     folder = phase_diagram.run(replace(settings, out=tmp_path / "run"))
-    (axes,) = phase_diagram.draw_diagram(runs.read_json(folder / "summary.json")).axes
+    (axes,) = reports.draw_diagram(runs.read_json(folder / "summary.json")).axes
     assert not axes.texts
 
 
