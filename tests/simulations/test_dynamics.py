@@ -3,7 +3,6 @@
 import math
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from rankdeficit import cli, runs
+from rankdeficit import runs
 from rankdeficit.toys.mode_dynamics import escape_time, grow
 from simulations import dynamics
 from simulations.dynamics import Settings
@@ -337,18 +336,9 @@ def test_the_most_extreme_starts_stay_finite(T: float, modes: tuple[float, float
 )
 @pytest.mark.usefixtures("unchecked")
 def test_bad_settings_are_one_line_and_leave_nothing(
-    flags: list[str], words: list[str], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    monkeypatch.setattr(sys, "argv", ["dynamics", *flags, "--out", str(tmp_path / "run")])
-    with pytest.raises(SystemExit) as stop:
-        cli.main(Settings, dynamics.run, dynamics.PROGRAM)
-    error = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert error.count("\n") == 1
-    for word in words:
-        assert word in error
-    assert not (tmp_path / "run").exists()
+    flags: list[str], words: list[str], assert_refused: Callable[..., None]
+) -> None:
+    assert_refused(dynamics, flags, words)
 
 
 @pytest.mark.cuda

@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from rankdeficit import cli, runs
+from rankdeficit import runs
 from rankdeficit.toys.mlp import MlpShape
 from rankdeficit.toys.ufm import UfmShape
 from simulations import equivalence
@@ -278,18 +277,9 @@ def test_diverged_and_surprising_pairs_are_reported(
 )
 @pytest.mark.usefixtures("unchecked")
 def test_bad_settings_are_one_line_and_leave_nothing(
-    flags: list[str], words: list[str], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    monkeypatch.setattr(sys, "argv", ["equivalence", *flags, "--out", str(tmp_path / "run")])
-    with pytest.raises(SystemExit) as stop:
-        cli.main(Settings, equivalence.run, equivalence.PROGRAM)
-    error = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert error.count("\n") == 1
-    for word in words:
-        assert word in error
-    assert not (tmp_path / "run").exists()
+    flags: list[str], words: list[str], assert_refused: Callable[..., None]
+) -> None:
+    assert_refused(equivalence, flags, words)
 
 
 @pytest.mark.parametrize("T", [1e-50, 1e50])

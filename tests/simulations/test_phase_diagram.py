@@ -3,7 +3,6 @@
 import math
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from rankdeficit import cli, constructions, runs
+from rankdeficit import constructions, runs
 from rankdeficit.toys.optima import best_scale, two_factor_optimum
 from rankdeficit.toys.ufm import UfmShape, initial_parameters
 from simulations import phase_diagram
@@ -404,15 +403,6 @@ def test_extreme_temperatures_are_measured() -> None:
 )
 @pytest.mark.usefixtures("unchecked")
 def test_bad_settings_are_one_line_and_leave_nothing(
-    flags: list[str], words: list[str], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    monkeypatch.setattr(sys, "argv", ["phase_diagram", *flags, "--out", str(tmp_path / "run")])
-    with pytest.raises(SystemExit) as stop:
-        cli.main(Settings, phase_diagram.run, phase_diagram.PROGRAM)
-    error = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert error.count("\n") == 1
-    for word in words:
-        assert word in error
-    assert not (tmp_path / "run").exists()
+    flags: list[str], words: list[str], assert_refused: Callable[..., None]
+) -> None:
+    assert_refused(phase_diagram, flags, words)

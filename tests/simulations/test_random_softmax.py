@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from rankdeficit import bounds, cli, numerical_rank, runs, scaled_logits
+from rankdeficit import bounds, numerical_rank, runs, scaled_logits
 from simulations import random_softmax
 from simulations.random_softmax import Row, Settings, Unit
 
@@ -252,18 +251,9 @@ def test_the_figures_show_ranks_and_theory(hundred: Row) -> None:
 )
 @pytest.mark.usefixtures("unchecked")
 def test_bad_settings_are_one_line_and_leave_nothing(
-    flags: list[str], words: list[str], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    monkeypatch.setattr(sys, "argv", ["random_softmax", *flags, "--out", str(tmp_path / "run")])
-    with pytest.raises(SystemExit) as stop:
-        cli.main(Settings, random_softmax.run, random_softmax.PROGRAM)
-    error = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert error.count("\n") == 1
-    for word in words:
-        assert word in error
-    assert not (tmp_path / "run").exists()
+    flags: list[str], words: list[str], assert_refused: Callable[..., None]
+) -> None:
+    assert_refused(random_softmax, flags, words)
 
 
 def test_a_run_of_another_program_is_not_resumed(tmp_path: Path) -> None:

@@ -1,0 +1,30 @@
+"""What tests of several simulations share."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from rankdeficit import cli
+
+
+@pytest.fixture
+def assert_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[ModuleType, list[str], list[str]], None]:
+    """Flags that a simulation's command must refuse: status 2, one line with the words, no folder."""
+
+    def check(simulation: ModuleType, flags: list[str], words: list[str]) -> None:
+        monkeypatch.setattr(sys, "argv", ["simulation", *flags, "--out", str(tmp_path / "run")])
+        with pytest.raises(SystemExit) as stop:
+            cli.main(simulation.Settings, simulation.run, simulation.PROGRAM)
+        error = capsys.readouterr().err
+        assert stop.value.code == 2
+        assert error.count("\n") == 1
+        for word in words:
+            assert word in error
+        assert not (tmp_path / "run").exists()
+
+    return check
