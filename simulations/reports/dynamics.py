@@ -95,7 +95,7 @@ def draw_modes(rows: Sequence[Row], summary: Row) -> Figure:
     depths = sorted({row["depth"] for row in own})
     temperatures = sorted({row["temperature"] for row in own})
     shown = list(dict.fromkeys((temperatures[0], temperatures[-1])))
-    figure = Figure(figsize=(0.8 + 2.3 * len(depths), 0.9 + 2.3 * len(shown)))
+    figure = Figure(figsize=(0.8 + 1.5 * len(depths), 0.9 + 1.9 * len(shown)))
     grid = figure.subplots(len(shown), len(depths), squeeze=False)
     for (i, T), (j, depth) in product(enumerate(shown), enumerate(depths)):
         axes = grid[i, j]
@@ -131,7 +131,8 @@ def draw_modes(rows: Sequence[Row], summary: Row) -> Figure:
             )
         axes.axvline(1, color="red", linestyle=":", linewidth=1, label="predicted escape")
         axes.set(yscale="log", xlim=(0, 1.5))
-        axes.set_title(f"L = {depth + 1}, T = {T:g}", fontsize=9)
+        axes.set_title(f"L = {depth + 1}, T = {T:g}", fontsize=8)
+        axes.tick_params(labelsize=7)
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_locator(LogLocator(numticks=5))
     for axes in grid[-1]:

@@ -75,8 +75,8 @@ def draw_differences(rows: Sequence[Row], summary: Row) -> Figure:
     cells = summary["cells"]
     T, depth = cells[0]["temperature"], cells[0]["depth"]
     seed = min(row["seed"] for row in rows)
-    figure = Figure(figsize=(9.5, 5.2))
-    panels = figure.subplots(1, 2, sharey=True)
+    figure = Figure(figsize=(5.6, 8.0))
+    panels = figure.subplots(2, 1, sharex=True)
     for axes, expected in zip(panels, ("equal", "different"), strict=True):
         names = list(dict.fromkeys(row["case"] for row in rows if row["expected"] == expected))
         for name, colour in zip(
@@ -88,12 +88,12 @@ def draw_differences(rows: Sequence[Row], summary: Row) -> Figure:
             values = [max(row["difference"], 1e-17) for row in own]
             axes.plot([row["step"] for row in own], values, color=colour, label=name)
         axes.axhline(summary["equal_below"], color="black", linestyle="--", linewidth=1)
-        axes.set(yscale="log", xlabel="training step", ylim=(1e-17, 1e3))
+        axes.set(yscale="log", ylim=(1e-17, 1e8), ylabel="largest relative difference")
         axes.set_title(f"theory: {expected} (T = {T:g}, depth {depth})", fontsize=9)
-        axes.legend(fontsize=6, loc="upper left" if expected == "equal" else "lower right")
+        axes.legend(fontsize=7, ncols=2, loc="upper left" if expected == "equal" else "lower left")
         note = "above: different" if expected == "equal" else "below: equal"
         height = summary["equal_below"] * (2 if expected == "equal" else 0.2)
         axes.text(0.99, height, note, fontsize=7, ha="right", transform=axes.get_yaxis_transform())
-    panels[0].set_ylabel("largest relative difference of parameters")
+    panels[-1].set_xlabel("training step")
     figure.set_layout_engine("constrained")
     return figure

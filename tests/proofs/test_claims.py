@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flint import arb, fmpq_mat
 
+from proofs import __main__ as program
 from proofs.claims import Claim, Outcome, combine, load_claims, nonnegative, run_check, step
 from proofs.exact import (
     eigenvalues,
@@ -148,6 +149,27 @@ def test_command_prints_a_table_and_writes_the_results(command: Command, tmp_pat
     results = json.loads(out.read_text())
     assert {r["verdict"] for r in results} == {"proved"}
     assert 3 in {r["instances"] for r in results}
+
+
+def test_a_refuted_claim_is_status_one_with_its_counterexample(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    claim = Claim("wishful")
+
+    @claim.exhaustive(method="exact rationals")
+    def all_are_small() -> Iterator[Outcome]:
+        """all numbers below four are below three."""
+        for number in range(4):
+            yield Outcome(number < 3, f"the number {number}")
+
+    monkeypatch.setattr(program, "load_claims", lambda: {claim.name: claim})
+    with pytest.raises(SystemExit) as stop:
+        program.run(program.Settings())
+    assert stop.value.code == 1
+    printed = capsys.readouterr().out
+    assert "refuted" in printed
+    assert "the number 3" in printed
+    assert "0 of 1 statements proved" in printed
 
 
 @pytest.mark.parametrize(
