@@ -225,8 +225,8 @@ def work(
     return summarise(settings, [row for b in batches for row in b.measure(settings.steps)])
 
 
-def structures(classes: int) -> list[Code]:
-    """The codes whose objectives are known in closed form, highest rank first.
+def structures(classes: int, width: int) -> list[Code]:
+    """The codes that fit the width and whose objectives are known in closed form, highest rank first.
 
     The circle of three classes is their simplex ETF, and that of four is their pairs: once is enough.
     """
@@ -237,14 +237,14 @@ def structures(classes: int) -> list[Code]:
         codes.append(constructions.petersen())
     if classes > 4:
         codes.append(constructions.circle(classes))
-    return codes
+    return [code for code in codes if code.rank <= width]
 
 
 def predict(settings: Settings, depth: int, temperature: float, decay: float) -> dict[str, float]:
     """Least objective of each structure that has a minimum below zero's, which is ln c."""
     best = {
         code.name: best_scale(code, depth + 1, settings.samples_per_class, temperature, decay)
-        for code in structures(settings.classes)
+        for code in structures(settings.classes, settings.width)
     }
     below = {name: found.value for name, found in best.items() if found.scale > 0}
     return {**below, "zero": math.log(settings.classes)}
@@ -273,7 +273,9 @@ def summarise(settings: Settings, rows: list[Row]) -> Row:
                 "objectives": [predict(settings, depth, T, decay) for T in temperatures],
             }
         )
-    ranks = {code.name: code.rank for code in structures(settings.classes)} | {"zero": 0}
+    ranks = {code.name: code.rank for code in structures(settings.classes, settings.width)} | {
+        "zero": 0
+    }
     return {
         "classes": settings.classes,
         "gamma": settings.gamma,

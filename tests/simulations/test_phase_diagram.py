@@ -322,7 +322,7 @@ def test_figures_come_from_the_folder_alone(
     ],
 )
 def test_no_structure_is_listed_under_two_names(classes: int, names: list[str]) -> None:
-    codes = phase_diagram.structures(classes)
+    codes = phase_diagram.structures(classes, width=classes)
     assert [code.name for code in codes] == names
     assert [code.rank for code in codes] == sorted({code.rank for code in codes}, reverse=True)
 
@@ -406,3 +406,10 @@ def test_bad_settings_are_one_line_and_leave_nothing(
     flags: list[str], words: list[str], assert_refused: Callable[..., None]
 ) -> None:
     assert_refused(phase_diagram, flags, words)
+
+
+def test_only_structures_that_fit_the_width_are_predicted() -> None:
+    ranks = {width: [c.rank for c in phase_diagram.structures(10, width)] for width in (1, 4, 8, 9)}
+    assert ranks == {1: [], 4: [4, 2], 8: [5, 4, 2], 9: [9, 5, 4, 2]}
+    narrow = Settings(classes=7, width=4, depth=(2,))
+    assert set(phase_diagram.predict(narrow, 2, 5.0, 1e-3)) == {"circle", "zero"}
