@@ -1,4 +1,4 @@
-"""The house's one rule of structure: arrows point towards the library only."""
+"""The one rule of structure: arrows point towards the library only."""
 
 import ast
 from pathlib import Path
