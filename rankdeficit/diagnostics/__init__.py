@@ -1,6 +1,20 @@
-"""Measures of a network's representations, each a pure function of tensors."""
+"""Measures of a network's representations, each a pure function of tensors or of a streamed state."""
 
 from rankdeficit.diagnostics.alignment import alignment
+from rankdeficit.diagnostics.class_statistics import ClassStatistics
+from rankdeficit.diagnostics.collapse import (
+    NeuralCollapse,
+    nearest_centre_agreement,
+    neural_collapse,
+)
 from rankdeficit.diagnostics.logits import LogitsMeasures, measure_logits
 
-__all__ = ["LogitsMeasures", "alignment", "measure_logits"]
+__all__ = [
+    "ClassStatistics",
+    "LogitsMeasures",
+    "NeuralCollapse",
+    "alignment",
+    "measure_logits",
+    "nearest_centre_agreement",
+    "neural_collapse",
+]
