@@ -7,14 +7,18 @@ from rankdeficit.diagnostics.collapse import (
     nearest_centre_agreement,
     neural_collapse,
 )
+from rankdeficit.diagnostics.detection import Detection, detection, ortho_dev
 from rankdeficit.diagnostics.logits import LogitsMeasures, measure_logits
 
 __all__ = [
     "ClassStatistics",
+    "Detection",
     "LogitsMeasures",
     "NeuralCollapse",
     "alignment",
+    "detection",
     "measure_logits",
     "nearest_centre_agreement",
     "neural_collapse",
+    "ortho_dev",
 ]
