@@ -36,8 +36,8 @@ def detection(
 ) -> Detection:
     """AUROC, FPR at a true positive rate, and AUPR of scores, ties counted as halves or together.
 
-    A million scores of each kind take about half a second on a CPU core. Raises ValueError for empty scores, scores that are NaN, and
-    a rate outside (0, 1]; infinite scores are ordered like others.
+    A million scores of each kind take about half a second on a CPU core. Infinite scores are ordered
+    like others. Raises ValueError for empty scores, scores that are NaN, and a rate outside (0, 1].
     """
     if not 0 < tpr <= 1:
         raise ValueError(f"tpr is {tpr}; it must lie in (0, 1]")
