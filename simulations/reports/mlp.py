@@ -41,11 +41,31 @@ def draw(path: Path) -> None:
     figures = {
         "ranks": plots.ranks_over_training(rows, classes, predicted, "step", "depth"),
         "alignment": plots.alignment_over_training(rows, "step", "depth"),
+        "alignment_per_layer": draw_alignment_per_layer(rows),
         "collapse": draw_collapse(rows, predicted),
         "gradient_ranks": draw_gradient_ranks(runs),
     }
     for name, figure in figures.items():
         plots.save(figure, path / f"{name}.png")
+
+
+def draw_alignment_per_layer(rows: Sequence[Row]) -> Figure:
+    """Alignment of each layer with its input over training (the top of the paper's Figure 3)."""
+    temperatures = sorted({row["temperature"] for row in rows})
+    figure = Figure(figsize=(1.0 + 3.0 * len(temperatures), 3.6))
+    panels = figure.subplots(1, len(temperatures), sharey=True, squeeze=False)[0]
+    for axes, T in zip(panels, temperatures, strict=True):
+        own = [row for row in rows if row["temperature"] == T and row["alignment_per_layer"]]
+        layers = len(own[0]["alignment_per_layer"]) if own else 0
+        colours = colormaps["viridis"](np.linspace(0, 0.9, max(layers, 1)))
+        for layer in range(layers):
+            flat = [{**row, "aligned": row["alignment_per_layer"][layer]} for row in own]
+            plots.band(axes, flat, "step", "aligned", colours[layer], f"layer {layer + 1}")
+        plots.set_clock_scale(axes, "step")
+        axes.set(ylim=(0, 1.03), xlabel="training steps")
+        axes.set_title(f"T = {T:g}", fontsize=9)
+    panels[0].set_ylabel("alignment with the layer's input")
+    return plots.with_legend_below(figure, columns=4)
 
 
 def draw_collapse(rows: Sequence[Row], predicted: int) -> Figure:

@@ -30,7 +30,9 @@ def contents(folder: Path) -> list[bytes]:
 def test_the_run_folder_and_its_figures(tmp_path: Path) -> None:
     folder = mlp.run(replace(SMALL, out=tmp_path / "run"))
     figures = sorted(path.name for path in folder.glob("*.png"))
-    assert figures == ["alignment.png", "collapse.png", "gradient_ranks.png", "ranks.png"]
+    assert figures == [
+        "alignment.png", "alignment_per_layer.png", "collapse.png", "gradient_ranks.png", "ranks.png",
+    ]  # fmt: skip
     before = [(folder / name).read_bytes() for name in figures]
     for name in figures:
         (folder / name).unlink()
