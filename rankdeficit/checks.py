@@ -17,6 +17,26 @@ def check_temperature(temperature: Any) -> None:
         raise ValueError(f"temperature is {temperature}; it must be a positive finite number")
 
 
+def check_runs(parameters: Tensor, temperatures: Tensor, parameter_count: int) -> None:
+    """Raise unless (runs, parameters) has a row of that length per temperature of (runs,)."""
+    runs = temperatures.shape[0]
+    if parameters.shape != (runs, parameter_count):
+        raise ValueError(
+            f"parameters have shape {tuple(parameters.shape)}; {runs} runs of this shape need "
+            f"({runs}, {parameter_count})"
+        )
+
+
+def check_temperature_in(temperatures: Tensor, dtype: torch.dtype) -> None:
+    """Raise unless every temperature is positive and finite, in this precision too."""
+    check_temperature(temperatures)
+    rounded = temperatures.to(dtype)
+    if not bool(((rounded > 0) & rounded.isfinite()).all()):
+        raise ValueError(
+            f"temperature is {temperatures.tolist()}, beyond {dtype}; choose a moderate one, or float64"
+        )
+
+
 def check_gamma(gamma: Any) -> None:
     """Raise unless the rank threshold lies strictly between 0 and 1."""
     if not (_is_number(gamma) and 0 < gamma < 1):

@@ -16,7 +16,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from rankdeficit.checks import check_at_least, check_temperature
+from rankdeficit.checks import check_at_least, check_runs, check_temperature_in
 
 Activation = Literal["relu", "linear", "tanh"]
 Normalisation = Literal["none", "layer", "rms", "batch"]
@@ -155,18 +155,8 @@ class BatchedMlp:
     ) -> None:
         if loss not in ("ce", "mse"):
             raise ValueError(f"loss is {loss!r}; it must be 'ce' or 'mse'")
-        if parameters.shape != (temperatures.shape[0], shape.parameter_count):
-            raise ValueError(
-                f"parameters have shape {tuple(parameters.shape)}; {temperatures.shape[0]} runs of "
-                f"this shape need ({temperatures.shape[0]}, {shape.parameter_count})"
-            )
-        check_temperature(temperatures)
-        T = temperatures.to(parameters)
-        if not bool(((T > 0) & T.isfinite()).all()):
-            raise ValueError(
-                f"temperature is {temperatures.tolist()}, beyond {parameters.dtype}; "
-                "choose a moderate one, or float64"
-            )
+        check_runs(parameters, temperatures, shape.parameter_count)
+        check_temperature_in(temperatures, parameters.dtype)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing is {label_smoothing}; it must lie in [0, 1)")
         decay = torch.as_tensor(weight_decay, dtype=torch.float64).expand(parameters.shape[0])

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from rankdeficit.checks import check_at_least, check_temperature
+from rankdeficit.checks import check_at_least, check_runs, check_temperature_in
 from rankdeficit.softmax import cross_entropy, softmax_mse
 
 Activation = Literal["linear", "relu"]
@@ -145,11 +145,7 @@ class DeepUfm:
     ) -> None:
         if loss not in ("ce", "mse"):
             raise ValueError(f"loss is {loss!r}; it must be 'ce' or 'mse'")
-        if parameters.shape != (temperatures.shape[0], shape.parameter_count):
-            raise ValueError(
-                f"parameters have shape {tuple(parameters.shape)}; {temperatures.shape[0]} runs of "
-                f"this shape need ({temperatures.shape[0]}, {shape.parameter_count})"
-            )
+        check_runs(parameters, temperatures, shape.parameter_count)
         self.shape, self.loss = shape, loss
         self.parameters = parameters
         self.gradient = torch.zeros_like(parameters)
@@ -174,14 +170,9 @@ class DeepUfm:
 
     def set_temperatures(self, temperatures: Float64[Tensor, " runs"]) -> None:
         """Change the softmax temperature of each run, for schedules."""
-        check_temperature(temperatures)
+        check_temperature_in(temperatures, self.parameters.dtype)
         self.temperatures = temperatures.to(self.parameters.device)
         self._T = temperatures.to(self.parameters)[:, None, None]
-        if not bool(((self._T > 0) & self._T.isfinite()).all()):
-            raise ValueError(
-                f"temperature is {temperatures.tolist()}, beyond {self.parameters.dtype}; "
-                "choose a moderate one, or float64"
-            )
 
     def logits(self) -> Float[Tensor, "runs n classes"]:
         """Logits of all samples; overwritten by the next call."""

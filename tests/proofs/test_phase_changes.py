@@ -45,6 +45,16 @@ def test_lower_bound_is_below_the_least_objective(structure: Structure, factors:
     assert 0 < bound < value
 
 
+@pytest.mark.parametrize("structure", [etf(6), pairs(6), circle(6)])
+@pytest.mark.parametrize("factors", [2, 3, 5, 10])
+def test_lower_bound_is_tight_at_tiny_decay(structure: Structure, factors: int) -> None:
+    """Where the crossovers are certified: within a tenth of the objective near its minimum."""
+    decay = arb(10) ** -(10**7)
+    near = structure.objective(-decay.log() / structure.margin, factors, decay)
+    ratio = below(structure, factors, decay) / near
+    assert 0.9 < float(ratio) < 1
+
+
 def test_zero_is_best_at_large_decay() -> None:
     assert float(least(pairs(4), 3, fmpq(1, 4))) == pytest.approx(math.log(4))
 

@@ -351,8 +351,11 @@ def test_bad_lists(values: dict[str, Any], match: str) -> None:
         check_values(**values)
 
 
-def test_good_lists() -> None:
-    check_values(temperature=(1e-9, 1.0), depth=(0, -1), start=["any"])
+def test_lists_other_than_temperatures_may_hold_anything() -> None:
+    values = {"depth": (0, -1), "start": ["any"]}
+    check_values(temperature=(1e-9, 1.0), **values)
+    with pytest.raises(ValueError, match="temperature is 0"):
+        check_values(temperature=(1e-9, 0.0), **values)
 
 
 @pytest.mark.parametrize(
