@@ -2,10 +2,14 @@
 
 import torch
 import torch.distributed as distributed
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from rankdeficit.checks import check_at_least, check_floating, check_magnitudes
+from rankdeficit.spectrum import accumulate_gram
+
+ROWS = 2048
+"""Samples that `update` converts to float64 at a time, at least."""
 
 
 class ClassStatistics:
@@ -34,8 +38,7 @@ class ClassStatistics:
         """Samples of each class."""
         self.means = torch.zeros((classes, features), dtype=torch.float64, device=device)
         """Mean of each class; zero for a class without samples."""
-        self.scatter = torch.zeros((features, features), dtype=torch.float64, device=device)
-        """Sum over samples of (h - mean of its class)(h - mean of its class)^T."""
+        self._upper = torch.zeros((features, features), dtype=torch.float64, device=device)
         self.squares = torch.zeros(classes, dtype=torch.float64, device=device)
         """Sum over the samples of each class of ||h - mean of its class||^2."""
 
@@ -44,17 +47,35 @@ class ClassStatistics:
         """Samples seen."""
         return int(self.counts.sum())
 
+    @property
+    def scatter(self) -> Float64[Tensor, "{self.features} {self.features}"]:
+        """Sum over samples of (h - mean of its class)(h - mean of its class)^T."""
+        return self._upper.triu() + self._upper.triu(1).mT
+
+    @scatter.setter
+    def scatter(self, scatter: Float64[Tensor, "{self.features} {self.features}"]) -> None:
+        self._upper = scatter.triu()
+
+    @property
+    def mean(self) -> Float64[Tensor, "{self.features}"]:
+        """Mean of all samples. Raises ValueError before the first."""
+        if not self.samples:
+            raise ValueError("the statistics have seen no samples; call update first")
+        return self.counts.double() @ self.means / self.samples
+
+    @property
+    def total_scatter(self) -> Float64[Tensor, "{self.features} {self.features}"]:
+        """Sum over samples of (h - mean of all)(h - mean of all)^T: scatter within plus between."""
+        steps = self.counts.double().sqrt()[:, None] * (self.means - self.mean)
+        return self.scatter + steps.mT @ steps
+
     def update(self, features: Float[Tensor, "n features"], labels: Int64[Tensor, " n"]) -> None:
         """Add samples. Raises ValueError, state unchanged, for bad shapes, labels or values."""
         self._check(features, labels)
-        h, labels = features.detach().to(self.means), labels.to(self.counts.device)
-        counts = torch.bincount(labels, minlength=self.classes)
-        sums = torch.zeros_like(self.means).index_add_(0, labels, h)
-        means = sums / counts.clamp(min=1)[:, None]
-        deviations = h - means[labels]
-        squares = torch.zeros_like(self.squares)
-        squares.index_add_(0, labels, deviations.square().sum(dim=1))
-        self._add(counts, means, deviations.mT @ deviations, squares)
+        labels = labels.to(self.counts.device)
+        rows = max(ROWS, self.features)
+        for part, own in zip(features.detach().split(rows), labels.split(rows), strict=True):
+            self._update(part.to(self.means, copy=True), own)
 
     def merge(self, other: "ClassStatistics") -> "ClassStatistics":
         """A new state that has seen the samples of both, on this state's device."""
@@ -65,10 +86,10 @@ class ClassStatistics:
             )
         merged = ClassStatistics(self.features, self.classes, device=self.means.device)
         for state in (self, other):
+            merged._upper += state._upper.to(merged._upper)
             merged._add(
                 state.counts.to(merged.counts),
                 state.means.to(merged.means),
-                state.scatter.to(merged.scatter),
                 state.squares.to(merged.squares),
             )
         return merged
@@ -80,22 +101,32 @@ class ClassStatistics:
         """
         world = distributed.get_world_size(group)
         gathered = []
-        for value in (self.counts, self.means, self.scatter, self.squares):
+        for value in (self.counts, self.means, self.squares):
             parts = [torch.empty_like(value) for _ in range(world)]
             distributed.all_gather(parts, value.contiguous(), group=group)
             gathered.append(parts)
-        for value in (self.counts, self.means, self.scatter, self.squares):
             value.zero_()
-        for counts, means, scatter, squares in zip(*gathered, strict=True):
-            self._add(counts, means, scatter, squares)
+        distributed.all_reduce(self._upper, group=group)
+        for counts, means, squares in zip(*gathered, strict=True):
+            self._add(counts, means, squares)
 
-    def _add(self, counts: Tensor, means: Tensor, scatter: Tensor, squares: Tensor) -> None:
-        """Merge another set of samples, given by its counts, means and sums of squares."""
+    def _update(self, h: Tensor, labels: Tensor) -> None:
+        """Add samples whose features may be overwritten."""
+        counts = torch.bincount(labels, minlength=self.classes)
+        means = _class_sums(h, labels, counts) / counts.clamp(min=1)[:, None]
+        h -= means[labels]
+        distances = torch.linalg.vector_norm(h, dim=1)
+        squares = torch.bincount(labels, distances.square(), minlength=self.classes)
+        accumulate_gram(self._upper, h)
+        self._add(counts, means, squares)
+
+    def _add(self, counts: Tensor, means: Tensor, squares: Tensor) -> None:
+        """Merge other samples, whose scatter has been added, given by the rest of their state."""
         total = self.counts + counts
         share = counts.double() / total.clamp(min=1)
         steps = means - self.means
         weights = self.counts * share  # n_a n_b / (n_a + n_b)
-        self.scatter += scatter + (steps * weights[:, None]).mT @ steps
+        accumulate_gram(self._upper, (weights.sqrt()[:, None] * steps)[weights > 0])
         self.squares += squares + weights * steps.square().sum(dim=1)
         self.means += share[:, None] * steps
         self.counts += counts
@@ -117,3 +148,10 @@ class ClassStatistics:
                 f"labels lie in {int(labels.min())}..{int(labels.max())}; they must lie in "
                 f"0..{self.classes - 1}"
             )
+
+
+def _class_sums(h: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
+    """Sum of the rows of each class."""
+    order = labels.argsort(stable=True)
+    starts = counts.cumsum(dim=0) - counts
+    return torch.nn.functional.embedding_bag(order, h, starts, mode="sum")

@@ -7,12 +7,15 @@ class means below are centred by their own mean (each class counts alike), all n
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from rankdeficit.checks import check_floating, check_magnitudes
 from rankdeficit.diagnostics.class_statistics import ClassStatistics
 from rankdeficit.spectrum import spectrum
+
+ROWS = 4096
+"""Samples compared with the class means at a time."""
 
 MEANS_GAMMA = 1e-3
 """Directions of the means below this share of their largest singular value are left out of NC1."""
@@ -80,15 +83,18 @@ def neural_collapse(
 
 def nearest_centre_agreement(
     features: Float[Tensor, "n features"],
-    logits: Float[Tensor, "n classes"],
+    predictions: Int64[Tensor, " n"],
     means: Float64[Tensor, "classes features"],
 ) -> float:
     """NC4: share of samples whose predicted class has the nearest class mean; 1 in perfect collapse.
 
-    logits: the network's own, classifier bias included.
+    predictions: argmax of the network's own logits, classifier bias included.
     """
-    nearest = torch.cdist(features.to(means), means).argmin(dim=1)
-    return float((nearest == logits.argmax(dim=1)).double().mean())
+    agreeing = 0
+    for block, own in zip(features.split(ROWS), predictions.split(ROWS), strict=True):
+        nearest = torch.cdist(block.to(means), means).argmin(dim=1)
+        agreeing += int((nearest == own.to(nearest)).sum())
+    return agreeing / len(features)
 
 
 def _class_distance_variance(statistics: ClassStatistics) -> float:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 
 import pytest
 import torch
@@ -18,28 +17,15 @@ from proofs.claims import load_claims
 from rankdeficit.toys.optimizers import make_optimizer
 from rankdeficit.toys.ufm import DeepUfm, UfmShape, initial_parameters
 from simulations import phase_diagram, ufm
+from tests.benchmarks.timing import THREADS, seconds
 
 pytestmark = pytest.mark.benchmark
-THREADS = 2
-REPETITIONS = 15
 TEMPERATURE, DECAY = 50.0, 1e-4
 
 
 @pytest.fixture(autouse=True)
 def two_threads() -> None:
     torch.set_num_threads(THREADS)
-
-
-def seconds(*functions: Callable[[], object], repetitions: int = REPETITIONS) -> list[float]:
-    """Median seconds of each function, run in turn; the first round warms up."""
-    times: list[list[float]] = [[] for _ in functions]
-    for round_ in range(repetitions + 1):
-        for function, own in zip(functions, times, strict=True):
-            started = time.perf_counter()
-            function()
-            if round_:
-                own.append(time.perf_counter() - started)
-    return [median(own) for own in times]
 
 
 def batched_steps(shape: UfmShape, runs: int, steps: int) -> Callable[[], None]:

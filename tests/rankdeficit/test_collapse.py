@@ -135,7 +135,7 @@ def test_a_noisy_simplex_etf(classes: int) -> None:
         found.self_duality,
     ):
         assert value == pytest.approx(0, abs=1e-12)
-    assert nearest_centre_agreement(h, h @ weight.mT, statistics.means) == 1
+    assert nearest_centre_agreement(h, (h @ weight.mT).argmax(dim=1), statistics.means) == 1
 
 
 @pytest.mark.parametrize("classes", [4, 5, 10])
@@ -189,7 +189,7 @@ def test_nearest_centres_by_hand() -> None:
     means = torch.tensor([[0.0, 0.0], [4.0, 0.0]], dtype=torch.float64)
     features = torch.tensor([[1.0, 0.0], [3.0, 0.0], [1.5, 5.0]])
     logits = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
-    assert nearest_centre_agreement(features, logits, means) == pytest.approx(2 / 3)
+    assert nearest_centre_agreement(features, logits.argmax(dim=1), means) == pytest.approx(2 / 3)
 
 
 @pytest.mark.usefixtures("unchecked")

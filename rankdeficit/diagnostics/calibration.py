@@ -1,0 +1,179 @@
+"""How far the probabilities softmax(logits / T) can be trusted, and the temperature that mends them.
+
+The temperature of training is part of the network: give it wherever one is asked for. Logits may be
+as large as a memory map holds: they are read in blocks of rows, and only a block is in float64.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from rankdeficit.checks import check_at_least, check_floating, check_magnitudes, check_temperature
+from rankdeficit.softmax import log_softmax
+
+BINS = 15
+"""Bins of the calibration error, the number Guo et al. use."""
+
+ROWS = 2048
+"""Samples read at a time."""
+
+ACCURACY = 1e-11
+"""Relative size of the Newton step at which a fitted temperature is taken as found."""
+
+REACH = 1e4
+"""Fitted temperatures lie between the logits' spread divided by this and the spread times this."""
+
+
+class Calibration(NamedTuple):
+    """Losses of the predicted probabilities; all 0 where every prediction is certain and right."""
+
+    nll: float
+    """Negative log-likelihood: mean of -ln p_y, in nats; uniform predictions have ln c."""
+    ece: float
+    """Expected calibration error: mean |accuracy - confidence| of bins of equal confidence range."""
+    brier: float
+    """Mean of sum_k (p_k - y_k)^2; uniform predictions have 1 - 1/c."""
+
+
+class TemperatureScaling(NamedTuple):
+    """Calibration before and after temperatures fitted on samples other than those they are used on."""
+
+    before: Calibration
+    after: Calibration
+    temperatures: tuple[float, float]
+    """The one fitted on the second half and used on the first, and the other way round."""
+
+
+def calibration(
+    logits: Float[Tensor, "n c"],
+    labels: Int64[Tensor, " n"],
+    temperature: float = 1.0,
+    bins: int = BINS,
+) -> Calibration:
+    """Calibration of softmax(logits / T), in float64.
+
+    ECE is that of Guo et al. (2017, arXiv 1706.04599, equation 3): confidence is the largest
+    probability, bin m of `bins` holds those in ((m - 1) / bins, m / bins], bins weigh as many as
+    they hold. Raises ValueError for a bad temperature, bins < 1, labels that are not n classes of
+    the logits, and logits that are not finite.
+    """
+    check_temperature(temperature)
+    _check(logits, labels)
+    temperatures = torch.full(labels.shape, temperature, dtype=torch.float64, device=logits.device)
+    return _calibration(logits, labels, temperatures, bins)
+
+
+def fit_temperature(logits: Float[Tensor, "n c"], labels: Int64[Tensor, " n"]) -> float:
+    """The temperature T > 0 of least negative log-likelihood of softmax(logits / T).
+
+    The loss is convex in 1/T, so the root of its slope is found by Newton steps within a bracket, to
+    1e-10 of T. With s the standard deviation of the logits about each sample's own mean, T
+    lies in [s / 1e4, 1e4 s]: the lower end where all samples are right (the loss falls for ever as
+    T falls), the upper one where the logits know less than nothing about the labels (it falls for
+    ever as T rises). 1 where all logits of every sample are equal and T changes nothing.
+    Raises ValueError as `calibration`.
+    """
+    _check(logits, labels)
+    return _fit(logits, labels, torch.arange(len(labels), device=logits.device))
+
+
+def temperature_scaling(
+    logits: Float[Tensor, "n c"],
+    labels: Int64[Tensor, " n"],
+    temperature: float = 1.0,
+    bins: int = BINS,
+    seed: int = 0,
+) -> TemperatureScaling:
+    """Calibration at the temperature of training and, cross-fitted, at the best one (Guo et al., 2017).
+
+    The samples are halved by a permutation seeded with `seed`, and each half is calibrated with the
+    temperature fitted on the other: no sample has a say in its own. Predictions do not change.
+    Raises ValueError as `calibration`, and for fewer than two samples.
+    """
+    check_at_least(2, samples=len(labels))
+    before = calibration(logits, labels, temperature, bins)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    first, second = (half.sort().values.to(logits.device) for half in order.tensor_split(2))
+    found = _fit(logits, labels, second), _fit(logits, labels, first)
+    temperatures = torch.empty(labels.shape, dtype=torch.float64, device=logits.device)
+    temperatures[first], temperatures[second] = found
+    return TemperatureScaling(before, _calibration(logits, labels, temperatures, bins), found)
+
+
+def _calibration(logits: Tensor, labels: Tensor, temperatures: Tensor, bins: int) -> Calibration:
+    check_at_least(1, bins=bins)
+    nll = brier = 0.0
+    gaps = torch.zeros(bins, dtype=torch.float64, device=logits.device)
+    for block, own, T in zip(
+        logits.detach().split(ROWS), labels.split(ROWS), temperatures.split(ROWS), strict=True
+    ):
+        log_probabilities = log_softmax(block.double(), T, validate=False)
+        nll -= float(log_probabilities.gather(1, own[:, None]).sum())
+        probabilities = log_probabilities.exp()
+        confidences, predictions = probabilities.max(dim=1)
+        bin_ = (confidences * bins).ceil().long() - 1
+        gap = (predictions == own).double() - confidences
+        gaps += torch.bincount(bin_.clamp(max=bins - 1), gap, minlength=bins)
+        probabilities.scatter_add_(1, own[:, None], -torch.ones_like(confidences[:, None]))
+        brier += float(probabilities.square().sum())
+    n = len(labels)
+    return Calibration(nll / n, float(gaps.abs().sum()) / n, brier / n)
+
+
+def _fit(logits: Tensor, labels: Tensor, rows: Tensor) -> float:
+    """Least loss over beta = 1/T of these rows; the slope rises with beta."""
+    spread = _spread(logits, rows)
+    if spread == 0:
+        return 1.0
+    low, high = 1 / (REACH * spread), REACH / spread
+    if _slope(logits, labels, rows, low)[0] >= 0:
+        return 1 / low
+    if _slope(logits, labels, rows, high)[0] <= 0:
+        return 1 / high
+    beta = 1 / spread
+    while high > low * (1 + ACCURACY):
+        slope, curvature = _slope(logits, labels, rows, beta)
+        low, high = (low, beta) if slope > 0 else (beta, high)
+        if abs(slope) <= ACCURACY * curvature * beta:
+            break
+        newton = beta - slope / curvature if curvature > 0 else math.inf
+        beta = newton if low < newton < high else math.sqrt(low) * math.sqrt(high)
+    return 1 / beta
+
+
+def _slope(logits: Tensor, labels: Tensor, rows: Tensor, beta: float) -> tuple[float, float]:
+    """Sum over samples of E[e] - e_y and Var[e] under softmax(beta e): derivatives of the loss."""
+    slope = curvature = 0.0
+    for own in rows.split(ROWS):
+        energies = logits[own].double()
+        energies -= energies.gather(1, labels[own, None])
+        probabilities = torch.softmax(beta * energies, dim=1)
+        means = (probabilities * energies).sum(dim=1)
+        energies -= means[:, None]
+        slope += float(means.sum())
+        curvature += float((probabilities * energies.square_()).sum())
+    return slope, curvature
+
+
+def _spread(logits: Tensor, rows: Tensor) -> float:
+    """Root mean square of the logits less each sample's own mean."""
+    variances = [logits[own].double().var(dim=1, correction=0) for own in rows.split(ROWS)]
+    return math.sqrt(float(torch.cat(variances).mean()))
+
+
+def _check(logits: Tensor, labels: Tensor) -> None:
+    check_floating("logits", logits, dimensions=2)
+    check_magnitudes("logits", logits)
+    n, c = logits.shape
+    if labels.shape != (n,) or labels.dtype != torch.int64:
+        raise ValueError(
+            f"labels have shape {tuple(labels.shape)} and dtype {labels.dtype}; they must be {n} class "
+            "indices (torch.int64)"
+        )
+    if bool(((labels < 0) | (labels >= c)).any()):
+        raise ValueError(
+            f"labels lie in {int(labels.min())}..{int(labels.max())}; they must lie in 0..{c - 1}"
+        )

@@ -1,0 +1,234 @@
+"""Multinomial logistic regression with an L2 penalty, minimised until its gradient has a stated norm.
+
+L-BFGS (Liu and Nocedal, 1989), preconditioned by the mean over classes of the Hessian's diagonal blocks,
+X^T diag(v) X / n + l2 I with v = (1 - sum_k p_k^2) / c for each sample: nearly 1/c at zero weights, where
+Böhning's bound (1992) has 1/2. Correlated features then cost few iterations. As logits are linear in
+the weights, a line search needs one product with the features, however many points it looks at.
+"""
+
+import math
+from collections import deque
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from rankdeficit.spectrum import accumulate_gram
+
+MEMORY = 10
+"""Pairs of steps and gradient changes that L-BFGS remembers."""
+
+RENEWAL = 25
+"""Iterations after which the preconditioner is first computed anew; then the gap doubles each time."""
+
+TRIALS = 20
+"""Points that a line search looks at before it gives up."""
+
+BLOCK = 2**22
+"""Numbers per block of samples where features are converted to float64."""
+
+
+class Problem(NamedTuple):
+    """Samples to classify."""
+
+    inputs: Float[Tensor, "n width"]
+    """Features about zero, and a last column of ones for the bias."""
+    targets: Int64[Tensor, " n"]
+    classes: int
+    """Each has a sample: with a class that has none, a free bias has no minimum."""
+
+    def zeros(self) -> Tensor:
+        """The weights from which a first minimisation starts."""
+        return self.inputs.new_zeros(self.inputs.shape[1], self.classes)
+
+    def penalties(self, l2: float) -> Tensor:
+        """l2 for each row of the weights, and 0 for the bias."""
+        column = self.inputs.new_full((self.inputs.shape[1], 1), l2)
+        column[-1] = 0
+        return column
+
+
+class Minimum(NamedTuple):
+    """Where a minimisation ended; loss and gradient evaluated anew there, in float64."""
+
+    weights: Float[Tensor, "width classes"]
+    loss: float
+    gradient_norm: float
+    iterations: int
+
+
+class _Point(NamedTuple):
+    """Weights with their logits, the loss there and its gradient."""
+
+    weights: Tensor
+    logits: Tensor
+    loss: float
+    gradient: Tensor
+
+
+class _Pair(NamedTuple):
+    """A step of L-BFGS, the change of the gradient along it, and their product."""
+
+    step: Tensor
+    change: Tensor
+    curvature: Tensor
+
+
+def minimise(
+    problem: Problem, l2: float, start: Tensor, tolerance: float, max_iterations: int
+) -> Minimum:
+    """Minimise mean cross-entropy + (l2 / 2) ||W||_F^2 until the gradient's norm is at most `tolerance`.
+
+    start: weights (width, classes), the bias as last row. Ends earlier, with a larger gradient, after
+    `max_iterations` or where rounding leaves no direction in which the loss falls.
+    """
+    weights, target, iterations = start, tolerance, 0
+    while True:
+        weights, took, reached = _descend(problem, l2, weights, target, max_iterations - iterations)
+        iterations += took
+        loss, gradient_norm = _evaluate(problem, l2, weights)
+        if gradient_norm <= tolerance or not reached:
+            return Minimum(weights, loss, gradient_norm, iterations)
+        target /= 2  # the descent saw a rounded gradient
+
+
+def _descend(
+    problem: Problem, l2: float, start: Tensor, tolerance: float, max_iterations: int
+) -> tuple[Tensor, int, bool]:
+    """Weights, iterations, and whether the gradient as computed on the way reached the tolerance."""
+    penalties = problem.penalties(l2)
+    point = _start(problem, penalties, start)
+    pairs: deque[_Pair] = deque(maxlen=MEMORY)
+    renewal = RENEWAL
+    factor = _preconditioner(problem, l2, point.logits)
+    for iteration in range(max_iterations):
+        if iteration == renewal:
+            factor, renewal = _preconditioner(problem, l2, point.logits), 2 * renewal
+        if float(point.gradient.norm()) <= tolerance:
+            return point.weights, iteration, True
+        following = _search(problem, penalties, point, _direction(point.gradient, pairs, factor))
+        if following is None and not pairs:
+            return point.weights, iteration, False
+        if following is None:
+            pairs.clear()
+            continue
+        step, change = following.weights - point.weights, following.gradient - point.gradient
+        curvature = (step * change).sum()
+        if bool(curvature > 0):
+            pairs.append(_Pair(step, change, curvature))
+        point = following
+    return point.weights, max_iterations, float(point.gradient.norm()) <= tolerance
+
+
+def _preconditioner(problem: Problem, l2: float, logits: Tensor) -> Tensor:
+    """Cholesky factor (upper) of the mean over classes of the Hessian's diagonal blocks."""
+    n, width = problem.inputs.shape
+    hessian = torch.zeros((width, width), dtype=torch.float64, device=logits.device)
+    rows = block_rows(width, problem.classes)
+    for inputs, block in zip(problem.inputs.split(rows), logits.split(rows), strict=True):
+        variances = (1 - block.double().softmax(dim=1).square().sum(dim=1)) / (n * problem.classes)
+        accumulate_gram(hessian, inputs * variances.clamp(min=0).sqrt()[:, None])
+    hessian = hessian.triu() + hessian.triu(1).mT
+    rounding = 1e-12 * hessian.trace()  # keeps rank-deficient features factorable
+    hessian.diagonal().add_(l2 + rounding)
+    return torch.linalg.cholesky(hessian, upper=True).to(logits.dtype)
+
+
+def _direction(gradient: Tensor, pairs: deque[_Pair], factor: Tensor) -> Tensor:
+    """Minus the L-BFGS approximation of the inverse Hessian, times the gradient (two-loop recursion)."""
+    direction = -gradient
+    shares = []
+    for pair in reversed(pairs):
+        shares.append((pair.step * direction).sum() / pair.curvature)
+        direction = direction - shares[-1] * pair.change
+    direction = torch.cholesky_solve(direction, factor, upper=True)
+    if pairs:
+        change = pairs[-1].change
+        solved = torch.cholesky_solve(change, factor, upper=True)
+        direction = direction * (pairs[-1].curvature / (change * solved).sum())
+    for pair, share in zip(pairs, reversed(shares), strict=True):
+        direction = (
+            direction + (share - (pair.change * direction).sum() / pair.curvature) * pair.step
+        )
+    return direction
+
+
+def _search(problem: Problem, penalties: Tensor, point: _Point, direction: Tensor) -> _Point | None:
+    """A point along the direction where the slope has shrunk by a tenth and the loss has not grown.
+
+    The loss is convex, so its minimum is bracketed by the slope's sign and approached by the secant.
+    None where rounding hides the descent.
+    """
+    along = problem.inputs @ direction
+    start = float((point.gradient * direction).sum())
+    slack = 10 * torch.finfo(along.dtype).eps * (1 + point.loss)
+    low, low_slope = 0.0, start
+    high, high_slope = math.inf, math.inf
+    length = 1.0
+    for _ in range(TRIALS):
+        weights, logits = point.weights + length * direction, point.logits + length * along
+        loss, residual = _loss(problem, penalties, weights, logits)
+        slope = float((residual * along).sum() + (penalties * weights * direction).sum())
+        if abs(slope) <= -0.9 * start and loss <= point.loss + slack:
+            return _Point(weights, logits, loss, _gradient(problem, penalties, weights, residual))
+        if slope < 0:
+            low, low_slope = length, slope
+        else:
+            high, high_slope = length, slope
+        if math.isinf(high):
+            length *= 4
+        else:
+            share = high_slope / (high_slope - low_slope)
+            length = high - min(max(share, 0.1), 0.9) * (high - low)
+    return None
+
+
+def _start(problem: Problem, penalties: Tensor, weights: Tensor) -> _Point:
+    logits = problem.inputs @ weights
+    loss, residual = _loss(problem, penalties, weights, logits)
+    return _Point(weights, logits, loss, _gradient(problem, penalties, weights, residual))
+
+
+def _loss(
+    problem: Problem, penalties: Tensor, weights: Tensor, logits: Tensor
+) -> tuple[float, Tensor]:
+    """The objective, and its derivative by the logits."""
+    entropies, residual = _cross_entropies(logits, problem.targets)
+    penalty = (penalties * weights.square()).sum() / 2
+    return float(entropies.double().mean() + penalty), residual.div_(len(logits))
+
+
+def _gradient(problem: Problem, penalties: Tensor, weights: Tensor, residual: Tensor) -> Tensor:
+    return problem.inputs.mT @ residual + penalties * weights
+
+
+def _evaluate(problem: Problem, l2: float, weights: Tensor) -> tuple[float, float]:
+    """The objective and the norm of its gradient in float64, in blocks of samples."""
+    weights, penalties = weights.double(), problem.penalties(l2).double()
+    total, gradient = torch.zeros_like(penalties[0, 0]), torch.zeros_like(weights)
+    rows = block_rows(*weights.shape)
+    for inputs, targets in zip(
+        problem.inputs.split(rows), problem.targets.split(rows), strict=True
+    ):
+        inputs = inputs.double()
+        entropies, residual = _cross_entropies(inputs @ weights, targets)
+        total += entropies.sum()
+        gradient += inputs.mT @ residual
+    n = len(problem.targets)
+    loss = total / n + (penalties * weights.square()).sum() / 2
+    return float(loss), float((gradient / n + penalties * weights).norm())
+
+
+def _cross_entropies(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """-log p_y of each sample, and p - y."""
+    index = targets[:, None]
+    log_probabilities = logits.log_softmax(dim=1)
+    entropies = -log_probabilities.gather(1, index)
+    residual = log_probabilities.exp_()
+    return entropies, residual.scatter_(1, index, residual.gather(1, index) - 1)
+
+
+def block_rows(*widths: int) -> int:
+    """Samples per block, for rows of at most this many numbers."""
+    return max(1, BLOCK // max(widths))
