@@ -1,6 +1,7 @@
 """What the softmax does to a network's representations: ranks, bounds, constructions, toy models."""
 
 from rankdeficit import bounds, constructions
+from rankdeficit.diagnostics.diagnose import diagnose
 from rankdeficit.gram import Gram
 from rankdeficit.softmax import (
     cross_entropy,
@@ -33,6 +34,7 @@ __all__ = [
     "centred_rank",
     "constructions",
     "cross_entropy",
+    "diagnose",
     "effective_rank",
     "entropy",
     "free_energy",

@@ -15,6 +15,9 @@ from rankdeficit.spectrum import (
     spectrum_from_gram,
 )
 
+ROWS = 1024
+"""Rows that `update` converts to float64 at a time, at least: more are faster, fewer more exact."""
+
 
 class Gram:
     """Streaming float64 Gram matrix A^T A of rows that arrive in batches, with its rounding error.
@@ -51,7 +54,7 @@ class Gram:
                 f"batch has shape {tuple(batch.shape)}; it must be (rows, {self.features})"
             )
         check_magnitudes("batch", batch)
-        for block in batch.detach().split(max(self.features, 256)):
+        for block in batch.detach().split(max(self.features, ROWS)):
             rows = block.to(self._upper)
             self.error += gram_error(rows.square().sum(), rows.shape[0])
             accumulate_gram(self._upper, rows)

@@ -1,5 +1,7 @@
 """Labelled images from folders, as uint8 tensors that live on the device."""
 
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.datasets import ImageFolder
+
+BATCHES_AHEAD = 2
+"""Batches that threads decode while the caller works on one."""
 
 
 @dataclass(frozen=True)
@@ -25,71 +30,189 @@ class ImageSet:
         return ImageSet(self.images.to(device), self.labels.to(device), self.classes)
 
 
-def load_splits(data: Path, image_size: int | None = None) -> tuple[ImageSet, ImageSet]:
-    """Train and test images of DATA/train/CLASS/* and DATA/test/CLASS/* (or DATA/val).
+@dataclass(frozen=True)
+class Framing:
+    """How images get their size."""
 
-    image_size: resize all images to so many pixels squared; without it all must have one size.
-    Raises ValueError that names what is missing, unreadable or uneven.
-    """
-    if image_size is not None and image_size < 1:
+    size: tuple[int, int] | None = None
+    """Height and width to resize to; None leaves images as they are."""
+    crop: float | None = None
+    """Resize this share of the largest centred rectangle of that shape (0.875 is usual for ImageNet);
+    None squeezes the whole image."""
+
+    def __post_init__(self) -> None:
+        if self.crop is not None and not (self.size and 0 < self.crop <= 1):
+            raise ValueError(
+                f"crop is {self.crop}; it must lie in (0, 1] and needs a size to resize to"
+            )
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """The image at its size."""
+        if self.size is None:
+            return image
+        size = self.size[::-1]
+        if self.crop is None:
+            return image.resize(size)
+        return ImageOps.fit(image, size, Image.Resampling.BILINEAR, bleed=(1 - self.crop) / 2)
+
+
+def square(image_size: int | None) -> Framing:
+    """Resizing to so many pixels squared. Raises ValueError for less than one."""
+    if image_size is None:
+        return Framing()
+    if image_size < 1:
         raise ValueError(f"image_size is {image_size}; it must be at least 1")
-    held_out = next((name for name in ("test", "val") if (data / name).is_dir()), None)
-    if not (data / "train").is_dir() or held_out is None:
-        raise ValueError(
-            f"data {data} must hold folders train and test (or val), each with a folder per class"
-        )
-    train = load_folder(data / "train", image_size)
-    test = load_folder(data / held_out, image_size)
-    if train.classes != test.classes:
-        differing = sorted({*train.classes} ^ {*test.classes})
-        raise ValueError(
-            f"data {data}: train and {held_out} have different classes ({differing[0]} is in one only)"
-        )
-    if train.images.shape[1:] != test.images.shape[1:]:
-        raise ValueError(
-            f"data {data}: train images are {_spell(train.images.shape[1:])} and {held_out} images "
-            f"{_spell(test.images.shape[1:])}; resize all with --image-size"
-        )
-    return train, test
+    return Framing((image_size, image_size))
 
 
-def load_folder(folder: Path, image_size: int | None = None) -> ImageSet:
-    """All images of FOLDER/CLASS/*, decoded to RGB. Raises ValueError as `load_splits`."""
-    try:
-        listing = ImageFolder(str(folder))
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"data {folder} has no classes to load ({error}); it needs a folder of images per class"
-        ) from error
-    if len(listing.classes) < 2:
-        raise ValueError(f"data {folder} has one class, {listing.classes[0]}; it needs two or more")
+@dataclass(frozen=True)
+class ImageFiles:
+    """Image files with class indices, decoded to RGB when they are asked for."""
 
-    def decode(path: str) -> np.ndarray | str:
+    folder: Path
+    paths: list[str]
+    labels: Int64[Tensor, " n"]
+    classes: list[str]
+    framing: Framing = Framing()
+
+    @classmethod
+    def of(cls, folder: Path, framing: Framing | None = None) -> "ImageFiles":
+        """All images of FOLDER/CLASS/*. Raises ValueError where there are none."""
+        try:
+            listing = ImageFolder(str(folder))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ValueError(
+                f"data {folder} has no classes to load ({error}); it needs a folder of images per class"
+            ) from error
+        paths = [path for path, _ in listing.samples]
+        labels = torch.tensor(listing.targets)
+        return cls(folder, paths, labels, listing.classes, framing or Framing())
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def part(self, chosen: Sequence[int]) -> "ImageFiles":
+        """Some of the files, by position."""
+        paths = [self.paths[i] for i in chosen]
+        return ImageFiles(self.folder, paths, self.labels[chosen], self.classes, self.framing)
+
+    def first_size(self) -> tuple[int, int]:
+        """Height and width of the first image in its file. Raises ValueError if it cannot be read."""
+        first = ImageFiles(self.folder, self.paths[:1], self.labels[:1], self.classes)
+        images, _ = next(first.batches(1))
+        return images.shape[2], images.shape[3]
+
+    def load(self, on_progress: Callable[[int], object] | None = None) -> ImageSet:
+        """Decode all; `on_progress` hears how many are done. Raises ValueError as `batches`."""
+        decoded: list[np.ndarray | str] = []
+        with ThreadPoolExecutor() as pool:
+            for item in pool.map(self._decode, self.paths):
+                decoded.append(item)
+                if on_progress is not None:
+                    on_progress(len(decoded))
+        return ImageSet(self._stack(decoded), self.labels, self.classes)
+
+    def batches(
+        self, size: int
+    ) -> Iterator[tuple[UInt8[Tensor, "n channels height width"], Int64[Tensor, " n"]]]:
+        """(images, labels) in order, `size` at a time, the last batch possibly smaller.
+
+        Raises ValueError naming an image that cannot be read, or the sizes where they differ.
+        """
+        ahead: deque[tuple[Iterator[np.ndarray | str], Tensor]] = deque()
+        shape: torch.Size | None = None
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(self) + BATCHES_AHEAD * size, size):
+                if paths := self.paths[start : start + size]:
+                    labels = self.labels[start : start + size]
+                    ahead.append((pool.map(self._decode, paths), labels))
+                if ahead and (len(ahead) > BATCHES_AHEAD or not paths):
+                    decoding, labels = ahead.popleft()
+                    images = self._stack(list(decoding), shape)
+                    shape = images.shape[1:]
+                    yield images, labels
+
+    def _decode(self, path: str) -> np.ndarray | str:
+        """The pixels, or how to speak of a file that cannot be read."""
         try:
             with Image.open(path) as image:
                 if image.mode.startswith(("I", "F")):
                     return f"{path} (more than 8 bits per channel)"
-                rgb = image.convert("RGB")
-                return np.asarray(rgb.resize((image_size, image_size)) if image_size else rgb)
+                return np.asarray(self.framing(image.convert("RGB")))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             return path
 
-    with ThreadPoolExecutor() as pool:
-        decoded = list(pool.map(decode, [path for path, _ in listing.samples]))
-    if unreadable := [item for item in decoded if isinstance(item, str)]:
+    def _stack(self, decoded: list[np.ndarray | str], shape: torch.Size | None = None) -> Tensor:
+        """One tensor of images that were all read and have one shape, this one if it is known."""
+        if unreadable := [item for item in decoded if isinstance(item, str)]:
+            raise ValueError(
+                f"{len(unreadable)} of {len(decoded)} images cannot be read, the first of them "
+                f"{unreadable[0]}; replace or delete them"
+            )
+        sizes = {item.shape[:2] for item in decoded if not isinstance(item, str)}
+        sizes |= {tuple(shape[1:])} if shape else set()
+        if len(sizes) > 1:
+            some = sorted(sizes)[:2]
+            raise ValueError(
+                f"data {self.folder} has images of different sizes ({spell_size(some[0])}, "
+                f"{spell_size(some[1])}); resize all with --image-size"
+            )
+        return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).contiguous()
+
+
+def held_out_folder(data: Path) -> Path | None:
+    """DATA/test or DATA/val, whichever there is."""
+    return next((data / name for name in ("test", "val") if (data / name).is_dir()), None)
+
+
+def list_splits(
+    data: Path, framing: Framing | None = None, least_classes: int = 2
+) -> tuple[ImageFiles, ImageFiles]:
+    """Files of DATA/train/CLASS/* and DATA/test/CLASS/* (or DATA/val), which must share their classes.
+
+    Raises ValueError that names what is missing or uneven.
+    """
+    held_out = held_out_folder(data)
+    if not (data / "train").is_dir() or held_out is None:
         raise ValueError(
-            f"{len(unreadable)} of {len(decoded)} images cannot be read, the first of them "
-            f"{unreadable[0]}; replace or delete them"
+            f"data {data} must hold folders train and test (or val), each with a folder per class"
         )
-    sizes = {item.shape for item in decoded if not isinstance(item, str)}
-    if len(sizes) > 1:
-        some = sorted(sizes)[:2]
+    train, test = ImageFiles.of(data / "train", framing), ImageFiles.of(held_out, framing)
+    for files in (train, test):
+        if len(files.classes) < least_classes:
+            raise ValueError(
+                f"data {files.folder} has one class, {files.classes[0]}; it needs two or more"
+            )
+    if train.classes != test.classes:
+        differing = sorted({*train.classes} ^ {*test.classes})
         raise ValueError(
-            f"data {folder} has images of different sizes ({_spell(some[0][:2])}, "
-            f"{_spell(some[1][:2])}); resize all with --image-size"
+            f"data {data}: train and {held_out.name} have different classes ({differing[0]} is in "
+            "one only)"
         )
-    images = torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).contiguous()
-    return ImageSet(images, torch.tensor(listing.targets), listing.classes)
+    return train, test
+
+
+def load_splits(data: Path, image_size: int | None = None) -> tuple[ImageSet, ImageSet]:
+    """Train and test images of `list_splits`.
+
+    image_size: resize all images to so many pixels squared; without it all must have one size.
+    Raises ValueError that names what is missing, unreadable or uneven.
+    """
+    files = list_splits(data, square(image_size))
+    train, test = (split.load() for split in files)
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise ValueError(
+            f"data {data}: train images are {spell_size(train.images.shape[2:])} and "
+            f"{files[1].folder.name} images {spell_size(test.images.shape[2:])}; resize all with "
+            "--image-size"
+        )
+    return train, test
+
+
+def level_counts(images: UInt8[Tensor, "n channels height width"]) -> Int64[Tensor, "channels 256"]:
+    """How many pixels of each channel have each level; counts of parts of a data set add up."""
+    channels = images.unbind(1)
+    return torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in channels])
 
 
 @dataclass(frozen=True)
@@ -102,19 +225,26 @@ class Normalisation:
     @classmethod
     def of(cls, train: ImageSet) -> "Normalisation":
         """Measure them, in float64."""
-        counts = torch.stack(
-            [torch.bincount(channel.flatten(), minlength=256) for channel in train.images.unbind(1)]
-        ).double()
-        share = counts / counts.sum(dim=1, keepdim=True)
+        return cls.of_levels(level_counts(train.images))
+
+    @classmethod
+    def of_levels(cls, counts: Int64[Tensor, "channels 256"]) -> "Normalisation":
+        """From `level_counts`, in float64."""
+        share = counts.double() / counts.sum(dim=1, keepdim=True)
         level = torch.arange(256, dtype=torch.float64, device=share.device) / 255
         mean = share @ level
         std = (share @ level.square() - mean.square()).clamp(min=1e-12).sqrt()
         return cls(mean.float()[:, None, None], std.float()[:, None, None])
+
+    def to(self, device: torch.device) -> "Normalisation":
+        """The same on a device."""
+        return Normalisation(self.mean.to(device), self.std.to(device))
 
     def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Network inputs with mean 0 and standard deviation 1 per channel."""
         return (images.float() / 255 - self.mean) / self.std
 
 
-def _spell(shape: tuple[int, ...] | torch.Size) -> str:
-    return " x ".join(map(str, shape))
+def spell_size(size: Sequence[int]) -> str:
+    """Height x width."""
+    return " x ".join(map(str, size))

@@ -9,7 +9,7 @@ QR and SVD, which resolves singular values down to 1e-15 of the largest instead 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -63,6 +63,16 @@ class Spectrum:
         """||A||_F^2 / sigma_1^2, at least 1 and at most the rank; 0 for the zero matrix."""
         largest = self.singular_values[..., :1]
         return (self.singular_values / _one_where_zero(largest)).square().sum(dim=-1)
+
+    def record(self, gamma: float = GAMMA) -> dict[str, Any]:
+        """Plain numbers: rank at gamma with its interval, curve, stable and effective rank."""
+        return {
+            "rank": self.rank(gamma).tolist(),
+            "rank_interval": [end.tolist() for end in self.rank_interval(gamma)],
+            "rank_curve": dict(zip(map(str, GAMMAS), self.rank_curve().tolist(), strict=True)),
+            "stable_rank": self.stable_rank().tolist(),
+            "effective_rank": self.effective_rank().tolist(),
+        }
 
     def effective_rank(self) -> Float64[Tensor, "*batch"]:
         """exp(H(sigma / sum sigma)), H the entropy in nats (Roy and Vetterli, 2007).
@@ -176,7 +186,7 @@ def gram_error(trace: Tensor, terms: int) -> Tensor:
     return 1.01 * terms * UNIT_ROUNDOFF * trace
 
 
-def accumulate_gram(gram: Float64[Tensor, "*batch k k"], rows: Tensor) -> None:
+def accumulate_gram(gram: Float[Tensor, "*batch k k"], rows: Tensor) -> None:
     """Add rows^T rows to the upper triangle of `gram`, in panels that skip most of the lower one."""
     for start in range(0, gram.shape[-1], PANEL):
         panel = rows[..., start : start + PANEL]

@@ -1,24 +1,61 @@
-"""Measures of a network's representations, each a pure function of tensors or of a streamed state."""
+"""Measures of a network's representations, each a pure function of tensors or of a streamed state.
 
-from rankdeficit.diagnostics.alignment import alignment
+`rankdeficit.diagnose` takes them all of a trained network.
+"""
+
+from rankdeficit.diagnostics.alignment import InputDirections, alignment
+from rankdeficit.diagnostics.calibration import (
+    Calibration,
+    calibration,
+    fit_temperature,
+    temperature_scaling,
+)
 from rankdeficit.diagnostics.class_statistics import ClassStatistics
 from rankdeficit.diagnostics.collapse import (
     NeuralCollapse,
     nearest_centre_agreement,
     neural_collapse,
 )
+from rankdeficit.diagnostics.depth import Interval, bootstrap, effective_depth, ood_drop
 from rankdeficit.diagnostics.detection import Detection, detection, ortho_dev
-from rankdeficit.diagnostics.logits import LogitsMeasures, measure_logits
+from rankdeficit.diagnostics.layer_probes import ProbeSettings
+from rankdeficit.diagnostics.logits import LogitsMeasures, LogitsStatistics, measure_logits
+from rankdeficit.diagnostics.neco import Neco, default_variant, fit_neco
+from rankdeficit.diagnostics.ood import KnownData, detectors, fit_detector
+from rankdeficit.diagnostics.probes import Probe, fit_probe, fit_probe_path, predict
+from rankdeficit.diagnostics.report import Report
 
 __all__ = [
+    "Calibration",
     "ClassStatistics",
     "Detection",
+    "InputDirections",
+    "Interval",
+    "KnownData",
     "LogitsMeasures",
+    "LogitsStatistics",
+    "Neco",
     "NeuralCollapse",
+    "Probe",
+    "ProbeSettings",
+    "Report",
     "alignment",
+    "bootstrap",
+    "calibration",
+    "default_variant",
     "detection",
+    "detectors",
+    "effective_depth",
+    "fit_detector",
+    "fit_neco",
+    "fit_probe",
+    "fit_probe_path",
+    "fit_temperature",
     "measure_logits",
     "nearest_centre_agreement",
     "neural_collapse",
+    "ood_drop",
     "ortho_dev",
+    "predict",
+    "temperature_scaling",
 ]

@@ -1,10 +1,17 @@
 """Alignment of a weight matrix with the representations it reads (the paper's Figure 3)."""
 
+from typing import NamedTuple
+
+import numpy as np
 import torch
-from jaxtyping import Float, Float64
+import torch.distributed as distributed
+from jaxtyping import Float, Float64, Int64
+from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from rankdeficit.checks import check_floating, check_magnitudes
+from rankdeficit.diagnostics.sampling import scramble
+from rankdeficit.spectrum import accumulate_gram
 
 DIRECTIONS = 15
 """Number of top singular directions compared, the paper's choice."""
@@ -35,6 +42,82 @@ def alignment(
         )
     cosines = _top_directions(weight, directions).mT @ _top_directions(inputs, directions)
     return cosines.abs().amax(dim=(-2, -1)).clamp(max=1)
+
+
+class StreamedAlignment(NamedTuple):
+    """Alignment of a layer whose input was streamed."""
+
+    value: float
+    """Largest |cosine|, from all rows seen."""
+    error: float
+    """Half the difference between what two halves of the samples give: about one standard error.
+
+    It tells the spread, not the bias: of fewer samples than about ten per dimension the directions,
+    and with them the value, may be off by more.
+    """
+    rows: int
+    """Rows of the input that were used."""
+
+
+class InputDirections:
+    """Streaming Gram matrices of some rows of what a layer reads, from which its alignment is told.
+
+    The rows are a sample of all (patches of a convolution, tokens). Two matrices, one per half of the
+    samples, give the error of that choice. Products are taken in the precision of the rows, sums in
+    float64. Memory is 2 width^2.
+    """
+
+    def __init__(self, width: int, *, device: torch.device | str | None = None) -> None:
+        self._halves = torch.zeros((2, width, width), dtype=torch.float64, device=device)
+        self._rows = torch.zeros(2, dtype=torch.int64, device=device)
+
+    def update(self, rows: Float[Tensor, "rows width"], keys: Int64[Tensor, " n"]) -> None:
+        """Add rows, equally many of each sample; keys (`sample_keys`) tell the halves apart."""
+        second = (scramble(keys) & 1).bool().repeat_interleave(len(rows) // len(keys))
+        for half, own in enumerate((~second, second)):
+            product = rows.new_zeros(self._halves.shape[1:])
+            accumulate_gram(product, rows[own])
+            self._halves[half] += product
+            self._rows[half] += own.sum()
+
+    def all_reduce(self, group: distributed.ProcessGroup | None = None) -> None:
+        """Replace the state on every process of the group by the merge of all of theirs."""
+        for value in (self._halves, self._rows):
+            distributed.all_reduce(value, group=group)
+
+    def alignment(
+        self, weight: Float[Tensor, "out width"], directions: int = DIRECTIONS
+    ) -> StreamedAlignment:
+        """Alignment of the layer's matrix with the rows seen."""
+        weights = _top_directions(weight.detach(), directions)
+
+        def value(upper: Tensor, accuracy: float) -> float:
+            square = upper.triu() + upper.triu(1).mT
+            inputs = _leading_eigenvectors(square, directions, accuracy).to(weights)
+            return float((weights.mT @ inputs).abs().max().clamp(max=1))
+
+        first, second = self._halves
+        error = float("nan")
+        if bool((self._rows > 0).all()):
+            error = abs(value(first, 1e-3) - value(second, 1e-3)) / 2
+        return StreamedAlignment(value(first + second, 1e-10), error, int(self._rows.sum()))
+
+
+def _leading_eigenvectors(
+    square: Float64[Tensor, "k k"], count: int, accuracy: float
+) -> Float64[Tensor, "k top"]:
+    """Eigenvectors of the largest eigenvalues of a Gram matrix, zero where it has no such direction."""
+    k = square.shape[0]
+    if k <= 8 * count or not bool(square.any()):
+        values, vectors = torch.linalg.eigh(square)
+    else:  # a few leading vectors of a large matrix: Lanczos is many times faster
+        start = np.random.default_rng(0).standard_normal(k)
+        found = eigsh(square.cpu().numpy(), count, v0=start, tol=accuracy)
+        values, vectors = (torch.from_numpy(x).to(square) for x in found)
+        order = values.argsort()
+        values, vectors = values[order], vectors[:, order]
+    values, vectors = values[-count:], vectors[:, -count:]
+    return torch.where(values > 1e-12 * values[-1], vectors, 0.0)
 
 
 def _top_directions(matrix: Tensor, count: int) -> Tensor:

@@ -3,11 +3,13 @@
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as distributed
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from rankdeficit.gram import Gram
 from rankdeficit.softmax import softmax
-from rankdeficit.spectrum import GAMMA, GAMMAS, resolved_spectrum
+from rankdeficit.spectrum import GAMMA, GAMMAS, Spectrum, centre, resolved_spectrum
 
 
 class LogitsMeasures(NamedTuple):
@@ -50,7 +52,45 @@ def measure_logits(
     raw = resolved_spectrum(logits, gammas)
     centred = resolved_spectrum(logits, gammas, centred=True)
     softened = resolved_spectrum(probabilities, gammas)
-    norm = raw.singular_values.square().sum(dim=-1).sqrt() / logits.shape[-2] ** 0.5
+    return _measures(raw, centred, softened, logits.shape[-2], T, gamma)
+
+
+class LogitsStatistics:
+    """Streaming state from which the same measures come, for logits that arrive in batches.
+
+    Three Gram matrices: memory classes^2. Ranks resolve to about 1e-7 of the largest singular value.
+    """
+
+    def __init__(
+        self, classes: int, temperature: float = 1.0, *, device: torch.device | str | None = None
+    ) -> None:
+        self.temperature = temperature
+        self._raw, self._centred, self._softened = (Gram(classes, device=device) for _ in range(3))
+
+    def update(self, logits: Float[Tensor, "n classes"]) -> None:
+        """Add samples. Raises ValueError as `Gram.update`."""
+        logits = logits.double()
+        self._raw.update(logits)
+        self._centred.update(centre(logits))
+        self._softened.update(softmax(logits, self.temperature))
+
+    def all_reduce(self, group: distributed.ProcessGroup | None = None) -> None:
+        """Replace the state on every process of the group by the merge of all of theirs."""
+        for gram in (self._raw, self._centred, self._softened):
+            gram.all_reduce(group)
+
+    def measures(self, gamma: float = GAMMA) -> LogitsMeasures:
+        """`measure_logits` of all samples seen."""
+        T = torch.as_tensor(self.temperature, dtype=torch.float64, device=self._raw.matrix.device)
+        states = (self._raw, self._centred, self._softened)
+        raw, centred, softened = (state.spectrum() for state in states)
+        return _measures(raw, centred, softened, self._raw.rows, T, gamma)
+
+
+def _measures(
+    raw: Spectrum, centred: Spectrum, softened: Spectrum, samples: int, T: Tensor, gamma: float
+) -> LogitsMeasures:
+    norm = raw.singular_values.square().sum(dim=-1).sqrt() / samples**0.5
     return LogitsMeasures(
         rank=raw.rank(gamma),
         rank_interval=torch.stack(raw.rank_interval(gamma), dim=-1),

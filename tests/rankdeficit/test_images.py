@@ -8,7 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from rankdeficit.images import Normalisation, load_splits
+from rankdeficit.images import (
+    Framing,
+    ImageFiles,
+    Normalisation,
+    level_counts,
+    list_splits,
+    load_splits,
+    square,
+)
 from tests.images import image_set, write_images
 
 
@@ -77,3 +85,76 @@ def test_normalised_images_have_mean_zero_and_deviation_one() -> None:
     torch.testing.assert_close(
         x.std(dim=(0, 2, 3), correction=0), torch.ones(3), rtol=1e-5, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("size", [1, 4, 7, 15, 99])
+def test_batches_are_the_loaded_images_in_order(tmp_path: Path, size: int) -> None:
+    write_images(tmp_path, classes=3, train=5, test=1)
+    files = ImageFiles.of(tmp_path / "train")
+    whole = files.load()
+    batches = list(files.batches(size))
+    assert [len(labels) for _, labels in batches[:-1]] == [size] * ((15 - 1) // size)
+    assert torch.equal(torch.cat([images for images, _ in batches]), whole.images)
+    assert torch.equal(torch.cat([labels for _, labels in batches]), whole.labels)
+    part = files.part([11, 0, 7])
+    assert torch.equal(part.load().images, whole.images[[11, 0, 7]])
+    assert part.labels.tolist() == [2, 0, 1]
+
+
+def test_an_image_of_another_size_is_found_in_a_later_batch(tmp_path: Path) -> None:
+    write_images(tmp_path, classes=2, train=4, test=1)
+    Image.new("RGB", (5, 9)).save(tmp_path / "train" / "class1" / "3.png")
+    files = ImageFiles.of(tmp_path / "train")
+    batches = files.batches(1)
+    assert len([next(batches) for _ in range(7)]) == 7
+    with pytest.raises(ValueError, match=r"different sizes \(8 x 8, 9 x 5\).*--image-size"):
+        next(batches)
+    assert files.part([7]).first_size() == (9, 5)
+
+
+def test_progress_is_told_image_by_image(tmp_path: Path) -> None:
+    write_images(tmp_path, classes=2, train=2, test=1)
+    heard: list[int] = []
+    ImageFiles.of(tmp_path / "train").load(heard.append)
+    assert heard == [1, 2, 3, 4]
+
+
+def test_a_crop_keeps_the_centre_and_its_proportions() -> None:
+    pixels = np.zeros((8, 20, 3), dtype=np.uint8)
+    pixels[2:6, 8:12] = 200
+    image = Image.fromarray(pixels)
+    half = np.asarray(Framing((4, 4), crop=0.5)(image))
+    assert half.shape == (4, 4, 3)
+    assert (half == 200).all()
+    whole = np.asarray(Framing((8, 8), crop=1.0)(image))
+    np.testing.assert_array_equal(whole, pixels[:, 6:14])
+    wide = np.asarray(Framing((4, 10), crop=0.5)(image))
+    np.testing.assert_array_equal(wide, pixels[2:6, 5:15])
+    assert Framing((3, 7))(image).size == (7, 3)
+
+
+def test_bad_framings() -> None:
+    for size in (0, -3):
+        with pytest.raises(ValueError, match=f"image_size is {size}"):
+            square(size)
+    for crop in (0.0, 1.5):
+        with pytest.raises(ValueError, match=f"crop is {crop}"):
+            Framing((4, 4), crop=crop)
+    with pytest.raises(ValueError, match="needs a size"):
+        Framing(crop=0.5)
+
+
+def test_one_class_is_enough_where_it_is_asked_for(tmp_path: Path) -> None:
+    write_images(tmp_path, classes=1, train=2, test=2)
+    assert [len(files) for files in list_splits(tmp_path, least_classes=1)] == [2, 2]
+
+
+def test_levels_of_parts_add_up() -> None:
+    data = image_set(50)
+    parts = sum(level_counts(images) for images in data.images.split(7))
+    assert isinstance(parts, torch.Tensor)
+    found, expected = Normalisation.of_levels(parts), Normalisation.of(data)
+    assert torch.equal(found.mean, expected.mean)
+    assert torch.equal(found.std, expected.std)
+    levels = level_counts(torch.tensor([[[[0, 255]], [[7, 7]]]], dtype=torch.uint8))
+    assert [levels[0, 0], levels[0, 255], levels[1, 7], levels.sum()] == [1, 1, 2, 4]

@@ -1,0 +1,246 @@
+"""From the surveys of all data sets to the record of a report: one function per family of measures."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from rankdeficit.diagnostics.calibration import temperature_scaling
+from rankdeficit.diagnostics.collapse import nearest_centre_agreement, neural_collapse
+from rankdeficit.diagnostics.detection import detection, ortho_dev
+from rankdeficit.diagnostics.gradients import gradient_spectra
+from rankdeficit.diagnostics.layer_probes import LayerProbes
+from rankdeficit.diagnostics.neco import default_variant
+from rankdeficit.diagnostics.network import Network
+from rankdeficit.diagnostics.ood import KnownData, fit_detector, missing_packages
+from rankdeficit.diagnostics.survey import Survey
+from rankdeficit.diagnostics.unfolding import weight_matrix
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the classifier reads and says of the samples of a data set."""
+
+    penultimate: Tensor
+    logits: Tensor
+    """Empty for the train samples, of which nothing needs them."""
+
+
+@dataclass
+class Study:
+    """All that was surveyed, and the notes on what cannot be told."""
+
+    network: Network
+    train: Survey
+    test: Survey
+    outputs: dict[str, Outputs]
+    """By data set: train (without logits), test, and the test samples of each OOD data set."""
+    probes: LayerProbes | None
+    ood_probes: dict[str, LayerProbes]
+    temperature: float
+    gamma: float
+    seed: int
+    notes: list[str]
+
+    @property
+    def strange(self) -> dict[str, Outputs]:
+        """Outputs of the OOD data sets."""
+        return {k: v for k, v in self.outputs.items() if k not in ("train", "test")}
+
+    def record(self, detectors: Sequence[str]) -> Row:
+        """All measures as plain numbers, lists and dicts."""
+        layers = self.layers()
+        alignments = [row["alignment"] for row in layers if row["alignment"] is not None]
+        return {
+            "network": self.network_row(),
+            "train": self.data_row(self.train),
+            "test": self.data_row(self.test),
+            "layers": layers,
+            "penultimate": self.penultimate(),
+            "alignment": sum(alignments) / len(alignments) if alignments else None,
+            "neural_collapse": self.neural_collapse(),
+            "effective_depth": self.probes.effective_depth() if self.probes else None,
+            "ood_drop": {name: probes.ood_drop() for name, probes in self.ood_probes.items()},
+            "detection": self.detection(detectors),
+            "ortho_dev": self.ortho_dev(),
+            "calibration": self.calibration(),
+            "notes": self.notes,
+        }
+
+    def network_row(self) -> Row:
+        """What was diagnosed."""
+        model = self.network.model
+        return {
+            "name": type(model).__name__,
+            "layers": len(self.network.layers.chosen),
+            "classes": self.network.classes,
+            "penultimate_width": self.outputs["train"].penultimate.shape[1],
+            "neco_variant": default_variant(model),
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        }
+
+    def data_row(self, survey: Survey) -> Row:
+        """Accuracy and the measures of the logits on one data set."""
+        measures = survey.logits.measures(self.gamma).record()
+        return {
+            "samples": survey.samples,
+            "accuracy": survey.accuracy,
+            "loss": survey.loss,
+            "logits": measures,
+        }
+
+    def layers(self) -> list[Row]:
+        """One row per layer: spectra on train and test data, alignment, gradient, probes."""
+        gradients = self._gradients()
+        rows = []
+        for number, layer in enumerate(self.network.layers.chosen):
+            weight = weight_matrix(self.network.module(layer.module))
+            directions = self.train.directions.get(layer.name)
+            row: Row = {
+                "name": layer.name,
+                "kind": layer.kind,
+                "features": self.train.layers[layer.name].features,
+                "train": self.train.layers[layer.name].spectrum().record(self.gamma),
+                "test": self.test.layers[layer.name].spectrum().record(self.gamma),
+                **dict.fromkeys(("alignment", "alignment_error", "alignment_rows")),
+                **dict.fromkeys(("gradient", "input")),
+                "probe": self.probes.rows()[number] if self.probes else None,
+                "ood_probes": {name: p.rows()[number] for name, p in self.ood_probes.items()},
+            }
+            if directions is not None and weight is not None:
+                found = directions.alignment(weight)
+                row |= {
+                    "alignment": found.value,
+                    "alignment_error": None if math.isnan(found.error) else found.error,
+                    "alignment_rows": found.rows,
+                }
+            if layer.name in gradients:
+                row["gradient"] = gradients[layer.name].gradient.record(self.gamma)
+                row["input"] = gradients[layer.name].inputs.record(self.gamma)
+            rows.append(row)
+        unmatched = [
+            layer.name
+            for layer in self.network.layers.chosen
+            if layer.kind != "module" and weight_matrix(self.network.module(layer.module)) is None
+        ]
+        if unmatched and (self.train.directions or gradients):
+            self.notes.append(
+                f"alignment and gradient ranks leave out {len(unmatched)} grouped or transposed "
+                f"convolutions, {unmatched[0]} for one: they multiply their input by no single matrix"
+            )
+        return rows
+
+    def penultimate(self) -> Row:
+        """Spectrum of what the classifier reads, on train and test data."""
+        return {
+            survey.name: survey.penultimate.spectrum().record(self.gamma)
+            for survey in (self.train, self.test)
+            if survey.penultimate is not None
+        }
+
+    def neural_collapse(self) -> Row | None:
+        """NC1-NC4 of the train samples, with the train accuracy without which they say little."""
+        statistics, classifier = self.train.classes, self.network.classifier
+        assert statistics is not None
+        if bool((statistics.counts == 0).any()):
+            missing = int((statistics.counts == 0).sum())
+            self.notes.append(
+                f"no Neural Collapse: {missing} of {statistics.classes} classes have no train samples"
+            )
+            return None
+        if classifier is None:
+            self.notes.append("no NC3: the last layer is not linear")
+        elif self.train.accuracy < 1:
+            self.notes.append(
+                f"Neural Collapse speaks of networks that interpolate; train accuracy is "
+                f"{self.train.accuracy:.2%}"
+            )
+        weight = None if classifier is None else classifier.weight
+        found = neural_collapse(statistics, weight, self.gamma)
+        agreement = nearest_centre_agreement(
+            self.outputs["train"].penultimate, self.train.predictions, statistics.means
+        )
+        row = {name: _finite(value) for name, value in found._asdict().items()}
+        return row | {
+            "nearest_centre_agreement": agreement,
+            "predicted_rank": min(statistics.classes - 1, statistics.features),
+            "train_accuracy": self.train.accuracy,
+        }
+
+    def detection(self, detectors: Sequence[str]) -> dict[str, dict[str, Row]]:
+        """Every detector on every OOD data set."""
+        results: dict[str, dict[str, Row]] = {name: {} for name in self.strange}
+        if not self.strange:
+            return results
+        classifier, statistics = self.network.classifier, self.train.classes
+        held_out = self.outputs["test"]
+        assert statistics is not None
+        data = KnownData(
+            features=self.outputs["train"].penultimate,
+            labels=self.train.labels,
+            statistics=statistics,
+            weight=None if classifier is None else classifier.weight.detach(),
+            bias=None
+            if classifier is None or classifier.bias is None
+            else classifier.bias.detach(),
+            temperature=self.temperature,
+        )
+        for detector in detectors:
+            if missing := missing_packages(detector):
+                self.notes.append(
+                    f"detector {detector} left out: {' and '.join(missing)} not installed (pip "
+                    'install "rankdeficit[ood]")'
+                )
+                continue
+            try:
+                score = fit_detector(detector, data)
+            except ValueError as error:
+                self.notes.append(f"detector {detector} left out: {error}")
+                continue
+            known = score(held_out.penultimate, held_out.logits)
+            for name, outputs in self.strange.items():
+                found = detection(known, score(outputs.penultimate, outputs.logits))
+                results[name][detector] = found._asdict()
+        return results
+
+    def ortho_dev(self) -> dict[str, float | None]:
+        """OrthoDev of every OOD data set; None where a mean is zero."""
+        assert self.train.classes is not None
+        seen = self.train.classes.counts > 0
+        results: dict[str, float | None] = {}
+        for name, outputs in self.strange.items():
+            mean = outputs.penultimate.double().mean(dim=0)
+            try:
+                results[name] = ortho_dev(self.train.classes.means[seen], mean.to(seen.device))
+            except ValueError as error:
+                results[name] = None
+                self.notes.append(f"no OrthoDev for {name}: {error}")
+        return results
+
+    def calibration(self) -> Row:
+        """ECE, NLL and Brier score of the test samples before and after temperature scaling."""
+        logits = self.outputs["test"].logits
+        found = temperature_scaling(logits, self.test.labels, self.temperature, seed=self.seed)
+        return {
+            "before": found.before._asdict(),
+            "after": found.after._asdict(),
+            "temperatures": list(found.temperatures),
+        }
+
+    def _gradients(self) -> dict[str, Any]:
+        if self.train.subset is None:
+            return {}
+        _, inputs, labels = self.train.subset
+        try:
+            return gradient_spectra(self.network, inputs, labels, self.temperature)
+        except ValueError as error:
+            self.notes.append(f"no gradient ranks: {error}")
+            return {}
+
+
+def _finite(value: float | int | None) -> float | int | None:
+    return value if value is None or math.isfinite(value) else None

@@ -1,0 +1,202 @@
+"""A data set run through a network, as a stream of blocks of samples with all that was read of them."""
+
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from rankdeficit.diagnostics.network import Network
+from rankdeficit.diagnostics.pooling import pool_features
+from rankdeficit.diagnostics.sampling import positions, sample_keys
+from rankdeficit.diagnostics.taps import Layer, reading, undisturbed
+from rankdeficit.diagnostics.trace import Place
+from rankdeficit.diagnostics.unfolding import input_rows, rows_per_sample, weight_matrix
+
+BLOCK = 1024
+"""Samples of a block, at least: a few large products are faster than many small ones."""
+
+
+@dataclass
+class Block:
+    """Some samples of a data set; all tensors are on the network's device."""
+
+    labels: Int64[Tensor, " n"]
+    keys: Int64[Tensor, " n"]
+    """`sample_keys` of the inputs."""
+    logits: Float[Tensor, "n classes"]
+    penultimate: Float[Tensor, "n width"]
+    """What the classifier reads."""
+    features: dict[str, Float[Tensor, "n _"]] = field(default_factory=dict)
+    """Pooled representation after each layer."""
+    rows: dict[str, Float[Tensor, "_ _"]] = field(default_factory=dict)
+    """Some rows of what each layer with a weight matrix reads, the same number of every sample."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read of every sample besides labels, logits and penultimate features."""
+
+    grid: int = 2
+    """Cells per side to which maps are averaged; penultimate maps are averaged whole."""
+    features: bool = False
+    """Read the representation after each layer."""
+    rows: int = 0
+    """Rows of each layer's input per sample: patches of a convolution, tokens."""
+
+
+def blocks(
+    network: Network,
+    batches: Iterable[Any],
+    name: str,
+    reading_of: Reading,
+    *,
+    own_labels: bool = False,
+    on_batch: Callable[[Tensor, Tensor, Tensor], None] | None = None,
+) -> Generator[Block, None, None]:
+    """Run the network in evaluation mode, without gradients, over all (input, label) batches.
+
+    name: of the data set, for messages. own_labels: labels are not the network's classes.
+    on_batch: hears keys, inputs and labels of each batch. Hooks and modes last as long as the
+    generator: close it. Raises ValueError, naming data set and batch, for batches that are no pairs,
+    labels out of range, and NaN or infinite inputs or logits.
+    """
+    with torch.no_grad(), undisturbed(network.model):
+        reader = _Reader(network, reading_of)
+        with reading(network.model, reader.places, reader.read):
+            for number, batch in enumerate(batches):
+                where = f"{name}, batch {number}"
+                inputs, labels = checked_batch(batch, where)
+                if not len(labels):
+                    continue
+                _check_labels(labels, None if own_labels else network.classes, where)
+                reader.begin(sample_keys(inputs).to(network.device))
+                logits = network.logits(inputs)
+                reader.end(logits, labels.to(network.device), where)
+                if on_batch is not None:
+                    on_batch(reader.keys, inputs, labels)
+                if reader.samples >= BLOCK:
+                    yield reader.block()
+            if reader.samples:
+                yield reader.block()
+
+
+def checked_batch(batch: Any, where: str) -> tuple[Tensor, Int64[Tensor, " n"]]:
+    """Inputs and labels of a batch. Raises ValueError for anything else, and for bad pixels."""
+    if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+        kind = f"{type(batch).__name__}" + (
+            f" of {len(batch)}" if hasattr(batch, "__len__") else ""
+        )
+        raise ValueError(f"{where} is a {kind}; batches must be pairs (inputs, labels)")
+    inputs, labels = batch[:2]
+    if not isinstance(inputs, Tensor) or inputs.ndim < 2:
+        raise ValueError(
+            f"{where}: inputs are {_spell(inputs)}; they must be a tensor, one row per sample"
+        )
+    if isinstance(labels, (list, tuple)):
+        with suppress(TypeError, ValueError, RuntimeError):  # names of classes, say
+            labels = torch.as_tensor(labels)
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.ndim != 1:
+        raise ValueError(
+            f"{where}: labels are {_spell(labels)}; they must be class indices, one per sample"
+        )
+    if len(labels) != len(inputs):
+        raise ValueError(f"{where} has {len(inputs)} inputs and {len(labels)} labels")
+    if inputs.is_floating_point() and inputs.numel() and not bool(inputs.isfinite().all()):
+        bad = (~inputs.flatten(1).isfinite()).any(dim=1).nonzero().flatten().tolist()
+        raise ValueError(
+            f"{where}: inputs {bad[:5]} have NaN or infinite values; mend or remove those samples"
+        )
+    return inputs, labels.long()
+
+
+class _Reader:
+    """Gathers what the hooks read until a block is full."""
+
+    def __init__(self, network: Network, wanted: Reading) -> None:
+        self._network, self._wanted = network, wanted
+        layers = network.layers.chosen
+        self._features: dict[Place, list[Layer]] = defaultdict(list)
+        self._inputs: dict[Place, tuple[int, Layer]] = {}
+        if wanted.features:
+            for layer in layers:
+                self._features[layer.representation].append(layer)
+        if wanted.rows:
+            for salt, layer in enumerate(layers):
+                if weight_matrix(network.module(layer.module)) is not None:
+                    self._inputs[layer.input] = salt, layer
+        self.places = list({*self._features, *self._inputs, network.layers.penultimate})
+        self.samples = 0
+        self._parts: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
+
+    def begin(self, keys: Tensor) -> None:
+        """A batch with these keys goes into the network."""
+        self.keys = keys
+        self._seen: set[Place] = set()
+
+    def read(self, place: Place, tensor: Tensor) -> None:
+        """Take what a hook reads; at once, since later operations may change the tensor in place."""
+        self._seen.add(place)
+        if place == self._network.layers.penultimate:
+            self._put("", "penultimate", pool_features(tensor, 1, tensor.ndim == 3))
+        for layer in self._features.get(place, ()):
+            if place.module:  # the logits are read at the end, as the user selects them
+                features = pool_features(tensor, self._wanted.grid, layer.channels_last)
+                self._put("features", layer.name, features)
+        if place in self._inputs:
+            salt, layer = self._inputs[place]
+            module = self._network.module(layer.module)
+            available = rows_per_sample(module, tensor)
+            chosen = positions(self.keys, self._wanted.rows, available, salt)
+            self._put("rows", layer.name, input_rows(module, tensor, chosen))
+
+    def end(self, logits: Tensor, labels: Tensor, where: str) -> None:
+        """The batch has come out of the network."""
+        if logits.shape != (len(labels), self._network.classes):
+            raise ValueError(
+                f"{where}: logits have shape {tuple(logits.shape)} where {len(labels)} samples of "
+                f"{self._network.classes} classes were expected"
+            )
+        if not bool(logits.isfinite().all()):
+            bad = (~logits.isfinite()).any(dim=1).nonzero().flatten().tolist()
+            raise ValueError(f"{where}: logits of samples {bad[:5]} are NaN or infinite")
+        if missed := set(self.places) - self._seen:
+            names = ", ".join(sorted({place.module for place in missed})[:3])
+            raise ValueError(
+                f"{where}: {names} did not run as in the first batch; networks whose path depends on "
+                "the input cannot be diagnosed"
+            )
+        for layer in self._features.get(Place("", 0, "output"), ()):
+            self._put("features", layer.name, logits)
+        for name, value in (("labels", labels), ("keys", self.keys), ("logits", logits)):
+            self._put("", name, value)
+        self.samples += len(labels)
+
+    def block(self) -> Block:
+        """What was gathered, which is forgotten here."""
+        groups: dict[str, dict[str, Any]] = {"": {}, "features": {}, "rows": {}}
+        for (group, name), parts in self._parts.items():
+            groups[group][name] = torch.cat(parts)
+        self._parts.clear()
+        self.samples = 0
+        return Block(**groups[""], features=groups["features"], rows=groups["rows"])
+
+    def _put(self, group: str, name: str, value: Tensor) -> None:
+        self._parts[group, name].append(value.clone())
+
+
+def _check_labels(labels: Tensor, classes: int | None, where: str) -> None:
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or (classes is not None and high >= classes):
+        bound = "0 or more" if classes is None else f"in 0..{classes - 1}, the network's logits"
+        raise ValueError(f"{where}: labels lie in {low}..{high}; they must lie {bound}")
+
+
+def _spell(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)} and {value.dtype}"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,205 @@
+"""Everything this package measures of a trained classifier, in one call."""
+
+import itertools
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as distributed
+from torch import Tensor, nn
+
+from rankdeficit.checks import check_at_least, check_gamma, check_temperature
+from rankdeficit.diagnostics.analysis import Outputs, Study
+from rankdeficit.diagnostics.blocks import checked_batch
+from rankdeficit.diagnostics.layer_probes import LayerProbes, ProbeSettings, probe_layers
+from rankdeficit.diagnostics.network import Network
+from rankdeficit.diagnostics.ood import detectors as detector_names
+from rankdeficit.diagnostics.ood import missing_packages
+from rankdeficit.diagnostics.report import Report
+from rankdeficit.diagnostics.store import MEMORY, RowStore
+from rankdeficit.diagnostics.survey import OnProgress, Survey, Wanted, survey
+from rankdeficit.diagnostics.taps import Select, pick_logits
+from rankdeficit.sharding import rank_and_size
+from rankdeficit.spectrum import GAMMA
+
+Row = dict[str, Any]
+Batches = Iterable[Any]
+
+GRADIENT_SAMPLES = 64
+LEAST_GAMMA = 1e-6
+"""Streamed Gram matrices resolve no smaller singular values."""
+
+
+def diagnose(
+    model: nn.Module,
+    train: Batches,
+    test: Batches,
+    ood: Mapping[str, Any] | None = None,
+    temperature: float = 1.0,
+    *,
+    layers: Sequence[str] | None = None,
+    logits: Select = pick_logits,
+    gamma: float = GAMMA,
+    grid: int = 2,
+    probes: bool | ProbeSettings = True,
+    alignment: bool = True,
+    gradients: bool | None = None,
+    detectors: Sequence[str] | None = None,
+    rows_per_sample: int = 2,
+    gradient_samples: int | None = None,
+    seed: int = 0,
+    memory: int = MEMORY,
+    spill_folder: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> Report:
+    """Ranks, alignment, Neural Collapse, probes, OOD detection and calibration of a trained classifier.
+
+    model: any module that maps a batch to logits; it stays as it is. DataParallel and torch.compile are
+        unwrapped.
+    train, test: iterables of (inputs, labels) batches; each is read once. Each process of
+        torch.distributed gives its own, disjoint share of the samples.
+    ood: by name, (train, test) batches of other data with labels of their own; (None, test) for
+        detection without probes.
+    temperature: the T of training, softmax(logits / T).
+    layers: names of modules, with * and ?, to look at instead of all weight layers on the main path.
+    logits: picks the logits from what the model returns; needed where that is not one tensor.
+    grid: maps are averaged to grid x grid cells before ranks and probes; tokens to their mean.
+    probes: linear probes on every layer, hence effective depth and OOD drop; True, False or settings.
+    alignment: of every layer, from `rows_per_sample` rows of its input per train sample.
+    gradients: rank of every layer's gradient over `gradient_samples` train samples, by default as
+        many as classes and at least 64; measured when alignment is, if not said.
+    detectors: names of OOD detectors (`diagnostics.ood.detectors()`); by default all whose packages
+        are installed.
+    memory, spill_folder: features beyond so many bytes go to temporary files in the folder.
+    Alignment rows and gradient samples are chosen by content: order and batches do not matter.
+
+    Raises ValueError, naming data set and batch, for empty or unlabelled data, labels without a
+    logit, NaN in inputs or logits, and patterns that match no layer. What cannot be told of the data
+    at hand (Neural Collapse without samples of some class, say) is left out; the report's notes say why.
+    """
+    started = time.perf_counter()
+    check_temperature(temperature)
+    check_gamma(gamma)
+    if gamma < LEAST_GAMMA:
+        raise ValueError(
+            f"gamma is {gamma}; it must be at least {LEAST_GAMMA:g}: spectra of streamed data "
+            "resolve no less"
+        )
+    check_at_least(1, grid=grid, rows_per_sample=rows_per_sample)
+    if gradient_samples is not None:
+        check_at_least(1, gradient_samples=gradient_samples)
+    gradients = alignment if gradients is None else gradients
+    probing = ProbeSettings() if probes is True else probes or None
+    chosen = detector_names() if detectors is None else tuple(detectors)
+    for name in chosen:
+        missing_packages(name)  # an unknown name is an error before any work
+    pairs = _pairs(ood)
+    first, train = _peek(train)
+    network = Network.of(model, first, layers, logits)
+    subset = (gradient_samples or max(GRADIENT_SAMPLES, network.classes)) if gradients else 0
+    look = partial(
+        survey, network=network, temperature=temperature, grid=grid, on_progress=on_progress
+    )
+    with RowStore(memory, spill_folder) as store:
+        look = partial(look, store=store)
+        kept = Wanted(spectra=True, penultimate=True, features=probing is not None)
+        on_train = replace(
+            kept,
+            classes=True,
+            rows=rows_per_sample if alignment else 0,
+            subset=subset,
+        )
+        known = look("train", batches=train, wanted=on_train)
+        held_out = look("test", batches=test, wanted=replace(kept, logits=True))
+        strange: dict[str, tuple[Survey | None, Survey]] = {}
+        for name, (own_train, own_test) in pairs.items():
+            fitted = None
+            if probing is not None and own_train is not None:
+                wanted = Wanted(features=True, own_labels=True)
+                fitted = look(f"{name} train", batches=own_train, wanted=wanted)
+            wanted = Wanted(
+                penultimate=True, logits=True, features=fitted is not None, own_labels=True
+            )
+            strange[name] = fitted, look(name, batches=own_test, wanted=wanted)
+
+        names = [layer.name for layer in network.layers.chosen]
+        notes: list[str] = []
+        fits: dict[str, LayerProbes] = {}
+        for train_survey, test_survey in [(known, held_out), *strange.values()]:
+            if probing is not None and train_survey is not None:
+                if len(train_survey.labels.unique()) > 1:
+                    fits[test_survey.name] = probe_layers(
+                        train_survey, test_survey, names, probing, seed, on_progress
+                    )
+                else:
+                    notes.append(
+                        f"no probes of {test_survey.name}: its train samples are all of one class"
+                    )
+        surveys = [known, held_out, *(seen for _, seen in strange.values())]
+        outputs = {seen.name: found for seen in surveys if (found := _outputs(seen))}
+        record = None
+        if rank_and_size()[0] == 0:
+            probed = fits.pop("test", None)
+            study = Study(
+                network, known, held_out, outputs, probed, fits, temperature, gamma, seed, notes
+            )
+            record = study.record(chosen)
+    if record is not None:
+        record["conditions"] = {
+            "temperature": temperature,
+            "gamma": gamma,
+            "grid": grid,
+            "seed": seed,
+            "rows_per_sample": rows_per_sample if alignment else None,
+            "gradient_samples": min(subset, known.samples),
+            "device": str(network.device),
+            "precision": str(network.dtype).removeprefix("torch."),
+            "processes": rank_and_size()[1],
+            "torch": torch.__version__,
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+    return Report(_from_first_process(record))
+
+
+def _peek(train: Batches) -> tuple[Tensor, Batches]:
+    """Inputs of the first batch, and all batches, the first included."""
+    stream = iter(train)
+    for batch in stream:
+        inputs, labels = checked_batch(batch, "train, batch 0")
+        if len(labels):
+            return inputs, itertools.chain([batch], stream)
+    raise ValueError("train is empty; give at least one batch of (inputs, labels)")
+
+
+def _pairs(ood: Mapping[str, Any] | None) -> dict[str, tuple[Batches | None, Batches]]:
+    """The OOD data sets. Raises ValueError for anything but (train, test) pairs by name."""
+    for name, pair in (ood or {}).items():
+        if not isinstance(pair, tuple) or len(pair) != 2 or pair[1] is None:
+            raise ValueError(
+                f"ood[{name!r}] is a {type(pair).__name__}; it must be a tuple (train, test) of "
+                "batches, or (None, test)"
+            )
+        if name in ("train", "test"):
+            raise ValueError(f"ood has a data set called {name!r}; give it another name")
+    return dict(ood or {})
+
+
+def _outputs(survey: Survey) -> Outputs | None:
+    """For the first process, what the classifier reads and says; every process must call it."""
+    penultimate = survey.outputs("penultimate", 0)
+    logits = survey.outputs("logits", 0) if survey.wanted.logits else torch.zeros(0)
+    if penultimate is None or logits is None:
+        return None
+    return Outputs(penultimate, logits)
+
+
+def _from_first_process(record: Row | None) -> Row:
+    box = [record]
+    if rank_and_size()[1] > 1:
+        distributed.broadcast_object_list(box)
+    assert box[0] is not None
+    return box[0]

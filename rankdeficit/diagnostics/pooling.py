@@ -1,0 +1,39 @@
+"""From maps and tokens to one vector of features per sample."""
+
+from functools import lru_cache, reduce
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def pool_features(
+    tensor: Float[Tensor, "n *shape"], grid: int, channels_last: bool
+) -> Float[Tensor, "n features"]:
+    """A representation averaged to grid cells per side (adaptively) and flattened; tokens to their mean.
+
+    channels_last: (n, tokens, channels) and (n, *sides, channels) instead of (n, channels, *sides).
+    Sides shorter than the grid stay as they are.
+    """
+    if tensor.ndim == 2:
+        return tensor
+    if channels_last and tensor.ndim == 3:
+        return tensor.mean(dim=1)
+    if channels_last:
+        tensor = tensor.movedim(-1, 1)
+    # One product with a contiguous matrix is faster than torch's adaptive pooling.
+    averages = _averages(tuple(tensor.shape[2:]), grid, tensor.dtype, tensor.device)
+    maps = tensor.flatten(2).flatten(0, 1)
+    return nn.functional.linear(maps, averages).reshape(len(tensor), -1)
+
+
+@lru_cache(maxsize=128)  # the same few maps are pooled in every batch
+def _averages(
+    sides: tuple[int, ...], grid: int, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "cells pixels"]:
+    """Weights with which each cell averages the pixels of a map."""
+    along = []
+    for side in sides:
+        pixels = torch.eye(side, dtype=dtype, device=device)
+        along.append(nn.functional.adaptive_avg_pool1d(pixels, min(grid, side)).mT)
+    return reduce(torch.kron, along).contiguous()

@@ -1,0 +1,129 @@
+"""A report's record: names of its measures, and what tables, sentences and figures read from it."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from rankdeficit.reporting import neural_collapse_rank
+
+Row = dict[str, Any]
+
+REQUIRED = (
+    *(f"network.{name}" for name in ("name", "classes", "penultimate_width")),
+    *(f"{data}.{name}" for data in ("train", "test") for name in ("samples", "accuracy", "loss")),
+    *(f"{data}.logits.{name}" for data in ("train", "test") for name in ("rank", "rank_curve")),
+    *("layers", "conditions.temperature", "conditions.gamma"),
+)
+"""Without these there is nothing to report; all else may be missing."""
+
+REQUIRED_OF_LAYERS = ("name", "features", "train.rank", "test.rank")
+
+COARSE_GAMMAS = (1e-2, 1e-1)
+"""Thresholds at which layers' ranks are shown besides the record's own."""
+
+MISSING = object()
+
+
+def plain(record: Any) -> Row:
+    """A copy in which tuples are lists, keys text and non-finite numbers None, as in strict JSON.
+
+    Raises ValueError for what JSON has no word for, and for a record that lacks a required measure.
+    """
+    try:
+        copy = json.loads(json.dumps(record), parse_constant=lambda _: None)
+    except TypeError as error:
+        raise ValueError(f"record is not of plain values: {error}") from error
+    if not isinstance(copy, dict):
+        raise ValueError(f"record is a {type(record).__name__}; it must be a dict of measures")
+    for name in REQUIRED:
+        if find(copy, name) is MISSING:
+            raise ValueError(f"record has no {name}; it is not that of a diagnosed network")
+    if not isinstance(copy["layers"], list):
+        raise ValueError(f"layers is a {type(copy['layers']).__name__}; it must be a list")
+    for number, layer in enumerate(copy["layers"]):
+        for name in REQUIRED_OF_LAYERS:
+            if find(layer, name) is MISSING:
+                raise ValueError(f"layers.{number} has no {name}")
+    return copy
+
+
+def find(node: Any, name: str) -> Any:
+    """What a dotted name means below a node, or MISSING. Keys and layers' names may contain dots."""
+    children = _children(node)
+    if name in children:
+        return children[name]
+    for key, child in children.items():
+        if name.startswith(f"{key}."):
+            found = find(child, name[len(key) + 1 :])
+            if found is not MISSING:
+                return found
+    return MISSING
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all values that are no dicts; layers go by name, lists of numbers are one value."""
+    children = node if isinstance(node, dict) else _by_name(node)
+    if not isinstance(node, dict) and not children:
+        yield prefix
+    for key, child in children.items():
+        yield from leaves(child, f"{prefix}.{key}" if prefix else key)
+
+
+def ood_sets(record: Row) -> list[str]:
+    """Names of the OOD data sets on which anything was measured, in alphabetical order."""
+    probed = {name for layer in record["layers"] for name in layer.get("ood_probes") or {}}
+    return sorted(probed | {name for name, found in detections(record).items() if found})
+
+
+def detections(record: Row) -> dict[str, dict[str, Row]]:
+    """Results by OOD data set and detector; empty where nothing was detected."""
+    return record.get("detection") or {}
+
+
+def detectors(record: Row) -> list[str]:
+    """Names of the detectors, the largest mean AUROC over data sets first."""
+    scores: dict[str, list[float]] = {}
+    for found in detections(record).values():
+        for name, row in found.items():
+            scores.setdefault(name, []).append(row["auroc"])
+    return sorted(scores, key=lambda name: (-sum(scores[name]) / len(scores[name]), name))
+
+
+def default_neco(record: Row) -> str:
+    """The detector that is NECO as its authors have it for this kind of network."""
+    return f"neco-{record['network'].get('neco_variant')}"
+
+
+def predicted_rank(record: Row) -> int:
+    """The rank of the logits that Neural Collapse predicts: min(c - 1, width)."""
+    network = record["network"]
+    return neural_collapse_rank(network["classes"], network["penultimate_width"])
+
+
+def rank_over_gamma(record: Row, measures: Row, kind: str = "rank") -> dict[float, int]:
+    """Numerical rank by threshold, the record's own included, in ascending order of it."""
+    curve = {float(gamma): rank for gamma, rank in measures[f"{kind}_curve"].items()}
+    return dict(sorted((curve | {record["conditions"]["gamma"]: measures[kind]}).items()))
+
+
+def shown_gammas(record: Row) -> list[float]:
+    """Thresholds at which layers' ranks are shown."""
+    return sorted({record["conditions"]["gamma"], *COARSE_GAMMAS})
+
+
+def _children(node: Any) -> Row:
+    """Positions in a list are names too, unless layers are called by numbers as well."""
+    if isinstance(node, dict):
+        return node
+    if not isinstance(node, list):
+        return {}
+    named = _by_name(node)
+    if any(name.partition(".")[0].isdigit() for name in named):
+        return named
+    return {str(number): item for number, item in enumerate(node)} | named
+
+
+def _by_name(node: Any) -> Row:
+    if not isinstance(node, list):
+        return {}
+    return {item["name"]: item for item in node if isinstance(item, dict) and "name" in item}

@@ -1,0 +1,123 @@
+"""What was measured of one network: kept as a file, looked up by name, shown as text and figures."""
+
+import difflib
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from rankdeficit.diagnostics import record as reading
+from rankdeficit.diagnostics.figures import FIGURES
+from rankdeficit.diagnostics.record import Row
+from rankdeficit.diagnostics.report_sentences import heading, sentences
+from rankdeficit.diagnostics.report_tables import tables
+from rankdeficit.plots import save
+from rankdeficit.runs import write_atomically
+
+WIDTH = 130
+"""Columns of the text."""
+
+
+class Report(Mapping[str, Any]):
+    """A mapping from dotted names to measures: report["test.logits.rank"].
+
+    Layers go by name, report["layers.layer1.0.conv1.train.rank"], or by their position from 0 where
+    no layer's name starts with a number. Names of whole sections work too, report["calibration"].
+    print(report) shows tables, what they mean, and the notes on what could not be measured.
+    """
+
+    def __init__(self, record: Row) -> None:
+        """A report on a copy of the record; what is NaN or infinite becomes None.
+
+        Raises ValueError for a record that is not of plain values or lacks the essential ones.
+        """
+        self.record: Row = reading.plain(record)
+
+    @classmethod
+    def from_json(cls, path: Path | str) -> "Report":
+        """The report that `to_json` wrote. Raises ValueError naming a file that holds none."""
+        try:
+            return cls(reading.plain(json.loads(Path(path).read_text(encoding="utf-8"))))
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read ({error.strerror or error})") from error
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path} is not the file of a report ({error})") from error
+
+    def to_json(self, path: Path | str | None = None) -> str:
+        """The record as strict JSON; equal records give equal texts.
+
+        path: a file to replace, as a whole, by the text; its folder is made where there is none.
+        """
+        text = json.dumps(self.record, indent=1, sort_keys=True, allow_nan=False) + "\n"
+        if path is not None:
+            path = Path(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, text.encode())
+        return text
+
+    def names(self) -> list[str]:
+        """Dotted names of all single measures."""
+        return list(reading.leaves(self.record))
+
+    def tables(self) -> list[Table]:
+        """Data sets, layers, Neural Collapse, detection and calibration, as far as measured."""
+        return tables(self.record)
+
+    def sentences(self) -> list[str]:
+        """What the measures say, in words, with the notes on what could not be measured."""
+        return sentences(self.record)
+
+    def plot(self, folder: Path | str) -> list[Path]:
+        """Draw one PNG per measure into a folder, made where there is none; their paths."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for name, draw in FIGURES.items():
+            figure = draw(self.record)
+            if figure is not None:
+                paths.append(folder / f"{name}.png")
+                save(figure, paths[-1])
+        return paths
+
+    def __getitem__(self, name: str) -> Any:
+        """Raises KeyError with close names for an unknown one."""
+        found = reading.find(self.record, name)
+        if found is reading.MISSING:
+            known = self.names()
+            sections = {name.rsplit(".", depth)[0] for name in known for depth in (1, 2)}
+            close = difflib.get_close_matches(name, sorted({*known, *sections}), n=5)
+            raise KeyError(
+                f"no measure is called {name!r}; close names: {', '.join(close or self.record)}"
+            )
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and reading.find(self.record, name) is not reading.MISSING
+
+    def __iter__(self) -> Iterator[str]:
+        return reading.leaves(self.record)
+
+    def __len__(self) -> int:
+        return len(self.names())
+
+    def __repr__(self) -> str:
+        return f"<Report on {heading(self.record)}; print it to read it>"
+
+    def __str__(self) -> str:
+        console = Console(file=io.StringIO(), width=WIDTH, color_system=None, force_terminal=False)
+        with console.capture() as captured:
+            console.print(*self.tables())
+        lines = [line.rstrip() for line in captured.get().splitlines()]
+        return "\n".join([heading(self.record), *lines, *self.sentences()])
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
+        yield Text(heading(self.record))
+        yield from self.tables()
+        yield from map(Text, self.sentences())

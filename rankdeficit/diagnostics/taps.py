@@ -1,0 +1,262 @@
+"""Which layers a network has, and where the representation after each can be read.
+
+A layer is a weight layer (convolution, linear, attention) on the main path from input to logits; shortcut
+projections and gates are off it. Its representation is what follows it: after normalisation, residual
+sum and activation, before pooling and reshaping, as far as some module takes or returns that tensor.
+"""
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from rankdeficit.diagnostics.trace import WEIGHT_MODULES, Node, Place, Visit, trace, visiting
+
+TRAILING = frozenset(
+    "view _unsafe_view reshape _reshape_copy flatten permute transpose t unsqueeze squeeze expand clone "
+    "slice select index gather detach alias as_strided _to_copy unbind split mean amax max_pool1d "
+    "max_pool2d_with_indices max_pool3d_with_indices mkldnn_max_pool2d avg_pool1d avg_pool2d avg_pool3d "
+    "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d mkldnn_adaptive_avg_pool2d "
+    "constant_pad_nd".split()
+)
+"""Operations before which a representation is read: they pool it, reshape it or pick parts of it."""
+
+LOGITS = Place("", 0, "output")
+TRACED_SAMPLES = 2
+
+Kind = Literal["convolution", "linear", "attention", "composite", "module"]
+"""Composite: a module of another type that multiplies by weights itself. Module: not a weight layer."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of a network."""
+
+    name: str
+    """Name of its module; a second call of the same module ends in `:2`."""
+    module: str
+    call: int
+    kind: Kind
+    representation: Place
+    """Where what follows the layer is read."""
+    channels_last: bool
+    """Whether the channels of its representation are on the last axis (tokens) or on axis 1 (maps)."""
+
+    @property
+    def input(self) -> Place:
+        """Where what the layer reads is read."""
+        return Place(self.module, self.call, "input")
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The layers chosen, in order of execution, and the classifier, the last weight layer of all."""
+
+    chosen: tuple[Layer, ...]
+    classifier: Layer
+
+    @property
+    def penultimate(self) -> Place:
+        """Where the features that the classifier reads are read."""
+        return self.classifier.input
+
+
+Select = Callable[[Any], Tensor]
+
+
+def find_layers(
+    model: nn.Module,
+    inputs: Tensor,
+    patterns: Sequence[str] | None = None,
+    select: Select | None = None,
+) -> Layers:
+    """The layers of a network, found by running (two samples of) one batch in evaluation mode.
+
+    patterns: names of modules, with * and ?, to look at instead of all weight layers on the main
+    path; the representation after a module that is none of these is its output.
+    select: picks the logits from what the network returns; by default `pick_logits`.
+    Raises ValueError for a pattern that matches no module that was run, listing close names.
+    """
+    with undisturbed(model):
+        traced = trace(model, inputs[:TRACED_SAMPLES], select or pick_logits)
+    layers = _main_path(model, traced.logits)
+    if patterns is None:
+        _check_readable(layers, traced.logits)
+        return Layers(layers, layers[-1])
+    main = {(layer.module, layer.call): layer for layer in layers}
+    run = [place for place in traced.places if place.side == "output" and place.module]
+    wanted = _match(patterns, list(dict.fromkeys(place.module for place in run)))
+    chosen = [
+        main.get((place.module, place.call)) or _layer(model, place, place, traced.places[place])
+        for place in run
+        if place.module in wanted
+    ]
+    return Layers(tuple(chosen), layers[-1])
+
+
+@contextmanager
+def reading(model: nn.Module, places: Sequence[Place], read: Visit) -> Iterator[None]:
+    """Show `read` the tensors at these places in every forward pass of the context."""
+    with visiting(model, read, frozenset(places)):
+        yield
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, eager and without fused attention; afterwards all is as it was.
+
+    Each module gets its own mode back. Compiled modules run eagerly, since hooks would not be called.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    fused = torch.backends.mha.get_fastpath_enabled()
+    with ExitStack() as stack:
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.callback(torch.backends.mha.set_fastpath_enabled, fused)
+        for module, mode in modes:
+            stack.callback(setattr, module, "training", mode)
+        torch.backends.mha.set_fastpath_enabled(False)
+        model.eval()
+        yield
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The network itself, without torch.compile, DataParallel and DistributedDataParallel around it.
+
+    Raises ValueError for what cannot be hooked: scripted and sharded (FSDP) networks.
+    """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model is a {type(model).__name__}; it must be a torch.nn.Module")
+    while True:
+        if isinstance(model, torch.jit.ScriptModule):
+            raise ValueError(
+                "model is a scripted module, whose layers cannot be read; pass the module it was made of"
+            )
+        if any(kind.__name__.startswith(("FullySharded", "FSDP")) for kind in type(model).__mro__):
+            raise ValueError(
+                "model is sharded (FSDP), so no process holds its weights; gather them into the plain "
+                "module first"
+            )
+        wrapped = getattr(model, "_orig_mod", None)
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            wrapped = model.module
+        if wrapped is None:
+            return model
+        model = wrapped
+
+
+def pick_logits(output: Any) -> Tensor:
+    """The logits in what a network returns: the tensor itself, or the only (n, classes) one in it.
+
+    A field or key `logits` is taken first. Raises ValueError where that leaves a choice.
+    """
+    named = output.get("logits") if isinstance(output, dict) else getattr(output, "logits", None)
+    if isinstance(named, Tensor):
+        return named
+    if isinstance(output, Tensor):
+        candidates = [output]
+    else:
+        parts = output.values() if isinstance(output, dict) else output
+        if not isinstance(output, (dict, tuple, list)):
+            raise ValueError(
+                f"the model returns a {type(output).__name__}; name its logits with "
+                "logits=lambda output: ..."
+            )
+        candidates = [x for x in parts if isinstance(x, Tensor) and x.is_floating_point()]
+        candidates = [x for x in candidates if x.ndim == 2]
+    if len(candidates) != 1:
+        raise ValueError(
+            f"the model returns a {type(output).__name__} with {len(candidates)} tensors of shape "
+            "(n, classes); name the logits with logits=lambda output: ..."
+        )
+    return candidates[0]
+
+
+def _main_path(model: nn.Module, logits: Node) -> tuple[Layer, ...]:
+    """Layers from the input to the logits."""
+    layers: list[Layer] = []
+    following: list[Node] = []  # from the end of the current layer's representation to its output
+    for node in logits.history():
+        following.append(node)
+        if node.made_by is not None:
+            place, read = _representation(following) if layers else (LOGITS, logits)
+            layers.append(_layer(model, node.made_by, place, read, "composite"))
+            following = []
+    return tuple(reversed(layers))
+
+
+def _check_readable(layers: tuple[Layer, ...], logits: Node) -> None:
+    """Raise ValueError where the main path is multiplied by weights between the layers found."""
+    found = len(layers)
+    for node in logits.history():
+        found -= node.made_by is not None
+        if node.weighted:
+            raise ValueError(
+                f"the network multiplies by weights outside of any module that could be read, after "
+                f"{layers[found - 1].name if found else 'its input'}; do it in the forward pass of a "
+                "module of its own, or name the layers to look at with layers=[...]"
+            )
+
+
+def _representation(following: list[Node]) -> tuple[Place, Node]:
+    """The last tensor before trailing operations, or the next one that can be read."""
+    last = next(i for i, node in enumerate(following) if node.operation not in TRAILING)
+    candidates = [*following[last::-1], following[-1]]
+    return next((node.places[0], node) for node in candidates if node.places)
+
+
+def _layer(
+    model: nn.Module, output: Place, representation: Place, read: Node, otherwise: Kind = "module"
+) -> Layer:
+    """The layer of a module's call, whose representation was read with that node.
+
+    otherwise: its kind, where it is none of torch's weight modules.
+    """
+    module = model.get_submodule(output.module)
+    kind = _kind(module, otherwise)
+    return Layer(
+        name=output.module + (f":{output.call + 1}" if output.call else ""),
+        module=output.module,
+        call=output.call,
+        kind=kind,
+        representation=representation,
+        channels_last=_channels_last(kind, getattr(module, "weight", None), read.shape),
+    )
+
+
+def _kind(module: nn.Module, otherwise: Kind) -> Kind:
+    if isinstance(module, nn.Linear):
+        return "linear"
+    if isinstance(module, nn.MultiheadAttention):
+        return "attention"
+    return "convolution" if isinstance(module, WEIGHT_MODULES) else otherwise
+
+
+def _channels_last(kind: Kind, weight: Tensor | None, shape: tuple[int, ...]) -> bool:
+    """Which axis holds the layer's channels: told by their number, else by the kind of layer."""
+    if kind == "module" or len(shape) < 3:
+        return len(shape) == 3
+    channels = None if weight is None else weight.shape[0]
+    if kind == "convolution":
+        return shape[1] != channels and shape[-1] == channels
+    return shape[-1] == channels or shape[1] != channels
+
+
+def _match(patterns: Sequence[str], names: list[str]) -> set[str]:
+    if isinstance(patterns, str) or not patterns:
+        raise ValueError(f"layers is {patterns!r}; it must be a list of names or patterns")
+    matched: set[str] = set()
+    for pattern in patterns:
+        found = fnmatch.filter(names, pattern)
+        if not found:
+            close = difflib.get_close_matches(pattern, names, n=5, cutoff=0.4) or names[:5]
+            raise ValueError(
+                f"layers has {pattern!r}, which matches no module that the network runs; close names "
+                f"are {', '.join(close)}"
+            )
+        matched.update(found)
+    return matched

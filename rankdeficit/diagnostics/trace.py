@@ -1,0 +1,233 @@
+"""The path from a network's input to its logits, traced through one forward pass.
+
+No cooperation of the network is needed: hooks on its modules say where tensors can be read, a dispatch
+mode sees every operation between them, functional ones (F.relu, +) and in-place ones included.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+WEIGHT_MODULES = (nn.modules.conv._ConvNd, nn.Linear, nn.MultiheadAttention)
+"""Modules that count as weight layers; an attention block of torch is one layer."""
+
+GATED = "mul"
+"""Products may be gates (squeeze-and-excitation): the larger factor, and the one that the other is made
+from, goes on."""
+
+
+PRODUCTS = frozenset("mm addmm bmm baddbmm mv addmv convolution linear".split())
+"""Operations that multiply by a weight matrix, if one of their inputs is made of parameters alone."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor can be read: the first tensor that a module's call takes or returns."""
+
+    module: str
+    """Name within the network; empty for the network itself."""
+    call: int
+    """Which of the module's calls in one forward pass, from 0."""
+    side: Literal["input", "output"]
+
+
+@dataclass(eq=False)
+class Node:
+    """A tensor of the forward pass, at the moment it was made."""
+
+    operation: str
+    """Name of torch's operation, `weight` for the output of a weight layer, `input` for the input."""
+    parent: "Node | None" = None
+    """The tensor it was made from, on the path with the most weight layers."""
+    depth: int = 0
+    """Weight layers on that path."""
+    shape: tuple[int, ...] = ()
+    made_by: Place | None = None
+    """The weight layer's output, where it is one."""
+    weighted: bool = False
+    """Whether the operation multiplied by parameters of the network, or by what is made of them."""
+    places: list[Place] = field(default_factory=list)
+
+    def history(self) -> "Iterator[Node]":
+        """The tensor and those it was made from, back to the input."""
+        node: Node | None = self
+        while node is not None:
+            yield node
+            node = node.parent
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One forward pass."""
+
+    logits: Node
+    """Its parents lead back to the input."""
+    places: dict[Place, Node]
+    """What was read at each place that depends on the input, in order of execution."""
+
+
+Visit = Callable[[Place, Tensor], None]
+
+
+@contextmanager
+def visiting(
+    model: nn.Module, visit: Visit, places: frozenset[Place] | None = None
+) -> Iterator[None]:
+    """Show `visit` what modules take and return, while the context is open.
+
+    places: where to look; everywhere by default. The hooks are gone afterwards, whatever happens. A
+    module called several times in one forward pass is told apart by `Place.call`.
+    """
+    calls: Counter[str] = Counter()
+    modules = None if places is None else {place.module for place in places}
+
+    def show(place: Place, values: Any) -> None:
+        if places is None or place in places:
+            tensor = first_tensor(values)
+            if tensor is not None:
+                visit(place, tensor)
+
+    def before(name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, args: Any, kwargs: Any) -> None:
+            show(Place(name, calls[name], "input"), (args, kwargs))
+
+        return hook
+
+    def after(name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, args: Any, output: Any) -> None:
+            calls[name] += 1
+            show(Place(name, calls[name] - 1, "output"), output)
+
+        return hook
+
+    def begin(_: nn.Module, args: Any) -> None:
+        calls.clear()
+
+    with ExitStack() as stack:
+        stack.callback(model.register_forward_pre_hook(begin, prepend=True).remove)
+        for name, module in model.named_modules():
+            if modules is None or name in modules:
+                handle = module.register_forward_pre_hook(before(name), with_kwargs=True)
+                stack.callback(handle.remove)
+                stack.callback(module.register_forward_hook(after(name)).remove)
+        yield
+
+
+def trace(model: nn.Module, inputs: Tensor, select: Callable[[Any], Tensor]) -> Trace:
+    """Run one forward pass and follow what depends on the input.
+
+    select: picks the logits from what the network returns. Where branches meet, the parent is the
+    branch with more weight layers: shortcut projections are left out, and of equal branches the
+    first counts. A module that multiplies by weights of its own, or by those of its children without
+    calling them (Swin's attention), is a weight layer too. Raises ValueError where no operation leads
+    from the input to the logits.
+    """
+    recorder = _Recorder({id(p) for p in model.parameters() if p.ndim >= 2})
+    modules = dict(model.named_modules())
+    places: dict[Place, Node] = {}
+
+    def multiplies_itself(name: str) -> bool:
+        owners = [modules[name]]
+        for key, child in modules[name].named_children():
+            called = Place(f"{name}.{key}" if name else key, 0, "output") in places
+            owners += [child] if isinstance(child, WEIGHT_MODULES) and not called else []
+        return any(recorder.multiplied(p) for own in owners for p in own.parameters(recurse=False))
+
+    def visit(place: Place, tensor: Tensor) -> None:
+        node = recorder.node(tensor)
+        before = places.get(Place(place.module, place.call, "input"))
+        if place.side == "output" and before is not None:
+            uncounted = node is not None and node.depth == before.depth and place.module
+            if isinstance(modules[place.module], WEIGHT_MODULES) or (
+                uncounted and multiplies_itself(place.module)
+            ):
+                node = Node("weight", before, before.depth + 1, tuple(tensor.shape), place)
+                recorder.record(tensor, node)
+        if node is not None:
+            node.places.append(place)
+            places[place] = node
+
+    recorder.record(inputs, Node("input", shape=tuple(inputs.shape)))
+    with torch.no_grad(), visiting(model, visit), recorder:
+        logits = select(model(inputs))
+    end = recorder.node(logits)
+    if end is None or end.depth == 0:
+        raise ValueError(
+            "no path of convolutions or linear layers leads from the input to the logits; name the "
+            "layers to look at with layers=[...], or pass the part of the model that is a network"
+        )
+    return Trace(end, places)
+
+
+def first_tensor(values: Any) -> Tensor | None:
+    """The first floating-point tensor in nested tuples, lists and dicts."""
+    leaves = tree_leaves(values)
+    return next((x for x in leaves if isinstance(x, Tensor) and x.is_floating_point()), None)
+
+
+class _Recorder(TorchDispatchMode):
+    """Knows the node of every tensor made while it is active, and keeps these tensors alive."""
+
+    def __init__(self, matrices: set[int]) -> None:
+        """matrices: identities of the parameters that can be multiplied by."""
+        super().__init__()
+        self._matrices = matrices
+        self._nodes: dict[int, tuple[Tensor, Node]] = {}
+        self._origins: dict[int, tuple[Tensor, frozenset[int]]] = {}
+        self._multiplied: set[int] = set()
+
+    def multiplied(self, parameter: Tensor) -> bool:
+        """Whether something made from the input was multiplied by this matrix, or by one made of it."""
+        return id(parameter) in self._multiplied
+
+    def node(self, tensor: Tensor) -> Node | None:
+        """The tensor's node, if it depends on the input."""
+        found = self._nodes.get(id(tensor))
+        return found[1] if found else None
+
+    def record(self, tensor: Tensor, node: Node) -> None:
+        """Make it the tensor's node from now on: in-place operations change what a tensor is."""
+        self._nodes[id(tensor)] = (tensor, node)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        parents = [node for x in tensors if (node := self.node(x)) is not None]
+        constants = [x for x in tensors if self.node(x) is None]
+        origins = frozenset[int]().union(*map(self._origins_of, constants))
+        result = func(*args, **(kwargs or {}))
+        operation = func.overloadpacket.__name__.rstrip("_")  # in place or not
+        weighted = bool(parents and origins and operation in PRODUCTS)
+        if weighted:
+            self._multiplied |= origins
+        for tensor in tree_leaves(result):
+            if not isinstance(tensor, Tensor):
+                continue
+            if parents:
+                parent, shape = _main_parent(operation, parents), tuple(tensor.shape)
+                node = Node(operation, parent, parent.depth, shape, weighted=weighted)
+                self.record(tensor, node)
+            else:
+                self._origins[id(tensor)] = tensor, origins
+        return result
+
+    def _origins_of(self, constant: Tensor) -> frozenset[int]:
+        """The parameters that a tensor without the input's influence was made from."""
+        found = self._origins.get(id(constant))
+        return found[1] if found else frozenset([id(constant)]) & self._matrices
+
+
+def _main_parent(operation: str, parents: list[Node]) -> Node:
+    if operation == GATED:
+        largest = max(torch.Size(p.shape).numel() for p in parents)
+        parents = [p for p in parents if torch.Size(p.shape).numel() == largest]
+        parents = [p for p in parents if not any(q in p.history() for q in parents if q is not p)]
+    return max(parents, key=lambda parent: parent.depth)

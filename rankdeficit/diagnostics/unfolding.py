@@ -1,0 +1,99 @@
+"""Weights as matrices and inputs as the rows they multiply: convolutions by unfolding."""
+
+import math
+from functools import lru_cache
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+
+def weight_matrix(module: nn.Module) -> Float[Tensor, "out width"] | None:
+    """W of a layer: (c_out, c_in k k) of a convolution, (out, in) of a linear layer.
+
+    Of an attention layer, the projection of its input to queries, keys and values. None for modules
+    that multiply their input by no single matrix: grouped and transposed convolutions, others.
+    """
+    if isinstance(module, nn.MultiheadAttention):
+        return module.in_proj_weight if module.in_proj_weight is not None else module.q_proj_weight
+    if isinstance(module, nn.Linear):
+        return module.weight
+    if isinstance(module, _ConvNd) and not isinstance(module, _ConvTransposeNd):
+        return module.weight.flatten(1) if module.groups == 1 else None
+    return None
+
+
+def rows_per_sample(module: nn.Module, inputs: Tensor) -> int:
+    """Rows that the layer's matrix multiplies per sample: output positions, tokens, or 1."""
+    if isinstance(module, _ConvNd):
+        return len(_patch_pixels(module, inputs.shape[2:], inputs.device)[0])
+    return _tokens(module, inputs).shape[1]
+
+
+def input_rows(
+    module: nn.Module, inputs: Tensor, positions: Int64[Tensor, "n chosen"] | None = None
+) -> Float[Tensor, "rows width"]:
+    """A^T of a layer: the rows that its matrix multiplies, of all positions or of those chosen.
+
+    inputs: what the layer reads, a batch. positions: for each sample, indices below
+    `rows_per_sample`; the output at that position is W times the row (plus the bias).
+    """
+    if not isinstance(module, _ConvNd):
+        tokens = _tokens(module, inputs)
+        if positions is not None:
+            tokens = tokens.gather(1, positions[:, :, None].expand(-1, -1, tokens.shape[2]))
+        return tokens.flatten(0, 1)
+    pixels, inside = _patch_pixels(module, inputs.shape[2:], inputs.device)
+    flat = inputs.flatten(2)
+    if positions is None:
+        patches = (
+            flat[:, :, pixels].mul_(inside).transpose(1, 2)
+        )  # (n, positions, channels, kernel)
+    else:
+        samples = torch.arange(len(inputs), device=inputs.device)[:, None, None]
+        patches = flat[samples, :, pixels[positions]].mul_(inside[positions][..., None]).mT
+    return patches.flatten(0, 1).flatten(1)
+
+
+def _tokens(module: nn.Module, inputs: Tensor) -> Float[Tensor, "n tokens width"]:
+    """Inputs of a linear or attention layer with all axes between the first and the last as one."""
+    if isinstance(module, nn.MultiheadAttention) and not module.batch_first:
+        inputs = inputs.transpose(0, 1)
+    return inputs.reshape(inputs.shape[0], -1, inputs.shape[-1])
+
+
+def _patch_pixels(
+    module: _ConvNd, sides: torch.Size, device: torch.device
+) -> tuple[Int64[Tensor, "positions kernel"], Bool[Tensor, "positions kernel"]]:
+    """For each output position the flat indices of the pixels under the kernel, and which are real."""
+    padding = tuple(module._reversed_padding_repeated_twice)
+    shape = module.stride, module.kernel_size, module.dilation
+    return _unfolded_indices(tuple(sides), padding, module.padding_mode, *shape, device)
+
+
+@lru_cache(maxsize=128)  # the same few layers are asked for in every batch
+def _unfolded_indices(
+    sides: tuple[int, ...],
+    padding: tuple[int, ...],
+    mode: str,
+    strides: tuple[int, ...],
+    kernels: tuple[int, ...],
+    dilations: tuple[int, ...],
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """The padded picture of indices, unfolded: reflected and circular padding are real pixels."""
+    numbers = torch.arange(1, math.prod(sides) + 1, dtype=torch.float64, device=device)
+    mode = "constant" if mode == "zeros" else mode
+    picture = nn.functional.pad(numbers.reshape(1, 1, *sides), padding, mode=mode)[0, 0]
+    corners = offsets = torch.zeros(1, dtype=torch.int64, device=device)
+    for side, stride, kernel, dilation in zip(
+        picture.shape, strides, kernels, dilations, strict=True
+    ):
+        reach = dilation * (kernel - 1) + 1
+        starts = torch.arange(0, side - reach + 1, stride, device=device)
+        steps = torch.arange(0, reach, dilation, device=device)
+        corners = (corners[:, None] * side + starts).flatten()
+        offsets = (offsets[:, None] * side + steps).flatten()
+    found = picture.flatten()[corners[:, None] + offsets].long()
+    return (found - 1).clamp(min=0), found > 0

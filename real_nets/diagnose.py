@@ -1,0 +1,247 @@
+"""Diagnose a trained classifier of images: ranks, alignment, probes, OOD detection, calibration.
+
+    python -m real_nets.diagnose --model torchvision:resnet18 --checkpoint FILE --data FOLDER --ood FOLDER
+    python -m real_nets.diagnose --trained runs/train-DATE/T50-seed0.safetensors --ood FOLDER
+    torchrun --nproc-per-node 8 -m real_nets.diagnose ...
+
+Folders hold train/CLASS/* and test/CLASS/* (or val/CLASS/*) images; one for --ood may hold the test
+images alone, or the folders of classes themselves, and then serves for detection only. Large sets are
+decoded while they are used, others at once. The report and its figures go to the folder --out.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from rankdeficit import cli
+from rankdeficit.diagnostics.diagnose import Batches, diagnose
+from rankdeficit.diagnostics.layer_probes import ProbeSettings
+from rankdeficit.diagnostics.network import Network
+from rankdeficit.diagnostics.report import Report
+from rankdeficit.diagnostics.taps import pick_logits
+from rankdeficit.images import Normalisation, spell_size, square
+from rankdeficit.runs import RunFolder
+from real_nets.diagnose_settings import Settings, check, complete
+from real_nets.folders import (
+    IMAGENET,
+    Folders,
+    Split,
+    fixed_normalisation,
+    measured_normalisation,
+)
+from real_nets.networks import Architecture, load_weights
+from real_nets.processes import is_first, joined, progress
+
+PROGRAM = "real_nets.diagnose"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a diagnosis needs, checked."""
+
+    network: Network
+    folders: Folders
+    """What this process takes of them."""
+    normalise: Normalisation
+    temperature: float
+    assumptions: list[str]
+    """What was taken for granted and the numbers depend on."""
+
+
+def run(settings: Settings) -> Path | None:
+    """Diagnose, write the folder, print the report; the first process returns the folder."""
+    with joined(settings.device) as device:
+        settings = complete(settings)
+        prepared = prepare(settings, device)
+        with reserved(settings) as folder:
+            report = measure(settings, prepared, device)
+            if folder is not None:
+                report.to_json(folder.path / "report.json")
+                report.plot(folder.path)
+                folder.write_environment(device)
+        if folder is None:
+            return None
+        print(report)
+        print(f"Figures and records are in {folder.path}.")
+        return folder.path
+
+
+def prepare(settings: Settings, device: torch.device) -> Prepared:
+    """Check the settings, load the network, read the images. Raises ValueError for what is wrong."""
+    check(settings)
+    framing = replace(square(settings.image_size), crop=settings.crop)
+    assert settings.data is not None
+    folders = Folders.of(settings.data, settings.ood, framing, settings.probes)
+    network = load_network(settings, folders, device)
+    mine = folders.share(settings.limit, settings.seed)
+    streamed = settings.stream or not mine.fits_in_memory()
+    if not streamed:
+        mine = mine.load()
+    normalise = normalisation(settings, mine if not settings.limit else folders.share(0, 0))
+    return Prepared(
+        network,
+        mine,
+        normalise,
+        1.0 if settings.temperature is None else settings.temperature,
+        assumptions(settings, folders, network, normalise, streamed),
+    )
+
+
+def load_network(settings: Settings, folders: Folders, device: torch.device) -> Network:
+    """The network with its weights on the device, tried on images of the right size."""
+    found = len(folders.train.files.classes)
+    classes = found if settings.classes is None else settings.classes
+    if classes < found:
+        raise ValueError(
+            f"classes is {classes}; it must be at least {found}, the number of class folders"
+        )
+    assert settings.model is not None
+    architecture = Architecture(
+        settings.model, classes, (3, *folders.size), settings.width, settings.depth, settings.stem
+    )
+    model = architecture.build(settings.seed)
+    if settings.checkpoint is not None:
+        load_weights(model, settings.checkpoint, architecture)
+    model = model.to(device, getattr(torch, settings.precision))
+    return try_out(model, settings, folders.size)
+
+
+def try_out(model: nn.Module, settings: Settings, size: tuple[int, int]) -> Network:
+    """Find the network's layers. Raises ValueError if it cannot take images of that size."""
+    try:
+        return Network.of(model, torch.zeros(2, 3, *size), settings.layers or None, pick_logits)
+    except (RuntimeError, AssertionError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise ValueError(
+            f"{settings.model} cannot take images of {spell_size(size)} ({error}); give --image-size, "
+            "224 for most ImageNet networks"
+        ) from error
+
+
+def normalisation(settings: Settings, whole: Folders) -> Normalisation:
+    """The normalisation that the settings ask for; `whole` has all train images of this process."""
+    if settings.mean is not None and settings.std is not None:
+        return fixed_normalisation(settings.mean, settings.std)
+    if settings.normalisation == "imagenet":
+        return fixed_normalisation(*IMAGENET)
+    if settings.normalisation == "none":
+        return fixed_normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    return measured_normalisation(whole.train, settings.batch_size)
+
+
+def assumptions(
+    settings: Settings,
+    folders: Folders,
+    network: Network,
+    normalise: Normalisation,
+    streamed: bool,
+) -> list[str]:
+    """What nobody said and the numbers depend on, and what was left out."""
+    said = []
+    if settings.temperature is None:
+        said.append("temperature taken to be 1; if it was trained at another, give --temperature")
+    mean, std = (
+        " ".join(f"{value:.4g}" for value in values.flatten().tolist())
+        for values in (normalise.mean, normalise.std)
+    )
+    said.append(f"images normalised by mean {mean} and deviation {std}")
+    if settings.normalisation == "data" and settings.mean is None and settings.trained is None:
+        said[-1] += (
+            ", those of all train images; if it was trained with others, give --normalisation imagenet "
+            "or --mean and --std"
+        )
+    found = len(folders.train.files.classes)
+    if network.classes > found:
+        said.append(
+            f"the {found} class folders taken, in alphabetical order, to be classes 0 to {found - 1} "
+            f"of the network's {network.classes}"
+        )
+    for name, size in folders.resized.items():
+        said.append(
+            f"{name} resized from {spell_size(size)} (its first image) to {spell_size(folders.size)}"
+        )
+    for name, (train, _) in folders.ood.items():
+        if train is None and settings.probes:
+            said.append(f"no probes of {name}: it has no train folder")
+    if settings.untrained:
+        said.append(f"the network is untrained: random weights of seed {settings.seed}")
+    if settings.limit:
+        said.append(
+            f"at most {settings.limit} images of each split, chosen by seed {settings.seed}"
+        )
+    if streamed:
+        said.append("images decoded while they were used")
+    return said
+
+
+def measure(settings: Settings, prepared: Prepared, device: torch.device) -> Report:
+    """The report, whose notes start with the assumptions."""
+    folders = prepared.folders
+
+    def inputs(split: Split) -> Batches:
+        return split.inputs(prepared.normalise, settings.batch_size, device)
+
+    probing = ProbeSettings(l2=settings.probe_l2, dtype=getattr(torch, settings.precision))
+    totals = {split.name: len(split) for split in folders.splits}
+    with bars(totals, len(prepared.network.layers.chosen)) as on_progress:
+        found = diagnose(
+            prepared.network.model,
+            inputs(folders.train),
+            inputs(folders.test),
+            {
+                name: (None if train is None else inputs(train), inputs(test))
+                for name, (train, test) in folders.ood.items()
+            },
+            prepared.temperature,
+            layers=settings.layers or None,
+            gamma=settings.gamma,
+            grid=settings.grid,
+            probes=probing if settings.probes else False,
+            alignment=settings.alignment,
+            gradients=settings.gradients,
+            detectors=settings.detectors or None,
+            seed=settings.seed,
+            on_progress=on_progress,
+        )
+    return Report(found.record | {"notes": [*prepared.assumptions, *found.record["notes"]]})
+
+
+@contextmanager
+def bars(images: dict[str, int], layers: int) -> Iterator[Callable[[str, int], None]]:
+    """Progress of one part after the other: of images where the part is a split, else of layers."""
+    shown: dict[str, Callable[[int], object]] = {}
+    with ExitStack() as current:
+
+        def on_progress(name: str, done: int) -> None:
+            if name not in shown:
+                current.close()
+                shown[name] = current.enter_context(progress(name, images.get(name, layers)))
+            shown[name](done)
+
+        yield on_progress
+
+
+@contextmanager
+def reserved(settings: Settings) -> Iterator[RunFolder | None]:
+    """A new folder, in the first process; should the work fail, it is gone again."""
+    if not is_first():
+        yield None
+        return
+    folder, _, _ = cli.open_run(settings, PROGRAM, "diagnose")
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder.path)
+        raise
+    finally:
+        folder.close()
+
+
+if __name__ == "__main__":
+    cli.main(Settings, run, PROGRAM)

@@ -1,0 +1,143 @@
+"""What `python -m real_nets.diagnose` is asked to do, and whether that makes sense."""
+
+import math
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rankdeficit.checks import check_at_least, check_seeds, check_temperature
+from rankdeficit.diagnostics.ood import missing_packages
+from real_nets.networks import Stem, trained_run
+
+Channels = tuple[float, float, float]
+
+TOLD_BY_RUN = "model checkpoint untrained temperature classes stem width depth".split()
+"""Settings that `trained` decides."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Diagnose a trained classifier of images."""
+
+    model: str | None = None
+    """Network: torchvision:NAME, timm:NAME, or mlp with --width and --depth."""
+    checkpoint: Path | None = None
+    """Its weights: .safetensors, or a state dict saved by torch.save."""
+    trained: Path | None = None
+    """Instead of both: a run folder of real_nets.train, or one of its .safetensors files. Gives the
+    temperature too, and the data unless --data does."""
+    untrained: bool = False
+    """Diagnose random initial weights instead of a checkpoint."""
+    data: Path | None = None
+    """Folder with train/CLASS/* and test/CLASS/* (or val/CLASS/*) images."""
+    ood: tuple[Path, ...] = ()
+    """Folders of out-of-distribution images, known by their last name; of the form of --data, or with
+    test images alone."""
+    temperature: float | None = None
+    """Softmax temperature T of training [default: the run's, else 1]."""
+    classes: int | None = None
+    """Classes of the network [default: as many as the data has]."""
+    stem: Stem = "imagenet"
+    """First layers of a ResNet: cifar is for small images, a 3 x 3 convolution and no pooling."""
+    width: int = 512
+    """Width of the hidden layers of mlp."""
+    depth: int = 8
+    """Weight layers of mlp."""
+    image_size: int | None = None
+    """Resize images to so many pixels squared [default: leave them as they are]."""
+    crop: float | None = None
+    """Resize this share of the largest centred square, 0.875 for most ImageNet networks
+    [default: squeeze the whole image]."""
+    normalisation: Literal["data", "imagenet", "none"] = "data"
+    """Mean and deviation per channel: of all train images, the usual ones of ImageNet, or 0 and 1."""
+    mean: Channels | None = None
+    """Mean per channel on the scale 0..1, instead of --normalisation."""
+    std: Channels | None = None
+    """Deviation per channel, with --mean."""
+    limit: int = 0
+    """Use so many images of each split at most, chosen by the seed; 0 for all."""
+    batch_size: int = 128
+    """Images per forward pass."""
+    stream: bool = False
+    """Decode images while they are used, even where all fit in memory."""
+    layers: tuple[str, ...] = ()
+    """Names of modules, with * and ?, to look at [default: all weight layers on the main path]."""
+    gamma: float = 1e-3
+    """Threshold of the numerical rank, relative to the largest singular value."""
+    grid: int = 2
+    """Average maps to grid x grid cells before ranks and probes."""
+    probes: bool = True
+    """Train linear probes on every layer: effective depth, and the drop out of distribution."""
+    probe_l2: tuple[float, ...] = ()
+    """L2 penalties of probes, the best chosen per layer [default: 1 / train images]."""
+    alignment: bool = True
+    """Measure how each layer's weights align with its input."""
+    gradients: bool = True
+    """Measure the rank of each layer's gradient."""
+    detectors: tuple[str, ...] = ()
+    """Names of OOD detectors [default: all that are installed]."""
+    precision: Literal["float32", "float64"] = "float32"
+    """Precision of the network and the probes."""
+    seed: int = 0
+    """Seed of the bootstrap, of --limit and of --untrained."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda or cuda:N."""
+    out: Path | None = None
+    """New folder for the report [default: runs/diagnose-DATE-TIME]."""
+
+
+def complete(settings: Settings) -> Settings:
+    """The settings with absolute paths and, of `trained`, all that its folder tells."""
+    changes: dict[str, Any] = {"ood": tuple(path.resolve() for path in settings.ood)}
+    if settings.trained is not None:
+        for field in fields(Settings):
+            if field.name in TOLD_BY_RUN and getattr(settings, field.name) != field.default:
+                raise ValueError(f"--trained tells which network it is; leave out --{field.name}")
+        found = trained_run(settings.trained)
+        changes |= {name: getattr(found.settings, name) for name in ("model", "width", "depth")}
+        changes |= {"checkpoint": found.checkpoint, "temperature": found.temperature}
+        settings = replace(
+            settings,
+            data=settings.data or found.settings.data,
+            image_size=settings.image_size or found.settings.image_size,
+            trained=settings.trained.resolve(),
+        )
+    settings = replace(settings, **changes)
+    paths = {name: getattr(settings, name) for name in ("data", "checkpoint")}
+    return replace(settings, **{name: path and path.resolve() for name, path in paths.items()})
+
+
+def check(settings: Settings) -> None:
+    """Raise ValueError for settings that are missing, out of range, or contradict each other."""
+    if settings.model is None:
+        raise ValueError(
+            "model is missing; name one with --model, for example torchvision:resnet18, or a run of "
+            "real_nets.train with --trained"
+        )
+    if settings.data is None:
+        raise ValueError("data is missing; name a folder of images with --data")
+    if settings.untrained and settings.checkpoint:
+        raise ValueError("--checkpoint and --untrained exclude each other")
+    if not (settings.untrained or settings.checkpoint):
+        raise ValueError(
+            "checkpoint is missing; name trained weights with --checkpoint FILE, or look at random "
+            "ones with --untrained"
+        )
+    if (settings.mean is None) != (settings.std is None):
+        raise ValueError("--mean and --std belong together; give both")
+    if settings.mean is not None and settings.normalisation != "data":
+        raise ValueError("--mean and --normalisation exclude each other")
+    if settings.crop is not None and settings.image_size is None:
+        raise ValueError(f"crop is {settings.crop}; it needs an --image-size")
+    if settings.out is not None and settings.out.exists() and any(settings.out.iterdir()):
+        raise ValueError(f"--out {settings.out} is not empty; name a new folder")
+    check_temperature(1.0 if settings.temperature is None else settings.temperature)
+    check_at_least(0, limit=settings.limit)
+    check_at_least(1, batch_size=settings.batch_size)
+    check_seeds(settings.seed, 1)
+    for penalty in settings.probe_l2:
+        if not 0 <= penalty < math.inf:
+            raise ValueError(f"probe_l2 is {penalty}; it must not be negative")
+    for detector in settings.detectors:
+        if missing := missing_packages(detector):
+            raise ValueError(f"detector {detector} needs {' and '.join(missing)}: pip install it")

@@ -1,0 +1,461 @@
+"""`python -m real_nets.diagnose`: a network and folders of images in, a folder with a report out."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+from torch import nn
+
+from rankdeficit import runs
+from rankdeficit.diagnostics.report import Report
+from rankdeficit.images import Framing, Normalisation, load_splits
+from real_nets import diagnose, folders, networks, train
+from real_nets.diagnose_settings import Settings
+from real_nets.folders import Folders
+from real_nets.networks import Architecture
+from tests.conftest import ROOT, assert_one_line_error
+from tests.images import write_images
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+NETWORK = "T20-seed0.safetensors"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    write_images(folder, classes=4, train=30, test=10)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ood") / "others"
+    write_images(folder, classes=3, train=12, test=6, size=12)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    settings = train.Settings(
+        data=images, temperature=(20.0,), width=32, depth=3, epochs=6, batch_size=16, lr=0.1,
+        device="cpu", out=tmp_path_factory.mktemp("trained") / "run",
+    )  # fmt: skip
+    return train.run(settings)
+
+
+def asked(**options: Any) -> Settings:
+    return Settings(**{"device": "cpu", "detectors": ("msp",)} | options)
+
+
+def quick(**options: Any) -> Settings:
+    return asked(**{"probes": False, "alignment": False, "gradients": False} | options)
+
+
+def by_name(trained: Path, images: Path, **options: Any) -> Settings:
+    network = {"model": "mlp", "width": 32, "depth": 3, "checkpoint": trained / NETWORK}
+    return quick(**network | {"data": images, "temperature": 20.0} | options)
+
+
+def report(settings: Settings) -> Report:
+    folder = diagnose.run(settings)
+    assert folder is not None
+    return Report.from_json(folder / "report.json")
+
+
+def numbers(found: Report) -> dict[str, Any]:
+    record = {k: v for k, v in found.record.items() if k != "notes"}
+    return record | {"conditions": {**record["conditions"], "seconds": None, "processes": None}}
+
+
+def test_a_trained_run_is_reported_with_its_own_numbers(
+    trained: Path, others: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "report"
+    found = report(asked(trained=trained, ood=(others,), out=out))
+    (run,) = runs.read_json(trained / "summary.json")["runs"]
+    assert found["conditions.temperature"] == 20
+    assert found["train.accuracy"] == run["accuracy"]
+    assert found["test.accuracy"] == run["test_accuracy"]
+    assert found["train.loss"] == pytest.approx(run["loss"], rel=1e-6)
+    assert found["train.logits.rank"] == run["rank"]
+    assert [layer["test"]["rank"] for layer in found.record["layers"]] == run["layer_ranks"][
+        "0.001"
+    ]
+    assert found["train.samples"] == 120
+    assert set(found.record["ood_drop"]) == set(found.record["detection"]) == {"others"}
+    output = capsys.readouterr().out
+    assert "3 layers, 4 classes, penultimate width 32, T = 20" in output
+    assert "others resized from 12 x 12 (its first image) to 8 x 8" in output
+    assert "give --temperature" not in output
+    assert output.endswith(f"Figures and records are in {out}.\n")
+    written = {path.name for path in out.iterdir()}
+    assert {"settings.json", "environment.json", "report.json", "detection.png"} <= written
+    record = runs.read_json(out / "settings.json")["settings"]
+    assert record["checkpoint"] == str(trained / NETWORK)
+    assert record["ood"] == [str(others)]
+
+
+def test_a_run_equals_its_network_named_in_full(
+    trained: Path, images: Path, tmp_path: Path
+) -> None:
+    ours = report(quick(trained=trained / NETWORK, out=tmp_path / "run"))
+    theirs = report(by_name(trained, images, out=tmp_path / "name"))
+    assert numbers(ours) == numbers(theirs)
+    hot = report(by_name(trained, images, temperature=None, out=tmp_path / "hot"))
+    assert hot["conditions.temperature"] == 1
+    assert any("temperature taken to be 1" in note for note in hot["notes"])
+
+
+def test_streamed_images_give_the_same_report(
+    trained: Path, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = asked(trained=trained, ood=(others,), batch_size=7)
+    whole = report(replace(settings, out=tmp_path / "whole"))
+    streamed = report(replace(settings, stream=True, out=tmp_path / "streamed"))
+    monkeypatch.setattr(folders, "IN_MEMORY", 214 * 3 * 8 * 8 - 1)
+    large = report(replace(settings, out=tmp_path / "large"))
+    assert numbers(whole) == numbers(streamed) == numbers(large)
+    told = ["images decoded while they were used" in found["notes"] for found in (streamed, large)]
+    assert all(told)
+    assert "images decoded while they were used" not in whole["notes"]
+
+
+def test_a_limit_takes_other_images_with_another_seed_but_not_another_normalisation(
+    trained: Path, images: Path, tmp_path: Path
+) -> None:
+    prepared = [
+        diagnose.prepare(by_name(trained, images, limit=9, seed=seed), torch.device("cpu"))
+        for seed in (0, 0, 1)
+    ]
+    paths = [each.folders.train.files.paths for each in prepared]
+    assert [len(p) for p in paths] == [9, 9, 9]
+    assert paths[0] == paths[1] != paths[2]
+    expected = Normalisation.of(load_splits(images)[0])
+    for each in prepared:
+        assert torch.equal(each.normalise.mean, expected.mean)
+        assert torch.equal(each.normalise.std, expected.std)
+    found = report(by_name(trained, images, limit=9, out=tmp_path / "run"))
+    assert (found["train.samples"], found["test.samples"]) == (9, 9)
+    assert any("at most 9 images of each split" in note for note in found["notes"])
+
+
+def test_processes_share_all_images_among_them(
+    images: Path, others: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Folders.of(images, (others,), Framing(), with_ood_train=True)
+    for limit, total in ((0, 120), (50, 50)):
+        taken: list[str] = []
+        for process in range(3):
+            monkeypatch.setattr(folders, "rank_and_size", lambda process=process: (process, 3))
+            share = whole.share(limit, seed=0).train.files.paths
+            assert abs(len(share) - total / 3) < 1
+            taken += share
+        assert len(taken) == len(set(taken)) == total
+    with pytest.raises(ValueError, match="has 2 images for 3 processes"):
+        whole.share(2, seed=0)
+
+
+def test_ood_folders_with_test_images_alone_or_classes_at_their_top(
+    trained: Path, others: Path, tmp_path: Path
+) -> None:
+    held_out, flat = tmp_path / "held-out", tmp_path / "flat"
+    shutil.copytree(others / "test", held_out / "val")
+    shutil.copytree(others / "test", flat)
+    found = report(asked(trained=trained, ood=(others, held_out, flat), out=tmp_path / "report"))
+    scores = found.record["detection"]
+    assert scores["others"] == scores["held-out"] == scores["flat"]
+    assert set(found.record["ood_drop"]) == {"others"}
+    assert "no probes of flat: it has no train folder" in found["notes"]
+
+
+@pytest.mark.parametrize(
+    ("options", "mean", "std"),
+    [
+        ({"normalisation": "imagenet"}, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        ({"normalisation": "none"}, [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]),
+        ({"mean": (0.5, 0.25, 0.0), "std": (0.5, 1.0, 2.0)}, [0.5, 0.25, 0.0], [0.5, 1.0, 2.0]),
+    ],
+    ids=["imagenet", "none", "own"],
+)
+def test_normalisations(
+    options: dict[str, Any], mean: list[float], std: list[float], trained: Path, images: Path
+) -> None:
+    settings = by_name(trained, images, **options)
+    found = diagnose.prepare(settings, torch.device("cpu"))
+    assert found.normalise.mean.flatten().tolist() == pytest.approx(mean)
+    assert found.normalise.std.flatten().tolist() == pytest.approx(std)
+    assert any(f"mean {mean[0]:.4g} " in note for note in found.assumptions)
+
+
+def test_a_network_with_more_classes_than_folders(images: Path, tmp_path: Path) -> None:
+    settings = quick(model="mlp", width=16, depth=2, data=images, untrained=True, classes=7)
+    found = report(replace(settings, out=tmp_path / "run"))
+    assert found["network.classes"] == 7
+    assert any("to be classes 0 to 3 of the network's 7" in note for note in found["notes"])
+    assert any("untrained: random weights of seed 0" in note for note in found["notes"])
+
+
+def resnet(stem: networks.Stem = "cifar", classes: int = 3) -> Architecture:
+    return Architecture("torchvision:resnet18", classes, (3, 32, 32), 512, 8, stem)
+
+
+def test_the_small_stem_keeps_the_resolution_and_every_name() -> None:
+    small, large = resnet("cifar").build(0), resnet("imagenet").build(0)
+    assert small.state_dict().keys() == large.state_dict().keys()
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, model in (("cifar", small), ("imagenet", large)):
+        layer = model.get_submodule("layer1")
+        layer.register_forward_hook(lambda *call, n=name: shapes.update({n: tuple(call[2].shape)}))
+        with torch.no_grad():
+            model(torch.zeros(1, 3, 32, 32))
+    assert shapes == {"cifar": (1, 64, 32, 32), "imagenet": (1, 64, 8, 8)}
+
+
+def test_weights_come_from_the_seed_alone() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first, second, other = (resnet().build(seed).state_dict() for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
+    assert not torch.equal(first["fc.weight"], other["fc.weight"])
+
+
+WEIGHTS = {"1.weight": torch.eye(2), "1.bias": torch.ones(2)}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        WEIGHTS,
+        {"state_dict": WEIGHTS, "epoch": 3, "best": 0.5},
+        {"model": WEIGHTS, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}},
+        {f"module.{name}": value for name, value in WEIGHTS.items()},
+        {"model": {f"_orig_mod.module.{name}": value for name, value in WEIGHTS.items()}},
+    ],
+    ids=["plain", "state_dict", "model", "module", "compiled"],
+)
+def test_checkpoints_of_every_form_hold_the_same_weights(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    torch.save(content, tmp_path / "network.pth")
+    found = networks.read_weights(tmp_path / "network.pth")
+    assert found.keys() == WEIGHTS.keys()
+    assert all(torch.equal(found[name], WEIGHTS[name]) for name in WEIGHTS)
+
+
+def test_safetensors_and_half_precision(tmp_path: Path) -> None:
+    architecture = Architecture("mlp", 2, (1, 2, 2), 4, 2, "imagenet")
+    saved, model = architecture.build(1), architecture.build(0)
+    halves = {f"module.{name}": value.half() for name, value in saved.state_dict().items()}
+    safetensors.torch.save_file(halves, tmp_path / "network.safetensors")
+    networks.load_weights(model, tmp_path / "network.safetensors", architecture)
+    for ours, theirs in zip(model.parameters(), saved.parameters(), strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
+
+
+def test_checkpoints_without_batch_counts_fit(tmp_path: Path) -> None:
+    weights = resnet().build(1).state_dict()
+    kept = {n: v for n, v in weights.items() if not n.endswith("num_batches_tracked")}
+    torch.save(dict(kept), tmp_path / "network.pt")
+    model = resnet().build(0)
+    networks.load_weights(model, tmp_path / "network.pt", resnet())
+    assert all(torch.equal(model.state_dict()[name], kept[name]) for name in kept)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"classes": 5}, ("fc.weight is [5, 512] where the network has [3, 512]", "--classes 5")),
+        ({"classes": 2}, ("fc.bias is [2] where", "it is for data of 2 classes")),
+        ({"stem": "imagenet"}, ("conv1.weight is [64, 3, 7, 7]", "try --stem imagenet")),
+        ({"name": "torchvision:resnet34"}, ("unknown layer1.2.conv1", "saved from with --model")),
+    ],
+    ids=str,
+)
+def test_a_checkpoint_that_does_not_fit(
+    change: dict[str, Any], words: tuple[str, ...], tmp_path: Path
+) -> None:
+    torch.save(replace(resnet(), **change).build(0).state_dict(), tmp_path / "network.pt")
+    with pytest.raises(ValueError, match="does not fit torchvision:resnet18") as error:
+        networks.load_weights(resnet().build(0), tmp_path / "network.pt", resnet())
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
+    file = tmp_path / "network.pt"
+    with pytest.raises(ValueError, match="does not exist"):
+        networks.read_weights(file)
+    torch.save(nn.Linear(2, 2), file)
+    with pytest.raises(ValueError, match=r"holds more than tensors; save model.state_dict"):
+        networks.read_weights(file)
+    torch.save({"epoch": 3, "weights": [1.0]}, file)
+    with pytest.raises(ValueError, match=r"no state dict .*keys: epoch, weights"):
+        networks.read_weights(file)
+    (tmp_path / "network.safetensors").write_bytes(b"not tensors")
+    with pytest.raises(ValueError, match="is damaged"):
+        networks.read_weights(tmp_path / "network.safetensors")
+
+
+def test_runs_that_name_no_network(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"has no settings.json"):
+        networks.trained_run(tmp_path)
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    shutil.copy(copy / NETWORK, copy / "T1-seed0.safetensors")
+    with pytest.raises(ValueError, match=r"one of .*T1-seed0.safetensors, .*T20-seed0.safetensors"):
+        networks.trained_run(copy)
+    with pytest.raises(ValueError, match="names no network"):
+        networks.trained_run(copy / "T3-seed0.safetensors")
+    assert networks.trained_run(copy / "T1-seed0.safetensors").temperature == 1
+    written = json.loads((copy / "settings.json").read_text())
+    (copy / "settings.json").write_text(json.dumps(written | {"program": "other"}))
+    with pytest.raises(ValueError, match=r"not a run of real_nets.train"):
+        networks.trained_run(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"model": None}, "model is missing"),
+        ({"model": "resnet18"}, "must be torchvision:NAME, timm:NAME or mlp"),
+        ({"model": "torchvision:resnt18"}, "close names are resnet18"),
+        ({"model": "timm:resnt18"}, "resnet18|timm is not installed"),
+        ({"model": "torchvision:resnet18"}, r"it lacks conv1.weight.* unknown 1.bias"),
+        ({"model": "torchvision:vgg11", "checkpoint": None, "untrained": True, "stem": "cifar"},
+         "no ResNet with conv1 and maxpool"),
+        ({"width": 16}, r"1.weight is \[32, 192\] where .*give the --width, --depth"),
+        ({"checkpoint": None}, "checkpoint is missing.*--untrained"),
+        ({"checkpoint": Path("nowhere.pt")}, "nowhere.pt does not exist"),
+        ({"untrained": True}, "exclude each other"),
+        ({"trained": Path("nowhere")}, "leave out --model"),
+        ({"data": None}, "data is missing"),
+        ({"data": Path("nowhere")}, "nowhere must hold"),
+        ({"ood": (Path("nowhere"),)}, "nowhere does not exist"),
+        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"classes": 3}, "classes is 3; it must be at least 4"),
+        ({"classes": 5}, "it is for data of 4 classes"),
+        ({"image_size": 0}, "image_size is 0"),
+        ({"image_size": 6}, "does not fit mlp: 1.weight"),
+        ({"crop": 0.5}, "crop is 0.5; it needs an --image-size"),
+        ({"crop": 1.5, "image_size": 8}, "crop is 1.5"),
+        ({"mean": (0.5, 0.5, 0.5)}, "--mean and --std belong together"),
+        ({"mean": (0.5, 0.5, 0.5), "std": (1.0, 0.0, 1.0)}, "std is .*positive"),
+        ({"mean": (0.5, 0.5, 0.5), "std": (1.0, 1.0, 1.0), "normalisation": "none"},
+         "exclude each other"),
+        ({"limit": -1}, "limit is -1"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"probe_l2": (1.0, -1.0)}, "probe_l2 is -1.0"),
+        ({"detectors": ("mps",)}, "msp"),
+        ({"layers": ("convolution",)}, "'convolution', which matches no module"),
+        ({"gamma": 1e-9}, "gamma is 1e-09"),
+        ({"grid": 0}, "grid is 0"),
+        ({"device": "tpu"}, "device is 'tpu'"),
+    ],
+    ids=lambda value: str(value),
+)  # fmt: skip
+@pytest.mark.usefixtures("unchecked")
+def test_bad_settings_leave_nothing(
+    change: dict[str, Any], word: str, trained: Path, images: Path, tmp_path: Path
+) -> None:
+    settings = by_name(trained, images, out=tmp_path / "report")
+    with pytest.raises(ValueError, match=word):
+        diagnose.run(replace(settings, **change))
+    assert not (tmp_path / "report").exists()
+
+
+def test_ood_names_that_clash(trained: Path, others: Path, tmp_path: Path) -> None:
+    settings = quick(trained=trained, out=tmp_path / "report")
+    with pytest.raises(ValueError, match="two folders called others"):
+        diagnose.run(replace(settings, ood=(others, others)))
+    with pytest.raises(ValueError, match=r"test is one split; name the folder .*others"):
+        diagnose.run(replace(settings, ood=(others / "test",)))
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_unreadable_image_is_named_and_leaves_nothing(
+    stream: bool, trained: Path, others: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(others, broken)
+    (broken / "test" / "class2" / "1.png").write_bytes(b"not an image")
+    settings = quick(trained=trained, ood=(broken,), stream=stream, out=tmp_path / "report")
+    with pytest.raises(ValueError, match=r"1 of 18 images cannot be read.*test/class2/1\.png"):
+        diagnose.run(settings)
+    assert not (tmp_path / "report").exists()
+
+
+def test_results_are_not_written_over(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("precious")
+    with pytest.raises(ValueError, match="is not empty; name a new folder"):
+        diagnose.run(quick(trained=trained, out=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_a_network_that_cannot_take_such_images(images: Path, tmp_path: Path) -> None:
+    settings = quick(model="torchvision:alexnet", untrained=True, data=images)
+    with pytest.raises(ValueError, match=r"alexnet cannot take images of 8 x 8 .*--image-size"):
+        diagnose.run(replace(settings, out=tmp_path / "report"))
+
+
+def test_images_of_uneven_sizes_ask_for_one(images: Path, trained: Path, tmp_path: Path) -> None:
+    uneven = tmp_path / "uneven"
+    shutil.copytree(images, uneven)
+    Image.new("RGB", (9, 5)).save(uneven / "train" / "class3" / "odd.png")
+    for stream in (False, True):
+        settings = by_name(trained, uneven, stream=stream, batch_size=10, out=tmp_path / "report")
+        with pytest.raises(ValueError, match=r"different sizes .*--image-size"):
+            diagnose.run(settings)
+    resized = by_name(trained, uneven, image_size=8, crop=1.0, out=tmp_path / "report")
+    assert report(resized)["train.samples"] == 121
+
+
+def test_bad_input_is_one_line(tmp_path: Path, command: Command) -> None:
+    result = command(
+        "real_nets.diagnose", "--model", "mlp", "--untrained", "--data", tmp_path,
+        "--out", tmp_path / "report", "--device", "cpu",
+    )  # fmt: skip
+    assert_one_line_error(result, "must hold folders train and test")
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_report_what_one_does(trained: Path, others: Path, tmp_path: Path) -> None:
+    flags = f"--trained {trained} --ood {others} --precision float64 --device cpu --out".split()
+    torchrun = "-m torch.distributed.run --standalone --nproc-per-node 2".split()
+    for name, starter in (("one", []), ("two", torchrun)):
+        result = subprocess.run(
+            [sys.executable, *starter, "-m", "real_nets.diagnose", *flags, str(tmp_path / name)],
+            cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+            check=False, timeout=120,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.count("Figures and records are in") == 1
+    one, two = (Report.from_json(tmp_path / name / "report.json") for name in ("one", "two"))
+    assert (one["conditions.processes"], two["conditions.processes"]) == (1, 2)
+    assert_close(numbers(one), numbers(two))
+
+
+def assert_close(one: Any, two: Any) -> None:
+    if isinstance(one, dict):
+        assert one.keys() == two.keys()
+        one, two = list(one.values()), list(two.values())
+    if isinstance(one, list):
+        for a, b in zip(one, two, strict=True):
+            assert_close(a, b)
+    else:
+        assert one == (pytest.approx(two, rel=1e-10, abs=1e-10) if isinstance(two, float) else two)
