@@ -21,9 +21,9 @@ from torch import nn
 from rankdeficit import cli
 from rankdeficit.diagnostics.diagnose import Batches, diagnose
 from rankdeficit.diagnostics.layer_probes import ProbeSettings
-from rankdeficit.diagnostics.network import Network
+from rankdeficit.diagnostics.reading.network import Network
+from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.diagnostics.report import Report
-from rankdeficit.diagnostics.taps import pick_logits
 from rankdeficit.images import Normalisation, spell_size, square
 from rankdeficit.runs import RunFolder
 from real_nets.diagnose_settings import Settings, check, complete

@@ -8,8 +8,12 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from rankdeficit import GAMMAS, Gram, cross_entropy
+from rankdeficit import GAMMAS, cross_entropy
 from rankdeficit.diagnostics import measure_logits
+from rankdeficit.diagnostics.reading.network import Network
+from rankdeficit.diagnostics.reading.store import RowStore
+from rankdeficit.diagnostics.reading.survey import Wanted, survey
+from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.images import ImageSet, Normalisation
 
 BATCH = 1000
@@ -46,26 +50,20 @@ def evaluate(
     return Evaluation(logits, accuracy, loss if logits.isfinite().all() else None)
 
 
-@torch.no_grad()
 def layer_ranks(
-    model: nn.Sequential, data: ImageSet, normalise: Normalisation, gammas: Sequence[float] = GAMMAS
+    model: nn.Module, data: ImageSet, normalise: Normalisation, gammas: Sequence[float] = GAMMAS
 ) -> dict[str, Any]:
     """Numerical rank of the representation after each weight layer, keyed by threshold.
 
-    The representation is what follows the layer's activation; the last one is the logits.
     `layer_rank_intervals` holds the smallest and largest ranks that rounding allows.
     """
-    ends = [i for i, layer in enumerate(model) if isinstance(layer, nn.ReLU)] + [len(model) - 1]
-    grams: dict[int, Gram] = {}
-    for images in data.images.split(BATCH):
-        hidden = normalise(images)
-        for i, layer in enumerate(model):
-            hidden = layer(hidden)
-            if i in ends:
-                if i not in grams:
-                    grams[i] = Gram(hidden.shape[1], device=hidden.device)
-                grams[i].update(hidden)
-    spectra = [grams[i].spectrum() for i in ends]
+    network = Network.of(model, normalise(data.images[:1]), None, pick_logits)
+    batches = zip(data.images.split(BATCH), data.labels.split(BATCH), strict=True)
+    inputs = ((normalise(images), labels) for images, labels in batches)
+    with RowStore() as store:
+        wanted = Wanted(spectra=True)
+        found = survey("images", network, inputs, wanted, temperature=1.0, grid=2, store=store)
+    spectra = [found.layers[layer.name].spectrum() for layer in network.layers.chosen]
     ranks = {str(gamma): [int(s.rank(gamma)) for s in spectra] for gamma in gammas}
     intervals = {
         str(gamma): [[int(end) for end in s.rank_interval(gamma)] for s in spectra]

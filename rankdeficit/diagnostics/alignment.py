@@ -10,7 +10,7 @@ from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from rankdeficit.checks import check_floating, check_magnitudes
-from rankdeficit.diagnostics.sampling import scramble
+from rankdeficit.diagnostics.reading.sampling import scramble
 from rankdeficit.spectrum import accumulate_gram
 
 DIRECTIONS = 15

@@ -13,10 +13,10 @@ from rankdeficit.diagnostics.detection import detection, ortho_dev
 from rankdeficit.diagnostics.gradients import gradient_spectra
 from rankdeficit.diagnostics.layer_probes import LayerProbes
 from rankdeficit.diagnostics.neco import default_variant
-from rankdeficit.diagnostics.network import Network
 from rankdeficit.diagnostics.ood import KnownData, fit_detector, missing_packages
-from rankdeficit.diagnostics.survey import Survey
-from rankdeficit.diagnostics.unfolding import weight_matrix
+from rankdeficit.diagnostics.reading.network import Network
+from rankdeficit.diagnostics.reading.survey import Survey
+from rankdeficit.diagnostics.reading.unfolding import weight_matrix
 
 Row = dict[str, Any]
 

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from rankdeficit.checks import check_at_least, check_gamma, check_temperature
 from rankdeficit.diagnostics.analysis import Outputs, Study
-from rankdeficit.diagnostics.blocks import checked_batch
 from rankdeficit.diagnostics.layer_probes import LayerProbes, ProbeSettings, probe_layers
-from rankdeficit.diagnostics.network import Network
 from rankdeficit.diagnostics.ood import detectors as detector_names
 from rankdeficit.diagnostics.ood import missing_packages
+from rankdeficit.diagnostics.reading.blocks import checked_batch
+from rankdeficit.diagnostics.reading.network import Network
+from rankdeficit.diagnostics.reading.store import MEMORY, RowStore
+from rankdeficit.diagnostics.reading.survey import OnProgress, Survey, Wanted, survey
+from rankdeficit.diagnostics.reading.taps import Select, pick_logits
 from rankdeficit.diagnostics.report import Report
-from rankdeficit.diagnostics.store import MEMORY, RowStore
-from rankdeficit.diagnostics.survey import OnProgress, Survey, Wanted, survey
-from rankdeficit.diagnostics.taps import Select, pick_logits
 from rankdeficit.sharding import rank_and_size
 from rankdeficit.spectrum import GAMMA
 

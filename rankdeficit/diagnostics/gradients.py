@@ -8,10 +8,10 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from rankdeficit.diagnostics.network import Network
-from rankdeficit.diagnostics.taps import Layer, reading, undisturbed
-from rankdeficit.diagnostics.trace import Place
-from rankdeficit.diagnostics.unfolding import input_rows, weight_matrix
+from rankdeficit.diagnostics.reading.network import Network
+from rankdeficit.diagnostics.reading.taps import Layer, reading, undisturbed
+from rankdeficit.diagnostics.reading.trace import Place
+from rankdeficit.diagnostics.reading.unfolding import input_rows, weight_matrix
 from rankdeficit.gram import Gram
 from rankdeficit.softmax import cross_entropy
 from rankdeficit.spectrum import Spectrum, spectrum

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rankdeficit.diagnostics.depth import bootstrap, effective_depth, ood_drop
 from rankdeficit.diagnostics.probes import TOLERANCE, Probe, fit_probe, fit_probe_path, predict
-from rankdeficit.diagnostics.survey import OnProgress, Survey
+from rankdeficit.diagnostics.reading.survey import OnProgress, Survey
 from rankdeficit.sharding import rank_and_size
 
 Row = dict[str, Any]

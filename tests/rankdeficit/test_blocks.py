@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import rankdeficit.diagnostics.blocks as module_under_test
-from rankdeficit.diagnostics.blocks import Block, Reading, blocks
-from rankdeficit.diagnostics.network import Network
-from rankdeficit.diagnostics.sampling import positions, sample_keys
-from rankdeficit.diagnostics.store import RowStore
-from rankdeficit.diagnostics.survey import Wanted, survey
-from rankdeficit.diagnostics.taps import pick_logits
-from rankdeficit.diagnostics.unfolding import input_rows, rows_per_sample
+import rankdeficit.diagnostics.reading.blocks as module_under_test
+from rankdeficit.diagnostics.reading.blocks import Block, Reading, blocks
+from rankdeficit.diagnostics.reading.network import Network
+from rankdeficit.diagnostics.reading.sampling import positions, sample_keys
+from rankdeficit.diagnostics.reading.store import RowStore
+from rankdeficit.diagnostics.reading.survey import Wanted, survey
+from rankdeficit.diagnostics.reading.taps import pick_logits
+from rankdeficit.diagnostics.reading.unfolding import input_rows, rows_per_sample
 
 CLASSES = 4
 ALL = Reading(grid=2, features=True, rows=3)

@@ -12,7 +12,7 @@ import rankdeficit as rd
 from rankdeficit.diagnostics import alignment, measure_logits
 from rankdeficit.diagnostics.alignment import InputDirections, StreamedAlignment
 from rankdeficit.diagnostics.logits import LogitsMeasures, LogitsStatistics
-from rankdeficit.diagnostics.sampling import sample_keys
+from rankdeficit.diagnostics.reading.sampling import sample_keys
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rankdeficit.diagnostics.gradients import GradientSpectra, gradient_spectra
-from rankdeficit.diagnostics.network import Network
-from rankdeficit.diagnostics.taps import pick_logits
-from rankdeficit.diagnostics.unfolding import input_rows, weight_matrix
+from rankdeficit.diagnostics.reading.network import Network
+from rankdeficit.diagnostics.reading.taps import pick_logits
+from rankdeficit.diagnostics.reading.unfolding import input_rows, weight_matrix
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from rankdeficit.diagnostics.pooling import pool_features
+from rankdeficit.diagnostics.reading.pooling import pool_features
 
 
 def normal(*shape: int) -> torch.Tensor:

@@ -16,8 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
-from rankdeficit.diagnostics import figures
-from rankdeficit.diagnostics.report import Report
+from rankdeficit.diagnostics.report import Report, figures
 
 Row = dict[str, Any]
 GAMMAS = ("0.0001", "0.001", "0.01", "0.03", "0.1")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 from torch import Tensor
 
-from rankdeficit.diagnostics.sampling import positions, sample_keys
+from rankdeficit.diagnostics.reading.sampling import positions, sample_keys
 
 
 def images(count: int, *shape: int, seed: int = 0) -> Tensor:

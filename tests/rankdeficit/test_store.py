@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rankdeficit.diagnostics.store import RowStore
+from rankdeficit.diagnostics.reading.store import RowStore
 
 
 def rows(count: int, width: int, seed: int = 0) -> Tensor:

@@ -13,8 +13,8 @@ import torchvision.models as zoo
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rankdeficit.diagnostics.network import Network
-from rankdeficit.diagnostics.taps import (
+from rankdeficit.diagnostics.reading.network import Network
+from rankdeficit.diagnostics.reading.taps import (
     Layers,
     find_layers,
     pick_logits,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from rankdeficit.diagnostics.unfolding import input_rows, rows_per_sample, weight_matrix
+from rankdeficit.diagnostics.reading.unfolding import input_rows, rows_per_sample, weight_matrix
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

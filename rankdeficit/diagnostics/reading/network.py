@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rankdeficit.diagnostics.taps import Layers, Select, find_layers, undisturbed, unwrap
+from rankdeficit.diagnostics.reading.taps import Layers, Select, find_layers, undisturbed, unwrap
 
 
 @dataclass(frozen=True)

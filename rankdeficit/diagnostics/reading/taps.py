@@ -15,7 +15,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from rankdeficit.diagnostics.trace import WEIGHT_MODULES, Node, Place, Visit, trace, visiting
+from rankdeficit.diagnostics.reading.trace import (
+    WEIGHT_MODULES,
+    Node,
+    Place,
+    Visit,
+    trace,
+    visiting,
+)
 
 TRAILING = frozenset(
     "view _unsafe_view reshape _reshape_copy flatten permute transpose t unsqueeze squeeze expand clone "

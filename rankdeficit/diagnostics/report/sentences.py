@@ -2,10 +2,10 @@
 
 import math
 
-from rankdeficit.diagnostics import record as reading
 from rankdeficit.diagnostics.depth import SHARE
-from rankdeficit.diagnostics.record import Row
-from rankdeficit.diagnostics.report_tables import rank_text
+from rankdeficit.diagnostics.report import records
+from rankdeficit.diagnostics.report.records import Row
+from rankdeficit.diagnostics.report.tables import rank_text
 
 INTERPOLATING = 0.99
 """Train accuracy below which ranks and Neural Collapse are read with a warning."""
@@ -39,7 +39,7 @@ def sentences(record: Row) -> list[str]:
 def rank_sentence(record: Row) -> str:
     """Whether the train logits have a smaller rank than Neural Collapse predicts, and at which gamma."""
     train, test = record["train"]["logits"], record["test"]["logits"]
-    predicted, gamma = reading.predicted_rank(record), record["conditions"]["gamma"]
+    predicted, gamma = records.predicted_rank(record), record["conditions"]["gamma"]
     low, high = train.get("rank_interval") or (train["rank"],) * 2
     if record["train"]["samples"] <= predicted:
         verdict = f"Too few train samples ({record['train']['samples']}) to tell a rank deficit"
@@ -47,7 +47,7 @@ def rank_sentence(record: Row) -> str:
         verdict = "Rounding leaves open whether there is a rank deficit"
     else:
         verdict = "Rank deficit" if train["rank"] < predicted else "No rank deficit"
-    curve = reading.rank_over_gamma(record, train)
+    curve = records.rank_over_gamma(record, train)
     text = (
         f"{verdict} at gamma = {gamma:g}: the train logits have rank {rank_text(train)} (test "
         f"{rank_text(test)}), where Neural Collapse predicts {predicted}. Their rank over gamma: "
@@ -117,7 +117,7 @@ def drop_sentences(record: Row) -> list[str]:
 def convergence_sentences(record: Row) -> list[str]:
     """Probes whose fit stopped too early."""
     lines = []
-    for name in (None, *reading.ood_sets(record)):
+    for name in (None, *records.ood_sets(record)):
         probes = {
             layer["name"]: layer.get("probe") if name is None else layer["ood_probes"].get(name)
             for layer in record["layers"]
@@ -136,8 +136,8 @@ def convergence_sentences(record: Row) -> list[str]:
 
 def detection_sentences(record: Row) -> list[str]:
     """The best detector and NECO per OOD data set."""
-    lines, default = [], reading.default_neco(record)
-    for name, found in sorted(reading.detections(record).items()):
+    lines, default = [], records.default_neco(record)
+    for name, found in sorted(records.detections(record).items()):
         if not found:
             continue
         best = min(found, key=lambda detector: (-found[detector]["auroc"], detector))
@@ -153,7 +153,7 @@ def detection_sentences(record: Row) -> list[str]:
         if default in found and default != best:
             text += f"; NECO ({default}) has {found[default]['auroc']:.3f}"
         lines.append(text + ".")
-    if lines and len(reading.detectors(record)) > 1:
+    if lines and len(records.detectors(record)) > 1:
         lines.append(
             "The best detector was picked on the samples it is judged by, which flatters it."
         )

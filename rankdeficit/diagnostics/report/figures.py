@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rankdeficit.diagnostics import record as reading
 from rankdeficit.diagnostics.depth import SHARE
-from rankdeficit.diagnostics.record import Row
+from rankdeficit.diagnostics.report import records
+from rankdeficit.diagnostics.report.records import Row
 from rankdeficit.plots import THEORY_COLOUR, with_legend_below
 
 NAMED_LAYERS = 24
@@ -29,7 +29,7 @@ def probe_accuracies(record: Row) -> Figure | None:
     known = [_get(layer, "probe", "accuracy") for layer in layers]
     strange = {
         name: [_get(layer, "ood_probes", name, "accuracy") for layer in layers]
-        for name in reading.ood_sets(record)
+        for name in records.ood_sets(record)
     }
     curves = {"ID": known, **{f"OOD: {name}": values for name, values in strange.items()}}
     curves = {label: values for label, values in curves.items() if not np.isnan(values).all()}
@@ -57,7 +57,7 @@ def probe_accuracies(record: Row) -> Figure | None:
 
 def layer_ranks(record: Row) -> Figure | None:
     """Numerical rank of each layer's representation at several thresholds, train and test."""
-    layers, gammas = record["layers"], reading.shown_gammas(record)
+    layers, gammas = record["layers"], records.shown_gammas(record)
     if not layers:
         return None
     figure, axes = _layer_axes(record)
@@ -66,7 +66,7 @@ def layer_ranks(record: Row) -> Figure | None:
     colours = colormaps["plasma"](np.linspace(0.05, 0.75, len(gammas)))
     for gamma, colour in zip(gammas, colours, strict=True):
         for data, style in (("train", "-"), ("test", ":")):
-            ranks = [reading.rank_over_gamma(record, layer[data])[gamma] for layer in layers]
+            ranks = [records.rank_over_gamma(record, layer[data])[gamma] for layer in layers]
             label = f"{data}, γ = {gamma:g}"
             axes.plot(
                 _numbers(ranks), ranks, style, marker="o", markersize=3, color=colour, label=label
@@ -117,7 +117,7 @@ def logits_ranks(record: Row) -> Figure | None:
         measures = record[data]["logits"]
         for kind, style in zip(kinds, ("-o", "--s", "-.^"), strict=True):
             if f"{kind}_curve" in measures:
-                curve = reading.rank_over_gamma(record, measures, kind)
+                curve = records.rank_over_gamma(record, measures, kind)
                 axes.plot([*curve], [*curve.values()], style, markersize=4, label=kinds[kind])
         _mark_prediction(axes.axhline, record, "--")
         gamma = record["conditions"]["gamma"]
@@ -156,12 +156,12 @@ def singular_values(record: Row) -> Figure | None:
 
 def detection(record: Row) -> Figure | None:
     """AUROC of every detector on every OOD data set; the network's own NECO is marked."""
-    names = reading.detectors(record)[::-1]
+    names = records.detectors(record)[::-1]
     if not names:
         return None
     figure = Figure(figsize=(6.4, 1.6 + 0.3 * len(names)))
     axes = figure.subplots()
-    found = {name: rows for name, rows in sorted(reading.detections(record).items()) if rows}
+    found = {name: rows for name, rows in sorted(records.detections(record).items()) if rows}
     for number, (data, rows) in enumerate(found.items(), start=1):
         scores = [_get(rows, name, "auroc") for name in names]
         marker = "osD^vP"[(number - 1) % 6]
@@ -175,7 +175,7 @@ def detection(record: Row) -> Figure | None:
             label=data,
         )
     axes.axvline(0.5, color="0.45", linestyle="--", linewidth=1, label="guessing")
-    default = reading.default_neco(record)
+    default = records.default_neco(record)
     axes.set_yticks(range(len(names)), [name + " *" * (name == default) for name in names])
     axes.grid(axis="y", alpha=0.3)
     axes.set(xlim=(min(0.45, *axes.get_xlim()), 1.01), xlabel="AUROC (* NECO for this network)")
@@ -243,7 +243,7 @@ def _rank_scale(axes: Axes, label: str) -> None:
 
 
 def _mark_prediction(line: Callable[..., Any], record: Row, style: str) -> None:
-    predicted = reading.predicted_rank(record)
+    predicted = records.predicted_rank(record)
     label = f"Neural Collapse: {predicted}"
     line(predicted, color=THEORY_COLOUR, linestyle=style, linewidth=1, label=label)
 

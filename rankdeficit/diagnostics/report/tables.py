@@ -8,8 +8,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from rankdeficit.diagnostics import record as reading
-from rankdeficit.diagnostics.record import Row
+from rankdeficit.diagnostics.report import records
+from rankdeficit.diagnostics.report.records import Row
 
 SETS_PER_TABLE = 2
 """OOD data sets that fit beside each other in the table of detection."""
@@ -39,7 +39,7 @@ def data_table(record: Row) -> Table:
         "rank": lambda name: rank_text(record[name]["logits"]),
         "centred": lambda name: _text(record[name]["logits"].get("centred_rank")),
         "softmax": lambda name: _text(record[name]["logits"].get("post_softmax_rank")),
-        "NC": lambda name: str(reading.predicted_rank(record)),
+        "NC": lambda name: str(records.predicted_rank(record)),
         "norm": lambda name: _number(record[name]["logits"].get("logits_norm")),
         "norm / T": lambda name: _number(record[name]["logits"].get("effective_logits_norm")),
         "stable rank": lambda name: _number(record[name]["logits"].get("stable_rank")),
@@ -59,7 +59,7 @@ def layer_table(record: Row) -> Table:
         "layer": lambda layer: layer["name"],
         "features": lambda layer: str(layer["features"]),
     }
-    for gamma in reading.shown_gammas(record):
+    for gamma in records.shown_gammas(record):
         columns[f"rank at\n{gamma:g}"] = partial(_ranks_at, record, gamma)
     columns |= {
         "alignment": lambda layer: _with_error(
@@ -68,7 +68,7 @@ def layer_table(record: Row) -> Table:
         "gradient\n/ input": lambda layer: _ranks(layer.get("gradient"), layer.get("input")),
         "probe": lambda layer: _accuracy(layer.get("probe")),
     }
-    for name in reading.ood_sets(record):
+    for name in records.ood_sets(record):
         columns[f"{name}\nprobe"] = partial(_ood_accuracy, name)
     caption = (
         "Layers are numbered from 1, as effective depth counts them. Ranks: train / test at each gamma; "
@@ -103,10 +103,10 @@ def collapse_table(found: Row) -> Table:
 def detection_tables(record: Row) -> list[Table]:
     """A row per detector, the best mean AUROC first, and one for OrthoDev; some data sets in each."""
     deviations = record.get("ortho_dev") or {}
-    sets = sorted(name for name, found in reading.detections(record).items() if found)
+    sets = sorted(name for name, found in records.detections(record).items() if found)
     sets = sorted({*sets, *(name for name, value in deviations.items() if value is not None)})
-    default = reading.default_neco(record)
-    marked = default in reading.detectors(record)
+    default = records.default_neco(record)
+    marked = default in records.detectors(record)
     caption = (
         "AUROC; FPR at 95% TPR and AUPR with ID / OOD as the positive class. OrthoDev: mean |cos| of "
         "class means and OOD mean." + (" * NECO as for this kind of network." if marked else "")
@@ -116,9 +116,9 @@ def detection_tables(record: Row) -> list[Table]:
         own = sets[start : start + SETS_PER_TABLE]
         columns: Columns = {"detector": lambda name: name + " *" * (name == default)}
         for name in own:
-            columns |= _detection_columns(name, reading.detections(record).get(name, {}))
+            columns |= _detection_columns(name, records.detections(record).get(name, {}))
         table = _table(
-            "OOD detection", caption, columns, reading.detectors(record), keep_empty=True
+            "OOD detection", caption, columns, records.detectors(record), keep_empty=True
         )
         if any(deviations.get(name) is not None for name in own):
             table.add_section()
@@ -205,7 +205,7 @@ def _ranks_at(record: Row, gamma: float, layer: Row) -> str:
     """On train and test samples."""
     if gamma == record["conditions"]["gamma"]:
         return f"{rank_text(layer['train'])}/{rank_text(layer['test'])}"
-    curves = (reading.rank_over_gamma(record, layer[data]) for data in ("train", "test"))
+    curves = (records.rank_over_gamma(record, layer[data]) for data in ("train", "test"))
     return "/".join(_text(curve.get(gamma)) or "-" for curve in curves)
 
 

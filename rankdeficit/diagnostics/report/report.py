@@ -11,11 +11,11 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rankdeficit.diagnostics import record as reading
-from rankdeficit.diagnostics.figures import FIGURES
-from rankdeficit.diagnostics.record import Row
-from rankdeficit.diagnostics.report_sentences import heading, sentences
-from rankdeficit.diagnostics.report_tables import tables
+from rankdeficit.diagnostics.report import records
+from rankdeficit.diagnostics.report.figures import FIGURES
+from rankdeficit.diagnostics.report.records import Row
+from rankdeficit.diagnostics.report.sentences import heading, sentences
+from rankdeficit.diagnostics.report.tables import tables
 from rankdeficit.plots import save
 from rankdeficit.runs import write_atomically
 
@@ -36,13 +36,13 @@ class Report(Mapping[str, Any]):
 
         Raises ValueError for a record that is not of plain values or lacks the essential ones.
         """
-        self.record: Row = reading.plain(record)
+        self.record: Row = records.plain(record)
 
     @classmethod
     def from_json(cls, path: Path | str) -> "Report":
         """The report that `to_json` wrote. Raises ValueError naming a file that holds none."""
         try:
-            return cls(reading.plain(json.loads(Path(path).read_text(encoding="utf-8"))))
+            return cls(records.plain(json.loads(Path(path).read_text(encoding="utf-8"))))
         except OSError as error:
             raise ValueError(f"{path} cannot be read ({error.strerror or error})") from error
         except (ValueError, RecursionError) as error:
@@ -62,7 +62,7 @@ class Report(Mapping[str, Any]):
 
     def names(self) -> list[str]:
         """Dotted names of all single measures."""
-        return list(reading.leaves(self.record))
+        return list(records.leaves(self.record))
 
     def tables(self) -> list[Table]:
         """Data sets, layers, Neural Collapse, detection and calibration, as far as measured."""
@@ -86,8 +86,8 @@ class Report(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         """Raises KeyError with close names for an unknown one."""
-        found = reading.find(self.record, name)
-        if found is reading.MISSING:
+        found = records.find(self.record, name)
+        if found is records.MISSING:
             known = self.names()
             sections = {name.rsplit(".", depth)[0] for name in known for depth in (1, 2)}
             close = difflib.get_close_matches(name, sorted({*known, *sections}), n=5)
@@ -97,10 +97,10 @@ class Report(Mapping[str, Any]):
         return found
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and reading.find(self.record, name) is not reading.MISSING
+        return isinstance(name, str) and records.find(self.record, name) is not records.MISSING
 
     def __iter__(self) -> Iterator[str]:
-        return reading.leaves(self.record)
+        return records.leaves(self.record)
 
     def __len__(self) -> int:
         return len(self.names())

@@ -10,11 +10,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from rankdeficit.diagnostics.alignment import InputDirections
-from rankdeficit.diagnostics.blocks import Block, Reading, blocks
 from rankdeficit.diagnostics.class_statistics import ClassStatistics
 from rankdeficit.diagnostics.logits import LogitsStatistics
-from rankdeficit.diagnostics.network import Network
-from rankdeficit.diagnostics.store import RowStore
+from rankdeficit.diagnostics.reading.blocks import Block, Reading, blocks
+from rankdeficit.diagnostics.reading.network import Network
+from rankdeficit.diagnostics.reading.store import RowStore
 from rankdeficit.gram import Gram
 from rankdeficit.sharding import gather_rows, rank_and_size
 from rankdeficit.softmax import cross_entropy
