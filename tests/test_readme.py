@@ -1,9 +1,12 @@
 """What the README shows is what happens."""
 
 import re
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from torch import nn
 
 from rankdeficit import bounds
 from tests.conftest import ROOT
@@ -12,7 +15,7 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_the_library_example_runs_and_says_the_truth() -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    _, example = re.findall(r"```python\n(.*?)```", README, re.S)
     names: dict[str, Any] = {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -24,6 +27,19 @@ def test_the_library_example_runs_and_says_the_truth() -> None:
     gap = bounds.singular_gap(rd.softmax(logits[:50]).mT)
     assert gap.lower <= gap.gap <= gap.upper
     assert names["code"].rank == 2
+
+
+def test_the_diagnosis_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example, _ = re.findall(r"```python\n(.*?)```", README, re.S)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        data = [[(torch.randn(60, 4), torch.arange(60) % 3)] for _ in range(4)]
+    names = dict(zip(("train", "test", "svhn_train", "svhn_test"), data, strict=True))
+    monkeypatch.chdir(tmp_path)
+    exec(example, {"model": model} | names)
+    assert (tmp_path / "report.json").exists()
+    assert (tmp_path / "figures" / "probe_accuracies.png").exists()
 
 
 def test_the_two_commands_are_there_for_ci_to_run() -> None:

@@ -29,7 +29,9 @@ from rankdeficit.spectrum import GAMMA
 Row = dict[str, Any]
 Batches = Iterable[Any]
 
-GRADIENT_SAMPLES = 64
+GRADIENT_SAMPLES, GRADIENT_SAMPLES_OF_VECTORS = 64, 1024
+"""At least. Where layers read one vector per sample, not many patches, more are needed and cost less."""
+
 LEAST_GAMMA = 1e-6
 """Streamed Gram matrices resolve no smaller singular values."""
 
@@ -70,8 +72,9 @@ def diagnose(
     grid: maps are averaged to grid x grid cells before ranks and probes; tokens to their mean.
     probes: linear probes on every layer, hence effective depth and OOD drop; True, False or settings.
     alignment: of every layer, from `rows_per_sample` rows of its input per train sample.
-    gradients: rank of every layer's gradient over `gradient_samples` train samples, by default as
-        many as classes and at least 64; measured when alignment is, if not said.
+    gradients: rank of every layer's gradient over `gradient_samples` train samples: by default as many
+        as classes and at least 64, or 1024 where all layers are linear. Measured when alignment is,
+        if not said.
     detectors: names of OOD detectors (`diagnostics.ood.detectors()`); by default all whose packages
         are installed.
     memory, spill_folder: features beyond so many bytes go to temporary files in the folder.
@@ -100,7 +103,7 @@ def diagnose(
     pairs = _pairs(ood)
     first, train = _peek(train)
     network = Network.of(model, first, layers, logits)
-    subset = (gradient_samples or max(GRADIENT_SAMPLES, network.classes)) if gradients else 0
+    subset = (gradient_samples or _gradient_samples(network)) if gradients else 0
     look = partial(
         survey, network=network, temperature=temperature, grid=grid, on_progress=on_progress
     )
@@ -186,6 +189,11 @@ def _pairs(ood: Mapping[str, Any] | None) -> dict[str, tuple[Batches | None, Bat
         if name in ("train", "test"):
             raise ValueError(f"ood has a data set called {name!r}; give it another name")
     return dict(ood or {})
+
+
+def _gradient_samples(network: Network) -> int:
+    linear = all(layer.kind == "linear" for layer in network.layers.chosen)
+    return max(GRADIENT_SAMPLES_OF_VECTORS if linear else GRADIENT_SAMPLES, network.classes)
 
 
 def _outputs(survey: Survey) -> Outputs | None:
