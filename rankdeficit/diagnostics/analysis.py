@@ -10,7 +10,7 @@ from torch import Tensor
 from rankdeficit.diagnostics.calibration import temperature_scaling
 from rankdeficit.diagnostics.collapse import nearest_centre_agreement, neural_collapse
 from rankdeficit.diagnostics.detection import detection, ortho_dev
-from rankdeficit.diagnostics.gradients import gradient_spectra
+from rankdeficit.diagnostics.gradients import GradientSpectra, gradient_spectra
 from rankdeficit.diagnostics.layer_probes import LayerProbes
 from rankdeficit.diagnostics.neco import default_variant
 from rankdeficit.diagnostics.ood import KnownData, fit_detector, missing_packages
@@ -96,43 +96,44 @@ class Study:
     def layers(self) -> list[Row]:
         """One row per layer: spectra on train and test data, alignment, gradient, probes."""
         gradients = self._gradients()
+        probes = self.probes.rows() if self.probes else None
+        ood_probes = {name: found.rows() for name, found in self.ood_probes.items()}
         rows = []
+        unmatched = []
         for number, layer in enumerate(self.network.layers.chosen):
+            on_train, on_test = (data.layers[layer.name] for data in (self.train, self.test))
             weight = weight_matrix(self.network.module(layer.module))
-            directions = self.train.directions.get(layer.name)
-            row: Row = {
-                "name": layer.name,
-                "kind": layer.kind,
-                "features": self.train.layers[layer.name].features,
-                "train": self.train.layers[layer.name].spectrum().record(self.gamma),
-                "test": self.test.layers[layer.name].spectrum().record(self.gamma),
-                **dict.fromkeys(("alignment", "alignment_error", "alignment_rows")),
-                **dict.fromkeys(("gradient", "input")),
-                "probe": self.probes.rows()[number] if self.probes else None,
-                "ood_probes": {name: p.rows()[number] for name, p in self.ood_probes.items()},
-            }
-            if directions is not None and weight is not None:
-                found = directions.alignment(weight)
-                row |= {
-                    "alignment": found.value,
-                    "alignment_error": None if math.isnan(found.error) else found.error,
-                    "alignment_rows": found.rows,
+            if weight is None and layer.kind != "module":
+                unmatched.append(layer.name)
+            found = gradients.get(layer.name)
+            rows.append(
+                {
+                    "name": layer.name,
+                    "kind": layer.kind,
+                    "features": on_train.features,
+                    "train": on_train.spectrum().record(self.gamma),
+                    "test": on_test.spectrum().record(self.gamma),
+                    **self._alignment(layer.name, weight),
+                    "gradient": found.gradient.record(self.gamma) if found else None,
+                    "input": found.inputs.record(self.gamma) if found else None,
+                    "probe": probes[number] if probes else None,
+                    "ood_probes": {name: found[number] for name, found in ood_probes.items()},
                 }
-            if layer.name in gradients:
-                row["gradient"] = gradients[layer.name].gradient.record(self.gamma)
-                row["input"] = gradients[layer.name].inputs.record(self.gamma)
-            rows.append(row)
-        unmatched = [
-            layer.name
-            for layer in self.network.layers.chosen
-            if layer.kind != "module" and weight_matrix(self.network.module(layer.module)) is None
-        ]
+            )
         if unmatched and (self.train.directions or gradients):
             self.notes.append(
-                f"alignment and gradient ranks leave out {len(unmatched)} grouped or transposed "
-                f"convolutions, {unmatched[0]} for one: they multiply their input by no single matrix"
+                f"alignment and gradient ranks leave out {len(unmatched)} layers that multiply their "
+                f"input by no single matrix, such as grouped convolutions ({unmatched[0]} for one)"
             )
         return rows
+
+    def _alignment(self, layer: str, weight: Tensor | None) -> Row:
+        directions = self.train.directions.get(layer)
+        if directions is None or weight is None:
+            return dict.fromkeys(("alignment", "alignment_error", "alignment_rows"))
+        found = directions.alignment(weight)
+        error = None if math.isnan(found.error) else found.error
+        return {"alignment": found.value, "alignment_error": error, "alignment_rows": found.rows}
 
     def penultimate(self) -> Row:
         """Spectrum of what the classifier reads, on train and test data."""
@@ -231,7 +232,7 @@ class Study:
             "temperatures": list(found.temperatures),
         }
 
-    def _gradients(self) -> dict[str, Any]:
+    def _gradients(self) -> dict[str, GradientSpectra]:
         if self.train.subset is None:
             return {}
         _, inputs, labels = self.train.subset
