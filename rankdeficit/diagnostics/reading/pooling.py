@@ -6,6 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+LARGE = 16
+"""Rows of a map from which it pays to average them first."""
+
 
 def pool_features(
     tensor: Float[Tensor, "n *shape"], grid: int, channels_last: bool
@@ -21,6 +24,8 @@ def pool_features(
         return tensor.mean(dim=1)
     if channels_last:
         tensor = tensor.movedim(-1, 1)
+    if tensor.ndim == 4 and tensor.shape[2] >= LARGE and tensor.shape[2] % grid == 0:
+        tensor = tensor.unflatten(2, (grid, -1)).mean(dim=3)  # whole rows: what memory allows
     # One product with a contiguous matrix is faster than torch's adaptive pooling.
     averages = _averages(tuple(tensor.shape[2:]), grid, tensor.dtype, tensor.device)
     maps = tensor.flatten(2).flatten(0, 1)
