@@ -50,10 +50,10 @@ class StreamedAlignment(NamedTuple):
     value: float
     """Largest |cosine|, from all rows seen."""
     error: float
-    """Half the difference between what two halves of the samples give: about one standard error.
+    """How far the value from half of the samples is off: about one standard error of the value.
 
-    It tells the spread, not the bias: of fewer samples than about ten per dimension the directions,
-    and with them the value, may be off by more.
+    Up to 1.5 of them where the samples do not determine directions (all singular values alike). Of
+    fewer samples than about ten per dimension the value may be off by more, since it is biased.
     """
     rows: int
     """Rows of the input that were used."""
@@ -63,7 +63,7 @@ class InputDirections:
     """Streaming Gram matrices of some rows of what a layer reads, from which its alignment is told.
 
     The rows are a sample of all (patches of a convolution, tokens). Two matrices, one per half of the
-    samples, give the error of that choice. Products are taken in the precision of the rows, sums in
+    samples, tell the error of that choice. Products are taken in the precision of the rows, sums in
     float64. Memory is 2 width^2.
     """
 
@@ -96,11 +96,10 @@ class InputDirections:
             inputs = _leading_eigenvectors(square, directions, accuracy).to(weights)
             return float((weights.mT @ inputs).abs().max().clamp(max=1))
 
-        first, second = self._halves
-        error = float("nan")
-        if bool((self._rows > 0).all()):
-            error = abs(value(first, 1e-3) - value(second, 1e-3)) / 2
-        return StreamedAlignment(value(first + second, 1e-10), error, int(self._rows.sum()))
+        whole = value(self._halves.sum(dim=0), 1e-10)
+        halves = bool((self._rows > 0).all())
+        error = abs(value(self._halves[0], 1e-3) - whole) if halves else float("nan")
+        return StreamedAlignment(whole, error, int(self._rows.sum()))
 
 
 def _leading_eigenvectors(
