@@ -17,7 +17,7 @@ from rankdeficit.diagnostics.analysis import Outputs, Study
 from rankdeficit.diagnostics.layer_probes import LayerProbes, ProbeSettings, probe_layers
 from rankdeficit.diagnostics.ood import detectors as detector_names
 from rankdeficit.diagnostics.ood import missing_packages
-from rankdeficit.diagnostics.reading.blocks import checked_batch
+from rankdeficit.diagnostics.reading.blocks import checked_batch, explained
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.store import MEMORY, RowStore
 from rankdeficit.diagnostics.reading.survey import OnProgress, Survey, Wanted, survey
@@ -81,8 +81,9 @@ def diagnose(
     Alignment rows and gradient samples are chosen by content: order and batches do not matter.
 
     Raises ValueError, naming data set and batch, for empty or unlabelled data, labels without a
-    logit, NaN in inputs or logits, and patterns that match no layer. What cannot be told of the data
-    at hand (Neural Collapse without samples of some class, say) is left out; the report's notes say why.
+    logit, inputs that the model cannot take, NaN in inputs or logits, and patterns that match no
+    layer. What cannot be told of the data at hand (Neural Collapse without samples of some class,
+    say) is left out; the report's notes say why.
     """
     started = time.perf_counter()
     check_temperature(temperature)
@@ -102,7 +103,8 @@ def diagnose(
         missing_packages(name)  # an unknown name is an error before any work
     pairs = _pairs(ood)
     first, train = _peek(train)
-    network = Network.of(model, first, layers, logits)
+    with explained("train, batch 0", first):
+        network = Network.of(model, first, layers, logits)
     subset = (gradient_samples or _gradient_samples(network)) if gradients else 0
     look = partial(
         survey, network=network, temperature=temperature, grid=grid, on_progress=on_progress

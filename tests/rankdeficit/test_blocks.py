@@ -329,7 +329,7 @@ def test_errors_of_loader_network_and_consumer_leave_the_network_as_it_was(
     with pytest.raises(OSError, match="disk"):
         read(network, breaking())
     assert as_before()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match=r"batch 1: the model cannot take inputs of shape \(6, 4"):
         read(network, [GOOD, (torch.zeros(6, 4, 8, 8), LABELS[:6])])
     assert as_before()
 

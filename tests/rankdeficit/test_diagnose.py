@@ -447,6 +447,16 @@ def test_networks_without_finite_logits_are_refused() -> None:
         rd.diagnose(model, train, test, **QUICK)
 
 
+def test_inputs_that_do_not_fit_the_network_are_named() -> None:
+    model, train, test = small_problem()
+    wide = [(torch.randn(10, 6), torch.zeros(10, dtype=torch.int64))]
+    with pytest.raises(ValueError, match=r"train, batch 0: .* shape \((2|10), 6\)"):
+        rd.diagnose(model, wide, test, **QUICK)
+    with pytest.raises(ValueError, match=r"strange, batch 0: .* shape \(10, 6\)"):
+        rd.diagnose(model, train, test, {"strange": (None, wide)}, **QUICK)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
 def test_generators_are_read_once() -> None:
     model, train, test = small_problem()
     whole = rd.diagnose(model, train, test, **QUICK)

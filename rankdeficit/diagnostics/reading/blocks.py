@@ -1,8 +1,8 @@
 """A data set run through a network, as a stream of blocks of samples with all that was read of them."""
 
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,7 +63,7 @@ def blocks(
     name: of the data set, for messages. own_labels: labels are not the network's classes.
     on_batch: hears keys, inputs and labels of each batch. Hooks and modes last as long as the
     generator: close it. Raises ValueError, naming data set and batch, for batches that are no pairs,
-    labels out of range, and NaN or infinite inputs or logits.
+    labels out of range, inputs that the network cannot take, and NaN or infinite inputs or logits.
     """
     with torch.no_grad(), undisturbed(network.model):
         reader = _Reader(network, reading_of)
@@ -75,7 +75,8 @@ def blocks(
                     continue
                 _check_labels(labels, None if own_labels else network.classes, where)
                 reader.begin(sample_keys(inputs).to(network.device))
-                logits = network.logits(inputs)
+                with explained(where, inputs):
+                    logits = network.logits(inputs)
                 reader.end(logits, labels.to(network.device), where)
                 if on_batch is not None:
                     on_batch(reader.keys, inputs, labels)
@@ -83,6 +84,20 @@ def blocks(
                     yield reader.block()
             if reader.samples:
                 yield reader.block()
+
+
+@contextmanager
+def explained(where: str, inputs: Tensor) -> Iterator[None]:
+    """Turn what torch says of inputs that a network cannot take into a ValueError naming them."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+            raise
+        raise ValueError(
+            f"{where}: the model cannot take inputs of shape {tuple(inputs.shape)} and "
+            f"{inputs.dtype} ({error})"
+        ) from error
 
 
 def checked_batch(batch: Any, where: str) -> tuple[Tensor, Int64[Tensor, " n"]]:
