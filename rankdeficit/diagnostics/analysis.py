@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from rankdeficit.diagnostics.calibration import temperature_scaling
+from rankdeficit.diagnostics.class_statistics import ClassStatistics
 from rankdeficit.diagnostics.collapse import nearest_centre_agreement, neural_collapse
 from rankdeficit.diagnostics.detection import detection, ortho_dev
 from rankdeficit.diagnostics.gradients import GradientSpectra, gradient_spectra
@@ -177,17 +178,16 @@ class Study:
         results: dict[str, dict[str, Row]] = {name: {} for name in self.strange}
         if not self.strange:
             return results
-        classifier, statistics = self.network.classifier, self.train.classes
-        held_out = self.outputs["test"]
-        assert statistics is not None
-        data = KnownData(
+        held_out, found = self.outputs["test"], self.train.classes
+        assert found is not None
+        statistics = ClassStatistics(found.features, found.classes).merge(found)
+        weight, bias = self._head()
+        data = KnownData(  # all in the CPU's memory, where the kept features are
             features=self.outputs["train"].penultimate,
             labels=self.train.labels,
             statistics=statistics,
-            weight=None if classifier is None else classifier.weight.detach(),
-            bias=None
-            if classifier is None or classifier.bias is None
-            else classifier.bias.detach(),
+            weight=weight,
+            bias=bias,
             temperature=self.temperature,
         )
         for detector in detectors:
@@ -204,8 +204,8 @@ class Study:
                 continue
             known = score(held_out.penultimate, held_out.logits)
             for name, outputs in self.strange.items():
-                found = detection(known, score(outputs.penultimate, outputs.logits))
-                results[name][detector] = found._asdict()
+                scores = score(outputs.penultimate, outputs.logits)
+                results[name][detector] = detection(known, scores)._asdict()
         return results
 
     def ortho_dev(self) -> dict[str, float | None]:
@@ -231,6 +231,14 @@ class Study:
             "after": found.after._asdict(),
             "temperatures": list(found.temperatures),
         }
+
+    def _head(self) -> tuple[Tensor | None, Tensor | None]:
+        """Weight and bias of the classifier, as far as it has them."""
+        classifier = self.network.classifier
+        if classifier is None:
+            return None, None
+        bias = classifier.bias
+        return classifier.weight.detach().cpu(), None if bias is None else bias.detach().cpu()
 
     def _gradients(self) -> dict[str, GradientSpectra]:
         if self.train.subset is None:

@@ -104,7 +104,8 @@ def probe_layers(
         process = number % size
         features, held_out = train.features(layer, process), test.features(layer, process)
         if features is not None and held_out is not None:
-            probe = _fit(features, train.labels, classes, settings)
+            device = settings.device or train.device
+            probe = _fit(features, train.labels, classes, settings, device)
             fit = {
                 "train_accuracy": _share(predict(probe, features) == train.labels),
                 "loss": probe.loss,
@@ -125,12 +126,14 @@ def probe_layers(
     return LayerProbes(layers, torch.stack(correct), list(fits), settings, seed)
 
 
-def _fit(features: Tensor, labels: Tensor, classes: int, settings: ProbeSettings) -> Probe:
+def _fit(
+    features: Tensor, labels: Tensor, classes: int, settings: ProbeSettings, device: torch.device
+) -> Probe:
     options: Row = {
         "tolerance": settings.tolerance,
         "max_iterations": settings.max_iterations,
         "dtype": settings.dtype,
-        "device": settings.device,
+        "device": device,
     }
     if len(settings.l2) < 2:
         return fit_probe(features, labels, classes, l2=next(iter(settings.l2), None), **options)

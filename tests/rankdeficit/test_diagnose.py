@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import rankdeficit as rd
-from rankdeficit.diagnostics import ProbeSettings, ood
+from rankdeficit.diagnostics import ProbeSettings, fit_probe, ood
 from tests.networks import narrow_resnet18
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -183,6 +183,35 @@ def test_neither_order_nor_batch_size_nor_spilling_changes_a_report(tmp_path: Pa
     second = report(shuffled, 41, memory=1000, spill_folder=tmp_path)
     assert not list(differences(first, second))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.cuda
+def test_a_network_on_a_gpu_gives_the_same_report(cuda: torch.device) -> None:
+    model = narrow_resnet18(4, 6).double()
+    train, test = batches(*image_data(0)), batches(*image_data(1, 150))
+    found = [
+        measures(rd.diagnose(network, train, test, {"other": (test, test)}, probes=EXACT))
+        for network in (model, copy.deepcopy(model).to(cuda))
+    ]
+    far = [
+        (name, a, b)
+        for name, a, b in differences(*found)
+        if not isinstance(a, float) or abs(a - b) > 1e-6 * max(1, abs(a))
+    ]
+    assert not far
+
+
+def test_probes_are_fitted_where_the_network_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, train, test = small_problem()
+    devices: list[Any] = []
+
+    def fit(*args: Any, device: Any, **options: Any) -> Any:
+        devices.append(device)
+        return fit_probe(*args, device=device, **options)
+
+    monkeypatch.setattr("rankdeficit.diagnostics.layer_probes.fit_probe", fit)
+    rd.diagnose(model, train, test, alignment=False)
+    assert devices == [torch.device("cpu")] * 2
 
 
 def test_two_processes_see_what_one_sees(tmp_path: Path) -> None:

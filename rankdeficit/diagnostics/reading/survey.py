@@ -69,6 +69,11 @@ class Survey:
         self.keys: Int64[Tensor, " n"] = none
 
     @property
+    def device(self) -> torch.device:
+        """Where the network is, and the states; kept rows are in the CPU's memory or in files."""
+        return self._network.device
+
+    @property
     def samples(self) -> int:
         """Samples seen."""
         return len(self.labels)
