@@ -50,10 +50,10 @@ class StreamedAlignment(NamedTuple):
     value: float
     """Largest |cosine|, from all rows seen."""
     error: float
-    """How far the value from half of the samples is off: about one standard error of the value.
+    """Half the difference between what two halves of the samples give: about one standard error.
 
-    Up to 1.5 of them where the samples do not determine directions (all singular values alike). Of
-    fewer samples than about ten per dimension the value may be off by more, since it is biased.
+    It tells the spread, not the bias: of fewer samples than about ten per dimension the directions,
+    and with them the value, may be off by more.
     """
     rows: int
     """Rows of the input that were used."""
@@ -96,10 +96,11 @@ class InputDirections:
             inputs = _leading_eigenvectors(square, directions, accuracy).to(weights)
             return float((weights.mT @ inputs).abs().max().clamp(max=1))
 
-        whole = value(self._halves.sum(dim=0), 1e-10)
-        halves = bool((self._rows > 0).all())
-        error = abs(value(self._halves[0], 1e-3) - whole) if halves else float("nan")
-        return StreamedAlignment(whole, error, int(self._rows.sum()))
+        first, second = self._halves
+        error = float("nan")
+        if bool((self._rows > 0).all()):
+            error = abs(value(first, 1e-3) - value(second, 1e-3)) / 2
+        return StreamedAlignment(value(first + second, 1e-10), error, int(self._rows.sum()))
 
 
 def _leading_eigenvectors(

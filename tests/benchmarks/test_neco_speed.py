@@ -84,3 +84,5 @@ def test_neco_against_scikit_learn(classes: int) -> None:
     )
     print(f"\nNECO, {classes} classes, {ours_took:.2f} s, against scikit-learn: {listed} (goal 1x)")
     assert min(ratios[:2]) >= 1
+    if min(ratios) < 1:
+        pytest.xfail(f"{min(ratios):.2f}x scikit-learn's fastest way")
