@@ -2,7 +2,7 @@
 
     settings.json     what was asked for; written first, never changed
     metrics.jsonl     one row per run and measurement, appended as they are made
-    checkpoint.pt     the state to go on from, replaced as a whole
+    checkpoint.pt     the state to go on from, replaced as a whole; checkpoint.previous.pt, the one before
     environment.json  versions, device, threads, wall time: what may differ between equal runs
     summary.json      the results; the same settings give the same bytes
     *.png             figures, drawn from the files above
@@ -11,12 +11,15 @@ Files are replaced by writing aside, syncing and renaming. Rows that follow the 
 cut off on resuming, and made again.
 """
 
+import errno
+import io
 import json
 import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import UnionType
@@ -25,6 +28,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import torch
 from filelock import FileLock, Timeout
 
+CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 TEMPORARY = ".partial"
 LOCK = ".lock"
 
@@ -82,20 +86,25 @@ class RunFolder:
     def append_rows(self, rows: Iterable[dict[str, Any]]) -> None:
         """Append rows to metrics.jsonl in one write."""
         lines = [json.dumps(_jsonable(row), allow_nan=False) + "\n" for row in rows]
-        with (self.path / "metrics.jsonl").open("ab", buffering=0) as file:
-            file.write("".join(lines).encode())
+        content, path = "".join(lines).encode(), self.path / "metrics.jsonl"
+        with _explained(path), path.open("ab", buffering=0) as file:
+            if file.write(content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Replace the checkpoint by this state (tensors and plain values)."""
+        """Replace the checkpoint by this state (tensors and plain values), and keep the one before."""
         metrics = self.path / "metrics.jsonl"
         if metrics.exists():
             with metrics.open("rb") as file:
                 os.fsync(file.fileno())
         state = {"state": state, "metrics_bytes": metrics.stat().st_size if metrics.exists() else 0}
-        partial = self.path / f"checkpoint{TEMPORARY}"
-        with partial.open("wb") as file:
-            torch.save(state, file)
-        _replace(partial, self.path / "checkpoint.pt")
+        content = io.BytesIO()
+        torch.save(state, content)
+        checkpoint = self.path / CHECKPOINT
+        partial = _write_aside(checkpoint, content.getbuffer())
+        if checkpoint.exists():
+            checkpoint.replace(self.path / PREVIOUS)
+        _replace(partial, checkpoint)
 
     def restore_checkpoint(
         self, device: torch.device | str, restore: Callable[[dict[str, Any]], None]
@@ -105,22 +114,26 @@ class RunFolder:
         False before the first checkpoint: metrics.jsonl is then empty. Raises ValueError, the
         folder unchanged, for a checkpoint that is damaged or that `restore` cannot take.
         """
-        checkpoint, metrics = self.path / "checkpoint.pt", self.path / "metrics.jsonl"
+        checkpoint, metrics = self.path / CHECKPOINT, self.path / "metrics.jsonl"
+        if not checkpoint.exists():  # killed between two renamings
+            checkpoint = self.path / PREVIOUS
+        mend = "to run again from the start"
+        if checkpoint.name == CHECKPOINT and (self.path / PREVIOUS).exists():
+            mend = f"to go on from the one before it ({PREVIOUS})"
         size = 0
         if found := checkpoint.exists():
-            saved = _load(checkpoint, device)
+            saved = _load(checkpoint, device, mend)
             size = saved["metrics_bytes"]
             if (metrics.stat().st_size if metrics.exists() else 0) < size:
                 raise ValueError(
                     f"{metrics} is shorter than its checkpoint says: rows were lost; "
-                    f"delete {checkpoint} to run again from the start"
+                    f"delete {checkpoint} {mend}"
                 )
             try:
                 restore(saved["state"])
             except (KeyError, TypeError, RuntimeError, ValueError) as error:
                 raise ValueError(
-                    f"{checkpoint} does not fit its settings.json; "
-                    "delete it to run again from the start"
+                    f"{checkpoint} does not fit its settings.json; delete it {mend}"
                 ) from error
         if metrics.exists():
             os.truncate(metrics, size)
@@ -207,14 +220,35 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file's content as a whole: a reader sees the old or the new, never a part."""
+    _replace(_write_aside(path, content), path)
+
+
+def _write_aside(path: Path, content: bytes | memoryview) -> Path:
+    """The content in a file beside the path, on the disk."""
     partial = path.with_name(path.name + TEMPORARY)
-    partial.write_bytes(content)
-    _replace(partial, path)
+    with _explained(path):
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+    return partial
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say which file could not be written, and that nothing is lost."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"{error.strerror}; what was written before is kept, so make room and go on"
+        raise OSError(error.errno, reason, str(path)) from error
 
 
 def _replace(partial: Path, path: Path) -> None:
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
     partial.replace(path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
@@ -241,18 +275,16 @@ def _check_empty(path: Path) -> None:
         )
 
 
-def _load(checkpoint: Path, device: torch.device | str) -> dict[str, Any]:
+def _load(checkpoint: Path, device: torch.device | str, mend: str) -> dict[str, Any]:
     try:
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many kinds, for each way in which a file is damaged
         raise ValueError(
-            f"{checkpoint} cannot be read: it is damaged or no checkpoint; "
-            "delete it to run again from the start"
+            f"{checkpoint} cannot be read: it is damaged or no checkpoint; delete it {mend}"
         ) from error
     if not isinstance(saved, dict) or saved.keys() != {"state", "metrics_bytes"}:
         raise ValueError(
-            f"{checkpoint} cannot be read: it is no checkpoint of a run; "
-            "delete it to run again from the start"
+            f"{checkpoint} cannot be read: it is no checkpoint of a run; delete it {mend}"
         )
     return saved
 

@@ -1,6 +1,8 @@
 """The run folder and the command line: atomic, locked, resumable, one-line errors."""
 
 import os
+import resource
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -122,14 +124,47 @@ def test_a_failed_write_leaves_the_old_file(
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full_disk)
-    monkeypatch.setattr(Path, "write_bytes", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match=r"No space left .* make room and go on: '.*checkpoint\.pt'"):
         folder.save_checkpoint({"step": 2})
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match=r"No space left .* make room and go on: '.*summary\.json'"):
         folder.write_json("summary.json", {"runs": [2]})
+    monkeypatch.undo()
     assert restored(folder) == {"step": 1}
     assert runs.read_json(folder.path / "summary.json") == {"runs": [1]}
+    assert not list(folder.path.glob("*.partial"))
+
+
+def test_rows_that_do_not_fit_on_the_disk_are_an_error(tmp_path: Path) -> None:
+    folder = new_folder(tmp_path / "a")
+    folder.append_rows([{"step": 0}])
+    folder.save_checkpoint({"step": 0})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))  # a second row fits in part only
+        with pytest.raises(OSError, match="make room and go on"):
+            folder.append_rows([{"step": 1}])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert restored(folder) == {"step": 0}
+    assert runs.read_rows(folder.path) == [{"step": 0}]
+
+
+def test_a_damaged_checkpoint_can_be_deleted_for_the_one_before(tmp_path: Path) -> None:
+    folder = new_folder(tmp_path / "a")
+    for step in range(3):
+        folder.append_rows([{"step": step}])
+        folder.save_checkpoint({"step": step})
+    checkpoint = folder.path / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"delete it to go on from the one before it"):
+        folder.restore_checkpoint("cpu", fail_if_called)
+    assert len(runs.read_rows(folder.path)) == 3
+    checkpoint.unlink()
+    assert restored(folder) == {"step": 1}
+    assert runs.read_rows(folder.path) == [{"step": 0}, {"step": 1}]
 
 
 def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
