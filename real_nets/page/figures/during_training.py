@@ -1,0 +1,171 @@
+"""Figures of what happens while networks train."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from real_nets.page.figures.panels import (
+    Curve,
+    Frame,
+    Look,
+    Panel,
+    case_panels,
+    draw,
+    epoch_axis,
+    from_zero,
+    neural_collapse,
+    rank_axis,
+    temperature_grid,
+    wrapped,
+)
+from real_nets.page.figures.points import Run, cases, during_training, number, of_case, positive
+
+NORM = r"logits norm $\|M\|_F/\sqrt{n}$"
+TOP_VALUES = 5
+BEFORE, AFTER, UNMARKED = Look("C0", "o"), Look("C1", "s"), Look("0.45", "")
+
+
+def logits_norm(runs: Sequence[Run]) -> Figure | None:
+    """Norm of the logits, raw and divided by the temperature (the paper's Figure 2)."""
+
+    def curves(own: list[Run], label: str, look: Look) -> list[Curve]:
+        raw = positive(during_training(own, "logits_norm"))
+        effective = positive(during_training(own, "effective_logits_norm"))
+        if all(run["temperature"] == 1 for run in own):
+            return [Curve(raw, label, look)]
+        return [
+            Curve(raw, f"{label}, raw", look),
+            Curve(effective, f"{label}, divided by T", look, "--"),
+        ]
+
+    def finish(axes: Axes) -> None:
+        axes.set_yscale("log")
+        epoch_axis(axes)
+
+    panels = case_panels(runs, Frame("epoch", NORM, finish), curves)
+    return draw(wrapped(panels), shared=False)
+
+
+def alignment_and_collapse(runs: Sequence[Run], gamma: float = 1e-3) -> Figure | None:
+    """Alignment above; rank (dashed) and top singular values below (the paper's Figure 3).
+
+    The rank, at threshold gamma, and the singular values are of what the last layer reads.
+    """
+    shades = [Look(colour, "") for colour in colormaps["viridis"](np.linspace(0, 0.85, TOP_VALUES))]
+
+    def finish_alignment(axes: Axes) -> None:
+        axes.set_ylim(0, 1.03)
+        epoch_axis(axes)
+
+    def finish_collapse(axes: Axes) -> None:
+        rank_axis(axes)
+        epoch_axis(axes)
+
+    above = Frame("epoch", "alignment,\nmean over layers", finish_alignment)
+    below = Frame("epoch", f"rank, γ = {gamma:g}", finish_collapse, "singular values")
+
+    def alignment(own: list[Run], title: str, look: Look) -> Panel:
+        points = during_training(own, "alignment")
+        return Panel(title, above, [Curve(points, title.splitlines()[-1], look)])
+
+    def collapse(own: list[Run], title: str, look: Look) -> Panel:
+        ranks = during_training(own, "layer_ranks", str(gamma), -2)
+        values = [
+            Curve(
+                during_training(own, "layer_singular_values", -2, i),
+                f"singular value {i + 1}",
+                shade,
+            )
+            for i, shade in enumerate(shades)
+        ]
+        return Panel(
+            title.splitlines()[-1], below, [Curve(ranks, "rank", Look("black", ""), "--")], values
+        )
+
+    pairs = zip(temperature_grid(runs, alignment), temperature_grid(runs, collapse), strict=True)
+    return draw([row for pair in pairs for row in pair])
+
+
+def ranks_around_softmax(runs: Sequence[Run]) -> Figure | None:
+    """Rank of the logits before and after the softmax, and their norm (the paper's Figure 5)."""
+
+    def finish(axes: Axes) -> None:
+        from_zero(axes)
+        epoch_axis(axes)
+
+    frame = Frame("epoch", "numerical rank", finish, NORM)
+
+    def panel(own: list[Run], title: str, look: Look) -> Panel:
+        curves = [
+            Curve(during_training(own, "rank"), "rank of the logits", BEFORE),
+            Curve(during_training(own, "post_softmax_rank"), "rank after the softmax", AFTER, "-."),
+        ]
+        norms = during_training(own, "logits_norm")
+        right = [Curve(norms, "logits norm (right)", UNMARKED, ":")]
+        return Panel(title, frame, curves, right, neural_collapse(own))
+
+    return draw(temperature_grid(runs, panel))
+
+
+def ortho_dev(runs: Sequence[Run]) -> Figure | None:
+    """OrthoDev of each OOD data set (the paper's Figure 7)."""
+    names = {name for run in runs for row in run["rows"] for name in row.get("ortho_dev") or {}}
+
+    def finish(axes: Axes) -> None:
+        from_zero(axes)
+        epoch_axis(axes)
+
+    frame = Frame("epoch", "OrthoDev", finish)
+    panels = []
+    for name in sorted(names):
+
+        def curves(own: list[Run], label: str, look: Look, name: str = name) -> list[Curve]:
+            return [Curve(during_training(own, "ortho_dev", name), label, look)]
+
+        panels += [
+            replace(panel, title=f"{panel.title}\nOOD: {name}")
+            for panel in case_panels(runs, frame, curves)
+        ]
+    return draw(wrapped(panels), shared=False)
+
+
+def initial_norms(runs: Sequence[Run]) -> Figure | None:
+    """Norm of the logits before training, a point per seed (the paper's Figure 8).
+
+    Temperature has no part in it: runs of the same seed that start alike are one point.
+    """
+    groups = []
+    for network, data in cases(runs):
+        own = of_case(runs, (network, data))
+        starts = {(run["seed"], _norm_at_start(run)) for run in own}
+        values = sorted(norm for _, norm in starts if norm > 0)
+        if values:
+            groups.append((f"{network}\non {data}\nn = {len(values)}", values))
+    if not groups:
+        return None
+    figure = Figure(figsize=(max(3.6, min(1.6 + 1.1 * len(groups), 9)), 3.4), layout="constrained")
+    axes = figure.subplots()
+    for at, (_, values) in enumerate(groups):
+        aside = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)
+        axes.plot(at + aside, values, "o", color="C0", markersize=4, alpha=0.7)
+        axes.hlines(float(np.median(values)), at - 0.25, at + 0.25, color="black", linewidth=1.5)
+    everything = [value for _, values in groups for value in values]
+    axes.set(yscale="log", ylim=(min(everything) / 2, 2 * max(everything)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(-0.6, len(groups) - 0.4)
+    axes.set_xticks(range(len(groups)), [name for name, _ in groups])
+    axes.tick_params(labelsize=8)
+    axes.set_ylabel(f"{NORM}, untrained", fontsize=9)
+    return figure
+
+
+def _norm_at_start(run: Run) -> float:
+    """NaN where it was not measured."""
+    return next((number(r, "logits_norm") for r in run["rows"] if r.get("step") == 0), float("nan"))

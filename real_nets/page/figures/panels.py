@@ -1,0 +1,234 @@
+"""What the figures share: curves over seeds, grids of panels, a look for each temperature."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, SymmetricalLogLocator
+
+from rankdeficit.diagnostics.report.records import predicted_rank
+from rankdeficit.plots import THEORY_COLOUR, band, with_legend_below
+from real_nets.page.figures.points import Points, Run, at_temperature, cases, of_case, positive
+
+MARKERS = "os^Dv<>P"
+WIDTHS = (5.4, 7.4, 9.0)
+"""Of figures with one, two and three columns of panels, in inches."""
+MANY_WIDTH = 2.2
+"""Of each of more columns."""
+PANEL_HEIGHT = 2.5
+MARKER_DISTANCE = 0.06
+
+
+class Look(NamedTuple):
+    """Of a temperature: colours differ in lightness, and markers differ where colours are lost."""
+
+    colour: Any
+    marker: str
+
+
+class Curve(NamedTuple):
+    """A line through the medians of points with the same x, and a band over their range."""
+
+    points: Points
+    label: str
+    look: Look
+    line: str = "-"
+    every: int | float | None = MARKER_DISTANCE
+    """Distance of markers as a share of the panel's diagonal; None: a marker at every point."""
+
+
+class Rule(NamedTuple):
+    """A thin line across a panel: at a value of x, or else of y."""
+
+    at: float
+    label: str
+    vertical: bool = False
+    line: str = "--"
+
+
+class Frame(NamedTuple):
+    """Labels and scales of a kind of panel."""
+
+    x: str
+    y: str
+    finish: Callable[[Axes], None]
+    """Sets the scales once the curves are drawn."""
+    right: str = ""
+    """Of the axis on the right, which is logarithmic."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A pair of axes to be."""
+
+    title: str
+    frame: Frame
+    curves: list[Curve]
+    right: list[Curve] = field(default_factory=list)
+    """Curves that go by the axis on the right."""
+    rules: list[Rule] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Whether there is a curve to draw."""
+        return any(curve.points for curve in (*self.curves, *self.right))
+
+
+def looks(runs: Iterable[Run]) -> dict[float, Look]:
+    """By temperature, in ascending order of it."""
+    temperatures = sorted({run["temperature"] for run in runs})
+    colours = colormaps["plasma"](np.linspace(0.05, 0.75, len(temperatures)))
+    markers = (MARKERS[i % len(MARKERS)] for i in range(len(temperatures)))
+    return dict(zip(temperatures, map(Look, colours, markers), strict=True))
+
+
+def case_panels(
+    runs: Sequence[Run],
+    frame: Frame,
+    curves: Callable[[list[Run], str, Look], list[Curve]],
+    rules: Callable[[list[Run]], list[Rule]] = lambda own: [],
+) -> list[Panel]:
+    """A panel per network and data, with all temperatures in it.
+
+    curves: of the runs at one temperature, given its label and look. rules: of all runs of a panel.
+    """
+    panels = []
+    for case in cases(runs):
+        own, drawn = of_case(runs, case), []
+        for temperature, look in looks(runs).items():
+            drawn += curves(at_temperature(own, temperature), f"T = {temperature:g}", look)
+        panels.append(Panel(" on ".join(case), frame, drawn, rules=rules(own)))
+    return panels
+
+
+def temperature_grid(
+    runs: Sequence[Run], panel: Callable[[list[Run], str, Look], Panel]
+) -> list[list[Panel]]:
+    """A row of panels per network and data, a column per temperature.
+
+    panel: of the runs at one temperature, given its title and look.
+    """
+    return [
+        [
+            panel(own, f"{' on '.join(case)}\nT = {temperature:g}", look)
+            for temperature, look in looks(runs).items()
+            if (own := at_temperature(of_case(runs, case), temperature))
+        ]
+        for case in cases(runs)
+    ]
+
+
+def neural_collapse(runs: Iterable[Run]) -> list[Rule]:
+    """A line at the rank that Neural Collapse predicts, as far as reports tell."""
+    ranks = {predicted_rank(run["report"]) for run in runs if run.get("report")}
+    return [Rule(float(rank), "Neural Collapse") for rank in sorted(ranks)]
+
+
+def wrapped(panels: Iterable[Panel]) -> list[list[Panel]]:
+    """Panels with something in them, in rows of three, or of two where that leaves no gap."""
+    full = [panel for panel in panels if panel]
+    columns = 2 if len(full) == 4 else 3
+    return [full[start : start + columns] for start in range(0, len(full), columns)]
+
+
+def draw(grid: Sequence[Sequence[Panel]], shared: bool = True) -> Figure | None:
+    """The panels that have a curve, with one legend below; None where there is none.
+
+    shared: the panels of a row have one y axis.
+    """
+    full = [[panel for panel in row if panel] for row in grid]
+    rows = [row for row in full if row]
+    if not rows:
+        return None
+    columns = max(map(len, rows))
+    figure = Figure(figsize=(figure_width(columns), 0.9 + PANEL_HEIGHT * len(rows)))
+    sharing: Any = "row" if shared else False
+    axes = figure.subplots(len(rows), columns, sharey=sharing, squeeze=False)
+    for row, own in zip(rows, axes, strict=True):
+        _draw_row([*own[: len(row)]], row)
+        for empty in own[len(row) :]:
+            empty.set_axis_off()
+    return with_legend_below(figure, columns=3 if columns < 3 else 5)
+
+
+def figure_width(columns: int) -> float:
+    """In inches."""
+    return WIDTHS[columns - 1] if columns <= len(WIDTHS) else MANY_WIDTH * columns
+
+
+def _draw_row(row: Sequence[Axes], panels: Sequence[Panel]) -> None:
+    twins: list[Axes] = []
+    for axes, panel in zip(row, panels, strict=True):
+        _draw_panel(axes, panel)
+        if panel.right:
+            twins.append(_right_axes(axes, panel.right, twins))
+    for axes, panel in zip(row, panels, strict=True):  # scales, once all that share them are drawn
+        panel.frame.finish(axes)
+    row[0].set_ylabel(panels[0].frame.y, fontsize=9)
+    for twin in twins[:-1]:
+        twin.tick_params(which="both", labelright=False)
+    if twins:
+        twins[-1].set_ylabel(panels[-1].frame.right, fontsize=9)
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    for curve in panel.curves:
+        draw_curve(axes, curve)
+    for rule in panel.rules:
+        mark = axes.axvline if rule.vertical else axes.axhline
+        mark(rule.at, color=THEORY_COLOUR, linestyle=rule.line, linewidth=1, label=rule.label)
+    axes.set_title(panel.title, fontsize=9)
+    axes.set_xlabel(panel.frame.x, fontsize=9)
+    axes.tick_params(which="both", labelsize=8)
+
+
+def _right_axes(axes: Axes, curves: Sequence[Curve], before: Sequence[Axes]) -> Axes:
+    twin = axes.twinx()
+    if before:
+        twin.sharey(before[0])
+    twin.set_yscale("log")
+    twin.tick_params(which="both", labelsize=8)
+    for curve in curves:
+        draw_curve(twin, curve._replace(points=positive(curve.points)))
+    return twin
+
+
+def draw_curve(axes: Axes, curve: Curve) -> None:
+    """With small markers, not too many of them."""
+    rows = [{"x": x, "y": y} for x, y in curve.points]
+    band(axes, rows, "x", "y", curve.look.colour, curve.label, curve.line)
+    if rows:
+        axes.lines[-1].set(
+            linewidth=1.3, marker=curve.look.marker, markersize=3.5, markevery=curve.every
+        )
+
+
+def epoch_axis(axes: Axes) -> None:
+    """The first epoch at full length, in which most happens; the others by their logarithm."""
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1, 3)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def from_zero(axes: Axes, room: float = 1.06) -> None:
+    """The y axis from 0 to the largest value in the row of panels, and some room."""
+    row = axes.get_shared_y_axes().get_siblings(axes)
+    axes.set_ylim(0, room * max(own.dataLim.y1 for own in row) or 1)
+
+
+def layer_axis(axes: Axes) -> None:
+    """Layers are numbered from 1."""
+    axes.set_xlim(0.5, max(axes.get_xlim()[1], 1.5))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def rank_axis(axes: Axes) -> None:
+    """Logarithmic, but with room for rank 0."""
+    axes.set_yscale("symlog", linthresh=1, linscale=0.3)
+    from_zero(axes, room=1.7)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -1,0 +1,211 @@
+"""Figures of trained networks, from their reports."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+from typing import Literal
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from rankdeficit.diagnostics.report import records
+from rankdeficit.plots import with_legend_below
+from real_nets.page.figures.panels import (
+    MARKERS,
+    PANEL_HEIGHT,
+    Curve,
+    Frame,
+    Look,
+    Panel,
+    Rule,
+    case_panels,
+    draw,
+    figure_width,
+    from_zero,
+    layer_axis,
+    looks,
+    neural_collapse,
+    rank_axis,
+    temperature_grid,
+    wrapped,
+)
+from real_nets.page.figures.points import Points, Row, Run, finite, number, over_layers
+
+Generalisation = Literal["ood_drop", "last_probe"]
+
+GENERALISATION: dict[Generalisation, str] = {
+    "ood_drop": "OOD drop ρ",
+    "last_probe": "accuracy of the last layer's OOD probe",
+}
+
+
+def probe_accuracies(runs: Sequence[Run]) -> Figure | None:
+    """Accuracy of linear probes by layer, ID and OOD, with effective depth (the paper's Figure 1)."""
+
+    def finish(axes: Axes) -> None:
+        axes.set_ylim(0, 1.03)
+        layer_axis(axes)
+
+    frame = Frame("layer", "accuracy of linear probes", finish)
+    names = sorted({name for run in _reported(runs) for name in records.ood_sets(run["report"])})
+
+    def panel(own: list[Run], title: str, look: Look) -> Panel:
+        curves = [Curve(over_layers(own, "probe", "accuracy"), "ID", Look("C0", "o"), every=None)]
+        for i, name in enumerate(names, start=1):
+            strange = Look(f"C{i}", MARKERS[i % len(MARKERS)])
+            points = over_layers(own, "ood_probes", name, "accuracy")
+            curves.append(Curve(points, f"OOD: {name}", strange, "--", every=None))
+        depth = _median(own, "effective_depth", "value")
+        drops = {name: _median(own, "ood_drop", name, "value") for name in names}
+        told = [title if depth is None else f"{title}, κ = {depth:.2f}"]
+        told += [f"{name}: ρ = {drop:.2f}" for name, drop in drops.items() if drop is not None]
+        rules = [
+            Rule(depth * len(run["report"]["layers"]), "effective depth κ", vertical=True, line=":")
+            for run in _reported(own)[:1]
+            if depth is not None
+        ]
+        return Panel("\n".join(told), frame, curves, rules=rules)
+
+    return draw(temperature_grid(runs, panel))
+
+
+def layer_and_gradient_ranks(runs: Sequence[Run]) -> Figure | None:
+    """Rank of each layer's gradient beside that of its input, its bound (the paper's Figure 4)."""
+
+    def finish(axes: Axes) -> None:
+        rank_axis(axes)
+        layer_axis(axes)
+
+    gammas = sorted({run["report"]["conditions"]["gamma"] for run in _reported(runs)})
+    thresholds = ", ".join(f"{gamma:g}" for gamma in gammas)
+    frame = Frame("layer", f"numerical rank, γ = {thresholds}", finish)
+
+    def panel(own: list[Run], title: str, look: Look) -> Panel:
+        inputs, gradients = (over_layers(own, name, "rank") for name in ("input", "gradient"))
+        if not gradients:
+            return Panel(title, frame, [])
+        return Panel(
+            title,
+            frame,
+            [
+                Curve(inputs, "layer's input", Look("C1", "s"), "--", every=None),
+                Curve(gradients, "gradient of the loss", Look("C0", "o"), every=None),
+            ],
+        )
+
+    return draw(temperature_grid(runs, panel))
+
+
+def layer_alignments(runs: Sequence[Run]) -> Figure | None:
+    """Alignment of each layer's weight with its input at the end (the paper's Appendix B).
+
+    From the reports, and from the last measurement in training of runs whose report has none.
+    """
+
+    def finish(axes: Axes) -> None:
+        axes.set_ylim(0, 1.03)
+        layer_axis(axes)
+
+    def curves(own: list[Run], label: str, look: Look) -> list[Curve]:
+        points = [
+            point
+            for run in own
+            for point in over_layers([run], "alignment") or _last_alignments(run)
+        ]
+        return [Curve(points, label, look, every=None)]
+
+    frame = Frame("layer", "alignment of weight and input", finish)
+    return draw(wrapped(case_panels(runs, frame, curves)))
+
+
+def rank_over_gamma(runs: Sequence[Run]) -> Figure | None:
+    """Rank of the logits on train samples over the threshold gamma; dashed: Neural Collapse."""
+
+    def finish(axes: Axes) -> None:
+        axes.set_xscale("log")
+        from_zero(axes)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+
+    def curves(own: list[Run], label: str, look: Look) -> list[Curve]:
+        points = [
+            (gamma, float(rank))
+            for run in _reported(own)
+            for gamma, rank in _train_ranks(run["report"]).items()
+        ]
+        return [Curve(points, label, look, every=None)]
+
+    frame = Frame("threshold γ", "rank of the logits", finish)
+    return draw(wrapped(case_panels(runs, frame, curves, neural_collapse)), shared=False)
+
+
+def trade_off_points(runs: Iterable[Run]) -> list[Row]:
+    """Generalisation to OOD data and detection of them by NECO, per run and OOD data set.
+
+    Rows: network, data, temperature, seed, ood, ood_drop (rho), last_probe (accuracy of the last
+    layer's OOD probe), auroc (of NECO as for this kind of network). Only where all three are known.
+    """
+    rows = []
+    for run in _reported(runs):
+        report = run["report"]
+        for name in records.ood_sets(report):
+            measures = {
+                "ood_drop": number(report, "ood_drop", name, "value"),
+                "last_probe": number(report, "layers", -1, "ood_probes", name, "accuracy"),
+                "auroc": number(report, "detection", name, records.default_neco(report), "auroc"),
+            }
+            if len(finite((value, 0.0) for value in measures.values())) == len(measures):
+                shared = {key: run[key] for key in ("network", "data", "temperature", "seed")}
+                rows.append({**shared, "ood": name, **measures})
+    return rows
+
+
+def trade_off(
+    runs: Sequence[Run],
+    measure: Generalisation = "ood_drop",
+    correlations: Mapping[str, str] | None = None,
+) -> Figure | None:
+    """Detection of OOD data by NECO against generalisation to them (the paper's Appendix M).
+
+    A panel per OOD data set, a marker per network, a colour per temperature. correlations: what to
+    say of their correlation, by OOD data set.
+    """
+    rows, colours = trade_off_points(runs), looks(runs)
+    names = sorted({row["ood"] for row in rows})
+    networks = list(dict.fromkeys(f"{row['network']} on {row['data']}" for row in rows))
+    if not rows:
+        return None
+    figure = Figure(figsize=(figure_width(len(names)), 1.1 + 1.1 * PANEL_HEIGHT))
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        for row in (row for row in rows if row["ood"] == name):
+            marker = MARKERS[networks.index(f"{row['network']} on {row['data']}") % len(MARKERS)]
+            colour = colours[row["temperature"]].colour
+            axes.plot(row[measure], row["auroc"], marker, color=colour, markersize=6, alpha=0.8)
+        axes.set_title("\n".join(filter(None, (name, (correlations or {}).get(name)))), fontsize=9)
+        axes.set_xlabel(GENERALISATION[measure], fontsize=9)
+        axes.set_ylabel("AUROC of NECO", fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.margins(0.1)
+    for i, network in enumerate(networks):
+        axes.plot([], [], MARKERS[i % len(MARKERS)], color="0.4", label=network)
+    for temperature, look in colours.items():
+        axes.plot([], [], color=look.colour, linewidth=5, label=f"T = {temperature:g}")
+    return with_legend_below(figure, columns=4)
+
+
+def _reported(runs: Iterable[Run]) -> list[Run]:
+    return [run for run in runs if run.get("report")]
+
+
+def _median(runs: Iterable[Run], *keys: str) -> float | None:
+    values = finite((number(run.get("report"), *keys), 0.0) for run in runs)
+    return median(value for value, _ in values) if values else None
+
+
+def _train_ranks(report: Row) -> dict[float, int]:
+    return records.rank_over_gamma(report, report["train"]["logits"])
+
+
+def _last_alignments(run: Run) -> Points:
+    measured = [row["layer_alignments"] for row in run["rows"] if row.get("layer_alignments")]
+    layers = measured[-1] if measured else []
+    return finite((float(i), number(value)) for i, value in enumerate(layers, start=1))

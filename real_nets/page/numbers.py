@@ -1,0 +1,66 @@
+"""Numbers as text: values with their spread over seeds, and signed differences."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from statistics import median
+
+NOTHING = "–"
+"""Where there is no number."""
+MINUS = "−"
+
+Number = float | int
+
+
+def share(value: Number, digits: int = 1) -> str:
+    """A share from 0 to 1 in percent: 0.675 is "67.5%"."""
+    return f"{value:.{digits}%}"
+
+
+rate = partial(share, digits=2)
+"""An AUROC or a false positive rate, with as many digits as the paper's."""
+
+
+def rank(value: Number) -> str:
+    """A rank, or a median of ranks: "99", "44.5"."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def norm(value: Number) -> str:
+    """A norm of logits with three significant digits: "43.4", "2,030", "1.05e+05"."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if 1000 <= rounded < 100_000 else f"{value:.3g}"
+
+
+def spread(values: Sequence[Number | None], form: Callable[[Number], str] = share) -> str:
+    """Median, range and number of values, as "67.3% (66.1–68.0), n = 3".
+
+    form: writes one number, `share` for example. The range is left out where the least and the
+    largest value are written like the median; None and values that are not finite do not count.
+    """
+    found = [value for value in values if value is not None and math.isfinite(value)]
+    if not found:
+        return NOTHING
+    middle, low, high = (form(value) for value in (median(found), min(found), max(found)))
+    count = f", n = {len(found)}"
+    if low == middle == high:
+        return middle + count
+    return f"{middle} ({low.removesuffix('%')}–{high.removesuffix('%')}){count}"
+
+
+def percentage_points(difference: Number, digits: int = 1) -> str:
+    """The difference of two shares in percentage points: -0.124 is "−12.4 pp"."""
+    return f"{_signed(100 * difference, digits)} pp"
+
+
+def ranks(difference: Number) -> str:
+    """The difference of two ranks or medians of ranks: "+13", "−40.5", "0"."""
+    return _signed(difference, 1).removesuffix(".0")
+
+
+def _signed(value: Number, digits: int) -> str:
+    """With its sign, unless it is written as zero."""
+    text = f"{abs(value):.{digits}f}"
+    if not float(text):
+        return text
+    return ("+" if value > 0 else MINUS) + text

@@ -1,0 +1,219 @@
+"""A page as plain data, and from that to one HTML file that needs nothing else."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby, product
+from pathlib import Path
+from string import ascii_lowercase
+from typing import Literal
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from rankdeficit.runs import write_atomically
+from real_nets.page.numbers import MINUS, NOTHING
+from real_nets.page.svg import inline_svg
+
+Kind = Literal["plain", "paper", "measured", "difference", "missing"]
+
+KINDS: dict[Kind, str] = {
+    "paper": "the paper’s",
+    "measured": "measured here",
+    "difference": "difference, measured less the paper’s",
+    "missing": "not measured",
+}
+"""What the looks of a cell mean, as the key below a table says it."""
+
+IDENTIFIER = re.compile(r"[a-z][a-z0-9-]*")
+SHORT = 16
+"""Letters of a text that stays on one line."""
+PORTRAIT_COLUMNS = 12
+RESERVED = ("contents", "summary", "conditions")
+NUMBER = re.compile(rf"[+{MINUS}-]?\.?\d.*|{NOTHING}|")
+SPREAD = re.compile(r"([^ ]+)(?: (\(\S+\)))?(?:, (n = \d+))?")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A text in a table. The range and the n that follow a number go to a line of their own."""
+
+    text: str
+    kind: Kind = "plain"
+    note: str | None = None
+    """Goes below the table, with a mark at the cell."""
+
+    @property
+    def short(self) -> bool:
+        """Whether the text is a name or a number rather than a sentence, not to be broken."""
+        return len(self.text) <= SHORT
+
+    @property
+    def parts(self) -> list[str]:
+        """The number, then its range and n: "67% (66–68), n = 3" has "67%", "(66–68)" and "n = 3"."""
+        found = SPREAD.fullmatch(self.text) if self.kind != "plain" else None
+        return [part for part in found.groups() if part] if found else [self.text or NOTHING]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, and the heading above it, which neighbours may share."""
+
+    title: str
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells. Raises ValueError for rows that do not have a cell per column."""
+
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+
+    def __post_init__(self) -> None:
+        for number, row in enumerate(self.rows):
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"rows[{number}] of table {self.caption!r} has {len(row)} cells; it must have one "
+                    f"for each of {len(self.columns)} columns"
+                )
+
+    @property
+    def wide(self) -> bool:
+        """Whether the table is printed on a page of landscape format."""
+        return len(self.columns) > PORTRAIT_COLUMNS
+
+    @property
+    def groups(self) -> list[tuple[str, list[int]]]:
+        """Headings of the upper level, each with the columns below it; "" for columns without."""
+        runs = groupby(range(len(self.columns)), lambda i: self.columns[i].group)
+        return [(group, list(columns)) for group, columns in runs]
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Which columns hold numbers, which are set flush right."""
+        return [
+            bool(self.rows)
+            and all(row[i].kind != "plain" or NUMBER.fullmatch(row[i].text) for row in self.rows)
+            for i in range(len(self.columns))
+        ]
+
+    def column_class(self, column: int) -> str:
+        """Classes of a column's cells: numbers, and a rule where a group of columns starts."""
+        group, before = self.columns[column].group, self.columns[column - 1].group if column else ""
+        starts = group != before
+        return " ".join(["number"] * self.numeric[column] + ["start"] * starts)
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """Marks of the cells' notes: a, b, ..., z, aa, ab, ... in the order of their first place."""
+        found = dict.fromkeys(cell.note for row in self.rows for cell in row if cell.note)
+        marks = ("".join(letters) for n in (1, 2) for letters in product(ascii_lowercase, repeat=n))
+        return dict(zip(found, marks, strict=False))
+
+    @property
+    def key(self) -> list[tuple[Kind, str]]:
+        """What the looks of cells mean, where they differ."""
+        used = {cell.kind for row in self.rows for cell in row}
+        found = [(kind, text) for kind, text in KINDS.items() if kind in used]
+        return found if len(found) > 1 else []
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with what is to be seen in it. Raises ValueError where alt is empty."""
+
+    figure: Figure | str
+    """Of matplotlib, or the text of an SVG file."""
+    caption: str
+    alt: str
+    """What a reader hears who does not see the figure."""
+
+    def __post_init__(self) -> None:
+        if not self.alt.strip():
+            raise ValueError(f"alt of picture {self.caption!r} is empty; say what the figure shows")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with a place in the table of contents."""
+
+    identifier: str
+    """Lower-case letters, digits and hyphens; the part of a link after #."""
+    title: str
+    paragraphs: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Picture] = ()
+    notes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not IDENTIFIER.fullmatch(self.identifier) or self.identifier in RESERVED:
+            raise ValueError(
+                f"identifier is {self.identifier!r}; it must be of lower-case letters, digits and "
+                f"hyphens, start with a letter, and be none of {', '.join(RESERVED)}"
+            )
+
+
+@dataclass(frozen=True)
+class Page:
+    """All of it. Raises ValueError where two sections have the same identifier."""
+
+    title: str
+    summary: Sequence[str]
+    sections: Sequence[Section]
+    conditions: Sequence[tuple[str, str]]
+    """(what, value) of all that the numbers were made with."""
+
+    def __post_init__(self) -> None:
+        counts = Counter(section.identifier for section in self.sections)
+        for name, count in counts.items():
+            if count > 1:
+                raise ValueError(f"identifier {name!r} is of {count} sections; give each its own")
+
+
+def render(page: Page) -> str:
+    """The page as HTML; equal pages give equal texts. Loads nothing, runs nothing.
+
+    Raises ValueError for pictures that are no SVG or refer to anything outside.
+    """
+    pictures = {
+        f"{section.identifier}-figure-{number}": picture
+        for section in page.sections
+        for number, picture in enumerate(section.pictures, start=1)
+    }
+    drawn: dict[str, Markup] = {
+        name: inline_svg(picture.figure, f"{name}-", picture.alt)
+        for name, picture in pictures.items()
+    }
+    return _template().render(page=page, drawn=drawn, headings=list(_headings(page)))
+
+
+def write(page: Page, path: Path) -> None:
+    """Write the page, replacing the file as a whole; its folder is made where there is none."""
+    text = render(page)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text.encode())
+
+
+def _headings(page: Page) -> Iterator[tuple[str, str]]:
+    if page.summary:
+        yield "summary", "In short"
+    yield from ((section.identifier, section.title) for section in page.sections)
+    if page.conditions:
+        yield "conditions", "Conditions"
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("real_nets.page", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("template.html")

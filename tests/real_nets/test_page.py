@@ -1,0 +1,383 @@
+"""The page: structure, texts, figures within it, files."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+
+from real_nets.page import Cell, Column, Page, Picture, Section, Table, render, write
+from real_nets.page.svg import inline_svg
+
+VOID = {"meta", "link", "br", "hr", "img", "input", "col"}
+"""HTML elements without an end."""
+
+
+@dataclass
+class Element:
+    tag: str
+    attributes: dict[str, str]
+    children: list["Element"] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+
+    def all(self, tag: str = "") -> list["Element"]:
+        below = [found for child in self.children for found in child.all(tag)]
+        return ([self] if tag in ("", self.tag) else []) + below
+
+    def text(self) -> str:
+        return "".join(self.texts)
+
+    def __getitem__(self, name: str) -> str:
+        return self.attributes.get(name, "")
+
+    def classes(self) -> set[str]:
+        return set(self["class"].split())
+
+
+class Reader(HTMLParser):
+    """A tree of elements; ends that fit no beginning are an error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = [Element("document", {})]
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.open.append(self.open[-1].children[-1])
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        assert len({name for name, _ in attrs}) == len(attrs)
+        self.open[-1].children.append(Element(tag, {k: v or "" for k, v in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop().tag == tag
+
+    def handle_data(self, data: str) -> None:
+        for element in self.open:
+            element.texts.append(data)
+
+
+def read(text: str) -> Element:
+    reader = Reader()
+    reader.feed(text)
+    reader.close()
+    (document,) = reader.open
+    return document
+
+
+def drawn(title: str = "ranks") -> Figure:
+    figure = Figure(figsize=(4, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([1, 2, 3], [1, 4, 9], "-o", label=r"$\|M\|_F$")
+    axes.fill_between([1, 2, 3], [0, 3, 8], [2, 5, 10], alpha=0.2)
+    axes.set_title(title)
+    axes.legend()
+    return figure
+
+
+def table(**changes: Any) -> Table:
+    columns = [
+        Column("Network"),
+        Column("T"),
+        Column("paper", "κ"),
+        Column("measured", "κ"),
+        Column("difference", "κ"),
+        Column("paper", "Rank"),
+        Column("measured", "Rank"),
+    ]
+    rows = [
+        [
+            Cell("ResNet-34"),
+            Cell("100"),
+            Cell("68%", "paper"),
+            Cell("67.3% (66.1–68.0), n = 3", "measured", note="SVHN"),
+            Cell("−0.7 pp", "difference"),
+            Cell("72", "paper", note="of 99"),
+            Cell("", "missing", note="SVHN"),
+        ],
+        [
+            Cell("MLP"),
+            Cell("1"),
+            *[Cell("75%", "paper"), Cell("", "missing"), Cell("", "missing")],
+            *[Cell("9", "paper"), Cell("9, n = 3", "measured")],
+        ],
+    ]
+    return Table(**{"caption": "Depth & ranks", "columns": columns, "rows": rows} | changes)
+
+
+def page(**changes: Any) -> Page:
+    pictures = [Picture(drawn("a"), "First", "Ranks rise"), Picture(drawn("b"), "Second", 'A "b"')]
+    sections = [
+        Section("table-1", "Table 1", ["One.", "Two."], [table(), table()], pictures, ["A note."]),
+        Section("more", "More", pictures=[Picture(drawn("a"), "Third", "As the first")]),
+    ]
+    whole: dict[str, Any] = {
+        "title": "Softmax & temperature",
+        "summary": ["Ranks fall."],
+        "sections": sections,
+        "conditions": [("torch", "2.15"), ("seeds", "3")],
+    }
+    return Page(**whole | changes)
+
+
+@cache
+def rendered() -> str:
+    """The page above, rendered once for all tests that only read it."""
+    return render(page())
+
+
+def test_the_page_is_well_formed_and_names_are_unique() -> None:
+    document = read(rendered())
+    (html,) = document.children
+    assert html["lang"] == "en-GB"
+    ids = [element["id"] for element in document.all() if "id" in element.attributes]
+    assert Counter(ids).most_common(1)[0][1] == 1
+    assert {"summary", "table-1", "more", "conditions", "table-1-table-2"} <= set(ids)
+    referred = [link[1:] for element in document.all() if (link := element["href"])[:1] == "#"]
+    referred += [name for e in document.all() for name in e["aria-labelledby"].split()]
+    assert set(referred) <= set(ids)
+
+
+def test_nothing_is_loaded_and_nothing_runs() -> None:
+    text = rendered()
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "@import" not in text
+    document = read(text)
+    assert not document.all("script")
+    for element in document.all():
+        assert element["src"] == ""
+        assert element["href"][:1] in ("", "#") or element["href"] == "data:,"
+        assert not any(name.startswith("on") for name in element.attributes)
+    policy = [e for e in document.all("meta") if e["http-equiv"] == "Content-Security-Policy"]
+    assert policy[0]["content"].startswith("default-src 'none'")
+
+
+def test_headings_and_contents_agree() -> None:
+    document = read(rendered())
+    (contents,) = document.all("nav")
+    links = [(link["href"], link.text()) for link in contents.all("a")]
+    expected = [("summary", "In short"), ("table-1", "Table 1"), ("more", "More")]
+    expected += [("conditions", "Conditions")]
+    assert links == [(f"#{name}", title) for name, title in expected]
+    sections = [(s["id"], s.all("h2")[0].text()) for s in document.all("section")]
+    assert sections == expected
+    assert [e.text() for e in document.all("dt")] == ["torch", "seeds"]
+    assert [e.text() for e in document.all("dd")] == ["2.15", "3"]
+
+
+def test_parts_without_content_do_not_appear() -> None:
+    document = read(render(page(summary=[], conditions=[], sections=[Section("only", "Only")])))
+    assert [section["id"] for section in document.all("section")] == ["only"]
+    assert [link.text() for link in document.all("a")] == ["Only"]
+    assert not document.all("figure") + document.all("ul") + document.all("dl")
+
+
+def spans(cells: list[Element], name: str) -> list[int]:
+    return [int(cell[name] or 1) for cell in cells]
+
+
+def test_groups_of_columns_have_a_heading_above_theirs() -> None:
+    found = read(rendered()).all("table")[0]
+    upper, lower = (row.all("th") for row in found.all("thead")[0].all("tr"))
+    assert [cell.text() for cell in upper] == ["Network", "T", "κ", "Rank"]
+    assert spans(upper, "rowspan") == [2, 2, 1, 1]
+    assert spans(upper, "colspan") == [1, 1, 3, 2]
+    assert [cell["scope"] for cell in upper] == ["col", "col", "colgroup", "colgroup"]
+    assert [cell.text() for cell in lower] == (
+        ["paper", "measured", "difference", "paper", "measured"]
+    )
+    plain = table(columns=[Column("a"), Column("b")], rows=[[Cell("x"), Cell("1")]])
+    (head,) = read(render(page(sections=[Section("s", "S", tables=[plain])]))).all("thead")
+    assert len(head.all("tr")) == 1
+    assert spans(head.all("th"), "rowspan") == [1, 1]
+
+
+def test_rows_have_a_cell_per_column_with_its_kind() -> None:
+    found = read(rendered()).all("table")[0]
+    for row in found.all("tbody")[0].all("tr"):
+        first, *others = row.children
+        assert (first.tag, first["scope"]) == ("th", "row")
+        assert [cell.tag for cell in others] == ["td"] * 6
+        assert "number" not in first.classes()
+        assert all("number" in cell.classes() for cell in others)
+        assert ["start" in cell.classes() for cell in others] == (
+            [False, True, False, False, True, False]
+        )
+    cells = found.all("tbody")[0].all("tr")[0].all("td")
+    assert [(cell.classes() - {"number", "start", "short"}).pop() for cell in cells] == (
+        ["plain", "paper", "measured", "difference", "paper", "missing"]
+    )
+    assert cells[2].all("span")[0].text() == "(66.1–68.0), n = 3"
+    assert cells[2].text().split()[0] == "67.3%a"
+    assert cells[5].text() == "–a"
+
+
+def test_columns_of_words_are_not_set_as_numbers() -> None:
+    columns = [Column(name) for name in ("words", "numbers", "mixed", "signed", "empty")]
+    rows = [
+        [Cell("MLP"), Cell("1"), Cell("1"), Cell("+0.5 pp"), Cell("")],
+        [Cell("VGG-19"), Cell("100"), Cell("none"), Cell("−3"), Cell("–")],
+    ]
+    found = table(columns=columns, rows=rows)
+    assert found.numeric == [False, True, False, True, True]
+    assert table(columns=columns, rows=[]).numeric == [False] * 5
+
+
+def test_notes_stand_once_below_their_table_with_marks_at_the_cells() -> None:
+    document = read(rendered())
+    for number, figure in enumerate([f for f in document.all("figure") if f.all("table")], start=1):
+        (notes,) = figure.all("ol")
+        assert [note.text().split() for note in notes.all("li")] == [
+            ["a", "SVHN"],
+            ["b", "of", "99"],
+        ]
+        marks = [(link["href"], link.text()) for link in figure.all("table")[0].all("a")]
+        name = f"#table-1-table-{number}-note-"
+        assert marks == [(f"{name}a", "a"), (f"{name}b", "b"), (f"{name}a", "a")]
+        assert [note["id"] for note in notes.all("li")] == [f"{name[1:]}a", f"{name[1:]}b"]
+
+
+def test_many_notes_have_marks_of_two_letters() -> None:
+    rows = [[Cell("1", note=f"note {i}")] for i in range(28)]
+    marks = list(table(columns=[Column("a")], rows=rows).notes.values())
+    assert marks[24:] == ["y", "z", "aa", "ab"]
+
+
+def test_looks_are_explained_where_they_differ() -> None:
+    assert [kind for kind, _ in table().key] == ["paper", "measured", "difference", "missing"]
+    assert table(columns=[Column("a")], rows=[[Cell("1", "measured")]]).key == []
+
+
+def test_every_figure_is_valid_and_can_be_heard() -> None:
+    text = rendered()
+    images = [e for e in read(text).all("svg") if e["role"] == "img"]
+    assert [image["aria-label"] for image in images] == ["Ranks rise", 'A "b"', "As the first"]
+    pieces = [piece.split("</svg>")[0] + "</svg>" for piece in text.split("<svg")[1:]]
+    assert len(pieces) == 3
+    for piece in pieces:
+        root = ElementTree.fromstring("<svg" + piece)
+        assert root.get("viewBox") == "0 0 288 216"
+        assert root.get("style") == "--width: 288pt"
+        assert not {"width", "height"} & set(root.attrib)
+        assert not root.findall(".//metadata") + root.findall(".//style")
+
+
+def test_figures_on_one_page_refer_to_their_own_parts_only() -> None:
+    for image in read(rendered()).all("svg"):
+        own = {e["id"] for e in image.all() if e["id"]}
+        used = {e["href"] for e in image.all() if e["href"]}
+        used |= {e["clip-path"][4:-1] for e in image.all() if e["clip-path"]}
+        assert used == {f"#{name}" for name in own}
+        assert len(own) > 5
+
+
+def test_equal_pages_are_equal_texts() -> None:
+    first = page()
+    assert render(first) == render(page())
+    assert render(first) == render(first)
+
+
+def test_an_svg_of_ones_own_keeps_its_look_and_gets_names_of_its_own() -> None:
+    own = """<?xml version="1.0"?><!-- made by hand -->
+    <svg xmlns="http://www.w3.org/2000/svg" xmlns:x="http://www.w3.org/1999/xlink" width="4cm"
+      height="2cm"><style>* {fill: red}</style><defs><path id="ab" d="M 0.12345 0"/><g id="a"/></defs>
+    <g id="unused" style="fill: url(#a); clip-path: url( '#ab' )"><use x:href="#ab"/></g></svg>"""
+    root = ElementTree.fromstring(inline_svg(own, "p-", "b < c"))
+    assert root.get("aria-label") == "b < c"
+    assert root.get("viewBox") == "0 0 151.181 75.5906"
+    assert [e.tag for e in root.iter()] == ["svg", "defs", "path", "g", "g", "use"]
+    path, empty, group, use = list(root.iter())[2:]
+    assert path.get("d") == "M 0.12345 0"
+    assert group.get("id") is None
+    fill, clip = path.get("id"), empty.get("id")
+    assert {fill, clip} == {"p-1", "p-2"}
+    assert group.get("style") == f"fill: url(#{clip}); clip-path: url(#{fill})"
+    assert use.get("href") == f"#{fill}"
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("none", "no SVG: syntax error"),
+        ("<html/>", "root is 'html'"),
+        ("<svg/>", "neither width and height nor a viewBox"),
+        ('<svg viewBox="0 0 1 1"><script/></svg>', "'script'"),
+        ('<svg viewBox="0 0 1 1"><g onload="x"/></svg>', "'g onload'"),
+        ('<svg viewBox="0 0 1 1"><a href="https://a.b"/></svg>', "'a href'"),
+        ('<svg viewBox="0 0 1 1"><g style="fill: url(a.svg#b)"/></svg>', "'g style'"),
+    ],
+)
+def test_figures_that_are_no_svg_or_reach_outside_are_refused(text: str, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        inline_svg(text, "p-", "alt")
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(str.strip)
+
+
+@given(TEXTS)
+@example("<b title=\"1\">&amp;</b> 'x'")
+def test_any_text_is_shown_as_it_is(text: str) -> None:
+    short = Table(text, [Column(text, text)], [[Cell(text, note=text)]])
+    whole = Page(text, [text], [Section("s", text, [text], [short], [], [text])], [(text, text)])
+    document = read(render(whole))
+    shown = [
+        e.text().split() for tag in ("title", "h1", "p", "dt", "dd") for e in document.all(tag)
+    ]
+    assert shown == [text.split()] * 5
+    head, group, cell = (e.text().split() for e in document.all("th"))
+    assert head == group == text.split()
+    assert "".join(cell) == "".join(text.split()) + "a"
+    assert [e.text().split() for e in document.all("figcaption")] == [text.split()]
+    items = ["".join(e.text().split()) for e in document.all("li")]
+    own = "".join(text.split())
+    assert items == ["Inshort", own, "Conditions", own, f"a{own}", own]
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "page.html"
+    write(page(), path)
+    assert path.read_text(encoding="utf-8") == rendered()
+    assert [file.name for file in path.parent.iterdir()] == ["page.html"]
+    bad = Section("s", "S", pictures=[Picture("no svg", "c", "alt")])
+    with pytest.raises(ValueError, match="no SVG"):
+        write(page(sections=[bad]), path)
+    assert path.read_text(encoding="utf-8") == rendered()
+
+
+def test_rows_that_do_not_fit_their_table_are_named() -> None:
+    with pytest.raises(
+        ValueError, match=r"rows\[1\] of table 'c' has 2 cells; .* each of 1 columns"
+    ):
+        Table("c", [Column("a")], [[Cell("1")], [Cell("1"), Cell("2")]])
+
+
+def test_sections_need_names_that_links_can_use() -> None:
+    for name in ("", "Table 1", "1-table", "conditions", "a_b"):
+        with pytest.raises(ValueError, match=f"identifier is {name!r}"):
+            Section(name, "Title")
+    with pytest.raises(ValueError, match="identifier 'a' is of 2 sections"):
+        page(sections=[Section("a", "A"), Section("a", "B")])
+
+
+def test_pictures_need_words_for_those_who_do_not_see_them() -> None:
+    with pytest.raises(ValueError, match="alt of picture 'Ranks' is empty"):
+        Picture(drawn(), "Ranks", " ")
+
+
+def test_wide_tables_are_printed_on_landscape_pages() -> None:
+    def printed(columns: int) -> bool:
+        own = Table("c", [Column("a")] * columns, [[Cell("1")] * columns])
+        document = read(render(page(sections=[Section("s", "S", tables=[own])])))
+        return "wide" in document.all("figure")[0].classes()
+
+    assert [printed(columns) for columns in (12, 13)] == [False, True]

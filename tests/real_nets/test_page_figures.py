@@ -1,0 +1,314 @@
+"""Figures of hand-made records: what is drawn is what was measured."""
+
+from collections.abc import Callable, Sequence
+from itertools import combinations, pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from real_nets.page import figures
+from real_nets.page.figures import panels
+from real_nets.page.svg import inline_svg
+
+Row = dict[str, Any]
+Draw = Callable[[Sequence[Row]], Figure | None]
+OF_RUNS: list[Draw] = [
+    getattr(figures, name)
+    for name in figures.__all__
+    if name not in ("softmax_of_random", "trade_off_points")
+]
+
+
+def rows(temperature: float, seed: int, layers: int) -> list[Row]:
+    """Measurements at epochs 0, 0.5, 1 and 2; the second has gaps."""
+    found: list[Row] = [
+        {
+            "step": step,
+            "epoch": step / 4,
+            "logits_norm": temperature * (step + 2.0) + seed,
+            "effective_logits_norm": step + 2.0 + seed / temperature,
+            "rank": 1 + step,
+            "post_softmax_rank": 2 + step,
+            "alignment": 0.1 * step + 0.01 * seed,
+            "layer_alignments": [None] + [0.0125 * step * i for i in range(1, layers)],
+            "layer_ranks": {"0.001": [*range(layers)], "0.01": [1] * layers},
+            "layer_singular_values": [[5.0 * step + j for j in range(5, 0, -1)]] * layers,
+            "ortho_dev": {"svhn": 0.5 - 0.01 * step, "textures": None},
+        }
+        for step in (0, 2, 4, 8)
+    ]
+    gap = found[1]
+    gap["rank"], gap["alignment"], gap["layer_singular_values"] = None, float("nan"), None
+    del gap["logits_norm"], gap["layer_ranks"], gap["ortho_dev"]
+    return found
+
+
+def layer(number: int, accuracy: float, strange: float) -> Row:
+    return {
+        "alignment": None if number == 1 else 0.02 * number,
+        "gradient": {"rank": 60 - number},
+        "input": {"rank": 70 - number},
+        "probe": {"accuracy": accuracy},
+        "ood_probes": {"svhn": {"accuracy": strange}},
+    }
+
+
+def report(temperature: float, seed: int, layers: int) -> Row:
+    """Of 11 classes; the last of the layers has the best ID and the worst OOD probe."""
+    logits = {"rank": 6, "rank_curve": {"0.0001": 8, "0.01": 4, "0.1": 2}}
+    return {
+        "network": {"classes": 11, "penultimate_width": 64, "neco_variant": "resnet"},
+        "train": {"logits": logits},
+        "layers": [
+            layer(i, i / layers, (1 + 0.1 * seed) * (1 - i / (2 * layers)))
+            for i in range(1, layers + 1)
+        ],
+        "effective_depth": {"value": (layers - 1) / layers},
+        "ood_drop": {"svhn": {"value": 0.25 + 0.1 * seed}},
+        "detection": {"svhn": {"neco-resnet": {"auroc": 0.7}, "vim": {"auroc": 0.9}}},
+        "conditions": {"temperature": temperature, "gamma": 0.001},
+    }
+
+
+def run(temperature: float = 1.0, seed: int = 0, layers: int = 4, **changes: Any) -> Row:
+    return {
+        "label": f"T{temperature:g}",
+        "temperature": temperature,
+        "seed": seed,
+        "network": "MLP",
+        "data": "CIFAR-10",
+        "layers": layers,
+        "rows": rows(temperature, seed, layers),
+        "report": report(temperature, seed, layers),
+    } | changes
+
+
+def pair(**changes: Any) -> list[Row]:
+    """A baseline and a hot network, three seeds each."""
+    return [run(T, seed, **changes) for T in (1.0, 50.0) for seed in range(3)]
+
+
+def drawn(draw: Draw, runs: Sequence[Row]) -> Figure:
+    figure = draw(runs)
+    assert figure is not None
+    return figure
+
+
+def lines(figure: Figure, panel: int = 0) -> dict[str, tuple[list[float], list[float]]]:
+    """Line data by label."""
+    return {
+        str(line.get_label()): (
+            np.asarray(line.get_xdata(), dtype=float).tolist(),
+            np.asarray(line.get_ydata(), dtype=float).tolist(),
+        )
+        for line in figure.axes[panel].get_lines()
+    }
+
+
+def titles(figure: Figure) -> list[str]:
+    return [axes.get_title() for axes in figure.axes if axes.get_title()]
+
+
+def test_norms_are_drawn_raw_and_divided_by_the_temperature() -> None:
+    found = lines(drawn(figures.logits_norm, pair()))
+    assert list(found) == ["T = 1", "T = 50, raw", "T = 50, divided by T"]
+    assert found["T = 50, raw"] == ([0, 1, 2], [101, 301, 501])
+    epochs, norms = found["T = 50, divided by T"]
+    assert epochs == [0, 0.5, 1, 2]
+    assert norms == pytest.approx([2.02, 4.02, 6.02, 10.02])
+
+
+def test_bands_are_the_range_over_seeds() -> None:
+    (axes,) = drawn(figures.alignment_and_collapse, pair()[:3]).axes[:1]
+    (band,) = axes.collections
+    ends = band.get_paths()[0].get_extents()
+    assert [ends.x0, ends.x1] == [0, 2]
+    assert [ends.y0, ends.y1] == pytest.approx([0, 0.82])
+    assert lines(axes.get_figure())["T = 1"][1] == pytest.approx([0.01, 0.41, 0.81])  # type: ignore[arg-type]
+
+
+def test_alignment_stands_above_rank_and_singular_values() -> None:
+    figure = drawn(figures.alignment_and_collapse, pair())
+    assert titles(figure) == [
+        "MLP on CIFAR-10\nT = 1",
+        "MLP on CIFAR-10\nT = 50",
+        "T = 1",
+        "T = 50",
+    ]
+    assert lines(figure, 1)["T = 50"][0] == [0, 1, 2]
+    assert lines(figure, 3)["rank"] == ([0, 1, 2], [2, 2, 2])  # the layer before the last
+    values = lines(figure, 4)
+    assert values["singular value 1"] == ([0, 1, 2], [5, 25, 45])
+    assert values["singular value 5"][1] == [1, 21, 41]
+    left, right = (axes for axes in figure.axes if axes.get_yscale() == "log")
+    assert left.get_ylim() == right.get_ylim()
+
+
+def test_the_rank_is_that_of_the_threshold_asked_for() -> None:
+    figure = figures.alignment_and_collapse(pair(), gamma=0.01)
+    assert figure is not None
+    assert lines(figure, 2)["rank"][1] == [1, 1, 1]
+    assert figure.axes[2].get_ylabel() == "rank, γ = 0.01"
+
+
+def test_ranks_around_the_softmax_stand_beside_the_norm_and_neural_collapse() -> None:
+    figure = drawn(figures.ranks_around_softmax, pair())
+    found = lines(figure, 1)
+    assert found["rank of the logits"] == ([0, 1, 2], [1, 5, 9])
+    assert found["rank after the softmax"] == ([0, 0.5, 1, 2], [2, 4, 6, 10])
+    assert found["Neural Collapse"][1] == [10, 10]
+    assert lines(figure, 3)["logits norm (right)"][1] == [101, 301, 501]
+    assert figure.axes[2].get_ylim() == figure.axes[3].get_ylim()
+
+
+def test_probes_are_drawn_by_layer_with_effective_depth() -> None:
+    figure = drawn(figures.probe_accuracies, pair())
+    found = lines(figure, 1)
+    assert found["ID"] == ([1, 2, 3, 4], [0.25, 0.5, 0.75, 1])
+    assert found["OOD: svhn"][1] == pytest.approx([1.1 * (1 - i / 8) for i in (1, 2, 3, 4)])
+    assert found["effective depth κ"][0] == [3, 3]
+    assert titles(figure)[1] == "MLP on CIFAR-10\nT = 50, κ = 0.75\nsvhn: ρ = 0.35"
+
+
+def test_the_rank_of_gradients_stands_beside_its_bound() -> None:
+    found = lines(drawn(figures.layer_and_gradient_ranks, pair()))
+    assert found["gradient of the loss"] == ([1, 2, 3, 4], [59, 58, 57, 56])
+    assert found["layer's input"] == ([1, 2, 3, 4], [69, 68, 67, 66])
+
+
+def test_alignments_by_layer_come_from_the_report_or_the_last_measurement() -> None:
+    found = lines(drawn(figures.layer_alignments, [run(), run(50.0, report=None)]))
+    assert found["T = 1"] == ([2, 3, 4], pytest.approx([0.04, 0.06, 0.08]))
+    assert found["T = 50"] == ([2, 3, 4], pytest.approx([0.1, 0.2, 0.3]))
+
+
+def test_ortho_dev_has_a_panel_per_ood_set_that_was_measured() -> None:
+    figure = drawn(figures.ortho_dev, pair())
+    assert titles(figure) == ["MLP on CIFAR-10\nOOD: svhn"]
+    assert lines(figure)["T = 50"] == ([0, 1, 2], pytest.approx([0.5, 0.46, 0.42]))
+
+
+def test_the_rank_over_gamma_has_the_reports_own_threshold_too() -> None:
+    found = lines(drawn(figures.rank_over_gamma, pair()))
+    assert found["T = 1"] == ([1e-4, 1e-3, 1e-2, 1e-1], [8, 6, 4, 2])
+    assert found["Neural Collapse"][1] == [10, 10]
+
+
+def test_untrained_networks_are_points_once_per_seed() -> None:
+    start = [{"step": 0, "epoch": 0.0, "logits_norm": norm} for norm in (1.0, 2.0, 4.0, 8.0)]
+    runs = [run(T, seed, rows=[start[seed]]) for T in (1.0, 50.0) for seed in range(3)]
+    runs += [run(1.0, 3, network="VGG-19", rows=[start[3]]), run(1.0, 4, rows=[])]
+    figure = drawn(figures.initial_norms, runs)
+    (axes,) = figure.axes
+    assert [line.get_ydata().tolist() for line in axes.get_lines()] == [[1, 2, 4], [8]]  # type: ignore[union-attr]
+    assert [bar.get_segments()[0][:, 1].tolist() for bar in axes.collections] == [[2, 2], [8, 8]]  # type: ignore[attr-defined]
+    labels = [label.get_text().split("\n") for label in axes.get_xticklabels()]
+    assert labels == [["MLP", "on CIFAR-10", "n = 3"], ["VGG-19", "on CIFAR-10", "n = 1"]]
+
+
+def test_the_trade_off_has_a_point_per_run_and_ood_set() -> None:
+    runs = [run(), run(50.0, 1), run(50.0, 2, report=None)]
+    points = figures.trade_off_points(runs)
+    assert [(p["seed"], p["ood"], p["auroc"]) for p in points] == [
+        (0, "svhn", 0.7),
+        (1, "svhn", 0.7),
+    ]
+    assert points[1]["ood_drop"] == pytest.approx(0.35)
+    assert points[1]["last_probe"] == pytest.approx(0.55)
+    figure = figures.trade_off(runs, "last_probe", {"svhn": "Spearman's ρ = 0.5"})
+    assert figure is not None
+    (axes,) = figure.axes
+    shown = [tuple(np.asarray(line.get_xydata())[0]) for line in axes.get_lines()[: len(points)]]
+    assert shown == [(p["last_probe"], p["auroc"]) for p in points]
+    assert axes.get_title() == "svhn\nSpearman's ρ = 0.5"
+
+
+def test_the_trade_off_leaves_out_sets_that_lack_one_of_its_sides() -> None:
+    own = run()
+    own["report"]["detection"] = {"svhn": {"vim": {"auroc": 0.9}}}
+    assert figures.trade_off_points([own]) == []
+    assert figures.trade_off([own]) is None
+
+
+def test_random_matrices_are_drawn_in_the_order_of_their_scale() -> None:
+    found = [
+        {"k": k, "scale": scale, "rank": k * scale, "low": scale, "high": 3 * scale}
+        for scale in (10.0, 1.0)
+        for k in (2, 1)
+    ]
+    figure = figures.softmax_of_random(found)
+    assert figure is not None
+    assert lines(figure) == {"rank of M: 1": ([1, 10], [1, 10]), "rank of M: 2": ([1, 10], [2, 20])}
+    assert figures.softmax_of_random([]) is None
+
+
+@pytest.mark.parametrize("draw", OF_RUNS)
+def test_there_is_no_figure_of_nothing(draw: Draw) -> None:
+    assert draw([]) is None
+    assert draw([run(rows=[], report=None)]) is None
+    bare = {"step": 8, "epoch": 2.0, "logits_norm": None, "ortho_dev": None, "layer_ranks": None}
+    assert draw([run(rows=[bare, {"step": 9}], report=None)]) is None
+
+
+@pytest.mark.parametrize("draw", OF_RUNS)
+def test_reports_may_lack_every_measure_that_takes_time(draw: Draw) -> None:
+    own = run()
+    for found in own["report"]["layers"]:
+        found |= dict.fromkeys(("alignment", "gradient", "input", "probe")) | {"ood_probes": {}}
+    own["report"] |= {"effective_depth": None, "ood_drop": {}, "detection": {}}
+    figure = draw([own])
+    unfounded = (figures.probe_accuracies, figures.layer_and_gradient_ranks, figures.trade_off)
+    assert (figure is None) == (draw in unfounded)
+
+
+@pytest.mark.parametrize("large", [1, 10])
+@pytest.mark.parametrize("draw", OF_RUNS)
+def test_everything_drawn_lies_within_its_panel(draw: Draw, large: int) -> None:
+    runs = [
+        run(T, layers=layers, network=f"ResNet-{layers}") for layers in (8, 50) for T in (1.0, 10.0)
+    ]
+    for own in runs:
+        if own["temperature"] == large and own["layers"] == 8:  # one panel of a row
+            for found in own["report"]["layers"]:
+                found["gradient"], found["input"] = {"rank": 500}, {"rank": 600}
+            for row in own["rows"]:
+                row["post_softmax_rank"], row["layer_ranks"] = 700, {"0.001": [800] * 8}
+    for axes in drawn(draw, runs).axes:
+        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+        for line in axes.get_lines():
+            x, y = (np.asarray(values, dtype=float) for values in line.get_data())
+            assert np.all((y >= bottom) & (y <= top))
+            if len(x) > 2:
+                assert np.all((x >= left) & (x <= right))
+
+
+@pytest.mark.parametrize("draw", OF_RUNS)
+def test_seeds_in_another_order_give_the_same_figure(draw: Draw) -> None:
+    runs = pair()
+    swapped = [runs[i] for i in (2, 0, 1, 5, 4, 3)]
+    if draw is figures.trade_off:  # where points lie on each other the last one is seen
+        runs, swapped = runs[:1], runs[:1]
+    texts = [inline_svg(drawn(draw, own), "p-", "alt") for own in (runs, swapped)]
+    assert texts[0] == texts[1]
+
+
+def test_networks_have_panels_of_their_own() -> None:
+    runs = [*pair(), *pair(network="VGG-19", layers=6)]
+    assert titles(drawn(figures.logits_norm, runs)) == ["MLP on CIFAR-10", "VGG-19 on CIFAR-10"]
+    figure = drawn(figures.layer_and_gradient_ranks, [*runs[:6], *runs[9:]])
+    names = [title.replace("\n", ", ") for title in titles(figure)]
+    assert names == [
+        "MLP on CIFAR-10, T = 1", "MLP on CIFAR-10, T = 50", "VGG-19 on CIFAR-10, T = 50"
+    ]  # fmt: skip
+    assert len(lines(figure, 2)["layer's input"][0]) == 6
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_temperatures_differ_in_lightness_and_in_markers(count: int) -> None:
+    looks = panels.looks([run(10.0**i, rows=[]) for i in range(count)]).values()
+    lightness = [np.dot((0.2126, 0.7152, 0.0722), to_rgb(look.colour)) for look in looks]
+    assert all(b - a > 0.2 / count for a, b in pairwise(lightness))
+    assert all(a.marker != b.marker for a, b in combinations(looks, 2))
