@@ -1,10 +1,11 @@
 """Labelled images from folders, as uint8 tensors that live on the device."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from torchvision.datasets import ImageFolder
 
 BATCHES_AHEAD = 2
 """Batches that threads decode while the caller works on one."""
+NAMED = 3
+"""Unreadable images that an error names; it counts the others."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -104,13 +108,35 @@ class ImageFiles:
 
     def load(self, on_progress: Callable[[int], object] | None = None) -> ImageSet:
         """Decode all; `on_progress` hears how many are done. Raises ValueError as `batches`."""
-        decoded: list[np.ndarray | str] = []
-        with ThreadPoolExecutor() as pool:
-            for item in pool.map(self._decode, self.paths):
-                decoded.append(item)
-                if on_progress is not None:
-                    on_progress(len(decoded))
-        return ImageSet(self._stack(decoded), self.labels, self.classes)
+        loaded, unreadable = self.load_readable(on_progress)
+        check_readable(unreadable, len(self))
+        return loaded
+
+    def load_readable(
+        self, on_progress: Callable[[int], object] | None = None
+    ) -> tuple[ImageSet, list[str]]:
+        """Decode all that can be read; the second value names the others.
+
+        Raises ValueError where sizes differ.
+        """
+        decoded = list(self._each(self._decode, on_progress))
+        arrays, unreadable = _sift(decoded)
+        readable = torch.tensor([not isinstance(item, str) for item in decoded])
+        return ImageSet(self._stack(arrays), self.labels[readable], self.classes), unreadable
+
+    def unreadable(self, on_progress: Callable[[int], object] | None = None) -> list[int]:
+        """Decode all and keep none: the positions of those that cannot be read.
+
+        Raises ValueError where sizes differ.
+        """
+
+        def shape(path: str) -> tuple[int, int] | None:
+            item = self._decode(path)
+            return None if isinstance(item, str) else (item.shape[0], item.shape[1])
+
+        shapes = list(self._each(shape, on_progress))
+        self._check_sizes({found for found in shapes if found is not None})
+        return [i for i, found in enumerate(shapes) if found is None]
 
     def batches(
         self, size: int
@@ -128,36 +154,70 @@ class ImageFiles:
                     ahead.append((pool.map(self._decode, paths), labels))
                 if ahead and (len(ahead) > BATCHES_AHEAD or not paths):
                     decoding, labels = ahead.popleft()
-                    images = self._stack(list(decoding), shape)
+                    arrays, unreadable = _sift(decoding)
+                    check_readable(unreadable, len(labels))
+                    images = self._stack(arrays, shape)
                     shape = images.shape[1:]
                     yield images, labels
 
+    def _each(
+        self, task: Callable[[str], T], on_progress: Callable[[int], object] | None
+    ) -> Iterator[T]:
+        """What threads make of every path, in order."""
+        with ThreadPoolExecutor() as pool:
+            for done, item in enumerate(pool.map(task, self.paths), start=1):
+                yield item
+                if on_progress is not None:
+                    on_progress(done)
+
     def _decode(self, path: str) -> np.ndarray | str:
         """The pixels, or how to speak of a file that cannot be read."""
-        try:
-            with Image.open(path) as image:
-                if image.mode.startswith(("I", "F")):
-                    return f"{path} (more than 8 bits per channel)"
-                return np.asarray(self.framing(image.convert("RGB")))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            return path
+        image = read_image(path)
+        return image if isinstance(image, str) else np.asarray(self.framing(image))
 
-    def _stack(self, decoded: list[np.ndarray | str], shape: torch.Size | None = None) -> Tensor:
-        """One tensor of images that were all read and have one shape, this one if it is known."""
-        if unreadable := [item for item in decoded if isinstance(item, str)]:
-            raise ValueError(
-                f"{len(unreadable)} of {len(decoded)} images cannot be read, the first of them "
-                f"{unreadable[0]}; replace or delete them"
-            )
-        sizes = {item.shape[:2] for item in decoded if not isinstance(item, str)}
-        sizes |= {tuple(shape[1:])} if shape else set()
+    def _stack(self, decoded: list[np.ndarray], shape: torch.Size | None = None) -> Tensor:
+        """One tensor of images that have one shape, this one if it is known."""
+        sizes = {(item.shape[0], item.shape[1]) for item in decoded}
+        self._check_sizes(sizes | {(shape[1], shape[2])} if shape else sizes)
+        if not decoded:
+            return torch.empty(0, 3, *(self.framing.size or (0, 0)), dtype=torch.uint8)
+        return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).contiguous()
+
+    def _check_sizes(self, sizes: set[tuple[int, int]]) -> None:
         if len(sizes) > 1:
             some = sorted(sizes)[:2]
             raise ValueError(
                 f"data {self.folder} has images of different sizes ({spell_size(some[0])}, "
                 f"{spell_size(some[1])}); resize all with --image-size"
             )
-        return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).contiguous()
+
+
+def read_image(path: str) -> Image.Image | str:
+    """The image of a file in RGB, or how to speak of a file that cannot be read."""
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):
+                return f"{path} (more than 8 bits per channel)"
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return path
+
+
+def check_readable(unreadable: Sequence[str], total: int) -> None:
+    """Raise ValueError that names and counts the unreadable ones of so many images, if there are any."""
+    if unreadable:
+        more = ", ..." if len(unreadable) > NAMED else ""
+        raise ValueError(
+            f"{len(unreadable)} of {total} images cannot be read "
+            f"({', '.join(unreadable[:NAMED])}{more}); replace or delete them"
+        )
+
+
+def _sift(decoded: Iterable[np.ndarray | str]) -> tuple[list[np.ndarray], list[str]]:
+    """Images that were read, and words for those that were not."""
+    items = list(decoded)
+    arrays = [item for item in items if not isinstance(item, str)]
+    return arrays, [item for item in items if isinstance(item, str)]
 
 
 def held_out_folder(data: Path) -> Path | None:

@@ -12,9 +12,11 @@ from rankdeficit.images import (
     Framing,
     ImageFiles,
     Normalisation,
+    check_readable,
     level_counts,
     list_splits,
     load_splits,
+    read_image,
     square,
 )
 from tests.images import image_set, write_images
@@ -76,6 +78,48 @@ def test_unreadable_images_are_named_and_counted(tmp_path: Path, damage: str) ->
         victim.write_bytes(content[damage])
     with pytest.raises(ValueError, match=r"1 of 6 images cannot be read.*class1/1\.png"):
         load_splits(tmp_path)
+
+
+def test_errors_name_the_first_unreadable_images_and_count_all() -> None:
+    check_readable([], 9)
+    for count, named in ((1, r"\(0\)"), (3, r"\(0, 1, 2\)"), (4, r"\(0, 1, 2, \.\.\.\)")):
+        with pytest.raises(
+            ValueError, match=rf"{count} of 9 images cannot be read {named}; replace"
+        ):
+            check_readable([str(i) for i in range(count)], 9)
+
+
+def test_what_can_be_read_is_told_from_what_cannot(tmp_path: Path) -> None:
+    write_images(tmp_path, classes=2, train=3, test=1)
+    files = ImageFiles.of(tmp_path / "train")
+    whole = files.load()
+    lost = [files.paths[i] for i in (0, 4)]
+    (tmp_path / lost[0]).unlink()
+    (tmp_path / lost[1]).write_bytes(b"not an image")
+    heard: list[int] = []
+    assert files.unreadable(heard.append) == [0, 4]
+    assert heard == [1, 2, 3, 4, 5, 6]
+    loaded, unreadable = files.load_readable()
+    assert unreadable == lost
+    assert torch.equal(loaded.images, whole.images[[1, 2, 3, 5]])
+    assert loaded.labels.tolist() == [0, 0, 1, 1]
+    Image.new("RGB", (5, 9)).save(lost[0])
+    with pytest.raises(ValueError, match=r"different sizes \(8 x 8, 9 x 5\)"):
+        files.unreadable()
+    assert ImageFiles.of(tmp_path / "train", square(8)).unreadable() == [4]
+    nothing, both = files.part([4, 4]).load_readable()
+    assert (len(nothing.images), len(nothing.labels), len(both)) == (0, 0, 2)
+
+
+def test_an_image_is_read_in_rgb_or_spoken_of(tmp_path: Path) -> None:
+    path = str(tmp_path / "image.png")
+    assert read_image(path) == path
+    Image.new("L", (3, 2), 7).save(path)
+    found = read_image(path)
+    assert not isinstance(found, str)
+    assert (found.mode, found.size, found.getpixel((2, 1))) == ("RGB", (3, 2), (7, 7, 7))
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 900).save(path)
+    assert read_image(path) == f"{path} (more than 8 bits per channel)"
 
 
 def test_normalised_images_have_mean_zero_and_deviation_one() -> None:
