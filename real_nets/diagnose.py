@@ -34,7 +34,8 @@ from real_nets.folders import (
     fixed_normalisation,
     measured_normalisation,
 )
-from real_nets.networks import Architecture, load_weights
+from real_nets.models import Architecture
+from real_nets.networks import load_weights
 from real_nets.processes import is_first, joined, progress
 
 PROGRAM = "real_nets.diagnose"
@@ -102,7 +103,15 @@ def load_network(settings: Settings, folders: Folders, device: torch.device) -> 
         )
     assert settings.model is not None
     architecture = Architecture(
-        settings.model, classes, (3, *folders.size), settings.width, settings.depth, settings.stem
+        settings.model,
+        classes,
+        (3, *folders.size),
+        width=settings.width,
+        depth=settings.depth,
+        stem=settings.stem,
+        norm=settings.norm,
+        head_rank=settings.head_rank,
+        head_norm=settings.head_norm,
     )
     model = architecture.build(settings.seed)
     if settings.checkpoint is not None:

@@ -7,11 +7,13 @@ from typing import Any, Literal
 
 from rankdeficit.checks import check_at_least, check_seeds, check_temperature
 from rankdeficit.diagnostics.ood import missing_packages
-from real_nets.networks import Stem, trained_run
+from real_nets.models import HeadNorm, Norm, Stem
+from real_nets.networks import trained_run
 
 Channels = tuple[float, float, float]
 
-TOLD_BY_RUN = "model checkpoint untrained temperature classes stem width depth".split()
+NETWORK_OPTIONS = tuple("model width depth stem norm head_rank head_norm".split())
+TOLD_BY_RUN = (*NETWORK_OPTIONS, *"classes checkpoint untrained temperature".split())
 """Settings that `trained` decides."""
 
 
@@ -20,12 +22,12 @@ class Settings:
     """Diagnose a trained classifier of images."""
 
     model: str | None = None
-    """Network: torchvision:NAME, timm:NAME, or mlp with --width and --depth."""
+    """Network: torchvision:NAME, timm:NAME, or one of this project's own, mlp or resnet18 for example."""
     checkpoint: Path | None = None
     """Its weights: .safetensors, or a state dict saved by torch.save."""
     trained: Path | None = None
-    """Instead of both: a run folder of real_nets.train, or one of its .safetensors files. Gives the
-    temperature too, and the data unless --data does."""
+    """Instead of both: the folder of a network that real_nets.train or real_nets.reproduce trained, or a
+    .safetensors file in it. Gives the temperature too, and the data unless --data does."""
     untrained: bool = False
     """Diagnose random initial weights instead of a checkpoint."""
     data: Path | None = None
@@ -37,12 +39,20 @@ class Settings:
     """Softmax temperature T of training [default: the run's, else 1]."""
     classes: int | None = None
     """Classes of the network [default: as many as the data has]."""
-    stem: Stem = "imagenet"
-    """First layers of a ResNet: cifar is for small images, a 3 x 3 convolution and no pooling."""
-    width: int = 512
-    """Width of the hidden layers of mlp."""
-    depth: int = 8
-    """Weight layers of mlp."""
+    width: int | None = None
+    """Width of hidden layers, channels of the first stage, or width of the embedding [default: the
+    network's own]."""
+    depth: int | None = None
+    """Weight layers of mlp, blocks of vit [default: the network's own]."""
+    stem: Stem = "auto"
+    """First layers: cifar is for small images, in a ResNet a 3 x 3 convolution and no pooling. auto takes
+    it for this project's own networks on images of up to 64 pixels."""
+    norm: Norm = "default"
+    """Normalisation within one of this project's own networks."""
+    head_rank: int | None = None
+    """Dimensions through which the classifier is factored [default: it is not]."""
+    head_norm: HeadNorm = "none"
+    """Normalisation after the logits."""
     image_size: int | None = None
     """Resize images to so many pixels squared [default: leave them as they are]."""
     crop: float | None = None
@@ -94,12 +104,12 @@ def complete(settings: Settings) -> Settings:
             if field.name in TOLD_BY_RUN and getattr(settings, field.name) != field.default:
                 raise ValueError(f"--trained tells which network it is; leave out --{field.name}")
         found = trained_run(settings.trained)
-        changes |= {name: getattr(found.settings, name) for name in ("model", "width", "depth")}
-        changes |= {"checkpoint": found.checkpoint, "temperature": found.temperature}
+        changes |= {name: getattr(found.job, name) for name in NETWORK_OPTIONS}
+        changes |= {"checkpoint": found.checkpoint, "temperature": found.job.temperature}
         settings = replace(
             settings,
-            data=settings.data or found.settings.data,
-            image_size=settings.image_size or found.settings.image_size,
+            data=settings.data or found.data,
+            image_size=settings.image_size or found.job.image_size,
             trained=settings.trained.resolve(),
         )
     settings = replace(settings, **changes)

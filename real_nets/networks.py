@@ -1,23 +1,17 @@
-"""Networks by name, from this project, torchvision or timm, and the checkpoints that fit them."""
+"""Checkpoints of networks: reading them, and saying what does not fit."""
 
-import difflib
-import importlib.util
-import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import safetensors.torch
 import torch
-import torchvision
 from torch import Tensor, nn
 
-from rankdeficit.cli import NOT_RECORDED
-from rankdeficit.runs import read_json, restore_settings
-from real_nets import models, train
-
-Stem = Literal["imagenet", "cifar"]
+from rankdeficit.runs import read_json
+from real_nets import train, work
+from real_nets.job import Job
+from real_nets.models import MODELS, Architecture
 
 NESTS = ("state_dict", "model", "model_state_dict", "net")
 """Keys under which training scripts put a network's state dict."""
@@ -25,89 +19,10 @@ NESTS = ("state_dict", "model", "model_state_dict", "net")
 WRAPPERS = ("module.", "_orig_mod.")
 """Prefixes that DistributedDataParallel and torch.compile put before every name."""
 
-SAVED = re.compile(r"T(.+)-seed\d+\.safetensors")
-"""Name under which `real_nets.train` saves a network: its temperature and seed."""
+SMALL_KERNEL = (3, 3)
+"""Of the first convolution of a ResNet for small images."""
 
 SHOWN = 3
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What a network is built from. `width` and `depth` are for the project's own networks alone."""
-
-    name: str
-    """torchvision:NAME, timm:NAME, or a name in `real_nets.models`."""
-    classes: int
-    inputs: tuple[int, int, int]
-    """Channels, height and width of an image."""
-    width: int
-    depth: int
-    stem: Stem
-
-    def build(self, seed: int) -> nn.Module:
-        """The network on the CPU in evaluation mode, with weights of a seed.
-
-        torch's global generator is left as it was. Raises ValueError for names that nobody knows,
-        packages that are missing, and a stem for a network that has none to change.
-        """
-        source, _, name = self.name.rpartition(":")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            if source == "torchvision":
-                model = self._torchvision(name)
-            elif source == "timm":
-                model = self._timm(name)
-            elif not source and name in models.MODELS:
-                model = models.build(
-                    name,
-                    inputs=self.inputs,
-                    classes=self.classes,
-                    width=self.width,
-                    depth=self.depth,
-                )
-            else:
-                own = ", ".join(sorted(models.MODELS))
-                raise ValueError(
-                    f"model is {self.name!r}; it must be torchvision:NAME, timm:NAME or {own}"
-                )
-            if self.stem == "cifar":
-                _small_stem(model, self.name)
-        return model.eval()
-
-    def _torchvision(self, name: str) -> nn.Module:
-        known = torchvision.models.list_models(module=torchvision.models)
-        if name not in known:
-            raise _unknown(self.name, name, known, "torchvision")
-        with warnings.catch_warnings():
-            # of Inception and GoogLeNet, whose initial weights will be drawn in another way
-            warnings.simplefilter("ignore", FutureWarning)
-            return torchvision.models.get_model(name, weights=None, num_classes=self.classes)
-
-    def _timm(self, name: str) -> nn.Module:
-        if importlib.util.find_spec("timm") is None:
-            raise ValueError(f"model is {self.name!r}, but timm is not installed: pip install timm")
-        import timm
-
-        if not timm.is_model(name):
-            raise _unknown(self.name, name, timm.list_models(), "timm")
-        return timm.create_model(name, pretrained=False, num_classes=self.classes)
-
-
-def _small_stem(model: nn.Module, name: str) -> None:
-    """Give a ResNet the stem for images of 32 x 32: a 3 x 3 convolution, no pooling (He et al., 2016)."""
-    stem = getattr(model, "conv1", None)
-    if not isinstance(stem, nn.Conv2d) or not hasattr(model, "maxpool"):
-        raise ValueError(f"stem is 'cifar', but {name} is no ResNet with conv1 and maxpool")
-    small = nn.Conv2d(stem.in_channels, stem.out_channels, 3, padding=1, bias=False)
-    nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
-    model.conv1, model.maxpool = small, nn.Identity()
-
-
-def _unknown(model: str, name: str, known: list[str], source: str) -> ValueError:
-    close = difflib.get_close_matches(name, known, n=5) or known[:5]
-    return ValueError(
-        f"model is {model!r}, which {source} does not know; close names are {', '.join(close)}"
-    )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -189,9 +104,9 @@ def _mend(architecture: Architecture, reshaped: dict[str, Any], other_names: boo
     """How to make a network that the checkpoint fits, as far as shapes tell."""
     advice = []
     if not other_names:
-        if any(given[2:] != own[2:] for given, own in reshaped.values() if len(own) == 4):
-            other = "imagenet" if architecture.stem == "cifar" else "cifar"
-            advice = [f"--stem {other}"] if "conv1.weight" in reshaped else []
+        given, own = reshaped.get("conv1.weight", ((), ()))
+        if given[2:] != own[2:]:
+            advice.append(f"--stem {'cifar' if given[2:] == SMALL_KERNEL else 'imagenet'}")
         rows = {(given[0], own[0]) for given, own in reshaped.values() if given[1:] == own[1:]}
         if len(rows) == 1 and (pair := rows.pop())[1] == architecture.classes:
             if pair[0] < pair[1]:
@@ -199,39 +114,58 @@ def _mend(architecture: Architecture, reshaped: dict[str, Any], other_names: boo
             advice.append(f"--classes {pair[0]}")
     if advice:
         return f"try {' '.join(advice)}"
-    if architecture.name in models.MODELS:
-        return "give the --width, --depth and image size that it was trained with"
+    if architecture.name in MODELS:
+        return (
+            "give the --width, --depth, --norm, --head-rank and image size that it was trained with"
+        )
     return "name the network that it was saved from with --model"
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A network that `real_nets.train` left in its folder."""
+    """A network that `real_nets.train` or `real_nets.reproduce` left in its folder."""
 
-    settings: train.Settings
+    job: Job
     checkpoint: Path
-    temperature: float
+    data: Path | None
+    """Its folder of images, as far as it had one that is still there."""
 
 
 def trained_run(path: Path) -> TrainedRun:
-    """From a run folder with one network, or one of its .safetensors files.
+    """From a network's folder, a run folder with one network, or a .safetensors file in one.
 
     Raises ValueError for anything else; of several networks, it names them.
     """
     folder = path.parent if path.suffix == ".safetensors" else path
     if not (folder / "settings.json").is_file():
-        raise ValueError(f"--trained {path} has no settings.json; name a folder of {train.PROGRAM}")
-    written = read_json(folder / "settings.json")
-    if not isinstance(written, dict) or written.get("program") != train.PROGRAM:
-        raise ValueError(f"--trained {folder} is not a run of {train.PROGRAM}")
-    settings = restore_settings(train.Settings, written.get("settings", {}), NOT_RECORDED)
-    networks = sorted(file for file in folder.iterdir() if SAVED.fullmatch(file.name))
-    chosen = [path] if folder != path else networks
-    if len(chosen) != 1 or chosen[0] not in networks:
-        names = _some("", [str(network) for network in networks])
         raise ValueError(
-            f"--trained {path} names no network; name one of {names}"
-            if networks
-            else f"--trained {folder} holds no trained network; wait for it to end, or name another"
+            f"--trained {path} has no settings.json; name a folder of {train.PROGRAM} or of a job"
         )
-    return TrainedRun(settings, chosen[0], float(SAVED.sub(r"\1", chosen[0].name)))
+    written = read_json(folder / "settings.json")
+    program = written.get("program") if isinstance(written, dict) else None
+    if program == train.PROGRAM:
+        networks = sorted(found.parent for found in folder.glob("*/weights.safetensors"))
+        if len(networks) != 1:
+            names = _some("", [str(network) for network in networks])
+            raise ValueError(
+                f"--trained {path} names no network; name one of {names}"
+                if networks
+                else f"--trained {folder} holds no trained network; wait for it to end, or name another"
+            )
+        return trained_run(networks[0])
+    if program != work.PROGRAM:
+        raise ValueError(f"--trained {folder} is no folder of a trained network")
+    checkpoint = path if path.suffix == ".safetensors" else folder / "weights.safetensors"
+    if not checkpoint.is_file():
+        raise ValueError(
+            f"--trained {path} holds no weights yet; wait for it to end, or name another"
+        )
+    settings = written["settings"]
+    try:
+        job, root = Job.of(settings["job"]), settings["root"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder / 'settings.json'} is of another version ({error}); give --model and --checkpoint"
+        ) from error
+    data = Path(root or ".") / job.data
+    return TrainedRun(job, checkpoint, data if (data / "train").is_dir() else None)

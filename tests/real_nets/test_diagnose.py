@@ -22,12 +22,12 @@ from rankdeficit.images import Framing, Normalisation, load_splits
 from real_nets import diagnose, folders, networks, train
 from real_nets.diagnose_settings import Settings
 from real_nets.folders import Folders
-from real_nets.networks import Architecture
+from real_nets.models import Architecture, Stem
 from tests.conftest import ROOT, assert_one_line_error
 from tests.images import write_images
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
-NETWORK = "T20-seed0.safetensors"
+NETWORK = "T20-seed0/weights.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = train.Settings(
-        data=images, temperature=(20.0,), width=32, depth=3, epochs=6, batch_size=16, lr=0.1,
+        data=str(images), temperature=(20.0,), width=32, depth=3, epochs=6, batch_size=16, lr=0.1,
         device="cpu", out=tmp_path_factory.mktemp("trained") / "run",
     )  # fmt: skip
     return train.run(settings)
@@ -205,32 +205,24 @@ def test_a_network_with_more_classes_than_folders(images: Path, tmp_path: Path) 
     assert any("untrained: random weights of seed 0" in note for note in found["notes"])
 
 
-def resnet(stem: networks.Stem = "cifar", classes: int = 3) -> Architecture:
-    return Architecture("torchvision:resnet18", classes, (3, 32, 32), 512, 8, stem)
+def test_options_of_the_network_reach_it(images: Path, tmp_path: Path) -> None:
+    settings = quick(
+        model="resnet20", width=4, norm="group", head_rank=2, head_norm="layer", untrained=True,
+        data=images, out=tmp_path / "run",
+    )  # fmt: skip
+    found = report(settings)
+    assert len(found.record["layers"]) == 21
+    assert found["network.penultimate_width"] == 2
+    assert found["test.logits.rank"] == 2
+    classes_root = 2.0  # of 4 classes: the norm of normalised logits
+    assert found["test.logits.logits_norm"] == pytest.approx(classes_root, rel=1e-4)
 
 
-def test_the_small_stem_keeps_the_resolution_and_every_name() -> None:
-    small, large = resnet("cifar").build(0), resnet("imagenet").build(0)
-    assert small.state_dict().keys() == large.state_dict().keys()
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, model in (("cifar", small), ("imagenet", large)):
-        layer = model.get_submodule("layer1")
-        layer.register_forward_hook(lambda *call, n=name: shapes.update({n: tuple(call[2].shape)}))
-        with torch.no_grad():
-            model(torch.zeros(1, 3, 32, 32))
-    assert shapes == {"cifar": (1, 64, 32, 32), "imagenet": (1, 64, 8, 8)}
+def resnet(stem: Stem = "cifar", classes: int = 3) -> Architecture:
+    return Architecture("torchvision:resnet18", classes, (3, 32, 32), stem=stem)
 
 
-def test_weights_come_from_the_seed_alone() -> None:
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    first, second, other = (resnet().build(seed).state_dict() for seed in (0, 0, 1))
-    assert torch.equal(torch.get_rng_state(), before)
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
-    assert not torch.equal(first["fc.weight"], other["fc.weight"])
-
-
+FREE: dict[str, None] = {"width": None, "depth": None}
 WEIGHTS = {"1.weight": torch.eye(2), "1.bias": torch.ones(2)}
 
 
@@ -255,7 +247,7 @@ def test_checkpoints_of_every_form_hold_the_same_weights(
 
 
 def test_safetensors_and_half_precision(tmp_path: Path) -> None:
-    architecture = Architecture("mlp", 2, (1, 2, 2), 4, 2, "imagenet")
+    architecture = Architecture("mlp", 2, (1, 2, 2), 4, 2)
     saved, model = architecture.build(1), architecture.build(0)
     halves = {f"module.{name}": value.half() for name, value in saved.state_dict().items()}
     safetensors.torch.save_file(halves, tmp_path / "network.safetensors")
@@ -314,28 +306,36 @@ def test_runs_that_name_no_network(trained: Path, tmp_path: Path) -> None:
         networks.trained_run(tmp_path)
     copy = tmp_path / "copy"
     shutil.copytree(trained, copy)
-    shutil.copy(copy / NETWORK, copy / "T1-seed0.safetensors")
-    with pytest.raises(ValueError, match=r"one of .*T1-seed0.safetensors, .*T20-seed0.safetensors"):
+    shutil.copytree(copy / "T20-seed0", copy / "T1-seed0")
+    with pytest.raises(ValueError, match=r"one of .*T1-seed0, .*T20-seed0"):
         networks.trained_run(copy)
-    with pytest.raises(ValueError, match="names no network"):
-        networks.trained_run(copy / "T3-seed0.safetensors")
-    assert networks.trained_run(copy / "T1-seed0.safetensors").temperature == 1
-    written = json.loads((copy / "settings.json").read_text())
-    (copy / "settings.json").write_text(json.dumps(written | {"program": "other"}))
-    with pytest.raises(ValueError, match=r"not a run of real_nets.train"):
-        networks.trained_run(copy)
+    with pytest.raises(ValueError, match="holds no weights yet"):
+        networks.trained_run(copy / "T1-seed0" / "accuracy-0.123.safetensors")
+    (copy / "T1-seed0" / "weights.safetensors").unlink()
+    assert networks.trained_run(copy).job.temperature == 20
+    written = json.loads((copy / "T20-seed0" / "settings.json").read_text())
+    options = written["settings"]["job"]
+    for broken in (
+        {"program": "other"},
+        {"settings": {"job": {**options, "new": 1}, "root": None}},
+    ):
+        (copy / "T20-seed0" / "settings.json").write_text(json.dumps(written | broken))
+        with pytest.raises(ValueError, match=r"no folder of a trained network|another version"):
+            networks.trained_run(copy)
 
 
 @pytest.mark.parametrize(
     ("change", "word"),
     [
         ({"model": None}, "model is missing"),
-        ({"model": "resnet18"}, "must be torchvision:NAME, timm:NAME or mlp"),
-        ({"model": "torchvision:resnt18"}, "close names are resnet18"),
-        ({"model": "timm:resnt18"}, "resnet18|timm is not installed"),
-        ({"model": "torchvision:resnet18"}, r"it lacks conv1.weight.* unknown 1.bias"),
-        ({"model": "torchvision:vgg11", "checkpoint": None, "untrained": True, "stem": "cifar"},
+        ({"model": "resnt18"}, "must be one of mlp, resnet18, .*, torchvision:NAME, timm:NAME"),
+        ({"model": "torchvision:resnt18", **FREE}, "close names are resnet18"),
+        ({"model": "timm:resnt18", **FREE}, "resnet18|timm.* not installed"),
+        ({"model": "resnet18", "width": 4}, "depth is 3, but resnet18 has none to choose"),
+        ({"model": "torchvision:resnet18", **FREE}, r"it lacks conv1.weight.* unknown 1.bias"),
+        ({"model": "torchvision:vgg11", **FREE, "checkpoint": None, "untrained": True, "stem": "cifar"},
          "no ResNet with conv1 and maxpool"),
+        ({"head_rank": 2}, r"unknown 5.bias, 5.weight; give the --width, --depth, --norm, --head-rank"),
         ({"width": 16}, r"1.weight is \[32, 192\] where .*give the --width, --depth"),
         ({"checkpoint": None}, "checkpoint is missing.*--untrained"),
         ({"checkpoint": Path("nowhere.pt")}, "nowhere.pt does not exist"),

@@ -1,0 +1,25 @@
+"""Networks by name. A new one is a function with the decorator `register`, in any module here."""
+
+import importlib
+import pkgutil
+
+from real_nets.models.architecture import Architecture
+from real_nets.models.norms import Norm
+from real_nets.models.registry import MODELS, build, register
+from real_nets.models.stems import Shape, Stem
+from real_nets.models.transforms import HeadNorm, Initialisation
+
+__all__ = [
+    "MODELS",
+    "Architecture",
+    "HeadNorm",
+    "Initialisation",
+    "Norm",
+    "Shape",
+    "Stem",
+    "build",
+    "register",
+]
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

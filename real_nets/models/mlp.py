@@ -1,0 +1,34 @@
+"""The multi-layer perceptron."""
+
+import math
+from itertools import pairwise
+
+from torch import nn
+
+from real_nets.models.norms import Norm, vector_norm
+from real_nets.models.registry import register
+from real_nets.models.stems import Shape
+
+
+@register
+def mlp(
+    *, inputs: Shape, classes: int, width: int = 512, depth: int = 8, norm: Norm = "none"
+) -> nn.Sequential:
+    """ReLU network of `depth` linear layers, classifier included.
+
+    He initialisation (weights N(0, 2 / fan_in), biases 0), which keeps the norm of the activations,
+    and with it the initial logits norm, whatever the depth. Normalisation comes before each ReLU.
+    """
+    sizes = [math.prod(inputs)] + [width] * (depth - 1)
+    layers: list[nn.Module] = [nn.Flatten()]
+    for before, after in pairwise(sizes):
+        layers.append(nn.Linear(before, after))
+        if norm != "none":
+            layers.append(vector_norm(norm)(after))
+        layers.append(nn.ReLU())
+    layers.append(nn.Linear(sizes[-1], classes))
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+    return nn.Sequential(*layers)

@@ -1,0 +1,99 @@
+"""Residual networks (He et al., 2016, arXiv 1512.03385), torchvision's at any width and normalisation.
+
+`width` is the number of channels of the first stage; each later stage has twice as many.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+from real_nets.models.norms import Norm, map_norm
+from real_nets.models.registry import register
+from real_nets.models.stems import Shape, Stem, check_colours, is_small, use_small_stem
+
+STAGES = 4
+
+
+@register
+def resnet18(
+    *, inputs: Shape, classes: int, width: int = 64, stem: Stem = "auto", norm: Norm = "batch"
+) -> ResNet:
+    """torchvision's ResNet-18."""
+    return _resnet(BasicBlock, (2, 2, 2, 2), inputs, classes, width, stem, norm)
+
+
+@register
+def resnet20(
+    *, inputs: Shape, classes: int, width: int = 16, stem: Stem = "auto", norm: Norm = "batch"
+) -> ResNet:
+    """The ResNet-20 for CIFAR: three stages of three blocks.
+
+    As everywhere in torchvision, shortcuts that change shape are projections (option B), where the
+    paper's networks for CIFAR padded with zeros.
+    """
+    return _resnet(BasicBlock, (3, 3, 3), inputs, classes, width, stem, norm)
+
+
+@register
+def resnet34(
+    *, inputs: Shape, classes: int, width: int = 64, stem: Stem = "auto", norm: Norm = "batch"
+) -> ResNet:
+    """torchvision's ResNet-34."""
+    return _resnet(BasicBlock, (3, 4, 6, 3), inputs, classes, width, stem, norm)
+
+
+@register
+def resnet50(
+    *, inputs: Shape, classes: int, width: int = 64, stem: Stem = "auto", norm: Norm = "batch"
+) -> ResNet:
+    """torchvision's ResNet-50, whose bottlenecks have 4 times as many channels at their end."""
+    return _resnet(Bottleneck, (3, 4, 6, 3), inputs, classes, width, stem, norm)
+
+
+class ScaledResNet(ResNet):
+    """torchvision's ResNet with the stages and the width given.
+
+    With four stages and width 64, torch's generator gives it the weights that it gives torchvision's.
+    """
+
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        blocks: Sequence[int],
+        classes: int,
+        width: int,
+        norm_layer: Callable[[int], nn.Module],
+    ) -> None:
+        with torch.device("meta"):  # without memory: all that depends on the width is replaced
+            super().__init__(block, [1] * STAGES, norm_layer=norm_layer)
+        self.inplanes = width
+        self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = norm_layer(width)
+        for stage in range(STAGES):
+            layer: nn.Module = nn.Identity()
+            if stage < len(blocks):
+                stride = 1 if stage == 0 else 2
+                layer = self._make_layer(block, width * 2**stage, blocks[stage], stride)
+            setattr(self, f"layer{stage + 1}", layer)
+        self.fc = nn.Linear(self.inplanes, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def _resnet(
+    block: type[BasicBlock] | type[Bottleneck],
+    blocks: Sequence[int],
+    inputs: Shape,
+    classes: int,
+    width: int,
+    stem: Stem,
+    norm: Norm,
+) -> ResNet:
+    check_colours(inputs)
+    model = ScaledResNet(block, blocks, classes, width, map_norm(norm))
+    if is_small(stem, inputs):
+        use_small_stem(model, "ResNet")
+    return model

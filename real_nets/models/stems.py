@@ -1,0 +1,47 @@
+"""First layers of networks, for small and for large images."""
+
+from typing import Literal
+
+from torch import nn
+
+Shape = tuple[int, int, int]
+"""Channels, height and width of an image."""
+Stem = Literal["auto", "cifar", "imagenet"]
+
+SMALL = 64
+"""Images of up to so many pixels a side get the stem for small images."""
+
+
+def is_small(stem: Stem, inputs: Shape) -> bool:
+    """Whether the stem for small images is asked for, by name or by the size of the images."""
+    return stem == "cifar" or (stem == "auto" and max(inputs[1:]) <= SMALL)
+
+
+def use_small_stem(model: nn.Module, name: str) -> None:
+    """Give a ResNet the stem for images of 32 x 32: a 3 x 3 convolution, no pooling (He et al., 2016).
+
+    Raises ValueError for networks without `conv1` and `maxpool`.
+    """
+    stem = getattr(model, "conv1", None)
+    if not isinstance(stem, nn.Conv2d) or not hasattr(model, "maxpool"):
+        raise ValueError(f"stem is 'cifar', but {name} is no ResNet with conv1 and maxpool")
+    small = nn.Conv2d(stem.in_channels, stem.out_channels, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
+    model.conv1, model.maxpool = small, nn.Identity()
+
+
+def check_colours(inputs: Shape) -> None:
+    """Raise ValueError unless images have three channels, as torchvision's networks expect."""
+    if inputs[0] != 3:
+        raise ValueError(f"inputs have {inputs[0]} channels; this network takes 3 (RGB)")
+
+
+def side_in_patches(inputs: Shape, patch: int) -> int:
+    """Pixels per side of square images. Raises ValueError unless patches of that side fill them."""
+    _, height, width = inputs
+    if height != width or height % patch:
+        raise ValueError(
+            f"inputs are images of {height} x {width}; they must be square, with a side that is a "
+            f"multiple of the patches' {patch}"
+        )
+    return height

@@ -1,0 +1,109 @@
+"""Changes to any network just built: its initial weights, and the head that makes the logits."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from rankdeficit.constructions import circle
+from rankdeficit.diagnostics.reading.trace import WEIGHT_MODULES
+
+Initialisation = Literal["default", "he", "lecun", "xavier", "orthogonal"]
+HeadNorm = Literal["none", "layer", "batch"]
+
+
+def weights(model: nn.Module) -> Iterator[nn.Parameter]:
+    """Matrices of linear maps, convolutions and attention; no gains, biases, tokens or positions."""
+    for module in model.modules():
+        if isinstance(module, WEIGHT_MODULES):
+            yield from (p for p in module.parameters(recurse=False) if p.ndim >= 2)
+
+
+def initialise(model: nn.Module, scheme: Initialisation) -> None:
+    """Draw all weights anew from torch's global generator; `default` leaves them as they are.
+
+    he: N(0, 2 / fan_in); lecun: N(0, 1 / fan_in); xavier: N(0, 2 / (fan_in + fan_out)), where the fans
+    of a convolution count its kernel; orthogonal: rows or columns of the weight as a matrix (out, in)
+    are orthonormal.
+    """
+    for weight in weights(model):
+        if scheme == "he":
+            nn.init.kaiming_normal_(weight, nonlinearity="relu")
+        elif scheme == "lecun":
+            nn.init.kaiming_normal_(weight, nonlinearity="linear")
+        elif scheme == "xavier":
+            nn.init.xavier_normal_(weight)
+        elif scheme == "orthogonal":
+            nn.init.orthogonal_(weight)
+
+
+@torch.no_grad()
+def scale_weights(model: nn.Module, factor: float) -> None:
+    """Multiply all weights by a factor."""
+    for weight in weights(model):
+        weight.mul_(factor)
+
+
+@torch.no_grad()
+def scale_logits(model: nn.Module, classes: int, factor: float) -> None:
+    """Multiply the classifier by a factor, bias included, and with it the logits."""
+    _, classifier = find_classifier(model, classes)
+    for parameter in classifier.parameters():
+        parameter.mul_(factor)
+
+
+def change_head(model: nn.Module, classes: int, rank: int | None, norm: HeadNorm) -> None:
+    """Factor the classifier through `rank` dimensions, and normalise the logits.
+
+    norm: over the classes of a sample (layer) or over the batch (batch), without gains and biases, so
+    that the norm of the logits cannot grow.
+    """
+    if rank is None and norm == "none":
+        return
+    name, classifier = find_classifier(model, classes)
+    parts: list[nn.Module] = [classifier] if rank is None else [*factors(classifier, rank)]
+    if norm == "layer":
+        parts.append(nn.LayerNorm(classes, elementwise_affine=False))
+    elif norm == "batch":
+        parts.append(nn.BatchNorm1d(classes, affine=False))
+    model.set_submodule(name, nn.Sequential(*parts))
+
+
+@torch.no_grad()
+def factors(classifier: nn.Linear, rank: int) -> tuple[nn.Linear, nn.Linear]:
+    """Linear maps (width to rank, rank to classes) without bias in a classifier's place.
+
+    The logits' rank is at most `rank`. The first takes over the classifier's first rows; the second has
+    a unit direction for each class as its row: the circle code for rank 2, which separates all classes
+    (Proposition 3.2 of the paper), else random ones. So the product starts, in the mean square, with the
+    Frobenius norm of the classifier. Raises ValueError unless 1 <= rank < classes.
+    """
+    classes = classifier.out_features
+    if not 1 <= rank < classes:
+        raise ValueError(f"head_rank is {rank}; it must lie in 1..{classes - 1}, below the classes")
+    compress = nn.Linear(classifier.in_features, rank, bias=False)
+    expand = nn.Linear(rank, classes, bias=False)
+    directions = functional.normalize(torch.randn(classes, rank), dim=1)
+    compress.weight.copy_(classifier.weight[:rank])
+    expand.weight.copy_(circle(classes).directions if rank == 2 else directions)
+    return compress, expand
+
+
+def find_classifier(model: nn.Module, classes: int) -> tuple[str, nn.Linear]:
+    """Name and module of the last linear layer that makes so many logits.
+
+    Raises ValueError where there is none.
+    """
+    found = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module.out_features == classes
+    ]
+    if not found:
+        raise ValueError(
+            f"the network has no linear layer that makes {classes} logits; leave out head_rank, "
+            "head_norm and head_scale"
+        )
+    return found[-1]

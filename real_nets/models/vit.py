@@ -1,0 +1,76 @@
+"""Vision transformers (Dosovitskiy et al., 2021, arXiv 2010.11929)."""
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+from torchvision.models.vision_transformer import VisionTransformer
+
+from real_nets.models.libraries import create_timm
+from real_nets.models.norms import Norm
+from real_nets.models.registry import register
+from real_nets.models.stems import Shape, Stem, check_colours, is_small, side_in_patches
+
+SMALL_PATCH, PATCH = 4, 16
+HEAD_WIDTH = 64
+EXPANSION = 4
+"""Width of the hidden layer of a block's perceptron, relative to the embedding's."""
+
+
+@register
+def vit(
+    *,
+    inputs: Shape,
+    classes: int,
+    width: int = 192,
+    depth: int = 6,
+    stem: Stem = "auto",
+    norm: Norm = "layer",
+) -> VisionTransformer:
+    """torchvision's vision transformer: `depth` blocks on an embedding of `width`.
+
+    Patches have 4 pixels a side on small images, else 16; heads have 64 dimensions, or more where
+    these do not divide the width. The classifier starts by Xavier's rule, as the network's other
+    linear layers do: torchvision starts it at 0, which would take the initial logits norm, the very thing
+    under study, to 0 at every temperature. Raises ValueError for images that patches do not fill, and for
+    normalisation other than layer and none: tokens are normalised one by one.
+    """
+    norms: dict[Norm, Callable[[int], nn.Module]] = {
+        "layer": partial(nn.LayerNorm, eps=1e-6),
+        "none": lambda channels: nn.Identity(),
+    }
+    if norm not in norms:
+        raise ValueError(f"norm is {norm!r}; vit takes {' or '.join(norms)}")
+    check_colours(inputs)
+    patch = SMALL_PATCH if is_small(stem, inputs) else PATCH
+    model = VisionTransformer(
+        image_size=side_in_patches(inputs, patch),
+        patch_size=patch,
+        num_layers=depth,
+        num_heads=_heads(width),
+        hidden_dim=width,
+        mlp_dim=EXPANSION * width,
+        num_classes=classes,
+        norm_layer=norms[norm],
+    )
+    nn.init.xavier_uniform_(model.heads.head.weight)
+    return model
+
+
+@register
+def vit_b16(*, inputs: Shape, classes: int, pretrained: bool = False) -> nn.Module:
+    """timm's ViT-B/16, pretrained on ImageNet-21k if so wished (Steiner et al., 2022, arXiv 2106.10270).
+
+    Positions are interpolated for images that are not 224 pixels a side. Raises ValueError for images
+    that patches of 16 pixels do not fill, and as `create_timm`.
+    """
+    check_colours(inputs)
+    side = side_in_patches(inputs, PATCH)
+    name = "vit_base_patch16_224.augreg_in21k"
+    return create_timm(name, pretrained, num_classes=classes, img_size=side)
+
+
+def _heads(width: int) -> int:
+    """The most heads of at least HEAD_WIDTH dimensions that share the width evenly, at least one."""
+    most = max(1, width // HEAD_WIDTH)
+    return max(heads for heads in range(1, most + 1) if width % heads == 0)
