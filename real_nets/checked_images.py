@@ -1,0 +1,106 @@
+"""Images of a folder, all of them seen to be readable before any is used."""
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Literal
+
+import torch
+
+from rankdeficit.images import Framing, ImageFiles, ImageSet, check_readable, spell_size
+from rankdeficit.sharding import gather_rows, rank_and_size
+from real_nets import folders
+from real_nets.processes import progress
+
+Images = ImageSet | ImageFiles
+OnCorrupt = Literal["stop", "skip"]
+
+
+def read_splits(
+    train: ImageFiles, test: ImageFiles, in_memory: bool | None, on_corrupt: OnCorrupt
+) -> tuple[Images, Images, int]:
+    """Train and test images, decoded or as files of a known size, and how many were left out.
+
+    in_memory: decode now, or only look [default: decode what takes no more than IN_MEMORY bytes].
+    on_corrupt: stop at images that cannot be read, or leave them out. Several processes must all
+    call this. Raises ValueError naming unreadable images, or sizes that differ.
+    """
+    total = len(train) + len(test)
+    if in_memory is None:
+        height, width = train.framing.size or readable_size(train)
+        in_memory = total * 3 * height * width <= folders.IN_MEMORY
+    read = load_images if in_memory else sieve_images
+    (train_images, lost), (test_images, also_lost) = read(train), read(test)
+    if on_corrupt != "skip":
+        refuse(lost + also_lost, total)
+    size = common_size(train_images, test_images)
+    return framed(train_images, size), framed(test_images, size), len(lost + also_lost)
+
+
+def load_images(files: ImageFiles) -> tuple[Images, list[str]]:
+    """The images that can be read, decoded, and the paths of the others."""
+    with progress(f"reading {files.folder.name}", len(files)) as set_done:
+        return files.load_readable(set_done)
+
+
+def sieve_images(files: ImageFiles) -> tuple[Images, list[str]]:
+    """The files that can be decoded, and the paths of the others."""
+    unreadable = check_images(files)
+    lost = set(unreadable)
+    return files.part([i for i, p in enumerate(files.paths) if p not in lost]), unreadable
+
+
+def check_images(files: ImageFiles) -> list[str]:
+    """Paths of the images that cannot be read; all are decoded to see.
+
+    Several processes share the work, and all must call this. Raises ValueError where sizes differ
+    and the files' framing does not make them equal.
+    """
+    process, processes = rank_and_size()
+    mine = range(process, len(files), processes)
+    with progress(f"checking {files.folder.name}", len(mine)) as set_done:
+        unreadable = files.part(mine).unreadable(set_done)
+    found = gather_rows(torch.tensor([mine[i] for i in unreadable], dtype=torch.int64))
+    assert found is not None
+    return [files.paths[i] for i in found.sort().values.tolist()]
+
+
+def refuse(unreadable: list[str], total: int) -> None:
+    """Raise ValueError if any of so many images are unreadable, and tell how to go on without them."""
+    try:
+        check_readable(unreadable, total)
+    except ValueError as error:
+        raise ValueError(f"{error}, or leave them out with --on-corrupt skip") from None
+
+
+def readable_size(files: ImageFiles) -> tuple[int, int]:
+    """Height and width of the first image that can be read. Raises ValueError if there is none."""
+    for i in range(len(files)):
+        with suppress(ValueError):
+            return files.part([i]).first_size()
+    raise ValueError(f"data {files.folder} has no image that can be read")
+
+
+def size_of(images: Images) -> tuple[int, int]:
+    """Height and width of images that have one size."""
+    if isinstance(images, ImageSet):
+        return images.images.shape[2], images.images.shape[3]
+    return images.framing.size or images.first_size()
+
+
+def common_size(train: Images, test: Images) -> tuple[int, int]:
+    """Height and width of all images. Raises ValueError where a split is empty or the two differ."""
+    for name, images in (("train", train), ("test", test)):
+        if not len(images.labels):
+            raise ValueError(f"no {name} image can be read; name another folder with --data")
+    own, other = size_of(train), size_of(test)
+    if own != other:
+        raise ValueError(
+            f"train images are {spell_size(own)} and test images {spell_size(other)}; resize all "
+            "with --image-size"
+        )
+    return own
+
+
+def framed(images: Images, size: tuple[int, int]) -> Images:
+    """The same images; files know their size from now on."""
+    return images if isinstance(images, ImageSet) else replace(images, framing=Framing(size))
