@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 import torch.distributed as distributed
@@ -50,6 +51,14 @@ def joined(device_name: str) -> Iterator[torch.device]:
 def is_first() -> bool:
     """Whether this process is the one that prints and writes."""
     return rank_and_size()[0] == 0
+
+
+def from_first(value: Any) -> Any:
+    """What the first process has, in all of them; every process must call it."""
+    box = [value]
+    if rank_and_size()[1] > 1:
+        distributed.broadcast_object_list(box)
+    return box[0]
 
 
 def progress(description: str, total: int) -> AbstractContextManager[Callable[[int], object]]:

@@ -1,105 +1,234 @@
-"""Training of one network, epoch by epoch, resumable to the bit on a CPU."""
+"""Training of one network, step by step, resumable to the bit on a CPU.
+
+Several processes (torchrun) share every batch; Hugging Face Accelerate wraps network and optimiser
+for them, because it leaves loop, checkpoints and settings to this project.
+"""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
 
-from rankdeficit import cross_entropy
+from rankdeficit import cross_entropy, softmax_mse
 from rankdeficit.checks import check_at_least, check_temperature
-from rankdeficit.images import ImageSet, Normalisation
-from real_nets.data import Augmentation, shuffled_batches
+from real_nets.batches import Augmentation, Batches, stream_seed
+from real_nets.rates import LrRule, Optimizer, Schedule, parameter_groups, shape_at
+
+LOSSES_AT_ONCE = 20
+"""Steps after which losses are looked at: each look waits for the device."""
+
+Row = dict[str, Any]
+
+
+class DivergedError(ValueError):
+    """The loss was no longer a finite number."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """SGD with momentum, a cosine schedule from the peak rate to 0, and clipped gradients."""
+    """How a network is trained, whatever its temperature and seed."""
 
-    epochs: int
-    batch_size: int
-    lr: float
-    momentum: float
-    weight_decay: float
-    clip_norm: float
-    augmentation: Augmentation
+    epochs: int = 25
+    """Passes over the train images; 0 leaves the network untrained."""
+    stop_accuracy: float | None = None
+    """Stop once the accuracy on followed train images reaches this share [default: train all epochs]."""
+    batch_size: int = 128
+    """Images per step, over all processes."""
+    loss: Literal["cross-entropy", "mse"] = "cross-entropy"
+    """Cross-entropy, or squared error of the probabilities after the softmax."""
+    label_smoothing: float = 0.0
+    """Weight of the uniform distribution mixed into the labels (cross-entropy alone)."""
+    optimizer: Optimizer = "sgd"
+    """SGD with momentum, or AdamW."""
+    lr: float = 0.05
+    """Peak learning rate at T = 1."""
+    lr_rule: LrRule = "matched"
+    """Rates at other temperatures: the same (matched), or those that make T a scale of the initial
+    weights and nothing else (reparametrised)."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    nesterov: bool = False
+    """Nesterov's momentum."""
+    weight_decay: float = 0.0
+    """L2 penalty of SGD, decoupled decay of AdamW."""
+    schedule: Schedule = "cosine"
+    """From the peak rate to 0 along a cosine, a tenth after half and three quarters, or constant."""
+    warmup_epochs: float = 0.0
+    """Epochs over which the rate rises to its peak."""
+    clip_norm: float | None = 1.0
+    """Largest norm of the gradient; longer ones are shortened to it."""
+    augmentation: Augmentation = "none"
+    """Random changes of the train images."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """bf16 computes what can be in bfloat16 (autocast)."""
+    channels_last: bool = False
+    """Memory format that is faster for convolutions on GPUs."""
+    compile: bool = False
+    """Compile the network with torch.compile."""
 
     def __post_init__(self) -> None:
-        check_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
+        check_at_least(0, epochs=self.epochs)
+        check_at_least(1, batch_size=self.batch_size)
         for name in ("lr", "clip_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive and finite")
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value}; it must be positive and finite")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum is {self.momentum}; it must lie in [0, 1)")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay is {self.weight_decay}; it must not be negative")
-
-    def rate(self, step: int, steps: int) -> float:
-        """Learning rate of a step: half a cosine from the peak to 0."""
-        return self.lr * (1 + math.cos(math.pi * step / steps)) / 2
+        for name in ("weight_decay", "warmup_epochs"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} is {value}; it must not be negative")
+        if self.stop_accuracy is not None and not 0 < self.stop_accuracy <= 1:
+            raise ValueError(f"stop_accuracy is {self.stop_accuracy}; it must lie in (0, 1]")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {self.label_smoothing}; it must lie in [0, 1)")
+        if self.label_smoothing and self.loss != "cross-entropy":
+            raise ValueError(f"label_smoothing is for cross-entropy; loss is {self.loss!r}")
+        if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
+            raise ValueError("nesterov is for SGD with momentum")
 
 
 class Training:
     """A network on its way through a recipe, at a softmax temperature.
 
-    Batches depend on the seed and the epoch alone, so temperatures share them and runs resume.
+    What happens in a step depends on the seed and the number of the step alone (batch, augmentation,
+    dropout), so temperatures share their batches and runs resume at any step.
     """
 
     def __init__(
         self,
-        model: nn.Sequential,
-        images: ImageSet,
-        normalise: Normalisation,
+        model: nn.Module,
+        batches: Batches,
         recipe: Recipe,
         *,
         temperature: float,
         seed: int,
+        device: torch.device,
     ) -> None:
         check_temperature(temperature)
-        self.model, self.images, self.normalise, self.recipe = model, images, normalise, recipe
+        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.model = model.to(device, memory_format=layout).train()  # type: ignore[call-overload]
+        self.batches, self.recipe, self.device = batches, recipe, device
         self.temperature, self.seed = temperature, seed
-        self.epoch = 0
-        """Epochs done."""
-        self.optimizer = torch.optim.SGD(
-            model.parameters(),
+        self.step = 0
+        """Steps done."""
+        groups = parameter_groups(
+            model,
+            temperature,
             lr=recipe.lr,
-            momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
+            optimizer=recipe.optimizer,
+            rule=recipe.lr_rule,
         )
+        self.optimizer = _optimizer(groups, recipe)
+        self._accelerator = _accelerator(recipe, device)
+        compiled = torch.compile(model) if recipe.compile else model
+        self._network = self._accelerator.prepare_model(compiled, device_placement=False)
+        self._prepared = self._accelerator.prepare_optimizer(self.optimizer, device_placement=False)
+        self._losses: list[Tensor] = []
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Batches of one epoch."""
-        return math.ceil(len(self.images.labels) / self.recipe.batch_size)
+    def steps(self) -> int:
+        """Steps of the whole recipe."""
+        return self.recipe.epochs * self.batches.steps_per_epoch
 
-    def run_epoch(self, advance: Callable[[int], None]) -> None:
-        """Train for one epoch; `advance` hears the number of steps done since the start."""
-        recipe, steps = self.recipe, self.steps_per_epoch
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        batches = shuffled_batches(self.images, recipe.batch_size, recipe.augmentation, generator)
-        for step, (images, labels) in enumerate(batches, start=self.epoch * steps):
-            for group in self.optimizer.param_groups:
-                group["lr"] = recipe.rate(step, recipe.epochs * steps)
-            logits = self.model(self.normalise(images))
-            self.optimizer.zero_grad()
-            cross_entropy(logits, labels, self.temperature, validate=False).backward()
-            nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip_norm)
-            self.optimizer.step()
-            advance(step + 1)
-        self.epoch += 1
+    @property
+    def epoch(self) -> float:
+        """Epochs done."""
+        return self.step / self.batches.steps_per_epoch
 
-    def state(self) -> dict[str, Any]:
+    def run_until(self, step: int, advance: Callable[[int], object]) -> None:
+        """Train up to that step; `advance` hears the number of steps done.
+
+        Raises DivergedError, naming the step, when the loss is no finite number.
+        """
+        per_epoch = self.batches.steps_per_epoch
+        with torch.random.fork_rng(devices=[]):
+            while self.step < step:
+                epoch, first = divmod(self.step, per_epoch)
+                for inputs, labels in self.batches.epoch(epoch, first):
+                    self._take_step(inputs, labels)
+                    advance(self.step)
+                    if self.step == step:
+                        break
+        self._check_losses()
+
+    def _take_step(self, inputs: Tensor, labels: Tensor) -> None:
+        recipe, per_epoch = self.recipe, self.batches.steps_per_epoch
+        torch.manual_seed(stream_seed("dropout", self.seed, self.step))  # dropout
+        shape = shape_at(self.step, self.steps, recipe.schedule, recipe.warmup_epochs * per_epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * shape
+        if recipe.channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        with self._accelerator.autocast():
+            logits = self._network(inputs)
+        loss = self._loss(logits.float(), labels)
+        self._prepared.zero_grad()
+        self._accelerator.backward(loss)
+        if recipe.clip_norm is not None:
+            self._accelerator.clip_grad_norm_(self.model.parameters(), recipe.clip_norm)
+        self._prepared.step()
+        self.step += 1
+        self._losses.append(loss.detach())
+        if len(self._losses) == LOSSES_AT_ONCE:
+            self._check_losses()
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.recipe.loss == "mse":
+            return softmax_mse(logits, labels, self.temperature, validate=False)
+        smoothing = self.recipe.label_smoothing
+        return cross_entropy(
+            logits, labels, self.temperature, label_smoothing=smoothing, validate=False
+        )
+
+    def _check_losses(self) -> None:
+        finite = torch.stack(self._losses).isfinite().tolist() if self._losses else []
+        first = self.step - len(finite)
+        self._losses = []
+        if not all(finite):
+            raise self.diverged("the loss is", first + finite.index(False) + 1)
+
+    def diverged(self, what: str, step: int) -> DivergedError:
+        """What to say of numbers that are none, from that step on."""
+        clipping = "" if self.recipe.clip_norm else ", or shorten gradients with --clip-norm 1"
+        return DivergedError(
+            f"T = {self.temperature:g}, seed {self.seed}: {what} not finite at step {step} (epoch "
+            f"{step / self.batches.steps_per_epoch:.2f}); lower --lr (now {self.recipe.lr:g}){clipping}"
+        )
+
+    def state(self) -> Row:
         """What a checkpoint keeps."""
         return {
-            "epoch": self.epoch,
+            "step": self.step,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: Row) -> None:
         """Go on from a checkpoint."""
-        self.epoch = state["epoch"]
+        self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _optimizer(groups: Sequence[Row], recipe: Recipe) -> torch.optim.Optimizer:
+    """Each group has its rate at the peak, `peak`, and its weight decay."""
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.lr)
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov)
+
+
+def _accelerator(recipe: Recipe, device: torch.device) -> Accelerator:
+    AcceleratorState._reset_state()  # else the first recipe's precision would hold for all
+    return Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision="bf16" if recipe.precision == "bf16" else "no",
+        device_placement=False,
+    )

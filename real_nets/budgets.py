@@ -1,0 +1,173 @@
+"""What the paper's networks and data sets become under each budget."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from real_nets.job import Job
+
+BudgetName = Literal["smoke", "small", "paper"]
+Options = Mapping[str, Any]
+
+LOW_NORM_TEMPERATURE = 50.0
+"""Temperature of networks with low logit norm, unless a network has its own. The paper names 10, 50, 100
+and 1000 without telling which it took where."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Options of jobs, from the general to the particular: all, by network, by data set."""
+
+    seeds: int
+    common: Options
+    networks: Mapping[str, Options]
+    """By the project's name of the network; others get the common options."""
+    datasets: Mapping[str, Options] = field(default_factory=dict)
+    """By the project's name of the data set."""
+    low_norm_temperatures: Mapping[str, float] = field(default_factory=dict)
+    """By network, where matched training at LOW_NORM_TEMPERATURE does not leave its start."""
+    synthetic: bool = False
+    """Whether glyphs stand for all data sets."""
+
+    def job(self, dataset: str, network: str, **options: Any) -> Job:
+        """The first seed's job at T = 1, or with options of its own."""
+        chosen = {
+            **self.common,
+            **self.networks.get(network, {}),
+            **self.datasets.get(dataset, {}),
+        }
+        given = {
+            "model": network,
+            "data": dataset,
+            "ood": OOD_SETS.get(dataset, DEFAULT_OOD),
+        }
+        return Job(**given | chosen | options)
+
+    def low_norm_temperature(self, network: str) -> float:
+        """The temperature of that network's runs with low logit norm."""
+        return self.low_norm_temperatures.get(network, LOW_NORM_TEMPERATURE)
+
+
+OOD_SETS = {
+    "cifar10": ("svhn", "cifar100"),
+    "cifar100": ("svhn", "cifar10"),
+}
+"""Generalisation is measured on the first (SVHN for CIFAR, as in the paper), detection on all."""
+DEFAULT_OOD = ("cifar100",)
+
+GLYPHS = "glyphs:50"
+GLYPH_OOD = ("glyph-letters:50", "glyph-fonts:50")
+
+RESIDUAL: Options = {
+    "lr": 0.1,
+    "nesterov": True,
+    "weight_decay": 5e-4,
+    "clip_norm": None,
+    "augmentation": "crop-flip",
+}
+"""The usual recipe of ResNets and VGG on CIFAR; the paper's own is in an appendix that is not public."""
+
+CONVOLUTIONAL = ("resnet18", "resnet20", "resnet34", "resnet50", "vgg19")
+
+ADAPTIVE: Options = {"optimizer": "adamw", "lr": 3e-3, "weight_decay": 0.0, "clip_norm": None}
+"""For convolutional networks that have minutes: Adam's steps do not shrink with the gradients, which are
+T times smaller at the start, so high temperatures need some ten times fewer epochs than with SGD."""
+
+SMOKE = Budget(
+    seeds=1,
+    synthetic=True,
+    common={
+        "epochs": 12,
+        "batch_size": 64,
+        "followed_images": 500,
+        "diagnosed_images": 1500,
+        "milestones": (0.5, 0.8),
+    },
+    networks={
+        "mlp": {"width": 256, "epochs": 30},
+        **{name: {**ADAPTIVE, "width": 8, "channels_last": True} for name in CONVOLUTIONAL},
+        "vit_b16": {
+            **ADAPTIVE,
+            "model": "vit",
+            "width": 48,
+            "depth": 4,
+            "lr": 1e-3,
+            "warmup_epochs": 1.0,
+        },
+    },
+    low_norm_temperatures=dict.fromkeys((*CONVOLUTIONAL, "vit_b16"), 10.0),
+)
+
+SMALL = Budget(
+    seeds=3,
+    common={
+        "epochs": 10,
+        "followed_images": 2000,
+        "diagnosed_images": 5000,
+        "milestones": (0.2, 0.5, 0.8, 0.9),
+    },
+    networks={
+        "mlp": {"width": 512, "epochs": 25},
+        **{name: {**ADAPTIVE, "width": 16, "channels_last": True} for name in CONVOLUTIONAL},
+        "vit_b16": {
+            **ADAPTIVE,
+            "model": "vit",
+            "width": 64,
+            "depth": 6,
+            "lr": 1e-3,
+            "warmup_epochs": 1.0,
+        },
+    },
+    low_norm_temperatures=dict.fromkeys((*CONVOLUTIONAL, "vit_b16"), 10.0),
+)
+
+_IMAGENET: Options = {
+    "epochs": 90,
+    "batch_size": 256,
+    "weight_decay": 1e-4,
+    "augmentation": "resized-crop",
+    "image_size": 224,
+    "schedule": "cosine",
+    "warmup_epochs": 5.0,
+    "precision": "bf16",
+}
+
+PAPER = Budget(
+    seeds=3,
+    common={
+        "epochs": 160,
+        "batch_size": 128,
+        "followed_images": 10_000,
+        "diagnosed_images": 0,
+    },
+    networks={
+        "mlp": {"width": 512, "epochs": 100},
+        **{name: {**RESIDUAL, "channels_last": True} for name in CONVOLUTIONAL},
+        "vit_b16": {
+            "pretrained": True,
+            "image_size": 224,
+            "epochs": 10,
+            "optimizer": "adamw",
+            "lr": 1e-5,
+            "weight_decay": 0.05,
+            "warmup_epochs": 1.0,
+            "precision": "bf16",
+            "augmentation": "flip",
+        },
+    },
+    datasets={"imagenet100": _IMAGENET, "imagenet": _IMAGENET},
+)
+
+BUDGETS: dict[str, Budget] = {"smoke": SMOKE, "small": SMALL, "paper": PAPER}
+
+
+def with_changes(budget: Budget, seeds: int | None, options: Options) -> Budget:
+    """The budget with another number of seeds, and options that override all of its own."""
+    override = {name: value for name, value in options.items() if value is not None}
+    return replace(
+        budget,
+        seeds=budget.seeds if seeds is None else seeds,
+        common={**budget.common, **override},
+        networks={name: {**own, **override} for name, own in budget.networks.items()},
+        datasets={name: {**own, **override} for name, own in budget.datasets.items()},
+    )

@@ -1,0 +1,177 @@
+"""What is measured of a network while it trains, and once it has: from images to plain records."""
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import nn
+
+from rankdeficit import GAMMAS
+from rankdeficit.diagnostics.detection import ortho_dev
+from rankdeficit.diagnostics.reading.network import Network
+from rankdeficit.diagnostics.reading.store import RowStore
+from rankdeficit.diagnostics.reading.survey import Survey, Wanted, survey
+from rankdeficit.diagnostics.reading.taps import pick_logits, undisturbed
+from rankdeficit.diagnostics.reading.unfolding import weight_matrix
+from rankdeficit.sharding import gather_rows
+from rankdeficit.spectrum import Spectrum
+from real_nets.job import Job
+from real_nets.job_data import Images, JobData
+from real_nets.training import Row
+
+TOP_VALUES = 5
+"""Singular values that are recorded of each layer (the paper's Figure 3)."""
+
+MEASURES = (
+    "accuracy loss test_accuracy test_loss test_logits layers layer_ranks layer_rank_intervals "
+    "train_layer_ranks"
+).split()
+"""What `final_measures` tells, besides the measures of the logits."""
+
+GRID = 2
+"""Cells per side to which maps are averaged."""
+
+MEASUREMENTS = 12
+"""At most so many of a training after its first epoch, evenly spread."""
+
+
+def measured_at(epochs: int, steps_per_epoch: int) -> set[int]:
+    """Steps after which a training is measured: 0, powers of four in the first epoch, ends of epochs."""
+    every = -(-epochs // MEASUREMENTS) or 1
+    early = {0, *(4**i for i in range(16) if 4**i < steps_per_epoch)} if epochs else {0}
+    ends = {epoch * steps_per_epoch for epoch in range(every, epochs, every)}
+    return early | ends | {epochs * steps_per_epoch}
+
+
+class Follower:
+    """Measures of a network on some images of each set, the same ones at every step."""
+
+    def __init__(self, model: nn.Module, job: Job, data: JobData) -> None:
+        self.job = job
+        self.network = Network.of(model, _first_input(data.train), None, pick_logits)
+        count = job.followed_images
+        self.train = data.train.some(count).share().loaded()
+        self.test = data.test.some(count).share().loaded()
+        self.strange = {
+            name: data.strange(name, "test").some(count).share().loaded() for name in data.ood
+        }
+
+    def measure(self) -> Row:
+        """Accuracy, loss, ranks and norm of the logits, layers, alignment, OrthoDev."""
+        with RowStore() as store:
+            wanted = Wanted(spectra=True, classes=True, rows=1)
+            on_train = self._look(self.train, wanted, store)
+            on_test = self._look(self.test, Wanted(spectra=True), store)
+            seen = logits_row(on_train, self.job.gamma)
+            del seen["singular_values"]
+            deviations = {
+                name: self._ortho_dev(on_train, images, store)
+                for name, images in self.strange.items()
+            }
+        spectra = layer_spectra(self.network, on_train)
+        alignments = self._alignments(on_train)
+        known = [value for value in alignments if value is not None]
+        return seen | {
+            "test_accuracy": on_test.accuracy,
+            "test_loss": on_test.loss,
+            "alignment": sum(known) / len(known) if known else None,
+            "layer_alignments": alignments,
+            "layer_ranks": layer_ranks(spectra, {self.job.gamma, *GAMMAS}),
+            "layer_singular_values": [s.singular_values[:TOP_VALUES].tolist() for s in spectra],
+            "ortho_dev": deviations,
+        }
+
+    @torch.no_grad()
+    def is_finite(self) -> bool:
+        """Whether the logits of the first followed images are numbers, in all processes.
+
+        Their squares, too: measures come from Gram matrices.
+        """
+        inputs, _ = next(iter(self.train))
+        with undisturbed(self.network.model):
+            finite = self.network.logits(inputs).square().isfinite().all()
+        everywhere = gather_rows(finite.long()[None])
+        assert everywhere is not None
+        return bool(everywhere.all())
+
+    def accuracy(self) -> float:
+        """On the followed train images alone."""
+        with RowStore() as store:
+            return self._look(self.train, Wanted(), store).accuracy
+
+    def _look(self, images: Images, wanted: Wanted, store: RowStore) -> Survey:
+        return look(self.network, images, wanted, self.job.temperature, store)
+
+    def _alignments(self, on_train: Survey) -> list[float | None]:
+        found: list[float | None] = []
+        for layer in self.network.layers.chosen:
+            directions = on_train.directions.get(layer.name)
+            weight = weight_matrix(self.network.module(layer.module))
+            aligned = None
+            if directions is not None and weight is not None:
+                aligned = directions.alignment(weight, with_error=False).value
+            found.append(aligned)
+        return found
+
+    def _ortho_dev(self, on_train: Survey, images: Images, store: RowStore) -> float | None:
+        wanted = Wanted(penultimate=True, own_labels=True)
+        features = self._look(images, wanted, store).outputs("penultimate")
+        classes = on_train.classes
+        assert features is not None
+        assert classes is not None
+        mean = features.double().mean(dim=0).to(classes.means.device)
+        try:
+            return ortho_dev(classes.means[classes.counts > 0], mean)
+        except ValueError:  # a mean is zero, as after layers whose units all died
+            return None
+
+
+def look(
+    network: Network, images: Images, wanted: Wanted, temperature: float, store: RowStore
+) -> Survey:
+    """One pass over images."""
+    return survey(
+        images.name, network, images, wanted, temperature=temperature, grid=GRID, store=store
+    )
+
+
+def final_measures(network: Network, job: Job, data: JobData) -> Row:
+    """Accuracy, loss, ranks and norms on all train and all test images, and ranks of all layers."""
+    with RowStore() as store:
+        wanted = Wanted(spectra=True)
+        on_train = look(network, data.train.share(), wanted, job.temperature, store)
+        on_test = look(network, data.test.share(), wanted, job.temperature, store)
+    gammas = {job.gamma, *GAMMAS}
+    spectra = layer_spectra(network, on_test)
+    return logits_row(on_train, job.gamma) | {
+        "test_accuracy": on_test.accuracy,
+        "test_loss": on_test.loss,
+        "test_logits": logits_row(on_test, job.gamma),
+        "layers": [layer.name for layer in network.layers.chosen],
+        "layer_ranks": layer_ranks(spectra, gammas),
+        "layer_rank_intervals": {
+            str(gamma): [[int(end) for end in s.rank_interval(gamma)] for s in spectra]
+            for gamma in sorted(gammas)
+        },
+        "train_layer_ranks": layer_ranks(layer_spectra(network, on_train), gammas),
+    }
+
+
+def logits_row(seen: Survey, gamma: float) -> Row:
+    """Accuracy, loss and the measures of the logits."""
+    scores: dict[str, Any] = {"accuracy": seen.accuracy, "loss": seen.loss}
+    return scores | seen.logits.measures(gamma).record()
+
+
+def layer_spectra(network: Network, seen: Survey) -> list[Spectrum]:
+    """Spectrum of the representation after each layer."""
+    return [seen.layers[layer.name].spectrum() for layer in network.layers.chosen]
+
+
+def layer_ranks(spectra: list[Spectrum], gammas: Collection[float]) -> dict[str, list[int]]:
+    """Numerical rank after each layer, by threshold."""
+    return {str(gamma): [int(s.rank(gamma)) for s in spectra] for gamma in sorted(gammas)}
+
+
+def _first_input(images: Images) -> torch.Tensor:
+    return next(iter(images.some(1)))[0]

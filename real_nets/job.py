@@ -1,0 +1,131 @@
+"""A job: one network, what it learns from, how, at which temperature and from which seed."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from rankdeficit.checks import check_at_least, check_gamma, check_seeds, check_temperature
+from real_nets.models import Architecture, HeadNorm, Initialisation, Norm, Stem
+from real_nets.training import Recipe, Row
+
+LEAST_GAMMA = 1e-6
+"""Ranks come from streamed Gram matrices, which resolve no smaller singular values."""
+
+
+@dataclass(frozen=True)
+class JobOptions(Recipe):
+    """What the jobs of an experiment share: network, recipe, and what is measured of them."""
+
+    model: str = "mlp"
+    """Network: mlp, resnet18, resnet20, resnet34, resnet50, vgg19, vit, vit_b16, torchvision:NAME or
+    timm:NAME."""
+    width: int | None = None
+    """Width of hidden layers, channels of the first stage, or width of the embedding [default: the
+    network's own]."""
+    depth: int | None = None
+    """Weight layers of mlp, blocks of vit [default: the network's own]."""
+    stem: Stem = "auto"
+    """First layers: cifar is for small images; auto takes it up to 64 pixels."""
+    norm: Norm = "default"
+    """Normalisation within the network."""
+    head_rank: int | None = None
+    """Factor the classifier through so many dimensions, which bounds the rank of the logits."""
+    head_norm: HeadNorm = "none"
+    """Normalisation after the logits."""
+    init: Initialisation = "default"
+    """Initial distribution of all weights."""
+    init_scale: float = 1.0
+    """Factor of all initial weights."""
+    head_scale: float = 1.0
+    """Factor of the classifier's initial weights."""
+    pretrained: bool = False
+    """Start from weights that timm downloads."""
+    image_size: int | None = None
+    """Resize images to so many pixels squared [default: leave them as they are]."""
+    gamma: float = 1e-3
+    """Threshold of the numerical rank, relative to the largest singular value."""
+    followed_images: int = 2000
+    """Train images, and at most as many of each other set, that are measured during training."""
+    milestones: tuple[float, ...] = (0.5, 0.9, 0.99)
+    """Accuracies on followed train images at which weights are kept, to compare at equal accuracy."""
+
+    def check(self) -> None:
+        """Raise ValueError for what makes no sense, as far as the options alone tell."""
+        check_gamma(self.gamma)
+        if self.gamma < LEAST_GAMMA:
+            raise ValueError(
+                f"gamma is {self.gamma}; it must lie in [{LEAST_GAMMA:g}, 1): ranks come from streamed "
+                "Gram matrices, which resolve no less"
+            )
+        check_at_least(1, followed_images=self.followed_images)
+        if not all(0 < milestone <= 1 for milestone in self.milestones):
+            raise ValueError(f"milestones are {self.milestones}; they must lie in (0, 1]")
+        self.architecture(2, (3, 32, 32))
+
+    def architecture(self, classes: int, inputs: tuple[int, int, int]) -> Architecture:
+        """What the network is built from, for data of that kind."""
+        return Architecture(
+            self.model,
+            classes,
+            inputs,
+            width=self.width,
+            depth=self.depth,
+            stem=self.stem,
+            norm=self.norm,
+            head_rank=self.head_rank,
+            head_norm=self.head_norm,
+            init=self.init,
+            init_scale=self.init_scale,
+            head_scale=self.head_scale,
+            pretrained=self.pretrained,
+        )
+
+
+@dataclass(frozen=True)
+class Job(JobOptions):
+    """One network to train and diagnose."""
+
+    data: str = "glyphs"
+    """Name of the data set."""
+    ood: tuple[str, ...] = ()
+    """Names of out-of-distribution data sets."""
+    temperature: float = 1.0
+    """Softmax temperature T; logits are divided by T."""
+    seed: int = 0
+    """Seed of initial weights, order and augmentation."""
+    diagnosed_images: int = 5000
+    """Images of each split, at most, for probes and detectors; 0 for all."""
+
+    def check(self) -> None:
+        """Raise ValueError for what makes no sense, as far as the job alone tells."""
+        super().check()
+        check_temperature(self.temperature)
+        check_seeds(self.seed, 1)
+        check_at_least(0, diagnosed_images=self.diagnosed_images)
+
+    @property
+    def key(self) -> str:
+        """Name of the job's folder: jobs that differ in anything have different ones.
+
+        Fields at their defaults do not enter, so a new option does not make old results useless.
+        """
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed = {f.name: own[f.name] for f in fields(self) if own[f.name] != f.default}
+        digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
+        model = self.model.replace(":", "-")
+        temperature = f"{self.temperature:g}"
+        return f"{self.data.replace(':', '-')}_{model}_T{temperature}_seed{self.seed}_{digest}"
+
+    @classmethod
+    def of(cls, record: Row) -> "Job":
+        """From `record`, as JSON gives it back. Raises TypeError for unknown fields."""
+        options: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in record.items()
+        }
+        return cls(**options)
+
+    def record(self) -> Row:
+        """All fields as plain values."""
+        return asdict(self)

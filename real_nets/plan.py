@@ -1,0 +1,184 @@
+"""What would run, on what, and how long it may take, told before it starts."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+from statistics import median
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from real_nets.execution import How, Work
+from real_nets.follow import Follower, measured_at
+from real_nets.job import Job
+from real_nets.job_data import JobData, Source
+from real_nets.processes import is_first
+from real_nets.targets import TARGETS
+from real_nets.terminal import open_console, say
+from real_nets.training import DivergedError, Training
+from real_nets.work import initial_network
+
+WARM_UP, TIMED = 2, 5
+"""Steps of a network that are timed, after a few that are not."""
+
+PROBE_SECONDS = 0.3
+"""What a probe of one layer takes on a thousand images of a hundred classes, very roughly."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds that one job takes."""
+
+    training: float
+    measuring: float
+    diagnosing: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.training + self.measuring + self.diagnosing
+
+
+def like(job: Job) -> tuple[object, ...]:
+    """What jobs that take equally long have in common."""
+    same = replace(job, temperature=1.0, seed=0, lr=1.0, milestones=())
+    return tuple(getattr(same, field.name) for field in fields(Job))
+
+
+def estimates(pending: Sequence[Work], source: Source, device: torch.device) -> list[Estimate]:
+    """One per job; each kind of job is tried for a few steps."""
+    known: dict[tuple[object, ...], Estimate] = {}
+    for item in pending:
+        if like(item.job) not in known:
+            known[like(item.job)] = estimate(item.job, source, device)
+    return [known[like(item.job)] for item in pending]
+
+
+def estimate(job: Job, source: Source, device: torch.device) -> Estimate:
+    """Time a few steps and one measurement of an untrained network."""
+    data = JobData(job, source, device)
+    model = initial_network(job, data)
+    training = Training(
+        model, data.batches(), job, temperature=job.temperature, seed=job.seed, device=device
+    )
+    follower = Follower(training.model, job, data)
+    started = time.perf_counter()
+    follower.measure()
+    measuring = time.perf_counter() - started
+    times = [time.perf_counter()]
+
+    def note(step: int) -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter())
+
+    with suppress(DivergedError):  # the job itself will say so
+        training.run_until(min(WARM_UP + TIMED, training.steps), note)
+    spans = [after - before for before, after in pairwise(times)]
+    step = median(spans[WARM_UP:] or spans or [0.0])
+    layers, sets = len(follower.network.layers.chosen), 1 + len(data.ood)
+    images = min(job.diagnosed_images or len(data.train), len(data.train))
+    looking = measuring * images / min(job.followed_images, len(data.train))
+    probing = PROBE_SECONDS * layers * sets * images / 1000
+    measurements = len(measured_at(job.epochs, training.batches.steps_per_epoch))
+    return Estimate(step * training.steps, measuring * measurements, 2 * looking + probing)
+
+
+def announce(
+    work: Sequence[Work],
+    left_out: Mapping[str, str],
+    how: How,
+    device: torch.device,
+    *,
+    synthetic: bool,
+) -> None:
+    """What is to be done, what was left out, and how long the rest may take if it is done here."""
+    pending = [item for item in work if not item.done]
+    console = open_console(stderr=True)
+    if is_first():
+        show_plan(work, pending, console)
+        if synthetic and work:
+            say(console, "These networks learn drawn letters, glyphs, in place of all data sets.")
+        for name, reason in left_out.items():
+            say(console, f"Left out: {name}: {reason}")
+    if how.executor == "here":
+        untrained = [item for item in pending if not item.trained]
+        found = estimates(untrained, how.source, device)
+        if found and is_first():
+            say(console, spell_estimate(found, device))
+
+
+def show_plan(work: Sequence[Work], pending: Sequence[Work], console: Console) -> None:
+    """A table of the jobs, a line for those that differ in their seeds alone."""
+    if not work:
+        say(console, "No networks to train or diagnose.")
+        return
+    table = Table(box=box.SIMPLE_HEAVY)
+    for name in ("network", "data", "out of distribution", "T", "epochs", "seeds", "to do"):
+        number = name in ("T", "epochs", "seeds", "to do")
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
+    todo = {item.job.key for item in pending}
+    rows: dict[tuple[object, ...], list[Job]] = {}
+    for item in work:
+        rows.setdefault((like(item.job), item.job.temperature), []).append(item.job)
+    for jobs in rows.values():
+        first = jobs[0]
+        width = f" (width {first.width})" if first.width else ""
+        table.add_row(
+            f"{first.model}{width}{_own_options(first)}",
+            first.data,
+            " ".join(first.ood) or "none",
+            f"{first.temperature:g}",
+            str(first.epochs),
+            str(len(jobs)),
+            str(sum(job.key in todo for job in jobs)),
+        )
+    console.print(table)
+    done = len(work) - len(pending)
+    reused = f"; {done} are finished already and are reused" if done else ""
+    say(console, f"{len(pending)} of {len(work)} networks to train or diagnose{reused}.")
+
+
+def spell_estimate(found: Sequence[Estimate], device: torch.device) -> str:
+    """How long jobs may take."""
+    training = sum(one.training for one in found)
+    measuring = sum(one.measuring for one in found)
+    diagnosing = sum(one.diagnosing for one in found)
+    threads = torch.get_num_threads()
+    where = f"{device} with {threads} CPU thread{'s' if threads > 1 else ''}"
+    return (
+        f"About {spell_duration(training + measuring + diagnosing)} on {where}, judging by {TIMED} steps "
+        f"of each kind of network: training {spell_duration(training)}, measuring on the way "
+        f"{spell_duration(measuring)}, diagnoses very roughly {spell_duration(diagnosing)}."
+    )
+
+
+def spell_duration(seconds: float) -> str:
+    """Seconds as a reader says it."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def list_targets() -> None:
+    """Names of all targets and what they are."""
+    table = Table(box=box.SIMPLE_HEAVY)
+    for name in ("target", "what it is"):
+        table.add_column(name)
+    for target in TARGETS.values():
+        table.add_row(target.name, f"{target.title}\n[dim]{target.about}[/dim]")
+    open_console().print(table)
+
+
+def _own_options(job: Job) -> str:
+    """Options that tell networks of a kind apart."""
+    names = "depth norm head_rank head_norm init init_scale head_scale loss".split()
+    defaults = {field.name: field.default for field in fields(Job)}
+    changed = [f"{n} {getattr(job, n)}" for n in names if getattr(job, n) != defaults[n]]
+    return f", {', '.join(changed)}" if changed else ""

@@ -1,0 +1,200 @@
+"""One self-contained HTML page on everything that a store of results holds.
+
+    python -m real_nets.report RUNS
+
+RUNS is the --out folder of real_nets.reproduce, or what --export made of one: the same files without
+weights and checkpoints, small enough to keep and to pass on.
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from rankdeficit import cli
+from real_nets.page import Page, Section, write
+from real_nets.results import Outcome, Results, Row
+from real_nets.store import TARGETS as TARGETS_FOLDER
+from real_nets.store import TargetRecord, job_folder, read_targets
+from real_nets.targets import TARGETS
+from real_nets.targets.shown import data_name, same_data
+from real_nets.terminal import open_console, print_section
+
+PROGRAM = "real_nets.report"
+PAGE = "report.html"
+KEPT = ("settings.json", "metrics.jsonl", "summary.json", "environment.json")
+"""Files of a job that an export holds, with its diagnoses."""
+
+JOB_CONDITIONS = (
+    "seed temperature gamma epochs batch_size optimizer lr lr_rule schedule weight_decay clip_norm "
+    "augmentation precision"
+).split()
+"""Options of jobs that the page tells."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Write the page on a folder of results."""
+
+    runs: tyro.conf.Positional[Path]
+    """Folder that real_nets.reproduce wrote."""
+    out: Path | None = None
+    """File of the page [default: RUNS/report.html]."""
+    export: Path | None = None
+    """Copy the results to this new folder, without weights and checkpoints."""
+
+
+def run(settings: Settings) -> Path:
+    """Write the page (and the export); returns its path."""
+    if settings.export is not None:
+        check_new(settings.export)
+    records = read_targets(settings.runs, list(TARGETS))
+    path = settings.out or settings.runs / PAGE
+    write(build_page(settings.runs, records), path)
+    if settings.export is not None:
+        export(settings.runs, records, settings.export)
+        print(f"The results are in {settings.export}.")
+    print(f"The page is {path}.")
+    return path
+
+
+def build_page(store: Path, records: Sequence[TargetRecord]) -> Page:
+    """All sections, from files alone."""
+    results = Results(store)
+    outcomes = list(all_outcomes(records, results))
+    return Page(
+        "Unpacking Softmax: the paper’s numbers and those measured",
+        summary(records, outcomes),
+        [section_of(record, results) for record in records],
+        list(conditions(records, outcomes)),
+    )
+
+
+def section_of(record: TargetRecord, results: Results) -> Section:
+    """A target's section, with what was left out of it."""
+    section = TARGETS[record.name].section(record.cells, results, record.computed)
+    left_out = [f"Left out: {name}: {reason}." for name, reason in record.left_out.items()]
+    return replace(section, notes=[*section.notes, *left_out])
+
+
+def all_outcomes(records: Sequence[TargetRecord], results: Results) -> Iterator[Outcome]:
+    """Every finished job once."""
+    keys = dict.fromkeys(key for record in records for cell in record.cells for key in cell.keys)
+    for key in keys:
+        outcome = results.outcome(key)
+        if outcome is not None:
+            yield outcome
+
+
+def summary(records: Sequence[TargetRecord], outcomes: Sequence[Outcome]) -> list[str]:
+    """What this page is about and what it is not."""
+    lines = [
+        "The paper is Masarczyk et al., “Unpacking Softmax: How Logits Norm Drives Representation "
+        "Collapse, Compression and Generalization” (2025, arXiv 2506.01562). Its training recipe is in "
+        "an appendix that is not public, so its directions can be expected to come out, its numbers "
+        "cannot.",
+        f"{trained(outcomes)}. Numbers are medians with the range over n seeds.",
+    ]
+    cells = [cell for record in records for cell in record.cells]
+    replaced = sorted({data_name(cell) for cell in cells if not same_data(cell)})
+    if replaced:
+        lines.append(
+            f"These are not the paper's data: {'; '.join(replaced)}. Differences from its numbers say "
+            "nothing on whether they are right."
+        )
+    used = {name for one in outcomes for name in (one.job["data"], *one.job["ood"])}
+    if any(name.startswith("glyph") for name in used):
+        lines.append(GLYPHS)
+    return lines
+
+
+GLYPHS = (
+    "glyphs are drawn letters of three alphabets, 100 classes, with as many train images of each as the "
+    "name says; out of distribution are letters of other alphabets (glyph-letters) and the same letters "
+    "in another font (glyph-fonts)."
+)
+
+
+def trained(outcomes: Sequence[Outcome]) -> str:
+    """How many networks, on which data."""
+    if not outcomes:
+        return "No networks were trained"
+    diverged = sum(one.diverged for one in outcomes)
+    data = ", ".join(sorted({one.job["data"] for one in outcomes}))
+    plural = "s" if len(outcomes) > 1 else ""
+    broken = f", of which {diverged} diverged" if diverged else ""
+    return f"{len(outcomes)} network{plural} on {data}{broken}"
+
+
+def conditions(
+    records: Sequence[TargetRecord], outcomes: Sequence[Outcome]
+) -> Iterator[tuple[str, str]]:
+    """What the numbers were made with."""
+    yield "budget", ", ".join(sorted({record.budget for record in records}))
+    if not outcomes:
+        return
+    jobs = [one.job for one in outcomes]
+    yield "network", ", ".join(sorted({network(job) for job in jobs}))
+    for name in JOB_CONDITIONS:
+        yield name.replace("_", " "), listed(job[name] for job in jobs)
+    for name in ("torch", "device_name", "device", "threads", "python"):
+        found = sorted({str(one.environment.get(name, "unknown")) for one in outcomes})
+        yield name.replace("_", " "), ", ".join(found)
+
+
+def network(job: Row) -> str:
+    """With its size, where that is not the network's own."""
+    sizes = [f"{name} {job[name]}" for name in ("width", "depth") if job[name] is not None]
+    return f"{job['model']} ({', '.join(sizes)})" if sizes else job["model"]
+
+
+def listed(values: Iterable[Any]) -> str:
+    """Each value once: numbers in ascending order, then words."""
+    found = set(values)
+    numbers = sorted(value for value in found if isinstance(value, (int, float)))
+    words = sorted("none" if value is None else str(value) for value in found - set(numbers))
+    return ", ".join([*(f"{number:g}" for number in numbers), *words])
+
+
+def check_new(target: Path) -> None:
+    """Raise ValueError where something is in the way of a new folder."""
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise ValueError(f"export {target} exists and is not an empty folder; name a new one")
+
+
+def export(store: Path, records: Sequence[TargetRecord], target: Path) -> None:
+    """Copy results without weights to a new folder."""
+    results = Results(store)
+    (target / TARGETS_FOLDER).mkdir(parents=True)
+    for record in records:
+        name = f"{record.name}.json"
+        shutil.copy(store / TARGETS_FOLDER / name, target / TARGETS_FOLDER / name)
+    for outcome in all_outcomes(records, results):
+        own = job_folder(target, outcome.key)
+        own.mkdir(parents=True)
+        for name in KEPT:
+            if (outcome.path / name).is_file():
+                shutil.copy(outcome.path / name, own / name)
+        if (outcome.path / "diagnoses").is_dir():
+            shutil.copytree(outcome.path / "diagnoses", own / "diagnoses")
+
+
+def show(store: Path, names: Sequence[str]) -> None:
+    """Write the page on the whole store, and print the sections of these targets."""
+    records = read_targets(store, list(TARGETS))
+    page = build_page(store, records)
+    write(page, store / PAGE)
+    console = open_console()
+    for section in page.sections:
+        if section.identifier in names:
+            print_section(section, console)
+    console.print(
+        f"The page, with all tables and figures, is {store / PAGE}.", soft_wrap=True, markup=False
+    )
+
+
+if __name__ == "__main__":
+    cli.main(Settings, run, PROGRAM)

@@ -1,0 +1,272 @@
+"""Reproduce the paper's tables and figures, and set the measured numbers beside the paper's.
+
+    python -m real_nets.reproduce --list
+    python -m real_nets.reproduce quick --out runs/quick
+    python -m real_nets.reproduce table1 --data ROOT --budget small
+    python -m real_nets.reproduce table1 table2 fig1 --data ROOT --budget paper --executor slurm
+    torchrun --nproc-per-node 8 -m real_nets.reproduce table1 --data ROOT --budget paper
+
+ROOT holds data sets by name: folders of images (ROOT/imagenet/{train,val}/CLASS/*), or CIFAR and SVHN as
+torchvision has them. What is trained already in the folder --out is not trained again, so the same
+command goes on after a kill, and targets share their networks.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+from rankdeficit import cli
+from rankdeficit.checks import check_at_least, check_temperature
+from real_nets import report
+from real_nets.budgets import BUDGETS, BudgetName, with_changes
+from real_nets.cells import REPLACEABLE, Cell, Setup, matches
+from real_nets.datasets import why_missing
+from real_nets.execution import Executor, How, Work, execute
+from real_nets.job import Job
+from real_nets.job_data import Source
+from real_nets.plan import announce, list_targets
+from real_nets.processes import is_first, joined
+from real_nets.rates import LrRule
+from real_nets.results import Results
+from real_nets.store import TargetRecord, job_folder, locked, write_target
+from real_nets.targets import TARGETS, Target, find
+from real_nets.targets.shown import equal_accuracy
+from real_nets.work import FINAL
+
+PROGRAM = "real_nets.reproduce"
+
+OVERRIDES = ("epochs", "width", "lr", "lr_rule", "batch_size", "gamma", "diagnosed_images")
+"""Settings that override the budget's options of every job."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Reproduce tables and figures of the paper."""
+
+    targets: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Names of targets, or all."""
+    list_targets: Annotated[bool, tyro.conf.arg(name="list")] = False
+    """List the targets."""
+    data: Path | None = None
+    """Folder of data sets, each under its name; the smoke budget needs none."""
+    budget: BudgetName = "smoke"
+    """smoke: glyphs, minutes on a CPU; small: narrow networks, about an hour for a data set; paper: full
+    networks and schedules."""
+    cells: tuple[str, ...] = ()
+    """Parts of tables and figures, DATA/NETWORK with * and ?, as CIFAR-10/MLP [default: all]."""
+    replace: tuple[str, ...] = ()
+    """Data sets to take instead of others, NAME=OTHER, as svhn=tiny-imagenet."""
+    seeds: int | None = None
+    """Networks per cell [default: the budget's]."""
+    temperature: float | None = None
+    """Temperature of low logit norm [default: the budget's]."""
+    epochs: int | None = None
+    """Epochs of every network [default: the budget's]."""
+    width: int | None = None
+    """Width of every network [default: the budget's]."""
+    lr: float | None = None
+    """Peak learning rate [default: the budget's]."""
+    lr_rule: LrRule | None = None
+    """matched: the same at every temperature; reparametrised: see real_nets.train --help."""
+    batch_size: int | None = None
+    """Images per step [default: the budget's]."""
+    gamma: float | None = None
+    """Threshold of the numerical rank [default: 1e-3]."""
+    diagnosed_images: int | None = None
+    """Images of each split for probes and detectors, 0 for all [default: the budget's]."""
+    download: bool = False
+    """Let torchvision download CIFAR and SVHN into --data."""
+    skip_corrupt: bool = False
+    """Leave out images that cannot be read, and count them, instead of stopping."""
+    workers: int = 4
+    """Processes that decode images of sets too large for memory."""
+    executor: Executor = "here"
+    """here: one job after the other; slurm or local: through submitit, a task per job."""
+    slurm: tuple[str, ...] = ()
+    """Options of submitit's executor, KEY=VALUE, as timeout_min=600 slurm_partition=gpu."""
+    tensorboard: bool = False
+    """Write measures during training for TensorBoard, too."""
+    plan: bool = False
+    """Print what would run, and stop."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda or cuda:N."""
+    out: Path | None = None
+    """Folder of the results; the same one again goes on [default: runs/reproduce-BUDGET]."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A target with its cells, and what was left out of it."""
+
+    target: Target
+    cells: list[Cell]
+    left_out: dict[str, str]
+
+
+def run(settings: Settings) -> Path | None:
+    """Train and diagnose what is missing, write the page; the folder, None where nothing was done."""
+    if settings.list_targets or not settings.targets:
+        list_targets()
+        return None
+    with joined(settings.device) as device:
+        targets = [find(name) for name in chosen_names(settings.targets)]
+        source = Source(
+            settings.data and settings.data.resolve(),
+            settings.download,
+            "skip" if settings.skip_corrupt else "stop",
+            settings.workers,
+        )
+        slurm = parse_pairs("slurm", settings.slurm)
+        how = How(source, settings.device, settings.executor, settings.tensorboard, slurm)
+        setup = prepare(settings, source)
+        parts = [part_of(target, setup) for target in targets]
+        check_something_to_do(setup, parts)
+        store = (settings.out or Path("runs") / f"reproduce-{settings.budget}").resolve()
+        work = planned(setup, parts, store)
+        left_out = {name: why for part in parts for name, why in part.left_out.items()}
+        announce(work, left_out, how, device, synthetic=setup.synthetic)
+        if settings.plan:
+            return None
+        with locked_by_first(store):
+            carry_out(settings, how, setup, parts, store, device)
+        return store
+
+
+def part_of(target: Target, setup: Setup) -> Part:
+    """A target's cells; their jobs are added to those of the setup."""
+    own = replace(setup, left_out={})
+    return Part(target, target.cells(own), own.left_out)
+
+
+def chosen_names(names: Sequence[str]) -> list[str]:
+    """Names of targets, each once; all of them for "all"."""
+    return list(TARGETS) if "all" in names else list(dict.fromkeys(names))
+
+
+def prepare(settings: Settings, source: Source) -> Setup:
+    """The settings as a setup for cells. Raises ValueError for what makes no sense."""
+    cli.resolve_device(settings.device)
+    if settings.seeds is not None:
+        check_at_least(1, seeds=settings.seeds)
+    if settings.temperature is not None:
+        check_temperature(settings.temperature)
+    check_at_least(0, workers=settings.workers)
+    budget = BUDGETS[settings.budget]
+    if settings.data is None and not budget.synthetic:
+        raise ValueError(
+            f"the {settings.budget} budget needs data; name a folder of data sets with --data, or take "
+            "--budget smoke"
+        )
+    if settings.data is not None and not settings.data.is_dir() and not settings.download:
+        raise ValueError(f"data {settings.data} does not exist; name a folder of data sets")
+    replacements = parse_pairs("replace", settings.replace)
+    check_replacements(replacements, settings)
+    options = {name: getattr(settings, name) for name in OVERRIDES}
+    return Setup(
+        with_changes(budget, settings.seeds, options),
+        cache(lambda name: why_missing(name, source.root, source.download)),
+        replacements,
+        settings.temperature,
+        settings.cells,
+    )
+
+
+def parse_pairs(option: str, pairs: Sequence[str]) -> dict[str, str]:
+    """NAME=VALUE pairs. Raises ValueError for others."""
+    for pair in pairs:
+        if not all(pair.partition("=")):
+            raise ValueError(f"{option} is {pair!r}; it must be of the form NAME=VALUE")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def check_replacements(replacements: Mapping[str, str], settings: Settings) -> None:
+    """Raise ValueError for data sets that no network would take."""
+    if replacements and BUDGETS[settings.budget].synthetic:
+        raise ValueError(
+            f"replace is {' '.join(settings.replace)!r}, but the {settings.budget} budget takes glyphs "
+            "for all data sets; leave it out, or name another --budget"
+        )
+    for name in replacements:
+        if name not in REPLACEABLE:
+            raise ValueError(
+                f"replace names {name!r}; it must be one of {', '.join(REPLACEABLE)}, before the ="
+            )
+
+
+def check_something_to_do(setup: Setup, parts: Sequence[Part]) -> None:
+    """Raise ValueError for patterns without a cell, and where everything was left out."""
+    for pattern in setup.pick:
+        if not any(matches(name, pattern) for name in setup.names):
+            names = ", ".join(setup.names) or "none, as these targets have no cells"
+            raise ValueError(f"cells {pattern!r} matches none; there are {names}")
+    left_out = {name: why for part in parts for name, why in part.left_out.items()}
+    if left_out and not setup.jobs:
+        name, reason = next(iter(left_out.items()))
+        raise ValueError(
+            f"nothing to train: {len(left_out)} left out, the first of them {name}: {reason}"
+        )
+
+
+def carry_out(
+    settings: Settings,
+    how: How,
+    setup: Setup,
+    parts: Sequence[Part],
+    store: Path,
+    device: torch.device,
+) -> None:
+    """Do what is missing, keep the targets' records, write the page."""
+    logs = store / "submitit"
+    execute([item for item in planned(setup, parts, store) if not item.done], how, logs, device)
+    execute(at_equal_accuracy(parts, setup.jobs, store), how, logs, device)
+    if is_first():
+        for part in parts:
+            name, computed = part.target.name, part.target.compute()
+            record = TargetRecord(name, settings.budget, part.cells, part.left_out, computed)
+            write_target(store, record)
+        report.show(store, [part.target.name for part in parts])
+
+
+def planned(setup: Setup, parts: Sequence[Part], store: Path) -> list[Work]:
+    """All jobs, with a diagnosis at the end for those of which some target wants one."""
+    wanted = {
+        key for part in parts if part.target.diagnosed for cell in part.cells for key in cell.keys
+    }
+    return [
+        Work(job, job_folder(store, key), (FINAL,) if key in wanted else ())
+        for key, job in setup.jobs.items()
+    ]
+
+
+def at_equal_accuracy(parts: Sequence[Part], jobs: Mapping[str, Job], store: Path) -> list[Work]:
+    """Diagnoses that are missing of weights kept at the accuracy which both sides of a pair reached."""
+    results = Results(store)
+    wanted: dict[str, list[str]] = {}
+    for part in parts:
+        if part.target.compared:
+            for snapshot, cells in equal_accuracy(part.cells, results).items():
+                for key in (one.key for cell in cells for one in results.outcomes(cell)):
+                    if snapshot not in wanted.setdefault(key, []):
+                        wanted[key].append(snapshot)
+    work = [Work(jobs[key], job_folder(store, key), tuple(own)) for key, own in wanted.items()]
+    return [item for item in work if not item.done]
+
+
+@contextmanager
+def locked_by_first(store: Path) -> Iterator[None]:
+    """The store, for this group of processes alone."""
+    if not is_first():
+        yield
+        return
+    with locked(store):
+        yield
+
+
+if __name__ == "__main__":
+    cli.main(Settings, run, PROGRAM)

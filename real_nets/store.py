@@ -1,0 +1,90 @@
+"""A store: the folder in which jobs of many targets live side by side, each trained once.
+
+    jobs/KEY/          a folder per job (see `real_nets.work`)
+    targets/NAME.json  which cells a target has, the keys of their jobs, and what was left out
+    report.html        the page on all of them
+
+One process (or group of them) works in a store at a time.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from rankdeficit.runs import read_json, write_json
+from real_nets.cells import Cell
+from real_nets.results import JOBS
+
+LOCK = ".lock"
+TARGETS = "targets"
+
+
+@dataclass(frozen=True)
+class TargetRecord:
+    """What is kept of a target besides its jobs."""
+
+    name: str
+    budget: str
+    cells: list[Cell]
+    left_out: dict[str, str]
+    computed: dict[str, Any]
+
+
+def job_folder(store: Path, key: str) -> Path:
+    """Where a job lives."""
+    return store / JOBS / key
+
+
+@contextmanager
+def locked(store: Path) -> Iterator[None]:
+    """The store for this process alone. Raises ValueError where it cannot be, or another has it."""
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(store / LOCK)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(
+            f"{store} is in use by another process; wait for it, stop it, or name another --out"
+        ) from error
+    except OSError as error:
+        raise ValueError(
+            f"--out {store} cannot be written ({error.strerror or error}); name a folder that you may "
+            "write to"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_target(store: Path, record: TargetRecord) -> None:
+    """Keep a target's record, replacing an older one."""
+    (store / TARGETS).mkdir(exist_ok=True)
+    write_json(store / TARGETS / f"{record.name}.json", asdict(record))
+
+
+def read_targets(store: Path, order: Sequence[str]) -> list[TargetRecord]:
+    """All records of a store, those of known names, in that order.
+
+    Raises ValueError for a folder without any, and naming a damaged file.
+    """
+    files = {path.stem: path for path in (store / TARGETS).glob("*.json")}
+    found = [_read(files[name]) for name in order if name in files]
+    if not found:
+        raise ValueError(
+            f"{store} holds no results; name the --out folder of a run of real_nets.reproduce"
+        )
+    return found
+
+
+def _read(path: Path) -> TargetRecord:
+    record = read_json(path)
+    try:
+        cells = [Cell.of(cell) for cell in record["cells"]]
+        return TargetRecord(**record | {"cells": cells})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); run its target again") from error

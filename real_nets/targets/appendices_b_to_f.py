@@ -1,0 +1,189 @@
+"""Appendices B to F, which are not public: what the paper's main text says is in them."""
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from real_nets.cells import Cell as Place
+from real_nets.cells import Setup
+from real_nets.page import Column, Picture, Section, Table
+from real_nets.page import figures as drawn
+from real_nets.page.numbers import norm, rank, share
+from real_nets.results import Results
+from real_nets.targets.correlation import correlation
+from real_nets.targets.shown import (
+    PLACE,
+    Measure,
+    accuracies,
+    both,
+    hidden_rank,
+    initial_norm,
+    measured,
+    pairs,
+    place,
+    rank_curves,
+    values,
+    verdict,
+    where,
+)
+from real_nets.targets.target import Target, register, runs
+
+WIDTH = 512
+"""Of the MLP, where the budget does not say."""
+
+INTERVENTIONS: dict[str, dict[str, Any]] = {
+    "initial weights x 0.5": {"init_scale": 0.5},
+    "initial weights x 0.8": {"init_scale": 0.8},
+    "initial weights x 1.2": {"init_scale": 1.2},
+    "LeCun initialisation": {"init": "lecun"},
+    "Xavier initialisation": {"init": "xavier"},
+    "orthogonal initialisation": {"init": "orthogonal"},
+    "classifier x 1e-12": {"head_scale": 1e-12},
+    "half the width": {"width": 0.5},
+    "twice the width": {"width": 2.0},
+    "4 layers": {"depth": 4},
+    "12 layers": {"depth": 12},
+    "layer normalisation within": {"norm": "layer"},
+    "batch normalisation within": {"norm": "batch"},
+    "layer normalisation after the logits": {"head_norm": "layer"},
+    "T = 10": {"temperature": 10.0},
+}
+"""What may change the initial norm of an MLP's logits, besides a high temperature; widths are factors."""
+
+
+@register
+class Alignment(Target):
+    """Appendix B."""
+
+    name = "alignment"
+    title = "Appendix B: alignment in convolutions"
+    about = "alignment of every layer with its input, convolutions included"
+
+    def cells(self, setup: Setup) -> list[Place]:
+        """A residual network and VGG."""
+        return [
+            cell for network in ("ResNet-18", "VGG-19") for cell in setup.pair("CIFAR-10", network)
+        ]
+
+    def section(
+        self, cells: Sequence[Place], results: Results, computed: dict[str, Any]
+    ) -> Section:
+        """By layer at the end, and over training."""
+        pictures, said = [], []
+        for baseline, low in pairs(cells):
+            found = runs([baseline, low], results)
+            for draw, what in (
+                (drawn.layer_alignments, "Alignment by layer when trained."),
+                (drawn.alignment_and_collapse, "Alignment and collapse during training."),
+            ):
+                figure = draw(found)
+                if figure is not None:
+                    caption = f"{where(baseline)}. {what}"
+                    pictures.append(Picture(figure, caption, what))
+            move = verdict(
+                f"{where(baseline)}: the mean alignment",
+                *both(baseline, low, results, lambda one: one.measure("alignment")),
+                1,
+                lambda value: f"{value:.2f}",
+            )
+            said += [f"{move}."] if move else []
+        claim = (
+            "The paper's claim: its analysis carries over to convolutions, whose weights are read as "
+            "matrices (c_out, c_in k k); at high temperature layers align."
+        )
+        return Section(
+            self.name, self.title, [claim, *said], [], pictures, accuracies(cells, results)
+        )
+
+
+@register
+class Hyperparameters(Target):
+    """Appendix E."""
+
+    name = "hyperparameters"
+    title = "Appendix E: what else changes the initial norm of the logits"
+    about = "initialisation, width, depth and normalisation of the MLP against rank"
+
+    def cells(self, setup: Setup) -> list[Place]:
+        """The MLP at both temperatures and under every intervention."""
+        found = setup.pair("CIFAR-10", "MLP")
+        width = setup.budget.job("cifar10", "mlp").width or WIDTH
+        for label, options in INTERVENTIONS.items():
+            own = dict(options)
+            if "width" in own:
+                own["width"] = round(own["width"] * width)
+            found += setup.cell("CIFAR-10", "MLP", label, **own)
+        return found
+
+    def section(
+        self, cells: Sequence[Place], results: Results, computed: dict[str, Any]
+    ) -> Section:
+        """Initial effective norm against ranks, with their correlation."""
+        measures: dict[str, tuple[Measure, Any]] = {
+            "initial ||M|| / T": (initial_norm, norm),
+            "logits, γ = 1e-3": (lambda one: one.rank, rank),
+            "last hidden layer, γ = 1e-2": (hidden_rank, rank),
+            "train accuracy": (lambda one: one.train_accuracy, share),
+            "test accuracy": (lambda one: one.test_accuracy, share),
+        }
+        columns = [*PLACE, *(Column(title) for title in measures)]
+        rows = []
+        points = []
+        for cell in cells:
+            outcomes = results.outcomes(cell)
+            shown = [measured(outcomes, *how) for how in measures.values()]
+            rows.append([*place(cell), *shown])
+            norms, ranks = values(outcomes, initial_norm), values(outcomes, hidden_rank)
+            if norms and ranks:
+                points.append((median(norms), median(ranks)))
+        claim = (
+            "The paper's claim: initialisation, dimensions and normalisation set the initial norm of the "
+            "logits, and with it the rank, as temperature does."
+        )
+        said = [claim]
+        found = correlation(points)
+        if found is not None:
+            agreement = "as in the paper" if found.rho > 0 else "unlike in the paper"
+            said.append(
+                "Initial effective norm and rank of the last hidden layer at γ = 1e-2, medians over "
+                f"seeds of each setting: {found}, {agreement}. Widths bound the rank, too."
+            )
+        table = Table("Interventions on the MLP", columns, rows)
+        return Section(self.name, self.title, said, [table], [], accuracies(cells, results))
+
+
+@register
+class SoftmaxMse(Target):
+    """Appendix F."""
+
+    name = "mse"
+    title = "Appendix F: squared error after the softmax"
+    about = "the bias with softmax and squared error instead of cross-entropy"
+
+    def cells(self, setup: Setup) -> list[Place]:
+        """The MLP with squared error."""
+        return setup.pair("CIFAR-10", "MLP", loss="mse")
+
+    def section(
+        self, cells: Sequence[Place], results: Results, computed: dict[str, Any]
+    ) -> Section:
+        """Ranks of logits and of the last hidden layer."""
+        figure = drawn.ranks_around_softmax(runs(cells, results))
+        pictures = []
+        if figure is not None:
+            what = "Ranks before and after the softmax during training, squared error."
+            pictures = [Picture(figure, what, what)]
+        said = [
+            "The paper's claim: squared error shows rank-deficit bias as well when paired with the "
+            "softmax."
+        ]
+        for baseline, low in pairs(cells):
+            move = verdict(
+                "The rank of the last hidden layer at γ = 1e-2",
+                *both(baseline, low, results, hidden_rank),
+                -1,
+                rank,
+            )
+            said += [f"{move}."] if move else []
+        tables = [rank_curves(cells, results)]
+        return Section(self.name, self.title, said, tables, pictures, accuracies(cells, results))

@@ -1,0 +1,253 @@
+"""Appendices I to M, which are not public: what the paper's main text says is in them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from real_nets import paper
+from real_nets.cells import Cell as Place
+from real_nets.cells import Setup
+from real_nets.page import Cell, Column, Picture, Section, Table
+from real_nets.page import figures as drawn
+from real_nets.page.numbers import rank, share
+from real_nets.results import Outcome, Results
+from real_nets.targets.correlation import correlation
+from real_nets.targets.shown import (
+    PLACE,
+    Measure,
+    accuracies,
+    both,
+    claim,
+    measured,
+    ortho_dev,
+    pairs,
+    place,
+    verdict,
+    where,
+)
+from real_nets.targets.target import Target, register, runs
+
+RANK_TWO = "rank 2"
+
+
+@register
+class NeuralCollapse(Target):
+    """Appendix I."""
+
+    name = "neural-collapse"
+    title = "Appendix I: measures of Neural Collapse"
+    about = "NC1 to NC4 with the retained rank and the train accuracy"
+
+    def cells(self, setup: Setup) -> list[Place]:
+        """Networks of Table 1."""
+        return [
+            cell
+            for data, network in (("CIFAR-10", "ResNet-18"), ("CIFAR-100", "ResNet-34"))
+            for cell in setup.pair(data, network)
+        ]
+
+    def section(
+        self, cells: Sequence[Place], results: Results, computed: dict[str, Any]
+    ) -> Section:
+        """All of them side by side."""
+        measures = {
+            "rank of the means": ("retained_rank", rank),
+            "predicted": ("predicted_rank", rank),
+            "NC1: tr S_W / tr S_B": ("within_to_between", "{:.3g}".format),
+            "NC1: class distances": ("class_distance_variance", "{:.3g}".format),
+            "NC2: equinorm": ("equinorm", "{:.3f}".format),
+            "NC2: |cosine + 1/(c-1)|": ("mean_cosine_gap", "{:.3f}".format),
+            "NC2: deviation of cosines": ("cosine_deviation", "{:.3f}".format),
+            "NC3: self-duality": ("self_duality", "{:.3f}".format),
+            "NC4: agreement": ("nearest_centre_agreement", share),
+        }
+        columns = [*PLACE, *(Column(title) for title in measures), Column("train accuracy")]
+        rows = [
+            [
+                *place(cell),
+                *(
+                    measured(
+                        results.outcomes(cell),
+                        lambda one, n=name: one.measure(f"neural_collapse.{n}"),  # type: ignore[misc]
+                        form,
+                    )
+                    for name, form in measures.values()
+                ),
+                measured(results.outcomes(cell), lambda one: one.train_accuracy, share),
+            ]
+            for cell in cells
+        ]
+        claim = (
+            "The paper's claim: networks of collapsed rank meet the conditions of Neural Collapse in "
+            "part only. A rank below c - 1 cannot be equiangular (NC2); NC1 in its usual form, tr(S_W "
+            "S_B^+)/c, falls with the rank itself and is not shown."
+        )
+        table = Table("Neural Collapse on train images (0 is collapse; NC4: 100 %)", columns, rows)
+        return Section(self.name, self.title, [claim], [table], [], accuracies(cells, results))
+
+
+@register
+class RankTwo(Target):
+    """Appendix K."""
+
+    name = "rank-two"
+    title = "Appendix K: rank-2 backbones"
+    about = "networks whose logits are factored through two dimensions"
+
+    def cells(self, setup: Setup) -> list[Place]:
+        """Each network as it is, and with a classifier of rank 2."""
+        found = []
+        for network in ("MLP", "ResNet-18"):
+            found += setup.cell("CIFAR-10", network)
+            found += setup.cell(
+                "CIFAR-10",
+                network,
+                RANK_TWO,
+                head_rank=2,
+                stop_accuracy=1.0,
+                epochs=self._epochs(setup),
+            )
+        return found
+
+    def _epochs(self, setup: Setup) -> int:
+        """Three times the budget's: two dimensions are slower to fit."""
+        return 3 * int(setup.budget.job("cifar10", "mlp").epochs)
+
+    def section(
+        self, cells: Sequence[Place], results: Results, computed: dict[str, Any]
+    ) -> Section:
+        """Ranks and accuracies."""
+        measures: dict[str, tuple[Measure, Any]] = {
+            "rank of the logits": (lambda one: one.rank, rank),
+            "rank after the softmax": (lambda one: one.summary.get("post_softmax_rank"), rank),
+            "train accuracy": (lambda one: one.train_accuracy, "{:.3%}".format),
+            "test accuracy": (lambda one: one.test_accuracy, share),
+            "epochs": (lambda one: one.summary.get("epoch"), "{:.3g}".format),
+        }
+        columns = [*PLACE, *(Column(title) for title in measures)]
+        rows = [
+            [*place(cell), *(measured(results.outcomes(cell), *how) for how in measures.values())]
+            for cell in cells
+        ]
+        said = [
+            "The paper's claim: typical backbones with an output of rank 2 reach 100 % train accuracy "
+            "(Proposition 3.2 says that they can)."
+        ]
+        for cell in cells:
+            outcomes = results.outcomes(cell)
+            if cell.condition == RANK_TWO and outcomes:
+                said.append(f"{where(cell)} with rank 2 {_fit(outcomes)}.")
+        table = Table("Classifiers of rank 2 beside the networks' own", columns, rows)
+        return Section(self.name, self.title, said, [table], [], accuracies(cells, results))
+
+
+def _fit(outcomes: Sequence[Outcome]) -> str:
+    """How well the best of some networks fits its train images, and how well it does on others."""
+    best = max(outcomes, key=lambda one: one.train_accuracy or 0.0)
+    images = best.summary["train_images"]
+    wrong = round((1 - (best.train_accuracy or 0.0)) * images)
+    missed = f", as {wrong:,} of {images:,} images stay wrong" if wrong else ""
+    reached = "does not reach" if wrong else "reaches"
+    return (
+        f"{reached} 100 % train accuracy{missed}; test accuracy {share(best.test_accuracy or 0.0)} "
+        f"(best of {len(outcomes)})"
+    )
+
+
+@register
+class OrthoDev(Target):
+    """Appendix L."""
+
+    name = "ortho-dev"
+    title = "Appendix L: OrthoDev"
+    about = "OrthoDev of all networks of Table 1 on CIFAR, at the end and during training"
+
+    def cells(self, setup: Setup) -> list[Place]:
+        """Networks of Table 1 on CIFAR."""
+        return [
+            cell
+            for row in paper.TABLE_1
+            if row.data.startswith("CIFAR")
+            for cell in setup.pair(row.data, row.architecture)
+        ]
+
+    def section(
+        self, cells: Sequence[Place], results: Results, computed: dict[str, Any]
+    ) -> Section:
+        """Table of final values, and a figure per network."""
+        rows, said, pictures = [], [], []
+        for baseline, low in pairs(cells):
+            cold = results.outcomes(baseline)
+            for ood in cold[0].job["ood"] if cold else []:
+                rows += [
+                    [
+                        *place(cell),
+                        Cell(ood),
+                        measured(results.outcomes(cell), ortho_dev(ood), "{:.3f}".format),
+                    ]
+                    for cell in (baseline, low)
+                ]
+                move = verdict(
+                    f"{where(baseline)} against {ood}: OrthoDev",
+                    *both(baseline, low, results, ortho_dev(ood)),
+                    -1,
+                    "{:.3f}".format,
+                )
+                said += [f"{move}."] if move else []
+            figure = drawn.ortho_dev(runs([baseline, low], results))
+            if figure is not None:
+                caption = f"{where(baseline)}: OrthoDev during training."
+                pictures.append(Picture(figure, caption, caption))
+        table = Table(
+            "OrthoDev on diagnosed images", [*PLACE, Column("OOD"), Column("OrthoDev")], rows
+        )
+        return Section(
+            self.name,
+            self.title,
+            [claim("Figure 7"), *said],
+            [table],
+            pictures,
+            accuracies(cells, results),
+        )
+
+
+@register
+class TradeOff(Target):
+    """Appendix M."""
+
+    name = "trade-off"
+    title = "Appendix M: OOD generalisation against OOD detection"
+    about = "rho against the AUROC of NECO over all networks, with their correlation"
+
+    def cells(self, setup: Setup) -> list[Place]:
+        """Networks of Tables 1 and 3."""
+        rows = (*paper.TABLE_1, *paper.TABLE_3)
+        return [cell for row in rows for cell in setup.pair(row.data, row.architecture)]
+
+    def section(
+        self, cells: Sequence[Place], results: Results, computed: dict[str, Any]
+    ) -> Section:
+        """A dot per network and its rank correlation."""
+        found = runs(cells, results)
+        rows = drawn.trade_off_points(found)
+        said = [
+            "The paper's claim: the better a network generalises out of distribution (low ρ), the worse "
+            "it detects what is out of distribution (low AUROC), so the two should rise together."
+        ]
+        correlations = {}
+        for name in dict.fromkeys(row["ood"] for row in rows):
+            points = [(row["ood_drop"], row["auroc"]) for row in rows if row["ood"] == name]
+            correlated = correlation(points)
+            if correlated is not None:
+                correlations[name] = str(correlated)
+                agreement = "as in the paper" if correlated.rho > 0 else "unlike in the paper"
+                said.append(f"{name}: {correlated}, {agreement}.")
+        if correlations:
+            said.append(
+                "Networks that share data or architecture are not independent, so p is too small."
+            )
+        figure = drawn.trade_off(found, correlations=correlations)
+        pictures = []
+        if figure is not None:
+            alt = "AUROC of NECO against OOD drop, a mark per network."
+            pictures = [Picture(figure, "A mark per trained network.", alt)]
+        return Section(self.name, self.title, said, [], pictures, accuracies(cells, results))

@@ -1,0 +1,260 @@
+"""Tables and sentences that several targets show."""
+
+from collections.abc import Callable, Sequence
+from statistics import median
+
+from rankdeficit import GAMMAS
+from real_nets import paper
+from real_nets.cells import BASELINE, DATASETS, LOW_NORM
+from real_nets.cells import Cell as Place
+from real_nets.page import Cell, Column, Table
+from real_nets.page.numbers import rank, share, spread
+from real_nets.results import Outcome, Results, groups
+from real_nets.work import INTERPOLATION
+
+Measure = Callable[[Outcome], float | None]
+
+COARSE = "0.01"
+"""Threshold at which ranks of hidden layers tell networks apart on ten classes."""
+
+
+def claim(exhibit: str) -> str:
+    """What the paper says of one of its tables and figures."""
+    return f"The paper's claim: {paper.exhibit(exhibit).claim}"
+
+
+def values(outcomes: Sequence[Outcome], measure: Measure) -> list[float]:
+    """The measure of all networks that have it."""
+    found = [measure(one) for one in outcomes]
+    return [value for value in found if value is not None]
+
+
+def both(
+    baseline: Place, low: Place, results: Results, measure: Measure
+) -> tuple[list[float], list[float]]:
+    """The measure of all networks of either cell."""
+    cold, hot = (values(results.outcomes(cell), measure) for cell in (baseline, low))
+    return cold, hot
+
+
+def ortho_dev(ood: str) -> Measure:
+    """OrthoDev on an out-of-distribution set, of the diagnosis."""
+
+    def measure(one: Outcome) -> float | None:
+        found = (one.report or {}).get("ortho_dev", {}).get(ood)
+        return None if found is None else float(found)
+
+    return measure
+
+
+def hidden_rank(one: Outcome) -> float | None:
+    """Rank of the layer before the classifier on all train images, at a coarse threshold."""
+    ranks = (one.summary.get("train_layer_ranks") or {}).get(COARSE)
+    return float(ranks[-2]) if ranks and len(ranks) > 1 else None
+
+
+def initial_norm(one: Outcome) -> float | None:
+    """Norm of the logits of the untrained network over T."""
+    found: float | None = one.rows[0]["effective_logits_norm"] if one.rows else None
+    return found
+
+
+def measured(
+    outcomes: Sequence[Outcome],
+    measure: Measure,
+    form: Callable[[float], str],
+    note: str | None = None,
+) -> Cell:
+    """Median, range and number of networks."""
+    found = values(outcomes, measure)
+    return Cell(spread(found, form), "measured", note) if found else Cell("", "missing")
+
+
+def difference(
+    outcomes: Sequence[Outcome],
+    measure: Measure,
+    paper: float | None,
+    form: Callable[[float], str],
+) -> Cell:
+    """Median less the paper's number."""
+    found = values(outcomes, measure)
+    if not found or paper is None:
+        return Cell("", "missing")
+    return Cell(form(median(found) - paper), "difference")
+
+
+def place(cell: Place) -> list[Cell]:
+    """Data set, network, condition."""
+    return [Cell(data_name(cell)), Cell(cell.network), Cell(condition(cell))]
+
+
+def condition(cell: Place) -> str:
+    """With the temperature."""
+    return f"{cell.condition}, T = {cell.temperature:g}"
+
+
+def data_name(cell: Place) -> str:
+    """The paper's data set, or what stands for it: "glyphs:50 for CIFAR-10"."""
+    return cell.dataset if same_data(cell) else f"{cell.data} for {cell.dataset}"
+
+
+def where(cell: Place) -> str:
+    """Network and data."""
+    return f"{cell.network} on {data_name(cell)}"
+
+
+def same_data(cell: Place) -> bool:
+    """Whether a cell was filled with the paper's data set."""
+    return cell.data == DATASETS.get(cell.dataset, cell.dataset)
+
+
+PLACE = [Column("data"), Column("network"), Column("condition")]
+
+
+def rank_curves(cells: Sequence[Place], results: Results) -> Table:
+    """Rank of the logits at every threshold, as they are and centred over classes."""
+    columns = [
+        *PLACE,
+        *(Column(f"{gamma:g}", "rank of the logits at γ =") for gamma in GAMMAS),
+        *(Column(f"{gamma:g}", "centred over classes, at γ =") for gamma in GAMMAS),
+        Column("Neural Collapse"),
+    ]
+    rows = []
+    for cell in cells:
+        outcomes = results.outcomes(cell)
+        if outcomes:
+            curves = [
+                measured(outcomes, lambda one, k=kind, g=gamma: one.ranks(k).get(g), rank)  # type: ignore[misc]
+                for kind in ("rank_curve", "centred_rank_curve")
+                for gamma in GAMMAS
+            ]
+            predicted = Cell(str(outcomes[0].summary["neural_collapse_rank"]))
+            rows.append([*place(cell), *curves, predicted])
+    return Table(
+        "Rank of the logits of the train images over the threshold γ, and the rank that Neural Collapse "
+        "predicts: c − 1, or the width of the layer before where that is less",
+        columns,
+        rows,
+    )
+
+
+def at(outcomes: Sequence[Outcome], snapshot: str | None) -> list[Outcome]:
+    """The same networks at another time, as far as they were diagnosed then."""
+    if snapshot is None:
+        return list(outcomes)
+    moved = [one.at(snapshot) for one in outcomes]
+    return [one for one in moved if one.report is not None]
+
+
+MOVES = {1: "rises", -1: "falls", 0: "does not move"}
+
+
+def verdict(
+    what: str,
+    baseline: Sequence[float],
+    low_norm: Sequence[float],
+    expected: int,
+    form: Callable[[float], str],
+) -> str | None:
+    """How the median of a measure moves from baseline to low logit norm, and how it does in the paper.
+
+    expected: 1 for up, -1 for down, 0 for neither. What is written alike has not moved. Movements go
+    beyond the spread of seeds where the ranges do not meet. None where either has no value.
+    """
+    if not baseline or not low_norm:
+        return None
+    before, after = median(baseline), median(low_norm)
+    numbers = f"{form(before)} to {form(after)}"
+    moved = 0 if form(before) == form(after) else sign(after - before)
+    agreement = "as in the paper" if moved == expected else f"in the paper it {MOVES[expected]}"
+    apart = max(baseline) < min(low_norm) or max(low_norm) < min(baseline)
+    if not moved:
+        extent = ""
+    elif len(baseline) == 1 or len(low_norm) == 1:
+        extent = ", judged by a single seed"
+    elif apart:
+        extent = " beyond the spread of seeds"
+    else:
+        extent = " within the spread of seeds"
+        agreement = f"which leaves it open; in the paper it {MOVES[expected]}"
+    return f"{what} {MOVES[moved]}{extent} ({numbers}), {agreement}"
+
+
+def sign(change: float) -> int:
+    """1, 0 or -1."""
+    return (change > 0) - (change < 0)
+
+
+def accuracies(cells: Sequence[Place], results: Results) -> list[str]:
+    """Which networks do not interpolate, stalled, diverged, or are missing; a sentence for each kind."""
+    lacking, stalled = [], []
+    for cell in cells:
+        outcomes = results.outcomes(cell)
+        name = f"{where(cell)}, {condition(cell)}"
+        found = values(outcomes, lambda one: one.train_accuracy)
+        if found and min(found) < INTERPOLATION:
+            lacking.append(f"{name}: {spread(found, share)}")
+        count = sum(one.summary["outcome"] == "stalled" for one in outcomes)
+        if count:
+            stalled.append(f"{name}: {count} of {len(outcomes)}")
+    sentences = {
+        f"Train accuracy below {INTERPOLATION:.1%}, so these networks do not interpolate, and Neural "
+        "Collapse, with the ranks it predicts, speaks of networks that do": lacking,
+        "Loss still at that of uniform predictions, so these networks need more steps or a higher "
+        "learning rate": stalled,
+    }
+    said = [f"{what}. {'; '.join(which)}." for what, which in sentences.items() if which]
+    return said + unfinished(cells, results)
+
+
+def unfinished(cells: Sequence[Place], results: Results) -> list[str]:
+    """Which networks diverged or are not trained yet."""
+    said, missing = [], []
+    for cell in cells:
+        name = f"{where(cell)}, {condition(cell)}"
+        diverged = results.diverged(cell)
+        said += [f"Diverged: {name}. {message}." for message in diverged]
+        count = len(cell.keys) - len(results.outcomes(cell)) - len(diverged)
+        if count:
+            missing.append(f"{name}: {count} of {len(cell.keys)}")
+    return said + ([f"Not trained yet. {'; '.join(missing)}."] if missing else [])
+
+
+def pairs(cells: Sequence[Place]) -> list[tuple[Place, Place]]:
+    """(baseline, low logit norm) of every data set and network that has both."""
+    found = []
+    for same in groups(cells).values():
+        by_condition = {cell.condition: cell for cell in same}
+        if BASELINE in by_condition and LOW_NORM in by_condition:
+            found.append((by_condition[BASELINE], by_condition[LOW_NORM]))
+    return found
+
+
+def equal_accuracy(cells: Sequence[Place], results: Results) -> dict[str, list[Place]]:
+    """Pairs by the weights at which to compare them, those of the highest milestone that all reached."""
+    found: dict[str, list[Place]] = {}
+    for pair in pairs(cells):
+        snapshot = results.common_milestone(pair) if all(map(results.outcomes, pair)) else None
+        if snapshot is not None:
+            found.setdefault(snapshot, []).extend(pair)
+    return dict(sorted(found.items()))
+
+
+def at_equal_accuracy(
+    cells: Sequence[Place],
+    results: Results,
+    table: Callable[[str, Sequence[Place], Results, str], Table],
+    sentences: Callable[[Sequence[Place], Results, str], list[str]],
+) -> tuple[list[Table], list[str]]:
+    """Tables and sentences on the pairs at equal train accuracy, as far as they were diagnosed then."""
+    tables, said = [], []
+    for snapshot, same in equal_accuracy(cells, results).items():
+        reached = f"{100 * float(snapshot.removeprefix('accuracy-')):g}%"
+        caption = f"At equal train accuracy: after the epoch that first reached {reached}"
+        shown = table(caption, same, results, snapshot)
+        tables += [shown] if shown.rows else []
+        said += [
+            f"At equal train accuracy ({reached}), {sentence}"
+            for sentence in sentences(same, results, snapshot)
+        ]
+    return tables, said

@@ -1,0 +1,209 @@
+"""The paper's tables."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from real_nets import paper
+from real_nets.cells import BASELINE, LOW_NORM, Setup
+from real_nets.cells import Cell as Place
+from real_nets.page import Cell, Column, Picture, Section, Table
+from real_nets.page.figures import rank_over_gamma
+from real_nets.page.numbers import percentage_points, rank, ranks, share
+from real_nets.results import Outcome, Results
+from real_nets.targets.detection import all_variants, detection_sentences, detections
+from real_nets.targets.shown import (
+    PLACE,
+    Measure,
+    accuracies,
+    at,
+    at_equal_accuracy,
+    claim,
+    difference,
+    measured,
+    pairs,
+    place,
+    rank_curves,
+    sign,
+    values,
+    verdict,
+    where,
+)
+from real_nets.targets.target import Target, first_ood, register, runs
+
+MANY_CLASSES = 100
+"""From so many classes on, the paper's ranks are lower at low logit norm; with ten they are the same."""
+
+
+class Representations(Target):
+    """kappa, rho and SR of baseline and low logit norm, for some rows of the paper."""
+
+    exhibit: str
+    rows: tuple[paper.Comparison, ...]
+    compared = True
+
+    def cells(self, setup: Setup) -> list[Place]:
+        """Both conditions of every row."""
+        return [cell for row in self.rows for cell in setup.pair(row.data, row.architecture)]
+
+    def section(
+        self, cells: Sequence[Place], results: Results, computed: dict[str, Any]
+    ) -> Section:
+        """Paper, measured and difference; over gamma; at equal train accuracy."""
+        equal, equally = at_equal_accuracy(cells, results, representations, sentences)
+        tables = [
+            representations(self.title, cells, results),
+            rank_curves(cells, results),
+            *equal,
+        ]
+        said = [claim(self.exhibit), *sentences(cells, results), *equally]
+        figure = rank_over_gamma(runs(cells, results))
+        pictures = []
+        if figure is not None:
+            caption = "Rank of the logits over the threshold γ, diagnosed train images."
+            alt = "Rank of the logits against gamma, a line per temperature and network."
+            pictures = [Picture(figure, caption, alt)]
+        return Section(self.name, self.title, said, tables, pictures, accuracies(cells, results))
+
+
+@register
+class Table1(Representations):
+    """MLP and ResNets."""
+
+    name, exhibit = "table1", "Table 1"
+    title = "Table 1: effective depth, OOD drop and rank of the logits"
+    about = "κ, ρ and rank of nine networks, baseline and low logit norm, beside the paper's"
+    rows = paper.TABLE_1
+
+
+@register
+class Table2(Target):
+    """NECO between CIFAR-100 and CIFAR-10."""
+
+    name = "table2"
+    title = "Table 2: OOD detection by NECO"
+    about = "AUROC and false positives of NECO between CIFAR-100 and CIFAR-10, beside the paper's"
+    compared = True
+
+    def cells(self, setup: Setup) -> list[Place]:
+        """Both conditions of every network on every data set."""
+        names = dict.fromkeys((row.data, row.architecture) for row in paper.TABLE_2)
+        return [cell for data, network in names for cell in setup.pair(data, network)]
+
+    def section(
+        self, cells: Sequence[Place], results: Results, computed: dict[str, Any]
+    ) -> Section:
+        """AUROC and FPR, the paper's and measured; all detectors; at equal train accuracy."""
+        equal, equally = at_equal_accuracy(cells, results, detections, detection_sentences)
+        caption = "NECO: AUROC, and false positives at 95 % true positives"
+        tables = [detections(caption, cells, results), all_variants(cells, results), *equal]
+        said = [claim("Table 2"), *detection_sentences(cells, results), *equally]
+        return Section(self.name, self.title, said, tables, [], accuracies(cells, results))
+
+
+@register
+class Table3(Representations):
+    """VGG-19."""
+
+    name, exhibit = "table3", "Table 3"
+    title = "Table 3: VGG-19"
+    about = "the measures of Table 1 for VGG-19"
+    rows = paper.TABLE_3
+
+
+def representations(
+    caption: str, cells: Sequence[Place], results: Results, snapshot: str | None = None
+) -> Table:
+    """kappa, rho and SR: the paper's, measured, and the difference."""
+    columns = [
+        *PLACE,
+        *(
+            Column(name, group)
+            for group in ("paper", "measured", "difference")
+            for name in ("κ", "ρ", "SR")
+        ),
+        Column("train", "accuracy"),
+        Column("test", "accuracy"),
+    ]
+    rows = []
+    for cell in cells:
+        outcomes = at(results.outcomes(cell), snapshot)
+        if outcomes or snapshot is None:
+            rows.append([*place(cell), *_representation(cell, outcomes)])
+    return Table(caption, columns, rows)
+
+
+def _representation(cell: Place, outcomes: Sequence[Outcome]) -> list[Cell]:
+    theirs = _printed(cell)
+    printed = [Cell("", "missing")] * 3
+    if theirs is not None:
+        dagger = "bounded by the width of the classifier" if theirs.bounded_by_classifier else None
+        printed = [
+            Cell(share(theirs.effective_depth, 0), "paper"),
+            Cell(share(theirs.ood_drop, 0), "paper"),
+            Cell(str(theirs.rank), "paper", dagger),
+        ]
+    ood = first_ood(outcomes)
+    drop = _drop(ood)
+    return [
+        *printed,
+        measured(outcomes, _depth, share),
+        measured(outcomes, drop, share, note=f"out of distribution: {ood}"),
+        measured(outcomes, _rank, rank),
+        difference(outcomes, _depth, theirs.effective_depth if theirs else None, percentage_points),
+        difference(outcomes, drop, theirs.ood_drop if theirs else None, percentage_points),
+        difference(outcomes, _rank, float(theirs.rank) if theirs else None, ranks),
+        measured(outcomes, lambda one: one.train_accuracy, share),
+        measured(outcomes, lambda one: one.test_accuracy, share),
+    ]
+
+
+def _printed(cell: Place) -> paper.Representation | None:
+    known = paper.comparison(cell.network, cell.dataset)
+    if known is None or cell.condition not in (BASELINE, LOW_NORM):
+        return None
+    return known.baseline if cell.condition == BASELINE else known.low_norm
+
+
+def _depth(one: Outcome) -> float | None:
+    return one.effective_depth
+
+
+def _drop(ood: str | None) -> Measure:
+    return lambda one: one.ood_drop(ood) if ood else None
+
+
+def _rank(one: Outcome) -> float | None:
+    return one.rank
+
+
+def sentences(cells: Sequence[Place], results: Results, snapshot: str | None = None) -> list[str]:
+    """How kappa, rho and the rank move, and how they do in the paper, pair by pair."""
+    said = []
+    for baseline, low in pairs(cells):
+        cold, hot = (at(results.outcomes(cell), snapshot) for cell in (baseline, low))
+        ood = first_ood(cold)
+        depth, drop = _directions(baseline)
+        many = any(one.summary["classes"] >= MANY_CLASSES for one in cold)
+        moves = [
+            verdict(what, values(cold, measure), values(hot, measure), expected, form)
+            for what, measure, expected, form in (
+                ("κ", _depth, depth, share),
+                (f"ρ ({ood})", _drop(ood), drop, share),
+                ("the rank", _rank, -1 if many else 0, rank),
+            )
+        ]
+        if found := [move for move in moves if move]:
+            said.append(f"{where(baseline)}: {'; '.join(found)}.")
+    return said
+
+
+def _directions(cell: Place) -> tuple[int, int]:
+    """Where kappa and rho go in the paper, from its numbers of this network on these data."""
+    known = paper.comparison(cell.network, cell.dataset)
+    if known is None:
+        return -1, 1
+    cold, hot = known.baseline, known.low_norm
+    return (
+        sign(hot.effective_depth - cold.effective_depth),
+        sign(hot.ood_drop - cold.ood_drop),
+    )

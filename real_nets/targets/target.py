@@ -1,0 +1,64 @@
+"""A target: cells to fill, and the section that shows what came out."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from real_nets.cells import Cell, Setup
+from real_nets.page import Section
+from real_nets.results import Outcome, Results
+
+TARGETS: dict[str, "Target"] = {}
+
+
+class Target:
+    """Something to reproduce. Subclasses say what they are in class attributes."""
+
+    name: ClassVar[str]
+    """On the command line."""
+    title: ClassVar[str]
+    about: ClassVar[str]
+    """What it shows, in a line."""
+    diagnosed: ClassVar[bool] = True
+    """Whether it needs the networks' diagnoses, not only what was measured during training."""
+    compared: ClassVar[bool] = False
+    """Whether it shows pairs at equal train accuracy, too."""
+
+    def cells(self, setup: Setup) -> list[Cell]:
+        """The cells that it needs."""
+        raise NotImplementedError
+
+    def compute(self) -> dict[str, Any]:
+        """Results that need no network, as plain values."""
+        return {}
+
+    def section(self, cells: Sequence[Cell], results: Results, computed: dict[str, Any]) -> Section:
+        """What came out, drawn from files alone."""
+        raise NotImplementedError
+
+
+def register(kind: type[Target]) -> type[Target]:
+    """Make a target known by its name."""
+    TARGETS[kind.name] = kind()
+    return kind
+
+
+def find(name: str) -> Target:
+    """The target of that name. Raises ValueError with close names."""
+    if name not in TARGETS:
+        close = difflib.get_close_matches(name, TARGETS, n=3)
+        hint = f"close names are {', '.join(close)}" if close else "--list shows them all"
+        raise ValueError(f"there is no target {name!r}; {hint}")
+    return TARGETS[name]
+
+
+def runs(cells: Sequence[Cell], results: Results) -> list[dict[str, Any]]:
+    """Records of all networks of the cells, as figures take them; each once, if cells share them."""
+    found = {one.key: one for cell in cells for one in results.outcomes(cell)}
+    return [one.run for one in found.values()]
+
+
+def first_ood(outcomes: Sequence[Outcome]) -> str | None:
+    """The out-of-distribution set on which generalisation is measured."""
+    names = outcomes[0].job["ood"] if outcomes else []
+    return names[0] if names else None

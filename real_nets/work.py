@@ -1,0 +1,380 @@
+"""A job from start to end in its folder: trained, measured on the way, diagnosed; survives any kill.
+
+    settings.json            the job, and what tells its data apart
+    metrics.jsonl            measures during training, a row each
+    checkpoint.pt            the state to go on from
+    accuracy-0.9.safetensors weights when the accuracy on followed train images first reached 0.9
+    weights.safetensors      weights at the end
+    summary.json             measures of the trained network on all images; there once training is done
+    diagnoses/NAME.json      the report on weights of that name (`final` or `accuracy-0.9`)
+    environment.json         versions, device and seconds: what may differ between equal runs
+
+Only the first of several processes writes there.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from rankdeficit import reporting
+from rankdeficit.diagnostics.diagnose import diagnose
+from rankdeficit.diagnostics.logits import LogitsMeasures
+from rankdeficit.diagnostics.reading.network import Network
+from rankdeficit.diagnostics.report import Report
+from rankdeficit.runs import RunFolder, read_json, write_atomically, write_json
+from real_nets.follow import MEASURES, Follower, final_measures, measured_at
+from real_nets.job import Job
+from real_nets.job_data import JobData
+from real_nets.processes import from_first, is_first
+from real_nets.rates import last_linear
+from real_nets.training import DivergedError, Row, Training
+
+PROGRAM = "real_nets.job"
+
+CHECKPOINT_SECONDS = 60.0
+"""Time between checkpoints; there is one after every measurement, too."""
+
+INTERPOLATION = 0.999
+"""Train accuracy from which a network counts as interpolating its images."""
+
+FINAL = "final"
+
+UNMEASURED = dict.fromkeys((*MEASURES, *LogitsMeasures._fields))
+"""What the summary of a diverged network says of all measures."""
+
+OnRow = Callable[[Row], None]
+OnStep = Callable[[int], object]
+
+
+@dataclass(frozen=True)
+class JobFolder:
+    """Where a job's files are. Only the first of several processes writes there."""
+
+    path: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end (or diverged)."""
+        return (self.path / "summary.json").is_file()
+
+    def summary(self) -> Row:
+        """The measures of the trained network. Raises ValueError naming a damaged file."""
+        found = read_json(self.path / "summary.json")
+        if not isinstance(found, dict) or "outcome" not in found:
+            raise ValueError(
+                f"{self.path / 'summary.json'} is damaged (it holds no results); delete it to measure "
+                "the network again"
+            )
+        return found
+
+    def report(self, snapshot: str) -> Report:
+        """The diagnosis of weights of that name. Raises ValueError naming a damaged file."""
+        try:
+            return Report.from_json(self.diagnosis(snapshot))
+        except ValueError as error:
+            raise ValueError(f"{error}; delete it to diagnose the network again") from error
+
+    def weights(self, snapshot: str) -> Path:
+        """The file of weights of that name."""
+        return self.path / f"{'weights' if snapshot == FINAL else snapshot}.safetensors"
+
+    def diagnosis(self, snapshot: str) -> Path:
+        """The file of the report on them."""
+        return self.path / "diagnoses" / f"{snapshot}.json"
+
+
+def milestone_name(accuracy: float) -> str:
+    """Name of the weights kept at an accuracy."""
+    return f"accuracy-{accuracy:g}"
+
+
+def initial_network(job: Job, data: JobData) -> nn.Module:
+    """The untrained network, on the CPU."""
+    return job.architecture(data.classes, data.inputs).build(job.seed)
+
+
+def train_job(
+    job: Job,
+    data: JobData,
+    path: Path,
+    *,
+    on_step: OnStep = lambda step: None,
+    on_row: OnRow = lambda row: None,
+) -> Row:
+    """Train a job to its end, from its last checkpoint if there is one; returns its summary.
+
+    A finished job is not touched. on_step hears the number of steps done, on_row each measurement.
+    Raises ValueError for a folder that another process uses, that holds another job, or whose data were
+    others, and for files that are damaged.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = _open(job, data, path) if is_first() else None
+    try:
+        if from_first(JobFolder(path).finished if folder else None):
+            return JobFolder(path).summary()
+        summary = _TrainingInFolder(job, data, path, folder, on_step, on_row).run()
+        return dict(from_first(summary))  # the others wait until all is written
+    finally:
+        if folder is not None:
+            folder.close()
+
+
+class _TrainingInFolder:
+    """One training with its folder; `folder` is None in all processes but the first."""
+
+    def __init__(
+        self,
+        job: Job,
+        data: JobData,
+        path: Path,
+        folder: RunFolder | None,
+        on_step: OnStep,
+        on_row: OnRow,
+    ) -> None:
+        self.job, self.data, self.files, self.folder = job, data, JobFolder(path), folder
+        self.on_step, self.on_row = on_step, on_row
+        self.training = Training(
+            initial_network(job, data),
+            data.batches(),
+            job,
+            temperature=job.temperature,
+            seed=job.seed,
+            device=data.device,
+        )
+        classifier = last_linear(self.training.model)
+        self.predicted_rank = reporting.neural_collapse_rank(data.classes, classifier.in_features)
+        per_epoch = self.training.batches.steps_per_epoch
+        self.measured = measured_at(job.epochs, per_epoch)
+        ends = {epoch * per_epoch for epoch in range(1, job.epochs)}
+        self.stops = sorted(self.measured | ends)
+        self.reached: list[float] = []
+        """Milestones passed."""
+        self.stopped = False
+        self.saved_at = time.monotonic()
+
+    def run(self) -> Row:
+        training = self.training
+        follower = Follower(training.model, self.job, self.data)
+        resumed = self._restore()
+        self.on_step(training.step)
+        try:
+            for stop in [stop for stop in self.stops if stop > training.step or not resumed]:
+                if self.stopped:
+                    break
+                training.run_until(stop, self._after_step)
+                self._check_finite(follower)
+                if stop in self.measured:
+                    self._record(row := follower.measure())
+                    self._note(row["accuracy"])
+                else:
+                    self._note(follower.accuracy())
+                if self.stopped and stop not in self.measured:
+                    self._record(follower.measure())
+                self._save()
+        except DivergedError as error:
+            sound = max((stop for stop in self.stops if stop < training.step), default=0)
+            return self._conclude(
+                sound, UNMEASURED | {"outcome": "diverged", "message": str(error)}
+            )
+        training.model.eval()
+        return self._conclude(training.step, self._final(follower.network))
+
+    def _after_step(self, step: int) -> None:
+        self.on_step(step)
+        due = time.monotonic() - self.saved_at > CHECKPOINT_SECONDS
+        if self.folder is not None and due and step not in self.stops and self._is_sound():
+            self._save()
+
+    def _is_sound(self) -> bool:
+        """Whether all weights are numbers; losses are not looked at after every step."""
+        weights = self.training.model.state_dict().values()
+        return all(bool(value.isfinite().all()) for value in weights)
+
+    def _check_finite(self, follower: Follower) -> None:
+        """The last step may have spoilt the weights, which no loss has shown yet."""
+        if not follower.is_finite():
+            raise self.training.diverged("the squared logits are", self.training.step)
+
+    def _record(self, measured: Row) -> None:
+        training = self.training
+        row = {"step": training.step, "epoch": training.epoch} | measured
+        if self.folder is not None:
+            self.folder.append_rows([row])
+            self.on_row(row)
+
+    def _note(self, accuracy: float) -> None:
+        """Keep the weights of milestones, and see whether the goal is reached."""
+        if not self.training.step:
+            return
+        for milestone in sorted(self.job.milestones):
+            if accuracy >= milestone and milestone not in self.reached:
+                self.reached.append(milestone)
+                self._save_weights(milestone_name(milestone))
+        goal = self.job.stop_accuracy
+        self.stopped = goal is not None and accuracy >= goal
+
+    def _save(self) -> None:
+        if self.folder is not None:
+            self.folder.save_checkpoint(
+                {
+                    "training": self.training.state(),
+                    "reached": self.reached,
+                    "stopped": self.stopped,
+                }
+            )
+            self.saved_at = time.monotonic()
+
+    def _restore(self) -> bool:
+        """Go on from the last checkpoint; tells whether there was one."""
+        found: list[Row] = []
+        if self.folder is not None:
+            self.folder.restore_checkpoint("cpu", found.append)
+        state = from_first(found[0] if found else None)
+        if state is None:
+            return False
+        self.training.restore(state["training"])
+        self.reached, self.stopped = list(state["reached"]), state["stopped"]
+        return True
+
+    def _save_weights(self, name: str) -> None:
+        if self.folder is not None:
+            weights = {
+                key: value.contiguous() for key, value in self.training.model.state_dict().items()
+            }
+            write_atomically(self.files.weights(name), safetensors.torch.save(weights))
+
+    def _final(self, network: Network) -> Row:
+        measured = final_measures(network, self.job, self.data)
+        self._save_weights(FINAL)
+        uniform = math.log(self.data.classes)
+        return measured | {
+            "outcome": reporting.outcome(
+                measured["loss"], measured["accuracy"], uniform, INTERPOLATION
+            ),
+            "message": None,
+        }
+
+    def _conclude(self, step: int, results: Row) -> Row:
+        """The summary of a network as it was after a step: at its end, or when last seen to be sound."""
+        summary = {
+            "step": step,
+            "epoch": step / self.training.batches.steps_per_epoch,
+            "stopped_early": self.stopped,
+            "milestones": sorted(self.reached),
+            "classes": self.data.classes,
+            "neural_collapse_rank": self.predicted_rank,
+            "train_images": len(self.data.train),
+            "test_images": len(self.data.test),
+        } | results
+        if self.folder is not None:
+            self.folder.write_environment(self.data.device)
+            self.folder.write_json("summary.json", summary)
+        return summary
+
+
+def diagnose_job(
+    job: Job,
+    data: JobData,
+    path: Path,
+    snapshot: str = FINAL,
+    on_progress: Callable[[str, int], None] | None = None,
+) -> Report:
+    """The report on a trained job's weights, made now unless it is there already.
+
+    Raises ValueError naming a damaged file, and for weights that were never kept.
+    """
+    files = JobFolder(path)
+    target = files.diagnosis(snapshot)
+    if from_first(target.is_file() if is_first() else None):
+        return files.report(snapshot)
+    if not files.weights(snapshot).is_file():
+        raise ValueError(f"{path} keeps no weights called {snapshot}")
+    model = initial_network(job, data)
+    model.load_state_dict(_read_weights(files, snapshot))
+    count, started = job.diagnosed_images, time.monotonic()
+    found = diagnose(
+        model.to(data.device).eval(),
+        data.train.some(count).share(),
+        data.test.some(count).share(),
+        {
+            name: (
+                data.strange(name, "train").some(count).share(),
+                data.strange(name, "test").some(count).share(),
+            )
+            for name in data.ood
+        },
+        job.temperature,
+        gamma=job.gamma,
+        on_progress=on_progress,
+    )
+    record = found.record
+    conditions = {k: v for k, v in record["conditions"].items() if k != "seconds"}
+    if count:
+        conditions["images_of_each_split"] = count
+    report = Report(record | {"conditions": conditions})
+    if is_first():
+        report.to_json(target)
+        _note_seconds(path, snapshot, time.monotonic() - started)
+    from_first(None)  # the others wait until all is written
+    return report
+
+
+def _read_weights(files: JobFolder, snapshot: str) -> dict[str, torch.Tensor]:
+    file = files.weights(snapshot)
+    try:
+        return safetensors.torch.load_file(file)
+    except (OSError, safetensors.SafetensorError) as error:
+        mend = f"delete the folder {files.path} to train again"
+        if snapshot == FINAL:
+            mend = "delete it and summary.json, and both are made again from the checkpoint"
+        raise ValueError(f"{file} cannot be read: it is damaged ({error}); {mend}") from error
+
+
+def _open(job: Job, data: JobData, path: Path) -> RunFolder:
+    """The job's folder, new or left by an earlier process."""
+    root = data.source.root
+    written = {"job": job.record(), "data": data.card(), "root": root and str(root)}
+    if not (path / "settings.json").is_file():
+        return RunFolder.create(path, PROGRAM, written)
+    folder, found = RunFolder.reopen(path, PROGRAM)
+    try:
+        if not _tells_of(job, found.get("job")):
+            raise ValueError(
+                f"{path} holds another job (settings.json tells which); name another folder with --out"
+            )
+        if found.get("data") != _plain(written["data"]):
+            raise ValueError(
+                f"{path} was trained on other data than there are now (settings.json tells which); "
+                "restore them, or name another folder with --out"
+            )
+    except ValueError:
+        folder.close()
+        raise
+    return folder
+
+
+def _tells_of(job: Job, record: object) -> bool:
+    """Whether the record is the job's own; one from before an option existed had its default."""
+    try:
+        return isinstance(record, dict) and Job.of(record) == job
+    except (TypeError, ValueError):
+        return False
+
+
+def _plain(content: object) -> object:
+    """As JSON gives it back."""
+    return json.loads(json.dumps(content))
+
+
+def _note_seconds(path: Path, snapshot: str, seconds: float) -> None:
+    file = path / "environment.json"
+    environment = read_json(file) if file.is_file() else {}
+    taken = environment.get("diagnosis_seconds", {}) | {snapshot: round(seconds, 1)}
+    write_json(file, environment | {"diagnosis_seconds": taken})

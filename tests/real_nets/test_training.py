@@ -1,0 +1,235 @@
+"""Training: rates and their rules against exact equivalences, resuming at any step, divergence."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rankdeficit.images import Normalisation
+from real_nets.batches import InMemoryBatches
+from real_nets.models import Architecture
+from real_nets.rates import homogeneous_layers, parameter_groups, shape_at
+from real_nets.training import DivergedError, Recipe, Training
+from tests.images import image_set
+
+CPU = torch.device("cpu")
+PLAIN = Recipe(epochs=4, batch_size=8, lr=0.05, clip_norm=None, augmentation="crop-flip")
+
+
+def network(name: str = "mlp", **options: Any) -> nn.Module:
+    return Architecture(name, 2, (3, 8, 8), **options).build(0)
+
+
+def small_mlp(scale: float = 1.0) -> nn.Module:
+    return network(width=16, depth=3, init_scale=scale)
+
+
+def with_dropout(seed: int) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Flatten(), nn.Linear(192, 16), nn.BatchNorm1d(16), nn.Dropout(), nn.Linear(16, 2)
+        )
+
+
+def training(
+    model: nn.Module, recipe: Recipe = PLAIN, temperature: float = 1.0, seed: int = 0
+) -> Training:
+    images = image_set(20)
+    batches = InMemoryBatches(
+        images, Normalisation.of(images), batch_size=recipe.batch_size,
+        augmentation=recipe.augmentation, seed=seed,
+    )  # fmt: skip
+    return Training(model, batches, recipe, temperature=temperature, seed=seed, device=CPU)
+
+
+def trained(*arguments: Any, **options: Any) -> dict[str, Tensor]:
+    job = training(*arguments, **options)
+    job.run_until(job.steps, lambda step: None)
+    return {name: value.double() for name, value in job.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+def test_reparametrised_sgd_of_a_homogeneous_network_is_a_smaller_start(
+    momentum: float, weight_decay: float
+) -> None:
+    temperature, depth = 8.0, 3
+    scale = temperature ** (1 / depth)
+    recipe = replace(PLAIN, momentum=momentum, weight_decay=weight_decay)
+    hot = trained(small_mlp(), replace(recipe, lr_rule="reparametrised"), temperature=temperature)
+    cold = trained(small_mlp(1 / scale), recipe)
+    linear = [name for name in hot if name.endswith("weight")]
+    for layer, name in enumerate(linear, start=1):
+        bias = name.replace("weight", "bias")
+        torch.testing.assert_close(hot[name], cold[name] * scale, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(hot[bias], cold[bias] * scale**layer, rtol=1e-3, atol=1e-5)
+
+
+def test_reparametrised_adamw_of_a_homogeneous_network_is_a_smaller_start() -> None:
+    temperature, scale = 8.0, 2.0
+    recipe = replace(PLAIN, optimizer="adamw", lr=1e-3, weight_decay=0.1)
+    hot = trained(small_mlp(), replace(recipe, lr_rule="reparametrised"), temperature=temperature)
+    cold = trained(small_mlp(1 / scale), recipe)
+    weight = "1.weight"
+    torch.testing.assert_close(hot[weight], cold[weight] * scale, rtol=1e-2, atol=1e-4)
+
+
+def test_reparametrised_sgd_of_any_other_network_shrinks_its_classifier() -> None:
+    temperature = 10.0
+    recipe = replace(PLAIN, weight_decay=1e-3)
+    options = {"width": 4, "stem": "cifar"}
+    hot = trained(
+        network("resnet20", **options), replace(recipe, lr_rule="reparametrised"),
+        temperature=temperature,
+    )  # fmt: skip
+    cold = network("resnet20", **options)
+    with torch.no_grad():
+        for parameter in (cold.fc.weight, cold.fc.bias):  # type: ignore[union-attr]
+            parameter /= temperature  # type: ignore[operator]
+    expected = trained(cold, recipe)
+    for name, value in expected.items():
+        head = temperature if name.startswith("fc.") else 1.0
+        torch.testing.assert_close(hot[name], value * head, rtol=1e-2, atol=1e-3)
+
+
+def test_matched_rates_are_the_same_at_every_temperature() -> None:
+    model = small_mlp()
+    same = {"lr": 0.1, "weight_decay": 0.01, "optimizer": "sgd", "rule": "matched"}
+    (cold,), (hot,) = (parameter_groups(model, T, **same) for T in (1.0, 50.0))  # type: ignore[arg-type]
+    assert (cold["peak"], cold["weight_decay"]) == (hot["peak"], hot["weight_decay"]) == (0.1, 0.01)
+    assert len(hot["params"]) == 6
+
+
+def test_every_parameter_is_in_one_group() -> None:
+    for model in (small_mlp(), network("resnet20", width=4)):
+        groups = parameter_groups(
+            model, 7.0, lr=0.1, weight_decay=0.0, optimizer="adamw", rule="reparametrised"
+        )
+        grouped = [id(parameter) for group in groups for parameter in group["params"]]
+        assert sorted(grouped) == sorted(id(parameter) for parameter in model.parameters())
+
+
+def test_only_plain_chains_are_homogeneous() -> None:
+    assert len(homogeneous_layers(small_mlp())) == 3
+    assert homogeneous_layers(network(width=16, depth=3, norm="layer")) == []
+    assert homogeneous_layers(network("resnet20", width=4)) == []
+
+
+def test_the_shapes_of_schedules() -> None:
+    assert [shape_at(s, 4, "constant") for s in range(4)] == [1, 1, 1, 1]
+    assert [shape_at(s, 8, "step") for s in (0, 3, 4, 5, 6, 7)] == pytest.approx(
+        [1, 1, 0.1, 0.1, 0.01, 0.01]
+    )
+    assert shape_at(0, 10, "cosine") == 1
+    assert shape_at(5, 10, "cosine") == pytest.approx(0.5)
+    assert shape_at(10, 10, "cosine") == pytest.approx(0)
+    rising = [shape_at(s, 100, "constant", warmup=4.0) for s in range(6)]
+    assert rising == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_training_resumes_to_the_bit_at_any_step(stop: int, optimizer: Any) -> None:
+    recipe = replace(PLAIN, optimizer=optimizer, label_smoothing=0.1, warmup_epochs=1.0)
+    if stop == 3:
+        recipe = replace(recipe, loss="mse", label_smoothing=0.0, schedule="step")
+    whole = training(with_dropout(0), recipe, temperature=5.0)
+    whole.run_until(7, lambda step: None)
+    first = training(with_dropout(0), recipe, temperature=5.0)
+    first.run_until(stop, lambda step: None)
+    state = first.state()
+    second = training(with_dropout(3), recipe, temperature=5.0)
+    torch.rand(5)  # what was drawn elsewhere does not count
+    second.restore(state)
+    heard: list[int] = []
+    second.run_until(7, heard.append)
+    assert heard == list(range(stop + 1, 8))
+    for a, b in zip(
+        whole.model.state_dict().values(), second.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+def test_training_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    trained(with_dropout(0))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_temperature_divides_the_logits() -> None:
+    recipe = replace(PLAIN, momentum=0.0, epochs=1, batch_size=20)
+    changes = []
+    for temperature in (1.0, 100.0):
+        model = small_mlp()
+        before = model[1].weight.detach().clone()  # type: ignore[index]
+        job = training(model, recipe, temperature=temperature)
+        job.run_until(1, lambda step: None)
+        changes.append(float((model[1].weight - before).norm()))  # type: ignore[index]
+    assert changes[0] > 20 * changes[1]
+
+
+def test_gradients_are_clipped() -> None:
+    recipe = replace(PLAIN, momentum=0.0, clip_norm=1e-3, lr=1.0, schedule="constant")
+    model = small_mlp()
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    job = training(model, recipe)
+    job.run_until(1, lambda step: None)
+    moved = math.sqrt(
+        sum(float((p - q).square().sum()) for p, q in zip(model.parameters(), before, strict=True))
+    )
+    assert moved == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_a_loss_that_is_no_number_names_step_temperature_and_advice() -> None:
+    model = small_mlp()
+    job = training(model, replace(PLAIN, lr=1e25, epochs=20), temperature=50.0, seed=3)
+    with pytest.raises(
+        DivergedError,
+        match=r"T = 50, seed 3: the loss is not finite at step \d+ \(epoch \d.*\); lower --lr "
+        r"\(now 1e\+25\), or shorten gradients with --clip-norm",
+    ) as caught:
+        job.run_until(job.steps, lambda step: None)
+    step = int(str(caught.value).split("step ")[1].split(" ")[0])
+    fresh = training(small_mlp(), replace(PLAIN, lr=1e25, epochs=20), temperature=50.0, seed=3)
+    fresh.run_until(step - 1, lambda step: None)  # all losses up to here were numbers
+
+
+def test_bf16_and_channels_last_take_about_the_same_step() -> None:
+    def step(recipe: Recipe) -> Tensor:
+        model = network("resnet20", width=4, stem="cifar")
+        before = model.conv1.weight.detach().clone()  # type: ignore[union-attr, operator]
+        training(model, recipe).run_until(1, lambda step: None)
+        return (model.conv1.weight - before).detach()  # type: ignore[union-attr, operator]
+
+    plain, layout = step(PLAIN), step(replace(PLAIN, channels_last=True))
+    torch.testing.assert_close(layout, plain, rtol=1e-3, atol=1e-6)
+    half = step(replace(PLAIN, precision="bf16"))
+    assert 0 < (half - plain).norm() < 0.2 * plain.norm()
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"epochs": -1}, "epochs is -1"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"lr": math.nan}, "lr is nan"),
+        ({"lr": 0.0}, "lr is 0.0"),
+        ({"clip_norm": -1.0}, "clip_norm is -1.0"),
+        ({"momentum": 1.0}, "momentum is 1.0"),
+        ({"weight_decay": -1.0}, "weight_decay is -1"),
+        ({"warmup_epochs": math.inf}, "warmup_epochs is inf"),
+        ({"stop_accuracy": 1.5}, "stop_accuracy is 1.5"),
+        ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
+        ({"label_smoothing": 0.1, "loss": "mse"}, "label_smoothing is for cross-entropy"),
+        ({"nesterov": True, "optimizer": "adamw"}, "nesterov is for SGD"),
+    ],
+)
+def test_recipes_that_make_no_sense(change: dict[str, Any], word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        replace(PLAIN, **change)
