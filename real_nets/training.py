@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+import torch.distributed as distributed
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from rankdeficit import cross_entropy, softmax_mse
 from rankdeficit.checks import check_at_least, check_temperature
+from rankdeficit.sharding import rank_and_size
 from real_nets.batches import Augmentation, Batches, stream_seed
 from real_nets.rates import LrRule, Optimizer, Schedule, parameter_groups, shape_at
 
@@ -189,7 +191,12 @@ class Training:
         )
 
     def _check_losses(self) -> None:
-        finite = torch.stack(self._losses).isfinite().tolist() if self._losses else []
+        if not self._losses:
+            return
+        losses = torch.stack(self._losses)
+        if rank_and_size()[1] > 1:  # what spoils one share stops all
+            distributed.all_reduce(losses)
+        finite = losses.isfinite().tolist()
         first = self.step - len(finite)
         self._losses = []
         if not all(finite):

@@ -199,7 +199,7 @@ class _TrainingInFolder:
 
     def _check_finite(self, follower: Follower) -> None:
         """The last step may have spoilt the weights, which no loss has shown yet."""
-        if not follower.is_finite():
+        if not from_first(follower.is_finite()):
             raise self.training.diverged("the squared logits are", self.training.step)
 
     def _record(self, measured: Row) -> None:
