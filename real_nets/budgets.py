@@ -127,6 +127,7 @@ _IMAGENET: Options = {
     "weight_decay": 1e-4,
     "augmentation": "resized-crop",
     "image_size": 224,
+    "crop": 0.875,
     "schedule": "cosine",
     "warmup_epochs": 5.0,
     "precision": "bf16",

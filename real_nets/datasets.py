@@ -212,6 +212,7 @@ def open_dataset(
     root: Path | None,
     *,
     image_size: int | None = None,
+    crop: float | None = None,
     download: bool = False,
     on_corrupt: OnCorrupt = "stop",
     in_memory: bool | None = None,
@@ -219,13 +220,14 @@ def open_dataset(
     """The image folder ROOT/NAME/{train,test}/CLASS/* (or val for test), or a built-in data set.
 
     image_size: resize all images to so many pixels squared; without it all must have one size.
+    crop: resize this share of the largest centred square, instead of squeezing the whole image.
     on_corrupt: unreadable images of a folder are an error, or left out. in_memory: images of a folder
     are decoded now, or only looked at [default: decoded if they take no more than IN_MEMORY bytes].
     In several processes all must call this.
 
     Raises ValueError that says what is missing, unreadable or uneven, or why a download failed.
     """
-    framing = square(image_size)
+    framing = replace(square(image_size), crop=crop)
     found = find(name, root, download)
     if callable(found):
         train, test = (resized(images, framing) for images in found())
@@ -235,9 +237,10 @@ def open_dataset(
 
 
 def resized(images: ImageSet, framing: Framing) -> ImageSet:
-    """The images at another size, bilinear with antialiasing."""
-    if framing.size in (None, size_of(images)):
+    """The images, or the share at their centres, at another size, bilinear with antialiasing."""
+    if framing.size is None or (framing.crop is None and framing.size == size_of(images)):
         return images
-    parts = images.images.split(RESIZED_AT_ONCE)
+    kept = [round(side * (framing.crop or 1)) for side in size_of(images)]
+    parts = [functional.center_crop(part, kept) for part in images.images.split(RESIZED_AT_ONCE)]
     pixels = torch.cat([functional.resize(part, framing.size, antialias=True) for part in parts])
     return replace(images, images=pixels)

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from rankdeficit.checks import check_at_least, check_gamma, check_seeds, check_temperature
+from rankdeficit.images import square
 from real_nets.models import Architecture, HeadNorm, Initialisation, Norm, Stem
 from real_nets.training import Recipe, Row
 
@@ -43,6 +44,9 @@ class JobOptions(Recipe):
     """Start from weights that timm downloads."""
     image_size: int | None = None
     """Resize images to so many pixels squared [default: leave them as they are]."""
+    crop: float | None = None
+    """Resize this share of the largest centred square, 0.875 for most ImageNet networks
+    [default: squeeze the whole image]."""
     gamma: float = 1e-3
     """Threshold of the numerical rank, relative to the largest singular value."""
     followed_images: int = 2000
@@ -59,6 +63,7 @@ class JobOptions(Recipe):
                 "Gram matrices, which resolve no less"
             )
         check_at_least(1, followed_images=self.followed_images)
+        replace(square(self.image_size), crop=self.crop)
         if not all(0 < milestone <= 1 for milestone in self.milestones):
             raise ValueError(f"milestones are {self.milestones}; they must lie in (0, 1]")
         self.architecture(2, (3, 32, 32))

@@ -20,6 +20,9 @@ from real_nets.job import Job
 MEASURED_BATCH = 250
 """Images per forward pass outside of training."""
 
+Framed = tuple[str, int | None, float | None]
+"""Name of a data set, size of its images, share of them that is kept."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -30,34 +33,35 @@ class Source:
     on_corrupt: Literal["stop", "skip"] = "stop"
     workers: int = 4
     """Processes that decode images of sets too large for memory."""
-    opened: dict[tuple[str, int | None], Dataset] = field(default_factory=dict, repr=False)
-    normalisations: dict[tuple[str, int | None], Normalisation] = field(
-        default_factory=dict, repr=False
-    )
+    opened: dict[Framed, Dataset] = field(default_factory=dict, repr=False)
+    normalisations: dict[Framed, Normalisation] = field(default_factory=dict, repr=False)
 
-    def open(self, name: str, image_size: int | None = None) -> Dataset:
+    def open(self, name: str, image_size: int | None = None, crop: float | None = None) -> Dataset:
         """The data set of that name. Raises ValueError as `open_dataset`."""
-        if (name, image_size) not in self.opened:
-            self.opened[name, image_size] = open_dataset(
+        if (name, image_size, crop) not in self.opened:
+            self.opened[name, image_size, crop] = open_dataset(
                 name,
                 self.root,
                 image_size=image_size,
+                crop=crop,
                 download=self.download,
                 on_corrupt=self.on_corrupt,
             )
-        return self.opened[name, image_size]
+        return self.opened[name, image_size, crop]
 
-    def normalisation(self, name: str, image_size: int | None = None) -> Normalisation:
+    def normalisation(
+        self, name: str, image_size: int | None = None, crop: float | None = None
+    ) -> Normalisation:
         """By mean and deviation of all its train images, measured once."""
-        if (name, image_size) not in self.normalisations:
-            train = self.open(name, image_size).train
+        if (name, image_size, crop) not in self.normalisations:
+            train = self.open(name, image_size, crop).train
             if isinstance(train, ImageFiles):
                 share = Split("train", train).share(0, 0)
                 found = measured_normalisation(share, MEASURED_BATCH)
             else:
                 found = Normalisation.of(train)
-            self.normalisations[name, image_size] = found
-        return self.normalisations[name, image_size]
+            self.normalisations[name, image_size, crop] = found
+        return self.normalisations[name, image_size, crop]
 
     def __getstate__(self) -> dict[str, object]:
         """Without the images: another process opens its own."""
@@ -119,14 +123,14 @@ class JobData:
 
     def __init__(self, job: Job, source: Source, device: torch.device) -> None:
         self.job, self.source, self.device = job, source, device
-        self.own = source.open(job.data, job.image_size)
+        self.own = source.open(job.data, job.image_size, job.crop)
         height, width = self.own.size
         if job.ood and height != width:
             raise ValueError(
                 f"{job.data} has images of {height} x {width}; give --image-size, as the "
                 "out-of-distribution images must have the same size"
             )
-        self.ood = {name: source.open(name, height) for name in job.ood}
+        self.ood = {name: source.open(name, height, job.crop) for name in job.ood}
 
     @property
     def classes(self) -> int:
@@ -141,7 +145,9 @@ class JobData:
     @cached_property
     def normalise(self) -> Normalisation:
         """By mean and deviation of all train images."""
-        return self.source.normalisation(self.job.data, self.job.image_size).to(self.device)
+        return self.source.normalisation(self.job.data, self.job.image_size, self.job.crop).to(
+            self.device
+        )
 
     @cached_property
     def train(self) -> Images:

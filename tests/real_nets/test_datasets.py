@@ -16,9 +16,16 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision.datasets import CIFAR10, CIFAR100, SVHN, utils
 
-from rankdeficit.images import ImageFiles, ImageSet, load_splits
+from rankdeficit.images import Framing, ImageFiles, ImageSet, load_splits
 from real_nets import checked_images, folders
-from real_nets.datasets import SOURCES, Dataset, check_images, open_dataset, why_missing
+from real_nets.datasets import (
+    SOURCES,
+    Dataset,
+    check_images,
+    open_dataset,
+    resized,
+    why_missing,
+)
 from tests.images import image_set, write_images
 
 Install = Callable[[Path, str], None]
@@ -415,3 +422,22 @@ def test_a_download_is_checked_and_then_read(
     (tmp_path / "server" / "test_32x32.mat").write_bytes(b"something else")
     with pytest.raises(ValueError, match=r"svhn cannot be downloaded .*corrupted"):
         open_dataset("svhn", root, download=True)
+
+
+def test_crops_keep_the_centre_of_files_and_of_images_in_memory(tmp_path: Path) -> None:
+    frame = np.zeros((8, 8, 3), dtype=np.uint8)
+    frame[2:6, 2:6] = 200
+    for split in ("train", "test"):
+        for k in "ab":
+            folder = tmp_path / "framed" / split / k
+            folder.mkdir(parents=True)
+            Image.fromarray(frame).save(folder / "0.png")
+    cropped = open_dataset("framed", tmp_path, image_size=4, crop=0.5).train
+    assert isinstance(cropped, ImageSet)
+    assert bool((cropped.images == 200).all())
+    whole = open_dataset("framed", tmp_path, image_size=4).train
+    assert isinstance(whole, ImageSet)
+    assert not bool((whole.images == 200).all())
+    pixels = torch.from_numpy(frame).permute(2, 0, 1)[None].contiguous()
+    images = ImageSet(pixels, torch.zeros(1, dtype=torch.int64), ["a"])
+    assert bool((resized(images, Framing((4, 4), 0.5)).images == 200).all())
