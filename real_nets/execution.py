@@ -125,8 +125,7 @@ def submit(work: Sequence[Work], how: How, logs: Path) -> None:
         for number, (item, task) in enumerate(zip(work, tasks, strict=True), start=1):
             error = task.exception()
             if error is not None:
-                said = (task.stderr() or str(error)).strip().splitlines()
-                failed.append(f"{item.path.name}: {said[-1]}")
+                failed.append(f"{item.path.name}: {_why(task, error)}")
             set_done(number)
     if failed:
         raise ValueError(
@@ -148,6 +147,15 @@ def _executor(how: How, logs: Path) -> Any:
         said = str(error).splitlines()[0]
         raise ValueError(f"slurm is {options}, but submitit says: {said}") from error
     return executor
+
+
+def _why(task: Any, error: Exception) -> str:
+    """The last line of a failed task's log, or that it was killed."""
+    from submitit.core.utils import FailedJobError
+
+    if isinstance(error, FailedJobError):
+        return str((task.stderr() or str(error)).strip().splitlines()[-1])
+    return f"killed, or out of time or memory (state {task.state}); run again to go on"
 
 
 def _number(text: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as distributed
+from torch import nn
 
 from rankdeficit import cli
 from rankdeficit.sharding import rank_and_size
@@ -59,6 +60,13 @@ def from_first(value: Any) -> Any:
     if rank_and_size()[1] > 1:
         distributed.broadcast_object_list(box)
     return box[0]
+
+
+def buffers_from_first(model: nn.Module) -> None:
+    """Give all processes the first one's buffers: BatchNorm's differ, each having seen its own images."""
+    if rank_and_size()[1] > 1:
+        for buffer in model.buffers():
+            distributed.broadcast(buffer, 0)
 
 
 def progress(description: str, total: int) -> AbstractContextManager[Callable[[int], object]]:

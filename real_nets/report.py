@@ -15,6 +15,7 @@ from typing import Any
 import tyro
 
 from rankdeficit import cli
+from real_nets.cells import REPLACEABLE
 from real_nets.page import Page, Section, write
 from real_nets.results import Outcome, Results, Row
 from real_nets.store import TARGETS as TARGETS_FOLDER
@@ -99,10 +100,13 @@ def summary(records: Sequence[TargetRecord], outcomes: Sequence[Outcome]) -> lis
         f"{trained(outcomes)}. Numbers are medians with the range over n seeds.",
     ]
     cells = [cell for record in records for cell in record.cells]
-    replaced = sorted({data_name(cell) for cell in cells if not same_data(cell)})
-    if replaced:
+    others = sorted({data_name(cell) for cell in cells if not same_data(cell)})
+    strange = {name for one in outcomes for name in one.job["ood"]} - set(REPLACEABLE)
+    if strange:
+        others.append(f"out of distribution {', '.join(sorted(strange))}")
+    if others:
         lines.append(
-            f"These are not the paper's data: {'; '.join(replaced)}. Differences from its numbers say "
+            f"These are not the paper's data: {'; '.join(others)}. Differences from its numbers say "
             "nothing on whether they are right."
         )
     used = {name for one in outcomes for name in (one.job["data"], *one.job["ood"])}
@@ -112,7 +116,7 @@ def summary(records: Sequence[TargetRecord], outcomes: Sequence[Outcome]) -> lis
 
 
 GLYPHS = (
-    "glyphs are drawn letters of three alphabets, 100 classes, with as many train images of each as the "
+    "Glyphs are drawn letters of three alphabets, 100 classes, with as many train images of each as the "
     "name says; out of distribution are letters of other alphabets (glyph-letters) and the same letters "
     "in another font (glyph-fonts)."
 )

@@ -80,8 +80,8 @@ class Outcome:
     def rank(self) -> float | None:
         """Rank of the logits of all train images at the end, of the diagnosed ones else."""
         if self.snapshot == FINAL:
-            found: float | None = self.summary.get("rank")
-            return found
+            found = self.summary.get("rank")
+            return None if found is None else float(found)
         return self.measure("train.logits.rank")
 
     def ranks(self, kind: str) -> dict[float, int]:
@@ -163,8 +163,17 @@ class Results:
         files = JobFolder(path)
         if not files.finished:
             return None
-        settings = read_json(path / "settings.json")
-        return Outcome(key, path, settings["settings"]["job"], files.summary())
+        return Outcome(key, path, _job_record(path / "settings.json"), files.summary())
+
+
+def _job_record(file: Path) -> Row:
+    try:
+        return dict(read_json(file)["settings"]["job"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{file} is damaged (it tells of no job); restore it, or delete the folder {file.parent} to "
+            "train again"
+        ) from error
 
 
 def groups(cells: Sequence[Cell]) -> Mapping[tuple[str, str], list[Cell]]:

@@ -11,8 +11,8 @@ from real_nets.page import Cell, Section, Table
 
 FILE_COLUMNS = 160
 """Width of what is printed to a file."""
-GAP = 3
-"""Characters between two columns of a table."""
+GAP, EDGE = 3, 1
+"""Characters between two columns of a table, and left over at its end."""
 
 
 def open_console(stderr: bool = False) -> Console:
@@ -52,7 +52,8 @@ def terminal_tables(table: Table, width: int) -> Iterator[TerminalTable]:
     lead += [_stacked([cell.text for cell in row[:labels]]) for row in table.rows]
     columns = [_texts(table, i) for i in range(labels, len(table.columns))]
     groups = [[i - labels for i in own if i >= labels] for _, own in table.groups]
-    for part in _fitting(groups, [_width(c) + GAP for c in columns], width - _width(lead) - GAP):
+    room = width - EDGE - _width(lead) - GAP
+    for part in _fitting(groups, [_width(column) + GAP for column in columns], room):
         shown = TerminalTable(box=box.SIMPLE_HEAVY, leading=1)
         head, *rows = zip(lead, *(columns[i] for i in part), strict=True)
         for i, title in enumerate(head):

@@ -64,7 +64,7 @@ class Prepared:
 def run(settings: Settings) -> Path:
     """Train all networks, write the run folder, print the table; returns the folder.
 
-    Raises DivergedError after that, if a network's loss was no finite number at some step.
+    The first process raises DivergedError after that, if a network's loss was no finite number.
     """
     settings = with_full_paths(settings)
     with joined(settings.device) as device:
@@ -80,9 +80,9 @@ def run(settings: Settings) -> Path:
         finally:
             if folder is not None:
                 folder.close()
-    diverged = [run["message"] for run in summary["runs"] if run["message"]]
-    if diverged:
-        raise DivergedError("; ".join(diverged))
+        diverged = [run["message"] for run in summary["runs"] if run["message"]]
+        if diverged and is_first():
+            raise DivergedError("; ".join(diverged))
     return path
 
 

@@ -32,7 +32,7 @@ from rankdeficit.runs import RunFolder, read_json, write_atomically, write_json
 from real_nets.follow import MEASURES, Follower, final_measures, measured_at
 from real_nets.job import Job
 from real_nets.job_data import JobData
-from real_nets.processes import from_first, is_first
+from real_nets.processes import buffers_from_first, from_first, is_first
 from real_nets.rates import last_linear
 from real_nets.training import DivergedError, Row, Training
 
@@ -169,6 +169,7 @@ class _TrainingInFolder:
                 if self.stopped:
                     break
                 training.run_until(stop, self._after_step)
+                buffers_from_first(training.model)
                 self._check_finite(follower)
                 if stop in self.measured:
                     self._record(row := follower.measure())

@@ -46,7 +46,7 @@ INTERVENTIONS: dict[str, dict[str, Any]] = {
     "layer normalisation within": {"norm": "layer"},
     "batch normalisation within": {"norm": "batch"},
     "layer normalisation after the logits": {"head_norm": "layer"},
-    "T = 10": {"temperature": 10.0},
+    "moderate temperature": {"temperature": 10.0},
 }
 """What may change the initial norm of an MLP's logits, besides a high temperature; widths are factors."""
 

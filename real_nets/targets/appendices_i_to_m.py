@@ -145,7 +145,7 @@ def _fit(outcomes: Sequence[Outcome]) -> str:
     best = max(outcomes, key=lambda one: one.train_accuracy or 0.0)
     images = best.summary["train_images"]
     wrong = round((1 - (best.train_accuracy or 0.0)) * images)
-    missed = f", as {wrong:,} of {images:,} images stay wrong" if wrong else ""
+    missed = f" (wrong on {wrong:,} of {images:,} images)" if wrong else ""
     reached = "does not reach" if wrong else "reaches"
     return (
         f"{reached} 100 % train accuracy{missed}; test accuracy {share(best.test_accuracy or 0.0)} "

@@ -244,7 +244,6 @@ def _lowest(norms: dict[str, float]) -> str:
     residual = [value for network, value in norms.items() if network.startswith("ResNet")]
     if "VGG-19" not in norms or not residual:
         return ""
-    below = norms["VGG-19"] < min(residual)
-    found = "below" if below else "not below"
-    agreement = "as in the paper" if below else "unlike in the paper"
-    return f"; VGG-19 starts {found} all ResNets, {agreement}"
+    if norms["VGG-19"] < min(residual):
+        return "; VGG-19 starts below all ResNets, as in the paper"
+    return "; VGG-19 does not start below all ResNets, unlike in the paper"

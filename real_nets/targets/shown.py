@@ -1,6 +1,6 @@
 """Tables and sentences that several targets show."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
 from rankdeficit import GAMMAS
@@ -26,7 +26,7 @@ def claim(exhibit: str) -> str:
 def values(outcomes: Sequence[Outcome], measure: Measure) -> list[float]:
     """The measure of all networks that have it."""
     found = [measure(one) for one in outcomes]
-    return [value for value in found if value is not None]
+    return [float(value) for value in found if value is not None]
 
 
 def both(
@@ -89,8 +89,8 @@ def place(cell: Place) -> list[Cell]:
 
 
 def condition(cell: Place) -> str:
-    """With the temperature."""
-    return f"{cell.condition}, T = {cell.temperature:g}"
+    """With the temperature, which no line is to break."""
+    return f"{cell.condition}, T\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{cell.temperature:g}"
 
 
 def data_name(cell: Place) -> str:
@@ -187,37 +187,44 @@ def sign(change: float) -> int:
 
 def accuracies(cells: Sequence[Place], results: Results) -> list[str]:
     """Which networks do not interpolate, stalled, diverged, or are missing; a sentence for each kind."""
-    lacking, stalled = [], []
+    lacking: dict[str, list[str]] = {}
+    stalled: dict[str, list[str]] = {}
     for cell in cells:
         outcomes = results.outcomes(cell)
-        name = f"{where(cell)}, {condition(cell)}"
         found = values(outcomes, lambda one: one.train_accuracy)
         if found and min(found) < INTERPOLATION:
-            lacking.append(f"{name}: {spread(found, share)}")
+            told = f"{share(min(found))} ({condition(cell)})"
+            lacking.setdefault(where(cell), []).append(told)
         count = sum(one.summary["outcome"] == "stalled" for one in outcomes)
         if count:
-            stalled.append(f"{name}: {count} of {len(outcomes)}")
+            told = f"{count} of {len(outcomes)} ({condition(cell)})"
+            stalled.setdefault(where(cell), []).append(told)
     sentences = {
-        f"Train accuracy below {INTERPOLATION:.1%}, so these networks do not interpolate, and Neural "
-        "Collapse, with the ranks it predicts, speaks of networks that do": lacking,
-        "Loss still at that of uniform predictions, so these networks need more steps or a higher "
-        "learning rate": stalled,
+        "Neural Collapse, and the ranks it predicts, suppose networks that interpolate. These do not "
+        f"(train accuracy below {INTERPOLATION:.1%}; the lowest over seeds)": lacking,
+        "These networks did not leave their start: the loss is that of uniform predictions. They need "
+        "more steps or a higher learning rate": stalled,
     }
-    said = [f"{what}. {'; '.join(which)}." for what, which in sentences.items() if which]
+    said = [f"{what}: {_listed(which)}." for what, which in sentences.items() if which]
     return said + unfinished(cells, results)
 
 
 def unfinished(cells: Sequence[Place], results: Results) -> list[str]:
     """Which networks diverged or are not trained yet."""
-    said, missing = [], []
+    said = []
+    missing: dict[str, list[str]] = {}
     for cell in cells:
-        name = f"{where(cell)}, {condition(cell)}"
         diverged = results.diverged(cell)
-        said += [f"Diverged: {name}. {message}." for message in diverged]
+        said += [f"Diverged: {where(cell)}, {condition(cell)}. {message}." for message in diverged]
         count = len(cell.keys) - len(results.outcomes(cell)) - len(diverged)
         if count:
-            missing.append(f"{name}: {count} of {len(cell.keys)}")
-    return said + ([f"Not trained yet. {'; '.join(missing)}."] if missing else [])
+            told = f"{count} of {len(cell.keys)} ({condition(cell)})"
+            missing.setdefault(where(cell), []).append(told)
+    return said + ([f"Not trained yet: {_listed(missing)}."] if missing else [])
+
+
+def _listed(found: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{name}: {', '.join(told)}" for name, told in found.items())
 
 
 def pairs(cells: Sequence[Place]) -> list[tuple[Place, Place]]:

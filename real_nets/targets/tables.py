@@ -30,6 +30,7 @@ from real_nets.targets.shown import (
 )
 from real_nets.targets.target import Target, first_ood, register, runs
 
+CAPTION = "κ: effective depth; ρ: OOD generalisation drop; SR: numerical rank of the logits"
 MANY_CLASSES = 100
 """From so many classes on, the paper's ranks are lower at low logit norm; with ten they are the same."""
 
@@ -51,7 +52,7 @@ class Representations(Target):
         """Paper, measured and difference; over gamma; at equal train accuracy."""
         equal, equally = at_equal_accuracy(cells, results, representations, sentences)
         tables = [
-            representations(self.title, cells, results),
+            representations(CAPTION, cells, results),
             rank_curves(cells, results),
             *equal,
         ]

@@ -1,149 +1,184 @@
-"""`python -m real_nets.train`: one real network end to end on small images."""
+"""`python -m real_nets.train`: networks end to end on small images, each in a folder of its own."""
 
-import signal
+import json
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-import safetensors.torch
-import torch
 
-from rankdeficit import numerical_rank, runs
-from rankdeficit.images import Normalisation, load_splits
-from real_nets import models, train
-from real_nets.measure import evaluate, layer_ranks
+from rankdeficit import runs
+from real_nets import train
+from real_nets.job import Job
 from real_nets.train import Settings
-from tests.conftest import ROOT, assert_one_line_error
-from tests.images import write_images
+from real_nets.training import DivergedError
+from real_nets.work import JobFolder, train_job
+from tests.conftest import assert_one_line_error
+from tests.real_nets.tiny import contents, data_of, write_root
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+FIGURES = {"ranks.png", "spectra.png", "layer_ranks.png", "alignment.png"}
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    write_images(folder, classes=4, train=30, test=10)
-    return folder
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_root(tmp_path_factory.mktemp("root"))
 
 
-def small(data: Path) -> Settings:
-    return Settings(
-        data=data, temperature=(1.0, 20.0), width=32, depth=4, epochs=12, batch_size=16, lr=0.1,
-        device="cpu",
-    )  # fmt: skip
+def small(folder: Path, **options: Any) -> Settings:
+    usual = {
+        "data": str(folder / "own"), "temperature": (20.0, 1.0), "width": 16, "depth": 3,
+        "epochs": 2, "batch_size": 16, "lr": 0.1, "followed_images": 60, "device": "cpu",
+    }  # fmt: skip
+    return Settings(**usual | options)
 
 
-def results(folder: Path) -> dict[str, bytes]:
-    names = ("summary.json", "metrics.jsonl", "T1-seed0.safetensors", "T20-seed0.safetensors")
-    return {name: (folder / name).read_bytes() for name in names}
+@pytest.fixture(scope="module")
+def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `small`."""
+    return train.run(small(root, out=tmp_path_factory.mktemp("runs") / "whole"))
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without figures, which take most of the time."""
+    monkeypatch.setattr(train, "draw", lambda path: None)
 
 
 def test_a_run_learns_and_reports(
-    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = train.run(replace(small(images), out=tmp_path / "run"))
+    folder = train.run(small(root, epochs=6, gamma=0.03, out=tmp_path / "run"))
     summary = runs.read_json(folder / "summary.json")
-    assert [r["temperature"] for r in summary["runs"]] == [1, 20]
-    for run in summary["runs"]:
+    assert [run["temperature"] for run in summary["runs"]] == [1, 20]
+    assert summary["folders"] == ["T1-seed0", "T20-seed0"]
+    assert (summary["classes"], summary["train_images"], summary["test_images"]) == (4, 120, 40)
+    for run, name in zip(summary["runs"], summary["folders"], strict=True):
         assert run["accuracy"] > 0.95
         assert run["test_accuracy"] > 0.7
-        assert len(run["layer_ranks"]["0.01"]) == 4
-        assert run["logits_norm"] / run["effective_logits_norm"] == pytest.approx(
-            run["temperature"]
-        )
-        assert run["rank_curve"]["0.001"] == run["rank"] <= 4
-    rows = runs.read_rows(folder)
-    assert len(rows) == 26
-    starts = [row for row in rows if row["epoch"] == 0]
-    assert starts[0]["logits_norm"] == pytest.approx(starts[1]["logits_norm"])
-    assert {"epoch", "temperature", "seed", "accuracy", "test_accuracy", "rank"} <= rows[0].keys()
-    assert {p.name for p in folder.glob("*.png")} == {"ranks.png", "spectra.png", "layer_ranks.png"}
-    output = capsys.readouterr().out
-    assert "test acc." in output
-    assert "rank after each layer at gamma = 0.01, test images, T = 20: " in output
+        assert (run["model"], run["seed"], run["outcome"]) == ("mlp", 0, "interpolated")
+        assert run.items() >= JobFolder(folder / name).summary().items()
+        assert (folder / name / "weights.safetensors").is_file()
+    assert {path.name for path in folder.glob("*.png")} == FIGURES
+    assert runs.read_json(folder / "environment.json")["device"] == "cpu"
+    said = capsys.readouterr()
+    assert said.err == ""
+    for words in ("test acc.", "gamma = 0.03", str(folder), *summary["verdict"]):
+        assert " ".join(words.split()) in " ".join(said.out.split())
+    for gamma, temperature in (("0.01", 1), ("0.01", 20), ("0.03", 1), ("0.03", 20)):
+        ranks = summary["runs"][temperature == 20]["layer_ranks"][gamma]
+        line = f"rank after each layer at gamma = {gamma}, test images, T = {temperature}: "
+        assert line + " ".join(map(str, ranks)) in said.out
 
 
-def test_the_saved_weights_give_the_reported_numbers(images: Path, tmp_path: Path) -> None:
-    folder = train.run(replace(small(images), out=tmp_path / "run"))
-    splits_train, test = load_splits(images)
-    normalise = Normalisation.of(splits_train)
-    model = models.build("mlp", inputs=(3, 8, 8), classes=4, width=32, depth=4)
-    model.load_state_dict(safetensors.torch.load_file(folder / "T20-seed0.safetensors"))
-    run = runs.read_json(folder / "summary.json")["runs"][1]
-    evaluation = evaluate(model, splits_train, normalise, 20.0)
-    assert evaluation.accuracy == run["accuracy"]
-    assert evaluation.loss == pytest.approx(run["loss"], rel=1e-12)
-    assert int(numerical_rank(evaluation.logits)) == run["rank"]
-    with torch.no_grad():
-        hidden, expected = normalise(test.images), []
-        for layer in model:
-            hidden = layer(hidden)
-            if isinstance(layer, torch.nn.ReLU):
-                expected.append(int(numerical_rank(hidden)))
-        expected.append(int(numerical_rank(hidden)))
-    measured = layer_ranks(model, test, normalise)
-    assert measured["layer_ranks"] == run["layer_ranks"]
-    assert measured["layer_rank_intervals"]["0.001"] == [
-        [r, r] for r in run["layer_ranks"]["0.001"]
-    ]
-    assert run["layer_ranks"]["0.001"] == expected
-
-
-def test_temperatures_share_start_and_batches(images: Path, tmp_path: Path) -> None:
-    both = train.run(replace(small(images), out=tmp_path / "both"))
-    one = train.run(replace(small(images), temperature=(20.0,), out=tmp_path / "one"))
-    name = "T20-seed0.safetensors"
-    assert (both / name).read_bytes() == (one / name).read_bytes()
-    a = train.initial_model(small(images), 3, load_splits(images)[0])
-    b = train.initial_model(small(images), 3, load_splits(images)[0])
-    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
-
-
-def test_a_killed_run_resumes_bit_identically(images: Path, tmp_path: Path) -> None:
-    flags = (
-        f"--data {images} --temperature 1 20 --width 32 --depth 4 --epochs 12 --batch-size 16 "
-        "--lr 0.1 --augmentation crop-flip --device cpu"
-    ).split()
-
-    def start(*arguments: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "real_nets.train", *arguments], cwd=ROOT,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    assert start(*flags, "--out", str(tmp_path / "whole")).wait() == 0
-    process = start(*flags, "--out", str(tmp_path / "killed"))
-    metrics = tmp_path / "killed" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if metrics.exists() and metrics.read_bytes().count(b"\n") >= 5:
-            break
-        time.sleep(0.005)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    assert not (tmp_path / "killed" / "summary.json").exists()
-    assert start("--resume", str(tmp_path / "killed")).wait() == 0
-    assert results(tmp_path / "killed") == results(tmp_path / "whole")
-
-
-def test_close_temperatures_keep_their_own_weights(images: Path, tmp_path: Path) -> None:
-    settings = replace(small(images), temperature=(1.0, 1.0000001), epochs=1)
-    folder = train.run(replace(settings, out=tmp_path / "run"))
-    assert len(list(folder.glob("*.safetensors"))) == 2
-
-
-def test_a_diverging_network_is_reported_not_saved(
-    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_every_network_is_the_job_that_its_folder_tells(
+    root: Path, whole: Path, tmp_path: Path
 ) -> None:
-    settings = replace(small(images), lr=1e30, clip_norm=1e30, out=tmp_path / "run")
+    written = runs.read_json(whole / "T20-seed0" / "settings.json")["settings"]
+    job = Job.of(written["job"])
+    assert (job.data, job.temperature, job.seed, job.lr) == ("own", 20, 0, 0.1)
+    assert written["root"] == str(root)
+    train_job(job, data_of(job, root), tmp_path / "alone")
+    assert contents(tmp_path / "alone") == contents(whole / "T20-seed0")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_temperatures_and_seeds_have_folders_of_their_own(root: Path, tmp_path: Path) -> None:
+    settings = small(
+        root, temperature=(1.0, 1.0000001, 1.0, 0.5), seeds=2, seed=3, epochs=0,
+        out=tmp_path / "run",
+    )  # fmt: skip
     folder = train.run(settings)
-    assert "1 of 1 runs diverged; try a lower --lr" in capsys.readouterr().out
-    assert not list(folder.glob("*.safetensors"))
-    assert runs.read_json(folder / "summary.json")["runs"][0]["rank"] is None
+    names = [f"T{T}-seed{seed}" for seed in (3, 4) for T in ("0.5", "1", "1.0000001")]
+    assert runs.read_json(folder / "summary.json")["folders"] == names
+    weights = [(folder / name / "weights.safetensors").read_bytes() for name in names]
+    assert len(set(weights[:3])) == len(set(weights[3:])) == 1
+    assert weights[0] != weights[3]
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bytes(
+    root: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished: list[str] = []
+    real = train.train_here
+
+    def interrupted(item: Any, *arguments: Any) -> Any:
+        if finished:
+            raise KeyboardInterrupt
+        finished.append(item.path.name)
+        return real(item, *arguments)
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "train_here", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(small(root, out=out))
+    assert finished == ["T1-seed0"]
+    assert not (out / "summary.json").exists()
+    kept = (out / "T1-seed0" / "summary.json").stat().st_mtime_ns
+    assert train.run(Settings(resume=out)) == out
+    assert contents(out) == contents(whole)
+    assert (out / "T1-seed0" / "summary.json").stat().st_mtime_ns == kept
+
+
+def test_figures_come_from_the_folder_alone(whole: Path, tmp_path: Path) -> None:
+    before = contents(whole)
+    for name in FIGURES:
+        (whole / name).unlink()
+    train.draw(whole)
+    assert contents(whole) == before
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_means_the_same_from_any_folder(
+    root: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    train.run(small(root, data="own", out=tmp_path / "near"))
+    monkeypatch.chdir(root.parent)
+    train.run(small(root, data="own", root=Path(root.name), out=tmp_path / "named"))
+    monkeypatch.chdir(tmp_path)
+    summary = (whole / "summary.json").read_bytes()
+    for name in ("near", "named"):
+        assert (tmp_path / name / "summary.json").read_bytes() == summary
+        (tmp_path / name / "T20-seed0" / "summary.json").unlink()
+        train.run(Settings(resume=tmp_path / name))
+        assert (tmp_path / name / "summary.json").read_bytes() == summary
+    recorded = runs.read_json(tmp_path / "near" / "settings.json")["settings"]["data"]
+    assert recorded == str(root / "own")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_glyphs_need_no_folder(tmp_path: Path) -> None:
+    settings = small(tmp_path, data="glyphs:2", temperature=(1.0,), epochs=1, out=tmp_path / "run")
+    summary = runs.read_json(train.run(settings) / "summary.json")
+    assert (summary["classes"], summary["train_images"]) == (100, 200)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_networks_that_diverge_are_reported_once_the_others_are_done(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    settings = small(root, seeds=2, lr=1e20, epochs=1, temperature=(50.0,), out=out)
+    with pytest.raises(DivergedError) as caught:
+        train.run(settings)
+    first, second = str(caught.value).split("; T = 50, ")
+    assert first.startswith(
+        "T = 50, seed 0: the squared logits are not finite at step 1 (epoch 0.12)"
+    )
+    assert second.startswith("seed 1: the squared logits are not finite")
+    said = capsys.readouterr()
+    assert "2 of 2 runs diverged; try a lower --lr" in said.out
+    assert said.err == ""
+    for run in runs.read_json(out / "summary.json")["runs"]:
+        assert run["outcome"] == "diverged"
+        assert run["rank"] is None
+    assert not list(out.rglob("*.safetensors"))
+    with pytest.raises(DivergedError, match="seed 1"):
+        train.run(Settings(resume=out))
 
 
 @pytest.mark.parametrize(
@@ -151,41 +186,55 @@ def test_a_diverging_network_is_reported_not_saved(
     [
         ({"temperature": (0.0,)}, "temperature is 0.0"),
         ({"temperature": ()}, "temperature is empty"),
-        ({"model": "gpt"}, "model is 'gpt'"),
+        ({"seeds": 0}, "seeds is 0"),
+        ({"seed": 2**62}, "seed is"),
+        ({"model": "gpt"}, "gpt"),
         ({"width": 0}, "width is 0"),
-        ({"epochs": 0}, "epochs is 0"),
-        ({"lr": float("nan")}, "lr is nan"),
-        ({"momentum": 1.0}, "momentum is 1.0"),
-        ({"weight_decay": -1.0}, "weight_decay is -1"),
         ({"gamma": 1.0}, "gamma is 1.0"),
         ({"gamma": 1e-9}, "gamma is 1e-09"),
-        ({"seed": 2**62}, "seed is"),
+        ({"milestones": (2.0,)}, "milestones are"),
+        ({"followed_images": 0}, "followed_images is 0"),
         ({"image_size": 0}, "image_size is 0"),
-        ({"data": None}, "data is missing"),
-        ({"data": Path("nowhere")}, "nowhere must hold"),
+        ({"device": "tpu"}, "device is 'tpu'"),
+        ({"data": None}, "data is missing; name a folder of images with --data, or take --data glyphs"),
+        ({"data": "nowhere"}, "data set 'nowhere' is none of"),
+        ({"data": "nowhere", "root": Path("none")}, "none/nowhere must hold"),
+        ({"model": "resnet18", "stem": "imagenet", "depth": 3}, "depth is 3"),
     ],
     ids=lambda value: str(value),
-)
+)  # fmt: skip
 @pytest.mark.usefixtures("unchecked")
 def test_bad_settings_leave_nothing(
-    change: dict[str, object], word: str, images: Path, tmp_path: Path
+    change: dict[str, Any], word: str, root: Path, tmp_path: Path
 ) -> None:
-    settings = replace(small(images), out=tmp_path / "run", **change)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=word.replace("(", r"\(")):
-        train.run(settings)
+    with pytest.raises(ValueError, match=word):
+        train.run(replace(small(root, out=tmp_path / "run"), **change))
     assert not (tmp_path / "run").exists()
 
 
-def test_bad_data_is_one_line(images: Path, tmp_path: Path, command: Command) -> None:
+def test_a_run_is_not_written_over_but_resumed(root: Path, whole: Path) -> None:
+    before = contents(whole)
+    with pytest.raises(ValueError, match=r"whole is not empty .*--resume"):
+        train.run(small(root, out=whole))
+    with pytest.raises(ValueError, match="leave out --epochs"):
+        train.run(Settings(resume=whole, epochs=3))
+    assert contents(whole) == before
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_whose_settings_were_edited_is_not_mixed(
+    root: Path, whole: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    train.run(small(root, epochs=0, out=out))
+    written = json.loads((out / "settings.json").read_text())
+    written["settings"]["lr"] = 0.5
+    (out / "settings.json").write_text(json.dumps(written))
+    with pytest.raises(ValueError, match=r"T1-seed0 holds another job"):
+        train.run(Settings(resume=out))
+
+
+def test_bad_data_is_one_line(tmp_path: Path, command: Command) -> None:
     result = command("real_nets.train", "--data", tmp_path, "--out", tmp_path / "run")
     assert_one_line_error(result, "must hold folders train and test")
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.cuda
-def test_cuda_trains_the_same_network(cuda: torch.device, images: Path, tmp_path: Path) -> None:
-    settings = replace(small(images), temperature=(1.0,))
-    gpu = train.run(replace(settings, device=str(cuda), out=tmp_path / "gpu"))
-    cpu = train.run(replace(settings, out=tmp_path / "cpu"))
-    ours, theirs = (runs.read_json(folder / "summary.json")["runs"][0] for folder in (gpu, cpu))
-    assert ours["accuracy"] == pytest.approx(theirs["accuracy"], abs=0.05)

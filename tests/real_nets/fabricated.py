@@ -1,0 +1,204 @@
+"""Stores of finished jobs that were never trained: copies of one tiny real job, with known numbers."""
+
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from real_nets.budgets import BUDGETS
+from real_nets.cells import Cell, Setup
+from real_nets.job import Job
+from real_nets.page import Section, Table
+from real_nets.results import Results
+from real_nets.store import TargetRecord, job_folder, write_target
+from real_nets.targets import TARGETS
+from real_nets.work import FINAL, diagnose_job, milestone_name, train_job
+from tests.real_nets.tiny import data_of, tiny_job, write_root
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a network is to have measured."""
+
+    depth: float = 1.0
+    drop: float = 0.25
+    rank: int = 9
+    auroc: float = 0.6
+    fpr: float = 0.9
+    ortho_dev: float = 0.5
+    alignment: float = 0.4
+    initial_norm: float = 1.0
+    hidden_rank: int = 100
+    accuracy: float = 1.0
+    test_accuracy: float = 0.5
+    classes: int = 10
+    outcome: str = "interpolated"
+    kept: Mapping[float, "Numbers | None"] = field(default_factory=dict)
+    """By milestone, of the weights kept at it; None if they were not diagnosed."""
+
+
+@cache
+def real_job() -> tuple[dict[str, Row], list[Row]]:
+    """Files of a job that was trained and diagnosed, and its rows."""
+    with TemporaryDirectory() as folder:
+        root = write_root(Path(folder))
+        job, path = tiny_job(ood=("other",), epochs=1), root / "job"
+        data = data_of(job, root)
+        train_job(job, data, path)
+        diagnose_job(job, data, path)
+        rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+        names = ("settings.json", "summary.json", "environment.json", f"diagnoses/{FINAL}.json")
+        return {name: json.loads((path / name).read_text()) for name in names}, rows
+
+
+def write_job(store: Path, job: Job, numbers: Numbers) -> None:
+    """A finished job's folder, as far as pages read it."""
+    files, rows = real_job()
+    path = job_folder(store, job.key)
+    settings = files["settings.json"]
+    _write(
+        path / "settings.json",
+        settings | {"settings": settings["settings"] | {"job": job.record()}},
+    )
+    _write(path / "summary.json", _summary(files["summary.json"], numbers))
+    _write(path / "environment.json", files["environment.json"])
+    lines = [json.dumps(_row(row, job, numbers)) for row in rows]
+    (path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    if numbers.outcome == "diverged":
+        return
+    report = files[f"diagnoses/{FINAL}.json"]
+    kept = {milestone_name(at): own for at, own in numbers.kept.items() if own}
+    for name, own in {FINAL: numbers, **kept}.items():
+        _write(path / "diagnoses" / f"{name}.json", _report(report, job, own))
+
+
+def _summary(found: Row, numbers: Numbers) -> Row:
+    measures = {
+        "outcome": numbers.outcome,
+        "milestones": sorted(numbers.kept),
+        "classes": numbers.classes,
+        "neural_collapse_rank": numbers.classes - 1,
+    }
+    if numbers.outcome == "diverged":
+        empty = dict.fromkeys(set(found) - set(measures))
+        return measures | empty | {"message": "T = 1, seed 0: the loss is not finite at step 7"}
+    curve = dict.fromkeys(found["rank_curve"], numbers.rank)
+    hidden = [numbers.hidden_rank] * len(found["layers"])
+    return found | measures | {
+        "accuracy": numbers.accuracy,
+        "test_accuracy": numbers.test_accuracy,
+        "rank": numbers.rank,
+        "rank_curve": curve,
+        "centred_rank_curve": curve,
+        "train_layer_ranks": dict.fromkeys(found["train_layer_ranks"], hidden),
+    }  # fmt: skip
+
+
+def _row(row: Row, job: Job, numbers: Numbers) -> Row:
+    norm = numbers.initial_norm
+    first = {"effective_logits_norm": norm, "logits_norm": norm * job.temperature}
+    others = dict.fromkeys(job.ood, numbers.ortho_dev)
+    return row | {"ortho_dev": others} | (first if row["step"] == 0 else {})
+
+
+def _report(found: Row, job: Job, numbers: Numbers) -> Row:
+    detector = {"auroc": numbers.auroc, "fpr_id_positive": numbers.fpr}
+    detectors = {
+        name: own | detector
+        for name, own in found["detection"]["other"].items()
+        if name.startswith("neco")
+    }
+    layers = [
+        layer | {"ood_probes": dict.fromkeys(job.ood, layer["ood_probes"]["other"])}
+        for layer in found["layers"]
+    ]
+    logits = found["train"]["logits"]
+    curve = dict.fromkeys(logits["rank_curve"], numbers.rank)
+    train = {"accuracy": numbers.accuracy, "logits": logits | {"rank": numbers.rank} | {
+        "rank_curve": curve, "centred_rank_curve": curve}}  # fmt: skip
+    return found | {
+        "train": found["train"] | train,
+        "test": found["test"] | {"accuracy": numbers.test_accuracy},
+        "network": found["network"] | {"classes": numbers.classes, "penultimate_width": 512},
+        "layers": layers,
+        "alignment": numbers.alignment,
+        "effective_depth": found["effective_depth"] | {"value": numbers.depth},
+        "ood_drop": {
+            name: found["ood_drop"]["other"] | {"value": numbers.drop} for name in job.ood
+        },
+        "detection": dict.fromkeys(job.ood, detectors),
+        "ortho_dev": dict.fromkeys(job.ood, numbers.ortho_dev),
+    }
+
+
+def _write(path: Path, content: Row) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def setup_of(budget: str = "small", missing: Collection[str] = (), **options: Any) -> Setup:
+    """All data sets are there, but for the missing ones."""
+    return Setup(
+        BUDGETS[budget], lambda name: f"no {name} here" if name in missing else None, **options
+    )
+
+
+def fill(
+    store: Path,
+    names: Iterable[str],
+    numbers: Callable[[Job], Numbers | None],
+    setup: Setup | None = None,
+) -> dict[str, list[Cell]]:
+    """Targets with all their jobs finished, but for those without numbers; the targets' cells."""
+    setup = setup or setup_of()
+    setups = {name: replace(setup, left_out={}) for name in names}
+    cells = {name: TARGETS[name].cells(own) for name, own in setups.items()}
+    for job in setup.jobs.values():
+        found = numbers(job)
+        if found is not None:
+            write_job(store, job, found)
+    for name, own in cells.items():
+        record = TargetRecord(name, "small", own, setups[name].left_out, computed(name))
+        write_target(store, record)
+    return cells
+
+
+def section_of(
+    store: Path,
+    name: str,
+    numbers: Callable[[Job], Numbers | None],
+    setup: Setup | None = None,
+) -> Section:
+    """A target's section on such a store."""
+    cells = fill(store, [name], numbers, setup)[name]
+    return TARGETS[name].section(cells, Results(store), computed(name))
+
+
+@cache
+def computed(name: str) -> Row:
+    """What a target computes without networks, computed once."""
+    return TARGETS[name].compute()
+
+
+def row_of(table: Table, *labels: str) -> list[str]:
+    """Texts of the row that starts with these labels, less the labels."""
+    (found,) = [
+        row for row in table.rows if [cell.text for cell in row[: len(labels)]] == list(labels)
+    ]
+    return [cell.text for cell in found[len(labels) :]]
+
+
+def by_seed(**conditions: Iterable[Numbers | None]) -> Callable[[Job], Numbers | None]:
+    """Numbers of `baseline` (T = 1) and `low` (any other T) networks, a value per seed."""
+    cold, hot = (list(conditions.get(name, ())) for name in ("baseline", "low"))
+
+    def numbers(job: Job) -> Numbers | None:
+        own = cold if job.temperature == 1 else hot
+        return own[job.seed] if job.seed < len(own) else None
+
+    return numbers

@@ -1,0 +1,229 @@
+"""Work carried out once, here or as tasks of submitit, with files for TensorBoard on demand."""
+
+import importlib.util
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rankdeficit import runs
+from real_nets import execution
+from real_nets.execution import How, Work, execute, train_here
+from real_nets.job_data import Source
+from real_nets.work import FINAL, JobFolder, train_job
+from tests.real_nets.tiny import CPU, contents, data_of, tiny_job, write_root
+
+JOB = tiny_job(epochs=1, ood=("other",))
+OTHER_JOB = tiny_job(epochs=1, temperature=20.0)
+WILD = tiny_job(epochs=1, lr=1e20)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_root(tmp_path_factory.mktemp("root"))
+
+
+@pytest.fixture(scope="module")
+def how(root: Path) -> How:
+    return How(Source(root), "cpu")
+
+
+@pytest.fixture(scope="module")
+def done(how: How, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with JOB, diagnosed, and OTHER_JOB, trained, by their keys."""
+    folder = tmp_path_factory.mktemp("done")
+    execute(works(folder), how, folder / "logs", CPU)
+    return folder
+
+
+def works(folder: Path) -> list[Work]:
+    return [
+        Work(JOB, folder / JOB.key, (FINAL,)),
+        Work(OTHER_JOB, folder / OTHER_JOB.key, ()),
+    ]
+
+
+def test_work_is_done_once_all_of_it_is_there(root: Path, done: Path, tmp_path: Path) -> None:
+    shutil.copytree(done, tmp_path / "copy")
+    trained, diagnosed = (
+        Work(JOB, tmp_path / "copy" / JOB.key, snapshots) for snapshots in ((), (FINAL,))
+    )
+    assert (trained.done, diagnosed.done) == (True, True)
+    more = replace(diagnosed, snapshots=(FINAL, "accuracy-0.5"))
+    assert (more.trained, more.done) == (True, False)
+    JobFolder(diagnosed.path).diagnosis(FINAL).unlink()
+    assert (trained.done, diagnosed.trained, diagnosed.done) == (True, True, False)
+    (diagnosed.path / "summary.json").unlink()
+    assert (trained.done, diagnosed.trained, diagnosed.done) == (False, False, False)
+    nowhere = Work(JOB, tmp_path / "nowhere", ())
+    assert (nowhere.trained, nowhere.done) == (False, False)
+    wild = Work(WILD, tmp_path / "wild", (FINAL,))
+    train_job(WILD, data_of(WILD, root), wild.path)
+    assert wild.done
+
+
+def test_only_what_is_missing_is_done(
+    how: How, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(done, folder)
+    JobFolder(folder / JOB.key).diagnosis(FINAL).unlink()
+    kept = (folder / OTHER_JOB.key / "summary.json").stat().st_mtime_ns
+    execute(works(folder), how, folder / "logs", CPU)
+    assert capsys.readouterr().err == f"1/2 {JOB.key}: diagnosing\n"
+    assert contents(folder) == contents(done)
+    assert (folder / OTHER_JOB.key / "summary.json").stat().st_mtime_ns == kept
+    environment = runs.read_json(folder / JOB.key / "environment.json")
+    assert environment["diagnosis_seconds"].keys() == {FINAL}
+    assert environment["device"] == "cpu"
+
+
+def test_a_diverged_network_is_told_and_the_next_job_goes_on(
+    how: How, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = [Work(WILD, tmp_path / "wild", (FINAL,)), Work(OTHER_JOB, tmp_path / "tame", ())]
+    execute(work, how, tmp_path / "logs", CPU)
+    assert [item.done for item in work] == [True, True]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("wild: diverged. T = 1, seed 0: ")
+    assert "lower --lr (now 1e+20)" in line
+
+
+def test_no_work_needs_nothing(tmp_path: Path, root: Path) -> None:
+    execute([], How(Source(root), "cpu", "slurm"), tmp_path / "logs", CPU)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_ways_of_execution_that_do_not_exist(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="executor is 'cloud'; it must be here, local or slurm"):
+        How(Source(root), "cpu", "cloud")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="slurm options are for --executor slurm or local"):
+        How(Source(root), "cpu", options={"timeout_min": "10"})
+    real = importlib.util.find_spec
+    missing = {"submitit", "tensorboard"}
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in missing else real(name)
+    )
+    How(Source(root), "cpu")
+    with pytest.raises(ValueError, match=r"'local', but submitit is not .*rankdeficit\[cluster\]"):
+        How(Source(root), "cpu", "local")
+    with pytest.raises(
+        ValueError, match=r"tensorboard is not .*rankdeficit\[tensorboard\].* leave"
+    ):
+        How(Source(root), "cpu", tensorboard=True)
+
+
+@pytest.mark.parametrize(
+    ("executor", "options", "words"),
+    [
+        ("local", {"colour": "red"}, r"slurm is \{'colour': 'red'\}, .*'colour' need to be prefixed"),
+        ("local", {"slurm_colour": "1"}, r"slurm is \{'slurm_colour': 1\}, .* Valid arguments"),
+        ("local", {"timeout_min": "long"}, r"'timeout_min': 'long'.* expected type"),
+        pytest.param(
+            "slurm", {}, r"executor is 'slurm', but submitit says: Could not detect .srun",
+            marks=pytest.mark.skipif(shutil.which("srun") is not None, reason="there is Slurm here"),
+        ),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_options_and_clusters_that_submitit_does_not_know(
+    executor: Any, options: dict[str, str], words: str, root: Path, tmp_path: Path
+) -> None:
+    how = How(Source(root), "cpu", executor, options=options)
+    with pytest.raises(ValueError, match=words) as caught:
+        execute(works(tmp_path), how, tmp_path / "logs", CPU)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / JOB.key).exists()
+
+
+def test_tasks_have_time_unless_the_options_say_otherwise(root: Path, tmp_path: Path) -> None:
+    for options, minutes in (({}, 24 * 60), ({"timeout_min": "7", "mem_gb": "4"}, 7)):
+        how = How(Source(root), "cpu", "local", options=options)
+        executor = execution._executor(how, tmp_path)
+        assert executor._executor.parameters["timeout_min"] == minutes
+
+
+def test_tasks_leave_what_is_left_here_and_failures_are_named_with_their_logs(
+    how: How, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "tasks"
+    taken = folder / "taken"
+    taken.mkdir(parents=True)
+    (taken / "thesis.tex").write_text("precious")
+    work = [Work(OTHER_JOB, taken, ()), works(folder)[0]]
+    with pytest.raises(
+        ValueError,
+        match=r"1 of 2 tasks failed, the first of them taken: ValueError: .* is not empty \(it has "
+        r"thesis.tex\).* \(logs in .*logs\)",
+    ) as caught:
+        execute(work, replace(how, executor="local"), folder / "logs", CPU)
+    assert "\n" not in str(caught.value)
+    assert f"2 tasks started; their logs are in {folder / 'logs'}\n" in capsys.readouterr().err
+    assert list(taken.iterdir()) == [taken / "thesis.tex"]
+    assert contents(folder / JOB.key) == contents(done / JOB.key)
+    logs = "".join(path.read_text() for path in (folder / "logs").glob("*_log.err"))
+    assert f"{JOB.key}: diagnosing" in logs
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    return {
+        name: [(event.step, event.value) for event in events.Scalars(name)]
+        for name in events.Tags()["scalars"]
+    }
+
+
+def expected_scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    found: dict[str, list[tuple[int, float]]] = {}
+    for row in runs.read_rows(folder):
+        for name, value in row.items():
+            if name not in ("step", "epoch") and isinstance(value, int | float):
+                found.setdefault(name, []).append((row["step"], pytest.approx(value, rel=1e-6)))
+    return found
+
+
+def without_events(folder: Path) -> dict[str, bytes]:
+    return {k: v for k, v in contents(folder).items() if not k.startswith("tensorboard/")}
+
+
+def test_tensorboard_shows_the_rows_and_changes_no_result(
+    how: How, done: Path, tmp_path: Path
+) -> None:
+    item = replace(works(tmp_path)[1], snapshots=())
+    train_here(item, replace(how, tensorboard=True), CPU)
+    expected = expected_scalars(item.path)
+    assert {"accuracy", "loss", "test_accuracy", "rank", "logits_norm", "alignment"} <= set(
+        expected
+    )
+    assert scalars(item.path) == expected
+    assert without_events(item.path) == contents(done / OTHER_JOB.key)
+    before = sorted((item.path / "tensorboard").iterdir())
+    train_here(item, replace(how, tensorboard=True), CPU)
+    assert sorted((item.path / "tensorboard").iterdir()) == before
+    assert not (done / OTHER_JOB.key / "tensorboard").exists()
+
+
+def test_tensorboard_shows_each_measurement_of_a_resumed_job_once(
+    how: How, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = replace(works(tmp_path)[1], snapshots=())
+    real, written = runs.RunFolder.save_checkpoint, []
+
+    def killed(folder: runs.RunFolder, state: dict[str, Any]) -> None:
+        written.append(state)
+        if len(written) == 3:  # the third row is written, but no checkpoint knows of it
+            raise KeyboardInterrupt
+        real(folder, state)
+
+    monkeypatch.setattr(runs.RunFolder, "save_checkpoint", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_here(item, replace(how, tensorboard=True), CPU)
+    monkeypatch.undo()
+    assert len(runs.read_rows(item.path)) == 3
+    train_here(item, replace(how, tensorboard=True), CPU)
+    assert without_events(item.path) == contents(done / OTHER_JOB.key)
+    assert scalars(item.path) == expected_scalars(item.path)

@@ -1,0 +1,262 @@
+"""The page on a store: complete, the same each time, the same from an export, clear on damaged files."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rankdeficit import cli
+from real_nets import report
+from real_nets.page import render
+from real_nets.report import Settings, build_page, listed, run
+from real_nets.results import Results
+from real_nets.store import read_targets
+from real_nets.targets import TARGETS
+from tests.real_nets.fabricated import Numbers, by_seed, fill, setup_of
+
+SHOWN = ("fig7", "neural-collapse", "table2")
+BASE = Numbers(classes=100, rank=99)
+NUMBERS = by_seed(
+    baseline=[replace(BASE, auroc=0.5), replace(BASE, auroc=0.5), Numbers(outcome="diverged")],
+    low=[Numbers(auroc=0.75 + seed / 20, classes=100) for seed in range(3)],
+)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of three targets; nobody changes it."""
+    path = tmp_path_factory.mktemp("store")
+    fill(path, SHOWN, NUMBERS, setup_of(missing=("svhn",), pick=["CIFAR-100/ResNet-34"]))
+    return path
+
+
+@pytest.fixture
+def store(original: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(original, tmp_path / "store"))
+
+
+def page_of(store: Path) -> str:
+    return render(build_page(store, read_targets(store, list(TARGETS))))
+
+
+def summary_of(store: Path) -> list[str]:
+    return list(build_page(store, read_targets(store, list(TARGETS))).summary)
+
+
+def conditions_of(store: Path) -> dict[str, str]:
+    return dict(build_page(store, read_targets(store, list(TARGETS))).conditions)
+
+
+def job_files(store: Path, name: str) -> list[Path]:
+    return sorted(store.glob(f"jobs/*/{name}"))
+
+
+def test_the_page_has_a_section_per_target_in_the_order_of_the_list(original: Path) -> None:
+    page = build_page(original, read_targets(original, list(TARGETS)))
+    assert [section.identifier for section in page.sections] == [
+        "table2",
+        "fig7",
+        "neural-collapse",
+    ]
+    text = render(page)
+    for number in ("76.37%", "80.00%", "(75.00–85.00)", "+3.6 pp", "−12.4 pp"):
+        assert number in text
+
+
+def test_the_summary_counts_networks_and_names_the_paper(original: Path) -> None:
+    first, second = build_page(original, read_targets(original, list(TARGETS))).summary
+    assert "arXiv 2506.01562" in first
+    assert second.startswith("6 networks on cifar100, of which 1 diverged. ")
+
+
+@pytest.mark.parametrize(
+    ("budget", "replacements", "expected"),
+    [
+        ("paper", {}, []),
+        ("paper", {"svhn": "cifar100"}, []),
+        ("paper", {"svhn": "tiny"}, ["out of distribution tiny"]),
+        ("paper", {"imagenet": "tiny"}, []),
+        (
+            "paper",
+            {"cifar100": "tiny"},
+            ["tiny for CIFAR-100; out of distribution tiny"],
+        ),
+        (
+            "smoke",
+            {},
+            [
+                "glyphs:50 for CIFAR-10; glyphs:50 for CIFAR-100; out of distribution glyph-fonts:50, "
+                "glyph-letters:50"
+            ],
+        ),
+    ],
+)
+def test_the_summary_says_which_data_are_not_the_papers(
+    budget: str, replacements: dict[str, str], expected: list[str], tmp_path: Path
+) -> None:
+    fill(tmp_path, ["neural-collapse"], NUMBERS, setup_of(budget, replacements=replacements))
+    summary = summary_of(tmp_path)
+    others = [line for line in summary if line.startswith("These are not the paper's data")]
+    assert [line.split(": ")[1].split(". ")[0] for line in others] == expected
+    assert any("drawn letters" in line for line in summary) == (budget == "smoke")
+
+
+def test_all_of_the_papers_data_sets_are_known_as_such(tmp_path: Path) -> None:
+    fill(tmp_path, ["table1"], lambda job: None)
+    assert not any("not the paper's" in line for line in summary_of(tmp_path))
+
+
+def test_a_store_without_a_finished_network_has_a_page_too(tmp_path: Path) -> None:
+    fill(tmp_path, ["neural-collapse"], lambda job: None)
+    assert summary_of(tmp_path)[1].startswith("No networks were trained. ")
+    assert conditions_of(tmp_path) == {"budget": "small"}
+    assert "Not trained yet" in page_of(tmp_path)
+
+
+def test_what_was_left_out_is_told_in_its_own_section(store: Path) -> None:
+    fill(store, ["fig6"], NUMBERS)
+    page = build_page(store, read_targets(store, list(TARGETS)))
+    left_out = {
+        section.identifier: [note for note in section.notes if note.startswith("Left out")]
+        for section in page.sections
+    }
+    told = ["Left out: out-of-distribution set svhn: no svhn here."]
+    assert left_out == {"table2": told, "fig7": told, "neural-collapse": told, "fig6": []}
+
+
+def test_conditions_tell_what_the_numbers_were_made_with(original: Path) -> None:
+    found = conditions_of(original)
+    assert found["network"] == "resnet34 (width 16)"
+    assert found["temperature"] == "1, 10"
+    assert found["seed"] == "0, 1, 2"
+    assert (found["optimizer"], found["clip norm"], found["weight decay"]) == ("adamw", "none", "0")
+    environment = json.loads(job_files(original, "environment.json")[0].read_text())
+    assert (found["torch"], found["threads"]) == (environment["torch"], str(environment["threads"]))
+
+
+def test_unknown_conditions_are_called_so(store: Path) -> None:
+    for file in job_files(store, "environment.json"):
+        file.unlink()
+    assert conditions_of(store)["torch"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([10, 2.5, 2.5], "2.5, 10"),
+        ([None, 1.0], "1, none"),
+        (["sgd", "adamw", "sgd"], "adamw, sgd"),
+        ([1e-12], "1e-12"),
+    ],
+)
+def test_values_are_listed_once_numbers_first(values: list[Any], text: str) -> None:
+    assert listed(values) == text
+
+
+def test_the_same_store_gives_the_same_page(store: Path) -> None:
+    first = page_of(store)
+    targets = sorted((store / "targets").iterdir())
+    for file in reversed(targets):  # another order of the folder's entries
+        content = file.read_bytes()
+        file.unlink()
+        file.write_bytes(content)
+    assert page_of(store) == first
+
+
+def test_an_export_gives_the_same_page_without_weights(store: Path, tmp_path: Path) -> None:
+    for folder in store.glob("jobs/*"):
+        for name in ("weights.safetensors", "checkpoint.pt", "accuracy-0.5.safetensors"):
+            (folder / name).write_bytes(b"large")
+    assert run(Settings(store, export=tmp_path / "export")) == store / "report.html"
+    again = run(Settings(tmp_path / "export", out=tmp_path / "new" / "page.html"))
+    assert again.read_bytes() == (store / "report.html").read_bytes()
+    exported = {path.suffix for path in (tmp_path / "export").rglob("*") if path.is_file()}
+    assert exported == {".json", ".jsonl"}
+    results = Results(tmp_path / "export")
+    for folder in store.glob("jobs/*"):
+        assert results.outcome(folder.name) is not None
+
+
+def test_an_export_needs_a_new_folder_and_writes_nothing_otherwise(
+    store: Path, tmp_path: Path
+) -> None:
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "mine").write_text("mine")
+    for target in (taken, taken / "mine"):
+        with pytest.raises(ValueError, match="is not an empty folder; name a new one"):
+            run(Settings(store, export=target))
+    assert [path.name for path in taken.iterdir()] == ["mine"]
+    assert not (store / "report.html").exists()
+
+
+def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ValueError, match="holds no results; name the --out folder of a run"):
+            run(Settings(folder))
+    assert not list(tmp_path.iterdir())
+
+
+def write(text: str) -> Callable[[Path], object]:
+    return lambda path: path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "words"),
+    [
+        ("targets/fig7.json", write("{"), ["fig7.json is damaged"]),
+        ("targets/fig7.json", write("[]"), ["fig7.json is damaged", "run its target again"]),
+        ("targets/fig7.json", write('{"cells": [{}]}'), ["fig7.json is damaged"]),
+        ("jobs/*/summary.json", write("{"), ["summary.json is damaged"]),
+        ("jobs/*/summary.json", write("[]"), ["summary.json is damaged"]),
+        ("jobs/*/settings.json", write("{}"), ["settings.json is damaged"]),
+        ("jobs/*/settings.json", Path.unlink, ["settings.json", "No such file"]),
+        ("jobs/*/metrics.jsonl", write("{}\nnonsense\n"), ["metrics.jsonl, line 2, is damaged"]),
+        ("jobs/*/metrics.jsonl", Path.unlink, ["metrics.jsonl", "No such file"]),
+        (
+            "jobs/*/diagnoses/final.json",
+            write("nonsense"),
+            ["final.json is not the file of a report"],
+        ),
+        ("jobs/*/environment.json", write(""), ["environment.json is damaged"]),
+    ],
+)
+def test_a_damaged_or_missing_file_is_one_line_that_names_it(
+    name: str,
+    spoil: Callable[[Path], object],
+    words: list[str],
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for path in store.glob(name):
+        spoil(path)
+    monkeypatch.setattr(sys, "argv", ["report", str(store)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main(Settings, run, report.PROGRAM)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2
+    assert all(word in line for word in words), line
+    assert not (store / "report.html").exists()
+
+
+def test_a_network_whose_summary_is_missing_is_not_trained_yet(store: Path) -> None:
+    for path in job_files(store, "summary.json")[:1]:
+        path.unlink()
+    assert "Not trained yet: ResNet-34 on CIFAR-100: 1 of 3" in page_of(store)
+
+
+def test_the_command_writes_the_page_and_says_where(
+    store: Path, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    page = tmp_path / "page.html"
+    result = command("real_nets.report", store, "--out", page)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"The page is {page}.\n"
+    assert page.read_text() == page_of(store)

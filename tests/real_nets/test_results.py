@@ -1,0 +1,194 @@
+"""What jobs left in a store, read back from files alone."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rankdeficit import runs
+from real_nets.cells import BASELINE, LOW_NORM, Cell
+from real_nets.job import Job
+from real_nets.results import Outcome, Results, groups
+from real_nets.store import job_folder
+from real_nets.work import FINAL, JobFolder, diagnose_job, train_job
+from tests.real_nets.tiny import data_of, tiny_job, write_root
+
+COLD = tiny_job(ood=("other",), milestones=(0.3, 0.6, 0.9))
+HOT = replace(COLD, temperature=20.0, lr=0.02)
+WILD = replace(COLD, lr=1e20)
+UNDONE = replace(COLD, seed=7)
+SEEDS = [replace(COLD, seed=seed) for seed in (0, 1)]
+
+
+def cell(condition: str, *jobs: Job, network: str = "MLP") -> Cell:
+    keys = tuple(job.key for job in jobs)
+    return Cell("CIFAR-10", network, condition, "own", jobs[0].temperature, keys)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seeds of COLD, one of HOT, one that diverged, one that has only begun."""
+    root, folder = tmp_path_factory.mktemp("root"), tmp_path_factory.mktemp("store")
+    write_root(root)
+    for job in (*SEEDS, HOT, WILD):
+        train_job(job, data_of(job, root), job_folder(folder, job.key))
+    for snapshot in (FINAL, "accuracy-0.6"):
+        diagnose_job(COLD, data_of(COLD, root), job_folder(folder, COLD.key), snapshot)
+    shutil.copytree(job_folder(folder, COLD.key), job_folder(folder, UNDONE.key))
+    (job_folder(folder, UNDONE.key) / "summary.json").unlink()
+    return folder
+
+
+@pytest.fixture
+def copy(store: Path, tmp_path: Path) -> Path:
+    shutil.copytree(store, tmp_path / "store")
+    return tmp_path / "store"
+
+
+def outcome(store: Path, job: Job) -> Outcome:
+    found = Results(store).outcome(job.key)
+    assert found is not None
+    return found
+
+
+def test_an_outcome_is_what_the_files_say(store: Path) -> None:
+    one, folder = outcome(store, COLD), job_folder(store, COLD.key)
+    summary, report = JobFolder(folder).summary(), JobFolder(folder).report(FINAL)
+    assert Job.of(one.job) == COLD
+    assert one.rows == runs.read_rows(folder)
+    assert one.report == report.record
+    assert one.environment["device"] == "cpu"
+    assert not one.diverged
+    assert one.train_accuracy == summary["accuracy"]
+    assert one.test_accuracy == summary["test_accuracy"]
+    assert one.rank == summary["rank"]
+    assert one.ranks("rank_curve")[1e-2] == summary["rank_curve"]["0.01"]
+    assert one.ranks("post_softmax_rank_curve")[0.1] == summary["post_softmax_rank_curve"]["0.1"]
+    assert one.effective_depth == report["effective_depth.value"]
+    assert one.ood_drop("other") == report["ood_drop.other.value"]
+    assert (
+        one.ood_accuracy("other") == report.record["layers"][-1]["ood_probes"]["other"]["accuracy"]
+    )
+    assert report["network.neco_variant"] == "resnet"
+    assert one.neco("other") == report["detection.other.neco-resnet.auroc"]
+    assert one.neco("other", "fpr_id_positive") == report[
+        "detection.other.neco-resnet.fpr_id_positive"
+    ]  # fmt: skip
+    assert one.measure("test.logits.stable_rank") == report["test.logits.stable_rank"]
+
+
+def test_at_a_milestone_everything_comes_from_its_diagnosis(store: Path) -> None:
+    final = outcome(store, COLD)
+    early = final.at("accuracy-0.6")
+    report = JobFolder(final.path).report("accuracy-0.6")
+    assert early.report == report.record != final.report
+    assert early.train_accuracy == report["train.accuracy"] < final.measure("train.accuracy")
+    assert early.test_accuracy == report["test.accuracy"]
+    assert early.rank == report["train.logits.rank"]
+    curve = report["train.logits.centred_rank_curve"]
+    assert early.ranks("centred_rank_curve") == {float(k): v for k, v in curve.items()}
+    assert early.at(FINAL).rank == final.rank
+    unmeasured = final.at("accuracy-0.9")
+    assert unmeasured.report is None
+    assert unmeasured.train_accuracy is unmeasured.rank is unmeasured.neco("other") is None
+    assert unmeasured.ranks("rank_curve") == {}
+
+
+def test_without_a_diagnosis_there_is_what_training_measured(store: Path) -> None:
+    one = outcome(store, HOT)
+    assert one.report is None
+    assert one.rank == JobFolder(one.path).summary()["rank"]
+    for missing in (
+        one.effective_depth, one.ood_drop("other"), one.ood_accuracy("other"), one.neco("other"),
+        one.measure("test.accuracy"),
+    ):  # fmt: skip
+        assert missing is None
+    assert one.run["layers"] == 3
+    assert outcome(store, COLD).ood_drop("unknown") is None
+    assert outcome(store, COLD).ood_accuracy("unknown") is None
+
+
+def test_runs_are_what_figures_take(store: Path) -> None:
+    run = outcome(store, COLD).run
+    assert (run["temperature"], run["seed"], run["layers"]) == (1.0, 0, 3)
+    assert (run["network"], run["data"], run["label"]) == ("mlp", "own", "mlp own")
+    assert run["rows"][0]["step"] == 0
+    assert run["report"]["network"]["classes"] == 4
+
+
+def test_cells_have_the_networks_that_came_to_an_end(store: Path) -> None:
+    results = Results(store)
+    mixed = cell(BASELINE, *SEEDS, UNDONE, WILD, tiny_job(seed=99))
+    assert [one.key for one in results.outcomes(mixed)] == [job.key for job in SEEDS]
+    (message,) = results.diverged(mixed)
+    assert "T = 1, seed 0" in message
+    assert "lower --lr" in message
+    assert results.outcome(UNDONE.key) is None
+    assert outcome(store, WILD).diverged
+    assert outcome(store, WILD).rank is None
+    assert outcome(store, WILD).run["layers"] == 0
+
+
+def test_the_common_milestone_is_the_highest_that_all_networks_reached(
+    store: Path, copy: Path
+) -> None:
+    cells = [cell(BASELINE, *SEEDS), cell(LOW_NORM, HOT)]
+
+    def reach(job: Job, *milestones: float) -> None:
+        file = job_folder(copy, job.key) / "summary.json"
+        summary = json.loads(file.read_text())
+        file.write_text(json.dumps(summary | {"milestones": list(milestones)}))
+
+    for job, reached in zip((*SEEDS, HOT), [(0.3, 0.6, 0.9), (0.3, 0.6), (0.3, 0.9)], strict=True):
+        reach(job, *reached)
+    assert Results(copy).common_milestone(cells) == "accuracy-0.3"
+    assert Results(copy).common_milestone(cells[:1]) == "accuracy-0.6"
+    reach(HOT)
+    assert Results(copy).common_milestone(cells) is None
+    assert Results(copy).common_milestone([]) is None
+    assert Results(store).common_milestone([cell(BASELINE, WILD)]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("summary.json", '{"outcome'),
+        ("summary.json", "[]"),
+        ("settings.json", '{"program'),
+        ("settings.json", "[]"),
+        ("settings.json", '{"settings": {}}'),
+        ("diagnoses/final.json", '{"train'),
+        ("diagnoses/final.json", "{}"),
+        ("metrics.jsonl", '{"step": 0}\n{"step'),
+        ("environment.json", '{"dev'),
+    ],
+)
+def test_a_damaged_file_is_named(name: str, content: str, copy: Path) -> None:
+    (job_folder(copy, COLD.key) / name).write_text(content)
+
+    def read() -> None:
+        one = outcome(copy, COLD)
+        for found in (one.report, one.rows, one.environment):
+            assert found
+
+    with pytest.raises(ValueError, match=rf"{COLD.key}/{name}.* (is damaged|is not the file)"):
+        read()
+
+
+def test_results_are_read_once(copy: Path) -> None:
+    results = Results(copy)
+    first = results.outcome(COLD.key)
+    (job_folder(copy, COLD.key) / "summary.json").unlink()
+    assert results.outcome(COLD.key) is first
+
+
+def test_groups_are_cells_of_a_network_on_a_data_set_in_their_order() -> None:
+    cells = [
+        cell(BASELINE, COLD), cell(BASELINE, COLD, network="VGG-19"), cell(LOW_NORM, HOT),
+    ]  # fmt: skip
+    assert groups(cells) == {
+        ("CIFAR-10", "MLP"): [cells[0], cells[2]],
+        ("CIFAR-10", "VGG-19"): [cells[1]],
+    }

@@ -1,0 +1,91 @@
+"""A store of jobs: one process at a time, records of targets that come back or name what is wrong."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from real_nets.cells import BASELINE, Cell
+from real_nets.store import TargetRecord, job_folder, locked, read_targets, write_target
+
+CELL = Cell("CIFAR-10", "MLP", BASELINE, "cifar10", 1.0, ("a", "b"))
+
+
+def record(name: str, **change: Any) -> TargetRecord:
+    content = {"budget": "smoke", "cells": [CELL], "left_out": {"x": "y"}, "computed": {"z": [1]}}
+    return TargetRecord(name=name, **content | change)
+
+
+def test_records_come_back_in_the_order_asked_for(tmp_path: Path) -> None:
+    for name in ("fig1", "table1", "table2"):
+        write_target(tmp_path, record(name))
+    found = read_targets(tmp_path, ["table2", "unknown", "fig1"])
+    assert found == [record("table2"), record("fig1")]
+    assert found[0].cells[0].keys == ("a", "b")
+    write_target(tmp_path, record("fig1", cells=[]))
+    assert read_targets(tmp_path, ["fig1"]) == [record("fig1", cells=[])]
+
+
+def test_a_store_without_results_says_so(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ValueError, match=r"holds no results; name the --out folder"):
+            read_targets(folder, ["fig1"])
+    write_target(tmp_path, record("fig1"))
+    with pytest.raises(ValueError, match="holds no results"):
+        read_targets(tmp_path, ["table1"])
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", '{"name": "fig1"', "[]", "{}", '{"cells": 3}', '{"cells": [3]}', '{"cells": [{}]}',
+     '{"cells": []}', '{"cells": [], "name": "fig1", "new": 1}'],
+)  # fmt: skip
+@pytest.mark.usefixtures("unchecked")
+def test_a_damaged_record_is_one_clear_error(content: str, tmp_path: Path) -> None:
+    write_target(tmp_path, record("table1"))
+    (tmp_path / "targets" / "fig1.json").write_text(content)
+    with pytest.raises(ValueError, match=r"fig1\.json is damaged"):
+        read_targets(tmp_path, ["table1", "fig1"])
+    assert read_targets(tmp_path, ["table1"]) == [record("table1")]
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    store = tmp_path / "deep" / "store"
+    with locked(store):
+        assert store.is_dir()
+        with pytest.raises(ValueError, match="store is in use by another process"), locked(store):
+            pass
+        with locked(tmp_path / "other"):
+            pass
+    with locked(store):
+        pass
+
+
+def test_a_failed_run_leaves_the_store_to_others(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), locked(tmp_path):
+        raise KeyError
+    with locked(tmp_path):
+        pass
+
+
+def test_an_error_within_is_not_mistaken_for_a_folder_that_cannot_be_written(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(OSError, match="No space left"), locked(tmp_path):
+        raise OSError(28, "No space left on device")
+
+
+def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("precious")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ValueError, match=r"--out .*file.* cannot be written"), locked(place):
+            pass
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_jobs_and_records_are_where_the_page_says(tmp_path: Path) -> None:
+    assert job_folder(tmp_path, "key") == tmp_path / "jobs" / "key"
+    write_target(tmp_path, record("fig1"))
+    written = json.loads((tmp_path / "targets" / "fig1.json").read_text())
+    assert written["cells"][0]["keys"] == ["a", "b"]

@@ -1,0 +1,595 @@
+"""A job in its folder: what it measures, what it leaves, and that it survives kills and damaged files."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from rankdeficit import cross_entropy, numerical_rank, runs
+from rankdeficit.diagnostics.report import Report
+from rankdeficit.runs import RunFolder
+from real_nets import folders, work
+from real_nets.follow import measured_at
+from real_nets.job import Job
+from real_nets.job_data import JobData, Source
+from real_nets.work import FINAL, JobFolder, diagnose_job, initial_network, train_job
+from tests.real_nets.tiny import CPU, contents, data_of, tiny_job, write_root
+
+HOT = tiny_job(temperature=20.0, epochs=6, ood=("other",))
+DIVERGING = tiny_job(
+    lr=0.1, weight_decay=32.0, momentum=0.0, schedule="constant", batch_size=2, epochs=1
+)
+"""Each step multiplies all weights by -2.2, so the loss overflows at step 39 of 60."""
+
+
+class CutError(Exception):
+    """Stands for a kill."""
+
+
+@pytest.fixture(autouse=True)
+def _unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only power cuts lose what was written and not synced, and syncing takes a third of the time."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_root(tmp_path_factory.mktemp("root"))
+
+
+def train(job: Job, root: Path, path: Path, **heard: Any) -> dict[str, Any]:
+    return train_job(job, data_of(job, root), path, **heard)
+
+
+def diagnose(job: Job, root: Path, path: Path, snapshot: str = FINAL) -> Report:
+    return diagnose_job(job, data_of(job, root), path, snapshot)
+
+
+@pytest.fixture(scope="module")
+def hot(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of HOT, trained and diagnosed."""
+    path = tmp_path_factory.mktemp("jobs") / "hot"
+    train(HOT, root, path)
+    diagnose(HOT, root, path)
+    return path
+
+
+@pytest.fixture
+def copy(hot: Path, tmp_path: Path) -> Path:
+    shutil.copytree(hot, tmp_path / "hot")
+    return tmp_path / "hot"
+
+
+def network(job: Job, data: JobData, weights: Path) -> nn.Sequential:
+    model = initial_network(job, data)
+    model.load_state_dict(safetensors.torch.load_file(weights))
+    assert isinstance(model, nn.Sequential)
+    return model.eval()
+
+
+@torch.no_grad()
+def hidden(model: nn.Sequential, inputs: Tensor) -> list[Tensor]:
+    """The representation after every layer of an MLP."""
+    found = []
+    for module in model:
+        inputs = module(inputs)
+        if isinstance(module, nn.ReLU):
+            found.append(inputs)
+    return [*found, inputs]
+
+
+def test_a_job_learns_and_its_weights_give_the_reported_numbers(root: Path, hot: Path) -> None:
+    summary, data = JobFolder(hot).summary(), data_of(HOT, root)
+    assert (summary["outcome"], summary["message"]) == ("interpolated", None)
+    assert summary["accuracy"] > 0.99
+    assert summary["test_accuracy"] > 0.8
+    assert (summary["step"], summary["epoch"], summary["stopped_early"]) == (48, 6, False)
+    assert (summary["classes"], summary["neural_collapse_rank"]) == (4, 3)
+    assert (summary["train_images"], summary["test_images"]) == (120, 40)
+    model = network(HOT, data, hot / "weights.safetensors")
+    for images, found, kept, ranks in (
+        (data.train, summary, "", summary["train_layer_ranks"]),
+        (data.test, summary["test_logits"], "test_", summary["layer_ranks"]),
+    ):
+        batches = list(images)
+        labels = torch.cat([labels for _, labels in batches])
+        layers = hidden(model, torch.cat([inputs for inputs, _ in batches]))
+        logits = layers[-1].double()
+        accuracy = float((logits.argmax(dim=1) == labels).double().mean())
+        assert summary[f"{kept}accuracy"] == found["accuracy"] == accuracy
+        loss = float(cross_entropy(logits, labels, 20.0))
+        assert summary[f"{kept}loss"] == pytest.approx(loss, rel=1e-6)
+        assert found["rank"] == int(numerical_rank(logits))
+        norm = float(logits.norm()) / len(logits) ** 0.5
+        assert found["logits_norm"] == pytest.approx(norm, rel=1e-6)
+        assert found["effective_logits_norm"] == pytest.approx(norm / 20, rel=1e-6)
+        for gamma in (1e-3, 1e-2, 1e-1):
+            expected = [int(numerical_rank(layer.double(), gamma)) for layer in layers]
+            assert ranks[str(gamma)] == expected
+
+
+def test_rows_are_measured_where_they_should_be_and_end_at_the_summary(
+    root: Path, tmp_path: Path
+) -> None:
+    job = tiny_job(followed_images=120, ood=("other",))
+    heard: list[dict[str, Any]] = []
+    steps: list[int] = []
+    summary = train(job, root, tmp_path / "job", on_row=heard.append, on_step=steps.append)
+    rows = runs.read_rows(tmp_path / "job")
+    assert [row["step"] for row in rows] == sorted(measured_at(3, 8))
+    assert steps == list(range(25))
+    assert json.loads(json.dumps(heard)) == rows
+    for name in ("accuracy", "loss", "test_accuracy", "rank", "rank_curve", "logits_norm"):
+        assert rows[-1][name] == summary[name]
+    assert rows[-1]["layer_ranks"] == summary["train_layer_ranks"]
+    assert rows[-1]["ortho_dev"].keys() == {"other"}
+
+
+def test_temperatures_share_start_and_batches(root: Path, tmp_path: Path) -> None:
+    rows = []
+    for temperature in (1.0, 20.0):
+        job = tiny_job(temperature=temperature, epochs=1)
+        train(job, root, tmp_path / job.key)
+        rows.append(runs.read_rows(tmp_path / job.key)[0])
+    cold, hot = rows
+    for name in ("logits_norm", "layer_singular_values", "layer_alignments"):
+        assert cold[name] == hot[name]
+    assert hot["effective_logits_norm"] == pytest.approx(cold["logits_norm"] / 20)
+
+
+def test_what_is_measured_does_not_change_what_is_learnt(root: Path, tmp_path: Path) -> None:
+    weights = set()
+    for change in ({}, {"followed_images": 7, "milestones": ()}, {"diagnosed_images": 5}):
+        job = replace(tiny_job(ood=("other",)), **change)  # type: ignore[arg-type]
+        train(job, root, tmp_path / job.key)
+        weights.add((tmp_path / job.key / "weights.safetensors").read_bytes())
+    assert len(weights) == 1
+
+
+def test_milestones_are_where_a_run_to_that_accuracy_stops(root: Path, tmp_path: Path) -> None:
+    # 26 epochs are measured at every third end, but looked at for milestones at every end.
+    job = tiny_job(
+        epochs=26, batch_size=30, lr=0.02, milestones=(0.5, 0.9, 1.0), followed_images=120
+    )
+    whole = train(job, root, tmp_path / "whole")
+    rows = runs.read_rows(tmp_path / "whole")
+    ends = []
+    for goal in (0.5, 0.9):
+        path = tmp_path / str(goal)
+        summary = train(replace(job, stop_accuracy=goal), root, path)
+        kept = tmp_path / "whole" / f"accuracy-{goal:g}.safetensors"
+        assert kept.read_bytes() == (path / "weights.safetensors").read_bytes()
+        assert summary["stopped_early"]
+        assert summary["accuracy"] >= goal
+        assert runs.read_rows(path)[-1]["step"] == summary["step"] < whole["step"]
+        earlier = [row for row in rows if 0 < row["step"] < summary["step"]]
+        assert earlier
+        assert all(row["accuracy"] < goal for row in earlier)
+        ends.append(summary["epoch"])
+    assert any(epoch % 3 for epoch in ends)
+    assert set(whole["milestones"]) >= {0.5, 0.9}
+    assert not whole["stopped_early"]
+
+
+def test_an_accuracy_that_is_never_reached_keeps_no_weights(root: Path, tmp_path: Path) -> None:
+    job = tiny_job(lr=1e-6, milestones=(0.999,), stop_accuracy=0.999)
+    summary = train(job, root, tmp_path / "job")
+    assert (summary["milestones"], summary["stopped_early"]) == ([], False)
+    with pytest.raises(ValueError, match=r"keeps no weights called accuracy-0\.999"):
+        diagnose(job, root, tmp_path / "job", "accuracy-0.999")
+
+
+def test_a_finished_job_is_not_touched(root: Path, copy: Path) -> None:
+    def times() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.name != ".lock"}
+
+    before = times()
+    heard: list[Any] = []
+    summary = train(HOT, root, copy, on_step=heard.append, on_row=heard.append)
+    report = diagnose(HOT, root, copy)
+    assert summary == JobFolder(copy).summary()
+    assert report.record == JobFolder(copy).report(FINAL).record
+    assert heard == []
+    assert times() == before
+
+
+def test_a_job_leaves_the_same_bytes_in_another_folder(
+    root: Path, hot: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(3)  # what was drawn elsewhere does not count
+    moved = tmp_path / "moved"
+    shutil.copytree(root, moved)
+    train(HOT, moved, tmp_path / "job")
+    diagnose(HOT, moved, tmp_path / "job")
+    ours, theirs = contents(tmp_path / "job"), contents(hot)
+    settings = [json.loads(found.pop("settings.json")) for found in (ours, theirs)]
+    assert ours == theirs
+    assert set(ours) == {
+        "metrics.jsonl", "summary.json", "weights.safetensors", "diagnoses/final.json",
+        "accuracy-0.5.safetensors", "accuracy-0.9.safetensors", "accuracy-0.99.safetensors",
+    }  # fmt: skip
+    assert settings[0]["settings"].pop("root") == str(moved)
+    assert settings[1]["settings"].pop("root") == str(root)
+    assert settings[0] == settings[1]
+
+
+def end(job: Job, root: Path, path: Path, cut: Callable[[int], None]) -> int:
+    """Train with as many starts as it takes; how many those were."""
+    for start in range(1, 200):
+        try:
+            train(job, root, path, on_step=cut)
+        except CutError:
+            continue
+        return start
+    raise AssertionError("no end in sight")
+
+
+CUT_JOBS = {
+    "plain": tiny_job(epochs=2, batch_size=30, augmentation="crop-flip"),
+    "adamw": tiny_job(
+        epochs=2, batch_size=30, optimizer="adamw", lr=3e-3, schedule="step", norm="batch"
+    ),
+    "stopping": tiny_job(batch_size=30, stop_accuracy=0.5, followed_images=120),
+    "diverging": DIVERGING,
+    "untrained": tiny_job(epochs=0),
+}
+
+
+@pytest.mark.parametrize("name", CUT_JOBS)
+@pytest.mark.parametrize("seconds", [60.0, 0.0], ids=["rare", "at-every-step"])
+def test_a_training_cut_after_each_of_its_steps_ends_with_the_same_bytes(
+    seconds: float, name: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = CUT_JOBS[name]
+    train(job, root, tmp_path / "whole")
+    monkeypatch.setattr(work, "CHECKPOINT_SECONDS", seconds)
+    last = JobFolder(tmp_path / "whole").summary()["step"]
+    due = {0, 17, 38, 41} if job is DIVERGING else set(range(last + 1))
+
+    def cut(step: int) -> None:
+        if step in due:
+            due.remove(step)
+            raise CutError
+
+    cuts = len(due)
+    assert end(job, root, tmp_path / "cut", cut) == cuts + 1
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_job_cut_at_each_of_its_writes_ends_with_the_same_bytes(
+    after: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = tiny_job(epochs=1, batch_size=60, milestones=(0.01,))
+    train(job, root, tmp_path / "whole")
+    path = tmp_path / "cut"
+    cuts: list[tuple[str, int]] = []
+
+    def rows() -> int:
+        return len(runs.read_rows(path)) if (path / "metrics.jsonl").exists() else 0
+
+    def cut_at(name: str) -> None:
+        if (name, rows()) not in cuts:
+            cuts.append((name, rows()))
+            raise CutError
+
+    real_replace, real_append = os.replace, RunFolder.append_rows
+
+    def replace_file(source: Path, target: Path) -> None:
+        if not after:
+            cut_at(target.name)
+        real_replace(source, target)
+        if after:
+            cut_at(target.name)
+
+    def append_rows(folder: RunFolder, added: list[dict[str, Any]]) -> None:
+        if after:
+            real_append(folder, added)
+            cut_at("row")
+            return
+        if ("half a row", rows()) not in cuts:
+            cuts.append(("half a row", rows()))
+            with (path / "metrics.jsonl").open("a") as file:
+                file.write('{"step": 1, "acc')
+            raise CutError
+        real_append(folder, added)
+
+    monkeypatch.setattr(os, "replace", replace_file)
+    monkeypatch.setattr(RunFolder, "append_rows", append_rows)
+    assert end(job, root, path, lambda step: None) == len(cuts) + 1
+    assert {name for name, _ in cuts} == {
+        "settings.json", "checkpoint.pt", "checkpoint.previous.pt", "summary.json",
+        "environment.json", "weights.safetensors", "accuracy-0.01.safetensors",
+        "row" if after else "half a row",
+    }  # fmt: skip
+    assert contents(path) == contents(tmp_path / "whole")
+
+
+def test_a_diagnosis_cut_while_it_is_written_is_made_again(
+    root: Path, hot: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (copy / "diagnoses" / "final.json").unlink()
+
+    def kill(*_: object) -> None:
+        raise CutError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", kill)
+        with pytest.raises(CutError):
+            diagnose(HOT, root, copy)
+    assert not (copy / "diagnoses" / "final.json").exists()
+    diagnose(HOT, root, copy)
+    assert contents(copy) == contents(hot)
+
+
+def test_no_epochs_leave_the_untrained_network(root: Path, tmp_path: Path) -> None:
+    job = tiny_job(epochs=0, stop_accuracy=0.01, milestones=(0.01,))
+    data = data_of(job, root)
+    summary = train(job, root, tmp_path / "job")
+    assert (summary["step"], summary["epoch"], summary["milestones"]) == (0, 0, [])
+    assert not summary["stopped_early"]
+    assert [row["step"] for row in runs.read_rows(tmp_path / "job")] == [0]
+    kept = safetensors.torch.load_file(tmp_path / "job" / "weights.safetensors")
+    for name, value in initial_network(job, data).state_dict().items():
+        assert torch.equal(kept[name], value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"lr": 1e20, "clip_norm": None, "temperature": 50.0},
+         r"T = 50, seed 0: the .* not finite at step \d+ \(epoch 0\.\d+\); lower --lr \(now 1e\+20\), "
+         r"or shorten gradients with --clip-norm 1"),
+        ({"lr": 1e20, "seed": 4}, r"T = 1, seed 4: .* lower --lr \(now 1e\+20\)$"),
+        ({"lr": 1e10}, r"the squared logits are not finite at step 1 \(epoch 0\.12\)"),
+        ({"lr": 1e12, "loss": "mse"}, r"the squared logits are not finite at step 1 "),
+    ],
+    ids=["unclipped", "clipped", "large", "mse"],
+)  # fmt: skip
+def test_a_diverging_network_says_when_and_what_to_do_and_keeps_no_weights(
+    change: dict[str, Any], words: str, root: Path, tmp_path: Path
+) -> None:
+    job = tiny_job(**{"ood": ("other",)} | change)
+    summary = train(job, root, tmp_path / "job")
+    assert summary["outcome"] == "diverged"
+    assert re.search(words, summary["message"])
+    assert summary["accuracy"] is summary["rank"] is summary["layer_ranks"] is None
+    assert not (tmp_path / "job" / "weights.safetensors").exists()
+    before = contents(tmp_path / "job")
+    assert train(job, root, tmp_path / "job") == summary
+    assert contents(tmp_path / "job") == before
+    with pytest.raises(ValueError, match="keeps no weights called final"):
+        diagnose(job, root, tmp_path / "job")
+
+
+def test_a_network_that_diverges_on_its_way_was_last_sound_where_it_was_measured(
+    root: Path, tmp_path: Path
+) -> None:
+    summary = train(DIVERGING, root, tmp_path / "job")
+    assert "the loss is not finite at step 39 (epoch 0.65)" in summary["message"]
+    assert (summary["step"], summary["epoch"]) == (16, 16 / 60)
+    assert runs.read_rows(tmp_path / "job")[-1]["step"] == 16
+
+
+def test_a_folder_of_other_data_is_refused(root: Path, copy: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(root, moved)
+    changed = moved / "other" / "test" / "class1" / "0.png"
+    original = changed.read_bytes()
+    shutil.copy(changed.with_name("1.png"), changed)
+    before = contents(copy)
+    with pytest.raises(ValueError, match=r"hot was trained on other data .*restore them, or name"):
+        train(HOT, moved, copy)
+    assert contents(copy) == before
+    changed.write_bytes(original)
+    assert train(HOT, moved, copy) == JobFolder(copy).summary()
+
+
+@pytest.mark.parametrize("change", [{"lr": 0.2}, {"seed": 1}, {"ood": ()}], ids=str)
+def test_a_folder_of_another_job_is_refused(change: dict[str, Any], root: Path, copy: Path) -> None:
+    before = contents(copy)
+    with pytest.raises(ValueError, match=r"hot holds (another job|.*) .*name another folder"):
+        train(replace(HOT, **change), root, copy)
+    assert contents(copy) == before
+
+
+def test_a_job_from_before_an_option_existed_had_its_default(root: Path, copy: Path) -> None:
+    written = json.loads((copy / "settings.json").read_text())
+    del written["settings"]["job"]["head_norm"]
+    (copy / "settings.json").write_text(json.dumps(written))
+    assert train(HOT, root, copy) == JobFolder(copy).summary()
+    with pytest.raises(ValueError, match="holds another job"):
+        train(replace(HOT, head_norm="layer"), root, copy)
+
+
+def test_a_folder_that_another_process_uses_is_refused(root: Path, copy: Path) -> None:
+    folder, _ = RunFolder.reopen(copy, work.PROGRAM)
+    with pytest.raises(ValueError, match=r"hot is in use by another process"):
+        train(HOT, root, copy)
+    folder.close()
+    assert train(HOT, root, copy) == JobFolder(copy).summary()
+
+
+def test_a_refused_job_leaves_its_folder_to_others(root: Path, copy: Path) -> None:
+    with pytest.raises(ValueError, match="holds another job"):
+        train(replace(HOT, lr=0.2), root, copy)
+    RunFolder.reopen(copy, work.PROGRAM)[0].close()
+
+
+def test_files_of_others_are_not_written_over(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(ValueError, match=r"is not empty \(it has thesis\.tex\)"):
+        train(HOT, root, tmp_path)
+    assert contents(tmp_path) == {"thesis.tex": b"precious"}
+
+
+def test_a_damaged_summary_is_measured_again(root: Path, hot: Path, copy: Path) -> None:
+    for content in ("", '{"outcome": "interp', "[]", '{"rank": 3}'):
+        (copy / "summary.json").write_text(content)
+        before = contents(copy)
+        with pytest.raises(ValueError, match=r"summary\.json is damaged .*(delete|restore) it"):
+            train(HOT, root, copy)
+        assert contents(copy) == before
+    (copy / "summary.json").unlink()
+    train(HOT, root, copy)
+    assert contents(copy) == contents(hot)
+
+
+@pytest.mark.parametrize(
+    "content", ["", '{"program": "real', "[]", '{"program": "real_nets.job", "settings": 3}']
+)
+def test_damaged_settings_are_one_clear_error(content: str, root: Path, copy: Path) -> None:
+    (copy / "settings.json").write_text(content)
+    before = contents(copy)
+    with pytest.raises(
+        ValueError, match=r"settings\.json is damaged|is not a run of real_nets.job"
+    ):
+        train(HOT, root, copy)
+    assert contents(copy) == before
+
+
+def test_a_truncated_checkpoint_costs_one_interval(root: Path, tmp_path: Path) -> None:
+    job = tiny_job(epochs=1, batch_size=12)
+    train(job, root, tmp_path / "whole")
+    path = tmp_path / "cut"
+
+    def cut(step: int) -> None:
+        if step == 6:
+            raise CutError
+
+    with pytest.raises(CutError):
+        train(job, root, path, on_step=cut)
+    for keep in (300, 0):
+        os.truncate(path / "checkpoint.pt", keep)
+        before = contents(path)
+        with pytest.raises(
+            ValueError, match=r"checkpoint\.pt cannot be read: .*delete it to go on"
+        ):
+            train(job, root, path)
+        assert contents(path) == before
+    (path / "checkpoint.pt").unlink()
+    heard: list[int] = []
+    train(job, root, path, on_step=heard.append)
+    assert heard[0] == 1
+    assert contents(path) == contents(tmp_path / "whole")
+
+
+def test_truncated_final_weights_are_made_again_from_the_checkpoint(
+    root: Path, hot: Path, copy: Path
+) -> None:
+    (copy / "diagnoses" / "final.json").unlink()
+    os.truncate(copy / "weights.safetensors", 1000)
+    before = contents(copy)
+    with pytest.raises(ValueError, match=r"weights\.safetensors cannot .*it and summary\.json"):
+        diagnose(HOT, root, copy)
+    assert contents(copy) == before
+    for name in ("weights.safetensors", "summary.json"):
+        (copy / name).unlink()
+    heard: list[int] = []
+    train(HOT, root, copy, on_step=heard.append)
+    diagnose(HOT, root, copy)
+    assert heard == [48]
+    assert contents(copy) == contents(hot)
+
+
+def test_truncated_weights_of_a_milestone_need_another_training(root: Path, copy: Path) -> None:
+    os.truncate(copy / "accuracy-0.9.safetensors", 1000)
+    with pytest.raises(ValueError, match=r"accuracy-0\.9\.saf.* delete the folder .*hot to train"):
+        diagnose(HOT, root, copy, "accuracy-0.9")
+
+
+def test_a_damaged_diagnosis_is_made_again(root: Path, hot: Path, copy: Path) -> None:
+    file = copy / "diagnoses" / "final.json"
+    for content in ("", '{"train": {', "[]", '{"train": 3}'):
+        file.write_text(content)
+        before = contents(copy)
+        with pytest.raises(
+            ValueError, match=r"final\.json is not the file .*delete it to diagnose"
+        ):
+            diagnose(HOT, root, copy)
+        assert contents(copy) == before
+    file.unlink()
+    diagnose(HOT, root, copy)
+    assert contents(copy) == contents(hot)
+
+
+def test_a_diagnosis_is_of_the_weights_that_are_named(root: Path, hot: Path, copy: Path) -> None:
+    final = Report.from_json(hot / "diagnoses" / "final.json")
+    summary = JobFolder(hot).summary()
+    assert final["conditions.temperature"] == 20
+    assert final["conditions.images_of_each_split"] == 36
+    assert (final["train.samples"], final["test.samples"]) == (36, 36)
+    early = diagnose(HOT, root, copy, "accuracy-0.5")
+    assert 0.3 < early["train.accuracy"] < final["train.accuracy"]
+    whole = replace(HOT, diagnosed_images=0)
+    folder = copy.parent / "whole"
+    train(whole, root, folder)
+    report = diagnose(whole, root, folder)
+    assert report["train.accuracy"] == summary["accuracy"]
+    assert report["test.accuracy"] == summary["test_accuracy"]
+    assert report["train.logits.rank"] == summary["rank"]
+    assert [layer["test"]["rank"] for layer in report.record["layers"]] == (
+        summary["layer_ranks"]["0.001"]
+    )
+
+
+def test_a_twin_of_the_data_is_not_out_of_distribution(root: Path, tmp_path: Path) -> None:
+    both = tmp_path / "root"
+    for name in ("own", "twin"):
+        shutil.copytree(root / "own", both / name)
+    job = tiny_job(ood=("twin",), diagnosed_images=0)
+    train(job, both, tmp_path / "job")
+    report = diagnose(job, both, tmp_path / "job").record
+    for scores in report["detection"]["twin"].values():
+        assert scores["auroc"] == pytest.approx(0.5)
+    for layer in report["layers"]:
+        assert layer["ood_probes"]["twin"]["accuracy"] == layer["probe"]["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "steps"),
+    [(3, 40), (7, 17), (11, 11), (119, 1), (120, 1), (1000, 1)],
+    ids=["fewer-than-classes", "one-left", "ten-left", "all-but-one", "all", "more-than-all"],
+)
+def test_odd_batches(batch_size: int, steps: int, root: Path, tmp_path: Path) -> None:
+    job = tiny_job(norm="batch", epochs=1, batch_size=batch_size, lr=0.01, augmentation="flip")
+    summary = train(job, root, tmp_path / "job")
+    assert (summary["step"], summary["epoch"]) == (steps, 1)
+    assert summary["outcome"] != "diverged"
+
+
+def test_images_in_files_are_learnt_like_images_in_memory(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = tiny_job(epochs=1, augmentation="crop-flip", ood=("other",))
+    train(job, root, tmp_path / "memory")
+    monkeypatch.setattr(folders, "IN_MEMORY", 0)
+    streamed = JobData(job, Source(root, workers=0), CPU)
+    train_job(job, streamed, tmp_path / "files")
+    ours, theirs = contents(tmp_path / "files"), contents(tmp_path / "memory")
+    for name in ("weights.safetensors", "metrics.jsonl", "summary.json"):
+        assert ours[name] == theirs[name]
+
+
+@pytest.mark.cuda
+def test_a_gpu_trains_about_the_same_network(
+    cuda: torch.device, root: Path, tmp_path: Path
+) -> None:
+    job = tiny_job(model="resnet20", width=4, depth=None, epochs=6, ood=("other",))
+    found = {}
+    for device in (CPU, cuda):
+        data = JobData(job, Source(root), device)
+        found[device.type] = train_job(job, data, tmp_path / device.type)
+        report = diagnose_job(job, data, tmp_path / device.type)
+        assert report["conditions.device"].startswith(device.type)
+    assert found["cuda"]["accuracy"] == pytest.approx(found["cpu"]["accuracy"], abs=0.05)
+    assert found["cuda"]["test_accuracy"] == pytest.approx(found["cpu"]["test_accuracy"], abs=0.15)
