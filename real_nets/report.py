@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+from matplotlib.figure import Figure
 
 from rankdeficit import cli
+from rankdeficit.plots import save
+from rankdeficit.runs import read_json, write_json
 from real_nets.cells import REPLACEABLE
 from real_nets.page import Page, Section, write
 from real_nets.results import Outcome, Results, Row
@@ -26,6 +29,8 @@ from real_nets.terminal import open_console, print_section
 
 PROGRAM = "real_nets.report"
 PAGE = "report.html"
+FIGURES = "figures"
+"""Folder of an export with the page's figures."""
 KEPT = ("settings.json", "metrics.jsonl", "summary.json", "environment.json")
 """Files of a job that an export holds, with its diagnoses."""
 
@@ -45,7 +50,7 @@ class Settings:
     out: Path | None = None
     """File of the page [default: RUNS/report.html]."""
     export: Path | None = None
-    """Copy the results to this new folder, without weights and checkpoints."""
+    """Copy the results, without weights and checkpoints, and the figures to this new folder."""
 
 
 def run(settings: Settings) -> Path:
@@ -54,9 +59,11 @@ def run(settings: Settings) -> Path:
         check_new(settings.export)
     records = read_targets(settings.runs, list(TARGETS))
     path = settings.out or settings.runs / PAGE
-    write(build_page(settings.runs, records), path)
+    page = build_page(settings.runs, records)
+    write(page, path)
     if settings.export is not None:
         export(settings.runs, records, settings.export)
+        export_figures(page, settings.export / FIGURES)
         print(f"The results are in {settings.export}.")
     print(f"The page is {path}.")
     return path
@@ -170,7 +177,7 @@ def check_new(target: Path) -> None:
 
 
 def export(store: Path, records: Sequence[TargetRecord], target: Path) -> None:
-    """Copy results without weights to a new folder."""
+    """Copy results without weights, and without the place where the data were, to a new folder."""
     results = Results(store)
     (target / TARGETS_FOLDER).mkdir(parents=True)
     for record in records:
@@ -182,8 +189,20 @@ def export(store: Path, records: Sequence[TargetRecord], target: Path) -> None:
         for name in KEPT:
             if (outcome.path / name).is_file():
                 shutil.copy(outcome.path / name, own / name)
+        written = read_json(own / "settings.json")
+        written["settings"]["root"] = None
+        write_json(own / "settings.json", written)
         if (outcome.path / "diagnoses").is_dir():
             shutil.copytree(outcome.path / "diagnoses", own / "diagnoses")
+
+
+def export_figures(page: Page, folder: Path) -> None:
+    """Write the figures of a page, each as SECTION-NUMBER.png."""
+    folder.mkdir()
+    for section in page.sections:
+        for number, picture in enumerate(section.pictures, start=1):
+            if isinstance(picture.figure, Figure):
+                save(picture.figure, folder / f"{section.identifier}-{number}.png")
 
 
 def show(store: Path, names: Sequence[str]) -> None:

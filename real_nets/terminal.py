@@ -6,6 +6,7 @@ from itertools import chain
 from rich import box
 from rich.console import Console
 from rich.table import Table as TerminalTable
+from rich.text import Text
 
 from real_nets.page import Cell, Section, Table
 
@@ -59,7 +60,7 @@ def terminal_tables(table: Table, width: int) -> Iterator[TerminalTable]:
         for i, title in enumerate(head):
             shown.add_column(title, justify="right" if i else "left", no_wrap=True)
         for row in rows:
-            shown.add_row(*row)
+            shown.add_row(*map(Text, row))
         yield shown
 
 

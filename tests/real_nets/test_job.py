@@ -18,7 +18,7 @@ OTHER: dict[str, Any] = {
     "label_smoothing": 0.1, "optimizer": "adamw", "lr": 0.1, "lr_rule": "reparametrised",
     "momentum": 0.5, "nesterov": True, "weight_decay": 0.1, "schedule": "step",
     "warmup_epochs": 1.0, "clip_norm": None, "augmentation": "flip", "precision": "bf16",
-    "channels_last": True, "compile": True,
+    "channels_last": True, "compile": True, "crop": 0.5,
 }  # fmt: skip
 """Another value for every option."""
 

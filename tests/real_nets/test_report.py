@@ -177,7 +177,11 @@ def test_an_export_gives_the_same_page_without_weights(store: Path, tmp_path: Pa
     again = run(Settings(tmp_path / "export", out=tmp_path / "new" / "page.html"))
     assert again.read_bytes() == (store / "report.html").read_bytes()
     exported = {path.suffix for path in (tmp_path / "export").rglob("*") if path.is_file()}
-    assert exported == {".json", ".jsonl"}
+    assert exported == {".json", ".jsonl", ".png"}
+    names = {path.name for path in (tmp_path / "export" / "figures").iterdir()}
+    assert names == {"fig7-1.png"}
+    for path in (tmp_path / "export").glob("jobs/*/settings.json"):
+        assert json.loads(path.read_text())["settings"]["root"] is None
     results = Results(tmp_path / "export")
     for folder in store.glob("jobs/*"):
         assert results.outcome(folder.name) is not None

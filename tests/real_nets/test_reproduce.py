@@ -12,7 +12,15 @@ import pytest
 from rankdeficit import cli
 from real_nets import execution, reproduce
 from real_nets.job import Job
-from real_nets.reproduce import Settings, chosen_names, parse_pairs, run
+from real_nets.reproduce import (
+    Settings,
+    at_equal_accuracy,
+    chosen_names,
+    parse_pairs,
+    part_of,
+    planned,
+    run,
+)
 from real_nets.store import read_targets
 from real_nets.targets import TARGETS
 from real_nets.work import FINAL
@@ -192,6 +200,31 @@ def test_networks_are_diagnosed_at_equal_accuracy_once_all_have_reached_one(
     arguments = ["table1", "table2", "--budget", "small", "--cells", "CIFAR-10/ResNet-18"]
     assert main(*arguments, "--data", root, "--out", store) == 0
     assert sorted(asked) == sorted((key, ("accuracy-0.2",)) for key in setup.jobs)
+
+
+def test_targets_that_compare_nothing_at_equal_accuracy_ask_for_nothing(tmp_path: Path) -> None:
+    setup = setup_of()
+    kept = Numbers(kept={0.5: None})
+    fill(tmp_path, ["quick"], lambda job: kept, setup)
+    for name, asked in (("quick", 0), ("table1", 6)):
+        parts = [part_of(TARGETS[name], setup)]
+        assert len(at_equal_accuracy(parts, setup.jobs, tmp_path)) == asked
+
+
+def test_only_targets_that_need_diagnoses_ask_for_them(tmp_path: Path) -> None:
+    setup = setup_of()
+    parts = [part_of(TARGETS[name], setup) for name in ("fig3", "table3")]
+    asked = {(item.job.model, item.snapshots) for item in planned(setup, parts, tmp_path)}
+    assert asked == {("mlp", ()), ("vgg19", (FINAL,))}
+
+
+def test_targets_share_their_jobs_but_not_what_was_left_out() -> None:
+    setup = setup_of(missing=("imagenet", "svhn"))
+    first, second, third = (part_of(TARGETS[name], setup) for name in ("table1", "fig3", "fig6"))
+    assert len(first.left_out) == 3
+    assert second.left_out == {"out-of-distribution set svhn": "no svhn here"}
+    assert third.left_out == {}
+    assert set(setup.jobs) == {key for cell in first.cells for key in cell.keys}
 
 
 def test_figure_6_needs_no_network(

@@ -27,7 +27,7 @@ def row(data: str, note: str | None = None) -> list[Cell]:
     ]
 
 
-TABLE = Table("Caption", COLUMNS, [row("CIFAR-10", "a note"), row("glyphs:50 for CIFAR-100")])
+TABLE = Table("Caption", COLUMNS, [row("my [red] set", "a note"), row("glyphs:50 for CIFAR-100")])
 SECTION = Section("name", "Title", ["A claim [of the paper]."], [TABLE, TABLE], [], ["Something."])
 
 

@@ -269,47 +269,47 @@ def test_a_training_cut_after_each_of_its_steps_ends_with_the_same_bytes(
 def test_a_job_cut_at_each_of_its_writes_ends_with_the_same_bytes(
     after: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = tiny_job(epochs=1, batch_size=60, milestones=(0.01,))
-    train(job, root, tmp_path / "whole")
+    # It stops at the end of its second epoch, where it is looked at but not measured otherwise.
+    job = tiny_job(
+        epochs=26, batch_size=60, followed_images=120, stop_accuracy=0.7, milestones=(0.01,)
+    )
+    assert train(job, root, tmp_path / "whole")["step"] == 4
+    monkeypatch.setattr(work, "CHECKPOINT_SECONDS", 0.0)
     path = tmp_path / "cut"
-    cuts: list[tuple[str, int]] = []
+    steps, cuts = [0], set()
 
-    def rows() -> int:
-        return len(runs.read_rows(path)) if (path / "metrics.jsonl").exists() else 0
-
-    def cut_at(name: str) -> None:
-        if (name, rows()) not in cuts:
-            cuts.append((name, rows()))
-            raise CutError
+    def is_due(write: str) -> bool:
+        due = (write, steps[-1]) not in cuts
+        cuts.add((write, steps[-1]))
+        return due
 
     real_replace, real_append = os.replace, RunFolder.append_rows
 
     def replace_file(source: Path, target: Path) -> None:
-        if not after:
-            cut_at(target.name)
-        real_replace(source, target)
-        if after:
-            cut_at(target.name)
+        due = is_due(target.name)
+        if after or not due:
+            real_replace(source, target)
+        if due:
+            raise CutError
 
     def append_rows(folder: RunFolder, added: list[dict[str, Any]]) -> None:
-        if after:
+        due = is_due("metrics.jsonl")
+        if after or not due:
             real_append(folder, added)
-            cut_at("row")
-            return
-        if ("half a row", rows()) not in cuts:
-            cuts.append(("half a row", rows()))
+        else:
             with (path / "metrics.jsonl").open("a") as file:
                 file.write('{"step": 1, "acc')
+        if due:
             raise CutError
-        real_append(folder, added)
 
     monkeypatch.setattr(os, "replace", replace_file)
     monkeypatch.setattr(RunFolder, "append_rows", append_rows)
-    assert end(job, root, path, lambda step: None) == len(cuts) + 1
-    assert {name for name, _ in cuts} == {
-        "settings.json", "checkpoint.pt", "checkpoint.previous.pt", "summary.json",
-        "environment.json", "weights.safetensors", "accuracy-0.01.safetensors",
-        "row" if after else "half a row",
+    assert end(job, root, path, steps.append) == len(cuts) + 1
+    assert {step for write, step in cuts if write == "checkpoint.pt"} == {0, 1, 2, 3, 4}
+    assert {step for write, step in cuts if write == "metrics.jsonl"} == {0, 1, 4}
+    assert {write for write, _ in cuts} == {
+        "settings.json", "metrics.jsonl", "checkpoint.pt", "checkpoint.previous.pt",
+        "accuracy-0.01.safetensors", "weights.safetensors", "environment.json", "summary.json",
     }  # fmt: skip
     assert contents(path) == contents(tmp_path / "whole")
 
@@ -420,8 +420,9 @@ def test_a_folder_that_another_process_uses_is_refused(root: Path, copy: Path) -
 
 
 def test_a_refused_job_leaves_its_folder_to_others(root: Path, copy: Path) -> None:
-    with pytest.raises(ValueError, match="holds another job"):
+    with pytest.raises(ValueError, match="holds another job") as kept:  # with all that it refers to
         train(replace(HOT, lr=0.2), root, copy)
+    assert kept.traceback
     RunFolder.reopen(copy, work.PROGRAM)[0].close()
 
 
