@@ -36,11 +36,7 @@ class Budget:
             **self.networks.get(network, {}),
             **self.datasets.get(dataset, {}),
         }
-        given = {
-            "model": network,
-            "data": dataset,
-            "ood": OOD_SETS.get(dataset, DEFAULT_OOD),
-        }
+        given = {"model": network, "data": dataset}
         return Job(**given | chosen | options)
 
     def low_norm_temperature(self, network: str) -> float:

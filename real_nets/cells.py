@@ -110,7 +110,8 @@ class Setup:
         if self.pick and not any(matches(name, pattern) for pattern in self.pick):
             return []
         model = NETWORKS.get(network, network)
-        data = self._data(DATASETS.get(dataset, dataset))
+        paper_data = DATASETS.get(dataset, dataset)
+        data = self._data(paper_data)
         if reason := self.why_missing(data):
             self.left_out[name] = reason
             return []
@@ -118,7 +119,7 @@ class Setup:
             hot = self.budget.low_norm_temperature(model)
             options = {"temperature": self.temperature or hot} | options
         job = self.budget.job(data, model, **options)
-        job = replace(job, ood=self._ood(data, job.ood))
+        job = replace(job, ood=self._ood(data, OOD_SETS.get(paper_data, DEFAULT_OOD)))
         job.check()
         seeded = [replace(job, seed=seed) for seed in range(seeds or self.budget.seeds)]
         self.jobs |= {one.key: one for one in seeded}

@@ -192,7 +192,9 @@ def test_rank_two_networks_have_a_narrow_classifier_and_a_goal() -> None:
     plain, narrow = (found["CIFAR-10", "MLP", how][0] for how in (BASELINE, "rank 2"))
     assert (plain.head_rank, plain.stop_accuracy) == (None, None)
     assert (narrow.head_rank, narrow.stop_accuracy) == (2, 1.0)
-    assert narrow.epochs == 3 * plain.epochs
+    for network in ("MLP", "ResNet-18"):
+        plain, narrow = (found["CIFAR-10", network, how][0] for how in (BASELINE, "rank 2"))
+        assert narrow.epochs == 3 * plain.epochs
 
 
 @pytest.mark.parametrize(
@@ -246,6 +248,13 @@ def test_replaced_ood_sets_are_neither_the_data_itself_nor_named_twice(
     setup = setup_of(replacements=replacements)
     assert {job.ood for job in only(setup, "CIFAR-10", "MLP")} == {ood}
     assert not setup.left_out
+
+
+def test_a_replaced_data_set_keeps_the_ood_sets_of_the_one_it_stands_for() -> None:
+    setup = setup_of(replacements={"svhn": "tiny", "cifar100": "tiny"})
+    assert {job.ood for job in only(setup, "CIFAR-100", "ResNet-18")} == {("cifar10",)}
+    setup = setup_of(replacements={"cifar100": "tiny"})
+    assert {job.ood for job in only(setup, "CIFAR-100", "ResNet-18")} == {("svhn", "cifar10")}
 
 
 def test_missing_ood_sets_are_left_out_with_the_reason() -> None:

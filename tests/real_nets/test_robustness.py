@@ -42,30 +42,48 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def train(root: Path, tmp_path: Path) -> Start:
-    """Start real_nets.train; on tiny images, unless it is told to resume."""
+def starter(folder: Path, module: str, flags: tuple[object, ...]) -> Start:
+    """What starts a command with these flags, unless it is told to resume, and with others."""
     numbers = count()
 
     def start(*arguments: object, **options: int) -> Command:
-        new = () if "--resume" in arguments else ("--data", root / "cifar10", *TRAINED)
-        said = tmp_path / f"train{next(numbers)}"
-        return Command(said, "real_nets.train", *new, *arguments, **options)
+        own = () if "--resume" in arguments else flags
+        return Command(folder / f"{module}-{next(numbers)}", module, *own, *arguments, **options)
 
     return start
 
 
-@pytest.fixture
-def reproduce(root: Path, tmp_path: Path) -> Start:
+@pytest.fixture(scope="module")
+def train(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Start:
+    """Start real_nets.train on tiny images."""
+    flags = (*TRAINED, "--data", root / "cifar10")
+    return starter(tmp_path_factory.mktemp("said"), "real_nets.train", flags)
+
+
+@pytest.fixture(scope="module")
+def reproduce(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Start:
     """Start real_nets.reproduce on tiny images."""
-    numbers = count()
+    flags = (*REPRODUCED, "--data", root)
+    return starter(tmp_path_factory.mktemp("said"), "real_nets.reproduce", flags)
 
-    def start(*arguments: object, **options: int) -> Command:
-        said = tmp_path / f"reproduce{next(numbers)}"
-        own = (*REPRODUCED, "--data", root)
-        return Command(said, "real_nets.reproduce", *own, *arguments, **options)
 
-    return start
+@pytest.fixture(scope="module")
+def trained(train: Start, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an undisturbed training."""
+    return undisturbed(train, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def reproduced(reproduce: Start, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an undisturbed reproduction."""
+    return undisturbed(reproduce, tmp_path_factory)
+
+
+def undisturbed(start: Start, folders: pytest.TempPathFactory) -> Path:
+    folder = folders.mktemp("whole") / "whole"
+    ended = start("--out", folder).end()
+    assert ended.status == 0, ended.err
+    return folder
 
 
 def rows(folder: Path) -> int:
@@ -73,11 +91,11 @@ def rows(folder: Path) -> int:
     return sum(path.read_bytes().count(b"\n") for path in folder.rglob("metrics.jsonl"))
 
 
-def test_a_reproduction_killed_twice_changes_no_byte(reproduce: Start, tmp_path: Path) -> None:
-    whole, out = tmp_path / "whole", tmp_path / "killed"
-    ended = reproduce("--out", whole).end()
-    assert ended.status == 0, ended.err
-    assert rows(whole) == 14
+def test_a_reproduction_killed_twice_changes_no_byte(
+    reproduce: Start, reproduced: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "killed"
+    assert rows(reproduced) == 14
     for least in (3, 9):
         command = reproduce("--out", out)
         command.wait_until(lambda least=least: rows(out) >= least)
@@ -87,14 +105,14 @@ def test_a_reproduction_killed_twice_changes_no_byte(reproduce: Start, tmp_path:
     ended = reproduce("--out", out).end()
     assert ended.status == 0, ended.err
     assert "1 are finished already and are reused" in ended.err
-    assert contents(out) == contents(whole)
+    assert contents(out) == contents(reproduced)
     assert {path.name for path in out.iterdir()} == {".lock", "jobs", "targets", "report.html"}
 
 
-def test_a_training_killed_twice_changes_no_byte(train: Start, tmp_path: Path) -> None:
-    whole, out = tmp_path / "whole", tmp_path / "killed"
-    ended = train("--out", whole).end()
-    assert ended.status == 0, ended.err
+def test_a_training_killed_twice_changes_no_byte(
+    train: Start, trained: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "killed"
     arguments: tuple[Any, ...] = ("--out", out)
     for least in (2, 7):
         command = train(*arguments)
@@ -105,7 +123,7 @@ def test_a_training_killed_twice_changes_no_byte(train: Start, tmp_path: Path) -
         arguments = ("--resume", out)
     ended = train(*arguments).end()
     assert ended.status == 0, ended.err
-    ours, theirs = contents(out), contents(whole)
+    ours, theirs = contents(out), contents(trained)
     assert ours == theirs
     assert {"summary.json", "T20-seed0/weights.safetensors", "ranks.png"} <= ours.keys()
 
@@ -120,24 +138,28 @@ def test_an_interrupted_training_says_that_it_can_be_resumed(train: Start, tmp_p
     assert ended.err == "real_nets.train: interrupted; the run folder can be resumed\n"
 
 
-def test_a_full_disk_is_one_line_and_loses_nothing(
-    train: Start, reproduce: Start, tmp_path: Path
-) -> None:
-    def check(start: Start, again: Callable[[Path], tuple[Any, ...]], name: str) -> None:
-        whole, out = tmp_path / f"{name}-whole", tmp_path / f"{name}-full"
-        assert start("--out", whole).end().status == 0
-        # Rows, settings and the first checkpoint fit; later ones hold the optimiser's state, too.
-        error = start("--out", out, largest_file=30_000).end().error()
-        assert error.startswith(f"real_nets.{name}: error: ")
-        assert "what was written before is kept, so make room and go on" in error
-        assert error.endswith("/checkpoint.pt'")
-        assert not list(out.rglob("*.partial"))
-        ended = start(*again(out)).end()
-        assert ended.status == 0, ended.err
-        assert contents(out) == contents(whole)
+def check_full_disk(start: Start, out: Path, again: tuple[object, ...], whole: Path) -> None:
+    """Rows, settings and the first checkpoint fit; later ones hold the optimiser's state, too."""
+    error = start("--out", out, largest_file=30_000).end().error()
+    assert "what was written before is kept, so make room and go on" in error
+    assert error.endswith("/checkpoint.pt'")
+    assert list(out.rglob("checkpoint.pt"))
+    assert not list(out.rglob("*.partial"))
+    ended = start(*again).end()
+    assert ended.status == 0, ended.err
+    assert contents(out) == contents(whole)
 
-    check(train, lambda out: ("--resume", out), "train")
-    check(reproduce, lambda out: ("--out", out), "reproduce")
+
+def test_a_full_disk_is_one_line_and_loses_nothing_of_a_training(
+    train: Start, trained: Path, tmp_path: Path
+) -> None:
+    check_full_disk(train, tmp_path / "full", ("--resume", tmp_path / "full"), trained)
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing_of_a_reproduction(
+    reproduce: Start, reproduced: Path, tmp_path: Path
+) -> None:
+    check_full_disk(reproduce, tmp_path / "full", ("--out", tmp_path / "full"), reproduced)
 
 
 def test_a_disk_that_was_full_from_the_start_needs_no_cleaning(
