@@ -169,10 +169,9 @@ class Results:
 def _job_record(file: Path) -> Row:
     try:
         return dict(read_json(file)["settings"]["job"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{file} is damaged (it tells of no job); restore it, or delete the folder {file.parent} to "
-            "train again"
+            f"{file} is damaged; restore it, or delete the folder {file.parent} to train again"
         ) from error
 
 

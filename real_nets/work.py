@@ -16,8 +16,10 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -66,11 +68,12 @@ class JobFolder:
 
     def summary(self) -> Row:
         """The measures of the trained network. Raises ValueError naming a damaged file."""
-        found = read_json(self.path / "summary.json")
+        found: Any = None
+        with suppress(ValueError):
+            found = read_json(self.path / "summary.json")
         if not isinstance(found, dict) or "outcome" not in found:
             raise ValueError(
-                f"{self.path / 'summary.json'} is damaged (it holds no results); delete it to measure "
-                "the network again"
+                f"{self.path / 'summary.json'} is damaged; delete it to measure the network again"
             )
         return found
 
