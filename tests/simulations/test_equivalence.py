@@ -159,7 +159,8 @@ def test_the_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     settings = replace(SMALL, temperature=(20.0, 5.0), seeds=2, seed=3)
     folder = equivalence.run(replace(settings, out=tmp_path / "run"))
     assert {path.name for path in folder.iterdir()} == {
-        ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "environment.json",
+        ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "checkpoint.previous.pt",
+        "environment.json",
         "summary.json", "differences.png",
     }  # fmt: skip
     summary = runs.read_json(folder / "summary.json")

@@ -211,7 +211,8 @@ def test_the_run_folder(
     monkeypatch.setattr(phase_diagram, "CURVE_POINTS", 3)
     folder = phase_diagram.run(replace(SMALL, out=tmp_path / "run"))
     assert {path.name for path in folder.iterdir()} == {
-        ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "environment.json",
+        ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "checkpoint.previous.pt",
+        "environment.json",
         "summary.json", "phase_diagram.png", "objectives.png",
     }  # fmt: skip
     summary, rows = runs.read_json(folder / "summary.json"), runs.read_rows(folder)

@@ -82,7 +82,8 @@ def test_theory_meets_the_ranks_at_small_scales(hundred: Row) -> None:
 def test_the_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = random_softmax.run(replace(SMALL, out=tmp_path / "run"))
     assert {path.name for path in folder.iterdir()} == {
-        ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "environment.json",
+        ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "checkpoint.previous.pt",
+        "environment.json",
         "summary.json", "ranks.png", "gammas.png",
     }  # fmt: skip
     summary, rows = runs.read_json(folder / "summary.json"), runs.read_rows(folder)

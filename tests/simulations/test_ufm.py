@@ -45,7 +45,8 @@ def test_the_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     folder = ufm.run(replace(SMALL, out=tmp_path / "run"))
     names = {path.name for path in folder.iterdir()}
     assert names == {
-        ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "environment.json",
+        ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "checkpoint.previous.pt",
+        "environment.json",
         "summary.json", "ranks.png", "spectra.png", "alignment.png",
     }  # fmt: skip
     summary = runs.read_json(folder / "summary.json")
