@@ -67,7 +67,10 @@ CONVOLUTIONAL = ("resnet18", "resnet20", "resnet34", "resnet50", "vgg19")
 
 ADAPTIVE: Options = {"optimizer": "adamw", "lr": 3e-3, "weight_decay": 0.0, "clip_norm": None}
 """For convolutional networks that have minutes: Adam's steps do not shrink with the gradients, which are
-T times smaller at the start, so high temperatures need some ten times fewer epochs than with SGD."""
+T times smaller at the start, so high temperatures leave their start in fewer epochs than with SGD."""
+
+SMALL_VIT: Options = {**ADAPTIVE, "model": "vit", "lr": 1e-3, "warmup_epochs": 1.0}
+"""A vision transformer from scratch, where the pretrained ViT-B would be too large."""
 
 SMOKE = Budget(
     seeds=1,
@@ -82,14 +85,7 @@ SMOKE = Budget(
     networks={
         "mlp": {"width": 256, "epochs": 30},
         **{name: {**ADAPTIVE, "width": 8, "channels_last": True} for name in CONVOLUTIONAL},
-        "vit_b16": {
-            **ADAPTIVE,
-            "model": "vit",
-            "width": 48,
-            "depth": 4,
-            "lr": 1e-3,
-            "warmup_epochs": 1.0,
-        },
+        "vit_b16": {**SMALL_VIT, "width": 48, "depth": 4},
     },
     low_norm_temperatures=dict.fromkeys((*CONVOLUTIONAL, "vit_b16"), 10.0),
 )
@@ -105,14 +101,7 @@ SMALL = Budget(
     networks={
         "mlp": {"width": 512, "epochs": 25},
         **{name: {**ADAPTIVE, "width": 16, "channels_last": True} for name in CONVOLUTIONAL},
-        "vit_b16": {
-            **ADAPTIVE,
-            "model": "vit",
-            "width": 64,
-            "depth": 6,
-            "lr": 1e-3,
-            "warmup_epochs": 1.0,
-        },
+        "vit_b16": {**SMALL_VIT, "width": 64, "depth": 6},
     },
     low_norm_temperatures=dict.fromkeys((*CONVOLUTIONAL, "vit_b16"), 10.0),
 )

@@ -12,10 +12,11 @@ import torch
 from rankdeficit import cli
 from real_nets.job import Job
 from real_nets.job_data import JobData, Source
+from real_nets.job_folder import JobFolder
 from real_nets.processes import is_first, progress
 from real_nets.tensorboard import row_writer
 from real_nets.training import Row
-from real_nets.work import JobFolder, diagnose_job, train_job
+from real_nets.work import diagnose_job, train_job
 
 Executor = Literal["here", "local", "slurm"]
 

@@ -70,21 +70,9 @@ class JobOptions(Recipe):
 
     def architecture(self, classes: int, inputs: tuple[int, int, int]) -> Architecture:
         """What the network is built from, for data of that kind."""
-        return Architecture(
-            self.model,
-            classes,
-            inputs,
-            width=self.width,
-            depth=self.depth,
-            stem=self.stem,
-            norm=self.norm,
-            head_rank=self.head_rank,
-            head_norm=self.head_norm,
-            init=self.init,
-            init_scale=self.init_scale,
-            head_scale=self.head_scale,
-            pretrained=self.pretrained,
-        )
+        own = {f.name for f in fields(Architecture)} - {"name", "classes", "inputs"}
+        options: dict[str, Any] = {name: getattr(self, name) for name in own}
+        return Architecture(self.model, classes, inputs, **options)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rankdeficit.runs import read_json
-from real_nets import train, work
+from real_nets import job_folder, train
 from real_nets.job import Job
 from real_nets.models import MODELS, Architecture
 
@@ -153,7 +153,7 @@ def trained_run(path: Path) -> TrainedRun:
                 else f"--trained {folder} holds no trained network; wait for it to end, or name another"
             )
         return trained_run(networks[0])
-    if program != work.PROGRAM:
+    if program != job_folder.PROGRAM:
         raise ValueError(f"--trained {folder} is no folder of a trained network")
     checkpoint = path if path.suffix == ".safetensors" else folder / "weights.safetensors"
     if not checkpoint.is_file():

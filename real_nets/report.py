@@ -19,8 +19,8 @@ from rankdeficit import cli
 from rankdeficit.plots import save
 from rankdeficit.runs import read_json, write_json
 from real_nets.cells import REPLACEABLE
+from real_nets.outcomes import Outcome, Results, Row
 from real_nets.page import Page, Section, write
-from real_nets.results import Outcome, Results, Row
 from real_nets.store import TARGETS as TARGETS_FOLDER
 from real_nets.store import TargetRecord, job_folder, read_targets
 from real_nets.targets import TARGETS

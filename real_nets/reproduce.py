@@ -30,14 +30,14 @@ from real_nets.datasets import why_missing
 from real_nets.execution import Executor, How, Work, execute
 from real_nets.job import Job
 from real_nets.job_data import Source
+from real_nets.job_folder import FINAL
+from real_nets.outcomes import Results
 from real_nets.plan import announce, list_targets
 from real_nets.processes import is_first, joined
 from real_nets.rates import LrRule
-from real_nets.results import Results
 from real_nets.store import TargetRecord, job_folder, locked, write_target
 from real_nets.targets import TARGETS, Target, find
 from real_nets.targets.shown import equal_accuracy
-from real_nets.work import FINAL
 
 PROGRAM = "real_nets.reproduce"
 
@@ -56,8 +56,8 @@ class Settings:
     data: Path | None = None
     """Folder of data sets, each under its name; the smoke budget needs none."""
     budget: BudgetName = "smoke"
-    """smoke: glyphs, minutes on a CPU; small: narrow networks, about an hour for a data set; paper: full
-    networks and schedules."""
+    """smoke: glyphs, minutes on a CPU; small: narrow networks, up to an hour for each network of a table;
+    paper: full networks and schedules."""
     cells: tuple[str, ...] = ()
     """Parts of tables and figures, DATA/NETWORK with * and ?, as CIFAR-10/MLP [default: all]."""
     replace: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from rankdeficit.runs import read_json, write_json
 from real_nets.cells import Cell
-from real_nets.results import JOBS
+from real_nets.outcomes import JOBS
 
 LOCK = ".lock"
 TARGETS = "targets"

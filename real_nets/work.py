@@ -1,28 +1,11 @@
-"""A job from start to end in its folder: trained, measured on the way, diagnosed; survives any kill.
+"""A job from start to end in its folder: trained, measured on the way, diagnosed; survives any kill."""
 
-    settings.json            the job, and what tells its data apart
-    metrics.jsonl            measures during training, a row each
-    checkpoint.pt            the state to go on from
-    accuracy-0.9.safetensors weights when the accuracy on followed train images first reached 0.9
-    weights.safetensors      weights at the end
-    summary.json             measures of the trained network on all images; there once training is done
-    diagnoses/NAME.json      the report on weights of that name (`final` or `accuracy-0.9`)
-    environment.json         versions, device and seconds: what may differ between equal runs
-
-Only the first of several processes writes there.
-"""
-
-import json
 import math
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
-import torch
 from torch import nn
 
 from rankdeficit import reporting
@@ -30,15 +13,14 @@ from rankdeficit.diagnostics.diagnose import diagnose
 from rankdeficit.diagnostics.logits import LogitsMeasures
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.report import Report
-from rankdeficit.runs import RunFolder, read_json, write_atomically, write_json
+from rankdeficit.runs import RunFolder, write_atomically
 from real_nets.follow import MEASURES, Follower, final_measures, measured_at
 from real_nets.job import Job
 from real_nets.job_data import JobData
+from real_nets.job_folder import FINAL, JobFolder, milestone_name, open_folder
 from real_nets.processes import buffers_from_first, from_first, is_first
 from real_nets.rates import last_linear
 from real_nets.training import DivergedError, Row, Training
-
-PROGRAM = "real_nets.job"
 
 CHECKPOINT_SECONDS = 60.0
 """Time between checkpoints; there is one after every measurement, too."""
@@ -46,56 +28,11 @@ CHECKPOINT_SECONDS = 60.0
 INTERPOLATION = 0.999
 """Train accuracy from which a network counts as interpolating its images."""
 
-FINAL = "final"
-
 UNMEASURED = dict.fromkeys((*MEASURES, *LogitsMeasures._fields))
 """What the summary of a diverged network says of all measures."""
 
 OnRow = Callable[[Row], None]
 OnStep = Callable[[int], object]
-
-
-@dataclass(frozen=True)
-class JobFolder:
-    """Where a job's files are. Only the first of several processes writes there."""
-
-    path: Path
-
-    @property
-    def finished(self) -> bool:
-        """Whether training came to its end (or diverged)."""
-        return (self.path / "summary.json").is_file()
-
-    def summary(self) -> Row:
-        """The measures of the trained network. Raises ValueError naming a damaged file."""
-        found: Any = None
-        with suppress(ValueError):
-            found = read_json(self.path / "summary.json")
-        if not isinstance(found, dict) or "outcome" not in found:
-            raise ValueError(
-                f"{self.path / 'summary.json'} is damaged; delete it to measure the network again"
-            )
-        return found
-
-    def report(self, snapshot: str) -> Report:
-        """The diagnosis of weights of that name. Raises ValueError naming a damaged file."""
-        try:
-            return Report.from_json(self.diagnosis(snapshot))
-        except ValueError as error:
-            raise ValueError(f"{error}; delete it to diagnose the network again") from error
-
-    def weights(self, snapshot: str) -> Path:
-        """The file of weights of that name."""
-        return self.path / f"{'weights' if snapshot == FINAL else snapshot}.safetensors"
-
-    def diagnosis(self, snapshot: str) -> Path:
-        """The file of the report on them."""
-        return self.path / "diagnoses" / f"{snapshot}.json"
-
-
-def milestone_name(accuracy: float) -> str:
-    """Name of the weights kept at an accuracy."""
-    return f"accuracy-{accuracy:g}"
 
 
 def initial_network(job: Job, data: JobData) -> nn.Module:
@@ -118,7 +55,7 @@ def train_job(
     others, and for files that are damaged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = _open(job, data, path) if is_first() else None
+    folder = open_folder(job, data, path) if is_first() else None
     try:
         if from_first(JobFolder(path).finished if folder else None):
             return JobFolder(path).summary()
@@ -301,7 +238,7 @@ def diagnose_job(
     if not files.weights(snapshot).is_file():
         raise ValueError(f"{path} keeps no weights called {snapshot}")
     model = initial_network(job, data)
-    model.load_state_dict(_read_weights(files, snapshot))
+    model.load_state_dict(files.read_weights(snapshot))
     count, started = job.diagnosed_images, time.monotonic()
     found = diagnose(
         model.to(data.device).eval(),
@@ -325,60 +262,6 @@ def diagnose_job(
     report = Report(record | {"conditions": conditions})
     if is_first():
         report.to_json(target)
-        _note_seconds(path, snapshot, time.monotonic() - started)
+        files.note_seconds(snapshot, time.monotonic() - started)
     from_first(None)  # the others wait until all is written
     return report
-
-
-def _read_weights(files: JobFolder, snapshot: str) -> dict[str, torch.Tensor]:
-    file = files.weights(snapshot)
-    try:
-        return safetensors.torch.load_file(file)
-    except (OSError, safetensors.SafetensorError) as error:
-        mend = f"delete the folder {files.path} to train again"
-        if snapshot == FINAL:
-            mend = "delete it and summary.json, and both are made again from the checkpoint"
-        raise ValueError(f"{file} cannot be read: it is damaged ({error}); {mend}") from error
-
-
-def _open(job: Job, data: JobData, path: Path) -> RunFolder:
-    """The job's folder, new or left by an earlier process."""
-    root = data.source.root
-    written = {"job": job.record(), "data": data.card(), "root": root and str(root)}
-    if not (path / "settings.json").is_file():
-        return RunFolder.create(path, PROGRAM, written)
-    folder, found = RunFolder.reopen(path, PROGRAM)
-    try:
-        if not _tells_of(job, found.get("job")):
-            raise ValueError(
-                f"{path} holds another job (settings.json tells which); name another folder with --out"
-            )
-        if found.get("data") != _plain(written["data"]):
-            raise ValueError(
-                f"{path} was trained on other data than there are now (settings.json tells which); "
-                "restore them, or name another folder with --out"
-            )
-    except ValueError:
-        folder.close()
-        raise
-    return folder
-
-
-def _tells_of(job: Job, record: object) -> bool:
-    """Whether the record is the job's own; one from before an option existed had its default."""
-    try:
-        return isinstance(record, dict) and Job.of(record) == job
-    except (TypeError, ValueError):
-        return False
-
-
-def _plain(content: object) -> object:
-    """As JSON gives it back."""
-    return json.loads(json.dumps(content))
-
-
-def _note_seconds(path: Path, snapshot: str, seconds: float) -> None:
-    file = path / "environment.json"
-    environment = read_json(file) if file.is_file() else {}
-    taken = environment.get("diagnosis_seconds", {}) | {snapshot: round(seconds, 1)}
-    write_json(file, environment | {"diagnosis_seconds": taken})

@@ -6,10 +6,10 @@ from typing import Any
 
 from real_nets.cells import Cell as Place
 from real_nets.cells import Setup
+from real_nets.outcomes import Results
 from real_nets.page import Column, Picture, Section, Table
 from real_nets.page import figures as drawn
 from real_nets.page.numbers import norm, rank, share
-from real_nets.results import Results
 from real_nets.targets.correlation import correlation
 from real_nets.targets.shown import (
     PLACE,

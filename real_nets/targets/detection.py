@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from real_nets import paper
 from real_nets.cells import BASELINE, DATASETS, LOW_NORM
 from real_nets.cells import Cell as Place
+from real_nets.outcomes import Outcome, Results
 from real_nets.page import Cell, Column, Table
 from real_nets.page.numbers import percentage_points, rate
-from real_nets.results import Outcome, Results
 from real_nets.targets.shown import (
     PLACE,
     Measure,

@@ -1,5 +1,6 @@
 """The paper's figures."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from statistics import median
 from typing import Any, ClassVar
@@ -12,10 +13,10 @@ from rankdeficit.softmax import softmax
 from rankdeficit.spectrum import GAMMA, numerical_rank
 from real_nets import paper
 from real_nets.cells import Cell, Setup
+from real_nets.outcomes import Results
 from real_nets.page import Picture, Section
 from real_nets.page import figures as drawn
 from real_nets.page.numbers import norm
-from real_nets.results import Results
 from real_nets.targets.shown import accuracies, claim, initial_norm, unfinished, values, where
 from real_nets.targets.target import Target, register, runs
 
@@ -36,9 +37,9 @@ class PaperFigure(Target):
         networks = paper.exhibit(self.exhibit).networks
         return [cell for network, data in networks for cell in setup.pair(data, network)]
 
+    @abstractmethod
     def draw(self, found: Runs) -> Figure | None:
         """The figure of these runs; None where they have nothing to draw."""
-        raise NotImplementedError
 
     def section(self, cells: Sequence[Cell], results: Results, computed: dict[str, Any]) -> Section:
         """One figure per data set and network."""
@@ -164,14 +165,17 @@ class Figure6(Target):
         for k in sorted({row["k"] for row in rows}):
             best = max((row for row in rows if row["k"] == k), key=lambda row: row["rank"])
             last = [row for row in rows if row["k"] == k][-1]
-            peaks.append(f"k = {k}: {best['rank']} at s = {best['scale']:.3g}, then {last['rank']}")
+            peaks.append(
+                f"{best['rank']} at s = {best['scale']:.3g} and {last['rank']} at {last['scale']:.3g} "
+                f"(k = {k})"
+            )
         figure = drawn.softmax_of_random(rows)
         assert figure is not None
         caption = f"n = 100, γ = {GAMMA:g}, medians and ranges of {SEEDS} matrices per rank."
         alt = "Rank after the softmax against the scale, a curve per rank of the logits."
         said = [
             claim("Figure 6"),
-            f"It does up to a peak, and falls beyond it: {'; '.join(peaks)}.",
+            f"Highest rank, and rank at the largest factor: {'; '.join(peaks)}.",
         ]
         return Section(self.name, self.title, said, [], [Picture(figure, caption, alt)])
 

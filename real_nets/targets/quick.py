@@ -5,10 +5,10 @@ from typing import Any
 
 from real_nets.cells import Cell as Place
 from real_nets.cells import Setup
+from real_nets.outcomes import Outcome, Results
 from real_nets.page import Cell, Column, Picture, Section, Table
 from real_nets.page.figures import probe_accuracies, ranks_around_softmax
 from real_nets.page.numbers import rank, rate, share
-from real_nets.results import Outcome, Results
 from real_nets.targets.shown import (
     PLACE,
     accuracies,

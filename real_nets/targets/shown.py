@@ -7,9 +7,9 @@ from rankdeficit import GAMMAS
 from real_nets import paper
 from real_nets.cells import BASELINE, DATASETS, LOW_NORM
 from real_nets.cells import Cell as Place
+from real_nets.outcomes import Outcome, Results, groups
 from real_nets.page import Cell, Column, Table
 from real_nets.page.numbers import rank, share, spread
-from real_nets.results import Outcome, Results, groups
 from real_nets.work import INTERPOLATION
 
 Measure = Callable[[Outcome], float | None]

@@ -6,10 +6,10 @@ from typing import Any
 from real_nets import paper
 from real_nets.cells import BASELINE, LOW_NORM, Setup
 from real_nets.cells import Cell as Place
+from real_nets.outcomes import Outcome, Results
 from real_nets.page import Cell, Column, Picture, Section, Table
 from real_nets.page.figures import rank_over_gamma
 from real_nets.page.numbers import percentage_points, rank, ranks, share
-from real_nets.results import Outcome, Results
 from real_nets.targets.detection import all_variants, detection_sentences, detections
 from real_nets.targets.shown import (
     PLACE,

@@ -1,17 +1,18 @@
 """A target: cells to fill, and the section that shows what came out."""
 
 import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from real_nets.cells import Cell, Setup
+from real_nets.outcomes import Outcome, Results
 from real_nets.page import Section
-from real_nets.results import Outcome, Results
 
 TARGETS: dict[str, "Target"] = {}
 
 
-class Target:
+class Target(ABC):
     """Something to reproduce. Subclasses say what they are in class attributes."""
 
     name: ClassVar[str]
@@ -24,17 +25,17 @@ class Target:
     compared: ClassVar[bool] = False
     """Whether it shows pairs at equal train accuracy, too."""
 
+    @abstractmethod
     def cells(self, setup: Setup) -> list[Cell]:
         """The cells that it needs."""
-        raise NotImplementedError
 
     def compute(self) -> dict[str, Any]:
         """Results that need no network, as plain values."""
         return {}
 
+    @abstractmethod
     def section(self, cells: Sequence[Cell], results: Results, computed: dict[str, Any]) -> Section:
         """What came out, drawn from files alone."""
-        raise NotImplementedError
 
 
 def register(kind: type[Target]) -> type[Target]:

@@ -11,11 +11,12 @@ from typing import Any
 from real_nets.budgets import BUDGETS
 from real_nets.cells import Cell, Setup
 from real_nets.job import Job
+from real_nets.job_folder import FINAL, milestone_name
+from real_nets.outcomes import Results
 from real_nets.page import Section, Table
-from real_nets.results import Results
 from real_nets.store import TargetRecord, job_folder, write_target
 from real_nets.targets import TARGETS
-from real_nets.work import FINAL, diagnose_job, milestone_name, train_job
+from real_nets.work import diagnose_job, train_job
 from tests.real_nets.tiny import data_of, tiny_job, write_root
 
 Row = dict[str, Any]

@@ -7,9 +7,9 @@ from statistics import median
 import pytest
 
 from real_nets.cells import BASELINE, LOW_NORM, Cell
+from real_nets.outcomes import Outcome, Results
 from real_nets.page import render
 from real_nets.report import build_page
-from real_nets.results import Outcome, Results
 from real_nets.store import read_targets
 from real_nets.targets import TARGETS
 from tests.conftest import ROOT

@@ -13,7 +13,8 @@ from rankdeficit import runs
 from real_nets import execution
 from real_nets.execution import How, Work, execute, train_here
 from real_nets.job_data import Source
-from real_nets.work import FINAL, JobFolder, train_job
+from real_nets.job_folder import FINAL, JobFolder
+from real_nets.work import train_job
 from tests.real_nets.tiny import CPU, contents, data_of, tiny_job, write_root
 
 JOB = tiny_job(epochs=1, ood=("other",))

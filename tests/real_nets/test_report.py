@@ -12,9 +12,9 @@ import pytest
 
 from rankdeficit import cli
 from real_nets import report
+from real_nets.outcomes import Results
 from real_nets.page import render
 from real_nets.report import Settings, build_page, listed, run
-from real_nets.results import Results
 from real_nets.store import read_targets
 from real_nets.targets import TARGETS
 from tests.real_nets.fabricated import Numbers, by_seed, fill, setup_of

@@ -12,6 +12,7 @@ import pytest
 from rankdeficit import cli
 from real_nets import execution, reproduce
 from real_nets.job import Job
+from real_nets.job_folder import FINAL
 from real_nets.reproduce import (
     Settings,
     at_equal_accuracy,
@@ -23,7 +24,6 @@ from real_nets.reproduce import (
 )
 from real_nets.store import read_targets
 from real_nets.targets import TARGETS
-from real_nets.work import FINAL
 from tests.conftest import ROOT
 from tests.images import write_images
 from tests.real_nets.fabricated import Numbers, by_seed, fill, setup_of
@@ -230,7 +230,7 @@ def test_figure_6_needs_no_network(
     assert main("fig6", "--out", tmp_path) == 0
     captured = capsys.readouterr()
     assert captured.err == "No networks to train or diagnose.\n"
-    assert "It does up to a peak" in captured.out
+    assert "Highest rank, and rank at the largest factor" in captured.out
     assert not (tmp_path / "jobs").exists()
 
 

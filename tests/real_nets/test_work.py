@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from rankdeficit import cross_entropy, numerical_rank, runs
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.runs import RunFolder
-from real_nets import folders, work
+from real_nets import folders, job_folder, work
 from real_nets.follow import measured_at
 from real_nets.job import Job
 from real_nets.job_data import JobData, Source
-from real_nets.work import FINAL, JobFolder, diagnose_job, initial_network, train_job
+from real_nets.job_folder import FINAL, JobFolder
+from real_nets.work import diagnose_job, initial_network, train_job
 from tests.real_nets.tiny import CPU, contents, data_of, tiny_job, write_root
 
 HOT = tiny_job(temperature=20.0, epochs=6, ood=("other",))
@@ -412,7 +413,7 @@ def test_a_job_from_before_an_option_existed_had_its_default(root: Path, copy: P
 
 
 def test_a_folder_that_another_process_uses_is_refused(root: Path, copy: Path) -> None:
-    folder, _ = RunFolder.reopen(copy, work.PROGRAM)
+    folder, _ = RunFolder.reopen(copy, job_folder.PROGRAM)
     with pytest.raises(ValueError, match=r"hot is in use by another process"):
         train(HOT, root, copy)
     folder.close()
@@ -423,7 +424,7 @@ def test_a_refused_job_leaves_its_folder_to_others(root: Path, copy: Path) -> No
     with pytest.raises(ValueError, match="holds another job") as kept:  # with all that it refers to
         train(replace(HOT, lr=0.2), root, copy)
     assert kept.traceback
-    RunFolder.reopen(copy, work.PROGRAM)[0].close()
+    RunFolder.reopen(copy, job_folder.PROGRAM)[0].close()
 
 
 def test_files_of_others_are_not_written_over(root: Path, tmp_path: Path) -> None:

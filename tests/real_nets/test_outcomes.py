@@ -10,9 +10,10 @@ import pytest
 from rankdeficit import runs
 from real_nets.cells import BASELINE, LOW_NORM, Cell
 from real_nets.job import Job
-from real_nets.results import Outcome, Results, groups
+from real_nets.job_folder import FINAL, JobFolder
+from real_nets.outcomes import Outcome, Results, groups
 from real_nets.store import job_folder
-from real_nets.work import FINAL, JobFolder, diagnose_job, train_job
+from real_nets.work import diagnose_job, train_job
 from tests.real_nets.tiny import data_of, tiny_job, write_root
 
 COLD = tiny_job(ood=("other",), milestones=(0.3, 0.6, 0.9))

@@ -9,7 +9,7 @@ from typing import Any
 from rankdeficit.diagnostics.report import records
 from rankdeficit.runs import read_json, read_rows
 from real_nets.cells import Cell
-from real_nets.work import FINAL, JobFolder, milestone_name
+from real_nets.job_folder import FINAL, JobFolder, milestone_name
 
 Row = dict[str, Any]
 

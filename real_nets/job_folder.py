@@ -1,0 +1,131 @@
+"""The folder of a job: which files it has, and whose it is.
+
+    settings.json            the job, and what tells its data apart
+    metrics.jsonl            measures during training, a row each
+    checkpoint.pt            the state to go on from; checkpoint.previous.pt, the one before
+    accuracy-0.9.safetensors weights when the accuracy on followed train images first reached 0.9
+    weights.safetensors      weights at the end
+    summary.json             measures of the trained network on all images; there once training is done
+    diagnoses/NAME.json      the report on weights of that name (`final` or `accuracy-0.9`)
+    environment.json         versions, device and seconds: what may differ between equal runs
+
+Only the first of several processes writes there.
+"""
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from rankdeficit.diagnostics.report import Report
+from rankdeficit.runs import RunFolder, read_json, write_json
+from real_nets.job import Job
+from real_nets.job_data import JobData
+from real_nets.training import Row
+
+PROGRAM = "real_nets.job"
+FINAL = "final"
+
+
+@dataclass(frozen=True)
+class JobFolder:
+    """Where a job's files are."""
+
+    path: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end (or diverged)."""
+        return (self.path / "summary.json").is_file()
+
+    def summary(self) -> Row:
+        """The measures of the trained network. Raises ValueError naming a damaged file."""
+        found: Any = None
+        with suppress(ValueError):
+            found = read_json(self.path / "summary.json")
+        if not isinstance(found, dict) or "outcome" not in found:
+            raise ValueError(
+                f"{self.path / 'summary.json'} is damaged; delete it to measure the network again"
+            )
+        return found
+
+    def report(self, snapshot: str) -> Report:
+        """The diagnosis of weights of that name. Raises ValueError naming a damaged file."""
+        try:
+            return Report.from_json(self.diagnosis(snapshot))
+        except ValueError as error:
+            raise ValueError(f"{error}; delete it to diagnose the network again") from error
+
+    def weights(self, snapshot: str) -> Path:
+        """The file of weights of that name."""
+        return self.path / f"{'weights' if snapshot == FINAL else snapshot}.safetensors"
+
+    def diagnosis(self, snapshot: str) -> Path:
+        """The file of the report on them."""
+        return self.path / "diagnoses" / f"{snapshot}.json"
+
+    def read_weights(self, snapshot: str) -> dict[str, Tensor]:
+        """Weights of that name. Raises ValueError naming a damaged file."""
+        file = self.weights(snapshot)
+        try:
+            return safetensors.torch.load_file(file)
+        except (OSError, safetensors.SafetensorError) as error:
+            mend = f"delete the folder {self.path} to train again"
+            if snapshot == FINAL:
+                mend = "delete it and summary.json, and both are made again from the checkpoint"
+            raise ValueError(f"{file} cannot be read: it is damaged ({error}); {mend}") from error
+
+    def note_seconds(self, snapshot: str, seconds: float) -> None:
+        """Write down how long the diagnosis of these weights took."""
+        file = self.path / "environment.json"
+        environment = read_json(file) if file.is_file() else {}
+        taken = environment.get("diagnosis_seconds", {}) | {snapshot: round(seconds, 1)}
+        write_json(file, environment | {"diagnosis_seconds": taken})
+
+
+def milestone_name(accuracy: float) -> str:
+    """Name of the weights kept at an accuracy."""
+    return f"accuracy-{accuracy:g}"
+
+
+def open_folder(job: Job, data: JobData, path: Path) -> RunFolder:
+    """The job's folder, new or left by an earlier process, for this process alone.
+
+    Raises ValueError where it is in use, holds another job, or was made with other data.
+    """
+    root = data.source.root
+    written = {"job": job.record(), "data": data.card(), "root": root and str(root)}
+    if not (path / "settings.json").is_file():
+        return RunFolder.create(path, PROGRAM, written)
+    folder, found = RunFolder.reopen(path, PROGRAM)
+    try:
+        if not _tells_of(job, found.get("job")):
+            raise ValueError(
+                f"{path} holds another job (settings.json tells which); name another folder with --out"
+            )
+        if found.get("data") != _plain(written["data"]):
+            raise ValueError(
+                f"{path} was trained on other data than there are now (settings.json tells which); "
+                "restore them, or name another folder with --out"
+            )
+    except ValueError:
+        folder.close()
+        raise
+    return folder
+
+
+def _tells_of(job: Job, record: object) -> bool:
+    """Whether the record is the job's own; one from before an option existed had its default."""
+    try:
+        return isinstance(record, dict) and Job.of(record) == job
+    except (TypeError, ValueError):
+        return False
+
+
+def _plain(content: object) -> object:
+    """As JSON gives it back."""
+    return json.loads(json.dumps(content))
