@@ -30,10 +30,16 @@ NOT_RECORDED = ("out", "resume")
 T = TypeVar("T")
 
 
-def main(settings_type: type[T], run: Callable[[T], object], program: str) -> None:
+def main(
+    settings_type: type[T],
+    run: Callable[[T], object],
+    program: str,
+    interrupted: str | None = None,
+) -> None:
     """Read settings from the command line and run.
 
     Bad input of any kind is one line on stderr and exit status 2; Ctrl-C is exit status 130.
+    interrupted: how to go on after Ctrl-C, for programs without an option `resume`.
     """
     arguments = sys.argv[1:]
     try:
@@ -51,8 +57,9 @@ def main(settings_type: type[T], run: Callable[[T], object], program: str) -> No
             raise
         fail(program, "out of memory; make the problem smaller, or use a larger machine or device")
     except KeyboardInterrupt:
-        resumable = "resume" in {field.name for field in fields(settings_type)}  # type: ignore[arg-type]
-        hint = "; the run folder can be resumed" if resumable else ""
+        if "resume" in {field.name for field in fields(settings_type)}:  # type: ignore[arg-type]
+            interrupted = "the run folder can be resumed"
+        hint = f"; {interrupted}" if interrupted else ""
         print(f"{program}: interrupted{hint}", file=sys.stderr)
         sys.exit(130)
 

@@ -1,15 +1,17 @@
 """Jobs carried out: one after the other here, or each as a task of its own through submitit."""
 
 import importlib.util
+import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 
 from rankdeficit import cli
+from rankdeficit.checks import check_at_least
 from real_nets.job import Job
 from real_nets.job_data import JobData, Source
 from real_nets.job_folder import JobFolder
@@ -19,6 +21,8 @@ from real_nets.training import Row
 from real_nets.work import diagnose_job, train_job
 
 Executor = Literal["here", "local", "slurm"]
+
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 
 TASK_MINUTES = 24 * 60
 """After which a task is ended, unless the options say otherwise; submitit would take minutes."""
@@ -57,12 +61,18 @@ class How:
     tensorboard: bool = False
     options: Mapping[str, str] | None = None
     """Of submitit's executor."""
+    at_once: int | None = None
+    """Most tasks at a time; None for all, on this machine for one per GPU (one if there is none)."""
 
     def __post_init__(self) -> None:
         if self.executor not in get_args(Executor):
             raise ValueError(f"executor is {self.executor!r}; it must be here, local or slurm")
         if self.options and self.executor == "here":
             raise ValueError("slurm options are for --executor slurm or local")
+        if self.at_once is not None:
+            check_at_least(1, at_once=self.at_once)
+            if self.executor == "here":
+                raise ValueError("at_once is for --executor slurm or local")
         if self.executor != "here" and importlib.util.find_spec("submitit") is None:
             raise ValueError(
                 f"executor is {self.executor!r}, but submitit is not installed: pip install "
@@ -96,7 +106,8 @@ def carry_out(item: Work, how: How, device: torch.device, prefix: str = "") -> N
     for snapshot in item.snapshots:
         if not JobFolder(item.path).diagnosis(snapshot).is_file():
             if is_first():
-                print(f"{prefix}{item.path.name}: diagnosing", file=sys.stderr, flush=True)
+                said = f"{prefix}{item.path.name}: diagnosing the weights {snapshot}"
+                print(said, file=sys.stderr, flush=True)
             diagnose_job(item.job, JobData(item.job, how.source, device), item.path, snapshot)
 
 
@@ -111,27 +122,60 @@ def train_here(item: Work, how: How, device: torch.device, prefix: str = "") -> 
         return train_job(item.job, data, item.path, on_step=on_step, on_row=on_row)
 
 
-def carry_out_alone(item: Work, how: How) -> None:
-    """The same, as a task of its own."""
-    carry_out(item, how, cli.resolve_device(how.device))
-
-
 def submit(work: Sequence[Work], how: How, logs: Path) -> None:
-    """Start a task per job and wait for all. Raises ValueError naming the tasks that failed."""
+    """Start a task per job, as many at a time as may run, and wait for all.
+
+    Raises ValueError naming the tasks that failed.
+    """
+    from submitit.helpers import as_completed
+
     executor = _executor(how, logs)
-    tasks = [executor.submit(carry_out_alone, item, how) for item in work]
-    print(f"{len(tasks)} tasks started; their logs are in {logs}", file=sys.stderr, flush=True)
+    waiting, free = list(reversed(work)), _devices(how, len(work))
+    visible_gpus = os.environ.get(VISIBLE_GPUS) if how.executor == "local" else None
+    running: dict[Any, tuple[Work, str]] = {}
     failed: list[str] = []
-    with progress("tasks", len(tasks)) as set_done:
-        for number, (item, task) in enumerate(zip(work, tasks, strict=True), start=1):
+    print(f"{len(work)} tasks; their logs are in {logs}", file=sys.stderr, flush=True)
+    with progress("tasks", len(work)) as set_done:
+        while waiting or running:
+            while waiting and free:
+                item, device = waiting.pop(), free.pop()
+                alone = replace(how, device=device)
+                task = executor.submit(carry_out_alone, item, alone, visible_gpus)
+                running[task] = item, device
+            task = next(as_completed(list(running), poll_frequency=1))
+            item, device = running.pop(task)
+            free.append(device)
             error = task.exception()
             if error is not None:
                 failed.append(f"{item.path.name}: {_why(task, error)}")
-            set_done(number)
+            set_done(len(work) - len(waiting) - len(running))
     if failed:
         raise ValueError(
-            f"{len(failed)} of {len(tasks)} tasks failed, the first of them {failed[0]} (logs in {logs})"
+            f"{len(failed)} of {len(work)} tasks failed, the first of them {failed[0]} (logs in {logs})"
         )
+
+
+def carry_out_alone(item: Work, how: How, visible_gpus: str | None) -> None:
+    """Train and diagnose one job, as a task of its own.
+
+    visible_gpus: for tasks on this machine, from which submitit hides its GPUs.
+    """
+    if how.executor == "local":
+        os.environ.pop(VISIBLE_GPUS, None)
+        if visible_gpus is not None:
+            os.environ[VISIBLE_GPUS] = visible_gpus
+    carry_out(item, how, cli.resolve_device(how.device))
+
+
+def _devices(how: How, tasks: int) -> list[str]:
+    """The device of each task that may run at a time; on this machine they take its GPUs in turn."""
+    if how.executor == "slurm":
+        return [how.device] * (how.at_once or tasks)
+    gpus = (
+        torch.cuda.device_count() if cli.resolve_device(how.device) == torch.device("cuda") else 0
+    )
+    names = [f"cuda:{number}" for number in range(gpus)] or [how.device]
+    return [names[slot % len(names)] for slot in range(how.at_once or len(names))]
 
 
 def _executor(how: How, logs: Path) -> Any:

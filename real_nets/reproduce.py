@@ -89,7 +89,9 @@ class Settings:
     executor: Executor = "here"
     """here: one job after the other; slurm or local: through submitit, a task per job."""
     slurm: tuple[str, ...] = ()
-    """Options of submitit's executor, KEY=VALUE, as timeout_min=600 slurm_partition=gpu."""
+    """Options of submitit's executor, KEY=VALUE, as timeout_min=600 gpus_per_node=1."""
+    at_once: int | None = None
+    """Tasks at a time [default: local: one per GPU, or one; slurm: all]."""
     tensorboard: bool = False
     """Write measures during training for TensorBoard, too."""
     plan: bool = False
@@ -123,7 +125,14 @@ def run(settings: Settings) -> Path | None:
             settings.workers,
         )
         slurm = parse_pairs("slurm", settings.slurm)
-        how = How(source, settings.device, settings.executor, settings.tensorboard, slurm)
+        how = How(
+            source,
+            settings.device,
+            settings.executor,
+            tensorboard=settings.tensorboard,
+            options=slurm,
+            at_once=settings.at_once,
+        )
         setup = prepare(settings, source)
         parts = [part_of(target, setup) for target in targets]
         check_something_to_do(setup, parts)
@@ -268,5 +277,10 @@ def locked_by_first(store: Path) -> Iterator[None]:
         yield
 
 
+def main() -> None:
+    """The command."""
+    cli.main(Settings, run, PROGRAM, interrupted="the same command goes on where it stopped")
+
+
 if __name__ == "__main__":
-    cli.main(Settings, run, PROGRAM)
+    main()

@@ -1,12 +1,14 @@
 """Work carried out once, here or as tasks of submitit, with files for TensorBoard on demand."""
 
 import importlib.util
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rankdeficit import runs
@@ -74,7 +76,7 @@ def test_only_what_is_missing_is_done(
     JobFolder(folder / JOB.key).diagnosis(FINAL).unlink()
     kept = (folder / OTHER_JOB.key / "summary.json").stat().st_mtime_ns
     execute(works(folder), how, folder / "logs", CPU)
-    assert capsys.readouterr().err == f"1/2 {JOB.key}: diagnosing\n"
+    assert capsys.readouterr().err == f"1/2 {JOB.key}: diagnosing the weights final\n"
     assert contents(folder) == contents(done)
     assert (folder / OTHER_JOB.key / "summary.json").stat().st_mtime_ns == kept
     environment = runs.read_json(folder / JOB.key / "environment.json")
@@ -109,7 +111,11 @@ def test_ways_of_execution_that_do_not_exist(root: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name in missing else real(name)
     )
+    with pytest.raises(ValueError, match="at_once is for --executor slurm or local"):
+        How(Source(root), "cpu", at_once=2)
     How(Source(root), "cpu")
+    with pytest.raises(ValueError, match=r"at_once is 0"):
+        How(Source(root), "cpu", "local", at_once=0)
     with pytest.raises(ValueError, match=r"'local', but submitit is not .*rankdeficit\[cluster\]"):
         How(Source(root), "cpu", "local")
     with pytest.raises(
@@ -163,11 +169,87 @@ def test_tasks_leave_what_is_left_here_and_failures_are_named_with_their_logs(
     ) as caught:
         execute(work, replace(how, executor="local"), folder / "logs", CPU)
     assert "\n" not in str(caught.value)
-    assert f"2 tasks started; their logs are in {folder / 'logs'}\n" in capsys.readouterr().err
+    assert f"2 tasks; their logs are in {folder / 'logs'}\n" in capsys.readouterr().err
     assert list(taken.iterdir()) == [taken / "thesis.tex"]
     assert contents(folder / JOB.key) == contents(done / JOB.key)
     logs = "".join(path.read_text() for path in (folder / "logs").glob("*_log.err"))
     assert f"{JOB.key}: diagnosing" in logs
+
+
+class FakeTask:
+    """Ends at its second look; knows the most tasks that ran at a time."""
+
+    running: ClassVar[set["FakeTask"]] = set()
+    most: ClassVar[int] = 0
+
+    def __init__(self) -> None:
+        self.looks = 0
+        FakeTask.running.add(self)
+        FakeTask.most = max(FakeTask.most, len(FakeTask.running))
+
+    def done(self) -> bool:
+        self.looks += 1
+        return self.looks > 1
+
+    def exception(self) -> None:
+        FakeTask.running.discard(self)
+
+
+@pytest.mark.parametrize(
+    ("executor", "at_once", "gpus", "device", "most", "devices"),
+    [
+        ("local", None, 0, "auto", 1, {"auto"}),
+        ("local", 2, 0, "cpu", 2, {"cpu"}),
+        ("local", None, 2, "auto", 2, {"cuda:0", "cuda:1"}),
+        ("local", 4, 2, "cuda", 4, {"cuda:0", "cuda:1"}),
+        ("local", 3, 2, "cuda:1", 3, {"cuda:1"}),
+        ("local", None, 2, "cpu", 1, {"cpu"}),
+        ("slurm", None, 0, "auto", 5, {"auto"}),
+        ("slurm", 2, 0, "cuda", 2, {"cuda"}),
+    ],
+)
+def test_as_many_tasks_run_at_a_time_as_there_is_room_for(
+    executor: Any,
+    at_once: int | None,
+    gpus: int,
+    device: str,
+    most: int,
+    devices: set[str],
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Executor:
+        def submit(self, function: Any, item: Work, how: How, visible_gpus: None) -> FakeTask:
+            started.append((item.path.name, how.device))
+            return FakeTask()
+
+    started: list[tuple[str, str]] = []
+    monkeypatch.setattr(FakeTask, "most", 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(execution, "_executor", lambda how, logs: Executor())
+    monkeypatch.delenv(execution.VISIBLE_GPUS, raising=False)
+    how = How(Source(root), device, executor, at_once=at_once)
+    work = [Work(JOB, tmp_path / str(number), ()) for number in range(5)]
+    execute(work, how, tmp_path / "logs", CPU)
+    assert [name for name, _ in started] == ["0", "1", "2", "3", "4"]
+    assert FakeTask.most == most
+    assert {device for _, device in started} == devices
+
+
+@pytest.mark.parametrize("visible", [None, "2,3"])
+def test_tasks_of_this_machine_see_the_gpus_that_it_shows(
+    visible: str | None, how: How, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setenv(execution.VISIBLE_GPUS, "")  # as submitit leaves it
+    monkeypatch.setattr(
+        execution, "carry_out", lambda *_: seen.append(os.environ.get(execution.VISIBLE_GPUS))
+    )
+    execution.carry_out_alone(Work(JOB, Path(), ()), replace(how, executor="local"), visible)
+    execution.carry_out_alone(Work(JOB, Path(), ()), replace(how, executor="slurm"), None)
+    assert seen == [visible, visible]
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:

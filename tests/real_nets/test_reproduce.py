@@ -9,18 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from rankdeficit import cli
 from real_nets import execution, reproduce
 from real_nets.job import Job
 from real_nets.job_folder import FINAL
 from real_nets.reproduce import (
-    Settings,
     at_equal_accuracy,
     chosen_names,
     parse_pairs,
     part_of,
     planned,
-    run,
 )
 from real_nets.store import read_targets
 from real_nets.targets import TARGETS
@@ -44,7 +41,7 @@ def main(monkeypatch: pytest.MonkeyPatch) -> Main:
     def call(*arguments: str | Path) -> int:
         monkeypatch.setattr(sys, "argv", ["reproduce", *map(str, arguments)])
         try:
-            cli.main(Settings, run, reproduce.PROGRAM)
+            reproduce.main()
         except SystemExit as stop:
             return int(stop.code or 0)
         return 0
@@ -232,6 +229,18 @@ def test_figure_6_needs_no_network(
     assert captured.err == "No networks to train or diagnose.\n"
     assert "Highest rank, and rank at the largest factor" in captured.out
     assert not (tmp_path / "jobs").exists()
+
+
+def test_an_interrupted_command_says_how_to_go_on(
+    main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reproduce, "execute", interrupt)
+    assert main("fig6", "--out", tmp_path) == 130
+    (line,) = capsys.readouterr().err.splitlines()[1:]
+    assert line == "real_nets.reproduce: interrupted; the same command goes on where it stopped"
 
 
 @pytest.mark.parametrize("arguments", [["--list"], [], ["--list", "table1"]])
