@@ -136,11 +136,16 @@ def look(
 
 
 def final_measures(network: Network, job: Job, data: JobData) -> Row:
-    """Accuracy, loss, ranks and norms on all train and all test images, and ranks of all layers."""
+    """Accuracy, loss, ranks and norms on all train and all test images, and ranks of all layers.
+
+    Of a network that was not to be trained, on as many of each as would have been followed.
+    """
+    count = 0 if job.epochs else job.followed_images
     with RowStore() as store:
         wanted = Wanted(spectra=True)
-        on_train = look(network, data.train.share(), wanted, job.temperature, store)
-        on_test = look(network, data.test.share(), wanted, job.temperature, store)
+        train, test = (images.some(count).share() for images in (data.train, data.test))
+        on_train = look(network, train, wanted, job.temperature, store)
+        on_test = look(network, test, wanted, job.temperature, store)
     gammas = {job.gamma, *GAMMAS}
     spectra = layer_spectra(network, on_test)
     return logits_row(on_train, job.gamma) | {

@@ -125,6 +125,20 @@ def test_the_end_is_measured_like_any_step_but_on_all_images(root: Path) -> None
             assert low <= rank <= high
 
 
+@pytest.mark.parametrize(("epochs", "accuracy"), [(0, "followed"), (1, "all")])
+def test_networks_that_are_not_trained_are_measured_on_followed_images(
+    epochs: int, accuracy: str, root: Path
+) -> None:
+    job = tiny_job(epochs=epochs, followed_images=50)
+    data = data_of(job, root)
+    model = learner(job, data)
+    final = final_measures(Follower(model, job, data).network, job, data)
+    for images, name in ((data.train, "accuracy"), (data.test, "test_accuracy")):
+        inputs, labels = images_of({"followed": images.some(50), "all": images}[accuracy])
+        right = (model(inputs).argmax(dim=1) == labels).double().mean()
+        assert final[name] == pytest.approx(float(right), abs=1e-12)
+
+
 def test_the_threshold_asked_for_is_among_those_of_the_layers(root: Path) -> None:
     job = tiny_job(gamma=0.4)
     data = data_of(job, root)
