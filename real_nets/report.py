@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 
 from rankdeficit import cli
 from rankdeficit.plots import save
-from rankdeficit.runs import read_json, write_json
+from rankdeficit.runs import read_json, write_atomically, write_json
 from real_nets.cells import REPLACEABLE
 from real_nets.outcomes import Outcome, Results, Row
-from real_nets.page import Page, Section, write
+from real_nets.page import Page, Section, render_markdown, write
 from real_nets.store import TARGETS as TARGETS_FOLDER
 from real_nets.store import TargetRecord, job_folder, read_targets
 from real_nets.targets import TARGETS
@@ -50,7 +50,8 @@ class Settings:
     out: Path | None = None
     """File of the page [default: RUNS/report.html]."""
     export: Path | None = None
-    """Copy the results, without weights and checkpoints, and the figures to this new folder."""
+    """Copy the results, without weights and checkpoints, the figures and the page as Markdown to this
+    new folder."""
 
 
 def run(settings: Settings) -> Path:
@@ -63,7 +64,8 @@ def run(settings: Settings) -> Path:
     write(page, path)
     if settings.export is not None:
         export(settings.runs, records, settings.export)
-        export_figures(page, settings.export / FIGURES)
+        files = export_figures(page, settings.export / FIGURES)
+        write_atomically(settings.export / "README.md", render_markdown(page, files).encode())
         print(f"The results are in {settings.export}.")
     print(f"The page is {path}.")
     return path
@@ -196,13 +198,25 @@ def export(store: Path, records: Sequence[TargetRecord], target: Path) -> None:
             shutil.copytree(outcome.path / "diagnoses", own / "diagnoses")
 
 
-def export_figures(page: Page, folder: Path) -> None:
-    """Write the figures of a page, each as SECTION-NUMBER.png."""
+def export_figures(page: Page, folder: Path) -> list[list[str]]:
+    """Write the figures of a page, each as SECTION-NUMBER.png; their names per section."""
     folder.mkdir()
-    for section in page.sections:
-        for number, picture in enumerate(section.pictures, start=1):
-            if isinstance(picture.figure, Figure):
-                save(picture.figure, folder / f"{section.identifier}-{number}.png")
+    for section, files in zip(page.sections, names := figure_files(page), strict=True):
+        for picture, file in zip(section.pictures, files, strict=True):
+            assert isinstance(picture.figure, Figure)
+            save(picture.figure, folder.parent / file)
+    return names
+
+
+def figure_files(page: Page) -> list[list[str]]:
+    """Where an export has the figures of each section."""
+    return [
+        [
+            f"{FIGURES}/{section.identifier}-{number + 1}.png"
+            for number in range(len(section.pictures))
+        ]
+        for section in page.sections
+    ]
 
 
 def show(store: Path, names: Sequence[str]) -> None:

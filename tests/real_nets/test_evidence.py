@@ -8,8 +8,8 @@ import pytest
 
 from real_nets.cells import BASELINE, LOW_NORM, Cell
 from real_nets.outcomes import Outcome, Results
-from real_nets.page import render
-from real_nets.report import build_page
+from real_nets.page import render_markdown
+from real_nets.report import build_page, figure_files
 from real_nets.store import read_targets
 from real_nets.targets import TARGETS
 from tests.conftest import ROOT
@@ -59,9 +59,11 @@ def test_the_readme_says_what_the_results_hold() -> None:
 
 
 def test_the_page_is_drawn_from_them() -> None:
-    text = render(build_page(STORE, read_targets(STORE, list(TARGETS))))
-    assert "κ falls beyond the spread of seeds (62.5% to 37.5%), as in the paper" in text
-    assert text.count("<svg") == len(list((STORE / "figures").glob("*.png")))
+    page = build_page(STORE, read_targets(STORE, list(TARGETS)))
+    files = figure_files(page)
+    assert (STORE / "README.md").read_text() == render_markdown(page, files)
+    named = {STORE / file for section in files for file in section}
+    assert named == set((STORE / "figures").iterdir())
 
 
 def test_they_tell_no_place_of_the_machine_they_come_from() -> None:

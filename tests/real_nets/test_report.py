@@ -1,6 +1,7 @@
 """The page on a store: complete, the same each time, the same from an export, clear on damaged files."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -177,9 +178,11 @@ def test_an_export_gives_the_same_page_without_weights(store: Path, tmp_path: Pa
     again = run(Settings(tmp_path / "export", out=tmp_path / "new" / "page.html"))
     assert again.read_bytes() == (store / "report.html").read_bytes()
     exported = {path.suffix for path in (tmp_path / "export").rglob("*") if path.is_file()}
-    assert exported == {".json", ".jsonl", ".png"}
+    assert exported == {".json", ".jsonl", ".png", ".md"}
     names = {path.name for path in (tmp_path / "export" / "figures").iterdir()}
     assert names == {"fig7-1.png"}
+    shown = (tmp_path / "export" / "README.md").read_text()
+    assert re.findall(r"\]\((.*)\)", shown) == ["figures/fig7-1.png"]
     for path in (tmp_path / "export").glob("jobs/*/settings.json"):
         assert json.loads(path.read_text())["settings"]["root"] is None
     results = Results(tmp_path / "export")
