@@ -127,8 +127,7 @@ class Table:
 class Picture:
     """A figure with what is to be seen in it. Raises ValueError where alt is empty."""
 
-    figure: Figure | str
-    """Of matplotlib, or the text of an SVG file."""
+    figure: Figure
     caption: str
     alt: str
     """What a reader hears who does not see the figure."""
