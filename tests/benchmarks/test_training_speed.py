@@ -1,7 +1,7 @@
 """What training costs beside its bare steps, and diagnoses beside training, as ratios in one run."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -24,7 +24,6 @@ from real_nets.work import diagnose_job, train_job
 pytestmark = pytest.mark.benchmark
 
 CPU = torch.device("cpu")
-BATCH = 128
 ROUNDS = 5
 
 
@@ -42,59 +41,101 @@ def random_images(n: int) -> ImageSet:
     return ImageSet(images, torch.arange(n) % 10, list("abcdefghij"))
 
 
-def our_training(name: str, images: ImageSet, recipe: Recipe) -> Training:
+def our_training(
+    name: str, images: ImageSet, recipe: Recipe, device: torch.device = CPU
+) -> Training:
     model = Architecture(name, 10, (3, 32, 32)).build(0)
     batches = InMemoryBatches(
-        images, Normalisation.of(images), batch_size=BATCH,
+        images.to(device), Normalisation.of(images), batch_size=recipe.batch_size,
         augmentation=recipe.augmentation, seed=0,
     )  # fmt: skip
-    return Training(model, batches, recipe, temperature=1.0, seed=0, device=CPU)
+    return Training(model, batches, recipe, temperature=1.0, seed=0, device=device)
 
 
-def bare_step(name: str, recipe: Recipe) -> tuple[nn.Module, torch.optim.SGD, Tensor, Tensor]:
-    model = Architecture(name, 10, (3, 32, 32)).build(0).train()
-    inputs, labels = torch.randn(BATCH, 3, 32, 32), torch.arange(BATCH) % 10
-    if recipe.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=recipe.lr, momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay, nesterov=recipe.nesterov,
-    )  # fmt: skip
-    return model, optimizer, inputs, labels
+class Bare:
+    """Nothing but steps, on whatever batches it is given, or on one that is in memory."""
+
+    def __init__(self, name: str, recipe: Recipe, device: torch.device = CPU) -> None:
+        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        model = Architecture(name, 10, (3, 32, 32)).build(0).train()
+        model = model.to(device, memory_format=layout)  # type: ignore[call-overload]
+        self.optimizer = torch.optim.SGD(
+            model.parameters(), lr=recipe.lr, momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay, nesterov=recipe.nesterov,
+        )  # fmt: skip
+        self.model = torch.compile(model) if recipe.compile else model
+        self.autocast = torch.autocast(
+            device.type, torch.bfloat16, enabled=recipe.precision == "bf16"
+        )
+        inputs = torch.randn(recipe.batch_size, 3, 32, 32, device=device)
+        labels = torch.arange(recipe.batch_size, device=device) % 10
+        self.batch = inputs.contiguous(memory_format=layout), labels
+
+    def steps(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        for inputs, labels in batches:
+            self.optimizer.zero_grad()
+            with self.autocast:
+                logits = self.model(inputs)
+            nn.functional.cross_entropy(logits.float(), labels).backward()
+            self.optimizer.step()
+
+    def seconds(self, steps: int) -> float:
+        return seconds(lambda: self.steps([self.batch] * steps))
 
 
-def seconds(work: object, repeats: int) -> float:
-    assert callable(work)
+def seconds(work: Callable[[], object]) -> float:
+    synchronise()
     start = time.perf_counter()
     work()
-    return (time.perf_counter() - start) / repeats
+    synchronise()
+    return time.perf_counter() - start
+
+
+def synchronise() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def seconds_of_ours(ours: Training, steps: int) -> float:
+    end = ours.step + steps
+    return seconds(lambda: ours.run_until(end, lambda step: None))
+
+
+def shares_of_bare(ours: Training, bare: Bare, steps: int) -> list[float]:
+    """Rate of training over that of bare steps, after a round that compiles."""
+    seconds_of_ours(ours, 3)
+    bare.seconds(3)
+    return [bare.seconds(steps) / seconds_of_ours(ours, steps) for _ in range(ROUNDS)]
+
+
+def spread(values: Sequence[float]) -> str:
+    return f"{median(values):.3g} ({min(values):.3g}-{max(values):.3g})"
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_training_runs_at_the_rate_of_bare_steps(channels_last: bool) -> None:
-    steps = 25
     recipe = Recipe(
         epochs=100, lr=0.1, nesterov=True, weight_decay=5e-4, clip_norm=None,
         augmentation="crop-flip", channels_last=channels_last,
     )  # fmt: skip
     ours = our_training("resnet20", random_images(10_000), recipe)
-    model, optimizer, inputs, labels = bare_step("resnet20", recipe)
-
-    def bare() -> None:
-        for _ in range(steps):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(inputs), labels).backward()
-            optimizer.step()
-
-    shares = []
-    for _ in range(ROUNDS):
-        end = ours.step + steps
-        taken = seconds(lambda end=end: ours.run_until(end, lambda step: None), steps)  # type: ignore[misc]
-        shares.append(seconds(bare, steps) / taken)
-    print(f"\nResNet-20, channels_last {channels_last}: {median(shares):.1%} of bare steps "
-          f"({min(shares):.1%}-{max(shares):.1%}, {ROUNDS} rounds)")  # fmt: skip
+    shares = shares_of_bare(ours, Bare("resnet20", recipe), 25)
+    print(f"\nResNet-20, channels_last {channels_last}: {spread(shares)} of bare steps")
     assert median(shares) >= 0.9
+
+
+@pytest.mark.cuda
+def test_a_gpu_trains_at_the_rate_of_compiled_steps(cuda: torch.device) -> None:
+    recipe = Recipe(
+        epochs=100, batch_size=512, lr=0.1, nesterov=True, weight_decay=5e-4, clip_norm=None,
+        augmentation="crop-flip", channels_last=True, precision="bf16", compile=True,
+    )  # fmt: skip
+    ours = our_training("resnet18", random_images(50_000), recipe, cuda)
+    epoch = ours.batches.steps_per_epoch
+    shares = shares_of_bare(ours, Bare("resnet18", recipe, cuda), epoch)
+    print(f"\nResNet-18 on {torch.cuda.get_device_name(cuda)}: {spread(shares)} of compiled steps; "
+          f"{50_000 / seconds_of_ours(ours, epoch):.0f} images/s")  # fmt: skip
+    assert median(shares) >= 0.8
 
 
 @pytest.mark.parametrize("augmentation", ["none", "crop-flip"])
@@ -105,26 +146,16 @@ def test_an_mlp_trains_near_its_bare_rate_and_so_faster_than_with_a_loader(
     images = random_images(6400)
     loader = plain_loader(images, augmentation, workers, tmp_path)
     recipe = Recipe(epochs=100, clip_norm=None, augmentation=augmentation)
-    ours = our_training("mlp", images, recipe)
-    model, optimizer, one_batch, their_labels = bare_step("mlp", recipe)
-
-    def train_on(batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        for inputs, labels in batches:
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(inputs), labels).backward()
-            optimizer.step()
-
-    train_on(loader)  # workers start
-    steps = ours.batches.steps_per_epoch
+    ours, bare = our_training("mlp", images, recipe), Bare("mlp", recipe)
+    epoch = ours.batches.steps_per_epoch
+    bare.steps(loader)  # workers start
     ratios, ceilings, shares = [], [], []
     for _ in range(ROUNDS):
-        end = ours.step + steps
-        taken = seconds(lambda end=end: ours.run_until(end, lambda step: None), 1)  # type: ignore[misc]
-        theirs = seconds(lambda: train_on(loader), 1)
-        bare = seconds(lambda: train_on([(one_batch, their_labels)] * steps), 1)
-        ratios.append(theirs / taken)
-        ceilings.append(theirs / bare)
-        shares.append(bare / taken)
+        own, least = seconds_of_ours(ours, epoch), bare.seconds(epoch)
+        plain = seconds(lambda: bare.steps(loader))
+        ratios.append(plain / own)
+        ceilings.append(plain / least)
+        shares.append(least / own)
     print(f"\nMLP, augmentation {augmentation}: {spread(ratios)} times a DataLoader of {workers} "
           f"workers; bare steps: {spread(ceilings)} times; ours of bare: {spread(shares)}")  # fmt: skip
     assert median(shares) >= 0.85
@@ -144,13 +175,7 @@ def plain_loader(
     normalise = transforms.Normalize((0.49, 0.48, 0.45), (0.25, 0.24, 0.26))
     chain = [*(changes if augmentation == "crop-flip" else []), transforms.ToTensor(), normalise]
     files = ImageFolder(str(folder), transforms.Compose(chain))
-    return DataLoader(
-        files, BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0
-    )
-
-
-def spread(values: Sequence[float]) -> str:
-    return f"{median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
+    return DataLoader(files, 128, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
 
 
 def test_a_diagnosis_costs_little_beside_training(tmp_path: Path) -> None:
@@ -160,8 +185,8 @@ def test_a_diagnosis_costs_little_beside_training(tmp_path: Path) -> None:
         followed_images=2000,
     )  # fmt: skip
     data = JobData(job, Source(), CPU)
-    training = seconds(lambda: train_job(job, data, tmp_path / "job"), 1)
-    diagnosing = seconds(lambda: diagnose_job(job, data, tmp_path / "job"), 1)
+    training = seconds(lambda: train_job(job, data, tmp_path / "job"))
+    diagnosing = seconds(lambda: diagnose_job(job, data, tmp_path / "job"))
     per_image = training / (job.epochs * len(data.train))
     small = per_image * 10 * 50_000  # what ten epochs of CIFAR's 50,000 images would take
     print(f"\ndiagnosis: {diagnosing:.0f} s, training {training:.0f} s on {len(data.train)} images: "
