@@ -1,61 +1,74 @@
 """The results in the repository: complete, drawn from their files, and as the README tells them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
 
 import pytest
 
-from real_nets.cells import BASELINE, LOW_NORM, Cell
-from real_nets.outcomes import Outcome, Results
+from real_nets import paper
+from real_nets.cells import BASELINE, Cell
+from real_nets.outcomes import Results
 from real_nets.page import render_markdown
 from real_nets.report import build_page, figure_files
 from real_nets.store import read_targets
 from real_nets.targets import TARGETS
+from real_nets.targets.shown import data_name
 from tests.conftest import ROOT
 
 STORE = ROOT / "real_nets" / "results"
 README = (ROOT / "README.md").read_text()
-OOD = "tiny-imagenet-100"
+OOD = {"cifar10": "tiny-imagenet-100", "tiny-imagenet-100": "cifar10"}
+GAMMAS = (1e-3, 1e-2)
+
+RECORDS = read_targets(STORE, ["table1", "table3"])
+CELLS = [cell for record in RECORDS for cell in record.cells]
 
 
-def networks(condition: str) -> list[Outcome]:
-    (table1,) = (record for record in read_targets(STORE, list(TARGETS)) if record.name == "table1")
-    cells: list[Cell] = [
-        cell for cell in table1.cells if (cell.name, cell.condition) == ("CIFAR-10/MLP", condition)
-    ]
-    return Results(STORE).outcomes(cells[0])
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}".removesuffix(".0")
 
 
-def readme_row(start: str) -> list[str]:
-    (line,) = (line for line in README.splitlines() if line.startswith(f"| {start}"))
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
-    return [cells[2], cells[4]]
+def decimals(value: float) -> str:
+    return f"{value:.2f}"
 
 
-def spelled(values: Iterable[float | None]) -> str:
+def spelled(values: Iterable[float | None], form: Callable[[float], str] = percent) -> str:
+    """Median and range; a number where all are equal."""
     known = sorted(value for value in values if value is not None)
-    return f"{median(known):.2f} ({known[0]:.2f}-{known[-1]:.2f})"
+    middle, low, high = form(median(known)), form(known[0]), form(known[-1])
+    return middle if low == high else f"{middle} ({low}-{high})"
 
 
-def test_three_seeds_of_both_conditions_interpolate() -> None:
-    for condition in (BASELINE, LOW_NORM):
-        found = networks(condition)
-        assert [one.job["seed"] for one in found] == [0, 1, 2]
-        assert all(one.summary["outcome"] == "interpolated" for one in found)
+def readme_row(cell: Cell) -> str:
+    found = Results(STORE).outcomes(cell)
+    ood = OOD[found[0].job["data"]]
+    row = paper.comparison(cell.network, cell.dataset)
+    assert row is not None
+    own = row.baseline if cell.condition == BASELINE else row.low_norm
+    columns = [
+        f"{cell.network}, {data_name(cell)}",
+        f"{cell.temperature:g}",
+        f"{percent(own.effective_depth)} / {percent(own.ood_drop)} / {own.rank}",
+        spelled(one.effective_depth for one in found),
+        spelled(one.ood_drop(ood) for one in found),
+        " / ".join(
+            spelled((one.ranks("rank_curve")[gamma] for one in found), "{:.0f}".format)
+            for gamma in GAMMAS
+        ),
+        spelled((one.measure("alignment") for one in found), decimals),
+        spelled(one.neco(ood) for one in found),
+        spelled((one.measure(f"ortho_dev.{ood}") for one in found), decimals),
+        f"{spelled(one.train_accuracy for one in found)} / "
+        f"{spelled(one.test_accuracy for one in found)}",
+    ]
+    return f"| {' | '.join(columns)} |"
 
 
-def test_the_readme_says_what_the_results_hold() -> None:
-    cold, hot = networks(BASELINE), networks(LOW_NORM)
-    depths, drops = readme_row("effective depth kappa"), readme_row("OOD drop rho")
-    alignments, deviations = readme_row("alignment, mean"), readme_row("OrthoDev")
-    for column, found in enumerate((cold, hot)):
-        depth = median(one.effective_depth or 0 for one in found)
-        assert depths[column].startswith(f"{100 * depth} %")
-        drop = median(one.ood_drop(OOD) or 0 for one in found)
-        assert drops[column].startswith(f"{100 * drop:.0f} %")
-        assert alignments[column] == spelled(one.measure("alignment") for one in found)
-        assert deviations[column] == spelled(one.measure(f"ortho_dev.{OOD}") for one in found)
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell.name} T={cell.temperature:g}")
+def test_the_readme_says_what_the_results_hold(cell: Cell) -> None:
+    assert [one.job["seed"] for one in Results(STORE).outcomes(cell)] == [0, 1, 2]
+    assert readme_row(cell) in README
 
 
 def test_the_page_is_drawn_from_them() -> None:
