@@ -7,7 +7,7 @@ from typing import Any
 
 from rankdeficit.checks import check_at_least, check_gamma, check_seeds, check_temperature
 from rankdeficit.images import square
-from real_nets.models import Architecture, HeadNorm, Initialisation, Norm, Stem
+from real_nets.models import Architecture, NetworkOptions
 from real_nets.training import Recipe, Row
 
 LEAST_GAMMA = 1e-6
@@ -15,33 +15,12 @@ LEAST_GAMMA = 1e-6
 
 
 @dataclass(frozen=True)
-class JobOptions(Recipe):
+class JobOptions(Recipe, NetworkOptions):
     """What the jobs of an experiment share: network, recipe, and what is measured of them."""
 
     model: str = "mlp"
     """Network: mlp, resnet18, resnet20, resnet34, resnet50, vgg19, vit, vit_b16, torchvision:NAME or
     timm:NAME."""
-    width: int | None = None
-    """Width of hidden layers, channels of the first stage, or width of the embedding [default: the
-    network's own]."""
-    depth: int | None = None
-    """Weight layers of mlp, blocks of vit [default: the network's own]."""
-    stem: Stem = "auto"
-    """First layers: cifar is for small images; auto takes it up to 64 pixels."""
-    norm: Norm = "default"
-    """Normalisation within the network."""
-    head_rank: int | None = None
-    """Factor the classifier through so many dimensions, which bounds the rank of the logits."""
-    head_norm: HeadNorm = "none"
-    """Normalisation after the logits."""
-    init: Initialisation = "default"
-    """Initial distribution of all weights."""
-    init_scale: float = 1.0
-    """Factor of all initial weights."""
-    head_scale: float = 1.0
-    """Factor of the classifier's initial weights."""
-    pretrained: bool = False
-    """Start from weights that timm downloads."""
     image_size: int | None = None
     """Resize images to so many pixels squared [default: leave them as they are]."""
     crop: float | None = None
@@ -70,8 +49,7 @@ class JobOptions(Recipe):
 
     def architecture(self, classes: int, inputs: tuple[int, int, int]) -> Architecture:
         """What the network is built from, for data of that kind."""
-        own = {f.name for f in fields(Architecture)} - {"name", "classes", "inputs"}
-        options: dict[str, Any] = {name: getattr(self, name) for name in own}
+        options: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(NetworkOptions)}
         return Architecture(self.model, classes, inputs, **options)
 
 

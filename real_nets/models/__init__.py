@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 
-from real_nets.models.architecture import Architecture
+from real_nets.models.architecture import Architecture, NetworkOptions
 from real_nets.models.norms import Norm
 from real_nets.models.registry import MODELS, build, register
 from real_nets.models.stems import Shape, Stem
@@ -14,6 +14,7 @@ __all__ = [
     "Architecture",
     "HeadNorm",
     "Initialisation",
+    "NetworkOptions",
     "Norm",
     "Shape",
     "Stem",

@@ -25,8 +25,36 @@ OPTIONS = ("width", "depth", "stem", "norm", "pretrained")
 """Handed on to the network's function, where they are not at their defaults."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """What can be chosen of a network."""
+
+    width: int | None = None
+    """Width of hidden layers, channels of the first stage, or width of the embedding [default: the
+    network's own]."""
+    depth: int | None = None
+    """Weight layers of mlp, blocks of vit [default: the network's own]."""
+    stem: Stem = "auto"
+    """First layers: cifar is for small images; auto takes it up to 64 pixels, torchvision's and timm's
+    networks stay as they are."""
+    norm: Norm = "default"
+    """Normalisation within the network."""
+    head_rank: int | None = None
+    """Factor the classifier through so many dimensions, which bounds the rank of the logits."""
+    head_norm: HeadNorm = "none"
+    """Normalisation after the logits."""
+    init: Initialisation = "default"
+    """Initial distribution of all weights; default: the network's own."""
+    init_scale: float = 1.0
+    """Factor of all initial weights, gains and biases excepted."""
+    head_scale: float = 1.0
+    """Factor of the initial classifier, and with it of the logits."""
+    pretrained: bool = False
+    """Start from weights that timm downloads, for vit_b16 and timm:NAME."""
+
+
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(NetworkOptions):
     """What a network is built from.
 
     Raises ValueError for unknown names, values out of range, and options without a meaning for the
@@ -38,28 +66,6 @@ class Architecture:
     classes: int
     inputs: Shape
     """Channels, height and width of an image."""
-    width: int | None = None
-    """Width of hidden layers (mlp), channels of the first stage, width of the embedding (vit); None: the
-    network's own."""
-    depth: int | None = None
-    """Weight layers of mlp, blocks of vit; None: the network's own."""
-    stem: Stem = "auto"
-    """First layers: cifar is for small images. auto takes it up to 64 pixels; networks of torchvision
-    and timm stay as they are."""
-    norm: Norm = "default"
-    """Normalisation inside the network."""
-    head_rank: int | None = None
-    """Dimensions through which the classifier is factored: the rank of the logits, at most."""
-    head_norm: HeadNorm = "none"
-    """Normalisation after the logits."""
-    init: Initialisation = "default"
-    """Distribution of all initial weights; default: the network's own."""
-    init_scale: float = 1.0
-    """Factor of all initial weights, gains and biases excepted."""
-    head_scale: float = 1.0
-    """Factor of the initial classifier, and with it of the logits."""
-    pretrained: bool = False
-    """Weights that timm downloads, for vit_b16 and timm:NAME."""
 
     def __post_init__(self) -> None:
         registry.check_options(self.name, self._options())
