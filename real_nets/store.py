@@ -8,8 +8,8 @@ One process (or group of them) works in a store at a time.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +62,26 @@ def locked(store: Path) -> Iterator[None]:
 
 
 def write_target(store: Path, record: TargetRecord) -> None:
-    """Keep a target's record, replacing an older one."""
+    """Keep a target's record.
+
+    Networks on data that an older one of the same budget has, and this one has not, stay: a table can
+    be filled one part after the other.
+    """
     (store / TARGETS).mkdir(exist_ok=True)
-    write_json(store / TARGETS / f"{record.name}.json", asdict(record))
+    file = store / TARGETS / f"{record.name}.json"
+    with suppress(OSError, ValueError):  # there is none, or it is damaged
+        record = _merged(_read(file), record)
+    write_json(file, asdict(record))
+
+
+def _merged(old: TargetRecord, new: TargetRecord) -> TargetRecord:
+    if old.budget != new.budget:
+        return new
+    filled = {cell.name for cell in new.cells}
+    kept = [cell for cell in old.cells if cell.name not in filled]
+    names = filled | {cell.name for cell in kept}
+    left_out = {name: why for name, why in old.left_out.items() if kept and name not in names}
+    return replace(new, cells=[*kept, *new.cells], left_out=left_out | new.left_out)
 
 
 def read_targets(store: Path, order: Sequence[str]) -> list[TargetRecord]:

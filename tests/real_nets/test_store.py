@@ -1,12 +1,13 @@
 """A store of jobs: one process at a time, records of targets that come back or name what is wrong."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from real_nets.cells import BASELINE, Cell
+from real_nets.cells import BASELINE, LOW_NORM, Cell
 from real_nets.store import TargetRecord, job_folder, locked, read_targets, write_target
 
 CELL = Cell("CIFAR-10", "MLP", BASELINE, "cifar10", 1.0, ("a", "b"))
@@ -23,8 +24,35 @@ def test_records_come_back_in_the_order_asked_for(tmp_path: Path) -> None:
     found = read_targets(tmp_path, ["table2", "unknown", "fig1"])
     assert found == [record("table2"), record("fig1")]
     assert found[0].cells[0].keys == ("a", "b")
-    write_target(tmp_path, record("fig1", cells=[]))
-    assert read_targets(tmp_path, ["fig1"]) == [record("fig1", cells=[])]
+    write_target(tmp_path, record("fig1", computed={}))
+    assert read_targets(tmp_path, ["fig1"]) == [record("fig1", computed={})]
+
+
+def test_a_target_is_filled_one_part_after_the_other(tmp_path: Path) -> None:
+    hot = replace(CELL, condition=LOW_NORM, temperature=50.0, keys=("c",))
+    other = replace(CELL, network="VGG-19", keys=("d",))
+    write_target(tmp_path, record("fig1", cells=[CELL, hot], left_out={"x": "y", other.name: "no"}))
+    write_target(tmp_path, record("fig1", cells=[other], left_out={"u": "v"}))
+    (found,) = read_targets(tmp_path, ["fig1"])
+    assert found == record("fig1", cells=[CELL, hot, other], left_out={"x": "y", "u": "v"})
+    again = replace(CELL, keys=("e",))
+    write_target(tmp_path, record("fig1", cells=[again], left_out={}))
+    (found,) = read_targets(tmp_path, ["fig1"])
+    assert found.cells == [other, again]
+    write_target(tmp_path, record("fig1", cells=[again, other], left_out={}))
+    assert read_targets(tmp_path, ["fig1"]) == [record("fig1", cells=[again, other], left_out={})]
+
+
+def test_another_budget_starts_anew_and_so_does_what_is_damaged(tmp_path: Path) -> None:
+    other = replace(CELL, network="VGG-19")
+    write_target(tmp_path, record("fig1"))
+    write_target(tmp_path, record("fig1", budget="small", cells=[other]))
+    expected = [record("fig1", budget="small", cells=[other])]
+    assert read_targets(tmp_path, ["fig1"]) == expected
+    for content in ("", "{}", '{"cells": [3]}'):
+        (tmp_path / "targets" / "fig1.json").write_text(content)
+        write_target(tmp_path, record("fig1", budget="small", cells=[other]))
+        assert read_targets(tmp_path, ["fig1"]) == expected
 
 
 def test_a_store_without_results_says_so(tmp_path: Path) -> None:
