@@ -247,7 +247,7 @@ def test_checkpoints_of_every_form_hold_the_same_weights(
 
 
 def test_safetensors_and_half_precision(tmp_path: Path) -> None:
-    architecture = Architecture("mlp", 2, (1, 2, 2), 4, 2)
+    architecture = Architecture("mlp", 2, (1, 2, 2), width=4, depth=2)
     saved, model = architecture.build(1), architecture.build(0)
     halves = {f"module.{name}": value.half() for name, value in saved.state_dict().items()}
     safetensors.torch.save_file(halves, tmp_path / "network.safetensors")
