@@ -1,7 +1,5 @@
 """The page as Markdown, as a reader of Markdown understands it."""
 
-from pathlib import Path
-
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -94,6 +92,6 @@ def test_texts_mean_what_they_say(text: str) -> None:
     )
 
 
-def test_every_picture_needs_a_file(tmp_path: Path) -> None:
+def test_every_picture_needs_a_file() -> None:
     with pytest.raises(ValueError, match="shorter"):
         render_markdown(PAGE, [[]])
