@@ -90,7 +90,7 @@ def fit_probe_path(
     start = layer.problem.zeros()
     for l2 in sorted(set(l2s), reverse=True):
         probe = probes[l2] = _fit(layer, l2, start, tolerance, max_iterations)
-        start = torch.cat([probe.weight.mT, probe.bias[None]])[:, layer.present]
+        start = torch.cat([probe.weight, probe.bias[:, None]], dim=1)[layer.present]
     return [probes[l2] for l2 in l2s]
 
 
@@ -170,9 +170,9 @@ def _fit(layer: _Layer, l2: float, start: Tensor, tolerance: float, max_iteratio
     check_at_least(1, max_iterations=max_iterations)
     found = minimise(layer.problem, l2, start, tolerance, max_iterations)
     weight = start.new_zeros(layer.classes, len(layer.mean))
-    weight[layer.present] = found.weights[:-1].mT
+    weight[layer.present] = found.weights[:, :-1]
     bias = start.new_full((layer.classes,), -math.inf)
-    bias[layer.present] = found.weights[-1]
+    bias[layer.present] = found.weights[:, -1]
     return Probe(
         weight,
         bias,
