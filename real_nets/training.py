@@ -235,8 +235,10 @@ def _seed_dropout(seed: int, device: torch.device) -> None:
 def _optimizer(groups: Sequence[Row], recipe: Recipe) -> torch.optim.Optimizer:
     """Each group has its rate at the peak, `peak`, and its weight decay."""
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.lr)
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov)
+        return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
+    return torch.optim.SGD(
+        groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True
+    )
 
 
 def _accelerator(recipe: Recipe, device: torch.device) -> Accelerator:
