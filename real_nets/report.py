@@ -151,7 +151,7 @@ def conditions(
     jobs = [one.job for one in outcomes]
     yield "network", ", ".join(sorted({network(job) for job in jobs}))
     for name in JOB_CONDITIONS:
-        yield name.replace("_", " "), listed(job[name] for job in jobs)
+        yield name.replace("_", " "), by_network([(network(job), job[name]) for job in jobs])
     for name in ("torch", "device_name", "device", "threads", "python"):
         found = sorted({str(one.environment.get(name, "unknown")) for one in outcomes})
         yield name.replace("_", " "), ", ".join(found)
@@ -161,6 +161,17 @@ def network(job: Row) -> str:
     """With its size, where that is not the network's own."""
     sizes = [f"{name} {job[name]}" for name in ("width", "depth") if job[name] is not None]
     return f"{job['model']} ({', '.join(sizes)})" if sizes else job["model"]
+
+
+def by_network(values: Sequence[tuple[str, Any]]) -> str:
+    """The values of all networks, or of each where they are not the same for all."""
+    found: dict[str, list[str]] = {}
+    for name in sorted({name for name, _ in values}):
+        own = listed(value for other, value in values if other == name)
+        found.setdefault(own, []).append(name)
+    if len(found) == 1:
+        return next(iter(found))
+    return "; ".join(f"{', '.join(names)}: {own}" for own, names in found.items())
 
 
 def listed(values: Iterable[Any]) -> str:

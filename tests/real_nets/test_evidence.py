@@ -18,6 +18,8 @@ from tests.conftest import ROOT
 
 STORE = ROOT / "real_nets" / "results"
 README = (ROOT / "README.md").read_text()
+SENTENCES = " ".join(README.split())
+OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
 OOD = {"cifar10": "tiny-imagenet-100", "tiny-imagenet-100": "cifar10"}
 GAMMAS = (1e-3, 1e-2)
 
@@ -69,6 +71,21 @@ def readme_row(cell: Cell) -> str:
 def test_the_readme_says_what_the_results_hold(cell: Cell) -> None:
     assert [one.job["seed"] for one in Results(STORE).outcomes(cell)] == [0, 1, 2]
     assert readme_row(cell) in README
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell.name} T={cell.temperature:g}")
+def test_the_readme_says_how_they_were_trained(cell: Cell) -> None:
+    name = cell.network if cell.network == "MLP" else "the others"
+    for job in (one.job for one in Results(STORE).outcomes(cell)):
+        recipe = (
+            f"{name}: {OPTIMIZERS[job['optimizer']]}, peak rate {job['lr']:g}, width {job['width']}, "
+            f"{job['epochs']} epochs"
+        )
+        assert recipe in SENTENCES
+        assert job["diagnosed_images"] == 5000
+        assert job["augmentation"] == "none"
+    assert "no augmentation" in SENTENCES
+    assert "Probes and detectors saw 5,000 images of each split" in SENTENCES
 
 
 def test_the_page_is_drawn_from_them() -> None:

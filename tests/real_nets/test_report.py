@@ -15,7 +15,7 @@ from rankdeficit import cli
 from real_nets import report
 from real_nets.outcomes import Results
 from real_nets.page import render
-from real_nets.report import Settings, build_page, listed, run
+from real_nets.report import Settings, build_page, by_network, listed, run
 from real_nets.store import read_targets
 from real_nets.targets import TARGETS
 from tests.real_nets.fabricated import Numbers, by_seed, fill, setup_of
@@ -158,6 +158,20 @@ def test_unknown_conditions_are_called_so(store: Path) -> None:
 )
 def test_values_are_listed_once_numbers_first(values: list[Any], text: str) -> None:
     assert listed(values) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([("mlp", 0), ("mlp", 1), ("vit", 1), ("vit", 0)], "0, 1"),
+        ([("vit", 0.1), ("mlp", 0.5), ("mlp", 0.3)], "mlp: 0.3, 0.5; vit: 0.1"),
+        ([("vit", None), ("mlp", 1.0), ("vgg19", None)], "mlp: 1; vgg19, vit: none"),
+    ],
+)
+def test_values_that_differ_between_networks_are_told_of_each(
+    values: list[tuple[str, Any]], text: str
+) -> None:
+    assert by_network(values) == text
 
 
 def test_the_same_store_gives_the_same_page(store: Path) -> None:
