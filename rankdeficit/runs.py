@@ -17,6 +17,7 @@ import json
 import math
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ from filelock import FileLock, Timeout
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 TEMPORARY = ".partial"
 LOCK = ".lock"
+PROCESSORS = Path("/proc/cpuinfo")
+"""Where Linux names the processor."""
 
 T = TypeVar("T")
 
@@ -142,7 +145,6 @@ class RunFolder:
     def write_environment(self, device: torch.device | str) -> None:
         """Record what the numbers were made with, and how long this process took."""
         device = torch.device(device)
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
         self.write_json(
             "environment.json",
             {
@@ -150,11 +152,22 @@ class RunFolder:
                 "torch": torch.__version__,
                 "platform": platform.platform(),
                 "device": str(device),
-                "device_name": name or platform.machine(),
+                "device_name": device_name(device),
                 "threads": torch.get_num_threads(),
                 "wall_seconds_of_last_process": round(time.monotonic() - self.started, 1),
             },
         )
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the processor's as far as the system tells it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if PROCESSORS.is_file():
+        found = re.search(r"^model name\s*: (.+)$", PROCESSORS.read_text(), re.MULTILINE)
+        if found:
+            return found[1]
+    return platform.processor() or platform.machine()
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -1,6 +1,7 @@
 """The run folder and the command line: atomic, locked, resumable, one-line errors."""
 
 import os
+import platform
 import resource
 import signal
 import sys
@@ -35,6 +36,23 @@ def test_settings_come_back(tmp_path: Path) -> None:
     folder, settings = RunFolder.reopen(tmp_path / "a", "tests")
     assert settings == {"size": 3, "temperature": [1.0, 2.0]}
     folder.close()
+
+
+def test_the_processor_is_named_where_the_system_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "PROCESSORS", tmp_path / "cpuinfo")
+    cpu = torch.device("cpu")
+    assert runs.device_name(cpu) in (platform.processor(), platform.machine())
+    runs.PROCESSORS.write_text("processor\t: 0\nmodel name\t: Some CPU 7 GHz\nflags\t\t: a b\n")
+    assert runs.device_name(cpu) == "Some CPU 7 GHz"
+    runs.PROCESSORS.write_text("Hardware: none\n")
+    assert runs.device_name(cpu) in (platform.processor(), platform.machine())
+
+
+@pytest.mark.cuda
+def test_the_gpu_is_named(cuda: torch.device) -> None:
+    assert runs.device_name(cuda) == torch.cuda.get_device_name(cuda)
 
 
 def test_rows_after_the_checkpoint_are_cut_on_resuming(tmp_path: Path) -> None:
