@@ -1,11 +1,10 @@
 """Multinomial logistic regression with an L2 penalty, minimised until its gradient has a stated norm.
 
-L-BFGS (Liu and Nocedal, 1989), preconditioned by the mean over classes of the Hessian's diagonal blocks,
-X^T diag(v) X / n + l2 I with v = (1 - sum_k p_k^2) / c for each sample: nearly 1/c at zero weights, where
-Böhning's bound (1992) has 1/2. Correlated features then cost few iterations. As logits are linear in
-the weights, a line search needs one product with the features, however many points it looks at.
-Weights and logits have a row for each class: on CPUs, products with few classes are several times as
-fast that way round.
+L-BFGS (Liu and Nocedal, 1989) along the features' principal axes, preconditioned by the Hessian's
+diagonal there: mean of p_k (1 - p_k) x_j^2 over samples, plus l2. Correlated features then cost few
+iterations. As logits are linear in the weights, a line search needs one product with the features,
+however many points it looks at. Weights and logits have a row for each class: on CPUs, products with few
+classes are several times as fast that way round.
 """
 
 import math
@@ -13,16 +12,14 @@ from collections import deque
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
-
-from rankdeficit.spectrum import accumulate_gram
 
 MEMORY = 10
 """Pairs of steps and gradient changes that L-BFGS remembers."""
 
 RENEWAL = 25
-"""Iterations after which the preconditioner is first computed anew; then the gap doubles each time."""
+"""Iterations after which the Hessian's diagonal is first computed anew; each time the gap doubles."""
 
 TRIALS = 20
 """Points that a line search looks at before it gives up."""
@@ -35,7 +32,9 @@ class Problem(NamedTuple):
     """Samples to classify."""
 
     inputs: Float[Tensor, "n width"]
-    """Features about zero, and a last column of ones for the bias."""
+    """Features about zero along `axes`, and a last column of ones for the bias."""
+    axes: Float64[Tensor, "width width"]
+    """Orthonormal columns, the last for the bias: inputs are (features, 1) @ axes."""
     targets: Int64[Tensor, " n"]
     classes: int
     """Each has a sample: with a class that has none, a free bias has no minimum."""
@@ -55,6 +54,7 @@ class Minimum(NamedTuple):
     """Where a minimisation ended; loss and gradient evaluated anew there, in float64."""
 
     weights: Float[Tensor, "classes width"]
+    """Of the features themselves."""
     loss: float
     gradient_norm: float
     iterations: int
@@ -82,14 +82,17 @@ def minimise(
 ) -> Minimum:
     """Minimise mean cross-entropy + (l2 / 2) ||W||_F^2 until the gradient's norm is at most `tolerance`.
 
-    start: weights (classes, width), the bias as last column. Ends earlier, with a larger gradient, after
-    `max_iterations` or where rounding leaves no direction in which the loss falls.
+    start: weights (classes, width) of the features themselves, the bias as last column. Ends earlier,
+    with a larger gradient, after `max_iterations` or where rounding leaves no direction in which the
+    loss falls.
     """
-    weights, target, iterations = start, tolerance, 0
+    turned = (start.double() @ problem.axes).to(start)
+    target, iterations = tolerance, 0
     while True:
-        weights, took, reached = _descend(problem, l2, weights, target, max_iterations - iterations)
+        turned, took, reached = _descend(problem, l2, turned, target, max_iterations - iterations)
         iterations += took
-        loss, gradient_norm = _evaluate(problem, l2, weights)
+        weights = (turned.double() @ problem.axes.mT).to(start)
+        loss, gradient_norm = _evaluate(problem, l2, weights.double() @ problem.axes)
         if gradient_norm <= tolerance or not reached:
             return Minimum(weights, loss, gradient_norm, iterations)
         target /= 2  # the descent saw a rounded gradient
@@ -103,13 +106,14 @@ def _descend(
     point = _start(problem, penalties, start)
     pairs: deque[_Pair] = deque(maxlen=MEMORY)
     renewal = RENEWAL
-    factor = _preconditioner(problem, l2, point.logits)
+    curvatures = _curvatures(problem, penalties, point.logits)
     for iteration in range(max_iterations):
         if iteration == renewal:
-            factor, renewal = _preconditioner(problem, l2, point.logits), 2 * renewal
+            curvatures, renewal = _curvatures(problem, penalties, point.logits), 2 * renewal
         if float(point.gradient.norm()) <= tolerance:
             return point.weights, iteration, True
-        following = _search(problem, penalties, point, _direction(point.gradient, pairs, factor))
+        direction = _direction(point.gradient, pairs, curvatures)
+        following = _search(problem, penalties, point, direction)
         if following is None and not pairs:
             return point.weights, iteration, False
         if following is None:
@@ -123,31 +127,28 @@ def _descend(
     return point.weights, max_iterations, float(point.gradient.norm()) <= tolerance
 
 
-def _preconditioner(problem: Problem, l2: float, logits: Tensor) -> Tensor:
-    """Cholesky factor (upper) of the mean over classes of the Hessian's diagonal blocks."""
-    n, width = problem.inputs.shape
-    hessian = torch.zeros((width, width), dtype=torch.float64, device=logits.device)
-    rows = block_rows(width, problem.classes)
+def _curvatures(problem: Problem, penalties: Tensor, logits: Tensor) -> Tensor:
+    """Diagonal of the Hessian (classes, width)."""
+    total = torch.zeros_like(penalties).expand(problem.classes, -1).clone()
+    rows = block_rows(len(penalties), problem.classes)
     for inputs, block in zip(problem.inputs.split(rows), logits.split(rows, dim=1), strict=True):
-        variances = (1 - block.double().softmax(dim=0).square().sum(dim=0)) / (n * problem.classes)
-        accumulate_gram(hessian, inputs * variances.clamp(min=0).sqrt()[:, None])
-    hessian = hessian.triu() + hessian.triu(1).mT
-    rounding = 1e-12 * hessian.trace()  # keeps rank-deficient features factorable
-    hessian.diagonal().add_(l2 + rounding)
-    return torch.linalg.cholesky(hessian, upper=True).to(logits.dtype)
+        probabilities = block.softmax(dim=0)
+        total += (probabilities * (1 - probabilities)) @ inputs.square()
+    diagonal = total / len(problem.targets) + penalties
+    return diagonal.clamp(min=1e-12 * float(diagonal.max()))  # a bias has no penalty
 
 
-def _direction(gradient: Tensor, pairs: deque[_Pair], factor: Tensor) -> Tensor:
+def _direction(gradient: Tensor, pairs: deque[_Pair], curvatures: Tensor) -> Tensor:
     """Minus the L-BFGS approximation of the inverse Hessian, times the gradient (two-loop recursion)."""
     direction = -gradient
     shares = []
     for pair in reversed(pairs):
         shares.append((pair.step * direction).sum() / pair.curvature)
         direction = direction - shares[-1] * pair.change
-    direction = torch.cholesky_solve(direction.mT, factor, upper=True).mT
+    direction = direction / curvatures
     if pairs:
-        whitened = torch.linalg.solve_triangular(factor, pairs[-1].change, upper=True, left=False)
-        direction = direction * (pairs[-1].curvature / whitened.square().sum())
+        last = pairs[-1]
+        direction = direction * (last.curvature / (last.change.square() / curvatures).sum())
     for pair, share in zip(pairs, reversed(shares), strict=True):
         direction = (
             direction + (share - (pair.change * direction).sum() / pair.curvature) * pair.step
@@ -206,8 +207,8 @@ def _gradient(problem: Problem, penalties: Tensor, weights: Tensor, residual: Te
 
 
 def _evaluate(problem: Problem, l2: float, weights: Tensor) -> tuple[float, float]:
-    """The objective and the norm of its gradient in float64, in blocks of samples."""
-    weights, penalties = weights.double(), problem.penalties(l2).double()
+    """The objective and the norm of its gradient at weights in float64, in blocks of samples."""
+    penalties = problem.penalties(l2).double()
     total, gradient = torch.zeros_like(penalties[0]), torch.zeros_like(weights)
     rows = block_rows(*weights.shape)
     for inputs, targets in zip(

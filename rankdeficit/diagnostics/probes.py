@@ -14,9 +14,13 @@ from torch import Tensor
 
 from rankdeficit.checks import check_at_least, check_floating, check_magnitudes
 from rankdeficit.diagnostics.logistic import Problem, block_rows, minimise
+from rankdeficit.spectrum import accumulate_gram
 
 TOLERANCE = 1e-4
 """Gradient norm at which a probe counts as converged."""
+
+LEADING_AXES = 512
+"""Principal axes that are found of more than twice as many features."""
 
 
 class Probe(NamedTuple):
@@ -54,7 +58,7 @@ def fit_probe(
     """Minimise mean cross-entropy + (l2 / 2) ||W||_F^2 over features standardised by mean and deviation.
 
     features: may be a memory-mapped tensor; memory is about n (features + 6 classes) numbers of
-        `dtype` and features^2 of float64. labels: 0..classes - 1, not all of one class.
+        `dtype` and 3 features^2 of float64. labels: 0..classes - 1, not all of one class.
     l2: default 1 / n, scikit-learn's `LogisticRegression(C=1)` after its `StandardScaler`. The bias is
         free, and classes without samples take no part.
     tolerance: on the gradient norm; the loss then exceeds its minimum by about tolerance^2 / (2 l2) at
@@ -90,7 +94,8 @@ def fit_probe_path(
     start = layer.problem.zeros()
     for l2 in sorted(set(l2s), reverse=True):
         probe = probes[l2] = _fit(layer, l2, start, tolerance, max_iterations)
-        start = torch.cat([probe.weight, probe.bias[:, None]], dim=1)[layer.present]
+        weight = probe.weight[:, layer.varying]
+        start = torch.cat([weight, probe.bias[:, None]], dim=1)[layer.present]
     return [probes[l2] for l2 in l2s]
 
 
@@ -114,11 +119,12 @@ def predict(probe: Probe, features: Float[Tensor, "n features"]) -> Int64[Tensor
 
 
 class _Layer(NamedTuple):
-    """What all probes of a layer share: the problem without the classes that have no samples."""
+    """What all probes of a layer share: a problem of features that vary and classes that have samples."""
 
     problem: Problem
     classes: int
     present: Int64[Tensor, " present"]
+    varying: Int64[Tensor, " varying"]
     mean: Float64[Tensor, " features"]
     scale: Float64[Tensor, " features"]
 
@@ -138,16 +144,38 @@ def _prepare(
     device = features.device if device is None else torch.device(device)
     present, targets = torch.unique(labels.to(device), return_inverse=True)
     mean, scale = _moments(features, device)
-    inputs = torch.ones((len(features), len(mean) + 1), dtype=dtype, device=device)
+    varying = scale.nonzero()[:, 0]
+    scale = torch.where(scale > 0, scale, 1.0)
+    inputs = torch.ones((len(features), len(varying) + 1), dtype=dtype, device=device)
+    axes = torch.eye(len(varying) + 1, dtype=torch.float64, device=device)
+    gram = torch.zeros_like(axes[:-1, :-1])
+    for block in _blocks(features, device):
+        accumulate_gram(gram, ((block - mean) / scale)[:, varying])
+    axes[:-1, :-1] = _principal_axes(gram.triu() + gram.triu(1).mT)
     for block, rows in zip(
         _blocks(features, device), inputs.split(block_rows(len(mean))), strict=True
     ):
-        rows[:, :-1] = (block - mean) / scale
-    return _Layer(Problem(inputs, targets, len(present)), classes, present, mean, scale)
+        rows[:, :-1] = ((block - mean) / scale)[:, varying] @ axes[:-1, :-1]
+    problem = Problem(inputs, axes, targets, len(present))
+    return _Layer(problem, classes, present, varying, mean, scale)
+
+
+def _principal_axes(gram: Tensor) -> Tensor:
+    """Orthonormal columns: the eigenvectors or, of many features, the leading ones nearly and any others.
+
+    The leading ones come from two steps of subspace iteration: all would take longer than the probe.
+    """
+    if len(gram) <= 2 * LEADING_AXES:
+        return torch.linalg.eigh(gram).eigenvectors
+    start = torch.randn(len(gram), LEADING_AXES, generator=torch.Generator().manual_seed(0))
+    basis = torch.linalg.qr(gram @ start.to(gram)).Q
+    basis = torch.linalg.qr(gram @ basis).Q
+    leading = basis @ torch.linalg.eigh(basis.mT @ gram @ basis).eigenvectors
+    return torch.linalg.qr(leading, mode="complete").Q
 
 
 def _moments(features: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each feature, in float64; the latter 1 where it is zero.
+    """Mean and standard deviation of each feature, in float64.
 
     Relative to the first sample, which keeps the digits of features far from zero and makes the
     deviation of constant ones exactly zero.
@@ -160,7 +188,7 @@ def _moments(features: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     mean = first + shift
     for block in _blocks(features, device):
         squares += (block - mean).square().sum(dim=0) / n
-    return mean, torch.where(squares > 0, squares, 1.0).sqrt()
+    return mean, squares.sqrt()
 
 
 def _fit(layer: _Layer, l2: float, start: Tensor, tolerance: float, max_iterations: int) -> Probe:
@@ -170,7 +198,7 @@ def _fit(layer: _Layer, l2: float, start: Tensor, tolerance: float, max_iteratio
     check_at_least(1, max_iterations=max_iterations)
     found = minimise(layer.problem, l2, start, tolerance, max_iterations)
     weight = start.new_zeros(layer.classes, len(layer.mean))
-    weight[layer.present] = found.weights[:, :-1]
+    weight[layer.present[:, None], layer.varying] = found.weights[:, :-1]
     bias = start.new_full((layer.classes,), -math.inf)
     bias[layer.present] = found.weights[:, -1]
     return Probe(

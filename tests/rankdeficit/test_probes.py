@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from rankdeficit import constructions
-from rankdeficit.diagnostics import logistic
+from rankdeficit.diagnostics import logistic, probes
 from rankdeficit.diagnostics.depth import effective_depth
 from rankdeficit.diagnostics.probes import Probe, fit_probe, fit_probe_path, predict
 
@@ -180,6 +180,21 @@ def test_degenerate_features_converge_in_few_iterations(case: str, dtype: torch.
     assert probe.iterations <= (160 if case == "circle" else 80)
     if case in ("collapsed", "wide"):
         assert accuracy(probe, h, labels) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_few_leading_axes_will_do(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    h, labels = labelled(600, 60, 10)
+    h = ill_conditioned(h) + 0.01 * on_a_circle(labels, 60)
+    expected = fit_probe(h, labels, 10, dtype=torch.float64, tolerance=1e-9)
+    plain = fit_probe(h, labels, 10, dtype=dtype, tolerance=1e-6)
+    monkeypatch.setattr(probes, "LEADING_AXES", 15)
+    probe = fit_probe(h, labels, 10, dtype=dtype, tolerance=1e-6)
+    assert probe.converged
+    assert probe.iterations <= 1.5 * plain.iterations
+    assert probe.loss == pytest.approx(expected.loss, rel=1e-6)
+    assert probe.loss == pytest.approx(objective(probe, h, labels)[0], rel=1e-6)
+    torch.testing.assert_close(probe.weight.double(), expected.weight, rtol=0, atol=2e-2)
 
 
 def test_separable_features_are_separated_at_any_distance_from_zero() -> None:
