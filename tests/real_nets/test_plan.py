@@ -1,5 +1,6 @@
 """The plan: what would run, how long it may take, and what was left out."""
 
+from dataclasses import replace
 from io import StringIO
 from itertools import count
 from pathlib import Path
@@ -65,6 +66,15 @@ def test_each_kind_of_job_is_tried_once(monkeypatch: pytest.MonkeyPatch, tmp_pat
     ]
     assert [one.total for one in estimates(pending, Source(), CPU)] == [3, 3, 5, 5]
     assert tried == [3, 5]
+
+
+def test_the_diagnoses_asked_for_are_counted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(plan, "estimate", lambda *_: Estimate(1.0, 1.0, 10.0))
+    item = work_of(tmp_path)
+    pending = [replace(item, snapshots=names) for names in ((), ("final",), ("final", "half"))]
+    assert [one.diagnosing for one in estimates(pending, Source(), CPU)] == [0, 10, 20]
 
 
 def test_an_estimate_multiplies_steps_measurements_and_layers(
