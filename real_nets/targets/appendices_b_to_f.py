@@ -143,10 +143,9 @@ class Hyperparameters(Target):
         said = [claim]
         found = correlation(points)
         if found is not None:
-            agreement = "as in the paper" if found.rho > 0 else "unlike in the paper"
             said.append(
                 "Initial effective norm and rank of the last hidden layer at γ = 1e-2, medians over "
-                f"seeds of each setting: {found}, {agreement}. Widths bound the rank, too."
+                f"seeds of each setting: {found}, {found.agreement}. Widths bound the rank, too."
             )
         table = Table("Interventions on the MLP", columns, rows)
         return Section(self.name, self.title, said, [table], [], accuracies(cells, results))

@@ -1,6 +1,7 @@
 """Appendices I to M, which are not public: what the paper's main text says is in them."""
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from real_nets import paper
@@ -10,7 +11,7 @@ from real_nets.outcomes import Outcome, Results
 from real_nets.page import Cell, Column, Picture, Section, Table
 from real_nets.page import figures as drawn
 from real_nets.page.numbers import rank, share
-from real_nets.targets.correlation import correlation
+from real_nets.targets.correlation import Correlation, correlation
 from real_nets.targets.shown import (
     PLACE,
     Measure,
@@ -25,6 +26,7 @@ from real_nets.targets.shown import (
     where,
 )
 from real_nets.targets.target import Target, register, runs
+from real_nets.training import Row
 
 RANK_TWO = "rank 2"
 SLOWER = 3
@@ -224,7 +226,7 @@ class TradeOff(Target):
     def section(
         self, cells: Sequence[Place], results: Results, computed: dict[str, Any]
     ) -> Section:
-        """A dot per network and its rank correlation."""
+        """A dot per network; the rank correlation of all, and of those of each kind."""
         found = runs(cells, results)
         rows = drawn.trade_off_points(found)
         said = [
@@ -232,20 +234,44 @@ class TradeOff(Target):
             "it detects what is out of distribution (low AUROC), so the two should rise together."
         ]
         correlations = {}
-        for name in dict.fromkeys(row["ood"] for row in rows):
-            points = [(row["ood_drop"], row["auroc"]) for row in rows if row["ood"] == name]
-            correlated = correlation(points)
+        for name, own in _grouped(rows, "ood").items():
+            correlated = _correlated(own)
             if correlated is not None:
                 correlations[name] = str(correlated)
-                agreement = "as in the paper" if correlated.rho > 0 else "unlike in the paper"
-                said.append(f"{name}: {correlated}, {agreement}.")
+                said.append(f"{name}: {correlated}, {correlated.agreement}.")
         if correlations:
             said.append(
-                "Networks that share data or architecture are not independent, so p is too small."
+                "Networks that share data or architecture are not independent, so p is too small; over "
+                "several kinds of network, the correlation is in part that of the kinds."
             )
+        tables = _within_kinds(rows)
         figure = drawn.trade_off(found, correlations=correlations)
         pictures = []
         if figure is not None:
             alt = "AUROC of NECO against OOD drop, a mark per network."
             pictures = [Picture(figure, "A mark per trained network.", alt)]
-        return Section(self.name, self.title, said, [], pictures, accuracies(cells, results))
+        return Section(self.name, self.title, said, tables, pictures, accuracies(cells, results))
+
+
+def _within_kinds(rows: Sequence[Row]) -> list[Table]:
+    """A table of the correlations over the networks of each kind, where there are any."""
+    columns = [Column(title) for title in ("OOD", "network", "Spearman's correlation", "p", "n")]
+    found = []
+    for (ood, network, data), own in _grouped(rows, "ood", "network", "data").items():
+        one = _correlated(own)
+        if one is not None:
+            numbers = (f"{one.rho:.2f}", f"{one.p:.2g}", str(one.n))
+            found.append([Cell(text) for text in (ood, f"{network} on {data}", *numbers)])
+    return [Table("Within each kind of network", columns, found)] if found else []
+
+
+def _correlated(rows: Sequence[Row]) -> Correlation | None:
+    return correlation([(row["ood_drop"], row["auroc"]) for row in rows])
+
+
+def _grouped(rows: Sequence[Row], *keys: str) -> dict[Any, list[Row]]:
+    """Rows by their values of one or several keys."""
+    found: dict[Any, list[Row]] = {}
+    for row in rows:
+        found.setdefault(itemgetter(*keys)(row), []).append(row)
+    return found

@@ -8,6 +8,9 @@ from scipy.stats import spearmanr
 LEAST_POINTS = 4
 """Of fewer points no correlation is told."""
 
+SIGNIFICANT = 0.05
+"""Correlations with a larger p say nothing on the paper's."""
+
 
 @dataclass(frozen=True)
 class Correlation:
@@ -19,6 +22,13 @@ class Correlation:
 
     def __str__(self) -> str:
         return f"Spearman's correlation {self.rho:.2f} (p = {self.p:.2g}, n = {self.n})"
+
+    @property
+    def agreement(self) -> str:
+        """How it stands to the paper's, which is positive."""
+        if not self.p < SIGNIFICANT:
+            return "which leaves it open; in the paper it is positive"
+        return "as in the paper" if self.rho > 0 else "in the paper it is positive"
 
 
 def correlation(points: Sequence[tuple[float, float]]) -> Correlation | None:

@@ -14,7 +14,7 @@ from real_nets.outcomes import Results
 from real_nets.page import Cell, Page, Section, Table, render
 from real_nets.page.numbers import share
 from real_nets.targets import TARGETS, find
-from real_nets.targets.correlation import correlation
+from real_nets.targets.correlation import Correlation, correlation
 from real_nets.targets.shown import equal_accuracy, sign, verdict
 from real_nets.targets.target import runs
 from tests.real_nets.fabricated import (
@@ -401,7 +401,7 @@ def test_hyperparameters_are_correlated_over_settings(tmp_path: Path) -> None:
         *zip(*((n.initial_norm, n.hidden_rank) for n in settings.values()), strict=True)
     )
     assert len(settings) == 17
-    agreement = "as in the paper" if rho > 0 else "unlike in the paper"
+    agreement = Correlation(rho, p, 17).agreement
     assert section.paragraphs[1] == (
         "Initial effective norm and rank of the last hidden layer at γ = 1e-2, medians over seeds of "
         f"each setting: Spearman's correlation {rho:.2f} (p = {p:.2g}, n = 17), {agreement}. Widths "
@@ -425,6 +425,21 @@ def test_correlations_need_points_that_differ() -> None:
     assert correlation([(1.0, y) for _, y in points]) is None
     assert correlation([(x, 1.0) for x, _ in points]) is None
     assert correlation([]) is None
+
+
+@pytest.mark.parametrize(
+    ("rho", "p", "text"),
+    [
+        (0.9, 0.01, "as in the paper"),
+        (-0.9, 0.01, "in the paper it is positive"),
+        (0.2, 0.3, "which leaves it open; in the paper it is positive"),
+        (-0.2, 0.3, "which leaves it open; in the paper it is positive"),
+    ],
+)
+def test_correlations_that_may_be_chance_agree_with_nothing(
+    rho: float, p: float, text: str
+) -> None:
+    assert Correlation(rho, p, 20).agreement == text
 
 
 def test_neural_collapse_shows_its_measures_with_the_train_accuracy(tmp_path: Path) -> None:
@@ -495,13 +510,17 @@ def test_the_trade_off_is_scipys_correlation_over_all_networks(tmp_path: Path) -
             for found in [scattered(job)]
         ]
         rho, p = spearmanr(*zip(*points, strict=True))
-        agreement = "as in the paper" if rho > 0 else "unlike in the paper"
+        agreement = Correlation(rho, p, len(points)).agreement
         assert (
             f"{ood}: Spearman's correlation {rho:.2f} (p = {p:.2g}, n = {len(points)}), {agreement}."
             in section.paragraphs
         )
     assert "not independent" in section.paragraphs[-1]
     assert len(section.pictures) == 1
+    mlp = [scattered(job) for job in setup.jobs.values() if job.model == "mlp"]
+    rho, p = spearmanr([found.drop for found in mlp], [found.auroc for found in mlp])
+    within = row_of(section.tables[0], "cifar100", "mlp on cifar10")
+    assert within == [f"{rho:.2f}", f"{p:.2g}", str(len(mlp))]
 
 
 def test_networks_that_cells_share_count_once(tmp_path: Path) -> None:
