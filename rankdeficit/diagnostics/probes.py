@@ -95,7 +95,7 @@ def fit_probe_path(
     for l2 in sorted(set(l2s), reverse=True):
         probe = probes[l2] = _fit(layer, l2, start, tolerance, max_iterations)
         weight = probe.weight[:, layer.varying]
-        start = torch.cat([weight, probe.bias[:, None]], dim=1)[layer.present]
+        start = torch.cat([probe.bias[:, None], weight], dim=1)[layer.present]
     return [probes[l2] for l2 in l2s]
 
 
@@ -148,29 +148,29 @@ def _prepare(
     scale = torch.where(scale > 0, scale, 1.0)
     inputs = torch.ones((len(features), len(varying) + 1), dtype=dtype, device=device)
     axes = torch.eye(len(varying) + 1, dtype=torch.float64, device=device)
-    gram = torch.zeros_like(axes[:-1, :-1])
+    gram = torch.zeros_like(axes[1:, 1:])
     for block in _blocks(features, device):
         accumulate_gram(gram, ((block - mean) / scale)[:, varying])
-    axes[:-1, :-1] = _principal_axes(gram.triu() + gram.triu(1).mT)
+    axes[1:, 1:] = _principal_axes(gram.triu() + gram.triu(1).mT)
     for block, rows in zip(
         _blocks(features, device), inputs.split(block_rows(len(mean))), strict=True
     ):
-        rows[:, :-1] = ((block - mean) / scale)[:, varying] @ axes[:-1, :-1]
+        rows[:, 1:] = ((block - mean) / scale)[:, varying] @ axes[1:, 1:]
     problem = Problem(inputs, axes, targets, len(present))
     return _Layer(problem, classes, present, varying, mean, scale)
 
 
 def _principal_axes(gram: Tensor) -> Tensor:
-    """Orthonormal columns: the eigenvectors or, of many features, the leading ones nearly and any others.
+    """Orthonormal columns: eigenvectors, most variance first; of many features, the leading ones nearly.
 
     The leading ones come from two steps of subspace iteration: all would take longer than the probe.
     """
     if len(gram) <= 2 * LEADING_AXES:
-        return torch.linalg.eigh(gram).eigenvectors
+        return torch.linalg.eigh(gram).eigenvectors.flip(1)
     start = torch.randn(len(gram), LEADING_AXES, generator=torch.Generator().manual_seed(0))
     basis = torch.linalg.qr(gram @ start.to(gram)).Q
     basis = torch.linalg.qr(gram @ basis).Q
-    leading = basis @ torch.linalg.eigh(basis.mT @ gram @ basis).eigenvectors
+    leading = basis @ torch.linalg.eigh(basis.mT @ gram @ basis).eigenvectors.flip(1)
     return torch.linalg.qr(leading, mode="complete").Q
 
 
@@ -198,9 +198,9 @@ def _fit(layer: _Layer, l2: float, start: Tensor, tolerance: float, max_iteratio
     check_at_least(1, max_iterations=max_iterations)
     found = minimise(layer.problem, l2, start, tolerance, max_iterations)
     weight = start.new_zeros(layer.classes, len(layer.mean))
-    weight[layer.present[:, None], layer.varying] = found.weights[:, :-1]
+    weight[layer.present[:, None], layer.varying] = found.weights[:, 1:]
     bias = start.new_full((layer.classes,), -math.inf)
-    bias[layer.present] = found.weights[:, -1]
+    bias[layer.present] = found.weights[:, 0]
     return Probe(
         weight,
         bias,
