@@ -162,13 +162,18 @@ def _preconditioner(problem: Problem, penalties: Tensor, logits: Tensor) -> _Pre
         squares += variances @ inputs.square()
         products += variances @ (first[:, :, None] * first[:, None]).flatten(1)
     diagonal = squares + penalties
-    least = 1e-12 * float(diagonal.max())  # a bias has no penalty
-    blocks = products.double().unflatten(1, (leading, leading))
-    blocks = blocks + (penalties[:leading].double() + least).diag()
+    diagonal = diagonal.clamp(min=1e-12 * float(diagonal.max()))  # a bias has no penalty
+    inverse_scales = diagonal[:, :leading].double().rsqrt().diag_embed()
+    blocks = (
+        products.double().unflatten(1, (leading, leading)) + penalties[:leading].double().diag()
+    )
+    correlations = inverse_scales @ blocks @ inverse_scales
+    ridge = 100 * torch.finfo(logits.dtype).eps
     identity = torch.eye(leading, dtype=torch.float64, device=logits.device)
-    factors = torch.linalg.cholesky(blocks)
-    inverse = torch.linalg.solve_triangular(factors, identity, upper=False)
-    return _Preconditioner(inverse.to(logits.dtype), diagonal.clamp(min=least))
+    factors, failed = torch.linalg.cholesky_ex(correlations + ridge * identity)
+    factors = factors.where((failed == 0)[:, None, None], identity)  # the diagonal alone will do
+    inverse = torch.linalg.solve_triangular(factors, inverse_scales, upper=False)
+    return _Preconditioner(inverse.to(logits.dtype), diagonal)
 
 
 def _direction(gradient: Tensor, pairs: deque[_Pair], preconditioner: _Preconditioner) -> Tensor:

@@ -58,7 +58,8 @@ def fit_probe(
     """Minimise mean cross-entropy + (l2 / 2) ||W||_F^2 over features standardised by mean and deviation.
 
     features: may be a memory-mapped tensor; memory is about n (features + 6 classes) numbers of
-        `dtype` and 3 features^2 of float64. labels: 0..classes - 1, not all of one class.
+        `dtype`, 3 features^2 of float64 and up to 50^2 for each class.
+    labels: 0..classes - 1, not all of one class.
     l2: default 1 / n, scikit-learn's `LogisticRegression(C=1)` after its `StandardScaler`. The bias is
         free, and classes without samples take no part.
     tolerance: on the gradient norm; the loss then exceeds its minimum by about tolerance^2 / (2 l2) at

@@ -182,6 +182,20 @@ def test_degenerate_features_converge_in_few_iterations(case: str, dtype: torch.
         assert accuracy(probe, h, labels) == 1
 
 
+@pytest.mark.parametrize("l2", [1e-6, 1e-10])
+@pytest.mark.parametrize("case", ["collinear", "duplicates", "collapsed"])
+def test_penalties_below_rounding_do_no_harm(case: str, l2: float) -> None:
+    h, labels = labelled(600, 400, 10)
+    h = {
+        "collinear": ill_conditioned(h),
+        "duplicates": h[:, :50].repeat(1, 8),
+        "collapsed": h[:10][labels] + 1e-4 * h,
+    }[case]
+    probe = fit_probe(h, labels, 10, l2=l2, tolerance=1e-3)
+    assert probe.converged
+    assert probe.loss == pytest.approx(objective(probe, h, labels)[0], rel=1e-4)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_few_leading_axes_will_do(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     h, labels = labelled(600, 60, 10)
