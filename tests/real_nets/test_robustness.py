@@ -129,7 +129,7 @@ def test_a_training_killed_twice_changes_no_byte(
 
 
 def test_an_interrupted_training_says_that_it_can_be_resumed(train: Start, tmp_path: Path) -> None:
-    command = train("--out", tmp_path / "run")
+    command = train("--out", tmp_path / "run", "--epochs", 10_000)  # it must not end before
     command.wait_until(lambda: rows(tmp_path / "run") >= 2)
     assert command.process.pid is not None
     os.kill(command.process.pid, signal.SIGINT)
