@@ -60,7 +60,7 @@ def estimates(pending: Sequence[Work], source: Source, device: torch.device) -> 
 
 
 def estimate(job: Job, source: Source, device: torch.device) -> Estimate:
-    """Time a few steps and one measurement of an untrained network; of one diagnosis."""
+    """With one diagnosis: a few steps and a measurement of the untrained network are timed."""
     data = JobData(job, source, device)
     model = initial_network(job, data)
     training = Training(

@@ -7,8 +7,9 @@
 One process (or group of them) works in a store at a time.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,12 @@ def write_target(store: Path, record: TargetRecord) -> None:
     """
     (store / TARGETS).mkdir(exist_ok=True)
     file = store / TARGETS / f"{record.name}.json"
-    with suppress(OSError, ValueError):  # there is none, or it is damaged
-        record = _merged(_read(file), record)
+    if file.is_file():
+        try:
+            record = _merged(_read(file), record)
+        except ValueError:
+            said = "was damaged and now holds the networks of this run alone; run others again"
+            print(f"{file} {said}", file=sys.stderr, flush=True)
     write_json(file, asdict(record))
 
 

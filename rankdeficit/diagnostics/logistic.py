@@ -79,15 +79,15 @@ class _Preconditioner(NamedTuple):
 
     inverse_factors: Tensor
     """(classes, leading, leading): L^-1 of the block L L^T among the bias and the leading axes."""
-    diagonal: Tensor
-    """(classes, width), the other axes."""
+    others: Tensor
+    """(classes, width - leading): the diagonal at the other axes."""
 
     def solve(self, gradient: Tensor) -> Tensor:
         """An approximation of the inverse Hessian, times the gradient."""
         leading = self.inverse_factors.shape[-1]
         whitened = self.inverse_factors @ gradient[:, :leading, None]
         inner = (self.inverse_factors.mT @ whitened)[:, :, 0]
-        return torch.cat([inner, gradient[:, leading:] / self.diagonal[:, leading:]], dim=1)
+        return torch.cat([inner, gradient[:, leading:] / self.others], dim=1)
 
 
 class _Pair(NamedTuple):
@@ -173,7 +173,7 @@ def _preconditioner(problem: Problem, penalties: Tensor, logits: Tensor) -> _Pre
     factors, failed = torch.linalg.cholesky_ex(correlations + ridge * identity)
     factors = factors.where((failed == 0)[:, None, None], identity)  # the diagonal alone will do
     inverse = torch.linalg.solve_triangular(factors, inverse_scales, upper=False)
-    return _Preconditioner(inverse.to(logits.dtype), diagonal)
+    return _Preconditioner(inverse.to(logits.dtype), diagonal[:, leading:])
 
 
 def _direction(gradient: Tensor, pairs: deque[_Pair], preconditioner: _Preconditioner) -> Tensor:

@@ -196,6 +196,24 @@ def test_penalties_below_rounding_do_no_harm(case: str, l2: float) -> None:
     assert probe.loss == pytest.approx(objective(probe, h, labels)[0], rel=1e-4)
 
 
+def test_a_preconditioner_that_rounding_spoilt_is_done_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    factor = torch.linalg.cholesky_ex
+
+    def spoilt(matrices: Tensor) -> tuple[Tensor, Tensor]:
+        factors, failed = factor(matrices)
+        return factors * math.nan, failed + 1
+
+    h, labels = labelled(600, 40, 10)
+    expected = fit_probe(h, labels, 10, tolerance=1e-6)
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", spoilt)
+    probe = fit_probe(h, labels, 10, tolerance=1e-6)
+    assert probe.converged
+    assert probe.iterations != expected.iterations
+    assert probe.loss == pytest.approx(expected.loss, rel=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_few_leading_axes_will_do(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     h, labels = labelled(600, 60, 10)

@@ -43,7 +43,9 @@ def test_a_target_is_filled_one_part_after_the_other(tmp_path: Path) -> None:
     assert read_targets(tmp_path, ["fig1"]) == [record("fig1", cells=[again, other], left_out={})]
 
 
-def test_another_budget_starts_anew_and_so_does_what_is_damaged(tmp_path: Path) -> None:
+def test_another_budget_starts_anew_and_so_does_what_is_damaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = replace(CELL, network="VGG-19")
     write_target(tmp_path, record("fig1"))
     write_target(tmp_path, record("fig1", budget="small", cells=[other]))
@@ -51,8 +53,10 @@ def test_another_budget_starts_anew_and_so_does_what_is_damaged(tmp_path: Path) 
     assert read_targets(tmp_path, ["fig1"]) == expected
     for content in ("", "{}", '{"cells": [3]}'):
         (tmp_path / "targets" / "fig1.json").write_text(content)
+        assert not capsys.readouterr().err
         write_target(tmp_path, record("fig1", budget="small", cells=[other]))
         assert read_targets(tmp_path, ["fig1"]) == expected
+        assert "fig1.json was damaged and now holds" in capsys.readouterr().err
 
 
 def test_a_store_without_results_says_so(tmp_path: Path) -> None:
