@@ -21,6 +21,11 @@ from tests.real_nets.tiny import data_of, tiny_job, write_root
 
 Row = dict[str, Any]
 
+T_1, T_10, T_50 = (f"T\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{t}" for t in (1, 10, 50))
+COLD, HOT = f"baseline, {T_1}", f"low logit norm, {T_10}"
+RESNET = ("CIFAR-100", "ResNet-18")
+BEYOND, WITHIN = " beyond the spread of seeds", " within the spread of seeds"
+
 
 @dataclass(frozen=True)
 class Numbers:
@@ -41,6 +46,11 @@ class Numbers:
     outcome: str = "interpolated"
     kept: Mapping[float, "Numbers | None"] = field(default_factory=dict)
     """By milestone, of the weights kept at it; None if they were not diagnosed."""
+
+
+def hundred(**numbers: object) -> Numbers:
+    """Of a hundred classes."""
+    return replace(Numbers(classes=100, rank=99), **numbers)  # type: ignore[arg-type]
 
 
 @cache
@@ -203,3 +213,8 @@ def by_seed(**conditions: Iterable[Numbers | None]) -> Callable[[Job], Numbers |
         return own[job.seed] if job.seed < len(own) else None
 
     return numbers
+
+
+def said(section: Section) -> str:
+    """All of a section's text outside of tables."""
+    return "\n".join([*section.paragraphs, *section.notes])

@@ -1,0 +1,203 @@
+"""What the appendices are said to show, from stores with known numbers."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from scipy.stats import spearmanr
+
+from real_nets.job import Job
+from real_nets.outcomes import Results
+from real_nets.targets import TARGETS
+from real_nets.targets.correlation import Correlation, correlation
+from real_nets.targets.target import runs
+from tests.real_nets.fabricated import (
+    BEYOND,
+    COLD,
+    HOT,
+    T_1,
+    Numbers,
+    by_seed,
+    fill,
+    hundred,
+    row_of,
+    said,
+    section_of,
+    setup_of,
+)
+
+
+def test_alignment_moves(tmp_path: Path) -> None:
+    numbers = by_seed(baseline=[Numbers(alignment=0.2)] * 3, low=[Numbers(alignment=0.6)] * 3)
+    section = section_of(tmp_path, "alignment", numbers)
+    assert [text.partition(":")[0] for text in section.paragraphs[1:]] == [
+        "ResNet-18 on CIFAR-10",
+        "VGG-19 on CIFAR-10",
+    ]
+    assert section.paragraphs[1].endswith(
+        "the mean alignment rises beyond the spread of seeds (0.20 to 0.60), as in the paper."
+    )
+    assert len(section.pictures) == 4
+
+
+def test_squared_error_is_judged_by_the_last_hidden_layer(tmp_path: Path) -> None:
+    numbers = by_seed(
+        baseline=[Numbers(hidden_rank=300), Numbers(hidden_rank=320)],
+        low=[Numbers(hidden_rank=40), Numbers(hidden_rank=41)],
+    )
+    section = section_of(tmp_path, "mse", numbers)
+    assert section.paragraphs[1] == (
+        f"The rank of the last hidden layer at γ = 1e-2 falls{BEYOND} (310 to 40.5), as in the paper."
+    )
+
+
+def spread_out(job: Job) -> Numbers:
+    """Initial norms and ranks that differ from setting to setting, alike for all seeds."""
+    position = sum(map(ord, replace(job, seed=0).key))
+    return Numbers(initial_norm=float(position % 37 + 1), hidden_rank=position % 23 + 1)
+
+
+def test_hyperparameters_are_correlated_over_settings(tmp_path: Path) -> None:
+    setup = setup_of()
+    section = section_of(tmp_path, "hyperparameters", spread_out, setup)
+    settings = {replace(job, seed=0).key: spread_out(job) for job in setup.jobs.values()}
+    rho, p = spearmanr(
+        *zip(*((n.initial_norm, n.hidden_rank) for n in settings.values()), strict=True)
+    )
+    assert len(settings) == 17
+    agreement = Correlation(rho, p, 17).agreement
+    assert section.paragraphs[1] == (
+        "Initial effective norm and rank of the last hidden layer at γ = 1e-2, medians over seeds of "
+        f"each setting: Spearman's correlation {rho:.2f} (p = {p:.2g}, n = 17), {agreement}. Widths "
+        "bound the rank, too."
+    )
+    base = spread_out(setup.budget.job("cifar10", "mlp", ood=("svhn", "cifar100")))
+    assert row_of(section.tables[0], "CIFAR-10", "MLP", COLD)[:3] == [
+        f"{base.initial_norm:g}, n = 3",
+        "9, n = 3",
+        f"{base.hidden_rank}, n = 3",
+    ]
+
+
+def test_correlations_need_points_that_differ() -> None:
+    points = [(1.0, 4.0), (2.0, 3.0), (3.0, 1.0), (4.0, 2.0)]
+    found = correlation(points)
+    assert found is not None
+    assert found.rho == pytest.approx(-0.8)
+    assert str(found) == f"Spearman's correlation -0.80 (p = {found.p:.2g}, n = 4)"
+    assert correlation(points[:3]) is None
+    assert correlation([(1.0, y) for _, y in points]) is None
+    assert correlation([(x, 1.0) for x, _ in points]) is None
+    assert correlation([]) is None
+
+
+@pytest.mark.parametrize(
+    ("rho", "p", "text"),
+    [
+        (0.9, 0.01, "as in the paper"),
+        (-0.9, 0.01, "in the paper it is positive"),
+        (0.2, 0.3, "which leaves it open; in the paper it is positive"),
+        (-0.2, 0.3, "which leaves it open; in the paper it is positive"),
+    ],
+)
+def test_correlations_that_may_be_chance_agree_with_nothing(
+    rho: float, p: float, text: str
+) -> None:
+    assert Correlation(rho, p, 20).agreement == text
+
+
+def test_neural_collapse_shows_its_measures_with_the_train_accuracy(tmp_path: Path) -> None:
+    numbers = by_seed(baseline=[hundred(accuracy=0.999)] * 3, low=[hundred(accuracy=0.5)] * 3)
+    section = section_of(tmp_path, "neural-collapse", numbers)
+    table = section.tables[0]
+    assert [len(table.rows), table.columns[-1].title] == [4, "train accuracy"]
+    assert row_of(table, "CIFAR-10", "ResNet-18", HOT)[-1] == "50.0%, n = 3"
+    measured = row_of(table, "CIFAR-10", "ResNet-18", COLD)
+    assert all(text.endswith("n = 3") for text in measured)
+    assert "99.9%: " not in said(section)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "sentence"),
+    [
+        ([0.9, 1.0], "reaches 100 % train accuracy"),
+        ([0.9, 116 / 120], "does not reach 100 % train accuracy (wrong on 4 of 120 images)"),
+    ],
+)
+def test_rank_two_says_whether_all_images_are_fitted(
+    accuracies: list[float], sentence: str, tmp_path: Path
+) -> None:
+    def numbers(job: Job) -> Numbers | None:
+        if job.head_rank is None:
+            return Numbers(test_accuracy=0.9)
+        if job.seed == 2:
+            return None
+        return Numbers(rank=2, accuracy=accuracies[job.seed], test_accuracy=0.6 + job.seed / 100)
+
+    section = section_of(tmp_path, "rank-two", numbers)
+    for network in ("MLP", "ResNet-18"):
+        assert (
+            f"{network} on CIFAR-10 with rank 2 {sentence}; test accuracy 61.0% (best of 2)."
+            in section.paragraphs
+        )
+    row = row_of(section.tables[0], "CIFAR-10", "MLP", f"rank 2, {T_1}")
+    assert row[0] == "2, n = 2"
+    assert row_of(section.tables[0], "CIFAR-10", "MLP", COLD)[3] == "90.0%, n = 3"
+
+
+def test_ortho_dev_of_all_networks_and_sets(tmp_path: Path) -> None:
+    numbers = by_seed(baseline=[Numbers(ortho_dev=0.6)] * 3, low=[Numbers(ortho_dev=0.7)] * 3)
+    section = section_of(tmp_path, "ortho-dev", numbers)
+    table = section.tables[0]
+    assert len(table.rows) == 5 * 2 * 2
+    assert row_of(table, "CIFAR-10", "MLP", COLD, "cifar100") == ["0.600, n = 3"]
+    assert (
+        f"ResNet-34 on CIFAR-100 against svhn: OrthoDev rises{BEYOND} (0.600 to 0.700), in the paper it "
+        "falls."
+    ) in section.paragraphs
+    assert len(section.pictures) == 5
+
+
+def scattered(job: Job) -> Numbers:
+    position = sum(map(ord, job.key))
+    return hundred(drop=position % 41 / 41, auroc=0.5 + position % 29 / 60)
+
+
+def test_the_trade_off_is_scipys_correlation_over_all_networks(tmp_path: Path) -> None:
+    setup = setup_of(missing=("svhn",))
+    section = section_of(tmp_path, "trade-off", scattered, setup)
+    for ood in ("cifar100", "cifar10"):
+        points = [
+            (found.drop, found.auroc)
+            for job in setup.jobs.values()
+            if ood in job.ood
+            for found in [scattered(job)]
+        ]
+        rho, p = spearmanr(*zip(*points, strict=True))
+        agreement = Correlation(rho, p, len(points)).agreement
+        assert (
+            f"{ood}: Spearman's correlation {rho:.2f} (p = {p:.2g}, n = {len(points)}), {agreement}."
+            in section.paragraphs
+        )
+    assert "not independent" in section.paragraphs[-1]
+    assert len(section.pictures) == 1
+    mlp = [scattered(job) for job in setup.jobs.values() if job.model == "mlp"]
+    rho, p = spearmanr([found.drop for found in mlp], [found.auroc for found in mlp])
+    within = row_of(section.tables[0], "cifar100", "mlp on cifar10")
+    assert within == [f"{rho:.2f}", f"{p:.2g}", str(len(mlp))]
+
+
+def test_networks_that_cells_share_count_once(tmp_path: Path) -> None:
+    setup = setup_of("smoke")
+    cells = fill(tmp_path, ["trade-off"], scattered, setup)["trade-off"]
+    assert sum(len(cell.keys) for cell in cells) == 22
+    found = runs(cells, Results(tmp_path))
+    assert len(found) == len(setup.jobs) == 12
+    section = TARGETS["trade-off"].section(cells, Results(tmp_path), {})
+    assert "n = 12)" in said(section)
+
+
+def test_a_constant_trade_off_has_no_correlation(tmp_path: Path) -> None:
+    section = section_of(tmp_path, "trade-off", lambda job: Numbers())
+    assert "Spearman" not in said(section)
+    assert len(section.pictures) == 1
