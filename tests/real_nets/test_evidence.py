@@ -1,6 +1,7 @@
 """The results in the repository: complete, drawn from their files, and as the README tells them."""
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
@@ -8,11 +9,12 @@ import pytest
 
 from real_nets import paper
 from real_nets.cells import BASELINE, Cell
-from real_nets.outcomes import Results
+from real_nets.outcomes import Outcome, Results
 from real_nets.page import render_markdown
 from real_nets.report import build_page, figure_files
 from real_nets.store import read_targets
 from real_nets.targets import TARGETS
+from real_nets.targets.correlation import correlation
 from real_nets.targets.shown import data_name
 from tests.conftest import ROOT
 
@@ -86,6 +88,59 @@ def test_the_readme_says_how_they_were_trained(cell: Cell) -> None:
         assert job["augmentation"] == "none"
     assert "no augmentation" in SENTENCES
     assert "Probes and detectors saw 5,000 images of each split" in SENTENCES
+
+
+def last_hidden_ranks(cell: Cell) -> list[int]:
+    """Of all train images at gamma = 1e-2, one per seed."""
+    outcomes = Results(STORE).outcomes(cell)
+    return [one.summary["train_layer_ranks"]["0.01"][-2] for one in outcomes]
+
+
+@pytest.mark.parametrize("network", ["MLP", "ResNet-20", "ResNet-18"])
+def test_the_readme_tells_the_ranks_of_the_last_hidden_layer(network: str) -> None:
+    cold, hot = (
+        spelled(last_hidden_ranks(cell), "{:.0f}".format)
+        for cell in CELLS
+        if cell.network == network
+    )
+    assert f"{network} from {cold} to {hot}" in SENTENCES
+
+
+def at_equal_accuracy(network: str) -> tuple[str, list[list[Outcome]]]:
+    """The accuracy in percent, and the networks of both conditions when they first reached it."""
+    results = Results(STORE)
+    pair = [cell for cell in CELLS if cell.network == network]
+    snapshot = results.common_milestone(pair)
+    assert snapshot is not None
+    both = [[one.at(snapshot) for one in results.outcomes(cell)] for cell in pair]
+    return f"{100 * float(snapshot.removeprefix('accuracy-')):g} %", both
+
+
+def test_the_readme_compares_resnet_18_at_equal_accuracy() -> None:
+    reached, both = at_equal_accuracy("ResNet-18")
+    cold, hot = (median(one.rank or 0 for one in found) for found in both)
+    assert f"at equal train accuracy ({reached}) from {cold:.0f} to {hot:.0f}" in SENTENCES
+    aurocs = [median(one.neco("cifar10") or 0 for one in found) for found in both]
+    cold, hot = (100 * auroc for auroc in aurocs)
+    assert f"at equal train accuracy too (AUROC {cold:.0f} to {hot:.0f} %)" in SENTENCES
+
+
+def test_the_readme_correlates_detection_and_generalisation() -> None:
+    points: dict[str, list[tuple[float, float]]] = {}
+    for cell in CELLS:
+        for one in Results(STORE).outcomes(cell):
+            ood = OOD[cell.data]
+            points.setdefault(cell.network, []).append((one.ood_drop(ood), one.neco(ood)))  # type: ignore[arg-type]
+    own = points.pop("ResNet-18")
+    alone, *others = (correlation(found) for found in (own, *points.values()))
+    assert alone is not None
+    assert f"the six ResNet-18 (Spearman's correlation {alone.rho:.2f})" in SENTENCES
+    low, high = min(c.rho for c in others if c), max(c.rho for c in others if c)
+    assert f"the six networks of each other kind ({low:.2f} to {high:.2f})" in SENTENCES
+    together = correlation([*chain.from_iterable(points.values())])
+    assert together is not None
+    assert f"these eighteen ({together.rho:.2f}) that may be chance" in SENTENCES
+    assert alone.p < 0.05 < min(c.p for c in (*others, together) if c)
 
 
 def test_the_page_is_drawn_from_them() -> None:
