@@ -130,7 +130,9 @@ class Training:
         )
         self.optimizer = _optimizer(groups, recipe)
         self._accelerator = _accelerator(recipe, device)
-        compiled = torch.compile(model) if recipe.compile else model
+        # Batches have one size, but for an epoch's last. A graph for any size, which torch would make
+        # for that one, would serve all batches from then on.
+        compiled = torch.compile(model, dynamic=False) if recipe.compile else model
         self._network = self._accelerator.prepare_model(compiled, device_placement=False)
         self._prepared = self._accelerator.prepare_optimizer(self.optimizer, device_placement=False)
         self._losses: list[Tensor] = []

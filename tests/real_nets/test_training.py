@@ -1,7 +1,9 @@
 """Training: rates and their rules against exact equivalences, resuming at any step, divergence."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -94,6 +96,24 @@ def test_reparametrised_sgd_of_any_other_network_shrinks_its_classifier() -> Non
     for name, value in expected.items():
         head = temperature if name.startswith("fc.") else 1.0
         torch.testing.assert_close(hot[name], value * head, rtol=1e-2, atol=1e-3)
+
+
+def test_a_compiled_network_trains_alike_with_a_graph_for_each_size_of_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[int] = []
+
+    def record(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        sizes.extend(value.shape[0] for value in inputs if value.ndim == 4)
+        return graph
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=record))
+    expected = trained(small_mlp())
+    found = trained(small_mlp(), replace(PLAIN, compile=True))
+    assert sizes == [8, 4]
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value)
 
 
 def test_matched_rates_are_the_same_at_every_temperature() -> None:
