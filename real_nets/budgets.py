@@ -103,7 +103,7 @@ SMALL = Budget(
         **{name: {**ADAPTIVE, "width": 16, "channels_last": True} for name in CONVOLUTIONAL},
         "vit_b16": {**SMALL_VIT, "width": 64, "depth": 6},
     },
-    low_norm_temperatures=dict.fromkeys((*CONVOLUTIONAL, "vit_b16"), 10.0),
+    low_norm_temperatures={**dict.fromkeys((*CONVOLUTIONAL, "vit_b16"), 10.0), "resnet20": 100.0},
 )
 
 _IMAGENET: Options = {
