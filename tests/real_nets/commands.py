@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,6 +68,8 @@ def _carry_out(module: str, arguments: list[str], said: Path, largest_file: int 
         os.dup2(os.open(said / name, os.O_WRONLY | os.O_CREAT), number)
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
+    # As from a terminal, even where the tests were started in the background, which ignores Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     sys.argv = [module, *arguments]
     program = import_module(module)
