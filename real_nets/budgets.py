@@ -25,7 +25,8 @@ class Budget:
     datasets: Mapping[str, Options] = field(default_factory=dict)
     """By the project's name of the data set."""
     low_norm_temperatures: Mapping[str, float] = field(default_factory=dict)
-    """By network, where matched training at LOW_NORM_TEMPERATURE does not leave its start."""
+    """By network, instead of LOW_NORM_TEMPERATURE: lower where matched training would not leave its
+    start, higher where it takes more to move what is measured."""
     synthetic: bool = False
     """Whether glyphs stand for all data sets."""
 
