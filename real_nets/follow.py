@@ -50,6 +50,7 @@ class Follower:
         self.job = job
         self.network = Network.of(model, _first_input(data.train), None, pick_logits)
         count = job.followed_images
+        self.all_train = data.train.share()
         self.train = data.train.some(count).share().loaded()
         self.test = data.test.some(count).share().loaded()
         self.strange = {
@@ -96,8 +97,15 @@ class Follower:
 
     def accuracy(self) -> float:
         """On the followed train images alone."""
+        return self._accuracy(self.train)
+
+    def accuracy_on_all(self) -> float:
+        """On all train images."""
+        return self._accuracy(self.all_train)
+
+    def _accuracy(self, images: Images) -> float:
         with RowStore() as store:
-            return self._look(self.train, Wanted(), store).accuracy
+            return self._look(images, Wanted(), store).accuracy
 
     def _look(self, images: Images, wanted: Wanted, store: RowStore) -> Survey:
         return look(self.network, images, wanted, self.job.temperature, store)

@@ -38,7 +38,8 @@ class Recipe:
     epochs: int = 25
     """Passes over the train images; 0 leaves the network untrained."""
     stop_accuracy: float | None = None
-    """Stop once the accuracy on followed train images reaches this share [default: train all epochs]."""
+    """Stop at the end of the epoch in which the accuracy on followed train images has reached this
+    share, and that on all train images too [default: train all epochs]."""
     batch_size: int = 128
     """Images per step, over all processes."""
     loss: Literal["cross-entropy", "mse"] = "cross-entropy"

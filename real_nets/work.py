@@ -113,9 +113,9 @@ class _TrainingInFolder:
                 self._check_finite(follower)
                 if stop in self.measured:
                     self._record(row := follower.measure())
-                    self._note(row["accuracy"])
+                    self._note(row["accuracy"], follower)
                 else:
-                    self._note(follower.accuracy())
+                    self._note(follower.accuracy(), follower)
                 if self.stopped and stop not in self.measured:
                     self._record(follower.measure())
                 self._save()
@@ -150,8 +150,8 @@ class _TrainingInFolder:
             self.folder.append_rows([row])
             self.on_row(row)
 
-    def _note(self, accuracy: float) -> None:
-        """Keep the weights of milestones, and see whether the goal is reached."""
+    def _note(self, accuracy: float, follower: Follower) -> None:
+        """Keep the weights of milestones, and see whether the goal is reached on all train images."""
         if not self.training.step:
             return
         for milestone in sorted(self.job.milestones):
@@ -159,7 +159,7 @@ class _TrainingInFolder:
                 self.reached.append(milestone)
                 self._save_weights(milestone_name(milestone))
         goal = self.job.stop_accuracy
-        self.stopped = goal is not None and accuracy >= goal
+        self.stopped = goal is not None and accuracy >= goal and follower.accuracy_on_all() >= goal
 
     def _save(self) -> None:
         if self.folder is not None:

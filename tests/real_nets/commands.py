@@ -57,8 +57,12 @@ class Command:
             self.process.join(0.002)
 
     def end(self, seconds: float = 120.0) -> Ended:
-        """Wait for its end."""
+        """Wait for its end; one that does not come is a failure, and leaves no process behind."""
         self.process.join(seconds)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+            raise AssertionError(f"no end within {seconds:g} s")
         out, err = ((self.said / name).read_text() for name in ("out", "err"))
         return Ended(self.process.exitcode, out, err)
 

@@ -181,6 +181,24 @@ def test_milestones_are_where_a_run_to_that_accuracy_stops(root: Path, tmp_path:
     assert not whole["stopped_early"]
 
 
+def test_a_run_stops_once_all_images_reach_its_goal_not_only_those_it_follows(
+    root: Path, tmp_path: Path
+) -> None:
+    job = tiny_job(
+        epochs=26, batch_size=30, lr=0.01, milestones=(1.0,), stop_accuracy=1.0, followed_images=2
+    )
+    summary = train(job, root, tmp_path / "job")
+    assert (summary["stopped_early"], summary["accuracy"]) == (True, 1.0)
+    data = data_of(job, root)
+    early = network(job, data, tmp_path / "job" / "accuracy-1.safetensors")
+    shares = []
+    with torch.no_grad():
+        for images in (data.train.some(2), data.train):
+            right = [early(inputs).argmax(dim=1) == labels for inputs, labels in images]
+            shares.append(float(torch.cat(right).double().mean()))
+    assert shares[0] == 1.0 > shares[1]
+
+
 def test_an_accuracy_that_is_never_reached_keeps_no_weights(root: Path, tmp_path: Path) -> None:
     job = tiny_job(lr=1e-6, milestones=(0.999,), stop_accuracy=0.999)
     summary = train(job, root, tmp_path / "job")
