@@ -150,8 +150,11 @@ def conditions(
         return
     jobs = [one.job for one in outcomes]
     yield "network", ", ".join(sorted({network(job) for job in jobs}))
+    for split in ("train", "test"):
+        counts = [(one.job["data"], one.summary[f"{split}_images"]) for one in outcomes]
+        yield f"{split} images", by_group(counts)
     for name in JOB_CONDITIONS:
-        yield name.replace("_", " "), by_network([(network(job), job[name]) for job in jobs])
+        yield name.replace("_", " "), by_group([(network(job), job[name]) for job in jobs])
     for name in ("torch", "device_name", "device", "threads", "python"):
         found = sorted({str(one.environment.get(name, "unknown")) for one in outcomes})
         yield name.replace("_", " "), ", ".join(found)
@@ -163,8 +166,8 @@ def network(job: Row) -> str:
     return f"{job['model']} ({', '.join(sizes)})" if sizes else job["model"]
 
 
-def by_network(values: Sequence[tuple[str, Any]]) -> str:
-    """The values of all networks, or of each where they are not the same for all."""
+def by_group(values: Sequence[tuple[str, Any]]) -> str:
+    """The values of all groups (networks, data sets), or of each where they are not the same for all."""
     found: dict[str, list[str]] = {}
     for name in sorted({name for name, _ in values}):
         own = listed(value for other, value in values if other == name)
@@ -179,7 +182,8 @@ def listed(values: Iterable[Any]) -> str:
     found = set(values)
     numbers = sorted(value for value in found if isinstance(value, (int, float)))
     words = sorted("none" if value is None else str(value) for value in found - set(numbers))
-    return ", ".join([*(f"{number:g}" for number in numbers), *words])
+    spelled = [f"{number:{'d' if isinstance(number, int) else 'g'}}" for number in numbers]
+    return ", ".join([*spelled, *words])
 
 
 def check_new(target: Path) -> None:

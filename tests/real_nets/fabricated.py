@@ -16,7 +16,7 @@ from real_nets.outcomes import Results
 from real_nets.page import Section, Table
 from real_nets.store import TargetRecord, job_folder, write_target
 from real_nets.targets import TARGETS
-from real_nets.work import diagnose_job, train_job
+from real_nets.work import UNMEASURED, diagnose_job, train_job
 from tests.real_nets.tiny import data_of, tiny_job, write_root
 
 Row = dict[str, Any]
@@ -96,8 +96,8 @@ def _summary(found: Row, numbers: Numbers) -> Row:
         "neural_collapse_rank": numbers.classes - 1,
     }
     if numbers.outcome == "diverged":
-        empty = dict.fromkeys(set(found) - set(measures))
-        return measures | empty | {"message": "T = 1, seed 0: the loss is not finite at step 7"}
+        message = "T = 1, seed 0: the loss is not finite at step 7"
+        return found | measures | UNMEASURED | {"message": message}
     curve = dict.fromkeys(found["rank_curve"], numbers.rank)
     hidden = [numbers.hidden_rank] * len(found["layers"])
     return found | measures | {

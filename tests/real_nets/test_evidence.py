@@ -147,6 +147,22 @@ def test_the_readme_correlates_detection_and_generalisation() -> None:
     assert alone.p < 0.05 < min(c.p for c in (*others, together) if c)
 
 
+def test_the_readme_tells_how_rank_two_fits() -> None:
+    (record,) = read_targets(STORE, ["rank-two"])
+    own, narrow = (Results(STORE).outcomes(cell) for cell in record.cells)
+    assert [one.job["head_rank"] for one in narrow] == [2, 2, 2]
+    assert {one.rank for one in narrow} == {2}
+    assert {one.train_accuracy for one in narrow} == {1.0}
+    epochs = spelled((one.summary["epoch"] for one in narrow), "{:.0f}".format)
+    assert f"in all three seeds, after {epochs.replace(' ', ' epochs ')};" in SENTENCES
+    (softmax_rank,) = {one.summary["post_softmax_rank"] for one in narrow}
+    assert f"the softmax makes rank {softmax_rank} of them" in SENTENCES
+    of_two, of_ten = ([one.test_accuracy for one in found] for found in (narrow, own))
+    accuracy = spelled(of_two).replace(" ", " % ")
+    beside = spelled(of_ten).split()[0]
+    assert f"Test accuracy is {accuracy}, beside {beside} % with the network's own" in SENTENCES
+
+
 def test_the_page_is_drawn_from_them() -> None:
     page = build_page(STORE, read_targets(STORE, list(TARGETS)))
     files = figure_files(page)

@@ -15,7 +15,7 @@ from rankdeficit import cli
 from real_nets import report
 from real_nets.outcomes import Results
 from real_nets.page import render
-from real_nets.report import Settings, build_page, by_network, listed, run
+from real_nets.report import Settings, build_page, by_group, listed, run
 from real_nets.store import read_targets
 from real_nets.targets import TARGETS
 from tests.real_nets.fabricated import Numbers, by_seed, fill, setup_of
@@ -136,6 +136,7 @@ def test_conditions_tell_what_the_numbers_were_made_with(original: Path) -> None
     assert found["network"] == "resnet34 (width 16)"
     assert found["temperature"] == "1, 10"
     assert found["seed"] == "0, 1, 2"
+    assert found["train images"] == "120"
     assert (found["optimizer"], found["clip norm"], found["weight decay"]) == ("adamw", "none", "0")
     environment = json.loads(job_files(original, "environment.json")[0].read_text())
     assert (found["torch"], found["threads"]) == (environment["torch"], str(environment["threads"]))
@@ -154,6 +155,7 @@ def test_unknown_conditions_are_called_so(store: Path) -> None:
         ([None, 1.0], "1, none"),
         (["sgd", "adamw", "sgd"], "adamw, sgd"),
         ([1e-12], "1e-12"),
+        ([1_281_167, 500], "500, 1281167"),
     ],
 )
 def test_values_are_listed_once_numbers_first(values: list[Any], text: str) -> None:
@@ -171,7 +173,7 @@ def test_values_are_listed_once_numbers_first(values: list[Any], text: str) -> N
 def test_values_that_differ_between_networks_are_told_of_each(
     values: list[tuple[str, Any]], text: str
 ) -> None:
-    assert by_network(values) == text
+    assert by_group(values) == text
 
 
 def test_the_same_store_gives_the_same_page(store: Path) -> None:
