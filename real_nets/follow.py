@@ -50,7 +50,7 @@ class Follower:
         self.job = job
         self.network = Network.of(model, _first_input(data.train), None, pick_logits)
         count = job.followed_images
-        self.all_train = data.train.share()
+        self.all_train = data.train
         self.train = data.train.some(count).share().loaded()
         self.test = data.test.some(count).share().loaded()
         self.strange = {
@@ -101,7 +101,7 @@ class Follower:
 
     def accuracy_on_all(self) -> float:
         """On all train images."""
-        return self._accuracy(self.all_train)
+        return self._accuracy(self.all_train.share())
 
     def _accuracy(self, images: Images) -> float:
         with RowStore() as store:
