@@ -6,6 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from rankdeficit.diagnostics.report import records
 from rankdeficit.runs import read_json, read_rows
 from real_nets.cells import Cell
@@ -96,6 +99,12 @@ class Outcome:
     def effective_depth(self) -> float | None:
         """kappa."""
         return self.measure("effective_depth.value")
+
+    @property
+    def probe_accuracies(self) -> Tensor | None:
+        """Accuracies (layers) of the probes on test images."""
+        found = records.probe_accuracies(self.report) if self.report else []
+        return torch.tensor(found, dtype=torch.float64) if found else None
 
     def ood_drop(self, name: str) -> float | None:
         """rho on an out-of-distribution set."""

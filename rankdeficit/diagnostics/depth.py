@@ -1,7 +1,7 @@
 """What is read from the probes of all layers: effective depth, drop out of distribution, intervals."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -26,20 +26,29 @@ class Interval(NamedTuple):
 
 
 def effective_depth(
-    accuracies: Float[Tensor, "*batch layers"], share: float = SHARE
+    accuracies: Float[Tensor, "*batch layers"],
+    share: float = SHARE,
+    *,
+    bar: Literal["last", "best"] = "last",
 ) -> Float64[Tensor, "*batch"]:
     """kappa = (first layer, from 1, with accuracy >= share x the last layer's) / layers; in (0, 1].
 
     accuracies: of the layers' probes on test samples, input to output, as shares or in percent.
+    bar: the last layer's accuracy, as in the paper, or the best layer's. Where late layers lose
+        accuracy, kappa against the last one falls because the bar does; against the best it does not.
     Lower is more compressed. Equality counts, whatever the rounding of the accuracies' dtype.
-    Raises ValueError for accuracies that are negative or not finite, and a share outside (0, 1].
+    Raises ValueError for accuracies that are negative or not finite, a share outside (0, 1] and
+    a bar of another name.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share is {share}; it must lie in (0, 1]")
+    if bar not in ("last", "best"):
+        raise ValueError(f'bar is {bar!r}; it must be "last" or "best"')
     _check_accuracies(accuracies)
     rounding = 4 * torch.finfo(accuracies.dtype).eps
     exact = accuracies.double()
-    formed = exact >= (1 - rounding) * share * exact[..., -1:]
+    height = exact[..., -1:] if bar == "last" else exact.amax(dim=-1, keepdim=True)
+    formed = exact >= (1 - rounding) * share * height
     first = formed.int().argmax(dim=-1) + 1
     return first.double() / accuracies.shape[-1]
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from rankdeficit.diagnostics import effective_depth
 from real_nets import paper
 from real_nets.cells import BASELINE, LOW_NORM, Setup
 from real_nets.cells import Cell as Place
@@ -54,6 +55,7 @@ class Representations(Target):
         tables = [
             representations(CAPTION, cells, results),
             rank_curves(cells, results),
+            depths_by_bar(cells, results),
             *equal,
         ]
         said = [claim(self.exhibit), *sentences(cells, results), *equally]
@@ -158,6 +160,28 @@ def _representation(cell: Place, outcomes: Sequence[Outcome]) -> list[Cell]:
     ]
 
 
+def depths_by_bar(cells: Sequence[Place], results: Results) -> Table:
+    """kappa against the last layer's probe, as the paper has it, and against the best one's."""
+    measures: dict[str, Measure] = {
+        "κ: 99 % of the last layer's": _depth,
+        "κ: 99 % of the best layer's": _depth_of_best,
+        "the last layer's over the best one's": _last_over_best,
+    }
+    columns = [*PLACE, *map(Column, measures)]
+    rows = [
+        [
+            *place(cell),
+            *(measured(results.outcomes(cell), measure, share) for measure in measures.values()),
+        ]
+        for cell in cells
+    ]
+    caption = (
+        "Effective depth by its bar, the accuracy of a layer's probe on test images. Where late layers "
+        "lose accuracy, κ falls because its bar does"
+    )
+    return Table(caption, columns, rows)
+
+
 def _printed(cell: Place) -> paper.Representation | None:
     known = paper.comparison(cell.network, cell.dataset)
     if known is None or cell.condition not in (BASELINE, LOW_NORM):
@@ -167,6 +191,18 @@ def _printed(cell: Place) -> paper.Representation | None:
 
 def _depth(one: Outcome) -> float | None:
     return one.effective_depth
+
+
+def _depth_of_best(one: Outcome) -> float | None:
+    accuracies = one.probe_accuracies
+    return None if accuracies is None else float(effective_depth(accuracies, bar="best"))
+
+
+def _last_over_best(one: Outcome) -> float | None:
+    accuracies = one.probe_accuracies
+    if accuracies is None or not accuracies.max():
+        return None
+    return float(accuracies[-1] / accuracies.max())
 
 
 def _drop(ood: str | None) -> Measure:

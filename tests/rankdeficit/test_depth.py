@@ -66,6 +66,15 @@ def test_another_share_sets_another_threshold() -> None:
     ]
 
 
+def test_the_best_layer_is_a_higher_bar_than_the_last() -> None:
+    losing = torch.tensor([0.13, 0.14, 0.17, 0.15, 0.12])
+    assert float(effective_depth(losing)) == 1 / 5
+    assert float(effective_depth(losing, bar="best")) == 3 / 5
+    assert float(effective_depth(losing, 0.8, bar="best")) == 2 / 5
+    gaining = losing.sort().values
+    assert float(effective_depth(gaining)) == float(effective_depth(gaining, bar="best")) == 1
+
+
 @pytest.mark.parametrize(
     ("accuracies", "expected"),
     [
@@ -195,6 +204,8 @@ def test_bad_input() -> None:
     for share in (0.0, 1.1, math.nan):
         with pytest.raises(ValueError, match="share is"):
             effective_depth(good, share)
+    with pytest.raises(ValueError, match="bar is 'first'"):
+        effective_depth(good, bar="first")  # type: ignore[arg-type]
     correct = torch.ones((2, 5), dtype=torch.bool)
     for wrong in (correct[0], correct.long(), correct[:, :0]):
         with pytest.raises(ValueError, match="correct has shape"):

@@ -401,6 +401,7 @@ def test_effective_depth_names_its_layer() -> None:
     assert "kappa = 0.75 (95% interval 0.5-1): layer 3 of 4, layer1.1.conv1" in text
     assert "the last layer's accuracy (90.0%)" in text
     assert "layer1.1.conv1 has 95.0%, so kappa is measured against a low bar" in text
+    assert text.endswith("against the best layer's it is 0.75.")
     rising = sentence(Report(changed("layers/2/probe/accuracy", 0.9)), "kappa =")
     assert "low bar" not in rising
 

@@ -44,6 +44,8 @@ class Numbers:
     test_accuracy: float = 0.5
     classes: int = 10
     outcome: str = "interpolated"
+    probes: tuple[float, ...] = ()
+    """Accuracies of the probes of its three layers, instead of those that were fitted."""
     kept: Mapping[float, "Numbers | None"] = field(default_factory=dict)
     """By milestone, of the weights kept at it; None if they were not diagnosed."""
 
@@ -124,9 +126,12 @@ def _report(found: Row, job: Job, numbers: Numbers) -> Row:
         for name, own in found["detection"]["other"].items()
         if name.startswith("neco")
     }
+    fitted = [layer["probe"]["accuracy"] for layer in found["layers"]]
     layers = [
-        layer | {"ood_probes": dict.fromkeys(job.ood, layer["ood_probes"]["other"])}
-        for layer in found["layers"]
+        layer
+        | {"ood_probes": dict.fromkeys(job.ood, layer["ood_probes"]["other"])}
+        | {"probe": layer["probe"] | {"accuracy": accuracy}}
+        for layer, accuracy in zip(found["layers"], numbers.probes or fitted, strict=True)
     ]
     logits = found["train"]["logits"]
     curve = dict.fromkeys(logits["rank_curve"], numbers.rank)

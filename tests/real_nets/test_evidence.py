@@ -7,6 +7,7 @@ from statistics import median
 
 import pytest
 
+from rankdeficit.diagnostics import effective_depth
 from real_nets import paper
 from real_nets.cells import BASELINE, Cell
 from real_nets.outcomes import Outcome, Results
@@ -145,6 +146,18 @@ def test_the_readme_correlates_detection_and_generalisation() -> None:
     assert together is not None
     assert f"these eighteen ({together.rho:.2f}) may be chance" in SENTENCES
     assert alone.p < 0.05 < min(c.p for c in (*others, together) if c)
+
+
+def test_the_readme_tells_effective_depth_against_the_best_layer() -> None:
+    cold, hot = (
+        spelled(
+            None if found is None else float(effective_depth(found, bar="best"))
+            for found in (one.probe_accuracies for one in Results(STORE).outcomes(cell))
+        )
+        for cell in CELLS
+        if cell.network == "MLP"
+    )
+    assert f"kappa still falls, but less: MLP from {cold} to {hot} %" in SENTENCES
 
 
 def test_the_readme_tells_how_rank_two_fits() -> None:

@@ -69,6 +69,12 @@ def leaves(node: Any, prefix: str = "") -> Iterator[str]:
         yield from leaves(child, f"{prefix}.{key}" if prefix else key)
 
 
+def probe_accuracies(record: Row) -> list[float]:
+    """On test samples, of the probes of all layers from input to output; empty without probes."""
+    probes = [layer.get("probe") for layer in record["layers"]]
+    return [probe["accuracy"] for probe in probes] if all(probes) else []
+
+
 def ood_sets(record: Row) -> list[str]:
     """Names of the OOD data sets on which anything was measured, in alphabetical order."""
     probed = {name for layer in record["layers"] for name in layer.get("ood_probes") or {}}

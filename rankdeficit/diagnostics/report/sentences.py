@@ -2,7 +2,9 @@
 
 import math
 
-from rankdeficit.diagnostics.depth import SHARE
+import torch
+
+from rankdeficit.diagnostics.depth import SHARE, effective_depth
 from rankdeficit.diagnostics.report import records
 from rankdeficit.diagnostics.report.records import Row
 from rankdeficit.diagnostics.report.tables import rank_text
@@ -70,9 +72,9 @@ def rank_sentence(record: Row) -> str:
 def depth_sentences(record: Row) -> list[str]:
     """Effective depth, the layer it points to, and why it may mislead."""
     found, layers = record.get("effective_depth"), record["layers"]
-    if not found or not layers or not layers[-1].get("probe"):
+    accuracies = records.probe_accuracies(record)
+    if not found or not accuracies:
         return []
-    accuracies = [layer["probe"]["accuracy"] for layer in layers]
     number, last = round(found["value"] * len(layers)), accuracies[-1]
     first = (
         f"layer {number} of {len(layers)}, {layers[number - 1]['name']}, is the first whose linear "
@@ -89,7 +91,8 @@ def depth_sentences(record: Row) -> list[str]:
         best = accuracies.index(max(accuracies))
         text += (
             f" The last layer's probe is not the best: {layers[best]['name']} has "
-            f"{accuracies[best]:.1%}, so kappa is measured against a low bar."
+            f"{accuracies[best]:.1%}, so kappa is measured against a low bar; against the best layer's "
+            f"it is {float(effective_depth(torch.tensor(accuracies), bar='best')):.3g}."
         )
     return [text]
 

@@ -153,7 +153,7 @@ LESS = {0.2: hundred(), 0.5: hundred(depth=0.4, rank=35, accuracy=0.51)}
 def test_equal_train_accuracy_takes_the_highest_milestone_that_all_reached(tmp_path: Path) -> None:
     numbers = by_seed(baseline=[hundred(kept=KEPT)] * 3, low=[hundred(kept=LESS)] * 3)
     section = section_of(tmp_path, "table1", numbers, setup_of(pick=["CIFAR-100/ResNet-18"]))
-    table = section.tables[2]
+    table = section.tables[3]
     assert table.caption == "At equal train accuracy: after the epoch that first reached 50%"
     cold, hot = (row_of(table, *RESNET, condition) for condition in (COLD, HOT))
     assert [cold[3], cold[5], cold[9]] == ["80.0%, n = 3", "70, n = 3", "52.0%, n = 3"]
@@ -175,7 +175,7 @@ def test_equal_train_accuracy_needs_both_sides_and_a_diagnosis(tmp_path: Path) -
     cells = fill(tmp_path / "both", ["table1"], both, setup)["table1"]
     assert equal_accuracy(cells, Results(tmp_path / "both")) == {"accuracy-0.8": cells}
     section = TARGETS["table1"].section(cells, Results(tmp_path / "both"), {})
-    assert len(section.tables) == 2
+    assert len(section.tables) == 3
     assert "At equal" not in said(section)
 
 
@@ -185,6 +185,20 @@ def test_diverged_networks_have_no_say_in_the_common_milestone(tmp_path: Path) -
     setup = setup_of(pick=["CIFAR-100/ResNet-18"])
     cells = fill(tmp_path, ["table1"], numbers, setup)["table1"]
     assert list(equal_accuracy(cells, Results(tmp_path))) == ["accuracy-0.8"]
+
+
+def test_effective_depth_is_shown_against_the_best_layer_too(tmp_path: Path) -> None:
+    numbers = by_seed(
+        baseline=[hundred(depth=1.0, probes=(0.2, 0.3, 0.4))] * 3,
+        low=[hundred(depth=1 / 3, probes=(0.2, found, 0.2)) for found in (0.4, 0.5, 0.25)],
+    )
+    table = section_of(tmp_path, "table1", numbers, setup_of(pick=["CIFAR-100/ResNet-18"])).tables[
+        2
+    ]
+    assert row_of(table, *RESNET, COLD) == ["100.0%, n = 3"] * 3
+    assert row_of(table, *RESNET, HOT) == [
+        "33.3%, n = 3", "66.7%, n = 3", "50.0% (40.0–80.0), n = 3",
+    ]  # fmt: skip
 
 
 def test_ranks_over_gamma_stand_beside_what_neural_collapse_predicts(tmp_path: Path) -> None:
