@@ -225,6 +225,11 @@ def sentences(cells: Sequence[Place], results: Results, snapshot: str | None = N
             verdict(what, values(cold, measure), values(hot, measure), expected, form)
             for what, measure, expected, form in (
                 ("κ", _depth, depth, share),
+                *(
+                    [("κ against the best layer's probe", _depth_of_best, depth, share)]
+                    if any(_depth(one) != _depth_of_best(one) for one in (*cold, *hot))
+                    else []
+                ),
                 (f"ρ ({ood})", _drop(ood), drop, share),
                 ("the rank", _rank, -1 if many else 0, rank),
             )

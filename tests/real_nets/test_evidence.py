@@ -10,6 +10,7 @@ import pytest
 from rankdeficit.diagnostics import effective_depth
 from real_nets import paper
 from real_nets.cells import BASELINE, Cell
+from real_nets.job_folder import FINAL
 from real_nets.outcomes import Outcome, Results
 from real_nets.page import render_markdown
 from real_nets.report import build_page, figure_files
@@ -20,6 +21,7 @@ from real_nets.targets.shown import data_name
 from tests.conftest import ROOT
 
 STORE = ROOT / "real_nets" / "results"
+FEWER = STORE / "fewer-images"
 README = (ROOT / "README.md").read_text()
 SENTENCES = " ".join(README.split())
 OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
@@ -148,12 +150,15 @@ def test_the_readme_correlates_detection_and_generalisation() -> None:
     assert alone.p < 0.05 < min(c.p for c in (*others, together) if c)
 
 
+def depth_of_best(one: Outcome) -> float:
+    """kappa against the best layer's probe."""
+    assert one.probe_accuracies is not None
+    return float(effective_depth(one.probe_accuracies, bar="best"))
+
+
 def test_the_readme_tells_effective_depth_against_the_best_layer() -> None:
     cold, hot = (
-        spelled(
-            None if found is None else float(effective_depth(found, bar="best"))
-            for found in (one.probe_accuracies for one in Results(STORE).outcomes(cell))
-        )
+        spelled(map(depth_of_best, Results(STORE).outcomes(cell)))
         for cell in CELLS
         if cell.network == "MLP"
     )
@@ -176,12 +181,86 @@ def test_the_readme_tells_how_rank_two_fits() -> None:
     assert f"Test accuracy is {accuracy}, beside {beside} % with the network's own" in SENTENCES
 
 
-def test_the_page_is_drawn_from_them() -> None:
-    page = build_page(STORE, read_targets(STORE, list(TARGETS)))
+def interpolating_row(cell: Cell, snapshot: str, weights: str) -> str:
+    """Of a hundred classes with a hundred images each."""
+    found = [one.at(snapshot) for one in Results(FEWER).outcomes(cell)]
+    columns = [
+        f"{cell.temperature:g}",
+        weights,
+        " / ".join(
+            spelled((one.ranks("rank_curve")[gamma] for one in found), "{:.0f}".format)
+            for gamma in GAMMAS
+        ),
+        spelled(one.ood_drop("cifar10") for one in found),
+        spelled(one.effective_depth for one in found),
+        spelled(map(depth_of_best, found)),
+        spelled(one.neco("cifar10") for one in found),
+        spelled((one.measure("ortho_dev.cifar10") for one in found), decimals),
+        f"{spelled(one.train_accuracy for one in found)} / "
+        f"{spelled(one.test_accuracy for one in found)}",
+    ]
+    return f"| {' | '.join(columns)} |"
+
+
+def interpolating_rows() -> list[str]:
+    (record,) = read_targets(FEWER, ["table1"])
+    return [
+        interpolating_row(cell, snapshot, weights)
+        for snapshot, weights in ((FINAL, "at the end"), ("accuracy-0.9", "first above 90 %"))
+        for cell in record.cells
+    ]
+
+
+def test_the_readme_says_what_few_images_show() -> None:
+    assert "\n".join(interpolating_rows()) in README
+    (record,) = read_targets(FEWER, ["table1"])
+    cold, hot = map(Results(FEWER).outcomes, record.cells)
+    assert [one.job["seed"] for one in (*cold, *hot)] == 2 * [0, 1, 2]
+    assert {(one.job["epochs"], one.summary["train_images"]) for one in (*cold, *hot)} == {
+        (50, 10_000)
+    }
+    ranks = [f"{median(one.rank or 0 for one in found):.0f}" for found in (cold, hot)]
+    assert f"from {' to '.join(ranks)} where it interpolates" in SENTENCES
+    shares = [
+        float(accuracies[-1] / accuracies.max())
+        for accuracies in (one.probe_accuracies for one in hot)
+        if accuracies is not None
+    ]
+    low_bar = spelled(shares, lambda share: f"{100 * share:.0f}").replace(" ", " % ")
+    assert f"the last layer's probe has {low_bar} of the best one's" in SENTENCES
+
+
+def apart(cold: Iterable[float | None], hot: Iterable[float | None]) -> int:
+    """1 if all of the hot are above all of the cold, -1 if below, 0 where they meet."""
+    below, above = ([one for one in found if one is not None] for found in (cold, hot))
+    return (max(below) < min(above)) - (max(above) < min(below))
+
+
+@pytest.mark.parametrize("snapshot", [FINAL, "accuracy-0.9"])
+def test_all_effects_show_there_beyond_the_spread_of_seeds(snapshot: str) -> None:
+    (record,) = read_targets(FEWER, ["table1"])
+    cold, hot = (
+        [one.at(snapshot) for one in Results(FEWER).outcomes(cell)] for cell in record.cells
+    )
+    moves: dict[Callable[[Outcome], float | None], int] = {
+        lambda one: one.rank: -1,
+        lambda one: one.effective_depth: -1,
+        depth_of_best: -1,
+        lambda one: one.measure("ortho_dev.cifar10"): -1,
+        lambda one: one.ood_drop("cifar10"): 1,
+        lambda one: one.neco("cifar10"): 1,
+    }
+    for measure, direction in moves.items():
+        assert apart(map(measure, cold), map(measure, hot)) == direction
+
+
+@pytest.mark.parametrize("store", [STORE, FEWER], ids=["all", "fewer"])
+def test_the_page_is_drawn_from_them(store: Path) -> None:
+    page = build_page(store, read_targets(store, list(TARGETS)))
     files = figure_files(page)
-    assert (STORE / "README.md").read_text() == render_markdown(page, files)
-    named = {STORE / file for section in files for file in section}
-    assert named == set((STORE / "figures").iterdir())
+    assert (store / "README.md").read_text() == render_markdown(page, files)
+    named = {store / file for section in files for file in section}
+    assert named == set((store / "figures").iterdir())
 
 
 def test_they_tell_no_place_of_the_machine_they_come_from() -> None:

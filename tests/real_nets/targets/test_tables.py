@@ -8,6 +8,7 @@ from real_nets.outcomes import Results
 from real_nets.targets import TARGETS
 from real_nets.targets.shown import equal_accuracy
 from tests.real_nets.fabricated import (
+    BEYOND,
     COLD,
     HOT,
     RESNET,
@@ -66,6 +67,7 @@ def test_table_1_says_how_each_measure_moves(tmp_path: Path) -> None:
     assert section.paragraphs[0].startswith("The paper's claim: At low logit norm")
     assert section.paragraphs[1:] == [
         "ResNet-18 on CIFAR-100: κ falls beyond the spread of seeds (90.0% to 60.0%), as in the paper; "
+        "κ against the best layer's probe does not move (33.3% to 33.3%), in the paper it falls; "
         "ρ (svhn) rises beyond the spread of seeds (20.0% to 50.0%), as in the paper; the rank falls "
         "beyond the spread of seeds (98 to 50), as in the paper."
     ]
@@ -192,13 +194,25 @@ def test_effective_depth_is_shown_against_the_best_layer_too(tmp_path: Path) -> 
         baseline=[hundred(depth=1.0, probes=(0.2, 0.3, 0.4))] * 3,
         low=[hundred(depth=1 / 3, probes=(0.2, found, 0.2)) for found in (0.4, 0.5, 0.25)],
     )
-    table = section_of(tmp_path, "table1", numbers, setup_of(pick=["CIFAR-100/ResNet-18"])).tables[
-        2
-    ]
-    assert row_of(table, *RESNET, COLD) == ["100.0%, n = 3"] * 3
-    assert row_of(table, *RESNET, HOT) == [
+    section = section_of(tmp_path, "table1", numbers, setup_of(pick=["CIFAR-100/ResNet-18"]))
+    assert (
+        f"κ falls{BEYOND} (100.0% to 33.3%), as in the paper; κ against the best layer's probe "
+        f"falls{BEYOND} (100.0% to 66.7%), as in the paper"
+    ) in said(section)
+    assert row_of(section.tables[2], *RESNET, COLD) == ["100.0%, n = 3"] * 3
+    assert row_of(section.tables[2], *RESNET, HOT) == [
         "33.3%, n = 3", "66.7%, n = 3", "50.0% (40.0–80.0), n = 3",
     ]  # fmt: skip
+
+
+def test_effective_depth_is_told_once_where_the_last_layer_is_the_best(tmp_path: Path) -> None:
+    rising = by_seed(
+        baseline=[hundred(depth=1.0, probes=(0.2, 0.3, 0.4))],
+        low=[hundred(depth=2 / 3, probes=(0.2, 0.4, 0.4))],
+    )
+    section = section_of(tmp_path, "table1", rising, setup_of(pick=["CIFAR-100/ResNet-18"]))
+    assert "κ falls, judged by a single seed (100.0% to 66.7%)" in said(section)
+    assert "best layer" not in said(section)
 
 
 def test_ranks_over_gamma_stand_beside_what_neural_collapse_predicts(tmp_path: Path) -> None:
