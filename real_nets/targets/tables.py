@@ -221,15 +221,13 @@ def sentences(cells: Sequence[Place], results: Results, snapshot: str | None = N
         ood = first_ood(cold)
         depth, drop = _directions(baseline)
         many = any(one.summary["classes"] >= MANY_CLASSES for one in cold)
+        depths = {"κ": _depth}
+        if any(_depth(one) != _depth_of_best(one) for one in (*cold, *hot)):
+            depths["κ against the best layer's probe"] = _depth_of_best
         moves = [
             verdict(what, values(cold, measure), values(hot, measure), expected, form)
             for what, measure, expected, form in (
-                ("κ", _depth, depth, share),
-                *(
-                    [("κ against the best layer's probe", _depth_of_best, depth, share)]
-                    if any(_depth(one) != _depth_of_best(one) for one in (*cold, *hot))
-                    else []
-                ),
+                *((what, measure, depth, share) for what, measure in depths.items()),
                 (f"ρ ({ood})", _drop(ood), drop, share),
                 ("the rank", _rank, -1 if many else 0, rank),
             )
