@@ -150,6 +150,16 @@ def test_the_readme_correlates_detection_and_generalisation() -> None:
     assert alone.p < 0.05 < min(c.p for c in (*others, together) if c)
 
 
+def test_the_readme_tells_of_squared_error() -> None:
+    (record,) = read_targets(STORE, ["mse"])
+    outcomes = [Results(STORE).outcomes(cell) for cell in record.cells]
+    assert {one.job["loss"] for found in outcomes for one in found} == {"mse"}
+    ranks = [spelled(last_hidden_ranks(cell), "{:.0f}".format) for cell in record.cells]
+    accuracies = [spelled(one.train_accuracy for one in found) for found in outcomes]
+    assert f"goes from rank {' to '.join(ranks)} at T = 50" in SENTENCES
+    assert f"with train accuracies of {' and '.join(accuracies)} %" in SENTENCES
+
+
 def depth_of_best(one: Outcome) -> float:
     """kappa against the best layer's probe."""
     assert one.probe_accuracies is not None
