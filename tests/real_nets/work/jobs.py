@@ -1,0 +1,28 @@
+"""Jobs on tiny data, trained and diagnosed in a folder."""
+
+from pathlib import Path
+from typing import Any
+
+from rankdeficit.diagnostics.report import Report
+from real_nets.job import Job
+from real_nets.job_folder import FINAL
+from real_nets.work import diagnose_job, train_job
+from tests.real_nets.tiny import data_of, tiny_job
+
+HOT = tiny_job(temperature=20.0, epochs=6, ood=("other",))
+DIVERGING = tiny_job(
+    lr=0.1, weight_decay=32.0, momentum=0.0, schedule="constant", batch_size=2, epochs=1
+)
+"""Each step multiplies all weights by -2.2, so the loss overflows at step 39 of 60."""
+
+
+class CutError(Exception):
+    """Stands for a kill."""
+
+
+def train(job: Job, root: Path, path: Path, **heard: Any) -> dict[str, Any]:
+    return train_job(job, data_of(job, root), path, **heard)
+
+
+def diagnose(job: Job, root: Path, path: Path, snapshot: str = FINAL) -> Report:
+    return diagnose_job(job, data_of(job, root), path, snapshot)
