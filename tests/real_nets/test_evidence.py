@@ -230,7 +230,10 @@ def test_the_readme_says_what_few_images_show() -> None:
         (50, 10_000)
     }
     ranks = [f"{median(one.rank or 0 for one in found):.0f}" for found in (cold, hot)]
-    assert f"from {' to '.join(ranks)} where it interpolates" in SENTENCES
+    assert f"from {' to '.join(ranks)} where it fits its train images" in SENTENCES
+    fitted = percent(median(one.train_accuracy or 0 for one in hot))
+    assert f"(all at T = 1, {fitted} % at T = 30)" in SENTENCES
+    assert {one.train_accuracy for one in cold} == {1.0}
     shares = [
         float(accuracies[-1] / accuracies.max())
         for accuracies in (one.probe_accuracies for one in hot)

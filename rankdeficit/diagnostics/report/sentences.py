@@ -89,10 +89,11 @@ def depth_sentences(record: Row) -> list[str]:
         )
     elif last < SHARE * max(accuracies):
         best = accuracies.index(max(accuracies))
+        exact = torch.tensor(accuracies, dtype=torch.float64)
         text += (
             f" The last layer's probe is not the best: {layers[best]['name']} has "
             f"{accuracies[best]:.1%}, so kappa is measured against a low bar; against the best layer's "
-            f"it is {float(effective_depth(torch.tensor(accuracies), bar='best')):.3g}."
+            f"it is {float(effective_depth(exact, bar='best')):.3g}."
         )
     return [text]
 
