@@ -127,7 +127,10 @@ def _relative_energies(logits: Tensor, temperature: float | Tensor) -> Tensor:
     a difference whose exponential is zero anyway.
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
-    T = torch.as_tensor(temperature, dtype=dtype, device=logits.device).unsqueeze(-1)
+    if isinstance(temperature, Tensor):
+        T = temperature.to(logits.device, dtype).unsqueeze(-1)
+    else:  # of no dimension and on the CPU, which all devices divide by without waiting
+        T = torch.tensor(temperature, dtype=dtype)
     smallest = torch.finfo(dtype).tiny
     scaled = logits.to(dtype) / T.clamp(min=1)
     return (scaled - scaled.detach().amax(dim=-1, keepdim=True)) / T.clamp(min=smallest, max=1)

@@ -29,6 +29,13 @@ class Views:
     boxes: Int64[Tensor, "n 4"]
     mirrored: Bool[Tensor, " n"]
 
+    def to(self, device: torch.device) -> "Views":
+        """The same views on a device; nobody waits for them, as they are small."""
+        boxes, mirrored = (
+            of_all.to(device, non_blocking=True) for of_all in (self.boxes, self.mirrored)
+        )
+        return Views(boxes, mirrored)
+
     def __getitem__(self, chosen: slice) -> "Views":
         return Views(self.boxes[chosen], self.mirrored[chosen])
 
@@ -68,7 +75,7 @@ def augment(
 ) -> UInt8[Tensor, "n channels height width"]:
     """The images as random views show them.
 
-    The generator is a CPU one, so the same images come out on every device.
+    The generator is a CPU one, so the same images come out on every device (resized ones up to rounding).
     """
     n, _, *size = images.shape
     views = draw_views(n, (size[0], size[1]), augmentation, generator)
@@ -81,19 +88,20 @@ def apply_views(
     """The images as views show them that were drawn for this augmentation."""
     if augmentation == "none":
         return images
-    return _resampled(images, views) if augmentation == "resized-crop" else _shifted(images, views)
+    change = _resampled if augmentation == "resized-crop" else _shifted
+    return change(images, views.to(images.device))
 
 
 def _shifted(images: Tensor, views: Views) -> Tensor:
     """Views of the images' own size: pixels move and do not change."""
     n, channels, height, width = images.shape
     tall, wide = padding((height, width))
-    rows = torch.arange(height) + views.boxes[:, :1] + tall
-    columns = torch.arange(width).expand(n, -1)
+    rows = torch.arange(height, device=images.device) + views.boxes[:, :1] + tall
+    columns = torch.arange(width, device=images.device).expand(n, -1)
     columns = torch.where(views.mirrored[:, None], columns.flip(-1), columns)
     columns = columns + views.boxes[:, 1:2] + wide
     places = rows[:, :, None] * (width + 2 * wide) + columns[:, None, :]
-    places = places.view(n, 1, -1).to(images.device, non_blocking=True).expand(n, channels, -1)
+    places = places.view(n, 1, -1).expand(n, channels, -1)
     padded = functional.pad(images, (wide, wide, tall, tall))
     return padded.flatten(2).gather(2, places).view_as(images)
 
@@ -105,9 +113,8 @@ def _resampled(images: Tensor, views: Views) -> Tensor:
     y = _centres(top, box_height, height)
     x = _centres(left, box_width, width)
     x = torch.where(views.mirrored[:, None], x.flip(-1), x)
-    grid = torch.empty(n, height, width, 2)
+    grid = torch.empty(n, height, width, 2, device=images.device)
     grid[..., 0], grid[..., 1] = x[:, None, :], y[:, :, None]
-    grid = grid.to(images.device, non_blocking=True)
     seen = functional.grid_sample(
         images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
     )
@@ -119,7 +126,7 @@ def _centres(start: Tensor, extent: Tensor, pixels: int) -> Tensor:
 
     None lies beyond the centres of the interval's outer pixels, so that nothing outside is seen.
     """
-    steps = (torch.arange(pixels) + 0.5) / pixels
+    steps = (torch.arange(pixels, device=start.device) + 0.5) / pixels
     inside = (steps * extent[:, None]).clamp(min=0.5).minimum(extent[:, None] - 0.5)
     return 2 * (start[:, None] + inside) / pixels - 1
 

@@ -11,6 +11,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+from rankdeficit import cli
+from tests.stand_in import DEVICE, stand_in
+
 settings.register_profile("tests", deadline=None, derandomize=True, max_examples=100)
 settings.load_profile("tests")
 
@@ -36,6 +39,26 @@ def cuda() -> torch.device:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device, and torch finds none here")
     return torch.device("cuda")
+
+
+@pytest.fixture
+def stand_in_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
+    """What stands in for a GPU, which commands take as --device by its name, too."""
+    resolve = cli.resolve_device
+    monkeypatch.setattr(
+        cli, "resolve_device", lambda name: DEVICE if name == str(DEVICE) else resolve(name)
+    )
+    with stand_in():
+        yield DEVICE
+
+
+@pytest.fixture(params=["stand-in", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """A device that is not the CPU: a GPU, and what stands in for one."""
+    found: torch.device = request.getfixturevalue(
+        "cuda" if request.param == "cuda" else "stand_in_device"
+    )
+    return found
 
 
 @pytest.fixture

@@ -218,11 +218,10 @@ def test_bad_input_is_refused_and_changes_nothing() -> None:
             ClassStatistics(*arguments)
 
 
-@pytest.mark.cuda
-def test_cuda_statistics_equal_cpu_statistics(cuda: torch.device) -> None:
+def test_gpu_statistics_equal_cpu_statistics(device: torch.device) -> None:
     h, labels = labelled(300, 8, 4)
-    found = ClassStatistics(8, 4, device=cuda)
-    found.update(h.to(cuda), labels.to(cuda))
+    found = ClassStatistics(8, 4, device=device)
+    found.update(h.to(device), labels.to(device))
     expected = statistics_of(h, labels, 4, [300])
     torch.testing.assert_close(found.scatter.cpu(), expected.scatter)
     assert neural_collapse(found) == pytest.approx(neural_collapse(expected))

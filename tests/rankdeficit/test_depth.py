@@ -219,10 +219,9 @@ def test_bad_input() -> None:
             bootstrap(correct, ood_drop, **settings)
 
 
-@pytest.mark.cuda
-def test_cuda_measures_equal_cpu_measures(cuda: torch.device) -> None:
+def test_gpu_measures_equal_cpu_measures(device: torch.device) -> None:
     correct = planted([0.4, 0.9, 0.7], 500, seed=0)
-    assert bootstrap(correct.to(cuda), ood_drop) == bootstrap(correct, ood_drop)
+    assert bootstrap(correct.to(device), ood_drop) == bootstrap(correct, ood_drop)
     accuracies = correct.double().mean(dim=1)
     for measure in (effective_depth, ood_drop):
-        assert float(measure(accuracies.to(cuda))) == float(measure(accuracies))
+        assert float(measure(accuracies.to(device))) == float(measure(accuracies))

@@ -185,13 +185,15 @@ def test_neither_order_nor_batch_size_nor_spilling_changes_a_report(tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.cuda
-def test_a_network_on_a_gpu_gives_the_same_report(cuda: torch.device) -> None:
+def test_a_network_on_a_gpu_gives_the_same_report(device: torch.device) -> None:
     model = narrow_resnet18(4, 6).double()
     train, test = batches(*image_data(0)), batches(*image_data(1, 150))
+    some: dict[str, Any] = {
+        "layers": ["conv1", "layer3.*", "fc"], "probes": ProbeSettings(dtype=torch.float64),
+    }  # fmt: skip
     found = [
-        measures(rd.diagnose(network, train, test, {"other": (test, test)}, probes=EXACT))
-        for network in (model, copy.deepcopy(model).to(cuda))
+        measures(rd.diagnose(network, train, test, {"other": (test, test)}, **some))
+        for network in (model, copy.deepcopy(model).to(device))
     ]
     far = [
         (name, a, b)

@@ -155,8 +155,7 @@ def test_bad_states() -> None:
         Gram(3).merge(Gram(4))
 
 
-@pytest.mark.cuda
-def test_cuda_state_equals_cpu_state(cuda: torch.device) -> None:
-    gram = Gram(20, device=cuda)
-    gram.update(rows(500, 20).to(cuda))
+def test_gpu_state_equals_cpu_state(device: torch.device) -> None:
+    gram = Gram(20, device=device)
+    gram.update(rows(500, 20).to(device))
     torch.testing.assert_close(gram.matrix.cpu(), gram_of(rows(500, 20)).matrix)

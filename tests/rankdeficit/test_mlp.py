@@ -350,14 +350,13 @@ def test_bad_arguments() -> None:
             call()
 
 
-@pytest.mark.cuda
 @pytest.mark.parametrize("shape", SHAPES[-2:], ids=names)
-def test_cuda_equals_cpu(shape: MlpShape, cuda: torch.device) -> None:
+def test_gpu_equals_cpu(shape: MlpShape, device: torch.device) -> None:
     on_cpu = make_batch(shape, weight_decay=doubles(0.1, 0, 0.2))
     on_gpu = BatchedMlp(
-        shape, on_cpu.parameters.to(cuda), on_cpu.temperatures, weight_decay=doubles(0.1, 0, 0.2)
+        shape, on_cpu.parameters.to(device), on_cpu.temperatures, weight_decay=doubles(0.1, 0, 0.2)
     )
     x, labels = make_data(shape, 3)
     on_cpu.compute_gradient(x, labels)
-    on_gpu.compute_gradient(x.to(cuda), labels.to(cuda))
+    on_gpu.compute_gradient(x.to(device), labels.to(device))
     torch.testing.assert_close(on_gpu.gradient.cpu(), on_cpu.gradient, rtol=1e-9, atol=1e-11)

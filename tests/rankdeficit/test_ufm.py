@@ -275,10 +275,9 @@ def test_bad_arguments() -> None:
             call()
 
 
-@pytest.mark.cuda
-def test_cuda_equals_cpu(cuda: torch.device) -> None:
+def test_gpu_equals_cpu(device: torch.device) -> None:
     shape = UfmShape(4, 3, 5, 3, "relu", bias=True)
     on_cpu = train(shape, [0, 1], [1.0, 5.0], 50)
-    start = initial_parameters(shape, [0, 1], dtype=torch.float64, device=cuda)
+    start = initial_parameters(shape, [0, 1], dtype=torch.float64, device=device)
     on_gpu = train(shape, [], [1.0, 5.0], 50, start=start)
     torch.testing.assert_close(on_gpu.parameters.cpu(), on_cpu.parameters, rtol=1e-8, atol=1e-10)

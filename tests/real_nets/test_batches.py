@@ -339,13 +339,12 @@ def test_bad_batches(files: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> None
         in_memory(numbered(8), batch_size=2)
 
 
-@pytest.mark.cuda
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS)
-def test_cuda_batches_are_those_of_the_cpu(cuda: torch.device, augmentation: Augmentation) -> None:
+def test_gpu_batches_are_those_of_the_cpu(device: torch.device, augmentation: Augmentation) -> None:
     images = numbered(50)
-    ours = in_memory(images.to(cuda), augmentation=augmentation).epoch(2)
+    ours = in_memory(images.to(device), augmentation=augmentation).epoch(2)
     theirs = in_memory(images, augmentation=augmentation).epoch(2)
     for (inputs, labels), (expected, expected_labels) in zip(ours, theirs, strict=True):
-        assert inputs.device == labels.device == cuda
+        assert inputs.device == labels.device == device
         assert torch.equal(labels.cpu(), expected_labels)
         torch.testing.assert_close(inputs.cpu(), expected, rtol=0, atol=1.01)

@@ -14,8 +14,9 @@ from rankdeficit.images import Normalisation
 from real_nets.batches import InMemoryBatches
 from real_nets.models import Architecture
 from real_nets.rates import homogeneous_layers, parameter_groups, shape_at
-from real_nets.training import DivergedError, Recipe, Training
+from real_nets.training import LOSSES_AT_ONCE, DivergedError, Recipe, Training
 from tests.images import image_set
+from tests.stand_in import waits
 
 CPU = torch.device("cpu")
 PLAIN = Recipe(epochs=4, batch_size=8, lr=0.05, clip_norm=None, augmentation="crop-flip")
@@ -38,14 +39,20 @@ def with_dropout(seed: int) -> nn.Module:
 
 
 def training(
-    model: nn.Module, recipe: Recipe = PLAIN, temperature: float = 1.0, seed: int = 0
+    model: nn.Module,
+    recipe: Recipe = PLAIN,
+    temperature: float = 1.0,
+    seed: int = 0,
+    *,
+    images: int = 20,
+    device: torch.device = CPU,
 ) -> Training:
-    images = image_set(20)
+    chosen = image_set(images)
     batches = InMemoryBatches(
-        images, Normalisation.of(images), batch_size=recipe.batch_size,
+        chosen.to(device), Normalisation.of(chosen), batch_size=recipe.batch_size,
         augmentation=recipe.augmentation, seed=seed,
     )  # fmt: skip
-    return Training(model, batches, recipe, temperature=temperature, seed=seed, device=CPU)
+    return Training(model, batches, recipe, temperature=temperature, seed=seed, device=device)
 
 
 def trained(*arguments: Any, **options: Any) -> dict[str, Tensor]:
@@ -227,6 +234,25 @@ def first_step(model: nn.Module, weight: nn.Parameter, recipe: Recipe) -> Tensor
     before = weight.detach().clone()
     training(model, recipe).run_until(1, lambda step: None)
     return weight.detach() - before
+
+
+@pytest.mark.parametrize("change", [
+    {"augmentation": "none", "clip_norm": 1.0},
+    {"augmentation": "flip", "loss": "mse"},
+    {"augmentation": "crop-flip", "channels_last": True},
+    {"augmentation": "resized-crop", "optimizer": "adamw", "label_smoothing": 0.1},
+])  # fmt: skip
+def test_steps_wait_for_a_gpu_only_to_look_at_losses(
+    change: dict[str, Any], device: torch.device
+) -> None:
+    recipe = replace(PLAIN, epochs=3 * LOSSES_AT_ONCE, batch_size=256, **change)
+    job = training(
+        network("resnet20", width=4, stem="cifar"), recipe, 50.0, images=512, device=device
+    )
+    job.run_until(2, lambda step: None)
+    with waits(device) as found:
+        job.run_until(2 + LOSSES_AT_ONCE, lambda step: None)
+    assert len(found) == 1
 
 
 def test_channels_last_takes_the_same_step() -> None:

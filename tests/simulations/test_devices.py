@@ -1,0 +1,27 @@
+"""Every simulation on a device that is not the CPU."""
+
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+NAMES = sorted(path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py"))
+NAMES.remove("devices")
+
+
+def results(simulation: str, device: str, out: Path) -> list[bytes]:
+    settings = import_module(f"tests.simulations.test_{simulation}").SMALL
+    run = import_module(f"simulations.{simulation}").run
+    folder = run(replace(settings, seeds=1, device=device, out=out))
+    return [(folder / name).read_bytes() for name in ("summary.json", "metrics.jsonl")]
+
+
+@pytest.mark.parametrize("simulation", NAMES)
+def test_a_simulation_gives_the_same_on_a_stand_in(
+    simulation: str, stand_in_device: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"simulations.{simulation}.draw", lambda path: None)
+    found = results(simulation, str(stand_in_device), tmp_path / "stand-in")
+    assert found == results(simulation, "cpu", tmp_path / "cpu")
