@@ -153,31 +153,35 @@ def verdict(
     what: str,
     baseline: Sequence[float],
     low_norm: Sequence[float],
-    expected: int,
+    expected: int | None,
     form: Callable[[float], str],
 ) -> str | None:
     """How the median of a measure moves from baseline to low logit norm, and how it does in the paper.
 
-    expected: 1 for up, -1 for down, 0 for neither. What is written alike has not moved. Movements go
-    beyond the spread of seeds where the ranges do not meet. None where either has no value.
+    expected: 1 for up, -1 for down, 0 for neither, None where the paper does not say. What is written
+    alike has not moved. Movements go beyond the spread of seeds where the ranges do not meet. Returns
+    None where either has no value.
     """
     if not baseline or not low_norm:
         return None
     before, after = median(baseline), median(low_norm)
     numbers = f"{form(before)} to {form(after)}"
     moved = 0 if form(before) == form(after) else sign(after - before)
-    agreement = "as in the paper" if moved == expected else f"in the paper it {MOVES[expected]}"
     apart = max(baseline) < min(low_norm) or max(low_norm) < min(baseline)
+    single = len(baseline) == 1 or len(low_norm) == 1
+    remarks = [] if expected is None else [f"in the paper it {MOVES[expected]}"]
     if not moved:
         extent = ""
-    elif len(baseline) == 1 or len(low_norm) == 1:
+    elif single:
         extent = ", judged by a single seed"
-    elif apart:
-        extent = " beyond the spread of seeds"
     else:
-        extent = " within the spread of seeds"
-        agreement = f"which leaves it open; in the paper it {MOVES[expected]}"
-    return f"{what} {MOVES[moved]}{extent} ({numbers}), {agreement}"
+        extent = f" {'beyond' if apart else 'within'} the spread of seeds"
+    if moved and not apart and not single:
+        remarks.insert(0, "which leaves it open")
+    elif moved == expected:
+        remarks = ["as in the paper"]
+    told = f"{what} {MOVES[moved]}{extent} ({numbers})"
+    return f"{told}, {'; '.join(remarks)}" if remarks else told
 
 
 def sign(change: float) -> int:

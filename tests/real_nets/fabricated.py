@@ -38,6 +38,8 @@ class Numbers:
     fpr: float = 0.9
     ortho_dev: float = 0.5
     alignment: float = 0.4
+    collapse: tuple[float, float, float] = (0.2, 0.3, 0.4)
+    """NC1 (traces), NC2 (deviation of cosines), NC3."""
     initial_norm: float = 1.0
     hidden_rank: int = 100
     accuracy: float = 1.0
@@ -133,6 +135,8 @@ def _report(found: Row, job: Job, numbers: Numbers) -> Row:
         | {"probe": layer["probe"] | {"accuracy": accuracy}}
         for layer, accuracy in zip(found["layers"], numbers.probes or fitted, strict=True)
     ]
+    names = "within_to_between", "cosine_deviation", "self_duality"
+    collapse = dict(zip(names, numbers.collapse, strict=True))
     logits = found["train"]["logits"]
     curve = dict.fromkeys(logits["rank_curve"], numbers.rank)
     train = {"accuracy": numbers.accuracy, "logits": logits | {"rank": numbers.rank} | {
@@ -143,6 +147,7 @@ def _report(found: Row, job: Job, numbers: Numbers) -> Row:
         "network": found["network"] | {"classes": numbers.classes, "penultimate_width": 512},
         "layers": layers,
         "alignment": numbers.alignment,
+        "neural_collapse": found["neural_collapse"] | collapse,
         "effective_depth": found["effective_depth"] | {"value": numbers.depth},
         "ood_drop": {
             name: found["ood_drop"]["other"] | {"value": numbers.drop} for name in job.ood

@@ -44,7 +44,7 @@ PAIRS = {
     "alignment": [("CIFAR-10", "ResNet-18"), ("CIFAR-10", "VGG-19")],
     "hyperparameters": MLP,
     "mse": MLP,
-    "neural-collapse": [("CIFAR-10", "ResNet-18"), ("CIFAR-100", "ResNet-34")],
+    "neural-collapse": CIFAR,
     "ortho-dev": CIFAR,
     "trade-off": CIFAR + IMAGENET + VGG,
 }  # fmt: skip

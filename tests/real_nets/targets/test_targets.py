@@ -48,9 +48,14 @@ OPEN = "which leaves it open; in the paper it"
         ([0.5, 0.7], [0.6, 0.6], -1, "does not move (60.0% to 60.0%), in the paper it falls"),
         ([0.5], [0.5], 0, "does not move (50.0% to 50.0%), as in the paper"),
         ([0.50001], [0.50003], 1, "does not move (50.0% to 50.0%), in the paper it rises"),
+        ([0.9, 1.0], [0.5, 0.6], None, f"falls{BEYOND} (95.0% to 55.0%)"),
+        ([0.5, 0.9], [0.4, 0.6], None, f"falls{WITHIN} (70.0% to 50.0%), which leaves it open"),
+        ([0.5], [0.5], None, "does not move (50.0% to 50.0%)"),
     ],
 )
-def test_verdicts(baseline: list[float], low: list[float], expected: int, sentence: str) -> None:
+def test_verdicts(
+    baseline: list[float], low: list[float], expected: int | None, sentence: str
+) -> None:
     assert verdict("κ", baseline, low, expected, share) == f"κ {sentence}"
 
 
