@@ -33,11 +33,11 @@ SLOWER = 3
 """Times the epochs of the network's own classifier: two dimensions are slower to fit."""
 
 
-def table_1_on_cifar(setup: Setup) -> list[Place]:
-    """Both conditions of the networks that Table 1 has on CIFAR-10 and CIFAR-100."""
+def on_cifar(setup: Setup, rows: Sequence[paper.Comparison]) -> list[Place]:
+    """Both conditions of the networks that a table of the paper has on CIFAR-10 and CIFAR-100."""
     return [
         cell
-        for row in paper.TABLE_1
+        for row in rows
         if row.data.startswith("CIFAR")
         for cell in setup.pair(row.data, row.architecture)
     ]
@@ -49,11 +49,11 @@ class NeuralCollapse(Target):
 
     name = "neural-collapse"
     title = "Appendix I: measures of Neural Collapse"
-    about = "NC1 to NC4 of all networks of Table 1 on CIFAR, with the retained rank"
+    about = "NC1 to NC4 of all networks of Tables 1 and 3 on CIFAR, with the retained rank"
 
     def cells(self, setup: Setup) -> list[Place]:
-        """Networks of Table 1 on CIFAR."""
-        return table_1_on_cifar(setup)
+        """Networks of Tables 1 and 3 on CIFAR."""
+        return on_cifar(setup, (*paper.TABLE_1, *paper.TABLE_3))
 
     def section(
         self, cells: Sequence[Place], results: Results, computed: dict[str, Any]
@@ -179,7 +179,7 @@ class OrthoDev(Target):
 
     def cells(self, setup: Setup) -> list[Place]:
         """Networks of Table 1 on CIFAR."""
-        return table_1_on_cifar(setup)
+        return on_cifar(setup, paper.TABLE_1)
 
     def section(
         self, cells: Sequence[Place], results: Results, computed: dict[str, Any]

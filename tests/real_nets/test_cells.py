@@ -44,7 +44,7 @@ PAIRS = {
     "alignment": [("CIFAR-10", "ResNet-18"), ("CIFAR-10", "VGG-19")],
     "hyperparameters": MLP,
     "mse": MLP,
-    "neural-collapse": CIFAR,
+    "neural-collapse": CIFAR + VGG,
     "ortho-dev": CIFAR,
     "trade-off": CIFAR + IMAGENET + VGG,
 }  # fmt: skip

@@ -16,8 +16,9 @@ from real_nets.page import render_markdown
 from real_nets.report import build_page, figure_files
 from real_nets.store import read_targets
 from real_nets.targets import TARGETS
+from real_nets.targets.appendices_i_to_m import collapse
 from real_nets.targets.correlation import correlation
-from real_nets.targets.shown import data_name
+from real_nets.targets.shown import data_name, pairs
 from tests.conftest import ROOT
 
 STORE = ROOT / "real_nets" / "results"
@@ -243,6 +244,12 @@ def test_the_readme_says_what_few_images_show() -> None:
     assert f"the last layer's probe has {low_bar} of the best one's" in SENTENCES
 
 
+COLLAPSE = {
+    "tr S_W / tr S_B goes": "within_to_between",
+    "the deviation of cosines": "cosine_deviation",
+}
+
+
 def apart(cold: Iterable[float | None], hot: Iterable[float | None]) -> int:
     """1 if all of the hot are above all of the cold, -1 if below, 0 where they meet."""
     below, above = ([one for one in found if one is not None] for found in (cold, hot))
@@ -265,6 +272,25 @@ def test_all_effects_show_there_beyond_the_spread_of_seeds(snapshot: str) -> Non
     }
     for measure, direction in moves.items():
         assert apart(map(measure, cold), map(measure, hot)) == direction
+
+
+@pytest.mark.parametrize("store", [STORE, FEWER], ids=["all", "fewer"])
+def test_neural_collapse_comes_nearer_and_moves_away(store: Path) -> None:
+    (record,) = read_targets(store, ["neural-collapse"])
+    for baseline, low in pairs(record.cells):
+        cold, hot = map(Results(store).outcomes, (baseline, low))
+        moves = [
+            apart(map(collapse(name), cold), map(collapse(name), hot))
+            for name in ("within_to_between", "cosine_deviation", "self_duality")
+        ]
+        assert moves == ([0, 0, -1] if baseline.network == "VGG-19" else [-1, 1, -1])
+        if store == FEWER:
+            for words, name in COLLAPSE.items():
+                measure = collapse(name)
+                numbers = " to ".join(
+                    f"{median(measure(one) or 0 for one in found):.3f}" for found in (cold, hot)
+                )
+                assert f"{words} from {numbers}" in SENTENCES
 
 
 @pytest.mark.parametrize("store", [STORE, FEWER], ids=["all", "fewer"])

@@ -112,12 +112,12 @@ def test_neural_collapse_shows_its_measures_with_the_train_accuracy(tmp_path: Pa
     hot = [hundred(accuracy=0.5, collapse=(0.2, 0.3, nc3)) for nc3 in (0.3, 0.4, 0.5)]
     section = section_of(tmp_path, "neural-collapse", by_seed(baseline=cold, low=hot))
     table = section.tables[0]
-    assert [len(table.rows), table.columns[-1].title] == [10, "train accuracy"]
+    assert [len(table.rows), table.columns[-1].title] == [14, "train accuracy"]
     assert row_of(table, "CIFAR-10", "ResNet-18", HOT)[-1] == "50.0%, n = 3"
     measured = row_of(table, "CIFAR-10", "ResNet-18", COLD)
     assert all(text.endswith("n = 3") for text in measured)
     assert "99.9%: " not in said(section)
-    assert len(section.paragraphs) == 1 + 5
+    assert len(section.paragraphs) == 1 + 7
     assert section.paragraphs[1] == (
         f"MLP on CIFAR-10: tr S_W / tr S_B (NC1) falls{BEYOND} (0.6 to 0.2); the deviation of cosines "
         f"(NC2) rises{BEYOND} (0.200 to 0.300), as in the paper; the distance from self-duality (NC3) "
