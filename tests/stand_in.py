@@ -21,8 +21,8 @@ from torch.utils._python_dispatch import (
 )
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
-DEVICE = torch.device("meta")
-"""Torch's device for tensors without numbers; here `Held` has the numbers."""
+DEVICE = torch.device("lazy")
+"""A device that torch knows and nothing here uses. Its backend is not loaded; `Held` has the numbers."""
 CPU = torch.device("cpu")
 
 COPIES = ("aten::_to_copy", "aten::copy_")
@@ -52,6 +52,9 @@ class Held(Tensor):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.held.__reduce_ex__(protocol)
+
+    def untyped_storage(self) -> torch.UntypedStorage:
+        return self.held.untyped_storage()
 
     def tolist(self) -> Any:
         return self.cpu().tolist()
@@ -141,7 +144,7 @@ class StandIn(TorchDispatchMode):
 
 
 class Literals(TorchFunctionMode):
-    """Tensors made of Python's numbers, which torch itself would leave without numbers on DEVICE."""
+    """Tensors made of Python's numbers, which torch would hand to DEVICE's backend."""
 
     def __torch_function__(
         self, function: Any, types: Any, arguments: Any = (), options: Any = None

@@ -13,8 +13,10 @@ import torch
 from rankdeficit.runs import RunFolder
 from real_nets import work
 from real_nets.job import Job
+from real_nets.job_data import JobData, Source
 from real_nets.job_folder import FINAL, JobFolder
-from tests.real_nets.tiny import contents, tiny_job
+from real_nets.work import train_job
+from tests.real_nets.tiny import CPU, contents, tiny_job
 from tests.real_nets.work.jobs import DIVERGING, HOT, CutError, diagnose, train
 
 
@@ -93,6 +95,29 @@ def test_a_training_cut_after_each_of_its_steps_ends_with_the_same_bytes(
     cuts = len(due)
     assert end(job, root, tmp_path / "cut", cut) == cuts + 1
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def test_a_job_on_a_gpu_goes_on_where_it_was_cut(
+    root: Path, tmp_path: Path, stand_in_device: torch.device
+) -> None:
+    job = tiny_job(
+        model="resnet20", width=4, depth=None, epochs=2, optimizer="adamw", channels_last=True,
+        augmentation="crop-flip", followed_images=20, ood=("other",),
+    )  # fmt: skip
+
+    def cut(step: int) -> None:
+        if step == 11:
+            raise CutError
+
+    def end_on(device: torch.device, path: Path, on_step: Callable[[int], object]) -> Path:
+        train_job(job, JobData(job, Source(root), device), path, on_step=on_step)
+        return path / "weights.safetensors"
+
+    with pytest.raises(CutError):
+        end_on(stand_in_device, tmp_path / "cut", cut)
+    ours = end_on(stand_in_device, tmp_path / "cut", lambda step: None)
+    theirs = end_on(CPU, tmp_path / "whole", lambda step: None)
+    assert ours.read_bytes() == theirs.read_bytes()
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
