@@ -1,0 +1,45 @@
+"""Where the evidence is, and how the README writes its numbers."""
+
+from collections.abc import Callable, Iterable
+from statistics import median
+
+from rankdeficit.diagnostics import effective_depth
+from real_nets.outcomes import Outcome
+from tests.conftest import ROOT
+
+STORE = ROOT / "real_nets" / "results"
+FEWER = STORE / "fewer-images"
+TENTH = STORE / "tenth"
+STORES = (STORE, FEWER, TENTH)
+README = (ROOT / "README.md").read_text()
+SENTENCES = " ".join(README.split())
+OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
+OOD = {"cifar10": "tiny-imagenet-100", "tiny-imagenet-100": "cifar10"}
+GAMMAS = (1e-3, 1e-2)
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}".removesuffix(".0")
+
+
+def decimals(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def spelled(values: Iterable[float | None], form: Callable[[float], str] = percent) -> str:
+    """Median and range; a number where all are equal."""
+    known = sorted(value for value in values if value is not None)
+    middle, low, high = form(median(known)), form(known[0]), form(known[-1])
+    return middle if low == high else f"{middle} ({low}-{high})"
+
+
+def depth_of_best(one: Outcome) -> float:
+    """kappa against the best layer's probe."""
+    assert one.probe_accuracies is not None
+    return float(effective_depth(one.probe_accuracies, bar="best"))
+
+
+def apart(cold: Iterable[float | None], hot: Iterable[float | None]) -> int:
+    """1 if all of the hot are above all of the cold, -1 if below, 0 where they meet."""
+    below, above = ([one for one in found if one is not None] for found in (cold, hot))
+    return (max(below) < min(above)) - (max(above) < min(below))

@@ -1,0 +1,186 @@
+"""The README on networks that fit their train images, and on Neural Collapse."""
+
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from real_nets.job_folder import FINAL
+from real_nets.outcomes import Outcome, Results
+from real_nets.store import read_targets
+from real_nets.targets.appendices_i_to_m import collapse
+from real_nets.targets.shown import pairs
+from tests.real_nets.evidence.telling import (
+    FEWER,
+    GAMMAS,
+    OOD,
+    README,
+    SENTENCES,
+    STORES,
+    TENTH,
+    apart,
+    decimals,
+    depth_of_best,
+    percent,
+    spelled,
+)
+
+Column = Callable[[list[Outcome], str], str]
+
+
+def last_hidden_rank(one: Outcome) -> int:
+    """Of the diagnosed train images at gamma = 1e-2."""
+    assert one.report is not None
+    return int(one.report["layers"][-2]["train"]["rank_curve"]["0.01"])
+
+
+def logits_ranks(found: list[Outcome], ood: str) -> str:
+    curves = [one.ranks("rank_curve") for one in found]
+    return " / ".join(
+        spelled((curve[gamma] for curve in curves), "{:.0f}".format) for gamma in GAMMAS
+    )
+
+
+def last_hidden_ranks(found: list[Outcome], ood: str) -> str:
+    return spelled(map(last_hidden_rank, found), "{:.0f}".format)
+
+
+def rho(found: list[Outcome], ood: str) -> str:
+    return spelled(one.ood_drop(ood) for one in found)
+
+
+def kappa(found: list[Outcome], ood: str) -> str:
+    return spelled(one.effective_depth for one in found)
+
+
+def kappa_of_best(found: list[Outcome], ood: str) -> str:
+    return spelled(map(depth_of_best, found))
+
+
+def auroc(found: list[Outcome], ood: str) -> str:
+    return spelled(one.neco(ood) for one in found)
+
+
+def deviation(found: list[Outcome], ood: str) -> str:
+    return spelled((one.measure(f"ortho_dev.{ood}") for one in found), decimals)
+
+
+def both_accuracies(found: list[Outcome], ood: str) -> str:
+    train, test = (one.train_accuracy for one in found), (one.test_accuracy for one in found)
+    return f"{spelled(train)} / {spelled(test)}"
+
+
+INTERPOLATING: dict[Path, tuple[Column, ...]] = {
+    FEWER: (logits_ranks, rho, kappa, kappa_of_best, auroc, deviation, both_accuracies),
+    TENTH: (last_hidden_ranks, rho, kappa, kappa_of_best, auroc, deviation, both_accuracies),
+}
+"""Columns of the README's tables of networks that fit their train images."""
+
+
+def pair_of(store: Path, snapshot: str = FINAL) -> tuple[list[Outcome], list[Outcome]]:
+    """Baseline and low logit norm of the one network of Table 1 in a store."""
+    (record,) = read_targets(store, ["table1"])
+    (pair,) = pairs(record.cells)
+    cold, hot = ([one.at(snapshot) for one in Results(store).outcomes(cell)] for cell in pair)
+    return cold, hot
+
+
+def rows(store: Path) -> list[str]:
+    found = []
+    for snapshot, weights in ((FINAL, "at the end"), ("accuracy-0.9", "first above 90 %")):
+        for outcomes in pair_of(store, snapshot):
+            job = outcomes[0].job
+            told = [column(outcomes, OOD[job["data"]]) for column in INTERPOLATING[store]]
+            found.append(" | ".join([f"| {job['temperature']:g}", weights, *told]) + " |")
+    return found
+
+
+@pytest.mark.parametrize("store", INTERPOLATING, ids=lambda store: store.name)
+def test_the_readme_has_the_tables_of_networks_that_interpolate(store: Path) -> None:
+    assert "\n".join(rows(store)) in README
+    for found in pair_of(store):
+        assert [one.job["seed"] for one in found] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("store", "epochs", "images"), [(FEWER, 50, 10_000), (TENTH, 60, 5_000)], ids=["fewer", "tenth"]
+)
+def test_the_readme_says_how_they_were_trained(store: Path, epochs: int, images: int) -> None:
+    for one in chain(*pair_of(store)):
+        assert (one.job["epochs"], one.summary["train_images"]) == (epochs, images)
+
+
+@pytest.mark.parametrize("store", INTERPOLATING, ids=lambda store: store.name)
+def test_the_readme_says_what_they_fit(store: Path) -> None:
+    cold, hot = pair_of(store)
+    assert {one.train_accuracy for one in cold} == {1.0}
+    fitted = percent(median(one.train_accuracy or 0 for one in hot))
+    assert f"(all at T = 1, {fitted} % at T = {hot[0].job['temperature']:g})" in SENTENCES
+
+
+def test_the_readme_says_what_few_images_show() -> None:
+    cold, hot = pair_of(FEWER)
+    ranks = [f"{median(one.rank or 0 for one in found):.0f}" for found in (cold, hot)]
+    assert f"from {' to '.join(ranks)} where it fits its train images" in SENTENCES
+    shares = [
+        float(accuracies[-1] / accuracies.max())
+        for accuracies in (one.probe_accuracies for one in hot)
+        if accuracies is not None
+    ]
+    low_bar = spelled(shares, lambda share: f"{100 * share:.0f}").replace(" ", " % ")
+    assert f"the last layer's probe has {low_bar} of the best one's" in SENTENCES
+
+
+def test_the_readme_says_what_a_tenth_of_cifar_shows() -> None:
+    own, best = (
+        " to ".join(spelled(map(measure, found)).replace(" ", " % ") for found in pair_of(TENTH))
+        for measure in (lambda one: one.effective_depth, depth_of_best)
+    )
+    assert f"that fits a tenth of the images, from {own} (below)" in SENTENCES
+    assert f"that ResNet-20 from {best}" in SENTENCES
+
+
+COLLAPSE = {
+    "tr S_W / tr S_B goes": "within_to_between",
+    "the deviation of cosines": "cosine_deviation",
+}
+
+
+@pytest.mark.parametrize("store", STORES, ids=lambda store: store.name)
+def test_neural_collapse_comes_nearer_and_moves_away(store: Path) -> None:
+    (record,) = read_targets(store, ["neural-collapse"])
+    for baseline, low in pairs(record.cells):
+        cold, hot = map(Results(store).outcomes, (baseline, low))
+        moves = [
+            apart(map(collapse(name), cold), map(collapse(name), hot))
+            for name in ("within_to_between", "cosine_deviation", "self_duality")
+        ]
+        assert moves == ([0, 0, -1] if baseline.network == "VGG-19" else [-1, 1, -1])
+
+
+def test_the_readme_tells_of_neural_collapse() -> None:
+    for words, name in COLLAPSE.items():
+        middles = (median(collapse(name)(one) or 0 for one in found) for found in pair_of(FEWER))
+        assert f"{words} from {' to '.join(f'{middle:.3f}' for middle in middles)}" in SENTENCES
+
+
+@pytest.mark.parametrize("snapshot", [FINAL, "accuracy-0.9"])
+@pytest.mark.parametrize("store", INTERPOLATING, ids=lambda store: store.name)
+def test_effects_show_there_beyond_the_spread_of_seeds(store: Path, snapshot: str) -> None:
+    cold, hot = pair_of(store, snapshot)
+    ood = OOD[cold[0].job["data"]]
+    of_tenth_at_equal_accuracy = (store, snapshot) == (TENTH, "accuracy-0.9")
+    moves: dict[Callable[[Outcome], float | None], int] = {
+        lambda one: one.effective_depth: -1,
+        depth_of_best: 0 if of_tenth_at_equal_accuracy else -1,
+        last_hidden_rank: -1,
+        lambda one: one.measure(f"ortho_dev.{ood}"): -1,
+        lambda one: one.ood_drop(ood): 1,
+        lambda one: one.neco(ood): 1 if store == FEWER else 0,
+    }
+    if store == FEWER:
+        moves[lambda one: one.rank] = -1
+    for measure, direction in moves.items():
+        assert apart(map(measure, cold), map(measure, hot)) == direction
