@@ -3,7 +3,9 @@
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -22,10 +24,16 @@ from real_nets.work import diagnose_job, train_job
 
 Executor = Literal["here", "local", "slurm"]
 
+STANDARD_ERROR = 2
+"""Number of its file."""
+
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 
 TASK_MINUTES = 24 * 60
 """After which a task is ended, unless the options say otherwise; submitit would take minutes."""
+
+CANCEL_SECONDS = 10.0
+"""How long a command that breaks off waits for the end of its tasks on this machine."""
 
 
 @dataclass(frozen=True)
@@ -135,12 +143,13 @@ def submit(work: Sequence[Work], how: How, logs: Path) -> None:
     running: dict[Any, tuple[Work, str]] = {}
     failed: list[str] = []
     print(f"{len(work)} tasks; their logs are in {logs}", file=sys.stderr, flush=True)
-    with progress("tasks", len(work)) as set_done:
+    with progress("tasks", len(work)) as set_done, _left_in_order(running, how.executor):
         while waiting or running:
             while waiting and free:
                 item, device = waiting.pop(), free.pop()
                 alone = replace(how, device=device)
-                task = executor.submit(carry_out_alone, item, alone, visible_gpus)
+                with _errors_to(logs / "submitit.err"):  # where its own process tells of a Ctrl-C
+                    task = executor.submit(carry_out_alone, item, alone, visible_gpus)
                 running[task] = item, device
             task = next(as_completed(list(running), poll_frequency=1))
             item, device = running.pop(task)
@@ -153,6 +162,44 @@ def submit(work: Sequence[Work], how: How, logs: Path) -> None:
         raise ValueError(
             f"{len(failed)} of {len(work)} tasks failed, the first of them {failed[0]} (logs in {logs})"
         )
+
+
+@contextmanager
+def _left_in_order(running: Mapping[Any, object], executor: Executor) -> Iterator[None]:
+    """When the command breaks off, tasks on this machine end; those in a cluster go on and are named."""
+    try:
+        yield
+    except BaseException:
+        if executor == "local":
+            _cancel(running)
+        elif running:
+            numbers = " ".join(str(task.job_id) for task in running)
+            said = f"{len(running)} tasks go on in the cluster; scancel {numbers} ends them"
+            print(said, file=sys.stderr, flush=True)
+        raise
+
+
+@contextmanager
+def _errors_to(file: Path) -> Iterator[None]:
+    """Standard error of this process, and of those that it starts meanwhile, goes to a file's end."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    usual = os.dup(STANDARD_ERROR)
+    try:
+        with file.open("ab") as log:
+            os.dup2(log.fileno(), STANDARD_ERROR)
+        yield
+    finally:
+        os.dup2(usual, STANDARD_ERROR)
+        os.close(usual)
+
+
+def _cancel(tasks: Iterable[Any]) -> None:
+    """End tasks on this machine and wait for it, so that nobody uses their folders any more."""
+    for task in tasks:
+        task.cancel(check=False)
+    patience = time.monotonic() + CANCEL_SECONDS
+    while time.monotonic() < patience and not all(task.done() for task in tasks):
+        time.sleep(0.05)
 
 
 def carry_out_alone(item: Work, how: How, visible_gpus: str | None) -> None:

@@ -238,6 +238,42 @@ def test_as_many_tasks_run_at_a_time_as_there_is_room_for(
     assert {device for _, device in started} == devices
 
 
+@pytest.mark.parametrize("executor", ["local", "slurm"])
+def test_a_command_that_breaks_off_ends_its_tasks_or_says_where_they_are(
+    executor: Any,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Task:
+        def __init__(self) -> None:
+            self.job_id = str(len(tasks) + 11)
+            self.cancelled = False
+
+        def done(self) -> bool:
+            if executor == "slurm" or not self.cancelled:
+                raise KeyboardInterrupt
+            return True
+
+        def cancel(self, check: bool) -> None:
+            self.cancelled = True
+
+    class Executor:
+        def submit(self, *_: Any) -> Task:
+            tasks.append(Task())
+            return tasks[-1]
+
+    tasks: list[Task] = []
+    monkeypatch.setattr(execution, "_executor", lambda how, logs: Executor())
+    work = [Work(JOB, tmp_path / str(number), ()) for number in range(3)]
+    with pytest.raises(KeyboardInterrupt):
+        execute(work, How(Source(root), "cpu", executor, at_once=2), tmp_path / "logs", CPU)
+    assert [task.cancelled for task in tasks] == 2 * [executor == "local"]
+    said = "2 tasks go on in the cluster; scancel 11 12 ends them"
+    assert (said in capsys.readouterr().err) == (executor == "slurm")
+
+
 @pytest.mark.parametrize("visible", [None, "2,3"])
 def test_tasks_of_this_machine_see_the_gpus_that_it_shows(
     visible: str | None, how: How, monkeypatch: pytest.MonkeyPatch

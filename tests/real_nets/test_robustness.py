@@ -138,6 +138,38 @@ def test_an_interrupted_training_says_that_it_can_be_resumed(train: Start, tmp_p
     assert ended.err == "real_nets.train: interrupted; the run folder can be resumed\n"
 
 
+def processes_about(folder: Path) -> list[str]:
+    """Command lines of running processes that name a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().replace(b"\0", b" ").decode()
+        except OSError:  # it ended meanwhile
+            continue
+        if str(folder) in words:
+            found.append(words)
+    return found
+
+
+def test_an_interrupted_reproduction_ends_its_tasks_on_this_machine(
+    reproduce: Start, reproduced: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    command = reproduce("--out", out, "--executor", "local", "--epochs", 10_000)
+    command.wait_until(lambda: rows(out) >= 2)
+    assert any("submitit" in words for words in processes_about(out))
+    assert command.process.pid is not None
+    os.kill(command.process.pid, signal.SIGINT)  # it alone, as from outside of its terminal
+    ended = command.end()
+    assert ended.status == 130
+    assert ended.err.endswith("real_nets.reproduce: interrupted\n")
+    assert "Traceback" not in ended.err
+    assert not processes_about(out / "submitit")
+    for folder in (out / "jobs").iterdir():
+        with locked(folder):
+            pass
+
+
 def check_full_disk(start: Start, out: Path, again: tuple[object, ...], whole: Path) -> None:
     """Rows, settings and the first checkpoint fit; later ones hold the optimiser's state, too."""
     error = start("--out", out, largest_file=30_000).end().error()
