@@ -32,6 +32,9 @@ VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 TASK_MINUTES = 24 * 60
 """After which a task is ended, unless the options say otherwise; submitit would take minutes."""
 
+POLL_SECONDS = 1.0
+"""Between looks at the tasks that run."""
+
 CANCEL_SECONDS = 10.0
 """How long a command that breaks off waits for the end of its tasks on this machine."""
 
@@ -151,7 +154,7 @@ def submit(work: Sequence[Work], how: How, logs: Path) -> None:
                 with _errors_to(logs / "submitit.err"):  # where its own process tells of a Ctrl-C
                     task = executor.submit(carry_out_alone, item, alone, visible_gpus)
                 running[task] = item, device
-            task = next(as_completed(list(running), poll_frequency=1))
+            task = next(as_completed(list(running), poll_frequency=POLL_SECONDS))
             item, device = running.pop(task)
             free.append(device)
             error = task.exception()

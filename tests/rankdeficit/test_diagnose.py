@@ -189,7 +189,7 @@ def test_a_network_on_a_gpu_gives_the_same_report(device: torch.device) -> None:
     model = narrow_resnet18(4, 6).double()
     train, test = batches(*image_data(0)), batches(*image_data(1, 150))
     some: dict[str, Any] = {
-        "layers": ["conv1", "layer3.*", "fc"], "probes": ProbeSettings(dtype=torch.float64),
+        "layers": ["conv1", "layer3.0.*", "fc"], "probes": ProbeSettings(dtype=torch.float64),
     }  # fmt: skip
     found = [
         measures(rd.diagnose(network, train, test, {"other": (test, test)}, **some))

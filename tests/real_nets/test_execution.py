@@ -226,6 +226,7 @@ def test_as_many_tasks_run_at_a_time_as_there_is_room_for(
 
     started: list[tuple[str, str]] = []
     monkeypatch.setattr(FakeTask, "most", 0)
+    monkeypatch.setattr(execution, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(execution, "_executor", lambda how, logs: Executor())

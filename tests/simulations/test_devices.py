@@ -9,6 +9,10 @@ import torch
 
 NAMES = sorted(path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py"))
 NAMES.remove("devices")
+LONG = {"dynamics", "equivalence", "hyperparameters", "phase_diagram"}
+SIMULATIONS = [
+    pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in NAMES
+]
 
 
 def results(simulation: str, device: str, out: Path) -> list[bytes]:
@@ -19,7 +23,7 @@ def results(simulation: str, device: str, out: Path) -> list[bytes]:
     return [(folder / name).read_bytes() for name in ("summary.json", "metrics.jsonl")]
 
 
-@pytest.mark.parametrize("simulation", NAMES)
+@pytest.mark.parametrize("simulation", SIMULATIONS)
 def test_a_simulation_gives_the_same_on_a_stand_in(
     simulation: str, stand_in_device: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
