@@ -266,21 +266,31 @@ def test_bad_settings_are_one_line_and_leave_nothing(
     assert not (tmp_path / "run").exists()
 
 
-def test_bad_folders_are_one_line(tmp_path: Path, command: Command) -> None:
+def test_bad_folders_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["ufm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            ufm.cli.main(Settings, ufm.run, ufm.PROGRAM)
+        assert isinstance(stop.value.code, int)
+        return subprocess.CompletedProcess(sys.argv, stop.value.code, *capsys.readouterr())
+
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
-    result = command("simulations.ufm", *SMALL_FLAGS, "--out", tmp_path / "full")
+    result = run(*SMALL_FLAGS, "--out", tmp_path / "full")
     assert_one_line_error(result, "--out", "not empty", "--resume")
-    result = command("simulations.ufm", *SMALL_FLAGS, "--out", tmp_path / "full" / "notes.txt")
+    result = run(*SMALL_FLAGS, "--out", tmp_path / "full" / "notes.txt")
     assert_one_line_error(result, "--out", "cannot be written")
     assert (tmp_path / "full" / "notes.txt").read_text() == "mine"
-    result = command("simulations.ufm", "--resume", tmp_path / "nowhere")
+    result = run("--resume", tmp_path / "nowhere")
     assert_one_line_error(result, "--resume", "settings.json")
     folder = ufm.run(replace(SMALL, out=tmp_path / "run"))
     with (folder / "checkpoint.pt").open("r+b") as file:
         file.truncate(5000)
     before = results(folder)
-    result = command("simulations.ufm", "--resume", folder)
+    capsys.readouterr()
+    result = run("--resume", folder)
     assert_one_line_error(result, "checkpoint.pt", "delete it")
     assert results(folder) == before
 
