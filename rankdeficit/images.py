@@ -302,7 +302,7 @@ class Normalisation:
 
     def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Network inputs with mean 0 and standard deviation 1 per channel."""
-        return (images.float() / 255 - self.mean) / self.std
+        return images.float().div_(255).sub_(self.mean).div_(self.std)
 
 
 def spell_size(size: Sequence[int]) -> str:

@@ -38,10 +38,11 @@ from real_nets.rates import LrRule
 from real_nets.store import TargetRecord, job_folder, locked, write_target
 from real_nets.targets import TARGETS, Target, find
 from real_nets.targets.shown import equal_accuracy
+from real_nets.training import Precision
 
 PROGRAM = "real_nets.reproduce"
 
-OVERRIDES = ("epochs", "width", "lr", "lr_rule", "batch_size", "gamma", "diagnosed_images")
+OVERRIDES = ("epochs width lr lr_rule batch_size precision compile gamma diagnosed_images").split()
 """Settings that override the budget's options of every job."""
 
 
@@ -76,6 +77,10 @@ class Settings:
     """matched: the same at every temperature; reparametrised: see real_nets.train --help."""
     batch_size: int | None = None
     """Images per step [default: the budget's]."""
+    precision: Precision | None = None
+    """bf16 trains under autocast, faster on processors and GPUs that have it [default: the budget's]."""
+    compile: bool | None = None
+    """Compile networks with torch.compile before training [default: the budget's]."""
     gamma: float | None = None
     """Threshold of the numerical rank [default: 1e-3]."""
     diagnosed_images: int | None = None

@@ -21,6 +21,8 @@ from rankdeficit.sharding import rank_and_size
 from real_nets.batches import Augmentation, Batches, stream_seed
 from real_nets.rates import LrRule, Optimizer, Schedule, parameter_groups, shape_at
 
+Precision = Literal["float32", "bf16"]
+
 LOSSES_AT_ONCE = 20
 """Steps after which losses are looked at: each look waits for the device."""
 
@@ -67,7 +69,7 @@ class Recipe:
     """Largest norm of the gradient; longer ones are shortened to it."""
     augmentation: Augmentation = "none"
     """Random changes of the train images."""
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Precision = "float32"
     """bf16 computes what can be in bfloat16 (autocast)."""
     channels_last: bool = False
     """Memory format that is faster for convolutions on GPUs."""
@@ -135,7 +137,6 @@ class Training:
         # for that one, would serve all batches from then on.
         compiled = torch.compile(model, dynamic=False) if recipe.compile else model
         self._network = self._accelerator.prepare_model(compiled, device_placement=False)
-        self._prepared = self._accelerator.prepare_optimizer(self.optimizer, device_placement=False)
         self._losses: list[Tensor] = []
 
     @property
@@ -175,11 +176,11 @@ class Training:
         with self._accelerator.autocast():
             logits = self._network(inputs)
         loss = self._loss(logits.float(), labels)
-        self._prepared.zero_grad()
+        self.optimizer.zero_grad()
         self._accelerator.backward(loss)
         if recipe.clip_norm is not None:
             self._accelerator.clip_grad_norm_(self.model.parameters(), recipe.clip_norm)
-        self._prepared.step()
+        self.optimizer.step()
         self.step += 1
         self._losses.append(loss.detach())
         if len(self._losses) == LOSSES_AT_ONCE:

@@ -11,13 +11,17 @@ import pytest
 
 from real_nets import execution, reproduce
 from real_nets.job import Job
+from real_nets.job_data import Source
 from real_nets.job_folder import FINAL
 from real_nets.reproduce import (
+    OVERRIDES,
+    Settings,
     at_equal_accuracy,
     chosen_names,
     parse_pairs,
     part_of,
     planned,
+    prepare,
 )
 from real_nets.store import read_targets
 from real_nets.targets import TARGETS
@@ -136,6 +140,19 @@ def test_a_second_run_reuses_everything(
     assert "0 of 2 networks to train or diagnose; 2 are finished already" in captured.err
     assert captured.out == output
     assert contents(store) == before
+
+
+@pytest.mark.parametrize("network", ["mlp", "resnet18", "vit_b16"])
+def test_options_change_every_network_of_a_budget(network: str) -> None:
+    options = {
+        "epochs": 3, "width": 7, "lr": 0.25, "lr_rule": "reparametrised", "batch_size": 9,
+        "precision": "bf16", "compile": True, "gamma": 0.5, "diagnosed_images": 11,
+    }  # fmt: skip
+    assert set(options) == set(OVERRIDES)
+    job = prepare(Settings(**options), Source()).budget.job("glyphs:50", network)
+    assert {name: getattr(job, name) for name in OVERRIDES} == options
+    plain = prepare(Settings(), Source()).budget.job("glyphs:50", network)
+    assert not any(getattr(plain, name) == value for name, value in options.items())
 
 
 def test_planning_trains_nothing_and_leaves_nothing(
