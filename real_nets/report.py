@@ -35,9 +35,10 @@ KEPT = ("settings.json", "metrics.jsonl", "summary.json", "environment.json")
 
 JOB_CONDITIONS = (
     "seed temperature gamma epochs batch_size optimizer lr lr_rule schedule weight_decay clip_norm "
-    "augmentation precision"
+    "augmentation precision compile"
 ).split()
 """Options of jobs that the page tells."""
+WORDS = {None: "none", True: "yes", False: "no"}
 
 
 @dataclass(frozen=True)
@@ -179,9 +180,11 @@ def by_group(values: Sequence[tuple[str, Any]]) -> str:
 
 def listed(values: Iterable[Any]) -> str:
     """Each value once: numbers in ascending order, then words."""
-    found = set(values)
-    numbers = sorted(value for value in found if isinstance(value, (int, float)))
-    words = sorted("none" if value is None else str(value) for value in found - set(numbers))
+    found = {
+        WORDS[value] if value is None or isinstance(value, bool) else value for value in values
+    }
+    numbers = sorted(value for value in found if not isinstance(value, str))
+    words = sorted(found - set(numbers))
     spelled = [f"{number:{'d' if isinstance(number, int) else 'g'}}" for number in numbers]
     return ", ".join([*spelled, *words])
 

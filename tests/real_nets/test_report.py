@@ -138,6 +138,7 @@ def test_conditions_tell_what_the_numbers_were_made_with(original: Path) -> None
     assert found["seed"] == "0, 1, 2"
     assert found["train images"] == "120"
     assert (found["optimizer"], found["clip norm"], found["weight decay"]) == ("adamw", "none", "0")
+    assert (found["precision"], found["compile"]) == ("float32", "no")
     environment = json.loads(job_files(original, "environment.json")[0].read_text())
     assert (found["torch"], found["threads"]) == (environment["torch"], str(environment["threads"]))
 
@@ -153,6 +154,7 @@ def test_unknown_conditions_are_called_so(store: Path) -> None:
     [
         ([10, 2.5, 2.5], "2.5, 10"),
         ([None, 1.0], "1, none"),
+        ([True, False, True], "no, yes"),
         (["sgd", "adamw", "sgd"], "adamw, sgd"),
         ([1e-12], "1e-12"),
         ([1_281_167, 500], "500, 1281167"),
