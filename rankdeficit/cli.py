@@ -1,6 +1,8 @@
 """What every command line here shares: options from a dataclass, one-line errors, progress."""
 
+import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +32,10 @@ NOT_RECORDED = ("out", "resume")
 T = TypeVar("T")
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came, as from a scheduler whose time is up."""
+
+
 def main(
     settings_type: type[T],
     run: Callable[[T], object],
@@ -38,8 +44,8 @@ def main(
 ) -> None:
     """Read settings from the command line and run.
 
-    Bad input of any kind is one line on stderr and exit status 2; Ctrl-C is exit status 130.
-    interrupted: how to go on after Ctrl-C, for programs without an option `resume`.
+    Bad input of any kind is one line on stderr and exit status 2; Ctrl-C is exit status 130, SIGTERM 143.
+    interrupted: how to go on after those two, for programs without an option `resume`.
     """
     arguments = sys.argv[1:]
     try:
@@ -47,7 +53,8 @@ def main(
         given = {argument.partition("=")[0] for argument in arguments if argument[:2] == "--"}
         if "--resume" in given and len(given) > 1:
             refuse_beside_resume(min(given - {"--resume"}))
-        run(settings)
+        with _told_of_termination():
+            run(settings)
     except (ValueError, OSError) as error:
         fail(program, str(error))
     except (MemoryError, RuntimeError) as error:
@@ -56,12 +63,31 @@ def main(
         ):
             raise
         fail(program, "out of memory; make the problem smaller, or use a larger machine or device")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if "resume" in {field.name for field in fields(settings_type)}:  # type: ignore[arg-type]
             interrupted = "the run folder can be resumed"
         hint = f"; {interrupted}" if interrupted else ""
-        print(f"{program}: interrupted{hint}", file=sys.stderr)
-        sys.exit(130)
+        terminated = isinstance(stop, Terminated)
+        print(f"{program}: {'terminated' if terminated else 'interrupted'}{hint}", file=sys.stderr)
+        sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
+
+
+@contextmanager
+def _told_of_termination() -> Iterator[None]:
+    """SIGTERM raises Terminated here; processes that are forked meanwhile end by it as usual."""
+    here = os.getpid()
+
+    def stop(*_: object) -> None:
+        if os.getpid() == here:
+            raise Terminated
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def parse(settings_type: type[T], arguments: list[str], program: str) -> T:

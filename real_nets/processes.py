@@ -38,7 +38,7 @@ def joined(device_name: str) -> Iterator[torch.device]:
         distributed.init_process_group("nccl", device_id=device)
     else:
         distributed.init_process_group("gloo")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # to clean up first
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # to clean up first, unheard
     try:
         yield device
     except RuntimeError as error:

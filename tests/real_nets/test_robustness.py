@@ -128,14 +128,20 @@ def test_a_training_killed_twice_changes_no_byte(
     assert {"summary.json", "T20-seed0/weights.safetensors", "ranks.png"} <= ours.keys()
 
 
-def test_an_interrupted_training_says_that_it_can_be_resumed(train: Start, tmp_path: Path) -> None:
+STOPS = [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+
+
+@pytest.mark.parametrize(("stop", "status", "word"), STOPS)
+def test_an_interrupted_training_says_that_it_can_be_resumed(
+    stop: signal.Signals, status: int, word: str, train: Start, tmp_path: Path
+) -> None:
     command = train("--out", tmp_path / "run", "--epochs", 10_000)  # it must not end before
     command.wait_until(lambda: rows(tmp_path / "run") >= 2)
     assert command.process.pid is not None
-    os.kill(command.process.pid, signal.SIGINT)
+    os.kill(command.process.pid, stop)
     ended = command.end()
-    assert ended.status == 130
-    assert ended.err == "real_nets.train: interrupted; the run folder can be resumed\n"
+    assert ended.status == status
+    assert ended.err == f"real_nets.train: {word}; the run folder can be resumed\n"
 
 
 def processes_about(folder: Path) -> list[str]:
@@ -151,18 +157,19 @@ def processes_about(folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.parametrize(("stop", "status", "word"), STOPS)
 def test_an_interrupted_reproduction_ends_its_tasks_on_this_machine(
-    reproduce: Start, reproduced: Path, tmp_path: Path
+    stop: signal.Signals, status: int, word: str, reproduce: Start, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     command = reproduce("--out", out, "--executor", "local", "--epochs", 10_000)
     command.wait_until(lambda: rows(out) >= 2)
     assert any("submitit" in words for words in processes_about(out))
     assert command.process.pid is not None
-    os.kill(command.process.pid, signal.SIGINT)  # it alone, as from outside of its terminal
+    os.kill(command.process.pid, stop)  # it alone, as from outside of its terminal
     ended = command.end()
-    assert ended.status == 130
-    assert ended.err.endswith("real_nets.reproduce: interrupted\n")
+    assert ended.status == status
+    assert ended.err.endswith(f"real_nets.reproduce: {word}\n")
     assert "Traceback" not in ended.err
     assert not processes_about(out / "submitit")
     for folder in (out / "jobs").iterdir():
