@@ -184,3 +184,19 @@ def test_effects_show_there_beyond_the_spread_of_seeds(store: Path, snapshot: st
         moves[lambda one: one.rank] = -1
     for measure, direction in moves.items():
         assert apart(map(measure, cold), map(measure, hot)) == direction
+
+
+def test_the_readme_tells_how_near_rank_two_comes_in_resnet18() -> None:
+    (record,) = read_targets(TENTH, ["rank-two"])
+    own, narrow = (Results(TENTH).outcomes(cell) for cell in record.cells)
+    assert [one.job["head_rank"] for one in narrow] == [2, 2, 2]
+    assert {one.rank for one in narrow} == {2}
+    assert {one.train_accuracy for one in own} == {1.0}
+    fits = [one.train_accuracy or 0 for one in narrow]
+    assert fits.count(1.0) == 1
+    assert max(one.summary["epoch"] for one in narrow) == 180
+    wrong = round((1 - min(fits)) * narrow[0].summary["train_images"])
+    assert f"at worst {100 * min(fits):.2f} % ({wrong} of 5,000 images wrong)" in SENTENCES
+    of_two, of_ten = ([one.test_accuracy for one in found] for found in (narrow, own))
+    accuracy = spelled(of_two).replace(" ", " % ")
+    assert f"test accuracy {accuracy}, beside {spelled(of_ten).split()[0]} %" in SENTENCES
