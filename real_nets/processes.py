@@ -38,7 +38,8 @@ def joined(device_name: str) -> Iterator[torch.device]:
         distributed.init_process_group("nccl", device_id=device)
     else:
         distributed.init_process_group("gloo")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # to clean up first, unheard
+    # torchrun ends its processes by this signal: they clean up, and it alone tells of it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield device
     except RuntimeError as error:
