@@ -25,6 +25,13 @@ os.environ["OMP_NUM_THREADS"] = "1"
 ROOT = Path(__file__).parents[1]
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A process per core for the whole suite, at most four; one for what is named, and for benchmarks."""
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    measuring = "benchmark" in config.option.markexpr.replace("not benchmark", "")
+    return min(4, len(os.sched_getaffinity(0))) if whole and not measuring else 0
+
+
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Switch the run-time type checks off, to see the library's own errors as users do."""
