@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from rankdeficit.images import Framing, ImageFiles, ImageSet, check_readable, spell_size
+from rankdeficit.images import ImageFiles, ImageSet, check_readable, spell_size
 from rankdeficit.sharding import gather_rows, rank_and_size
 from real_nets import folders
 from real_nets.processes import progress
@@ -103,4 +103,6 @@ def common_size(train: Images, test: Images) -> tuple[int, int]:
 
 def framed(images: Images, size: tuple[int, int]) -> Images:
     """The same images; files know their size from now on."""
-    return images if isinstance(images, ImageSet) else replace(images, framing=Framing(size))
+    if isinstance(images, ImageSet):
+        return images
+    return replace(images, framing=replace(images.framing, size=size))

@@ -54,10 +54,10 @@ class Settings:
     head_norm: HeadNorm = "none"
     """Normalisation after the logits."""
     image_size: int | None = None
-    """Resize images to so many pixels squared [default: leave them as they are]."""
+    """Resize images to so many pixels squared [default: as the run did, else leave them as they are]."""
     crop: float | None = None
     """Resize this share of the largest centred square, 0.875 for most ImageNet networks
-    [default: squeeze the whole image]."""
+    [default: as the run did, else squeeze the whole image]."""
     normalisation: Literal["data", "imagenet", "none"] = "data"
     """Mean and deviation per channel: of all train images, the usual ones of ImageNet, or 0 and 1."""
     mean: Channels | None = None
@@ -72,8 +72,9 @@ class Settings:
     """Decode images while they are used, even where all fit in memory."""
     layers: tuple[str, ...] = ()
     """Names of modules, with * and ?, to look at [default: all weight layers on the main path]."""
-    gamma: float = 1e-3
-    """Threshold of the numerical rank, relative to the largest singular value."""
+    gamma: float | None = None
+    """Threshold of the numerical rank, relative to the largest singular value [default: the run's, else
+    0.001]."""
     grid: int = 2
     """Average maps to grid x grid cells before ranks and probes."""
     probes: bool = True
@@ -106,10 +107,13 @@ def complete(settings: Settings) -> Settings:
         found = trained_run(settings.trained)
         changes |= {name: getattr(found.job, name) for name in NETWORK_OPTIONS}
         changes |= {"checkpoint": found.checkpoint, "temperature": found.job.temperature}
+        own_size = settings.image_size is None
         settings = replace(
             settings,
             data=settings.data or found.data,
-            image_size=settings.image_size or found.job.image_size,
+            image_size=found.job.image_size if own_size else settings.image_size,
+            crop=found.job.crop if own_size and settings.crop is None else settings.crop,
+            gamma=found.job.gamma if settings.gamma is None else settings.gamma,
             trained=settings.trained.resolve(),
         )
     settings = replace(settings, **changes)

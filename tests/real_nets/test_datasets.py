@@ -424,6 +424,18 @@ def test_a_download_is_checked_and_then_read(
         open_dataset("svhn", root, download=True)
 
 
+def test_streamed_files_are_cropped_like_those_in_memory(tmp_path: Path) -> None:
+    write_images(tmp_path / "own", classes=2, train=3, test=2, size=12)
+    splits = []
+    for in_memory in (True, False):
+        found = open_dataset("own", tmp_path, image_size=4, crop=0.5, in_memory=in_memory)
+        for images in (found.train, found.test):
+            loaded = images.load() if isinstance(images, ImageFiles) else images
+            splits.append(loaded.images)
+    assert torch.equal(splits[0], splits[2])
+    assert torch.equal(splits[1], splits[3])
+
+
 def test_crops_keep_the_centre_of_files_and_of_images_in_memory(tmp_path: Path) -> None:
     frame = np.zeros((8, 8, 3), dtype=np.uint8)
     frame[2:6, 2:6] = 200
