@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from rankdeficit import cli
+from rankdeficit import GAMMA, cli
 from rankdeficit.diagnostics.diagnose import Batches, diagnose
+from rankdeficit.diagnostics.gradients import PLAIN, Loss
 from rankdeficit.diagnostics.layer_probes import ProbeSettings
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import pick_logits
@@ -35,7 +36,7 @@ from real_nets.folders import (
     measured_normalisation,
 )
 from real_nets.models import Architecture
-from real_nets.networks import load_weights
+from real_nets.networks import load_weights, trained_run
 from real_nets.processes import is_first, joined, progress
 
 PROGRAM = "real_nets.diagnose"
@@ -50,6 +51,8 @@ class Prepared:
     """What this process takes of them."""
     normalise: Normalisation
     temperature: float
+    loss: Loss
+    """That of training."""
     assumptions: list[str]
     """What was taken for granted and the numbers depend on."""
 
@@ -89,6 +92,7 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
         mine,
         normalise,
         1.0 if settings.temperature is None else settings.temperature,
+        PLAIN if settings.trained is None else trained_run(settings.trained).job.mean_loss,
         assumptions(settings, folders, network, normalise, streamed),
     )
 
@@ -209,7 +213,8 @@ def measure(settings: Settings, prepared: Prepared, device: torch.device) -> Rep
             },
             prepared.temperature,
             layers=settings.layers or None,
-            gamma=settings.gamma,
+            gamma=GAMMA if settings.gamma is None else settings.gamma,
+            loss=prepared.loss,
             grid=settings.grid,
             probes=probing if settings.probes else False,
             alignment=settings.alignment,

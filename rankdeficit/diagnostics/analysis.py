@@ -11,7 +11,7 @@ from rankdeficit.diagnostics.calibration import temperature_scaling
 from rankdeficit.diagnostics.class_statistics import ClassStatistics
 from rankdeficit.diagnostics.collapse import nearest_centre_agreement, neural_collapse
 from rankdeficit.diagnostics.detection import detection, ortho_dev
-from rankdeficit.diagnostics.gradients import GradientSpectra, gradient_spectra
+from rankdeficit.diagnostics.gradients import GradientSpectra, Loss, gradient_spectra
 from rankdeficit.diagnostics.layer_probes import LayerProbes
 from rankdeficit.diagnostics.neco import default_variant
 from rankdeficit.diagnostics.ood import KnownData, fit_detector, missing_packages
@@ -43,6 +43,7 @@ class Study:
     probes: LayerProbes | None
     ood_probes: dict[str, LayerProbes]
     temperature: float
+    loss: Loss
     gamma: float
     seed: int
     notes: list[str]
@@ -245,7 +246,7 @@ class Study:
             return {}
         _, inputs, labels = self.train.subset
         try:
-            return gradient_spectra(self.network, inputs, labels, self.temperature)
+            return gradient_spectra(self.network, inputs, labels, self.temperature, self.loss)
         except ValueError as error:
             self.notes.append(f"no gradient ranks: {error}")
             return {}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rankdeficit.checks import check_at_least, check_gamma, check_temperature
 from rankdeficit.diagnostics.analysis import Outputs, Study
+from rankdeficit.diagnostics.gradients import PLAIN, Loss
 from rankdeficit.diagnostics.layer_probes import LayerProbes, ProbeSettings, probe_layers
 from rankdeficit.diagnostics.ood import detectors as detector_names
 from rankdeficit.diagnostics.ood import missing_packages
@@ -53,6 +54,7 @@ def diagnose(
     detectors: Sequence[str] | None = None,
     rows_per_sample: int = 2,
     gradient_samples: int | None = None,
+    loss: Loss = PLAIN,
     seed: int = 0,
     memory: int = MEMORY,
     spill_folder: Path | None = None,
@@ -75,6 +77,8 @@ def diagnose(
     gradients: rank of every layer's gradient over `gradient_samples` train samples: by default as many
         as classes and at least 64, or 1024 where all layers are linear. Measured when alignment is,
         if not said.
+    loss: mean loss(logits, labels, temperature) of training, whose gradient it is: cross-entropy of
+        softmax(logits / T), if not said.
     detectors: names of OOD detectors (`diagnostics.ood.detectors()`); by default all whose packages
         are installed.
     memory, spill_folder: features beyond so many bytes go to temporary files in the folder.
@@ -150,7 +154,17 @@ def diagnose(
         if rank_and_size()[0] == 0:
             probed = fits.pop("test", None)
             study = Study(
-                network, known, held_out, outputs, probed, fits, temperature, gamma, seed, notes
+                network,
+                known,
+                held_out,
+                outputs,
+                probed,
+                fits,
+                temperature,
+                loss,
+                gamma,
+                seed,
+                notes,
             )
             record = study.record(chosen)
     if record is not None:

@@ -1,6 +1,8 @@
 """Rank of the loss's gradient at each weight, beside that of what the layer reads (equation 3)."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -16,6 +18,12 @@ from rankdeficit.gram import Gram
 from rankdeficit.softmax import cross_entropy
 from rankdeficit.spectrum import Spectrum, spectrum
 
+Loss = Callable[[Tensor, Tensor, float], Tensor]
+"""Mean loss of (logits, labels, temperature)."""
+
+PLAIN: Loss = partial(cross_entropy, validate=False)
+"""Cross-entropy of softmax(logits / T)."""
+
 CHUNK = 64
 """Samples that go through the network at a time."""
 
@@ -30,11 +38,15 @@ class GradientSpectra(NamedTuple):
 
 
 def gradient_spectra(
-    network: Network, inputs: Tensor, labels: Int64[Tensor, " n"], temperature: float = 1.0
+    network: Network,
+    inputs: Tensor,
+    labels: Int64[Tensor, " n"],
+    temperature: float = 1.0,
+    loss: Loss = PLAIN,
 ) -> dict[str, GradientSpectra]:
     """Spectra of dL/dW of each layer with a weight matrix, and of the input it multiplies, by name.
 
-    L is the mean cross-entropy of softmax(logits / T), in evaluation mode. A module that runs several
+    L is the mean loss, in evaluation mode. A module that runs several
     times has one gradient; it stands at its first call, with the inputs of all. Weights that the loss
     does not depend on have a gradient of zero. The parameters' `grad` and `requires_grad` stay as
     they are. Raises ValueError for models that run without gradients.
@@ -72,9 +84,10 @@ def gradient_spectra(
                         "forward pass)"
                     )
                 targets = targets.to(logits.device)
-                loss = cross_entropy(logits, targets, temperature, validate=False)
                 gradients = torch.autograd.grad(
-                    loss, list(weights.values()), materialize_grads=True
+                    loss(logits, targets, temperature),
+                    list(weights.values()),
+                    materialize_grads=True,
                 )
             for total, gradient in zip(sums.values(), gradients, strict=True):
                 total += gradient * (len(chunk) / len(inputs))

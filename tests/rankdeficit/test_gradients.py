@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rankdeficit import softmax_mse
 from rankdeficit.diagnostics.gradients import GradientSpectra, gradient_spectra
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import pick_logits
@@ -67,6 +68,15 @@ def test_spectra_are_those_of_autograd_on_the_whole_batch(count: int, temperatur
         assert_spectrum(gradient.singular_values, expected.flatten(1))
         before = model[: int(name)](inputs).detach()
         assert_spectrum(read.singular_values, input_rows(module, before))
+
+
+def test_spectra_are_of_the_loss_that_is_named() -> None:
+    model, inputs, targets = seeded(small_network()).eval(), normal(70, 3, 6, 6), labels(70, 4)
+    network = Network.of(model, inputs, None, pick_logits)
+    found = gradient_spectra(network, inputs, targets, 5.0, softmax_mse)
+    softmax_mse(model(inputs), targets, 5.0).backward()
+    for name, (gradient, _) in found.items():
+        assert_spectrum(gradient.singular_values, model[int(name)].weight.grad.flatten(1))
 
 
 def test_spectra_of_float32_networks_agree_with_float64() -> None:

@@ -20,7 +20,7 @@ from rankdeficit import runs
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.images import Framing, Normalisation, load_splits
 from real_nets import diagnose, folders, networks, train
-from real_nets.diagnose_settings import Settings
+from real_nets.diagnose_settings import Settings, complete
 from real_nets.folders import Folders
 from real_nets.models import Architecture, Stem
 from tests.conftest import ROOT, assert_one_line_error
@@ -103,6 +103,22 @@ def test_a_trained_run_is_reported_with_its_own_numbers(
     record = runs.read_json(out / "settings.json")["settings"]
     assert record["checkpoint"] == str(trained / NETWORK)
     assert record["ood"] == [str(others)]
+
+
+def test_a_run_tells_how_its_images_were_framed(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    file = next((tmp_path / "run").glob("*/settings.json"))
+    record = runs.read_json(file)
+    record["settings"]["job"] |= {"image_size": 16, "crop": 0.5, "gamma": 0.01}
+    runs.write_json(file, record)
+
+    def framing(**changes: Any) -> tuple[Any, ...]:
+        found = complete(asked(trained=tmp_path / "run" / NETWORK, **changes))
+        return found.image_size, found.crop, found.gamma
+
+    assert framing() == (16, 0.5, 0.01)
+    assert framing(crop=0.9) == (16, 0.9, 0.01)
+    assert framing(image_size=8, gamma=0.1) == (8, None, 0.1)
 
 
 def test_a_run_equals_its_network_named_in_full(
