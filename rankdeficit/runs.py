@@ -29,6 +29,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import torch
 from filelock import FileLock, Timeout
 
+from rankdeficit.sharding import rank_and_size
+
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 TEMPORARY = ".partial"
 LOCK = ".lock"
@@ -154,6 +156,7 @@ class RunFolder:
                 "device": str(device),
                 "device_name": device_name(device),
                 "threads": torch.get_num_threads(),
+                "processes": rank_and_size()[1],
                 "wall_seconds_of_last_process": round(time.monotonic() - self.started, 1),
             },
         )

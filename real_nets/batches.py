@@ -89,6 +89,11 @@ class Batches(ABC):
         full, rest = divmod(self.samples, self.batch_size)
         return max(1, full + (rest >= 2 * self.processes))
 
+    def images_in(self, step: int) -> int:
+        """Images of an epoch's batch, over all processes."""
+        steps = self.steps_per_epoch
+        return self.batch_size if step < steps - 1 else self.samples - step * self.batch_size
+
     @abstractmethod
     def epoch(
         self, epoch: int, first_step: int = 0
@@ -98,10 +103,9 @@ class Batches(ABC):
     def shares(self, epoch: int, first_step: int) -> Iterator[Share]:
         """What this process takes of every batch from a step on: each k-th image."""
         order = torch.randperm(self.samples, generator=stream("order", self.seed, epoch))
-        steps = self.steps_per_epoch
-        for step in range(first_step, steps):
-            end = (step + 1) * self.batch_size if step < steps - 1 else self.samples
-            batch = order[step * self.batch_size : end]
+        for step in range(first_step, self.steps_per_epoch):
+            start = step * self.batch_size
+            batch = order[start : start + self.images_in(step)]
             positions = range(self.process, len(batch), self.processes)
             yield Share(step, len(batch), positions, batch[self.process :: self.processes])
 

@@ -117,6 +117,7 @@ _IMAGENET: Options = {
     "schedule": "cosine",
     "warmup_epochs": 5.0,
     "precision": "bf16",
+    "diagnosed_images": 50_000,  # of each split; all layers of all images would take half a terabyte
 }
 
 PAPER = Budget(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+import torch.distributed as distributed
 
 from rankdeficit import cli
 from rankdeficit.checks import check_at_least
@@ -84,6 +85,11 @@ class How:
             check_at_least(1, at_once=self.at_once)
             if self.executor == "here":
                 raise ValueError("at_once is for --executor slurm or local")
+        if self.executor != "here" and distributed.is_torchelastic_launched():
+            raise ValueError(
+                f"executor is {self.executor!r} under torchrun, where every process would submit all "
+                "tasks; leave out torchrun or --executor"
+            )
         if self.executor != "here" and importlib.util.find_spec("submitit") is None:
             raise ValueError(
                 f"executor is {self.executor!r}, but submitit is not installed: pip install "

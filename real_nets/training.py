@@ -6,13 +6,13 @@ for them, because it leaves loop, checkpoints and settings to this project.
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 import torch.distributed as distributed
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from rankdeficit import cross_entropy, softmax_mse
@@ -98,6 +98,14 @@ class Recipe:
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
             raise ValueError("nesterov is for SGD with momentum")
 
+    def mean_loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+        """What training lowers."""
+        if self.loss == "mse":
+            return softmax_mse(logits, labels, temperature, validate=False)
+        return cross_entropy(
+            logits, labels, temperature, label_smoothing=self.label_smoothing, validate=False
+        )
+
 
 class Training:
     """A network on its way through a recipe, at a softmax temperature.
@@ -132,7 +140,10 @@ class Training:
             rule=recipe.lr_rule,
         )
         self.optimizer = _optimizer(groups, recipe)
-        self._accelerator = _accelerator(recipe, device)
+        # Without its mixed precision, which would hold for the network's measures, too.
+        self._accelerator = Accelerator(
+            cpu=device.type == "cpu", mixed_precision="no", device_placement=False
+        )
         # Batches have one size, but for an epoch's last. A graph for any size, which torch would make
         # for that one, would serve all batches from then on.
         compiled = torch.compile(model, dynamic=False) if recipe.compile else model
@@ -167,15 +178,12 @@ class Training:
 
     def _take_step(self, inputs: Tensor, labels: Tensor) -> None:
         recipe, per_epoch = self.recipe, self.batches.steps_per_epoch
-        _seed_dropout(stream_seed("dropout", self.seed, self.step), self.device)
+        own = (self.batches.process,) if self.batches.process else ()
+        _seed_dropout(stream_seed("dropout", self.seed, self.step, *own), self.device)
         shape = shape_at(self.step, self.steps, recipe.schedule, recipe.warmup_epochs * per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * shape
-        if recipe.channels_last:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
-        with self._accelerator.autocast():
-            logits = self._network(inputs)
-        loss = self._loss(logits.float(), labels)
+        loss = self._loss(inputs, labels) * self._weight(len(labels))
         self.optimizer.zero_grad()
         self._accelerator.backward(loss)
         if recipe.clip_norm is not None:
@@ -186,13 +194,26 @@ class Training:
         if len(self._losses) == LOSSES_AT_ONCE:
             self._check_losses()
 
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        if self.recipe.loss == "mse":
-            return softmax_mse(logits, labels, self.temperature, validate=False)
-        smoothing = self.recipe.label_smoothing
-        return cross_entropy(
-            logits, labels, self.temperature, label_smoothing=smoothing, validate=False
-        )
+    def _loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        recipe = self.recipe
+        if recipe.channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        half = recipe.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
+            logits = self._network(inputs)
+        return recipe.mean_loss(logits.float(), labels, self.temperature)
+
+    def _order_gradients(self) -> None:
+        """Let the processes find the order in which they add up gradients, as after a first step."""
+        inputs, labels = next(iter(self.batches.epoch(0)))
+        self._accelerator.backward(self._loss(inputs, labels))
+        self.optimizer.zero_grad()
+
+    def _weight(self, own: int) -> float:
+        """Of this process's mean loss, as processes count alike, but their shares may differ by one."""
+        batches = self.batches
+        whole = batches.images_in(self.step % batches.steps_per_epoch)
+        return own * batches.processes / whole
 
     def _check_losses(self) -> None:
         if not self._losses:
@@ -218,12 +239,21 @@ class Training:
         """What a checkpoint keeps."""
         return {
             "step": self.step,
+            "steps_per_epoch": self.batches.steps_per_epoch,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
 
     def restore(self, state: Row) -> None:
-        """Go on from a checkpoint."""
+        """Go on from a checkpoint. Raises ValueError where the number of processes changed the steps."""
+        per_epoch = self.batches.steps_per_epoch
+        if state.get("steps_per_epoch", per_epoch) != per_epoch:
+            raise ValueError(
+                f"the checkpoint is of a training with {state['steps_per_epoch']} steps an epoch; with "
+                f"{self.batches.processes} processes they are {per_epoch}: start as many as before"
+            )
+        if state["step"] and self.batches.processes > 1:
+            self._order_gradients()
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -233,7 +263,8 @@ def _seed_dropout(seed: int, device: torch.device) -> None:
     """Seed what it draws from; torch.manual_seed would take 3 % of a small network's step."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def _optimizer(groups: Sequence[Row], recipe: Recipe) -> torch.optim.Optimizer:
@@ -242,13 +273,4 @@ def _optimizer(groups: Sequence[Row], recipe: Recipe) -> torch.optim.Optimizer:
         return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
     return torch.optim.SGD(
         groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True
-    )
-
-
-def _accelerator(recipe: Recipe, device: torch.device) -> Accelerator:
-    AcceleratorState._reset_state()  # else the first recipe's precision would hold for all
-    return Accelerator(
-        cpu=device.type == "cpu",
-        mixed_precision="bf16" if recipe.precision == "bf16" else "no",
-        device_placement=False,
     )

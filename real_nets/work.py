@@ -92,8 +92,9 @@ class _TrainingInFolder:
         self.predicted_rank = reporting.neural_collapse_rank(data.classes, classifier.in_features)
         per_epoch = self.training.batches.steps_per_epoch
         self.measured = measured_at(job.epochs, per_epoch)
-        ends = {epoch * per_epoch for epoch in range(1, job.epochs)}
-        self.stops = sorted(self.measured | ends)
+        self.ends = {epoch * per_epoch for epoch in range(1, job.epochs + 1)}
+        """Steps that end an epoch."""
+        self.stops = sorted(self.measured | self.ends)
         self.reached: list[float] = []
         """Milestones passed."""
         self.stopped = False
@@ -111,13 +112,11 @@ class _TrainingInFolder:
                 training.run_until(stop, self._after_step)
                 buffers_from_first(training.model)
                 self._check_finite(follower)
-                if stop in self.measured:
-                    self._record(row := follower.measure())
-                    self._note(row["accuracy"], follower)
-                else:
-                    self._note(follower.accuracy(), follower)
-                if self.stopped and stop not in self.measured:
-                    self._record(follower.measure())
+                row = follower.measure() if stop in self.measured else None
+                if stop in self.ends:
+                    self._note(row["accuracy"] if row else follower.accuracy(), follower)
+                if row or self.stopped:
+                    self._record(row or follower.measure())
                 self._save()
         except DivergedError as error:
             sound = max((stop for stop in self.stops if stop < training.step), default=0)
@@ -152,8 +151,6 @@ class _TrainingInFolder:
 
     def _note(self, accuracy: float, follower: Follower) -> None:
         """Keep the weights of milestones, and see whether the goal is reached on all train images."""
-        if not self.training.step:
-            return
         for milestone in sorted(self.job.milestones):
             if accuracy >= milestone and milestone not in self.reached:
                 self.reached.append(milestone)
@@ -253,6 +250,7 @@ def diagnose_job(
         },
         job.temperature,
         gamma=job.gamma,
+        loss=job.mean_loss,
         on_progress=on_progress,
     )
     record = found.record

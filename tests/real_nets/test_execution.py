@@ -124,6 +124,17 @@ def test_ways_of_execution_that_do_not_exist(root: Path, monkeypatch: pytest.Mon
         How(Source(root), "cpu", tensorboard=True)
 
 
+def test_tasks_are_not_submitted_by_each_process_of_torchrun(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "any")
+    How(Source(root), "cpu")
+    with pytest.raises(
+        ValueError, match=r"executor is 'local' under torchrun, .*leave out torchrun"
+    ):
+        How(Source(root), "cpu", "local")
+
+
 @pytest.mark.parametrize(
     ("executor", "options", "words"),
     [

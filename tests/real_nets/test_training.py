@@ -1,7 +1,8 @@
 """Training: rates and their rules against exact equivalences, resuming at any step, divergence."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from rankdeficit.images import Normalisation
 from real_nets.batches import InMemoryBatches
 from real_nets.models import Architecture
 from real_nets.rates import homogeneous_layers, parameter_groups, shape_at
-from real_nets.training import LOSSES_AT_ONCE, DivergedError, Recipe, Training
+from real_nets.training import LOSSES_AT_ONCE, DivergedError, Recipe, Training, _seed_dropout
 from tests.images import image_set
 from tests.stand_in import waits
 
@@ -179,6 +180,30 @@ def test_training_resumes_to_the_bit_at_any_step(stop: int, optimizer: Any) -> N
         whole.model.state_dict().values(), second.model.state_dict().values(), strict=True
     ):
         assert torch.equal(a, b)
+
+
+def test_a_checkpoint_of_other_steps_is_refused() -> None:
+    state = training(small_mlp()).state()
+    with pytest.raises(
+        ValueError, match=r"with 2 steps an epoch; with 1 processes they are 3: start"
+    ):
+        training(small_mlp()).restore(state | {"steps_per_epoch": 2})
+
+
+def test_dropout_is_seeded_on_the_gpu_that_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    current, seeded = [0], {}
+
+    @contextmanager
+    def chosen(device: torch.device) -> Iterator[None]:
+        before, current[0] = current[0], device.index
+        yield
+        current[0] = before
+
+    monkeypatch.setattr(torch.cuda, "device", chosen)
+    monkeypatch.setattr(torch.cuda, "manual_seed", lambda seed: seeded.update({current[0]: seed}))
+    with torch.random.fork_rng(devices=[]):
+        _seed_dropout(7, torch.device("cuda", 1))
+    assert seeded == {1: 7}
 
 
 def test_training_leaves_the_global_generator_alone() -> None:

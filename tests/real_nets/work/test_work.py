@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from rankdeficit import cross_entropy, numerical_rank, runs
+from rankdeficit.diagnostics.reading.network import Network
+from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.diagnostics.report import Report
 from real_nets import folders
-from real_nets.follow import measured_at
+from real_nets.follow import final_measures, measured_at
 from real_nets.job import Job
 from real_nets.job_data import JobData, Source
-from real_nets.job_folder import JobFolder
+from real_nets.job_folder import FINAL, JobFolder
 from real_nets.work import diagnose_job, initial_network, train_job
 from tests.real_nets.tiny import CPU, contents, data_of, tiny_job
 from tests.real_nets.work.jobs import DIVERGING, HOT, diagnose, train
@@ -87,6 +89,50 @@ def test_rows_are_measured_where_they_should_be_and_end_at_the_summary(
         assert rows[-1][name] == summary[name]
     assert rows[-1]["layer_ranks"] == summary["train_layer_ranks"]
     assert rows[-1]["ortho_dev"].keys() == {"other"}
+
+
+def test_networks_trained_in_bf16_are_measured_in_float32(root: Path, tmp_path: Path) -> None:
+    job = tiny_job(head_rank=2, precision="bf16", ood=("other",))
+    summary = train(job, root, tmp_path / "job")
+    last = runs.read_rows(tmp_path / "job")[-1]
+    for found in (summary, last, summary["test_logits"]):
+        assert found["rank_curve"]["0.0001"] == found["centred_rank_curve"]["0.0001"] == 2
+    model = initial_network(job, data := data_of(job, root))
+    model.load_state_dict(JobFolder(tmp_path / "job").read_weights(FINAL))
+    whole = final_measures(Network.of(model, torch.zeros(2, 3, 8, 8), None, pick_logits), job, data)
+    assert whole.items() <= summary.items()
+
+
+def test_runs_stop_at_ends_of_epochs_alone(root: Path, tmp_path: Path) -> None:
+    job = tiny_job(
+        batch_size=2, epochs=2, lr=0.02, stop_accuracy=0.3, milestones=(0.3,), followed_images=120
+    )
+    summary = train(job, root, tmp_path / "job")
+    rows = runs.read_rows(tmp_path / "job")
+    assert any(row["accuracy"] >= 0.3 for row in rows if 0 < row["epoch"] < 1)
+    assert (summary["epoch"], summary["stopped_early"], summary["milestones"]) == (1, True, [0.3])
+    kept = JobFolder(tmp_path / "job")
+    assert kept.weights(FINAL).read_bytes() == kept.weights("accuracy-0.3").read_bytes()
+
+
+@pytest.mark.parametrize("change", [{"loss": "mse"}, {"label_smoothing": 0.2}], ids=str)
+def test_gradient_ranks_are_of_the_loss_that_was_trained(
+    change: dict[str, Any], root: Path, tmp_path: Path
+) -> None:
+    job = tiny_job(temperature=5.0, diagnosed_images=0, **change)
+    train(job, root, tmp_path / "job")
+    spectra = []
+    for told in (job, replace(job, loss="cross-entropy", label_smoothing=0.0)):
+        (tmp_path / "job" / "diagnoses" / "final.json").unlink(missing_ok=True)
+        record = diagnose(told, root, tmp_path / "job").record
+        spectra.append([layer["gradient"] for layer in record["layers"]])
+    model = initial_network(job, data := data_of(job, root))
+    model.load_state_dict(JobFolder(tmp_path / "job").read_weights(FINAL))
+    inputs, labels = (torch.cat(part) for part in zip(*data.train, strict=True))
+    job.mean_loss(model(inputs), labels, 5.0).backward()
+    weights = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
+    assert [layer["rank"] for layer in spectra[0]] == [int(numerical_rank(w.grad)) for w in weights]
+    assert spectra[0] != spectra[1]
 
 
 def test_temperatures_share_start_and_batches(root: Path, tmp_path: Path) -> None:
