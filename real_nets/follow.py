@@ -1,10 +1,12 @@
 """What is measured of a network while it trains, and once it has: from images to plain records."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import update_bn
 
 from rankdeficit import GAMMAS
 from rankdeficit.diagnostics.detection import ortho_dev
@@ -17,6 +19,7 @@ from rankdeficit.sharding import gather_rows
 from rankdeficit.spectrum import Spectrum
 from real_nets.job import Job
 from real_nets.job_data import Images, JobData
+from real_nets.processes import buffers_from_first
 from real_nets.training import Row
 
 TOP_VALUES = 5
@@ -81,6 +84,24 @@ class Follower:
             "layer_singular_values": [s.singular_values[:TOP_VALUES].tolist() for s in spectra],
             "ortho_dev": deviations,
         }
+
+    @contextmanager
+    def calibrated(self) -> Iterator[None]:
+        """For an untrained network: meanwhile BatchNorm has the statistics of the followed train images.
+
+        Its running ones start at mean 0 and variance 1, with which it does nothing; a training step
+        takes its batch's, so no loss ever sees a network without them.
+        """
+        model, device = self.network.model, self.network.device
+        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            update_bn((inputs for inputs, _ in self.train), model)
+        buffers_from_first(model)
+        try:
+            yield
+        finally:
+            for name, buffer in model.named_buffers():
+                buffer.copy_(before[name])
 
     @torch.no_grad()
     def is_finite(self) -> bool:

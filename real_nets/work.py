@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import safetensors.torch
@@ -11,7 +12,6 @@ from torch import nn
 from rankdeficit import reporting
 from rankdeficit.diagnostics.diagnose import diagnose
 from rankdeficit.diagnostics.logits import LogitsMeasures
-from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.runs import RunFolder, write_atomically
 from real_nets.follow import MEASURES, Follower, final_measures, measured_at
@@ -112,7 +112,8 @@ class _TrainingInFolder:
                 training.run_until(stop, self._after_step)
                 buffers_from_first(training.model)
                 self._check_finite(follower)
-                row = follower.measure() if stop in self.measured else None
+                with self._as_trained(follower):
+                    row = follower.measure() if stop in self.measured else None
                 if stop in self.ends:
                     self._note(row["accuracy"] if row else follower.accuracy(), follower)
                 if row or self.stopped:
@@ -124,7 +125,14 @@ class _TrainingInFolder:
                 sound, UNMEASURED | {"outcome": "diverged", "message": str(error)}
             )
         training.model.eval()
-        return self._conclude(training.step, self._final(follower.network))
+        with self._as_trained(follower):
+            measured = final_measures(follower.network, self.job, self.data)
+        self._save_weights(FINAL)
+        return self._conclude(training.step, measured | self._outcome(measured))
+
+    def _as_trained(self, follower: Follower) -> AbstractContextManager[None]:
+        """Meanwhile the network normalises as it does while it trains."""
+        return nullcontext() if self.training.step else follower.calibrated()
 
     def _after_step(self, step: int) -> None:
         self.on_step(step)
@@ -188,16 +196,10 @@ class _TrainingInFolder:
             }
             write_atomically(self.files.weights(name), safetensors.torch.save(weights))
 
-    def _final(self, network: Network) -> Row:
-        measured = final_measures(network, self.job, self.data)
-        self._save_weights(FINAL)
+    def _outcome(self, measured: Row) -> Row:
         uniform = math.log(self.data.classes)
-        return measured | {
-            "outcome": reporting.outcome(
-                measured["loss"], measured["accuracy"], uniform, INTERPOLATION
-            ),
-            "message": None,
-        }
+        found = reporting.outcome(measured["loss"], measured["accuracy"], uniform, INTERPOLATION)
+        return {"outcome": found, "message": None}
 
     def _conclude(self, step: int, results: Row) -> Row:
         """The summary of a network as it was after a step: at its end, or when last seen to be sound."""

@@ -43,3 +43,15 @@ def apart(cold: Iterable[float | None], hot: Iterable[float | None]) -> int:
     """1 if all of the hot are above all of the cold, -1 if below, 0 where they meet."""
     below, above = ([one for one in found if one is not None] for found in (cold, hot))
     return (max(below) < min(above)) - (max(above) < min(below))
+
+
+def penultimate_rank(one: Outcome) -> int:
+    """Of what the classifier reads, at gamma = 1e-2, on the diagnosed train images."""
+    assert one.report is not None
+    return int(one.report["penultimate"]["train"]["rank_curve"]["0.01"])
+
+
+def last_map_rank(one: Outcome) -> int:
+    """Of a ResNet's maps before they are averaged, at gamma = 1e-2, on the diagnosed train images."""
+    assert one.report is not None
+    return int(one.report["layers"][-2]["train"]["rank_curve"]["0.01"])

@@ -23,17 +23,12 @@ from tests.real_nets.evidence.telling import (
     apart,
     decimals,
     depth_of_best,
+    penultimate_rank,
     percent,
     spelled,
 )
 
 Column = Callable[[list[Outcome], str], str]
-
-
-def last_hidden_rank(one: Outcome) -> int:
-    """Of the diagnosed train images at gamma = 1e-2."""
-    assert one.report is not None
-    return int(one.report["layers"][-2]["train"]["rank_curve"]["0.01"])
 
 
 def logits_ranks(found: list[Outcome], ood: str) -> str:
@@ -43,8 +38,8 @@ def logits_ranks(found: list[Outcome], ood: str) -> str:
     )
 
 
-def last_hidden_ranks(found: list[Outcome], ood: str) -> str:
-    return spelled(map(last_hidden_rank, found), "{:.0f}".format)
+def penultimate_ranks(found: list[Outcome], ood: str) -> str:
+    return spelled(map(penultimate_rank, found), "{:.0f}".format)
 
 
 def rho(found: list[Outcome], ood: str) -> str:
@@ -74,7 +69,7 @@ def both_accuracies(found: list[Outcome], ood: str) -> str:
 
 INTERPOLATING: dict[Path, tuple[Column, ...]] = {
     FEWER: (logits_ranks, rho, kappa, kappa_of_best, auroc, deviation, both_accuracies),
-    TENTH: (last_hidden_ranks, rho, kappa, kappa_of_best, auroc, deviation, both_accuracies),
+    TENTH: (penultimate_ranks, rho, kappa, kappa_of_best, auroc, deviation, both_accuracies),
 }
 """Columns of the README's tables of networks that fit their train images."""
 
@@ -175,7 +170,7 @@ def test_effects_show_there_beyond_the_spread_of_seeds(store: Path, snapshot: st
     moves: dict[Callable[[Outcome], float | None], int] = {
         lambda one: one.effective_depth: -1,
         depth_of_best: 0 if of_tenth_at_equal_accuracy else -1,
-        last_hidden_rank: -1,
+        penultimate_rank: -1,
         lambda one: one.measure(f"ortho_dev.{ood}"): -1,
         lambda one: one.ood_drop(ood): 1,
         lambda one: one.neco(ood): 1 if store == FEWER else 0,

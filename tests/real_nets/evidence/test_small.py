@@ -18,8 +18,11 @@ from tests.real_nets.evidence.telling import (
     README,
     SENTENCES,
     STORE,
+    apart,
     decimals,
     depth_of_best,
+    last_map_rank,
+    penultimate_rank,
     percent,
     spelled,
 )
@@ -75,19 +78,33 @@ def test_the_readme_says_how_they_were_trained(cell: Cell) -> None:
 
 
 def last_hidden_ranks(cell: Cell) -> list[int]:
-    """Of all train images at gamma = 1e-2, one per seed."""
+    """Of all train images at gamma = 1e-2, one per seed; of ResNets' maps before they are averaged."""
     outcomes = Results(STORE).outcomes(cell)
     return [one.summary["train_layer_ranks"]["0.01"][-2] for one in outcomes]
 
 
-@pytest.mark.parametrize("network", ["MLP", "ResNet-20", "ResNet-18"])
-def test_the_readme_tells_the_ranks_of_the_last_hidden_layer(network: str) -> None:
+@pytest.mark.parametrize("network", ["MLP", "ResNet-20", "ResNet-18", "VGG-19"])
+def test_the_readme_tells_the_ranks_of_what_the_classifier_reads(network: str) -> None:
+    found = [Results(STORE).outcomes(cell) for cell in CELLS if cell.network == network]
+    cold, hot = ([penultimate_rank(one) for one in own] for own in found)
+    if network == "VGG-19":
+        assert apart(cold, hot) == 0
+        return
+    assert apart(cold, hot) == -1
+    assert found[0][0].report is not None
+    width = found[0][0].report["network"]["penultimate_width"]
+    moved = " to ".join(spelled(ranks, "{:.0f}".format) for ranks in (cold, hot))
+    assert f"{network} from {moved} of {width}" in SENTENCES
+    if network != "MLP":
+        maps = (spelled(map(last_map_rank, own), "{:.0f}".format) for own in found)
+        assert f"{network} from {' to '.join(maps)}" in SENTENCES
+
+
+def test_the_readme_tells_the_ranks_of_resnet20s_maps_on_all_images() -> None:
     cold, hot = (
-        spelled(last_hidden_ranks(cell), "{:.0f}".format)
-        for cell in CELLS
-        if cell.network == network
+        round(median(last_hidden_ranks(cell))) for cell in CELLS if cell.network == "ResNet-20"
     )
-    assert f"{network} from {cold} to {hot}" in SENTENCES
+    assert f"beside {cold} at T = 1 and {hot} at T = 100" in SENTENCES
 
 
 def at_equal_accuracy(network: str) -> tuple[str, list[list[Outcome]]]:

@@ -17,7 +17,7 @@ from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.diagnostics.report import Report
 from real_nets import folders
-from real_nets.follow import final_measures, measured_at
+from real_nets.follow import Follower, final_measures, measured_at
 from real_nets.job import Job
 from real_nets.job_data import JobData, Source
 from real_nets.job_folder import FINAL, JobFolder
@@ -101,6 +101,38 @@ def test_networks_trained_in_bf16_are_measured_in_float32(root: Path, tmp_path: 
     model.load_state_dict(JobFolder(tmp_path / "job").read_weights(FINAL))
     whole = final_measures(Network.of(model, torch.zeros(2, 3, 8, 8), None, pick_logits), job, data)
     assert whole.items() <= summary.items()
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_untrained_networks_are_measured_with_the_statistics_that_training_sees(
+    epochs: int, root: Path, tmp_path: Path
+) -> None:
+    shape = {"model": "resnet20", "width": 4, "depth": None, "norm": "batch"}
+    job = tiny_job(**shape, epochs=epochs, followed_images=120)
+    summary = train(job, root, tmp_path / "job")
+    first = runs.read_rows(tmp_path / "job")[0]
+    model = initial_network(job, data := data_of(job, root))
+    inputs = torch.cat([inputs for inputs, _ in data.train])
+    unseen = float(model.eval()(inputs).detach().norm()) / 120**0.5
+    seen = float(model.train()(inputs).detach().norm()) / 120**0.5
+    assert first["logits_norm"] == pytest.approx(seen, rel=0.02)
+    assert abs(unseen / seen - 1) > 0.1
+    if not epochs:
+        assert summary["logits_norm"] == first["logits_norm"]
+        weights = JobFolder(tmp_path / "job").read_weights(FINAL)
+        for name, value in initial_network(job, data).state_dict().items():
+            assert torch.equal(weights[name], value)
+
+
+def test_measuring_untrained_networks_changes_nothing(root: Path) -> None:
+    job = tiny_job(model="vgg19", width=4, depth=None, followed_images=60, image_size=32)
+    model = initial_network(job, data := data_of(job, root))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.random.get_rng_state()
+    with Follower(model, job, data).calibrated():
+        assert not torch.equal(dict(model.named_buffers())["features.1.running_var"], torch.ones(4))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_runs_stop_at_ends_of_epochs_alone(root: Path, tmp_path: Path) -> None:
