@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import MISSING, fields
@@ -92,6 +93,10 @@ def _told_of_termination() -> Iterator[None]:
 
 def parse(settings_type: type[T], arguments: list[str], program: str) -> T:
     """Settings from command-line arguments; what tyro says of a bad one becomes one line."""
+    names = [argument.partition("=")[0] for argument in arguments if argument[:2] == "--"]
+    for name, times in Counter(names).items():
+        if times > 1:
+            fail(program, f"{name} is given {times} times; give it once, with all its values")
     said = StringIO()
     try:
         with redirect_stderr(said):

@@ -104,6 +104,7 @@ SMALL = Budget(
         **{name: {**ADAPTIVE, "width": 16, "channels_last": True} for name in CONVOLUTIONAL},
         "vit_b16": {**SMALL_VIT, "width": 64, "depth": 6},
     },
+    datasets={name: {"image_size": 64, "crop": 0.875} for name in ("imagenet100", "imagenet")},
     low_norm_temperatures={**dict.fromkeys((*CONVOLUTIONAL, "vit_b16"), 10.0), "resnet20": 100.0},
 )
 

@@ -19,6 +19,13 @@ DATASETS = {
 }
 """The project's names of the paper's data sets."""
 
+IMAGES = {
+    "cifar10": (50_000, 10_000),
+    "cifar100": (50_000, 10_000),
+    "imagenet": (1_281_167, 50_000),
+}
+"""Train and test images of the published data sets, by the project's names."""
+
 REPLACEABLE = tuple(dict.fromkeys([*DATASETS.values(), *chain(*OOD_SETS.values()), *DEFAULT_OOD]))
 """Data sets that targets take, to learn from or as out-of-distribution sets."""
 
@@ -118,7 +125,7 @@ class Setup:
         if condition == LOW_NORM:
             hot = self.budget.low_norm_temperature(model)
             options = {"temperature": self.temperature or hot} | options
-        job = self.budget.job(data, model, **options)
+        job = self.budget.job(paper_data, model, **{"data": data} | options)
         job = replace(job, ood=self._ood(data, OOD_SETS.get(paper_data, DEFAULT_OOD)))
         job.check()
         seeded = [replace(job, seed=seed) for seed in range(seeds or self.budget.seeds)]

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.runs import RunFolder, read_json, write_json
 from real_nets.job import Job
-from real_nets.job_data import JobData
+from real_nets.job_data import JobData, Source
 from real_nets.training import Row
 
 PROGRAM = "real_nets.job"
@@ -107,15 +108,30 @@ def open_folder(job: Job, data: JobData, path: Path) -> RunFolder:
             raise ValueError(
                 f"{path} holds another job (settings.json tells which); name another folder with --out"
             )
-        if found.get("data") != _plain(written["data"]):
-            raise ValueError(
-                f"{path} was trained on other data than there are now (settings.json tells which); "
-                "restore them, or name another folder with --out"
-            )
+        check_data(path, found, data)
     except ValueError:
         folder.close()
         raise
     return folder
+
+
+def check_data(path: Path, record: Row, data: JobData) -> None:
+    """Raise ValueError where the job's record tells of other data than these."""
+    if record.get("data") != _plain(data.card()):
+        raise ValueError(
+            f"{path} was trained on other data than there are now (settings.json tells which); "
+            "restore them, or name another folder with --out"
+        )
+
+
+def check_finished(job: Job, source: Source, path: Path) -> None:
+    """Raise ValueError where a finished job's data came from another folder and were others.
+
+    Data in the folder that they came from are taken to be the same: reading them takes its time.
+    """
+    record = read_json(path / "settings.json")["settings"]
+    if source.root is not None and record["root"] != str(source.root):
+        check_data(path, record, JobData(job, source, torch.device("cpu")))
 
 
 def _tells_of(job: Job, record: object) -> bool:

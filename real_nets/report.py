@@ -17,7 +17,7 @@ import tyro
 from rankdeficit import cli
 from rankdeficit.plots import save
 from rankdeficit.runs import read_json, write_atomically, write_json
-from real_nets.cells import REPLACEABLE
+from real_nets.cells import IMAGES, REPLACEABLE
 from real_nets.outcomes import Outcome, Results, Row
 from real_nets.page import Page, Section, render_markdown, write
 from real_nets.store import TARGETS as TARGETS_FOLDER
@@ -113,6 +113,7 @@ def summary(records: Sequence[TargetRecord], outcomes: Sequence[Outcome]) -> lis
     strange = {name for one in outcomes for name in one.job["ood"]} - set(REPLACEABLE)
     if strange:
         others.append(f"out of distribution {', '.join(sorted(strange))}")
+    others += parts_of_data(outcomes)
     if others:
         lines.append(
             f"These are not the paper's data: {'; '.join(others)}. Differences from its numbers say "
@@ -122,6 +123,20 @@ def summary(records: Sequence[TargetRecord], outcomes: Sequence[Outcome]) -> lis
     if any(name.startswith("glyph") for name in used):
         lines.append(GLYPHS)
     return lines
+
+
+def parts_of_data(outcomes: Sequence[Outcome]) -> list[str]:
+    """Data sets of the paper of which there were other numbers of images than they have."""
+    found = {
+        (name, one.summary["train_images"], one.summary["test_images"])
+        for one in outcomes
+        if (name := one.job["data"]) in IMAGES
+    }
+    return [
+        f"{name} with {train:,} train and {test:,} test images"
+        for name, train, test in sorted(found)
+        if (train, test) != IMAGES[name]
+    ]
 
 
 GLYPHS = (

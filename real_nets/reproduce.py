@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import tyro
@@ -30,7 +30,7 @@ from real_nets.datasets import why_missing
 from real_nets.execution import Executor, How, Work, execute
 from real_nets.job import Job
 from real_nets.job_data import Source
-from real_nets.job_folder import FINAL
+from real_nets.job_folder import FINAL, check_finished
 from real_nets.outcomes import Results
 from real_nets.plan import announce, list_targets
 from real_nets.processes import is_first, joined
@@ -42,7 +42,9 @@ from real_nets.training import Precision
 
 PROGRAM = "real_nets.reproduce"
 
-OVERRIDES = ("epochs width lr lr_rule batch_size precision compile gamma diagnosed_images").split()
+OVERRIDES = (
+    "epochs width lr lr_rule batch_size image_size precision compile gamma diagnosed_images"
+).split()
 """Settings that override the budget's options of every job."""
 
 
@@ -77,6 +79,8 @@ class Settings:
     """matched: the same at every temperature; reparametrised: see real_nets.train --help."""
     batch_size: int | None = None
     """Images per step [default: the budget's]."""
+    image_size: int | None = None
+    """Pixels per side to which all images are resized [default: the budget's, else as they are]."""
     precision: Precision | None = None
     """bf16 trains under autocast, faster on processors and GPUs that have it [default: the budget's]."""
     compile: bool | None = None
@@ -87,8 +91,8 @@ class Settings:
     """Images of each split for probes and detectors, 0 for all [default: the budget's]."""
     download: bool = False
     """Let torchvision download CIFAR and SVHN into --data."""
-    skip_corrupt: bool = False
-    """Leave out images that cannot be read, and count them, instead of stopping."""
+    on_corrupt: Literal["stop", "skip"] = "stop"
+    """Stop at images that cannot be read, or leave them out and count them."""
     workers: int = 4
     """Processes that decode images of sets too large for memory."""
     executor: Executor = "here"
@@ -126,7 +130,7 @@ def run(settings: Settings) -> Path | None:
         source = Source(
             settings.data and settings.data.resolve(),
             settings.download,
-            "skip" if settings.skip_corrupt else "stop",
+            settings.on_corrupt,
             settings.workers,
         )
         slurm = parse_pairs("slurm", settings.slurm)
@@ -143,6 +147,9 @@ def run(settings: Settings) -> Path | None:
         check_something_to_do(setup, parts)
         store = (settings.out or Path("runs") / f"reproduce-{settings.budget}").resolve()
         work = planned(setup, parts, store)
+        for item in work:
+            if item.trained:
+                check_finished(item.job, source, item.path)
         left_out = {name: why for part in parts for name, why in part.left_out.items()}
         announce(work, left_out, how, device, synthetic=setup.synthetic)
         if settings.plan:

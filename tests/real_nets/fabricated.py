@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from real_nets.budgets import BUDGETS
-from real_nets.cells import Cell, Setup
+from real_nets.cells import IMAGES, Cell, Setup
 from real_nets.job import Job
 from real_nets.job_folder import FINAL, milestone_name
 from real_nets.outcomes import Results
@@ -80,7 +80,9 @@ def write_job(store: Path, job: Job, numbers: Numbers) -> None:
         path / "settings.json",
         settings | {"settings": settings["settings"] | {"job": job.record()}},
     )
-    _write(path / "summary.json", _summary(files["summary.json"], numbers))
+    train, test = IMAGES.get(job.data, (120, 40))
+    counts = {"train_images": train, "test_images": test}
+    _write(path / "summary.json", _summary(files["summary.json"] | counts, numbers))
     _write(path / "environment.json", files["environment.json"])
     lines = [json.dumps(_row(row, job, numbers)) for row in rows]
     (path / "metrics.jsonl").write_text("\n".join(lines) + "\n")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -230,6 +230,15 @@ def test_replaced_data_are_trained_on_and_named() -> None:
     assert {setup.jobs[key].data for key in cell.keys} == {"tiny"}
     (same,) = setup.cell("CIFAR-10", "MLP")
     assert same.data == "cifar10"
+
+
+@pytest.mark.parametrize("budget", ["small", "paper"])
+def test_replaced_data_are_trained_on_as_what_they_replace(budget: str) -> None:
+    own = BUDGETS[budget].job("imagenet100", "resnet34")
+    setup = setup_of(budget, replacements={"imagenet100": "tiny"})
+    (job, *_) = only(setup, "ImageNet-100", "ResNet-34")
+    assert replace(job, data="imagenet100", ood=()) == own
+    assert (own.image_size, own.crop) == (64 if budget == "small" else 224, 0.875)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from rankdeficit import cli
+from rankdeficit.runs import read_json, write_json
 from real_nets import report
 from real_nets.outcomes import Results
 from real_nets.page import render
@@ -108,6 +109,13 @@ def test_the_summary_says_which_data_are_not_the_papers(
     assert any("drawn letters" in line for line in summary) == (budget == "smoke")
 
 
+def test_the_summary_says_which_data_are_a_part_of_the_papers(store: Path) -> None:
+    for file in store.glob("jobs/*/summary.json"):
+        write_json(file, read_json(file) | {"train_images": 5000, "test_images": 2000})
+    (told,) = (line for line in summary_of(store) if line.startswith("These are not the paper's"))
+    assert "cifar100 with 5,000 train and 2,000 test images" in told
+
+
 def test_all_of_the_papers_data_sets_are_known_as_such(tmp_path: Path) -> None:
     fill(tmp_path, ["table1"], lambda job: None)
     assert not any("not the paper's" in line for line in summary_of(tmp_path))
@@ -136,7 +144,7 @@ def test_conditions_tell_what_the_numbers_were_made_with(original: Path) -> None
     assert found["network"] == "resnet34 (width 16)"
     assert found["temperature"] == "1, 10"
     assert found["seed"] == "0, 1, 2"
-    assert found["train images"] == "120"
+    assert found["train images"] == "50000"
     assert (found["optimizer"], found["clip norm"], found["weight decay"]) == ("adamw", "none", "0")
     assert (found["precision"], found["compile"]) == ("float32", "no")
     environment = json.loads(job_files(original, "environment.json")[0].read_text())

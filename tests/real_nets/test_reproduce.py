@@ -2,13 +2,17 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from rankdeficit.runs import read_json, write_json
 from real_nets import execution, reproduce
 from real_nets.job import Job
 from real_nets.job_data import Source
@@ -146,7 +150,7 @@ def test_a_second_run_reuses_everything(
 def test_options_change_every_network_of_a_budget(network: str) -> None:
     options = {
         "epochs": 3, "width": 7, "lr": 0.25, "lr_rule": "reparametrised", "batch_size": 9,
-        "precision": "bf16", "compile": True, "gamma": 0.5, "diagnosed_images": 11,
+        "image_size": 48, "precision": "bf16", "compile": True, "gamma": 0.5, "diagnosed_images": 11,
     }  # fmt: skip
     assert set(options) == set(OVERRIDES)
     job = prepare(Settings(**options), Source()).budget.job("glyphs:50", network)
@@ -190,6 +194,34 @@ def test_folders_of_images_named_like_the_papers_data_work_from_end_to_end(
     assert rows == [f"{100 * report['effective_depth']['value']:.1f}"]
 
 
+def test_finished_networks_of_other_data_are_not_reused(
+    main: Main, tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    assert main("fig3", *TINY, *MLP, "--data", root, "--out", store) == 0
+    shutil.copytree(root, tmp_path / "same")
+    shutil.copytree(root, tmp_path / "other")
+    write_images(tmp_path / "other" / "cifar10", classes=5, train=30, test=10)
+    assert main("fig3", *TINY, *MLP, "--data", tmp_path / "same", "--out", store) == 0
+    assert "2 are finished already" in capsys.readouterr().err
+    before = contents(store)
+    assert main("fig3", *TINY, *MLP, "--data", tmp_path / "other", "--out", store) == 2
+    assert "was trained on other data than there are now" in capsys.readouterr().err
+    assert contents(store) == before
+
+
+def test_images_of_many_sizes_take_the_place_of_imagenet(main: Main, tmp_path: Path) -> None:
+    for split, count in (("train", 20), ("val", 4)):
+        for label in range(2):
+            folder = tmp_path / "root" / "imagenet100" / split / f"class{label}"
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = np.full((70 + i, 90 - i, 3), 100 * label + i, dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    flags = ["--cells", "ImageNet-100/ResNet-34", "--data", tmp_path / "root", "--plan"]
+    assert main("table1", *TINY, *flags) == 0
+
+
 def test_networks_are_diagnosed_at_equal_accuracy_once_all_have_reached_one(
     main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +233,9 @@ def test_networks_are_diagnosed_at_equal_accuracy_once_all_have_reached_one(
     kept = Numbers(kept={0.2: None, 0.5: None})
     low = [Numbers(kept={0.2: Numbers()}), *[Numbers(kept={0.2: None})] * 2]
     fill(store, ["table1"], by_seed(baseline=[kept] * 3, low=low), setup)
+    for file in store.glob("jobs/*/settings.json"):
+        written = read_json(file)
+        write_json(file, written | {"settings": written["settings"] | {"root": str(root)}})
     done = next(key for key, job in setup.jobs.items() if job.temperature > 1 and job.seed == 0)
     asked = []
 
@@ -300,7 +335,9 @@ BAD: list[tuple[list[str], list[str]]] = [
     (["quick", "--workers", "-1"], ["workers is -1"]),
     (["quick", "--device", "tpu"], ["device is 'tpu'"]),
     (["quick", "--lr-rule", "some"], ["'some'", "matched"]),
+    (["quick", "--image-size", "0"], ["image_size is 0"]),
     (["quick", "--unknown"], ["--unknown"]),
+    (["fig1", "--cells", "a", "--cells=b"], ["--cells is given 2 times; give it once, with all"]),
 ]
 
 

@@ -131,8 +131,8 @@ def test_neural_collapse_shows_its_measures_with_the_train_accuracy(tmp_path: Pa
         ([1.0, 1.0], "reaches 100 % train accuracy in 2 of 2 runs"),
         ([0.9, 1.0], "reaches 100 % train accuracy in 1 of 2 runs"),
         (
-            [0.9, 116 / 120],
-            "does not reach 100 % train accuracy (at best wrong on 4 of 120 images)",
+            [0.9, 1 - 4 / 50_000],
+            "does not reach 100 % train accuracy (at best wrong on 4 of 50,000 images)",
         ),
     ],
 )
