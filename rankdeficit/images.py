@@ -29,6 +29,14 @@ class ImageSet:
     labels: Int64[Tensor, " n"]
     classes: list[str]
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def part(self, chosen: Sequence[int]) -> "ImageSet":
+        """The images at those places."""
+        places = torch.as_tensor(chosen, dtype=torch.int64, device=self.labels.device)
+        return ImageSet(self.images[places], self.labels[places], self.classes)
+
     def to(self, device: torch.device) -> "ImageSet":
         """The same set on a device."""
         return ImageSet(self.images.to(device), self.labels.to(device), self.classes)

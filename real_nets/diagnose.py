@@ -25,7 +25,7 @@ from rankdeficit.diagnostics.layer_probes import ProbeSettings
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.diagnostics.report import Report
-from rankdeficit.images import Normalisation, spell_size, square
+from rankdeficit.images import ImageFiles, ImageSet, Normalisation, list_splits, spell_size, square
 from rankdeficit.runs import RunFolder
 from real_nets.diagnose_settings import Settings, check, complete
 from real_nets.folders import (
@@ -79,8 +79,15 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
     """Check the settings, load the network, read the images. Raises ValueError for what is wrong."""
     check(settings)
     framing = replace(square(settings.image_size), crop=settings.crop)
-    assert settings.data is not None
-    folders = Folders.of(settings.data, settings.ood, framing, settings.probes)
+    run = None if settings.trained is None else trained_run(settings.trained)
+    own: tuple[ImageFiles | ImageSet, ImageFiles | ImageSet]
+    if settings.data is not None:
+        own = list_splits(settings.data, framing)
+    else:
+        assert run is not None
+        found = run.data(settings.image_size, settings.crop)
+        own = found.train, found.test
+    folders = Folders.of(own, settings.ood, framing, settings.probes)
     network = load_network(settings, folders, device)
     mine = folders.share(settings.limit, settings.seed)
     streamed = settings.stream or not mine.fits_in_memory()
@@ -92,7 +99,7 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
         mine,
         normalise,
         1.0 if settings.temperature is None else settings.temperature,
-        PLAIN if settings.trained is None else trained_run(settings.trained).job.mean_loss,
+        PLAIN if run is None else run.job.mean_loss,
         assumptions(settings, folders, network, normalise, streamed),
     )
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from rankdeficit.checks import check_at_least, check_seeds, check_temperature
 from rankdeficit.diagnostics.ood import missing_packages
+from real_nets.datasets import why_missing
 from real_nets.models import HeadNorm, Norm, Stem
 from real_nets.networks import trained_run
 
@@ -107,10 +108,11 @@ def complete(settings: Settings) -> Settings:
         found = trained_run(settings.trained)
         changes |= {name: getattr(found.job, name) for name in NETWORK_OPTIONS}
         changes |= {"checkpoint": found.checkpoint, "temperature": found.job.temperature}
+        changes |= {"classes": found.classes}
         own_size = settings.image_size is None
         settings = replace(
             settings,
-            data=settings.data or found.data,
+            data=settings.data or found.folder,
             image_size=found.job.image_size if own_size else settings.image_size,
             crop=found.job.crop if own_size and settings.crop is None else settings.crop,
             gamma=found.job.gamma if settings.gamma is None else settings.gamma,
@@ -129,7 +131,12 @@ def check(settings: Settings) -> None:
             "real_nets.train with --trained"
         )
     if settings.data is None:
-        raise ValueError("data is missing; name a folder of images with --data")
+        what = "data is missing; name a folder of images with --data"
+        if settings.trained is None:
+            raise ValueError(what)
+        run = trained_run(settings.trained)
+        if why := why_missing(run.job.data, run.root, download=False):
+            raise ValueError(f"{what} ({why})")
     if settings.untrained and settings.checkpoint:
         raise ValueError("--checkpoint and --untrained exclude each other")
     if not (settings.untrained or settings.checkpoint):

@@ -29,10 +29,10 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Split:
-    """Images of one folder."""
+    """Images of one folder, or of a data set that is in memory."""
 
     name: str
-    files: ImageFiles
+    files: ImageFiles | ImageSet
     loaded: ImageSet | None = None
     """All of them, if they were decoded already."""
 
@@ -56,14 +56,17 @@ class Split:
 
     def load(self) -> "Split":
         """The same, decoded now."""
+        if isinstance(self.files, ImageSet):
+            return replace(self, loaded=self.files)
         with progress(f"reading {self.name}", len(self)) as set_done:
             return replace(self, loaded=self.files.load(set_done))
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """uint8 images and labels."""
-        if self.loaded is None:
-            return self.files.batches(size)
-        return zip(self.loaded.images.split(size), self.loaded.labels.split(size), strict=True)
+        images = self.files if self.loaded is None else self.loaded
+        if isinstance(images, ImageFiles):
+            return images.batches(size)
+        return zip(images.images.split(size), images.labels.split(size), strict=True)
 
     def inputs(
         self, normalise: Normalisation, size: int, device: torch.device
@@ -88,14 +91,21 @@ class Folders:
 
     @classmethod
     def of(
-        cls, data: Path, ood: Sequence[Path], framing: Framing, with_ood_train: bool
+        cls,
+        own: tuple[ImageFiles | ImageSet, ImageFiles | ImageSet],
+        ood: Sequence[Path],
+        framing: Framing,
+        with_ood_train: bool,
     ) -> "Folders":
-        """List them all. OOD images get the size of the train images.
+        """List those of other data; their images get the size of the own train images.
 
         Raises ValueError for folders that are missing or empty, and for OOD names that clash.
         """
-        train, test = list_splits(data, framing)
-        size = framing.size or train.first_size()
+        train, test = own
+        if isinstance(train, ImageSet):
+            size = train.images.shape[2], train.images.shape[3]
+        else:
+            size = framing.size or train.first_size()
         others: dict[str, tuple[Split | None, Split]] = {}
         resized = {}
         for folder in map(Path.resolve, ood):

@@ -85,7 +85,7 @@ class Images:
         if not count or count >= len(self):
             return self
         chosen = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:count]
-        return Images(self.name, _part(self.images, chosen), self.normalise, self.device)
+        return Images(self.name, self.images.part(chosen.tolist()), self.normalise, self.device)
 
     def loaded(self) -> "Images":
         """The same with all images on the device: for images that are read many times."""
@@ -97,8 +97,8 @@ class Images:
         process, processes = rank_and_size()
         if processes == 1:
             return self
-        mine = torch.arange(process, len(self), processes)
-        return Images(self.name, _part(self.images, mine), self.normalise, self.device)
+        mine = self.images.part(range(process, len(self), processes))
+        return Images(self.name, mine, self.normalise, self.device)
 
     def __iter__(self) -> Iterator[tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"]]]:
         """Batches of network inputs and labels on the device."""
@@ -109,13 +109,6 @@ class Images:
             batches = zip(images.split(MEASURED_BATCH), labels.split(MEASURED_BATCH), strict=True)
         for images, labels in batches:
             yield self.normalise(images.to(self.device)), labels.to(self.device)
-
-
-def _part(images: ImageSet | ImageFiles, chosen: Tensor) -> ImageSet | ImageFiles:
-    if isinstance(images, ImageFiles):
-        return images.part(chosen.tolist())
-    chosen = chosen.to(images.labels.device)
-    return ImageSet(images.images[chosen], images.labels[chosen], images.classes)
 
 
 class JobData:

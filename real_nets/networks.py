@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from rankdeficit.runs import read_json
 from real_nets import job_folder, train
+from real_nets.checked_images import OnCorrupt
+from real_nets.datasets import Dataset, open_dataset
 from real_nets.job import Job
 from real_nets.models import MODELS, Architecture
 
@@ -127,8 +129,23 @@ class TrainedRun:
 
     job: Job
     checkpoint: Path
-    data: Path | None
-    """Its folder of images, as far as it had one that is still there."""
+    classes: int
+    root: Path | None
+    """The folder that its data set was in."""
+    skipped: int
+    """Images of it that could not be read."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Its folder of images, as far as it had one that is still there and can be read."""
+        folder = (self.root or Path()) / self.job.data
+        return folder if (folder / "train").is_dir() and not self.skipped else None
+
+    def data(self, image_size: int | None, crop: float | None) -> Dataset:
+        """Its data set, without the images that could not be read. Raises ValueError if it is gone."""
+        skip: OnCorrupt = "skip" if self.skipped else "stop"
+        name, root = self.job.data, self.root
+        return open_dataset(name, root, image_size=image_size, crop=crop, on_corrupt=skip)
 
 
 def trained_run(path: Path) -> TrainedRun:
@@ -162,10 +179,10 @@ def trained_run(path: Path) -> TrainedRun:
         )
     settings = written["settings"]
     try:
-        job, root = Job.of(settings["job"]), settings["root"]
+        job, root, own = Job.of(settings["job"]), settings["root"], settings["data"]["own"]
+        classes, skipped = own["classes"], own["skipped"]
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{folder / 'settings.json'} is of another version ({error}); give --model and --checkpoint"
         ) from error
-    data = Path(root or ".") / job.data
-    return TrainedRun(job, checkpoint, data if (data / "train").is_dir() else None)
+    return TrainedRun(job, checkpoint, classes, root and Path(root), skipped)

@@ -18,7 +18,7 @@ from torch import nn
 
 from rankdeficit import runs
 from rankdeficit.diagnostics.report import Report
-from rankdeficit.images import Framing, Normalisation, load_splits
+from rankdeficit.images import Framing, Normalisation, list_splits, load_splits
 from real_nets import diagnose, folders, networks, train
 from real_nets.diagnose_settings import Settings, complete
 from real_nets.folders import Folders
@@ -121,6 +121,38 @@ def test_a_run_tells_how_its_images_were_framed(trained: Path, tmp_path: Path) -
     assert framing(image_size=8, gamma=0.1) == (8, None, 0.1)
 
 
+def test_a_run_on_glyphs_needs_no_folder_of_images(tmp_path: Path, others: Path) -> None:
+    settings = train.Settings(
+        data="glyphs:2", temperature=(5.0,), width=16, depth=3, epochs=2, device="cpu",
+        out=tmp_path / "run",
+    )  # fmt: skip
+    run = train.run(settings)
+    (summary,) = runs.read_json(run / "summary.json")["runs"]
+    out = tmp_path / "report"
+    found = report(asked(trained=run / "T5-seed0", ood=(others,), out=out))
+    for name in ("accuracy", "loss"):
+        assert found[f"train.{name}"] == pytest.approx(summary[name], rel=1e-6)
+        assert found[f"test.{name}"] == pytest.approx(summary[f"test_{name}"], rel=1e-6)
+    streamed = report(asked(trained=run / "T5-seed0", stream=True, out=tmp_path / "streamed"))
+    assert streamed["train.logits"] == found["train.logits"]
+    other = report(quick(trained=run / "T5-seed0", data=others, image_size=32, out=tmp_path / "o"))
+    assert other["network.classes"] == 100
+
+
+def test_a_run_without_unreadable_images_is_diagnosed_without_them(
+    images: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(images, tmp_path / "images")
+    (tmp_path / "images" / "train" / "class0" / "0.png").write_text("no image")
+    settings = train.Settings(
+        data=str(tmp_path / "images"), temperature=(1.0,), width=8, depth=2, epochs=1, device="cpu",
+        on_corrupt="skip", out=tmp_path / "run",
+    )  # fmt: skip
+    run = train.run(settings)
+    found = report(quick(trained=run, out=tmp_path / "report"))
+    assert found["train.samples"] == 119
+
+
 def test_a_run_equals_its_network_named_in_full(
     trained: Path, images: Path, tmp_path: Path
 ) -> None:
@@ -168,7 +200,7 @@ def test_a_limit_takes_other_images_with_another_seed_but_not_another_normalisat
 def test_processes_share_all_images_among_them(
     images: Path, others: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Folders.of(images, (others,), Framing(), with_ood_train=True)
+    whole = Folders.of(list_splits(images), (others,), Framing(), with_ood_train=True)
     for limit, total in ((0, 120), (50, 50)):
         taken: list[str] = []
         for process in range(3):
