@@ -6,7 +6,15 @@ from typing import Literal
 
 import torch
 
-from rankdeficit.images import ImageFiles, ImageSet, check_readable, spell_size
+from rankdeficit.images import (
+    NAMED,
+    ImageFiles,
+    ImageSet,
+    check_readable,
+    read_image,
+    spell_size,
+    spell_some,
+)
 from rankdeficit.sharding import gather_rows, rank_and_size
 from real_nets import folders
 from real_nets.processes import progress
@@ -30,6 +38,9 @@ def read_splits(
         in_memory = total * 3 * height * width <= folders.IN_MEMORY
     read = load_images if in_memory else sieve_images
     (train_images, lost), (test_images, also_lost) = read(train), read(test)
+    for files, unreadable in ((train, lost), (test, also_lost)):
+        if len(unreadable) == len(files):
+            raise none_readable(unreadable, files)
     if on_corrupt != "skip":
         refuse(lost + also_lost, total)
     size = common_size(train_images, test_images)
@@ -43,10 +54,11 @@ def load_images(files: ImageFiles) -> tuple[Images, list[str]]:
 
 
 def sieve_images(files: ImageFiles) -> tuple[Images, list[str]]:
-    """The files that can be decoded, and the paths of the others."""
+    """The files that can be decoded, and the paths of the others, the first ones with the reason."""
     unreadable = check_images(files)
     lost = set(unreadable)
-    return files.part([i for i, p in enumerate(files.paths) if p not in lost]), unreadable
+    kept = files.part([i for i, p in enumerate(files.paths) if p not in lost])
+    return kept, with_reasons(unreadable)
 
 
 def check_images(files: ImageFiles) -> list[str]:
@@ -64,6 +76,20 @@ def check_images(files: ImageFiles) -> list[str]:
     return [files.paths[i] for i in found.sort().values.tolist()]
 
 
+def with_reasons(unreadable: list[str]) -> list[str]:
+    """How to speak of files that cannot be read: the first NAMED with the reason, where it is known."""
+    named = [found for path in unreadable[:NAMED] if isinstance(found := read_image(path), str)]
+    return [*named, *unreadable[len(named) :]]
+
+
+def none_readable(unreadable: list[str], files: ImageFiles) -> ValueError:
+    """What is wrong with files none of which can be read."""
+    return ValueError(
+        f"data {files.folder}: none of its {len(files)} images can be read "
+        f"({spell_some(unreadable)}); replace them, or name another folder"
+    )
+
+
 def refuse(unreadable: list[str], total: int) -> None:
     """Raise ValueError if any of so many images are unreadable, and tell how to go on without them."""
     try:
@@ -77,7 +103,7 @@ def readable_size(files: ImageFiles) -> tuple[int, int]:
     for i in range(len(files)):
         with suppress(ValueError):
             return files.part([i]).first_size()
-    raise ValueError(f"data {files.folder} has no image that can be read")
+    raise none_readable(with_reasons(files.paths), files)
 
 
 def size_of(images: Images) -> tuple[int, int]:
@@ -88,10 +114,7 @@ def size_of(images: Images) -> tuple[int, int]:
 
 
 def common_size(train: Images, test: Images) -> tuple[int, int]:
-    """Height and width of all images. Raises ValueError where a split is empty or the two differ."""
-    for name, images in (("train", train), ("test", test)):
-        if not len(images.labels):
-            raise ValueError(f"no {name} image can be read; name another folder with --data")
+    """Height and width of all images. Raises ValueError where the splits' differ."""
     own, other = size_of(train), size_of(test)
     if own != other:
         raise ValueError(
