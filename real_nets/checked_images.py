@@ -1,10 +1,13 @@
 """Images of a folder, all of them seen to be readable before any is used."""
 
+import sys
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from rankdeficit.images import (
     NAMED,
@@ -17,7 +20,7 @@ from rankdeficit.images import (
 )
 from rankdeficit.sharding import gather_rows, rank_and_size
 from real_nets import folders
-from real_nets.processes import progress
+from real_nets.processes import is_first, progress
 
 Images = ImageSet | ImageFiles
 OnCorrupt = Literal["stop", "skip"]
@@ -30,7 +33,8 @@ def read_splits(
 
     in_memory: decode now, or only look [default: decode what takes no more than IN_MEMORY bytes].
     on_corrupt: stop at images that cannot be read, or leave them out. Several processes must all
-    call this. Raises ValueError naming unreadable images, or sizes that differ.
+    call this. Raises ValueError naming unreadable images, a class of which no train image is left, or
+    sizes that differ.
     """
     total = len(train) + len(test)
     if in_memory is None:
@@ -43,6 +47,8 @@ def read_splits(
             raise none_readable(unreadable, files)
     if on_corrupt != "skip":
         refuse(lost + also_lost, total)
+    check_classes(train_images.labels, train)
+    tell_skipped(lost + also_lost, total, train.folder.parent)
     size = common_size(train_images, test_images)
     return framed(train_images, size), framed(test_images, size), len(lost + also_lost)
 
@@ -96,6 +102,24 @@ def refuse(unreadable: list[str], total: int) -> None:
         check_readable(unreadable, total)
     except ValueError as error:
         raise ValueError(f"{error}, or leave them out with --on-corrupt skip") from None
+
+
+def check_classes(labels: Tensor, files: ImageFiles) -> None:
+    """Raise ValueError if a class of the files has no image among those that were read."""
+    counts = torch.bincount(labels, minlength=len(files.classes)).tolist()
+    empty = [name for name, count in zip(files.classes, counts, strict=True) if not count]
+    if empty:
+        raise ValueError(
+            f"data {files.folder}: no image can be read of {len(empty)} of {len(files.classes)} classes "
+            f"({spell_some(empty)}); replace their images, or delete their folders from all splits"
+        )
+
+
+def tell_skipped(unreadable: list[str], total: int, folder: Path) -> None:
+    """Tell, in the first process, how many images are left out."""
+    if unreadable and is_first():
+        said = f"data {folder}: {len(unreadable)} of {total} images cannot be read and are left out"
+        print(f"{said} ({spell_some(unreadable)})", file=sys.stderr, flush=True)
 
 
 def readable_size(files: ImageFiles) -> tuple[int, int]:

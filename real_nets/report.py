@@ -154,11 +154,22 @@ def conditions(
     for split in ("train", "test"):
         counts = [(one.job["data"], one.summary[f"{split}_images"]) for one in outcomes]
         yield f"{split} images", by_group(counts)
+    left_out = {name: count for one in outcomes for name, count in skipped(one) if count}
+    if left_out:
+        told = [f"{count} of {name}" for name, count in sorted(left_out.items())]
+        yield "images left out, as they cannot be read", ", ".join(told)
     for name in JOB_CONDITIONS:
         yield name.replace("_", " "), by_group([(network(job), job[name]) for job in jobs])
     for name in ("torch", "device_name", "device", "threads", "python"):
         found = sorted({str(one.environment.get(name, "unknown")) for one in outcomes})
         yield name.replace("_", " "), ", ".join(found)
+
+
+def skipped(outcome: Outcome) -> Iterator[tuple[str, int]]:
+    """How many images of each of its data sets could not be read and were left out."""
+    data = read_json(outcome.path / "settings.json")["settings"].get("data", {})
+    for card in (data.get("own", {}), *data.get("ood", {}).values()):
+        yield card.get("name", ""), card.get("skipped", 0)
 
 
 def network(job: Row) -> str:

@@ -142,6 +142,33 @@ def test_unreadable_images_are_left_out_and_counted(root: Path, decoded: bool | 
         assert torch.equal(images.labels, expected.labels[chosen])
 
 
+@pytest.mark.parametrize("decoded", [True, False], ids=["in memory", "streamed"])
+def test_what_is_left_out_is_told_in_one_line(
+    root: Path, decoded: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_dataset("squares", root, in_memory=decoded, on_corrupt="skip")
+    assert capsys.readouterr().err == ""
+    damage(root / "squares", *DAMAGED)
+    open_dataset("squares", root, in_memory=decoded, on_corrupt="skip")
+    named = ", ".join(str(root / "squares" / name) for name in DAMAGED[:3])
+    assert capsys.readouterr().err == (
+        f"data {root / 'squares'}: 4 of 21 images cannot be read and are left out ({named}, ...)\n"
+    )
+    monkeypatch.setattr(checked_images, "is_first", lambda: False)
+    checked_images.tell_skipped(["a"], 2, root)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("decoded", [True, False], ids=["in memory", "streamed"])
+def test_a_class_without_train_images_is_refused(root: Path, decoded: bool) -> None:
+    damage(root / "squares", *(f"train/class1/{i}.png" for i in range(4)))
+    assert open_dataset("squares", root, in_memory=decoded, on_corrupt="skip").skipped == 4
+    damage(root / "squares", "train/class1/4.png")
+    expected = r"squares/train: no image can be read of 1 of 3 classes \(class1\); replace"
+    with pytest.raises(ValueError, match=expected):
+        open_dataset("squares", root, in_memory=decoded, on_corrupt="skip")
+
+
 @pytest.mark.parametrize("decoded", [True, False, None])
 @pytest.mark.parametrize("on_corrupt", ["stop", "skip"])
 @pytest.mark.parametrize("split", ["train", "test"])

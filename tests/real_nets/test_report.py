@@ -143,6 +143,18 @@ def test_conditions_tell_what_the_numbers_were_made_with(original: Path) -> None
     assert (found["torch"], found["threads"]) == (environment["torch"], str(environment["threads"]))
 
 
+def test_conditions_tell_of_images_that_were_left_out(store: Path) -> None:
+    name = "images left out, as they cannot be read"
+    assert name not in conditions_of(store)
+    for file in job_files(store, "settings.json"):
+        written = json.loads(file.read_text())
+        cards = written["settings"]["data"]
+        cards["own"]["skipped"], cards["ood"]["other"]["skipped"] = 4, 1
+        file.write_text(json.dumps(written))
+    assert conditions_of(store)[name] == "1 of other, 4 of own"
+    assert name in page_of(store)
+
+
 def test_unknown_conditions_are_called_so(store: Path) -> None:
     for file in job_files(store, "environment.json"):
         file.unlink()
