@@ -35,7 +35,15 @@ from real_nets.outcomes import Results
 from real_nets.plan import announce, list_targets
 from real_nets.processes import is_first, joined
 from real_nets.rates import LrRule
-from real_nets.store import TargetRecord, job_folder, locked, write_target
+from real_nets.store import (
+    LOGS,
+    TargetRecord,
+    check_free,
+    check_place,
+    job_folder,
+    locked,
+    write_target,
+)
 from real_nets.targets import TARGETS, Target, find
 from real_nets.targets.shown import equal_accuracy
 from real_nets.training import Precision
@@ -142,6 +150,9 @@ def run(settings: Settings) -> Path | None:
         parts = [part_of(target, setup) for target in targets]
         check_something_to_do(setup, parts)
         store = (settings.out or Path("runs") / f"reproduce-{settings.budget}").resolve()
+        check_place(store)
+        if is_first() and not settings.plan:
+            check_free(store)
         work = planned(setup, parts, store)
         left_out = {name: why for part in parts for name, why in part.left_out.items()}
         announce(work, left_out, how, device, synthetic=setup.synthetic)
@@ -236,7 +247,7 @@ def carry_out(
     device: torch.device,
 ) -> None:
     """Do what is missing, keep the targets' records, write the page."""
-    logs = store / "submitit"
+    logs = store / LOGS
     execute([item for item in planned(setup, parts, store) if not item.done], how, logs, device)
     execute(at_equal_accuracy(parts, setup.jobs, store), how, logs, device)
     if is_first():

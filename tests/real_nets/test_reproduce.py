@@ -344,6 +344,27 @@ def test_the_store_is_for_one_command_at_a_time(
     assert not (tmp_path / "targets").exists()
 
 
+@pytest.mark.usefixtures("untrained")
+def test_a_place_that_is_no_store_is_refused_before_anything_is_timed_or_written(
+    main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    foreign, file, used = (tmp_path / name for name in ("foreign", "file", "used"))
+    foreign.mkdir()
+    (foreign / "report.html").write_text("mine")
+    file.write_text("mine")
+    with reproduce.locked(used):
+        for place, words in (
+            (foreign, "holds something else"),
+            (file, "cannot be written"),
+            (used, "is in use by another process"),
+        ):
+            before = contents(tmp_path)
+            assert main("quick", "--out", place) == 2
+            (line,) = capsys.readouterr().err.splitlines()
+            assert words in line
+            assert contents(tmp_path) == before
+
+
 def test_each_target_is_done_once_and_all_means_all() -> None:
     assert chosen_names(("fig1", "table1", "fig1")) == ["fig1", "table1"]
     assert chosen_names(("fig1", "all")) == list(TARGETS)
