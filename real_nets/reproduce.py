@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import torch
@@ -27,7 +28,7 @@ from real_nets import report
 from real_nets.budgets import BUDGETS, BudgetName, with_changes
 from real_nets.cells import REPLACEABLE, Cell, Setup, matches
 from real_nets.datasets import why_missing
-from real_nets.execution import Executor, How, Work, execute
+from real_nets.execution import Executor, How, Work, _executor, execute
 from real_nets.job import Job
 from real_nets.job_data import Source
 from real_nets.job_folder import FINAL
@@ -148,12 +149,15 @@ def run(settings: Settings) -> Path | None:
         )
         setup = prepare(settings, source)
         parts = [part_of(target, setup) for target in targets]
+        check_data_named(settings, setup)
         check_something_to_do(setup, parts)
         store = (settings.out or Path("runs") / f"reproduce-{settings.budget}").resolve()
         check_place(store)
         if is_first() and not settings.plan:
             check_free(store)
         work = planned(setup, parts, store)
+        if not settings.plan and not all(item.done for item in work):
+            check_options(how)
         left_out = {name: why for part in parts for name, why in part.left_out.items()}
         announce(work, left_out, how, device, synthetic=setup.synthetic)
         if settings.plan:
@@ -183,11 +187,6 @@ def prepare(settings: Settings, source: Source) -> Setup:
         check_temperature(settings.temperature)
     check_at_least(0, workers=settings.workers)
     budget = BUDGETS[settings.budget]
-    if settings.data is None and not budget.synthetic:
-        raise ValueError(
-            f"the {settings.budget} budget needs data; name a folder of data sets with --data, or take "
-            "--budget smoke"
-        )
     if settings.data is not None and not settings.data.is_dir() and not settings.download:
         raise ValueError(f"data {settings.data} does not exist; name a folder of data sets")
     replacements = parse_pairs("replace", settings.replace)
@@ -222,6 +221,22 @@ def check_replacements(replacements: Mapping[str, str], settings: Settings) -> N
             raise ValueError(
                 f"replace names {name!r}; it must be one of {', '.join(REPLACEABLE)}, before the ="
             )
+
+
+def check_data_named(settings: Settings, setup: Setup) -> None:
+    """Raise ValueError where the targets' networks need data and no folder of them is named."""
+    if setup.names and settings.data is None and not setup.synthetic:
+        raise ValueError(
+            f"the {settings.budget} budget needs data; name a folder of data sets with --data, or take "
+            "--budget smoke"
+        )
+
+
+def check_options(how: How) -> None:
+    """Raise ValueError for options that submitit does not know, and for a cluster that is not there."""
+    if how.executor != "here":
+        with TemporaryDirectory() as logs:
+            _executor(how, Path(logs))
 
 
 def check_something_to_do(setup: Setup, parts: Sequence[Part]) -> None:
