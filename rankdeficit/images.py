@@ -207,18 +207,24 @@ def read_image(path: str) -> Image.Image | str:
             if image.mode.startswith(("I", "F")):
                 return f"{path} (more than 8 bits per channel)"
             return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except MemoryError:
+        raise
+    except Exception:  # Pillow raises many kinds, for each way in which a file is damaged
         return path
 
 
 def check_readable(unreadable: Sequence[str], total: int) -> None:
     """Raise ValueError that names and counts the unreadable ones of so many images, if there are any."""
     if unreadable:
-        more = ", ..." if len(unreadable) > NAMED else ""
         raise ValueError(
-            f"{len(unreadable)} of {total} images cannot be read "
-            f"({', '.join(unreadable[:NAMED])}{more}); replace or delete them"
+            f"{len(unreadable)} of {total} images cannot be read ({spell_some(unreadable)}); "
+            "replace or delete them"
         )
+
+
+def spell_some(names: Sequence[str]) -> str:
+    """The first NAMED of them."""
+    return ", ".join([*names[:NAMED], *["..."] * (len(names) > NAMED)])
 
 
 def _sift(decoded: Iterable[np.ndarray | str]) -> tuple[list[np.ndarray], list[str]]:

@@ -20,7 +20,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import UnionType
@@ -242,30 +242,47 @@ def write_atomically(path: Path, content: bytes) -> None:
 def _write_aside(path: Path, content: bytes | memoryview) -> Path:
     """The content in a file beside the path, on the disk."""
     partial = path.with_name(path.name + TEMPORARY)
-    with _explained(path):
-        try:
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
+    with _explained(path), _removed_on_failure(partial), partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     return partial
 
 
 @contextmanager
+def _removed_on_failure(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            file.unlink()
+        raise
+
+
+@contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Say which file could not be written, and that nothing is lost."""
+    """Say which file could not be written, and what to do about it."""
     try:
         yield
     except OSError as error:
-        reason = f"{error.strerror}; what was written before is kept, so make room and go on"
+        reason = f"{error.strerror}; what was written before is kept, so {mend(error)}"
         raise OSError(error.errno, reason, str(path)) from error
 
 
+def mend(error: OSError) -> str:
+    """What to do about a file that could not be written."""
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "name a place that you may write to, or change its permissions"
+    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
+        return "name another place, as something else has that name"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "make room and go on"
+    return "see to the disk and go on"
+
+
 def _replace(partial: Path, path: Path) -> None:
-    partial.replace(path)
+    with _explained(path), _removed_on_failure(partial):
+        partial.replace(path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)

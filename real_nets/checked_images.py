@@ -1,15 +1,26 @@
 """Images of a folder, all of them seen to be readable before any is used."""
 
+import sys
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
-from rankdeficit.images import ImageFiles, ImageSet, check_readable, spell_size
+from rankdeficit.images import (
+    NAMED,
+    ImageFiles,
+    ImageSet,
+    check_readable,
+    read_image,
+    spell_size,
+    spell_some,
+)
 from rankdeficit.sharding import gather_rows, rank_and_size
 from real_nets import folders
-from real_nets.processes import progress
+from real_nets.processes import is_first, progress
 
 Images = ImageSet | ImageFiles
 OnCorrupt = Literal["stop", "skip"]
@@ -22,7 +33,8 @@ def read_splits(
 
     in_memory: decode now, or only look [default: decode what takes no more than IN_MEMORY bytes].
     on_corrupt: stop at images that cannot be read, or leave them out. Several processes must all
-    call this. Raises ValueError naming unreadable images, or sizes that differ.
+    call this. Raises ValueError naming unreadable images, a class of which no train image is left, or
+    sizes that differ.
     """
     total = len(train) + len(test)
     if in_memory is None:
@@ -30,8 +42,13 @@ def read_splits(
         in_memory = total * 3 * height * width <= folders.IN_MEMORY
     read = load_images if in_memory else sieve_images
     (train_images, lost), (test_images, also_lost) = read(train), read(test)
+    for files, unreadable in ((train, lost), (test, also_lost)):
+        if len(unreadable) == len(files):
+            raise none_readable(unreadable, files)
     if on_corrupt != "skip":
         refuse(lost + also_lost, total)
+    check_classes(train_images.labels, train)
+    tell_skipped(lost + also_lost, total, train.folder.parent)
     size = common_size(train_images, test_images)
     return framed(train_images, size), framed(test_images, size), len(lost + also_lost)
 
@@ -43,10 +60,11 @@ def load_images(files: ImageFiles) -> tuple[Images, list[str]]:
 
 
 def sieve_images(files: ImageFiles) -> tuple[Images, list[str]]:
-    """The files that can be decoded, and the paths of the others."""
+    """The files that can be decoded, and the paths of the others, the first ones with the reason."""
     unreadable = check_images(files)
     lost = set(unreadable)
-    return files.part([i for i, p in enumerate(files.paths) if p not in lost]), unreadable
+    kept = files.part([i for i, p in enumerate(files.paths) if p not in lost])
+    return kept, with_reasons(unreadable)
 
 
 def check_images(files: ImageFiles) -> list[str]:
@@ -64,6 +82,20 @@ def check_images(files: ImageFiles) -> list[str]:
     return [files.paths[i] for i in found.sort().values.tolist()]
 
 
+def with_reasons(unreadable: list[str]) -> list[str]:
+    """How to speak of files that cannot be read: the first NAMED with the reason, where it is known."""
+    named = [found for path in unreadable[:NAMED] if isinstance(found := read_image(path), str)]
+    return [*named, *unreadable[len(named) :]]
+
+
+def none_readable(unreadable: list[str], files: ImageFiles) -> ValueError:
+    """What is wrong with files none of which can be read."""
+    return ValueError(
+        f"data {files.folder}: none of its {len(files)} images can be read "
+        f"({spell_some(unreadable)}); replace them, or name another folder"
+    )
+
+
 def refuse(unreadable: list[str], total: int) -> None:
     """Raise ValueError if any of so many images are unreadable, and tell how to go on without them."""
     try:
@@ -72,12 +104,30 @@ def refuse(unreadable: list[str], total: int) -> None:
         raise ValueError(f"{error}, or leave them out with --on-corrupt skip") from None
 
 
+def check_classes(labels: Tensor, files: ImageFiles) -> None:
+    """Raise ValueError if a class of the files has no image among those that were read."""
+    counts = torch.bincount(labels, minlength=len(files.classes)).tolist()
+    empty = [name for name, count in zip(files.classes, counts, strict=True) if not count]
+    if empty:
+        raise ValueError(
+            f"data {files.folder}: no image can be read of {len(empty)} of {len(files.classes)} classes "
+            f"({spell_some(empty)}); replace their images, or delete their folders from all splits"
+        )
+
+
+def tell_skipped(unreadable: list[str], total: int, folder: Path) -> None:
+    """Tell, in the first process, how many images are left out."""
+    if unreadable and is_first():
+        said = f"data {folder}: {len(unreadable)} of {total} images cannot be read and are left out"
+        print(f"{said} ({spell_some(unreadable)})", file=sys.stderr, flush=True)
+
+
 def readable_size(files: ImageFiles) -> tuple[int, int]:
     """Height and width of the first image that can be read. Raises ValueError if there is none."""
     for i in range(len(files)):
         with suppress(ValueError):
             return files.part([i]).first_size()
-    raise ValueError(f"data {files.folder} has no image that can be read")
+    raise none_readable(with_reasons(files.paths), files)
 
 
 def size_of(images: Images) -> tuple[int, int]:
@@ -88,10 +138,7 @@ def size_of(images: Images) -> tuple[int, int]:
 
 
 def common_size(train: Images, test: Images) -> tuple[int, int]:
-    """Height and width of all images. Raises ValueError where a split is empty or the two differ."""
-    for name, images in (("train", train), ("test", test)):
-        if not len(images.labels):
-            raise ValueError(f"no {name} image can be read; name another folder with --data")
+    """Height and width of all images. Raises ValueError where the splits' differ."""
     own, other = size_of(train), size_of(test)
     if own != other:
         raise ValueError(

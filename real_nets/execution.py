@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
 
 import torch
@@ -232,6 +233,13 @@ def _devices(how: How, tasks: int) -> list[str]:
     )
     names = [f"cuda:{number}" for number in range(gpus)] or [how.device]
     return [names[slot % len(names)] for slot in range(how.at_once or len(names))]
+
+
+def check_options(how: How) -> None:
+    """Raise ValueError for options that submitit does not know, and for a cluster that is not there."""
+    if how.executor != "here":
+        with TemporaryDirectory() as logs:
+            _executor(how, Path(logs))
 
 
 def _executor(how: How, logs: Path) -> Any:

@@ -12,10 +12,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from real_nets.execution import How, Work
+from real_nets.execution import How, Work, _devices
 from real_nets.follow import Follower, measured_at
 from real_nets.job import Job
 from real_nets.job_data import JobData, Source
+from real_nets.job_folder import JobFolder
 from real_nets.processes import is_first
 from real_nets.targets import TARGETS
 from real_nets.terminal import open_console, say
@@ -50,13 +51,22 @@ def like(job: Job) -> tuple[object, ...]:
 
 
 def estimates(pending: Sequence[Work], source: Source, device: torch.device) -> list[Estimate]:
-    """One per job, with the diagnoses asked for; each kind of job is tried for a few steps."""
+    """One per job, of what is left to do; each kind of job is tried for a few steps."""
     known: dict[tuple[object, ...], Estimate] = {}
     for item in pending:
         if like(item.job) not in known:
             known[like(item.job)] = estimate(item.job, source, device)
-    found = [(known[like(item.job)], len(item.snapshots)) for item in pending]
-    return [replace(one, diagnosing=one.diagnosing * diagnoses) for one, diagnoses in found]
+    return [left(known[like(item.job)], item) for item in pending]
+
+
+def left(whole: Estimate, item: Work) -> Estimate:
+    """Of a job's estimate with one diagnosis what is not done yet."""
+    files = JobFolder(item.path)
+    missing = [name for name in item.snapshots if not files.diagnosis(name).is_file()]
+    diagnosing = whole.diagnosing * len(missing)
+    if item.trained:
+        return Estimate(0.0, 0.0, diagnosing)
+    return replace(whole, diagnosing=diagnosing)
 
 
 def estimate(job: Job, source: Source, device: torch.device) -> Estimate:
@@ -97,7 +107,7 @@ def announce(
     *,
     synthetic: bool,
 ) -> None:
-    """What is to be done, what was left out, and how long the rest may take if it is done here."""
+    """What is to be done, what was left out, and how long the rest may take."""
     pending = [item for item in work if not item.done]
     console = open_console(stderr=True)
     if is_first():
@@ -106,11 +116,26 @@ def announce(
             say(console, "These networks learn drawn letters, glyphs, in place of all data sets.")
         for name, reason in left_out.items():
             say(console, f"Left out: {name}: {reason}")
+    if pending:
+        told = told_time(pending, how, device)
+        if is_first():
+            say(console, told)
+
+
+def told_time(pending: Sequence[Work], how: How, device: torch.device) -> str:
+    """How long work may take, where it runs; tasks of their own are tried in this process, too."""
     if how.executor == "here":
-        untrained = [item for item in pending if not item.trained]
-        found = estimates(untrained, how.source, device)
-        if found and is_first():
-            say(console, spell_estimate(found, device))
+        return spell_estimate(estimates(pending, how.source, device), device)
+    try:
+        # tasks open the data anew: what was read to try them does not stay in memory meanwhile
+        source = replace(how.source, opened={}, normalisations={})
+        found = estimates(pending, source, device)
+    except (MemoryError, torch.OutOfMemoryError):
+        return "How long it takes is not known, as these networks are too large for this machine."
+    finally:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    return spell_tasks(found, how, device)
 
 
 def show_plan(work: Sequence[Work], pending: Sequence[Work], console: Console) -> None:
@@ -145,16 +170,48 @@ def show_plan(work: Sequence[Work], pending: Sequence[Work], console: Console) -
 
 
 def spell_estimate(found: Sequence[Estimate], device: torch.device) -> str:
-    """How long jobs may take."""
+    """How long jobs may take one after the other."""
+    return (
+        f"About {spell_duration(sum(one.total for one in found))} on {spell_parts(found, device)}"
+    )
+
+
+def spell_tasks(found: Sequence[Estimate], how: How, device: torch.device) -> str:
+    """How long jobs may take as tasks of their own."""
+    longest = spell_duration(max(one.total for one in found))
+    if how.executor == "slurm" and how.at_once is None:
+        all_of_them = f"{spell_duration(sum(one.total for one in found))} for all of them in turn"
+    else:
+        slots = len(_devices(how, len(found)))
+        whole = spell_duration(together([one.total for one in found], slots))
+        all_of_them = f"{whole} for all of them, {slots} at a time"
+    tasks = f"{len(found)} task{'s' if len(found) > 1 else ''}"
+    measured = "measured on this machine: " if how.executor == "slurm" else ""
+    return (
+        f"{tasks}: about {longest} for the longest, {all_of_them}; {measured}"
+        f"{spell_parts(found, device)}"
+    )
+
+
+def together(seconds: Sequence[float], slots: int) -> float:
+    """How long tasks take in this order, each starting as soon as one of the slots is free."""
+    busy = [0.0] * slots
+    for each in seconds:
+        busy[busy.index(min(busy))] += each
+    return max(busy)
+
+
+def spell_parts(found: Sequence[Estimate], device: torch.device) -> str:
+    """On what the jobs were tried, and how much of their time is for what."""
     training = sum(one.training for one in found)
     measuring = sum(one.measuring for one in found)
     diagnosing = sum(one.diagnosing for one in found)
     threads = torch.get_num_threads()
     where = f"{device} with {threads} CPU thread{'s' if threads > 1 else ''}"
     return (
-        f"About {spell_duration(training + measuring + diagnosing)} on {where}, judging by {TIMED} steps "
-        f"of each kind of network: training {spell_duration(training)}, measuring on the way "
-        f"{spell_duration(measuring)}, diagnoses very roughly {spell_duration(diagnosing)}."
+        f"{where}, judging by {TIMED} steps of each kind of network: training "
+        f"{spell_duration(training)}, measuring on the way {spell_duration(measuring)}, diagnoses very "
+        f"roughly {spell_duration(diagnosing)}."
     )
 
 

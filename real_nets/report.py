@@ -6,8 +6,10 @@ RUNS is the --out folder of real_nets.reproduce, or what --export made of one: t
 weights and checkpoints, small enough to keep and to pass on.
 """
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import tyro
 
 from rankdeficit import cli
 from rankdeficit.plots import save
-from rankdeficit.runs import read_json, write_atomically, write_json
+from rankdeficit.runs import mend, read_json, write_atomically, write_json
 from real_nets.cells import IMAGES, REPLACEABLE
 from real_nets.outcomes import Outcome, Results, Row
 from real_nets.page import Page, Section, render_markdown, write
@@ -58,14 +60,16 @@ def run(settings: Settings) -> Path:
     """Write the page (and the export); returns its path."""
     if settings.export is not None:
         check_new(settings.export)
-    records = read_targets(settings.runs, list(TARGETS))
     path = settings.out or settings.runs / PAGE
+    check_place(path)
+    records = read_targets(settings.runs, list(TARGETS))
     page = build_page(settings.runs, records)
     write(page, path)
     if settings.export is not None:
-        export(settings.runs, records, settings.export)
-        files = export_figures(page, settings.export / FIGURES)
-        write_atomically(settings.export / "README.md", render_markdown(page, files).encode())
+        with whole_or_nothing(settings.export):
+            export(settings.runs, records, settings.export)
+            files = export_figures(page, settings.export / FIGURES)
+            write_atomically(settings.export / "README.md", render_markdown(page, files).encode())
         print(f"The results are in {settings.export}.")
     print(f"The page is {path}.")
     return path
@@ -169,11 +173,22 @@ def conditions(
     for split in ("train", "test"):
         counts = [(one.job["data"], one.summary[f"{split}_images"]) for one in outcomes]
         yield f"{split} images", by_group(counts)
+    left_out = {name: count for one in outcomes for name, count in skipped(one) if count}
+    if left_out:
+        told = [f"{count} of {name}" for name, count in sorted(left_out.items())]
+        yield "images left out, as they cannot be read", ", ".join(told)
     for name in JOB_CONDITIONS:
         yield name.replace("_", " "), by_group([(network(job), job[name]) for job in jobs])
     for name in ("torch", "device_name", "device", "threads", "python"):
         found = sorted({str(one.environment.get(name, "unknown")) for one in outcomes})
         yield name.replace("_", " "), ", ".join(found)
+
+
+def skipped(outcome: Outcome) -> Iterator[tuple[str, int]]:
+    """How many images of each of its data sets could not be read and were left out."""
+    data = read_json(outcome.path / "settings.json")["settings"].get("data", {})
+    for card in (data.get("own", {}), *data.get("ood", {}).values()):
+        yield card.get("name", ""), card.get("skipped", 0)
 
 
 def network(job: Row) -> str:
@@ -204,10 +219,48 @@ def listed(values: Iterable[Any]) -> str:
     return ", ".join([*spelled, *words])
 
 
+def check_place(page: Path) -> None:
+    """Raise ValueError where a page cannot be put."""
+    if page.is_dir():
+        raise ValueError(f"out {page} is a folder; name a file, as {page / PAGE}")
+    above = next(folder for folder in page.parents if folder.exists())
+    if not above.is_dir():
+        raise ValueError(f"out {page} cannot be written, as {above} is a file; name another place")
+
+
 def check_new(target: Path) -> None:
     """Raise ValueError where something is in the way of a new folder."""
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise ValueError(f"export {target} exists and is not an empty folder; name a new one")
+
+
+@contextmanager
+def whole_or_nothing(target: Path) -> Iterator[None]:
+    """Leave nothing of an export that fails. Raises ValueError where it cannot be written."""
+    existed = target.exists()
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException as error:
+        clear(target)
+        if not existed:
+            target.rmdir()
+        if not isinstance(error, OSError):
+            raise
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise ValueError(
+            f"export {target} failed at {error.filename2 or error.filename} ({reason}), and nothing of "
+            f"it is kept; {mend(error)}"
+        ) from error
+
+
+def clear(folder: Path) -> None:
+    """Delete what is in a folder."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def export(store: Path, records: Sequence[TargetRecord], target: Path) -> None:
@@ -227,7 +280,9 @@ def export(store: Path, records: Sequence[TargetRecord], target: Path) -> None:
         written["settings"]["root"] = None
         write_json(own / "settings.json", written)
         if (outcome.path / "diagnoses").is_dir():
-            shutil.copytree(outcome.path / "diagnoses", own / "diagnoses")
+            (own / "diagnoses").mkdir()
+            for file in sorted((outcome.path / "diagnoses").glob("*.json")):
+                shutil.copy(file, own / "diagnoses")
 
 
 def export_figures(page: Page, folder: Path) -> list[list[str]]:

@@ -27,7 +27,7 @@ from real_nets import report
 from real_nets.budgets import BUDGETS, BudgetName, with_changes
 from real_nets.cells import REPLACEABLE, Cell, Setup, matches
 from real_nets.datasets import why_missing
-from real_nets.execution import Executor, How, Work, execute
+from real_nets.execution import Executor, How, Work, check_options, execute
 from real_nets.job import Job
 from real_nets.job_data import Source
 from real_nets.job_folder import FINAL, check_finished
@@ -35,7 +35,15 @@ from real_nets.outcomes import Results
 from real_nets.plan import announce, list_targets
 from real_nets.processes import is_first, joined
 from real_nets.rates import LrRule
-from real_nets.store import TargetRecord, job_folder, locked, write_target
+from real_nets.store import (
+    LOGS,
+    TargetRecord,
+    check_free,
+    check_place,
+    job_folder,
+    locked,
+    write_target,
+)
 from real_nets.targets import TARGETS, Target, find
 from real_nets.targets.shown import equal_accuracy
 from real_nets.training import Precision
@@ -144,12 +152,18 @@ def run(settings: Settings) -> Path | None:
         )
         setup = prepare(settings, source)
         parts = [part_of(target, setup) for target in targets]
+        check_data_named(settings, setup)
         check_something_to_do(setup, parts)
         store = (settings.out or Path("runs") / f"reproduce-{settings.budget}").resolve()
+        check_place(store)
+        if is_first() and not settings.plan:
+            check_free(store)
         work = planned(setup, parts, store)
         for item in work:
             if item.trained:
                 check_finished(item.job, source, item.path)
+        if not settings.plan and not all(item.done for item in work):
+            check_options(how)
         left_out = {name: why for part in parts for name, why in part.left_out.items()}
         announce(work, left_out, how, device, synthetic=setup.synthetic)
         if settings.plan:
@@ -179,11 +193,6 @@ def prepare(settings: Settings, source: Source) -> Setup:
         check_temperature(settings.temperature)
     check_at_least(0, workers=settings.workers)
     budget = BUDGETS[settings.budget]
-    if settings.data is None and not budget.synthetic:
-        raise ValueError(
-            f"the {settings.budget} budget needs data; name a folder of data sets with --data, or take "
-            "--budget smoke"
-        )
     if settings.data is not None and not settings.data.is_dir() and not settings.download:
         raise ValueError(f"data {settings.data} does not exist; name a folder of data sets")
     replacements = parse_pairs("replace", settings.replace)
@@ -220,6 +229,15 @@ def check_replacements(replacements: Mapping[str, str], settings: Settings) -> N
             )
 
 
+def check_data_named(settings: Settings, setup: Setup) -> None:
+    """Raise ValueError where the targets' networks need data and no folder of them is named."""
+    if setup.names and settings.data is None and not setup.synthetic:
+        raise ValueError(
+            f"the {settings.budget} budget needs data; name a folder of data sets with --data, or take "
+            "--budget smoke"
+        )
+
+
 def check_something_to_do(setup: Setup, parts: Sequence[Part]) -> None:
     """Raise ValueError for patterns without a cell, and where everything was left out."""
     for pattern in setup.pick:
@@ -243,7 +261,7 @@ def carry_out(
     device: torch.device,
 ) -> None:
     """Do what is missing, keep the targets' records, write the page."""
-    logs = store / "submitit"
+    logs = store / LOGS
     execute([item for item in planned(setup, parts, store) if not item.done], how, logs, device)
     execute(at_equal_accuracy(parts, setup.jobs, store), how, logs, device)
     if is_first():

@@ -3,10 +3,12 @@
     jobs/KEY/          a folder per job (see `real_nets.work`)
     targets/NAME.json  which cells a target has, the keys of their jobs, and what was left out
     report.html        the page on all of them
+    submitit/          logs of tasks, where jobs were such
 
 One process (or group of them) works in a store at a time.
 """
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,12 +18,16 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from rankdeficit.runs import read_json, write_json
+from rankdeficit.runs import TEMPORARY, read_json, write_json
 from real_nets.cells import Cell
 from real_nets.outcomes import JOBS
 
 LOCK = ".lock"
 TARGETS = "targets"
+LOGS = "submitit"
+"""Folder of the logs of tasks."""
+RUN_SETTINGS = "settings.json"
+"""What the run folder of another program has."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,43 @@ def job_folder(store: Path, key: str) -> Path:
     return store / JOBS / key
 
 
+def check_place(store: Path) -> None:
+    """Raise ValueError where no store can be: a file, a folder of something else, one without permission.
+
+    Nothing is written.
+    """
+    above = next(path for path in (store, *store.parents) if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        reason = "Permission denied" if above.is_dir() else f"{above} is a file"
+        raise _not_writable(store, reason)
+    if store.is_dir() and not _is_store(store):
+        found = max(path.name for path in store.iterdir())
+        raise ValueError(
+            f"--out {store} holds something else than results of real_nets.reproduce (it has {found}); "
+            "name a new folder"
+        )
+
+
+def _is_store(folder: Path) -> bool:
+    """Whether a folder is a store, or one could start there."""
+    names = {path.name for path in folder.iterdir() if not path.name.endswith(TEMPORARY)}
+    begun = any((folder / name).is_dir() for name in (JOBS, TARGETS))
+    return names <= {LOCK, LOGS} or (begun and RUN_SETTINGS not in names)
+
+
+def check_free(store: Path) -> None:
+    """Raise ValueError where another process has the store."""
+    if (store / LOCK).is_file():
+        with locked(store):
+            pass
+
+
+def _not_writable(store: Path, reason: str) -> ValueError:
+    return ValueError(
+        f"--out {store} cannot be written ({reason}); name a folder that you may write to"
+    )
+
+
 @contextmanager
 def locked(store: Path) -> Iterator[None]:
     """The store for this process alone. Raises ValueError where it cannot be, or another has it."""
@@ -52,10 +95,7 @@ def locked(store: Path) -> Iterator[None]:
             f"{store} is in use by another process; wait for it, stop it, or name another --out"
         ) from error
     except OSError as error:
-        raise ValueError(
-            f"--out {store} cannot be written ({error.strerror or error}); name a folder that you may "
-            "write to"
-        ) from error
+        raise _not_writable(store, error.strerror or str(error)) from error
     try:
         yield
     finally:

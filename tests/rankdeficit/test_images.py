@@ -1,5 +1,6 @@
 """Images from folders: what comes back, and what is said of bad ones."""
 
+import struct
 import zlib
 from pathlib import Path
 
@@ -120,6 +121,34 @@ def test_an_image_is_read_in_rgb_or_spoken_of(tmp_path: Path) -> None:
     assert (found.mode, found.size, found.getpixel((2, 1))) == ("RGB", (3, 2), (7, 7, 7))
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 900).save(path)
     assert read_image(path) == f"{path} (more than 8 bits per channel)"
+
+
+@pytest.mark.parametrize(
+    "kind", [TypeError, struct.error, KeyError, MemoryError, KeyboardInterrupt]
+)
+def test_whatever_pillow_raises_speaks_of_the_file_unless_memory_or_patience_ran_out(
+    kind: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise kind
+
+    path = str(tmp_path / "image.png")
+    Image.new("L", (3, 2)).save(path)
+    monkeypatch.setattr(Image.Image, "convert", fail)
+    if kind in (MemoryError, KeyboardInterrupt):
+        with pytest.raises(kind):
+            read_image(path)
+    else:
+        assert read_image(path) == path
+
+
+def test_a_tiff_whose_tags_are_damaged_is_unreadable(tmp_path: Path) -> None:
+    path = tmp_path / "image.tif"
+    Image.new("RGB", (8, 8)).save(path)
+    content = bytearray(path.read_bytes())
+    content[content.index(bytes([0x11, 1, 4, 0])) + 2] = 2  # where the pixels start is text now
+    path.write_bytes(content)
+    assert read_image(str(path)) == str(path)
 
 
 def test_normalised_images_have_mean_zero_and_deviation_one() -> None:

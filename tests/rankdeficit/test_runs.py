@@ -1,5 +1,6 @@
 """The run folder and the command line: atomic, locked, resumable, one-line errors."""
 
+import errno
 import os
 import platform
 import resource
@@ -151,6 +152,50 @@ def test_a_failed_write_leaves_the_old_file(
     assert restored(folder) == {"step": 1}
     assert runs.read_json(folder.path / "summary.json") == {"runs": [1]}
     assert not list(folder.path.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EPERM, "name a place that you may write to"),
+        (errno.EACCES, "or change its permissions"),
+        (errno.EROFS, "name a place that you may write to"),
+        (errno.EDQUOT, "make room and go on"),
+        (errno.EIO, "see to the disk and go on"),
+    ],
+)
+def test_what_to_do_depends_on_what_was_wrong(
+    number: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    for owner, name in ((os, "fsync"), (Path, "open"), (Path, "replace")):
+        with monkeypatch.context() as changed:
+            changed.setattr(owner, name, fail)
+            with pytest.raises(OSError, match=words) as found:
+                runs.write_atomically(tmp_path / "file", b"new")
+        assert ("make room" in str(found.value)) == (number == errno.EDQUOT)
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_the_way_of_a_file_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"name another place.*: '.*/taken'"):
+        runs.write_atomically(tmp_path / "taken", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_an_interrupted_write_leaves_nothing_beside_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        runs.write_atomically(tmp_path / "file", b"new")
+    assert not list(tmp_path.iterdir())
 
 
 def test_rows_that_do_not_fit_on_the_disk_are_an_error(tmp_path: Path) -> None:

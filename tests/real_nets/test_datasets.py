@@ -7,7 +7,7 @@ import urllib.error
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -142,14 +142,55 @@ def test_unreadable_images_are_left_out_and_counted(root: Path, decoded: bool | 
         assert torch.equal(images.labels, expected.labels[chosen])
 
 
-@pytest.mark.parametrize("decoded", [True, False, None])
-def test_a_split_without_readable_images(root: Path, decoded: bool | None) -> None:
-    split = root / "squares" / "train"
-    damage(split, *(path.relative_to(split).as_posix() for path in split.rglob("*.png")))
-    with pytest.raises(
-        ValueError, match=r"no train image can be read|has no image that can be read"
-    ):
+@pytest.mark.parametrize("decoded", [True, False], ids=["in memory", "streamed"])
+def test_what_is_left_out_is_told_in_one_line(
+    root: Path, decoded: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_dataset("squares", root, in_memory=decoded, on_corrupt="skip")
+    assert capsys.readouterr().err == ""
+    damage(root / "squares", *DAMAGED)
+    open_dataset("squares", root, in_memory=decoded, on_corrupt="skip")
+    named = ", ".join(str(root / "squares" / name) for name in DAMAGED[:3])
+    assert capsys.readouterr().err == (
+        f"data {root / 'squares'}: 4 of 21 images cannot be read and are left out ({named}, ...)\n"
+    )
+    monkeypatch.setattr(checked_images, "is_first", lambda: False)
+    checked_images.tell_skipped(["a"], 2, root)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("decoded", [True, False], ids=["in memory", "streamed"])
+def test_a_class_without_train_images_is_refused(root: Path, decoded: bool) -> None:
+    damage(root / "squares", *(f"train/class1/{i}.png" for i in range(4)))
+    assert open_dataset("squares", root, in_memory=decoded, on_corrupt="skip").skipped == 4
+    damage(root / "squares", "train/class1/4.png")
+    expected = r"squares/train: no image can be read of 1 of 3 classes \(class1\); replace"
+    with pytest.raises(ValueError, match=expected):
         open_dataset("squares", root, in_memory=decoded, on_corrupt="skip")
+
+
+@pytest.mark.parametrize("decoded", [True, False, None])
+@pytest.mark.parametrize("on_corrupt", ["stop", "skip"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_split_without_readable_images_is_refused_with_names_number_and_reason(
+    root: Path, decoded: bool | None, on_corrupt: Literal["stop", "skip"], split: str
+) -> None:
+    paths = sorted((root / "squares" / split).rglob("*.png"))
+    for path in paths:
+        Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 900).save(path)
+    named = r"class0/0\.png \(more than 8 bits per channel\), .*, \.\.\."
+    expected = (
+        rf"squares/{split}: none of its {len(paths)} images can be read \(.*{named}\); replace"
+    )
+    with pytest.raises(ValueError, match=expected):
+        open_dataset("squares", root, in_memory=decoded, on_corrupt=on_corrupt)
+
+
+def test_the_reason_is_told_of_streamed_images_too(root: Path) -> None:
+    victim = root / "squares" / "train" / "class1" / "2.png"
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 900).save(victim)
+    with pytest.raises(ValueError, match=r"1 of 21 .*2\.png \(more than 8 bits per channel\)"):
+        open_dataset("squares", root, in_memory=False)
 
 
 @pytest.mark.parametrize("decoded", [True, False], ids=["in memory", "streamed"])

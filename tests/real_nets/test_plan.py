@@ -154,16 +154,71 @@ def test_the_announcement_tells_what_is_left_out_and_how_long_it_takes(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_runs_elsewhere_or_is_trained_is_not_timed(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, root: Path
+def test_trained_networks_take_the_time_of_the_diagnoses_that_are_missing(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    text = heard(capsys, tmp_path, root, executor="local")
-    assert "Left out" in text
-    assert "judging by" not in text
-    assert "glyphs" not in text
+    monkeypatch.setattr(plan, "estimate", lambda *_: Estimate(1000.0, 20.0, 50.0))
+    assert "About 18 min on cpu" in heard(capsys, tmp_path, root)
     write_job(tmp_path, tiny_job(), Numbers())
-    next(tmp_path.rglob("diagnoses/final.json")).unlink()
     assert "judging by" not in heard(capsys, tmp_path, root)
+    next(tmp_path.rglob("diagnoses/final.json")).unlink()
+    text = heard(capsys, tmp_path, root)
+    assert "About 50 s on cpu" in text
+    assert "training 0 s, measuring on the way 0 s, diagnoses very roughly 50 s" in text
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"executor": "local"}, "the longest, 10 min for all of them, 1 at a time; cpu with 1 CPU"),
+        (
+            {"executor": "local", "at_once": 2},
+            "the longest, 6 min for all of them, 2 at a time; cpu",
+        ),
+        (
+            {"executor": "slurm", "at_once": 3},
+            "5 min for all of them, 3 at a time; measured on this",
+        ),
+        (
+            {"executor": "slurm"},
+            "10 min for all of them in turn; measured on this machine: cpu with",
+        ),
+    ],
+)
+def test_tasks_are_told_the_time_of_the_longest_and_of_all(
+    how: dict[str, Any], words: str, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "estimate", lambda job, *_: Estimate(60.0 * job.epochs, 0.0, 0.0))
+    pending = [work_of(tmp_path, epochs=minutes) for minutes in (1, 4, 5)]
+    told = plan.told_time(pending, How(Source(root), "cpu", **how), CPU)
+    assert told.startswith("3 tasks: about 5 min for the longest, ")
+    assert words in told
+
+
+def test_trying_tasks_keeps_no_images(root: Path, tmp_path: Path) -> None:
+    how = How(Source(root), "cpu", "local")
+    assert "1 task: about " in plan.told_time([work_of(tmp_path)], how, CPU)
+    assert not how.source.opened
+
+
+def test_tasks_too_large_for_this_machine_are_not_timed(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(plan, "estimate", fail)
+    told = plan.told_time([work_of(tmp_path)], How(Source(root), "cpu", "slurm"), CPU)
+    assert "is not known, as these networks are too large for this machine" in told
+
+
+def test_tasks_start_as_soon_as_one_has_ended() -> None:
+    assert plan.together([3.0, 1.0, 1.0, 2.0], 2) == 4
+    assert plan.together([3.0, 1.0, 1.0, 2.0], 9) == 3
+    assert plan.together([3.0, 1.0], 1) == 4
 
 
 def test_the_list_names_all_targets(capsys: pytest.CaptureFixture[str]) -> None:

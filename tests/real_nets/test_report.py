@@ -151,6 +151,18 @@ def test_conditions_tell_what_the_numbers_were_made_with(original: Path) -> None
     assert (found["torch"], found["threads"]) == (environment["torch"], str(environment["threads"]))
 
 
+def test_conditions_tell_of_images_that_were_left_out(store: Path) -> None:
+    name = "images left out, as they cannot be read"
+    assert name not in conditions_of(store)
+    for file in job_files(store, "settings.json"):
+        written = json.loads(file.read_text())
+        cards = written["settings"]["data"]
+        cards["own"]["skipped"], cards["ood"]["other"]["skipped"] = 4, 1
+        file.write_text(json.dumps(written))
+    assert conditions_of(store)[name] == "1 of other, 4 of own"
+    assert name in page_of(store)
+
+
 def test_unknown_conditions_are_called_so(store: Path) -> None:
     for file in job_files(store, "environment.json"):
         file.unlink()
@@ -227,6 +239,52 @@ def test_an_export_needs_a_new_folder_and_writes_nothing_otherwise(
             run(Settings(store, export=target))
     assert [path.name for path in taken.iterdir()] == ["mine"]
     assert not (store / "report.html").exists()
+
+
+def test_an_export_that_fails_leaves_nothing_and_can_be_made_again(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(_source: Path, target: Path) -> None:
+        target.mkdir(exist_ok=True)
+        raise OSError(28, "No space left on device", str(target))
+
+    (tmp_path / "empty").mkdir()
+    for target in (tmp_path / "new", tmp_path / "empty"):
+        for owner, name in ((report.shutil, "copy"), (report, "export_figures")):
+            with monkeypatch.context() as changed:
+                changed.setattr(owner, name, full_disk)
+                with pytest.raises(ValueError, match=r"\(No space left on device\), .* make room"):
+                    run(Settings(store, export=target))
+            assert not target.exists() or not list(target.iterdir())
+        assert target.exists() == (target.name == "empty")
+        run(Settings(store, export=target))
+        assert (target / "README.md").is_file()
+
+
+def test_an_interrupted_export_leaves_nothing(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "export_figures", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(Settings(store, export=tmp_path / "export"))
+    assert not (tmp_path / "export").exists()
+
+
+def test_a_page_that_has_no_place_is_refused(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(
+        ValueError, match=r"folder is a folder; name a file, as .*folder/report\.html"
+    ):
+        run(Settings(store, out=tmp_path / "folder"))
+    for below in ("file/page.html", "file/deep/page.html"):
+        with pytest.raises(ValueError, match=r"cannot be written, as .*/file is a file"):
+            run(Settings(store, out=tmp_path / below))
+    assert {path.name for path in tmp_path.iterdir()} == {"store", "folder", "file"}
+    assert not list((tmp_path / "folder").iterdir())
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:

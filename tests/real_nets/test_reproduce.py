@@ -273,10 +273,11 @@ def test_targets_share_their_jobs_but_not_what_was_left_out() -> None:
     assert set(setup.jobs) == {key for cell in first.cells for key in cell.keys}
 
 
-def test_figure_6_needs_no_network(
-    main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("budget", ["smoke", "small"])
+def test_figure_6_needs_no_network_and_no_data(
+    budget: str, main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main("fig6", "--out", tmp_path) == 0
+    assert main("fig6", "--budget", budget, "--out", tmp_path) == 0
     captured = capsys.readouterr()
     assert captured.err == "No networks to train or diagnose.\n"
     assert "Highest rank, and rank at the largest factor" in captured.out
@@ -293,6 +294,16 @@ def test_an_interrupted_command_says_how_to_go_on(
     assert main("fig6", "--out", tmp_path) == 130
     (line,) = capsys.readouterr().err.splitlines()[1:]
     assert line == "real_nets.reproduce: interrupted; the same command goes on where it stopped"
+
+
+@pytest.mark.parametrize("executor", ["local", "slurm"])
+def test_a_plan_of_tasks_tells_their_time_and_needs_no_cluster(
+    executor: str, main: Main, tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["table1", *TINY, *MLP, "--data", root, "--executor", executor, "--plan"]
+    assert main(*arguments, "--out", tmp_path / "store") == 0
+    assert re.search(r"2 tasks: about \d+ s for the longest, ", capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("arguments", [["--list"], [], ["--list", "table1"]])
@@ -322,6 +333,8 @@ BAD: list[tuple[list[str], list[str]]] = [
     (["quick", "--executor", "cloud"], ["'cloud'", "'here', 'local', 'slurm'"]),
     (["quick", "--slurm", "a=1"], ["slurm options are for --executor slurm"]),
     (["quick", "--executor", "slurm", "--slurm", "a"], ["slurm is 'a'", "NAME=VALUE"]),
+    (["quick", "--executor", "local", "--slurm", "a=1"], ["slurm is {'a': 1}", "submitit says"]),
+    (["quick", "fig6", "--budget", "small"], ["the small budget needs data"]),
     (["quick", "--budget", "huge"], ["'huge'", "smoke"]),
     (["quick", "--seeds", "0"], ["seeds is 0"]),
     (["quick", "--epochs", "-1"], ["epochs is -1"]),
@@ -379,6 +392,27 @@ def test_the_store_is_for_one_command_at_a_time(
         assert main("fig6", "--out", tmp_path) == 2
     assert "is in use by another process" in capsys.readouterr().err
     assert not (tmp_path / "targets").exists()
+
+
+@pytest.mark.usefixtures("untrained")
+def test_a_place_that_is_no_store_is_refused_before_anything_is_timed_or_written(
+    main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    foreign, file, used = (tmp_path / name for name in ("foreign", "file", "used"))
+    foreign.mkdir()
+    (foreign / "report.html").write_text("mine")
+    file.write_text("mine")
+    with reproduce.locked(used):
+        for place, words in (
+            (foreign, "holds something else"),
+            (file, "cannot be written"),
+            (used, "is in use by another process"),
+        ):
+            before = contents(tmp_path)
+            assert main("quick", "--out", place) == 2
+            (line,) = capsys.readouterr().err.splitlines()
+            assert words in line
+            assert contents(tmp_path) == before
 
 
 def test_each_target_is_done_once_and_all_means_all() -> None:

@@ -1,6 +1,7 @@
 """A store of jobs: one process at a time, records of targets that come back or name what is wrong."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,15 @@ from typing import Any
 import pytest
 
 from real_nets.cells import BASELINE, LOW_NORM, Cell
-from real_nets.store import TargetRecord, job_folder, locked, read_targets, write_target
+from real_nets.store import (
+    TargetRecord,
+    check_free,
+    check_place,
+    job_folder,
+    locked,
+    read_targets,
+    write_target,
+)
 
 CELL = Cell("CIFAR-10", "MLP", BASELINE, "cifar10", 1.0, ("a", "b"))
 
@@ -114,6 +123,74 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"--out .*file.* cannot be written"), locked(place):
             pass
     assert (tmp_path / "file").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("files", "folders"),
+    [
+        ([], []),
+        ([".lock"], []),
+        ([".lock"], ["submitit"]),
+        ([".lock"], ["jobs"]),
+        (["report.html", "mine"], ["targets"]),
+        (["README.md"], ["figures", "jobs", "targets"]),
+        ([".x.partial"], []),
+    ],
+)
+def test_a_store_goes_on_and_an_empty_folder_starts_one(
+    files: list[str], folders: list[str], tmp_path: Path
+) -> None:
+    for name in folders:
+        (tmp_path / name).mkdir()
+    for name in files:
+        (tmp_path / name).write_text("")
+    check_place(tmp_path)
+    check_place(tmp_path / "new" / "deep")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "folders"),
+    [
+        (["report.html"], []),
+        ([".lock", "report.html"], []),
+        ([".lock", "settings.json"], ["T1-seed0"]),
+        ([".lock", "settings.json"], ["jobs"]),
+        (["jobs"], []),
+        ([], ["mine"]),
+    ],
+)
+def test_a_folder_of_something_else_is_no_place_for_a_store(
+    files: list[str], folders: list[str], tmp_path: Path
+) -> None:
+    for name in folders:
+        (tmp_path / name).mkdir()
+    for name in files:
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match=r"--out .* holds something else .*; name a new folder"):
+        check_place(tmp_path)
+
+
+def test_a_file_and_a_folder_without_permission_are_no_places_for_a_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(
+            ValueError, match=r"cannot be written \(.*/file is a file\); name a folder"
+        ):
+            check_place(place)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ValueError, match=r"cannot be written \(Permission denied\)"):
+        check_place(tmp_path / "new")
+
+
+def test_looking_whether_a_store_is_free_makes_none(tmp_path: Path) -> None:
+    check_free(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    with locked(tmp_path), pytest.raises(ValueError, match="in use by another process"):
+        check_free(tmp_path)
+    check_free(tmp_path)
 
 
 def test_jobs_and_records_are_where_the_page_says(tmp_path: Path) -> None:
