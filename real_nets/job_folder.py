@@ -38,6 +38,11 @@ class JobFolder:
     path: Path
 
     @property
+    def begun(self) -> bool:
+        """Whether a job was started here."""
+        return (self.path / "settings.json").is_file()
+
+    @property
     def finished(self) -> bool:
         """Whether training came to its end (or diverged)."""
         return (self.path / "summary.json").is_file()
@@ -99,7 +104,7 @@ def open_folder(job: Job, data: JobData, path: Path) -> RunFolder:
     """
     root = data.source.root
     written = {"job": job.record(), "data": data.card(), "root": root and str(root)}
-    if not (path / "settings.json").is_file():
+    if not JobFolder(path).begun:
         return RunFolder.create(path, PROGRAM, written)
     folder, found = RunFolder.reopen(path, PROGRAM)
     try:

@@ -23,6 +23,7 @@ from real_nets.job import Job, JobOptions
 from real_nets.job_data import JobData, Source
 from real_nets.processes import from_first, is_first, joined
 from real_nets.training import DivergedError
+from real_nets.trial import try_training
 
 PROGRAM = "real_nets.train"
 
@@ -116,7 +117,8 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
             jobs[f"T{str(temperature).removesuffix('.0')}-seed{seed}"] = job
     source = Source(root, settings.download, settings.on_corrupt, settings.workers)
     data = JobData(next(iter(jobs.values())), source, device)
-    job.architecture(data.classes, data.inputs).build(0)
+    # At T = 1 any rule of the learning rate suits any network.
+    try_training(next((job for job in jobs.values() if job.temperature != 1), job), data)
     how = How(source, settings.device, tensorboard=settings.tensorboard)
     return Prepared(jobs, how)
 

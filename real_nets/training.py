@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rankdeficit import cross_entropy, softmax_mse
 from rankdeficit.checks import check_at_least, check_temperature
+from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.sharding import rank_and_size
 from real_nets.batches import Augmentation, Batches, stream_seed
 from real_nets.rates import LrRule, Optimizer, Schedule, parameter_groups, shape_at
@@ -200,7 +201,7 @@ class Training:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         half = recipe.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
-            logits = self._network(inputs)
+            logits = pick_logits(self._network(inputs))
         return recipe.mean_loss(logits.float(), labels, self.temperature)
 
     def _order_gradients(self) -> None:

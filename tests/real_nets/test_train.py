@@ -201,6 +201,12 @@ def test_networks_that_diverge_are_reported_once_the_others_are_done(
         ({"data": "nowhere"}, "data set 'nowhere' is none of"),
         ({"data": "nowhere", "root": Path("none")}, "none/nowhere must hold"),
         ({"model": "resnet18", "stem": "imagenet", "depth": 3}, "depth is 3"),
+        ({"model": "torchvision:alexnet", "width": None, "depth": None},
+         "alexnet cannot take images of 8 x 8 .* another --image-size"),
+        ({"model": "torchvision:squeezenet1_1", "width": None, "depth": None, "image_size": 32,
+          "lr_rule": "reparametrised"}, "no linear classifier; take --lr-rule matched"),
+        ({"norm": "batch", "batch_size": 1}, "mlp cannot be trained on batches of one image"),
+        ({"head_norm": "batch", "batch_size": 1}, "give --batch-size 2 or more"),
     ],
     ids=lambda value: str(value),
 )  # fmt: skip
