@@ -9,6 +9,7 @@ from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.images import spell_size
 from rankdeficit.sharding import rank_and_size
+from real_nets.compiling import check_compiler
 from real_nets.job import Job
 from real_nets.job_data import JobData
 from real_nets.rates import parameter_groups
@@ -34,8 +35,10 @@ def try_training(job: Job, data: JobData) -> None:
     """Run a job's network as training and measuring will.
 
     Raises ValueError for images or batches that it cannot take, rates that it has no parameters for,
-    and parts that several processes cannot train.
+    parts that several processes cannot train, and where it is to be compiled and cannot be.
     """
+    if job.compile:
+        check_compiler(data.device)
     model = job.architecture(data.classes, data.inputs).build(job.seed).to(data.device)
     try_out(model, job.model, data.own.size)
     parameter_groups(

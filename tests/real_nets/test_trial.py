@@ -1,6 +1,7 @@
 """What no network is trained on, found before anything is written; unusual networks that are."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from real_nets import trial
+from real_nets.compiling import check_compiler
 from real_nets.job import Job
 from real_nets.models import MODELS
 from real_nets.models.stems import Shape
+from real_nets.training import Recipe
 from real_nets.trial import try_training
 from real_nets.work import train_job
 from tests.real_nets.test_training import small_mlp, training
@@ -130,3 +133,42 @@ def test_a_classifier_may_be_a_convolution(
     summary = train_job(job, data_of(job, root), tmp_path / "own")
     assert summary["neural_collapse_rank"] == rank
     assert summary["rank"] <= features
+
+
+@pytest.fixture
+def _no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        raise RuntimeError("InvalidCxxCompiler: no g++\nand much more")
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=fail))
+    check_compiler.cache_clear()
+
+
+WITHOUT = (
+    r"torch.compile needs a C\+\+ compiler.* \(InvalidCxx.*: no g\+\+\); .*leave out --compile"
+)
+
+
+@pytest.mark.usefixtures("_no_compiler")
+def test_without_a_compiler_nothing_is_written(root: Path, tmp_path: Path) -> None:
+    job = tiny_job(compile=True)
+    with pytest.raises(ValueError, match=WITHOUT):
+        train_job(job, data_of(job, root), tmp_path / "jobs" / "own")
+    assert not (tmp_path / "jobs").exists()
+
+
+@pytest.mark.usefixtures("_no_compiler")
+def test_a_compiler_that_fails_later_is_one_line() -> None:
+    one = training(small_mlp(), Recipe(epochs=1, batch_size=8, compile=True))
+    with pytest.raises(ValueError, match=WITHOUT):
+        one.run_until(1, lambda step: None)
+
+
+def test_errors_of_others_stay_what_they_are() -> None:
+    class Broken(nn.Linear):
+        def forward(self, inputs: Tensor) -> Tensor:
+            raise RuntimeError("out of luck")
+
+    one = training(Broken(192, 2), Recipe(epochs=1, batch_size=8))
+    with pytest.raises(RuntimeError, match="out of luck"):
+        one.run_until(1, lambda step: None)
