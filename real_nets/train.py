@@ -100,14 +100,7 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
     settings.check()
     settings.check_common()
     check_values(temperature=settings.temperature)
-    if settings.data is None:
-        raise ValueError(
-            "data is missing; name a folder of images with --data, or take --data glyphs"
-        )
-    folder = Path(settings.data)
-    root, name = (
-        (folder.parent, folder.name) if folder.is_absolute() else (settings.root, settings.data)
-    )
+    root, name = find_data(settings)
     shared = {field.name: getattr(settings, field.name) for field in fields(JobOptions)}
     jobs = {}
     for seed in settings.seed_range:
@@ -121,6 +114,21 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
     try_training(next((job for job in jobs.values() if job.temperature != 1), job), data)
     how = How(source, settings.device, tensorboard=settings.tensorboard)
     return Prepared(jobs, how)
+
+
+def find_data(settings: Settings) -> tuple[Path | None, str]:
+    """The folder that the data set is in, and its name there. Raises ValueError for a path to none."""
+    if settings.data is None:
+        raise ValueError(
+            "data is missing; name a folder of images with --data, or take --data glyphs"
+        )
+    folder = Path(settings.data)
+    if folder.is_absolute() and folder.is_dir():
+        return folder.parent, folder.name
+    if "/" in settings.data:
+        said = "is no folder" if folder.exists() else "does not exist"
+        raise ValueError(f"data {settings.data} {said}; name a folder of images, or a data set")
+    return settings.root, settings.data
 
 
 def work(settings: Settings, prepared: Prepared, path: Path, device: torch.device) -> Row:
