@@ -17,10 +17,11 @@ from rich.table import Table
 
 from rankdeficit import cli, plots, reporting
 from rankdeficit.experiment import CommonSettings, Row, check_values
-from rankdeficit.runs import RunFolder, read_json, read_rows
+from rankdeficit.runs import RunFolder, read_json
 from real_nets.execution import How, Work, train_here
 from real_nets.job import Job, JobOptions
 from real_nets.job_data import JobData, Source
+from real_nets.job_folder import JobFolder
 from real_nets.processes import from_first, is_first, joined
 from real_nets.training import DivergedError
 from real_nets.trial import try_training
@@ -178,7 +179,7 @@ def draw(path: Path) -> None:
     rows = [
         {"temperature": run["temperature"], "model": run["model"], **row}
         for run, name in zip(runs, summary["folders"], strict=True)
-        for row in read_rows(path / name)
+        for row in JobFolder(path / name).rows()
     ]
     predicted = runs[0]["neural_collapse_rank"]
     figures = {

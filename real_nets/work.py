@@ -235,10 +235,9 @@ def diagnose_job(
     target = files.diagnosis(snapshot)
     if from_first(target.is_file() if is_first() else None):
         return files.report(snapshot)
-    if not files.weights(snapshot).is_file():
-        raise ValueError(f"{path} keeps no weights called {snapshot}")
+    weights = files.read_weights(snapshot)
     model = initial_network(job, data)
-    model.load_state_dict(files.read_weights(snapshot))
+    model.load_state_dict(weights)
     count, started = job.diagnosed_images, time.monotonic()
     found = diagnose(
         model.to(data.device).eval(),
