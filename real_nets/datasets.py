@@ -164,7 +164,9 @@ def published(request: Request, archive: Archive) -> Load:
     if request.number is not None:
         raise ValueError(f"data set {name!r} must have no number; only glyphs do")
     if root is None:
-        raise ValueError(f"data set {name!r} needs a folder that it is in; name it with --data")
+        raise ValueError(
+            f"data set {name!r} needs a folder that it is in, or is downloaded to; name it with --root"
+        )
     place = archive.place([root, root / name])
     if place is None and not request.download:
         raise ValueError(
@@ -181,7 +183,9 @@ def find(name: str, root: Path | None, download: bool) -> tuple[ImageFiles, Imag
     Raises ValueError that says how to get what is not there.
     """
     if name in ("", ".", "..") or "/" in name or "\\" in name:
-        raise ValueError(f"data set {name!r} must be a name, not a path; name folders with --data")
+        raise ValueError(
+            f"data set {name!r} must be a name, not a path; name a folder within that of all data sets"
+        )
     if root is not None and (root / name / "train").is_dir() and held_out_folder(root / name):
         return list_splits(root / name)
     base, colon, number = name.partition(":")
@@ -189,8 +193,8 @@ def find(name: str, root: Path | None, download: bool) -> tuple[ImageFiles, Imag
         return SOURCES[base](Request(name, number if colon else None, root, download))
     if root is None:
         raise ValueError(
-            f"data set {name!r} is none of {', '.join(SOURCES)}; for a folder of images, name the "
-            "folder that it is in with --data"
+            f"data set {name!r} is none of {', '.join(SOURCES)}; for a folder of images, name one that "
+            "exists, or the folder that it is in with --root"
         )
     return list_splits(root / name)
 

@@ -16,14 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from rankdeficit import GAMMA, cli
 from rankdeficit.diagnostics.diagnose import Batches, diagnose
 from rankdeficit.diagnostics.gradients import PLAIN, Loss
 from rankdeficit.diagnostics.layer_probes import ProbeSettings
 from rankdeficit.diagnostics.reading.network import Network
-from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.images import ImageFiles, ImageSet, Normalisation, list_splits, spell_size, square
 from rankdeficit.runs import RunFolder
@@ -38,6 +36,7 @@ from real_nets.folders import (
 from real_nets.models import Architecture
 from real_nets.networks import load_weights, trained_run
 from real_nets.processes import is_first, joined, progress
+from real_nets.trial import try_out
 
 PROGRAM = "real_nets.diagnose"
 
@@ -128,20 +127,7 @@ def load_network(settings: Settings, folders: Folders, device: torch.device) -> 
     if settings.checkpoint is not None:
         load_weights(model, settings.checkpoint, architecture)
     model = model.to(device, getattr(torch, settings.precision))
-    return try_out(model, settings, folders.size)
-
-
-def try_out(model: nn.Module, settings: Settings, size: tuple[int, int]) -> Network:
-    """Find the network's layers. Raises ValueError if it cannot take images of that size."""
-    try:
-        return Network.of(model, torch.zeros(2, 3, *size), settings.layers or None, pick_logits)
-    except (RuntimeError, AssertionError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        raise ValueError(
-            f"{settings.model} cannot take images of {spell_size(size)} ({error}); give --image-size, "
-            "224 for most ImageNet networks"
-        ) from error
+    return try_out(model, settings.model, folders.size, settings.layers or None)
 
 
 def normalisation(settings: Settings, whole: Folders) -> Normalisation:

@@ -60,6 +60,12 @@ class Follower:
             name: data.strange(name, "test").some(count).share().loaded() for name in data.ood
         }
 
+    @property
+    def features(self) -> int:
+        """Width of what the classifier reads; as many as classes where it is no single matrix."""
+        weight = weight_matrix(self.network.module(self.network.layers.classifier.module))
+        return self.network.classes if weight is None else weight.shape[1]
+
     def measure(self) -> Row:
         """Accuracy, loss, ranks and norm of the logits, layers, alignment, OrthoDev."""
         with RowStore() as store:

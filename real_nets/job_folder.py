@@ -13,6 +13,7 @@ Only the first of several processes writes there.
 """
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +24,15 @@ import torch
 from torch import Tensor
 
 from rankdeficit.diagnostics.report import Report
-from rankdeficit.runs import RunFolder, read_json, write_json
+from rankdeficit.runs import RunFolder, read_json, read_rows, write_json
 from real_nets.job import Job
 from real_nets.job_data import JobData, Source
 from real_nets.training import Row
 
 PROGRAM = "real_nets.job"
 FINAL = "final"
+TAKEN = "diagnosis_seconds"
+MADE_AGAIN = "delete {}, and both are made again from the checkpoint"
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,11 @@ class JobFolder:
     """Where a job's files are."""
 
     path: Path
+
+    @property
+    def begun(self) -> bool:
+        """Whether a job was started here."""
+        return (self.path / "settings.json").is_file()
 
     @property
     def finished(self) -> bool:
@@ -70,22 +78,62 @@ class JobFolder:
         return self.path / "diagnoses" / f"{snapshot}.json"
 
     def read_weights(self, snapshot: str) -> dict[str, Tensor]:
-        """Weights of that name. Raises ValueError naming a damaged file."""
-        file = self.weights(snapshot)
+        """Weights of that name. Raises ValueError naming a damaged file, and for weights never kept."""
+        file, mend = self.weights(snapshot), f"delete the folder {self.path} to train again"
+        if not file.is_file():
+            mend = mend if snapshot != FINAL else MADE_AGAIN.format("summary.json")
+            lost = f": {file.name} is missing; {mend}" if self._kept(snapshot) else ""
+            raise ValueError(f"{self.path} keeps no weights called {snapshot}{lost}")
         try:
             return safetensors.torch.load_file(file)
         except (OSError, safetensors.SafetensorError) as error:
-            mend = f"delete the folder {self.path} to train again"
-            if snapshot == FINAL:
-                mend = "delete it and summary.json, and both are made again from the checkpoint"
+            mend = mend if snapshot != FINAL else MADE_AGAIN.format("it and summary.json")
             raise ValueError(f"{file} cannot be read: it is damaged ({error}); {mend}") from error
+
+    def _kept(self, snapshot: str) -> bool:
+        """Whether a finished training left weights of that name."""
+        if not self.finished:
+            return False
+        summary = self.summary()
+        if snapshot == FINAL:
+            return bool(summary["outcome"] != "diverged")
+        return snapshot in map(milestone_name, summary["milestones"])
+
+    def rows(self) -> list[Row]:
+        """Measures during training. Raises ValueError naming a file that is damaged or lost rows."""
+        rows = read_rows(self.path)
+        if self.finished and not _is_whole(rows, self.summary()):
+            raise ValueError(
+                f"{self.path / 'metrics.jsonl'} is damaged: rows were lost; delete the folder "
+                f"{self.path} to train again"
+            )
+        return rows
+
+    def environment(self) -> Row:
+        """What may differ between equal runs, as far as it was kept. Raises ValueError where damaged."""
+        file = self.path / "environment.json"
+        if not file.is_file():
+            return {}
+        found: Any = None
+        with suppress(ValueError):
+            found = read_json(file)
+        if not isinstance(found, dict) or not isinstance(found.get(TAKEN, {}), dict):
+            raise ValueError(f"{file} is damaged; delete it, and what it told is called unknown")
+        return found
 
     def note_seconds(self, snapshot: str, seconds: float) -> None:
         """Write down how long the diagnosis of these weights took."""
-        file = self.path / "environment.json"
-        environment = read_json(file) if file.is_file() else {}
-        taken = environment.get("diagnosis_seconds", {}) | {snapshot: round(seconds, 1)}
-        write_json(file, environment | {"diagnosis_seconds": taken})
+        environment = self.environment()
+        taken = environment.get(TAKEN, {}) | {snapshot: round(seconds, 1)}
+        write_json(self.path / "environment.json", environment | {TAKEN: taken})
+
+
+def _is_whole(rows: Sequence[Any], summary: Row) -> bool:
+    """Whether rows run from the first step to the last; those of a diverged network may stop earlier."""
+    steps = [row.get("step") if isinstance(row, dict) else None for row in rows]
+    if summary["outcome"] == "diverged":
+        return steps[:1] in ([], [0])
+    return steps[:1] == [0] and steps[-1] == summary.get("step")
 
 
 def milestone_name(accuracy: float) -> str:
@@ -100,7 +148,7 @@ def open_folder(job: Job, data: JobData, path: Path) -> RunFolder:
     """
     root = data.source.root
     written = {"job": job.record(), "data": data.card(), "root": root and str(root)}
-    if not (path / "settings.json").is_file():
+    if not JobFolder(path).begun:
         return RunFolder.create(path, PROGRAM, written)
     folder, found = RunFolder.reopen(path, PROGRAM)
     try:

@@ -1,7 +1,7 @@
 """What the jobs of a store measured, read from their files alone."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rankdeficit.diagnostics.report import records
-from rankdeficit.runs import read_json, read_rows
+from rankdeficit.runs import read_json
 from real_nets.cells import Cell
 from real_nets.job_folder import FINAL, JobFolder, milestone_name
 
@@ -28,17 +28,14 @@ class Outcome:
     path: Path
     job: Row
     summary: Row
+    rows: list[Row]
+    """Measures during training."""
     snapshot: str = FINAL
 
     @property
     def diverged(self) -> bool:
         """Whether training broke off with a loss that was no number."""
         return bool(self.summary["outcome"] == "diverged")
-
-    @cached_property
-    def rows(self) -> list[Row]:
-        """Measures during training."""
-        return read_rows(self.path)
 
     @cached_property
     def report(self) -> Row | None:
@@ -51,12 +48,11 @@ class Outcome:
     @cached_property
     def environment(self) -> Row:
         """Versions, device, seconds."""
-        file = self.path / "environment.json"
-        return read_json(file) if file.is_file() else {}
+        return JobFolder(self.path).environment()
 
     def at(self, snapshot: str) -> "Outcome":
         """The same network at another time of its training."""
-        return Outcome(self.key, self.path, self.job, self.summary, snapshot)
+        return replace(self, snapshot=snapshot)
 
     def measure(self, name: str) -> float | None:
         """A number of the diagnosis by its dotted name."""
@@ -172,7 +168,8 @@ class Results:
         files = JobFolder(path)
         if not files.finished:
             return None
-        return Outcome(key, path, _job_record(path / "settings.json"), files.summary())
+        job = _job_record(path / "settings.json")
+        return Outcome(key, path, job, files.summary(), files.rows())
 
 
 def _job_record(file: Path) -> Row:

@@ -88,5 +88,8 @@ def last_linear(model: nn.Module) -> nn.Linear:
     """The linear module that was registered last. Raises ValueError where there is none."""
     found = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if not found:
-        raise ValueError("lr_rule is 'reparametrised', but the network has no linear classifier")
+        raise ValueError(
+            "lr_rule is 'reparametrised', but the network has no linear classifier; take "
+            "--lr-rule matched"
+        )
     return found[-1]

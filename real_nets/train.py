@@ -17,12 +17,14 @@ from rich.table import Table
 
 from rankdeficit import cli, plots, reporting
 from rankdeficit.experiment import CommonSettings, Row, check_values
-from rankdeficit.runs import RunFolder, read_json, read_rows
+from rankdeficit.runs import RunFolder, read_json
 from real_nets.execution import How, Work, train_here
 from real_nets.job import Job, JobOptions
 from real_nets.job_data import JobData, Source
+from real_nets.job_folder import JobFolder
 from real_nets.processes import from_first, is_first, joined
 from real_nets.training import DivergedError
+from real_nets.trial import try_training
 
 PROGRAM = "real_nets.train"
 
@@ -99,14 +101,7 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
     settings.check()
     settings.check_common()
     check_values(temperature=settings.temperature)
-    if settings.data is None:
-        raise ValueError(
-            "data is missing; name a folder of images with --data, or take --data glyphs"
-        )
-    folder = Path(settings.data)
-    root, name = (
-        (folder.parent, folder.name) if folder.is_absolute() else (settings.root, settings.data)
-    )
+    root, name = find_data(settings)
     shared = {field.name: getattr(settings, field.name) for field in fields(JobOptions)}
     jobs = {}
     for seed in settings.seed_range:
@@ -116,9 +111,25 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
             jobs[f"T{str(temperature).removesuffix('.0')}-seed{seed}"] = job
     source = Source(root, settings.download, settings.on_corrupt, settings.workers)
     data = JobData(next(iter(jobs.values())), source, device)
-    job.architecture(data.classes, data.inputs).build(0)
+    # At T = 1 any rule of the learning rate suits any network.
+    try_training(next((job for job in jobs.values() if job.temperature != 1), job), data)
     how = How(source, settings.device, tensorboard=settings.tensorboard)
     return Prepared(jobs, how)
+
+
+def find_data(settings: Settings) -> tuple[Path | None, str]:
+    """The folder that the data set is in, and its name there. Raises ValueError for a path to none."""
+    if settings.data is None:
+        raise ValueError(
+            "data is missing; name a folder of images with --data, or take --data glyphs"
+        )
+    folder = Path(settings.data)
+    if folder.is_absolute() and folder.is_dir():
+        return folder.parent, folder.name
+    if "/" in settings.data:
+        said = "is no folder" if folder.exists() else "does not exist"
+        raise ValueError(f"data {settings.data} {said}; name a folder of images, or a data set")
+    return settings.root, settings.data
 
 
 def work(settings: Settings, prepared: Prepared, path: Path, device: torch.device) -> Row:
@@ -168,7 +179,7 @@ def draw(path: Path) -> None:
     rows = [
         {"temperature": run["temperature"], "model": run["model"], **row}
         for run, name in zip(runs, summary["folders"], strict=True)
-        for row in read_rows(path / name)
+        for row in JobFolder(path / name).rows()
     ]
     predicted = runs[0]["neural_collapse_rank"]
     figures = {

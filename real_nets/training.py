@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from rankdeficit import cross_entropy, softmax_mse
 from rankdeficit.checks import check_at_least, check_temperature
+from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.sharding import rank_and_size
 from real_nets.batches import Augmentation, Batches, stream_seed
+from real_nets.compiling import compiling
 from real_nets.rates import LrRule, Optimizer, Schedule, parameter_groups, shape_at
 
 Precision = Literal["float32", "bf16"]
@@ -183,9 +185,8 @@ class Training:
         shape = shape_at(self.step, self.steps, recipe.schedule, recipe.warmup_epochs * per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * shape
-        loss = self._loss(inputs, labels) * self._weight(len(labels))
         self.optimizer.zero_grad()
-        self._accelerator.backward(loss)
+        loss = self._backward(inputs, labels, self._weight(len(labels)))
         if recipe.clip_norm is not None:
             self._accelerator.clip_grad_norm_(self.model.parameters(), recipe.clip_norm)
         self.optimizer.step()
@@ -194,19 +195,26 @@ class Training:
         if len(self._losses) == LOSSES_AT_ONCE:
             self._check_losses()
 
+    def _backward(self, inputs: Tensor, labels: Tensor, weight: float = 1.0) -> Tensor:
+        """Find the gradients of the weighted loss, and return it."""
+        with compiling() if self.recipe.compile else nullcontext():
+            loss = self._loss(inputs, labels) * weight
+            self._accelerator.backward(loss)
+        return loss
+
     def _loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
         recipe = self.recipe
         if recipe.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         half = recipe.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
-            logits = self._network(inputs)
+            logits = pick_logits(self._network(inputs))
         return recipe.mean_loss(logits.float(), labels, self.temperature)
 
     def _order_gradients(self) -> None:
         """Let the processes find the order in which they add up gradients, as after a first step."""
         inputs, labels = next(iter(self.batches.epoch(0)))
-        self._accelerator.backward(self._loss(inputs, labels))
+        self._backward(inputs, labels)
         self.optimizer.zero_grad()
 
     def _weight(self, own: int) -> float:

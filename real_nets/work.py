@@ -19,8 +19,8 @@ from real_nets.job import Job
 from real_nets.job_data import JobData
 from real_nets.job_folder import FINAL, JobFolder, milestone_name, open_folder
 from real_nets.processes import buffers_from_first, from_first, is_first
-from real_nets.rates import last_linear
 from real_nets.training import DivergedError, Row, Training
+from real_nets.trial import try_training
 
 CHECKPOINT_SECONDS = 60.0
 """Time between checkpoints; there is one after every measurement, too."""
@@ -52,8 +52,10 @@ def train_job(
 
     A finished job is not touched. on_step hears the number of steps done, on_row each measurement.
     Raises ValueError for a folder that another process uses, that holds another job, or whose data were
-    others, and for files that are damaged.
+    others, for files that are damaged, and, before anything is written, as `try_training`.
     """
+    if from_first(not JobFolder(path).begun if is_first() else None):
+        try_training(job, data)
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = open_folder(job, data, path) if is_first() else None
     try:
@@ -88,8 +90,6 @@ class _TrainingInFolder:
             seed=job.seed,
             device=data.device,
         )
-        classifier = last_linear(self.training.model)
-        self.predicted_rank = reporting.neural_collapse_rank(data.classes, classifier.in_features)
         per_epoch = self.training.batches.steps_per_epoch
         self.measured = measured_at(job.epochs, per_epoch)
         self.ends = {epoch * per_epoch for epoch in range(1, job.epochs + 1)}
@@ -103,6 +103,7 @@ class _TrainingInFolder:
     def run(self) -> Row:
         training = self.training
         follower = Follower(training.model, self.job, self.data)
+        self.predicted_rank = reporting.neural_collapse_rank(self.data.classes, follower.features)
         resumed = self._restore()
         self.on_step(training.step)
         try:
@@ -234,10 +235,9 @@ def diagnose_job(
     target = files.diagnosis(snapshot)
     if from_first(target.is_file() if is_first() else None):
         return files.report(snapshot)
-    if not files.weights(snapshot).is_file():
-        raise ValueError(f"{path} keeps no weights called {snapshot}")
+    weights = files.read_weights(snapshot)
     model = initial_network(job, data)
-    model.load_state_dict(files.read_weights(snapshot))
+    model.load_state_dict(weights)
     count, started = job.diagnosed_images, time.monotonic()
     found = diagnose(
         model.to(data.device).eval(),

@@ -161,7 +161,9 @@ def test_a_missing_set_is_named(root: Path) -> None:
         data_of(tiny_job(data="nowhere"), root)
     with pytest.raises(ValueError, match="nowhere"):
         data_of(tiny_job(ood=("other", "nowhere")), root)
-    with pytest.raises(ValueError, match="name the folder that it is in with --data"):
+    with pytest.raises(
+        ValueError, match="name one that exists, or the folder that it is in with --root"
+    ):
         data_of(tiny_job(), None)
 
 

@@ -163,7 +163,11 @@ def test_the_common_milestone_is_the_highest_that_all_networks_reached(
         ("diagnoses/final.json", '{"train'),
         ("diagnoses/final.json", "{}"),
         ("metrics.jsonl", '{"step": 0}\n{"step'),
+        ("metrics.jsonl", '{"step": 0}\n'),
+        ("metrics.jsonl", ""),
         ("environment.json", '{"dev'),
+        ("environment.json", "[]"),
+        ("environment.json", '{"diagnosis_seconds": []}'),
     ],
 )
 def test_a_damaged_file_is_named(name: str, content: str, copy: Path) -> None:
@@ -176,6 +180,29 @@ def test_a_damaged_file_is_named(name: str, content: str, copy: Path) -> None:
 
     with pytest.raises(ValueError, match=rf"{COLD.key}/{name}.* (is damaged|is not the file)"):
         read()
+
+
+def test_rows_run_from_the_first_step_to_the_last(copy: Path) -> None:
+    file = job_folder(copy, COLD.key) / "metrics.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    for kept in (lines[1:], lines[:-1]):
+        file.write_text("".join(kept))
+        words = rf"{COLD.key}/metrics.jsonl is damaged: rows were lost; delete the folder .*{COLD.key} to"
+        with pytest.raises(ValueError, match=words):
+            Results(copy).outcome(COLD.key)
+    file.write_text("".join(lines))
+    assert len(outcome(copy, COLD).rows) == len(lines)
+
+
+def test_rows_of_a_network_that_diverged_may_stop_earlier(copy: Path) -> None:
+    file = job_folder(copy, WILD.key) / "metrics.jsonl"
+    first = file.read_text().splitlines(keepends=True)[0]
+    for kept in (first, ""):
+        file.write_text(kept)
+        assert len(outcome(copy, WILD).rows) == bool(kept)
+    file.write_text(first.replace('"step": 0', '"step": 1'))
+    with pytest.raises(ValueError, match="rows were lost"):
+        outcome(copy, WILD)
 
 
 def test_results_are_read_once(copy: Path) -> None:

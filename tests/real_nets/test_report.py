@@ -315,7 +315,9 @@ def write(text: str) -> Callable[[Path], object]:
             write("nonsense"),
             ["final.json is not the file of a report"],
         ),
-        ("jobs/*/environment.json", write(""), ["environment.json is damaged"]),
+        ("jobs/*/metrics.jsonl", write(""), ["metrics.jsonl is damaged", "delete the folder"]),
+        ("jobs/*/environment.json", write(""), ["environment.json is damaged", "delete it"]),
+        ("jobs/*/environment.json", write("[]"), ["environment.json is damaged", "delete it"]),
     ],
 )
 def test_a_damaged_or_missing_file_is_one_line_that_names_it(

@@ -144,6 +144,33 @@ def test_truncated_weights_of_a_milestone_need_another_training(root: Path, copy
         diagnose(HOT, root, copy, "accuracy-0.9")
 
 
+def test_missing_weights_are_made_again_as_damaged_ones(root: Path, hot: Path, copy: Path) -> None:
+    (copy / "accuracy-0.9.safetensors").unlink()
+    with pytest.raises(
+        ValueError, match=r"accuracy-0\.9\.saf.* missing; delete the folder .*hot to"
+    ):
+        diagnose(HOT, root, copy, "accuracy-0.9")
+    shutil.copy(hot / "accuracy-0.9.safetensors", copy)
+    for name in ("diagnoses/final.json", "weights.safetensors"):
+        (copy / name).unlink()
+    with pytest.raises(ValueError, match=r"weights\.saf.* missing; delete summary\.json, and both"):
+        diagnose(HOT, root, copy)
+    (copy / "summary.json").unlink()
+    train(HOT, root, copy)
+    diagnose(HOT, root, copy)
+    assert contents(copy) == contents(hot)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"diagnosis_seconds": 3}'])
+def test_a_damaged_environment_is_named(content: str, root: Path, copy: Path) -> None:
+    (copy / "diagnoses" / "final.json").unlink()
+    (copy / "environment.json").write_text(content)
+    with pytest.raises(ValueError, match=r"environment\.json is damaged; delete it"):
+        diagnose(HOT, root, copy)
+    (copy / "environment.json").unlink()
+    diagnose(HOT, root, copy)
+
+
 def test_a_damaged_diagnosis_is_made_again(root: Path, hot: Path, copy: Path) -> None:
     file = copy / "diagnoses" / "final.json"
     for content in ("", '{"train": {', "[]", '{"train": 3}'):
