@@ -101,9 +101,7 @@ def refuse(unreadable: list[str], total: int) -> None:
     try:
         check_readable(unreadable, total)
     except ValueError as error:
-        raise ValueError(
-            f"{error}, or leave them out with --on-corrupt skip (real_nets.reproduce: --skip-corrupt)"
-        ) from None
+        raise ValueError(f"{error}, or leave them out with --on-corrupt skip") from None
 
 
 def check_classes(labels: Tensor, files: ImageFiles) -> None:

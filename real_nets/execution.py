@@ -148,7 +148,7 @@ def submit(work: Sequence[Work], how: How, logs: Path) -> None:
     from submitit.helpers import as_completed
 
     executor = _executor(how, logs)
-    waiting, free = list(reversed(work)), _devices(how, len(work))
+    waiting, free = list(reversed(work)), devices(how, len(work))
     visible_gpus = os.environ.get(VISIBLE_GPUS) if how.executor == "local" else None
     running: dict[Any, tuple[Work, str]] = {}
     failed: list[str] = []
@@ -224,7 +224,7 @@ def carry_out_alone(item: Work, how: How, visible_gpus: str | None) -> None:
     carry_out(item, how, cli.resolve_device(how.device))
 
 
-def _devices(how: How, tasks: int) -> list[str]:
+def devices(how: How, tasks: int) -> list[str]:
     """The device of each task that may run at a time; on this machine they take its GPUs in turn."""
     if how.executor == "slurm":
         return [how.device] * (how.at_once or tasks)

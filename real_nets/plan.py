@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from real_nets.execution import How, Work, _devices
+from real_nets.execution import How, Work, devices
 from real_nets.follow import Follower, measured_at
 from real_nets.job import Job
 from real_nets.job_data import JobData, Source
@@ -182,7 +182,7 @@ def spell_tasks(found: Sequence[Estimate], how: How, device: torch.device) -> st
     if how.executor == "slurm" and how.at_once is None:
         all_of_them = f"{spell_duration(sum(one.total for one in found))} for all of them in turn"
     else:
-        slots = len(_devices(how, len(found)))
+        slots = len(devices(how, len(found)))
         whole = spell_duration(together([one.total for one in found], slots))
         all_of_them = f"{whole} for all of them, {slots} at a time"
     tasks = f"{len(found)} task{'s' if len(found) > 1 else ''}"
