@@ -107,6 +107,13 @@ def test_the_readme_tells_the_ranks_of_resnet20s_maps_on_all_images() -> None:
     assert f"beside {cold} at T = 1 and {hot} at T = 100" in SENTENCES
 
 
+def test_the_readme_tells_the_initial_norm_of_resnet20() -> None:
+    (cell, _) = (cell for cell in CELLS if cell.network == "ResNet-20")
+    norms = [one.rows[0]["logits_norm"] for one in Results(STORE).outcomes(cell)]
+    told = spelled(norms, "{:.1f}".format).replace(")", ", three seeds)")
+    assert f"the initial logits norm of ResNet-20 on CIFAR-10 is {told}" in SENTENCES
+
+
 def at_equal_accuracy(network: str) -> tuple[str, list[list[Outcome]]]:
     """The accuracy in percent, and the networks of both conditions when they first reached it."""
     results = Results(STORE)
