@@ -13,7 +13,7 @@ from datetime import datetime
 from io import StringIO
 from itertools import count
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_origin, get_type_hints
 
 import torch
 import tyro
@@ -93,10 +93,8 @@ def _told_of_termination() -> Iterator[None]:
 
 def parse(settings_type: type[T], arguments: list[str], program: str) -> T:
     """Settings from command-line arguments; what tyro says of a bad one becomes one line."""
-    names = [argument.partition("=")[0] for argument in arguments if argument[:2] == "--"]
-    for name, times in Counter(names).items():
-        if times > 1:
-            fail(program, f"{name} is given {times} times; give it once, with all its values")
+    if lost := _given_again(settings_type, arguments):
+        fail(program, f"--{lost} is given several times; give it once, with all its values")
     said = StringIO()
     try:
         with redirect_stderr(said):
@@ -107,6 +105,14 @@ def parse(settings_type: type[T], arguments: list[str], program: str) -> T:
         lines = [line.strip("│╭╮╰╯─ ") for line in said.getvalue().splitlines()]
         message = " ".join(line for line in lines[1 : lines.index("", 1)])
         fail(program, f"{message or said.getvalue()} (--help lists the options)")
+
+
+def _given_again(settings_type: type[Any], arguments: list[str]) -> str | None:
+    """An option of several values that is given again, which would lose the first ones."""
+    kinds = get_type_hints(settings_type)
+    several = {name.replace("_", "-") for name, kind in kinds.items() if get_origin(kind) is tuple}
+    given = Counter(a[2:].partition("=")[0].replace("_", "-") for a in arguments if a[:2] == "--")
+    return next((name for name, times in given.items() if times > 1 and name in several), None)
 
 
 def fail(program: str, message: str) -> NoReturn:

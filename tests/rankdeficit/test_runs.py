@@ -276,6 +276,8 @@ class Settings:
 def test_settings_from_the_command_line() -> None:
     parsed = cli.parse(Settings, ["--temperature", "1", "50", "--activation", "relu"], "tests")
     assert parsed == Settings((1.0, 50.0), "relu")
+    parsed = cli.parse(Settings, ["--activation", "linear", "--activation", "relu"], "tests")
+    assert parsed.activation == "relu"
 
 
 @pytest.mark.parametrize(
@@ -284,6 +286,7 @@ def test_settings_from_the_command_line() -> None:
         (["--temperature", "hot"], "--temperature"),
         (["--activation", "tanh"], "tanh"),
         (["--depht", "3"], "--depht"),
+        (["--temperature", "1", "--temperature=50"], "--temperature is given several times"),
     ],
 )
 def test_bad_options_are_one_line(

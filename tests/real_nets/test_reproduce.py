@@ -350,7 +350,7 @@ BAD: list[tuple[list[str], list[str]]] = [
     (["quick", "--lr-rule", "some"], ["'some'", "matched"]),
     (["quick", "--image-size", "0"], ["image_size is 0"]),
     (["quick", "--unknown"], ["--unknown"]),
-    (["fig1", "--cells", "a", "--cells=b"], ["--cells is given 2 times; give it once, with all"]),
+    (["fig1", "--cells", "a", "--cells=b"], ["--cells is given several times; give it once"]),
 ]
 
 
