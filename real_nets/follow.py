@@ -95,13 +95,15 @@ class Follower:
     def calibrated(self) -> Iterator[None]:
         """For an untrained network: meanwhile BatchNorm has the statistics of the followed train images.
 
-        Its running ones start at mean 0 and variance 1, with which it does nothing; a training step
-        takes its batch's, so no loss ever sees a network without them.
+        Of several processes it is the first one's share of them. Its running ones start at mean 0 and
+        variance 1, with which it does nothing; a training step takes its batch's, so no loss ever sees a
+        network without them.
         """
         model, device = self.network.model, self.network.device
         before = {name: buffer.clone() for name, buffer in model.named_buffers()}
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            update_bn((inputs for inputs, _ in self.train), model)
+            if len(self.train) > 1:
+                update_bn((inputs for inputs, _ in self.train.evenly()), model)
         buffers_from_first(model)
         try:
             yield

@@ -102,11 +102,19 @@ class Images:
 
     def __iter__(self) -> Iterator[tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"]]]:
         """Batches of network inputs and labels on the device."""
+        return self.batches(MEASURED_BATCH)
+
+    def evenly(self) -> Iterator[tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"]]]:
+        """As many batches of nearly equal sizes."""
+        return self.batches(-(-len(self) // -(-len(self) // MEASURED_BATCH)))
+
+    def batches(self, size: int) -> Iterator[tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"]]]:
+        """Batches of that size."""
         if isinstance(self.images, ImageFiles):
-            batches = self.images.batches(MEASURED_BATCH)
+            batches = self.images.batches(size)
         else:
             images, labels = self.images.images, self.images.labels
-            batches = zip(images.split(MEASURED_BATCH), labels.split(MEASURED_BATCH), strict=True)
+            batches = zip(images.split(size), labels.split(size), strict=True)
         for images, labels in batches:
             yield self.normalise(images.to(self.device)), labels.to(self.device)
 

@@ -177,8 +177,14 @@ def check_finished(job: Job, source: Source, path: Path) -> None:
 
     Data in the folder that they came from are taken to be the same: reading them takes its time.
     """
-    record = read_json(path / "settings.json")["settings"]
-    if source.root is not None and record["root"] != str(source.root):
+    try:
+        record = read_json(path / "settings.json")["settings"]
+        root = record["root"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path / 'settings.json'} is damaged; restore it, or delete the folder {path} to train again"
+        ) from error
+    if source.root is not None and root != str(source.root):
         check_data(path, record, JobData(job, source, torch.device("cpu")))
 
 

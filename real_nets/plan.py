@@ -21,6 +21,7 @@ from real_nets.processes import is_first
 from real_nets.targets import TARGETS
 from real_nets.terminal import open_console, say
 from real_nets.training import DivergedError, Training
+from real_nets.trial import try_training
 from real_nets.work import initial_network
 
 WARM_UP, TIMED = 2, 5
@@ -72,6 +73,7 @@ def left(whole: Estimate, item: Work) -> Estimate:
 def estimate(job: Job, source: Source, device: torch.device) -> Estimate:
     """With one diagnosis: a few steps and a measurement of the untrained network are timed."""
     data = JobData(job, source, device)
+    try_training(job, data)
     model = initial_network(job, data)
     training = Training(
         model, data.batches(), job, temperature=job.temperature, seed=job.seed, device=device
@@ -106,8 +108,12 @@ def announce(
     device: torch.device,
     *,
     synthetic: bool,
+    planning: bool = False,
 ) -> None:
-    """What is to be done, what was left out, and how long the rest may take."""
+    """What is to be done, what was left out, and how long the rest may take.
+
+    Nothing is tried on the machine from which tasks go to a cluster, unless this is a plan alone.
+    """
     pending = [item for item in work if not item.done]
     console = open_console(stderr=True)
     if is_first():
@@ -116,7 +122,13 @@ def announce(
             say(console, "These networks learn drawn letters, glyphs, in place of all data sets.")
         for name, reason in left_out.items():
             say(console, f"Left out: {name}: {reason}")
-    if pending:
+    if pending and how.executor == "slurm" and not planning:
+        if is_first():
+            say(
+                console,
+                "How long tasks take is told by --plan, on a machine like those of the cluster.",
+            )
+    elif pending:
         told = told_time(pending, how, device)
         if is_first():
             say(console, told)
@@ -130,7 +142,10 @@ def told_time(pending: Sequence[Work], how: How, device: torch.device) -> str:
         # tasks open the data anew: what was read to try them does not stay in memory meanwhile
         source = replace(how.source, opened={}, normalisations={})
         found = estimates(pending, source, device)
-    except (MemoryError, torch.OutOfMemoryError):
+    except (MemoryError, RuntimeError) as error:
+        known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        if not known and "allocate memory" not in str(error):
+            raise
         return "How long it takes is not known, as these networks are too large for this machine."
     finally:
         if device.type == "cuda":

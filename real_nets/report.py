@@ -22,14 +22,13 @@ from rankdeficit.runs import mend, read_json, write_atomically, write_json
 from real_nets.cells import IMAGES, REPLACEABLE
 from real_nets.outcomes import Outcome, Results, Row
 from real_nets.page import Page, Section, render_markdown, write
+from real_nets.store import PAGE, TargetRecord, job_folder, read_targets
 from real_nets.store import TARGETS as TARGETS_FOLDER
-from real_nets.store import TargetRecord, job_folder, read_targets
 from real_nets.targets import TARGETS
 from real_nets.targets.shown import data_name, same_data
 from real_nets.terminal import open_console, print_section
 
 PROGRAM = "real_nets.report"
-PAGE = "report.html"
 FIGURES = "figures"
 """Folder of an export with the page's figures."""
 KEPT = ("settings.json", "metrics.jsonl", "summary.json", "environment.json")
@@ -238,12 +237,13 @@ def check_new(target: Path) -> None:
 def whole_or_nothing(target: Path) -> Iterator[None]:
     """Leave nothing of an export that fails. Raises ValueError where it cannot be written."""
     existed = target.exists()
-    target.mkdir(parents=True, exist_ok=True)
     try:
+        target.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException as error:
-        clear(target)
-        if not existed:
+        if target.is_dir():
+            clear(target)
+        if target.is_dir() and not existed:
             target.rmdir()
         if not isinstance(error, OSError):
             raise

@@ -165,7 +165,7 @@ def run(settings: Settings) -> Path | None:
         if not settings.plan and not all(item.done for item in work):
             check_options(how)
         left_out = {name: why for part in parts for name, why in part.left_out.items()}
-        announce(work, left_out, how, device, synthetic=setup.synthetic)
+        announce(work, left_out, how, device, synthetic=setup.synthetic, planning=settings.plan)
         if settings.plan:
             return None
         with locked_by_first(store):

@@ -18,12 +18,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from rankdeficit.runs import TEMPORARY, read_json, write_json
+from rankdeficit.runs import read_json, write_json
 from real_nets.cells import Cell
 from real_nets.outcomes import JOBS
 
 LOCK = ".lock"
 TARGETS = "targets"
+PAGE = "report.html"
 LOGS = "submitit"
 """Folder of the logs of tasks."""
 RUN_SETTINGS = "settings.json"
@@ -55,19 +56,20 @@ def check_place(store: Path) -> None:
     if not above.is_dir() or not os.access(above, os.W_OK):
         reason = "Permission denied" if above.is_dir() else f"{above} is a file"
         raise _not_writable(store, reason)
-    if store.is_dir() and not _is_store(store):
-        found = max(path.name for path in store.iterdir())
+    if store.is_dir() and (found := _in_the_way(store)):
         raise ValueError(
             f"--out {store} holds something else than results of real_nets.reproduce (it has {found}); "
             "name a new folder"
         )
 
 
-def _is_store(folder: Path) -> bool:
-    """Whether a folder is a store, or one could start there."""
-    names = {path.name for path in folder.iterdir() if not path.name.endswith(TEMPORARY)}
+def _in_the_way(folder: Path) -> str | None:
+    """What tells that something else is in a folder: of another program, or where results would go."""
     begun = any((folder / name).is_dir() for name in (JOBS, TARGETS))
-    return names <= {LOCK, LOGS} or (begun and RUN_SETTINGS not in names)
+    for name in (RUN_SETTINGS, *(() if begun else (PAGE,))):
+        if (folder / name).exists():
+            return name
+    return next((name for name in (JOBS, TARGETS) if (folder / name).is_file()), None)
 
 
 def check_free(store: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as distributed
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from rankdeficit import cross_entropy, softmax_mse
@@ -142,7 +143,9 @@ class Training:
             rule=recipe.lr_rule,
         )
         self.optimizer = _optimizer(groups, recipe)
-        # Without its mixed precision, which would hold for the network's measures, too.
+        # Without its mixed precision, which would hold for the network's measures, too; anew, as it
+        # would refuse a device of another kind than the first training's.
+        AcceleratorState._reset_state()
         self._accelerator = Accelerator(
             cpu=device.type == "cpu", mixed_precision="no", device_placement=False
         )

@@ -29,7 +29,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """A process per core for the whole suite, at most four; one for what is named, and for benchmarks."""
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     measuring = "benchmark" in config.option.markexpr.replace("not benchmark", "")
-    return min(4, len(os.sched_getaffinity(0))) if whole and not measuring else 0
+    return min(4, os.cpu_count() or 1) if whole and not measuring else 0
 
 
 @pytest.fixture

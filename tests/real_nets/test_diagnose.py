@@ -489,7 +489,7 @@ def test_two_processes_report_what_one_does(trained: Path, others: Path, tmp_pat
         result = subprocess.run(
             [sys.executable, *starter, "-m", "real_nets.diagnose", *flags, str(tmp_path / name)],
             cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-            check=False, timeout=120,
+            check=False, timeout=300,
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
         assert result.stdout.count("Figures and records are in") == 1

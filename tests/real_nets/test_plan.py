@@ -208,11 +208,18 @@ def test_tasks_too_large_for_this_machine_are_not_timed(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
-        raise MemoryError
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")
 
     monkeypatch.setattr(plan, "estimate", fail)
     told = plan.told_time([work_of(tmp_path)], How(Source(root), "cpu", "slurm"), CPU)
     assert "is not known, as these networks are too large for this machine" in told
+
+
+def test_nothing_is_tried_where_tasks_are_sent_from(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(plan, "estimate")
+    assert "is told by --plan, on a machine like" in heard(capsys, tmp_path, root, executor="slurm")
 
 
 def test_tasks_start_as_soon_as_one_has_ended() -> None:

@@ -134,7 +134,7 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
         ([".lock"], ["jobs"]),
         (["report.html", "mine"], ["targets"]),
         (["README.md"], ["figures", "jobs", "targets"]),
-        ([".x.partial"], []),
+        ([".x.partial", "log.txt"], ["mine"]),
     ],
 )
 def test_a_store_goes_on_and_an_empty_folder_starts_one(
@@ -157,7 +157,6 @@ def test_a_store_goes_on_and_an_empty_folder_starts_one(
         ([".lock", "settings.json"], ["T1-seed0"]),
         ([".lock", "settings.json"], ["jobs"]),
         (["jobs"], []),
-        ([], ["mine"]),
     ],
 )
 def test_a_folder_of_something_else_is_no_place_for_a_store(

@@ -22,6 +22,7 @@ from real_nets.job import Job
 from real_nets.job_data import JobData, Source
 from real_nets.job_folder import FINAL, JobFolder
 from real_nets.work import diagnose_job, initial_network, train_job
+from tests.images import write_images
 from tests.real_nets.tiny import CPU, contents, data_of, tiny_job
 from tests.real_nets.work.jobs import DIVERGING, HOT, diagnose, train
 
@@ -122,6 +123,15 @@ def test_untrained_networks_are_measured_with_the_statistics_that_training_sees(
         weights = JobFolder(tmp_path / "job").read_weights(FINAL)
         for name, value in initial_network(job, data).state_dict().items():
             assert torch.equal(weights[name], value)
+
+
+@pytest.mark.parametrize("count", [1, 251])
+def test_any_number_of_followed_images_has_statistics(count: int, tmp_path: Path) -> None:
+    write_images(tmp_path / "own", classes=3, train=84, test=2)
+    job = tiny_job(norm="batch", followed_images=count)
+    data = data_of(job, tmp_path)
+    with Follower(initial_network(job, data), job, data).calibrated():
+        pass
 
 
 def test_measuring_untrained_networks_changes_nothing(root: Path) -> None:
