@@ -216,8 +216,9 @@ class Training:
 
     def _order_gradients(self) -> None:
         """Let the processes find the order in which they add up gradients, as after a first step."""
-        inputs, labels = next(iter(self.batches.epoch(0)))
-        self._backward(inputs, labels)
+        with torch.random.fork_rng(devices=[]):
+            inputs, labels = next(iter(self.batches.epoch(0)))
+            self._backward(inputs, labels)
         self.optimizer.zero_grad()
 
     def _weight(self, own: int) -> float:

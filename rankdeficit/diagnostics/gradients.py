@@ -46,10 +46,10 @@ def gradient_spectra(
 ) -> dict[str, GradientSpectra]:
     """Spectra of dL/dW of each layer with a weight matrix, and of the input it multiplies, by name.
 
-    L is the mean loss, in evaluation mode. A module that runs several
-    times has one gradient; it stands at its first call, with the inputs of all. Weights that the loss
-    does not depend on have a gradient of zero. The parameters' `grad` and `requires_grad` stay as
-    they are. Raises ValueError for models that run without gradients.
+    L is the mean loss, in evaluation mode. A module that runs several times has one gradient; it
+    stands at its first call, with the inputs of all. Weights that the loss does not depend on have a
+    gradient of zero. The parameters' `grad` and `requires_grad` stay as they are. Raises ValueError for
+    models that run without gradients.
     """
     layers: dict[str, Layer] = {}
     for layer in network.layers.chosen:

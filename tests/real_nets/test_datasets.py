@@ -1,34 +1,24 @@
 """Data sets by name: where they are found, what is read, what is said of missing and damaged ones."""
 
-import hashlib
-import pickle
 import shutil
-import urllib.error
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.io import savemat
-from torchvision.datasets import CIFAR10, CIFAR100, SVHN, utils
 
 from rankdeficit.images import Framing, ImageFiles, ImageSet, load_splits
-from real_nets import checked_images, folders
+from real_nets import folders
 from real_nets.datasets import (
     SOURCES,
     Dataset,
-    check_images,
     open_dataset,
     resized,
     why_missing,
 )
 from tests.images import image_set, write_images
-
-Install = Callable[[Path, str], None]
 
 
 def in_memory(found: Dataset) -> tuple[ImageSet, ImageSet]:
@@ -108,92 +98,6 @@ def test_what_fits_in_memory_is_decoded(root: Path, monkeypatch: pytest.MonkeyPa
     assert isinstance(open_dataset("squares", root, image_size=4).train, ImageSet)
 
 
-def damage(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).write_bytes((folder / name).read_bytes()[:40])
-
-
-DAMAGED = "train/class0/0.png", "train/class2/1.png", "train/class2/4.png", "test/class1/1.png"
-
-
-@pytest.mark.parametrize("decoded", [True, False], ids=["in memory", "streamed"])
-def test_unreadable_images_of_both_splits_are_named_and_counted(root: Path, decoded: bool) -> None:
-    damage(root / "squares", *DAMAGED[1:])
-    expected = (
-        r"3 of 21 images cannot be read \(.*class2/1\.png, .*class2/4\.png, .*test/class1/1\.png\)"
-    )
-    mend = r".*leave them out with --on-corrupt skip"
-    with pytest.raises(ValueError, match=expected + mend):
-        open_dataset("squares", root, in_memory=decoded)
-    damage(root / "squares", DAMAGED[0])
-    with pytest.raises(ValueError, match=r"4 of 21 .*class0/0\.png, .*class2/4\.png, \.\.\.\);"):
-        open_dataset("squares", root, in_memory=decoded)
-
-
-@pytest.mark.parametrize("decoded", [True, False, None])
-def test_unreadable_images_are_left_out_and_counted(root: Path, decoded: bool | None) -> None:
-    whole = in_memory(open_dataset("squares", root))
-    damage(root / "squares", *DAMAGED)
-    found = open_dataset("squares", root, in_memory=decoded, on_corrupt="skip")
-    assert found.skipped == found.card()["skipped"] == 4
-    kept = [i for i in range(15) if i not in (0, 11, 14)], [0, 1, 2, 4, 5]
-    for split, expected, chosen in zip((found.train, found.test), whole, kept, strict=True):
-        images = split if isinstance(split, ImageSet) else split.load()
-        assert torch.equal(images.images, expected.images[chosen])
-        assert torch.equal(images.labels, expected.labels[chosen])
-
-
-@pytest.mark.parametrize("decoded", [True, False], ids=["in memory", "streamed"])
-def test_what_is_left_out_is_told_in_one_line(
-    root: Path, decoded: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    open_dataset("squares", root, in_memory=decoded, on_corrupt="skip")
-    assert capsys.readouterr().err == ""
-    damage(root / "squares", *DAMAGED)
-    open_dataset("squares", root, in_memory=decoded, on_corrupt="skip")
-    named = ", ".join(str(root / "squares" / name) for name in DAMAGED[:3])
-    assert capsys.readouterr().err == (
-        f"data {root / 'squares'}: 4 of 21 images cannot be read and are left out ({named}, ...)\n"
-    )
-    monkeypatch.setattr(checked_images, "is_first", lambda: False)
-    checked_images.tell_skipped(["a"], 2, root)
-    assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize("decoded", [True, False], ids=["in memory", "streamed"])
-def test_a_class_without_train_images_is_refused(root: Path, decoded: bool) -> None:
-    damage(root / "squares", *(f"train/class1/{i}.png" for i in range(4)))
-    assert open_dataset("squares", root, in_memory=decoded, on_corrupt="skip").skipped == 4
-    damage(root / "squares", "train/class1/4.png")
-    expected = r"squares/train: no image can be read of 1 of 3 classes \(class1\); replace"
-    with pytest.raises(ValueError, match=expected):
-        open_dataset("squares", root, in_memory=decoded, on_corrupt="skip")
-
-
-@pytest.mark.parametrize("decoded", [True, False, None])
-@pytest.mark.parametrize("on_corrupt", ["stop", "skip"])
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_a_split_without_readable_images_is_refused_with_names_number_and_reason(
-    root: Path, decoded: bool | None, on_corrupt: Literal["stop", "skip"], split: str
-) -> None:
-    paths = sorted((root / "squares" / split).rglob("*.png"))
-    for path in paths:
-        Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 900).save(path)
-    named = r"class0/0\.png \(more than 8 bits per channel\), .*, \.\.\."
-    expected = (
-        rf"squares/{split}: none of its {len(paths)} images can be read \(.*{named}\); replace"
-    )
-    with pytest.raises(ValueError, match=expected):
-        open_dataset("squares", root, in_memory=decoded, on_corrupt=on_corrupt)
-
-
-def test_the_reason_is_told_of_streamed_images_too(root: Path) -> None:
-    victim = root / "squares" / "train" / "class1" / "2.png"
-    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 900).save(victim)
-    with pytest.raises(ValueError, match=r"1 of 21 .*2\.png \(more than 8 bits per channel\)"):
-        open_dataset("squares", root, in_memory=False)
-
-
 @pytest.mark.parametrize("decoded", [True, False], ids=["in memory", "streamed"])
 def test_sizes_that_differ(root: Path, decoded: bool) -> None:
     odd = root / "squares" / "train" / "class1" / "3.png"
@@ -208,18 +112,6 @@ def test_sizes_that_differ(root: Path, decoded: bool) -> None:
         ValueError, match=r"train images are 8 x 8 and test images 9 x 5.*--image-size"
     ):
         open_dataset("squares", root, in_memory=decoded)
-
-
-def test_checks_are_shared_among_processes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    damage(root / "squares", *DAMAGED[:3])
-    files = ImageFiles.of(root / "squares" / "train")
-    expected = [str(root / "squares" / name) for name in DAMAGED[:3]]
-    assert check_images(files) == expected
-    shares = []
-    for process in range(2):
-        monkeypatch.setattr(checked_images, "rank_and_size", lambda process=process: (process, 2))
-        shares.append(check_images(files))
-    assert shares == [[expected[0], expected[2]], [expected[1]]]
 
 
 @pytest.mark.parametrize("decoded", [True, False], ids=["in memory", "streamed"])
@@ -312,158 +204,6 @@ def test_what_is_missing_without_a_folder(root: Path) -> None:
     assert why_missing("squares", root, False) is None
     assert why_missing("cifar100", root, True) is None
     assert list(root.iterdir()) == [root / "squares"]
-
-
-def md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes()).hexdigest()
-
-
-def fake_rows(n: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (n, 3072), dtype=np.uint8)
-
-
-@pytest.fixture
-def install(monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Writes small archives in the published formats, and has torchvision expect their sums."""
-
-    def batch(path: Path, field: str, seed: int, classes: int) -> list[str]:
-        labels = [(seed + i) % classes for i in range(4)]
-        path.write_bytes(pickle.dumps({"data": fake_rows(4, seed), field: labels}, protocol=2))
-        return [path.name, md5(path)]
-
-    def cifar(
-        folder: Path, kind: type[CIFAR10], names: list[str], field: str, classes: int
-    ) -> None:
-        folder = folder / kind.base_folder
-        folder.mkdir(parents=True)
-        listed = [batch(folder / name, field, i, classes) for i, name in enumerate(names)]
-        meta = folder / kind.meta["filename"]
-        meta.write_bytes(pickle.dumps({kind.meta["key"]: [f"c{i}" for i in range(classes)]}))
-        monkeypatch.setattr(kind, "train_list", listed[:-1])
-        monkeypatch.setattr(kind, "test_list", listed[-1:])
-        monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": md5(meta)})
-
-    def install(folder: Path, name: str) -> None:
-        if name == "svhn":
-            folder.mkdir(parents=True, exist_ok=True)
-            changed = {}
-            for seed, (split, (url, file, _)) in enumerate(SVHN.split_list.items()):
-                pixels = fake_rows(4, seed).reshape(4, 3, 32, 32).transpose(2, 3, 1, 0)
-                savemat(folder / file, {"X": pixels, "y": np.array([[10], [1], [9], [10]])})
-                changed[split] = [url, file, md5(folder / file)]
-            monkeypatch.setattr(SVHN, "split_list", changed)
-        elif name == "cifar10":
-            names = [name for name, _ in (*CIFAR10.train_list, *CIFAR10.test_list)]
-            cifar(folder, CIFAR10, names, "labels", 10)
-        else:
-            cifar(folder, CIFAR100, ["train", "test"], "fine_labels", 100)
-
-    return install
-
-
-@pytest.mark.parametrize("inside", [".", "name"])
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn"])
-def test_archives_are_read_from_the_folder_or_one_of_their_name(
-    name: str, inside: str, tmp_path: Path, install: Install
-) -> None:
-    assert why_missing(name, tmp_path, False) is not None
-    install(tmp_path / name if inside == "name" else tmp_path, name)
-    assert why_missing(name, tmp_path, False) is None
-    found = open_dataset(name, tmp_path)
-    train, test = in_memory(found)
-    parts = {"cifar10": 5, "cifar100": 1, "svhn": 1}[name]
-    expected = np.concatenate([fake_rows(4, seed) for seed in range(parts)])
-    assert torch.equal(train.images.flatten(1), torch.from_numpy(expected))
-    assert torch.equal(test.images.flatten(1), torch.from_numpy(fake_rows(4, parts)))
-    assert found.size == (32, 32)
-    if name == "svhn":
-        assert train.labels.tolist() == test.labels.tolist() == [0, 1, 9, 0]
-        assert found.classes == list("0123456789")
-    else:
-        classes = len(found.classes)
-        assert found.classes == [f"c{i}" for i in range(10 if name == "cifar10" else 100)]
-        assert train.labels.tolist() == [(s + i) % classes for s in range(parts) for i in range(4)]
-
-
-class Bomb:
-    """Leaves a file behind when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.path,)
-
-
-@pytest.mark.parametrize("victim", ["data_batch_3", "test_batch", "batches.meta"])
-def test_damaged_archives_are_refused_before_anything_is_unpickled(
-    victim: str, tmp_path: Path, install: Install
-) -> None:
-    install(tmp_path, "cifar10")
-    bomb = pickle.dumps(Bomb(tmp_path / "exploded"))
-    (tmp_path / "cifar-10-batches-py" / victim).write_bytes(bomb)
-    with pytest.raises(ValueError, match=r"cifar10 in .* is damaged: .*MD5 sums; delete them"):
-        open_dataset("cifar10", tmp_path)
-    assert not (tmp_path / "exploded").exists()
-    pickle.loads(bomb)
-    assert (tmp_path / "exploded").exists()
-
-
-def test_image_folders_go_before_archives_and_letters(tmp_path: Path, install: Install) -> None:
-    install(tmp_path / "cifar10", "cifar10")
-    for name in ("cifar10", "glyphs"):
-        (tmp_path / name / "train").mkdir(parents=True)
-        assert open_dataset(name, tmp_path).classes != ["class0", "class1"]
-        write_images(tmp_path / name, classes=2, train=1, test=1)
-        assert open_dataset(name, tmp_path).classes == ["class0", "class1"]
-    assert len(open_dataset("glyphs:1", tmp_path).classes) == 100
-
-
-@pytest.mark.parametrize("name", ["cifar10", "svhn"])
-def test_a_failed_download_is_one_line(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-
-    def unreachable(request: Any, *_: Any, **__: Any) -> None:
-        asked.append(request if isinstance(request, str) else request.full_url)
-        raise urllib.error.URLError("no route to host")
-
-    monkeypatch.setattr("urllib.request.urlopen", unreachable)
-    with pytest.raises(ValueError, match="--download"):
-        open_dataset(name, tmp_path)
-    assert not asked
-    with pytest.raises(
-        ValueError, match=rf"{name} cannot be downloaded to .*no route to host"
-    ) as e:
-        open_dataset(name, tmp_path, download=True)
-    assert "\n" not in str(e.value)
-    assert asked
-
-
-def test_a_download_is_checked_and_then_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, install: Install
-) -> None:
-    install(tmp_path / "server", "svhn")
-    served: list[str] = []
-
-    def fetch(url: str, path: str | Path, **_: Any) -> None:
-        served.append(Path(url).name)
-        shutil.copy(tmp_path / "server" / Path(url).name, path)
-
-    monkeypatch.setattr(utils, "_get_redirect_url", lambda url, max_hops: url)
-    monkeypatch.setattr(utils, "_urlretrieve", fetch)
-    root = tmp_path / "data"
-    expected = open_dataset("svhn", tmp_path / "server").card()
-    for _ in range(2):
-        assert open_dataset("svhn", root, download=True).card() == expected
-        assert served == ["train_32x32.mat", "test_32x32.mat"]
-        assert {path.suffix for path in (root / "svhn").iterdir()} == {".mat", ".lock"}
-    assert open_dataset("svhn", root).card() == expected
-    shutil.rmtree(root)
-    (tmp_path / "server" / "test_32x32.mat").write_bytes(b"something else")
-    with pytest.raises(ValueError, match=r"svhn cannot be downloaded .*corrupted"):
-        open_dataset("svhn", root, download=True)
 
 
 def test_streamed_files_are_cropped_like_those_in_memory(tmp_path: Path) -> None:

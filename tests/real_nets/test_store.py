@@ -125,6 +125,13 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "precious"
 
 
+def lay_out(place: Path, files: list[str], folders: list[str]) -> None:
+    for name in folders:
+        (place / name).mkdir()
+    for name in files:
+        (place / name).write_text("mine")
+
+
 @pytest.mark.parametrize(
     ("files", "folders"),
     [
@@ -140,10 +147,7 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 def test_a_store_goes_on_and_an_empty_folder_starts_one(
     files: list[str], folders: list[str], tmp_path: Path
 ) -> None:
-    for name in folders:
-        (tmp_path / name).mkdir()
-    for name in files:
-        (tmp_path / name).write_text("")
+    lay_out(tmp_path, files, folders)
     check_place(tmp_path)
     check_place(tmp_path / "new" / "deep")
     assert not (tmp_path / "new").exists()
@@ -162,10 +166,7 @@ def test_a_store_goes_on_and_an_empty_folder_starts_one(
 def test_a_folder_of_something_else_is_no_place_for_a_store(
     files: list[str], folders: list[str], tmp_path: Path
 ) -> None:
-    for name in folders:
-        (tmp_path / name).mkdir()
-    for name in files:
-        (tmp_path / name).write_text("mine")
+    lay_out(tmp_path, files, folders)
     with pytest.raises(ValueError, match=r"--out .* holds something else .*; name a new folder"):
         check_place(tmp_path)
 

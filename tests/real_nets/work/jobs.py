@@ -3,10 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
+from torch import nn
+
 from rankdeficit.diagnostics.report import Report
 from real_nets.job import Job
+from real_nets.job_data import JobData
 from real_nets.job_folder import FINAL
-from real_nets.work import diagnose_job, train_job
+from real_nets.work import diagnose_job, initial_network, train_job
 from tests.real_nets.tiny import data_of, tiny_job
 
 HOT = tiny_job(temperature=20.0, epochs=6, ood=("other",))
@@ -26,3 +30,10 @@ def train(job: Job, root: Path, path: Path, **heard: Any) -> dict[str, Any]:
 
 def diagnose(job: Job, root: Path, path: Path, snapshot: str = FINAL) -> Report:
     return diagnose_job(job, data_of(job, root), path, snapshot)
+
+
+def network(job: Job, data: JobData, weights: Path) -> nn.Sequential:
+    model = initial_network(job, data)
+    model.load_state_dict(safetensors.torch.load_file(weights))
+    assert isinstance(model, nn.Sequential)
+    return model.eval()

@@ -1,6 +1,5 @@
 """A job from start to end: what it learns, measures and leaves."""
 
-import json
 import re
 import shutil
 from dataclasses import replace
@@ -10,139 +9,14 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from torch import Tensor, nn
 
-from rankdeficit import cross_entropy, numerical_rank, runs
-from rankdeficit.diagnostics.reading.network import Network
-from rankdeficit.diagnostics.reading.taps import pick_logits
-from rankdeficit.diagnostics.report import Report
+from rankdeficit import runs
 from real_nets import folders
-from real_nets.follow import Follower, final_measures, measured_at
-from real_nets.job import Job
 from real_nets.job_data import JobData, Source
 from real_nets.job_folder import FINAL, JobFolder
 from real_nets.work import diagnose_job, initial_network, train_job
-from tests.images import write_images
 from tests.real_nets.tiny import CPU, contents, data_of, tiny_job
-from tests.real_nets.work.jobs import DIVERGING, HOT, diagnose, train
-
-
-def network(job: Job, data: JobData, weights: Path) -> nn.Sequential:
-    model = initial_network(job, data)
-    model.load_state_dict(safetensors.torch.load_file(weights))
-    assert isinstance(model, nn.Sequential)
-    return model.eval()
-
-
-@torch.no_grad()
-def hidden(model: nn.Sequential, inputs: Tensor) -> list[Tensor]:
-    """The representation after every layer of an MLP."""
-    found = []
-    for module in model:
-        inputs = module(inputs)
-        if isinstance(module, nn.ReLU):
-            found.append(inputs)
-    return [*found, inputs]
-
-
-def test_a_job_learns_and_its_weights_give_the_reported_numbers(root: Path, hot: Path) -> None:
-    summary, data = JobFolder(hot).summary(), data_of(HOT, root)
-    assert (summary["outcome"], summary["message"]) == ("interpolated", None)
-    assert summary["accuracy"] > 0.99
-    assert summary["test_accuracy"] > 0.8
-    assert (summary["step"], summary["epoch"], summary["stopped_early"]) == (48, 6, False)
-    assert (summary["classes"], summary["neural_collapse_rank"]) == (4, 3)
-    assert (summary["train_images"], summary["test_images"]) == (120, 40)
-    model = network(HOT, data, hot / "weights.safetensors")
-    for images, found, kept, ranks in (
-        (data.train, summary, "", summary["train_layer_ranks"]),
-        (data.test, summary["test_logits"], "test_", summary["layer_ranks"]),
-    ):
-        batches = list(images)
-        labels = torch.cat([labels for _, labels in batches])
-        layers = hidden(model, torch.cat([inputs for inputs, _ in batches]))
-        logits = layers[-1].double()
-        accuracy = float((logits.argmax(dim=1) == labels).double().mean())
-        assert summary[f"{kept}accuracy"] == found["accuracy"] == accuracy
-        loss = float(cross_entropy(logits, labels, 20.0))
-        assert summary[f"{kept}loss"] == pytest.approx(loss, rel=1e-6)
-        assert found["rank"] == int(numerical_rank(logits))
-        norm = float(logits.norm()) / len(logits) ** 0.5
-        assert found["logits_norm"] == pytest.approx(norm, rel=1e-6)
-        assert found["effective_logits_norm"] == pytest.approx(norm / 20, rel=1e-6)
-        for gamma in (1e-3, 1e-2, 1e-1):
-            expected = [int(numerical_rank(layer.double(), gamma)) for layer in layers]
-            assert ranks[str(gamma)] == expected
-
-
-def test_rows_are_measured_where_they_should_be_and_end_at_the_summary(
-    root: Path, tmp_path: Path
-) -> None:
-    job = tiny_job(followed_images=120, ood=("other",))
-    heard: list[dict[str, Any]] = []
-    steps: list[int] = []
-    summary = train(job, root, tmp_path / "job", on_row=heard.append, on_step=steps.append)
-    rows = runs.read_rows(tmp_path / "job")
-    assert [row["step"] for row in rows] == sorted(measured_at(3, 8))
-    assert steps == list(range(25))
-    assert json.loads(json.dumps(heard)) == rows
-    for name in ("accuracy", "loss", "test_accuracy", "rank", "rank_curve", "logits_norm"):
-        assert rows[-1][name] == summary[name]
-    assert rows[-1]["layer_ranks"] == summary["train_layer_ranks"]
-    assert rows[-1]["ortho_dev"].keys() == {"other"}
-
-
-def test_networks_trained_in_bf16_are_measured_in_float32(root: Path, tmp_path: Path) -> None:
-    job = tiny_job(head_rank=2, precision="bf16", ood=("other",))
-    summary = train(job, root, tmp_path / "job")
-    last = runs.read_rows(tmp_path / "job")[-1]
-    for found in (summary, last, summary["test_logits"]):
-        assert found["rank_curve"]["0.0001"] == found["centred_rank_curve"]["0.0001"] == 2
-    model = initial_network(job, data := data_of(job, root))
-    model.load_state_dict(JobFolder(tmp_path / "job").read_weights(FINAL))
-    whole = final_measures(Network.of(model, torch.zeros(2, 3, 8, 8), None, pick_logits), job, data)
-    assert whole.items() <= summary.items()
-
-
-@pytest.mark.parametrize("epochs", [0, 1])
-def test_untrained_networks_are_measured_with_the_statistics_that_training_sees(
-    epochs: int, root: Path, tmp_path: Path
-) -> None:
-    shape = {"model": "resnet20", "width": 4, "depth": None, "norm": "batch"}
-    job = tiny_job(**shape, epochs=epochs, followed_images=120)
-    summary = train(job, root, tmp_path / "job")
-    first = runs.read_rows(tmp_path / "job")[0]
-    model = initial_network(job, data := data_of(job, root))
-    inputs = torch.cat([inputs for inputs, _ in data.train])
-    unseen = float(model.eval()(inputs).detach().norm()) / 120**0.5
-    seen = float(model.train()(inputs).detach().norm()) / 120**0.5
-    assert first["logits_norm"] == pytest.approx(seen, rel=0.02)
-    assert abs(unseen / seen - 1) > 0.1
-    if not epochs:
-        assert summary["logits_norm"] == first["logits_norm"]
-        weights = JobFolder(tmp_path / "job").read_weights(FINAL)
-        for name, value in initial_network(job, data).state_dict().items():
-            assert torch.equal(weights[name], value)
-
-
-@pytest.mark.parametrize("count", [1, 251])
-def test_any_number_of_followed_images_has_statistics(count: int, tmp_path: Path) -> None:
-    write_images(tmp_path / "own", classes=3, train=84, test=2)
-    job = tiny_job(norm="batch", followed_images=count)
-    data = data_of(job, tmp_path)
-    with Follower(initial_network(job, data), job, data).calibrated():
-        pass
-
-
-def test_measuring_untrained_networks_changes_nothing(root: Path) -> None:
-    job = tiny_job(model="vgg19", width=4, depth=None, followed_images=60, image_size=32)
-    model = initial_network(job, data := data_of(job, root))
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    state = torch.random.get_rng_state()
-    with Follower(model, job, data).calibrated():
-        assert not torch.equal(dict(model.named_buffers())["features.1.running_var"], torch.ones(4))
-    assert torch.equal(torch.random.get_rng_state(), state)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+from tests.real_nets.work.jobs import DIVERGING, diagnose, network, train
 
 
 def test_runs_stop_at_ends_of_epochs_alone(root: Path, tmp_path: Path) -> None:
@@ -157,26 +31,6 @@ def test_runs_stop_at_ends_of_epochs_alone(root: Path, tmp_path: Path) -> None:
     assert kept.weights(FINAL).read_bytes() == kept.weights("accuracy-0.3").read_bytes()
 
 
-@pytest.mark.parametrize("change", [{"loss": "mse"}, {"label_smoothing": 0.2}], ids=str)
-def test_gradient_ranks_are_of_the_loss_that_was_trained(
-    change: dict[str, Any], root: Path, tmp_path: Path
-) -> None:
-    job = tiny_job(temperature=5.0, diagnosed_images=0, **change)
-    train(job, root, tmp_path / "job")
-    spectra = []
-    for told in (job, replace(job, loss="cross-entropy", label_smoothing=0.0)):
-        (tmp_path / "job" / "diagnoses" / "final.json").unlink(missing_ok=True)
-        record = diagnose(told, root, tmp_path / "job").record
-        spectra.append([layer["gradient"] for layer in record["layers"]])
-    model = initial_network(job, data := data_of(job, root))
-    model.load_state_dict(JobFolder(tmp_path / "job").read_weights(FINAL))
-    inputs, labels = (torch.cat(part) for part in zip(*data.train, strict=True))
-    job.mean_loss(model(inputs), labels, 5.0).backward()
-    weights = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
-    assert [layer["rank"] for layer in spectra[0]] == [int(numerical_rank(w.grad)) for w in weights]
-    assert spectra[0] != spectra[1]
-
-
 def test_temperatures_share_start_and_batches(root: Path, tmp_path: Path) -> None:
     rows = []
     for temperature in (1.0, 20.0):
@@ -187,15 +41,6 @@ def test_temperatures_share_start_and_batches(root: Path, tmp_path: Path) -> Non
     for name in ("logits_norm", "layer_singular_values", "layer_alignments"):
         assert cold[name] == hot[name]
     assert hot["effective_logits_norm"] == pytest.approx(cold["logits_norm"] / 20)
-
-
-def test_what_is_measured_does_not_change_what_is_learnt(root: Path, tmp_path: Path) -> None:
-    weights = set()
-    for change in ({}, {"followed_images": 7, "milestones": ()}, {"diagnosed_images": 5}):
-        job = replace(tiny_job(ood=("other",)), **change)  # type: ignore[arg-type]
-        train(job, root, tmp_path / job.key)
-        weights.add((tmp_path / job.key / "weights.safetensors").read_bytes())
-    assert len(weights) == 1
 
 
 def test_milestones_are_where_a_run_to_that_accuracy_stops(root: Path, tmp_path: Path) -> None:
@@ -296,26 +141,6 @@ def test_a_network_that_diverges_on_its_way_was_last_sound_where_it_was_measured
     assert "the loss is not finite at step 39 (epoch 0.65)" in summary["message"]
     assert (summary["step"], summary["epoch"]) == (16, 16 / 60)
     assert runs.read_rows(tmp_path / "job")[-1]["step"] == 16
-
-
-def test_a_diagnosis_is_of_the_weights_that_are_named(root: Path, hot: Path, copy: Path) -> None:
-    final = Report.from_json(hot / "diagnoses" / "final.json")
-    summary = JobFolder(hot).summary()
-    assert final["conditions.temperature"] == 20
-    assert final["conditions.images_of_each_split"] == 36
-    assert (final["train.samples"], final["test.samples"]) == (36, 36)
-    early = diagnose(HOT, root, copy, "accuracy-0.5")
-    assert 0.3 < early["train.accuracy"] < final["train.accuracy"]
-    whole = replace(HOT, diagnosed_images=0)
-    folder = copy.parent / "whole"
-    train(whole, root, folder)
-    report = diagnose(whole, root, folder)
-    assert report["train.accuracy"] == summary["accuracy"]
-    assert report["test.accuracy"] == summary["test_accuracy"]
-    assert report["train.logits.rank"] == summary["rank"]
-    assert [layer["test"]["rank"] for layer in report.record["layers"]] == (
-        summary["layer_ranks"]["0.001"]
-    )
 
 
 def test_a_twin_of_the_data_is_not_out_of_distribution(root: Path, tmp_path: Path) -> None:

@@ -9,44 +9,17 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rankdeficit import runs
 from real_nets import execution
-from real_nets.execution import How, Work, execute, train_here
+from real_nets.execution import How, Work, execute
 from real_nets.job_data import Source
 from real_nets.job_folder import FINAL, JobFolder
 from real_nets.work import train_job
-from tests.real_nets.tiny import CPU, contents, data_of, tiny_job, write_root
+from tests.real_nets.execution.jobs import JOB, OTHER_JOB, works
+from tests.real_nets.tiny import CPU, contents, data_of, tiny_job
 
-JOB = tiny_job(epochs=1, ood=("other",))
-OTHER_JOB = tiny_job(epochs=1, temperature=20.0)
 WILD = tiny_job(epochs=1, lr=1e20)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_root(tmp_path_factory.mktemp("root"))
-
-
-@pytest.fixture(scope="module")
-def how(root: Path) -> How:
-    return How(Source(root), "cpu")
-
-
-@pytest.fixture(scope="module")
-def done(how: How, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with JOB, diagnosed, and OTHER_JOB, trained, by their keys."""
-    folder = tmp_path_factory.mktemp("done")
-    execute(works(folder), how, folder / "logs", CPU)
-    return folder
-
-
-def works(folder: Path) -> list[Work]:
-    return [
-        Work(JOB, folder / JOB.key, (FINAL,)),
-        Work(OTHER_JOB, folder / OTHER_JOB.key, ()),
-    ]
 
 
 def test_work_is_done_once_all_of_it_is_there(root: Path, done: Path, tmp_path: Path) -> None:
@@ -298,63 +271,3 @@ def test_tasks_of_this_machine_see_the_gpus_that_it_shows(
     execution.carry_out_alone(Work(JOB, Path(), ()), replace(how, executor="local"), visible)
     execution.carry_out_alone(Work(JOB, Path(), ()), replace(how, executor="slurm"), None)
     assert seen == [visible, visible]
-
-
-def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    events = EventAccumulator(str(folder / "tensorboard")).Reload()
-    return {
-        name: [(event.step, event.value) for event in events.Scalars(name)]
-        for name in events.Tags()["scalars"]
-    }
-
-
-def expected_scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    found: dict[str, list[tuple[int, float]]] = {}
-    for row in runs.read_rows(folder):
-        for name, value in row.items():
-            if name not in ("step", "epoch") and isinstance(value, int | float):
-                found.setdefault(name, []).append((row["step"], pytest.approx(value, rel=1e-6)))
-    return found
-
-
-def without_events(folder: Path) -> dict[str, bytes]:
-    return {k: v for k, v in contents(folder).items() if not k.startswith("tensorboard/")}
-
-
-def test_tensorboard_shows_the_rows_and_changes_no_result(
-    how: How, done: Path, tmp_path: Path
-) -> None:
-    item = replace(works(tmp_path)[1], snapshots=())
-    train_here(item, replace(how, tensorboard=True), CPU)
-    expected = expected_scalars(item.path)
-    assert {"accuracy", "loss", "test_accuracy", "rank", "logits_norm", "alignment"} <= set(
-        expected
-    )
-    assert scalars(item.path) == expected
-    assert without_events(item.path) == contents(done / OTHER_JOB.key)
-    before = sorted((item.path / "tensorboard").iterdir())
-    train_here(item, replace(how, tensorboard=True), CPU)
-    assert sorted((item.path / "tensorboard").iterdir()) == before
-    assert not (done / OTHER_JOB.key / "tensorboard").exists()
-
-
-def test_tensorboard_shows_each_measurement_of_a_resumed_job_once(
-    how: How, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    item = replace(works(tmp_path)[1], snapshots=())
-    real, written = runs.RunFolder.save_checkpoint, []
-
-    def killed(folder: runs.RunFolder, state: dict[str, Any]) -> None:
-        written.append(state)
-        if len(written) == 3:  # the third row is written, but no checkpoint knows of it
-            raise KeyboardInterrupt
-        real(folder, state)
-
-    monkeypatch.setattr(runs.RunFolder, "save_checkpoint", killed)
-    with pytest.raises(KeyboardInterrupt):
-        train_here(item, replace(how, tensorboard=True), CPU)
-    monkeypatch.undo()
-    assert len(runs.read_rows(item.path)) == 3
-    train_here(item, replace(how, tensorboard=True), CPU)
-    assert without_events(item.path) == contents(done / OTHER_JOB.key)
-    assert scalars(item.path) == expected_scalars(item.path)
