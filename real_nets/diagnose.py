@@ -99,7 +99,10 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
         normalise,
         1.0 if settings.temperature is None else settings.temperature,
         PLAIN if run is None else run.job.mean_loss,
-        assumptions(settings, folders, network, normalise, streamed),
+        [
+            *assumptions(settings, folders, network, normalise, streamed),
+            *([] if run is None else run.job.notes_on_loss),
+        ],
     )
 
 
@@ -177,6 +180,8 @@ def assumptions(
             said.append(f"no probes of {name}: it has no train folder")
     if settings.untrained:
         said.append(f"the network is untrained: random weights of seed {settings.seed}")
+        if any(name.endswith("running_var") for name, _ in network.model.named_buffers()):
+            said[-1] += ", and BatchNorm with the statistics that it starts with, which do nothing"
     if settings.limit:
         said.append(
             f"at most {settings.limit} images of each split, chosen by seed {settings.seed}"

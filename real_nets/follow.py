@@ -93,11 +93,11 @@ class Follower:
 
     @contextmanager
     def calibrated(self) -> Iterator[None]:
-        """For an untrained network: meanwhile BatchNorm has the statistics of the followed train images.
+        """For a network before or at its start: BatchNorm has the statistics of followed train images.
 
-        Of several processes it is the first one's share of them. Its running ones start at mean 0 and
-        variance 1, with which it does nothing; a training step takes its batch's, so no loss ever sees a
-        network without them.
+        Of several processes it is the first one's share of them. Its running averages start at mean 0
+        and variance 1, with which it does nothing, and lag behind a network that changes fast; a
+        training step takes its batch's statistics, so no loss sees a network with such averages.
         """
         model, device = self.network.model, self.network.device
         before = {name: buffer.clone() for name, buffer in model.named_buffers()}

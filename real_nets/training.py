@@ -101,6 +101,17 @@ class Recipe:
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
             raise ValueError("nesterov is for SGD with momentum")
 
+    @property
+    def notes_on_loss(self) -> list[str]:
+        """What a diagnosis has to say of the loss; nothing of plain cross-entropy."""
+        if self.loss == "mse":
+            name = "squared error after the softmax"
+        elif self.label_smoothing:
+            name = f"cross-entropy with label smoothing {self.label_smoothing:g}"
+        else:
+            return []
+        return [f"gradient ranks are of the loss it was trained with, {name}"]
+
     def mean_loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
         """What training lowers."""
         if self.loss == "mse":

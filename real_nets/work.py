@@ -132,8 +132,9 @@ class _TrainingInFolder:
         return self._conclude(training.step, measured | self._outcome(measured))
 
     def _as_trained(self, follower: Follower) -> AbstractContextManager[None]:
-        """Meanwhile the network normalises as it does while it trains."""
-        return nullcontext() if self.training.step else follower.calibrated()
+        """Within the first epoch: meanwhile the network normalises as it does while it trains."""
+        early = self.training.step < min(self.ends, default=1)
+        return follower.calibrated() if early else nullcontext()
 
     def _after_step(self, step: int) -> None:
         self.on_step(step)
@@ -259,7 +260,8 @@ def diagnose_job(
     conditions = {k: v for k, v in record["conditions"].items() if k != "seconds"}
     if count:
         conditions["images_of_each_split"] = count
-    report = Report(record | {"conditions": conditions})
+    notes = [*record["notes"], *job.notes_on_loss]
+    report = Report(record | {"conditions": conditions, "notes": notes})
     if is_first():
         report.to_json(target)
         files.note_seconds(snapshot, time.monotonic() - started)

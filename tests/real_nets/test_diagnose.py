@@ -125,7 +125,7 @@ def test_a_run_tells_how_its_images_were_framed(trained: Path, tmp_path: Path) -
 def test_a_run_on_glyphs_needs_no_folder_of_images(tmp_path: Path, others: Path) -> None:
     settings = train.Settings(
         data="glyphs:2", temperature=(5.0,), width=16, depth=3, epochs=2, device="cpu",
-        out=tmp_path / "run",
+        label_smoothing=0.1, out=tmp_path / "run",
     )  # fmt: skip
     run = train.run(settings)
     (summary,) = runs.read_json(run / "summary.json")["runs"]
@@ -136,6 +136,8 @@ def test_a_run_on_glyphs_needs_no_folder_of_images(tmp_path: Path, others: Path)
         assert found[f"test.{name}"] == pytest.approx(summary[f"test_{name}"], rel=1e-6)
     streamed = report(asked(trained=run / "T5-seed0", stream=True, out=tmp_path / "streamed"))
     assert streamed["train.logits"] == found["train.logits"]
+    (note,) = (note for note in found["notes"] if note.startswith("gradient ranks"))
+    assert note.endswith("of the loss it was trained with, cross-entropy with label smoothing 0.1")
     other = report(quick(trained=run / "T5-seed0", data=others, image_size=32, out=tmp_path / "o"))
     assert other["network.classes"] == 100
 
@@ -251,7 +253,13 @@ def test_a_network_with_more_classes_than_folders(images: Path, tmp_path: Path) 
     found = report(replace(settings, out=tmp_path / "run"))
     assert found["network.classes"] == 7
     assert any("to be classes 0 to 3 of the network's 7" in note for note in found["notes"])
-    assert any("untrained: random weights of seed 0" in note for note in found["notes"])
+    assert any(note.endswith("untrained: random weights of seed 0") for note in found["notes"])
+
+
+def test_untrained_batchnorm_is_named(images: Path) -> None:
+    settings = quick(model="resnet20", width=4, untrained=True, data=images)
+    notes = diagnose.prepare(settings, torch.device("cpu")).assumptions
+    assert any("seed 0, and BatchNorm with the statistics that it starts" in note for note in notes)
 
 
 def test_options_of_the_network_reach_it(images: Path, tmp_path: Path) -> None:

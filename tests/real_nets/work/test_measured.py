@@ -2,6 +2,7 @@
 
 import json
 import math
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.diagnostics.report import Report
 from real_nets.follow import Follower, final_measures, measured_at
 from real_nets.job_folder import FINAL, JobFolder
+from real_nets.training import Training
 from real_nets.work import initial_network
 from tests.images import write_images
 from tests.real_nets.tiny import data_of, tiny_job
@@ -113,6 +115,32 @@ def test_untrained_networks_are_measured_with_the_statistics_that_training_sees(
             assert torch.equal(weights[name], value)
 
 
+def test_rows_of_the_first_epoch_have_the_statistics_that_training_sees(
+    root: Path, tmp_path: Path
+) -> None:
+    shape = {"model": "resnet20", "width": 4, "depth": None, "norm": "batch"}
+    job = tiny_job(**shape, epochs=2, lr=0.1, followed_images=120)
+    train(job, root, tmp_path / "job")
+    rows = {row["step"]: row["logits_norm"] for row in runs.read_rows(tmp_path / "job")}
+    data = data_of(job, root)
+    inputs = torch.cat([inputs for inputs, _ in data.train])
+    training = Training(
+        initial_network(job, data),
+        data.batches(),
+        job,
+        temperature=job.temperature,
+        seed=job.seed,
+        device=data.device,
+    )
+    for step in (1, 4, 8, 16):
+        training.run_until(step, lambda step: None)
+        model = deepcopy(training.model)
+        lagging = float(model.eval()(inputs).detach().norm()) / 120**0.5
+        seen = float(model.train()(inputs).detach().norm()) / 120**0.5
+        assert abs(lagging / seen - 1) > 0.05
+        assert rows[step] == pytest.approx(seen if step < 8 else lagging, rel=0.02)
+
+
 @pytest.mark.parametrize("count", [1, 251])
 def test_any_number_of_followed_images_can_be_measured(count: int, tmp_path: Path) -> None:
     write_images(tmp_path / "own", classes=3, train=84, test=2)
@@ -149,6 +177,9 @@ def test_gradient_ranks_are_of_the_loss_that_was_trained(
     for told in (job, replace(job, loss="cross-entropy", label_smoothing=0.0)):
         (tmp_path / "job" / "diagnoses" / "final.json").unlink(missing_ok=True)
         record = diagnose(told, root, tmp_path / "job").record
+        notes = [note for note in record["notes"] if note.startswith("gradient ranks are of")]
+        assert notes == told.notes_on_loss
+        assert bool(notes) == (told == job)
         spectra.append([layer["gradient"] for layer in record["layers"]])
     model = initial_network(job, data := data_of(job, root))
     model.load_state_dict(JobFolder(tmp_path / "job").read_weights(FINAL))
