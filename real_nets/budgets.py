@@ -37,13 +37,18 @@ class Budget:
             **self.networks.get(network, {}),
             **self.datasets.get(dataset, {}),
         }
-        given = {"model": network, "data": dataset}
-        return Job(**given | chosen | options)
+        given = {"model": network, "data": dataset} | chosen | options
+        if "warmup_epochs" in given:
+            given["warmup_epochs"] = min(given["warmup_epochs"], LONGEST_WARMUP * given["epochs"])
+        return Job(**given)
 
     def low_norm_temperature(self, network: str) -> float:
         """The temperature of that network's runs with low logit norm."""
         return self.low_norm_temperatures.get(network, LOW_NORM_TEMPERATURE)
 
+
+LONGEST_WARMUP = 0.2
+"""Share of training that the rate may take to rise to its peak, where there are few epochs."""
 
 OOD_SETS = {
     "cifar10": ("svhn", "cifar100"),

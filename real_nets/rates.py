@@ -13,8 +13,10 @@ Optimizer = Literal["sgd", "adamw"]
 MILESTONES, DROP = (0.5, 0.75), 0.1
 """Shares of training after which the stepwise schedule multiplies the rate by DROP."""
 
-
 ADAM_EPSILON = 1e-8
+
+RATE_POWER: dict[Optimizer, int] = {"sgd": 2, "adamw": 1}
+"""Rates of weights that start a times larger are larger by this power of a."""
 
 
 def shape_at(step: int, steps: int, schedule: Schedule, warmup: float = 0.0) -> float:
@@ -43,8 +45,8 @@ def parameter_groups(
     """Parameters with their peak rate (`peak`, `lr`) and weight decay at a temperature.
 
     lr, weight_decay: at T = 1; the same at every T if matched. reparametrised: those at which the run
-    at T equals the run at T = 1 with smaller initial weights, step by step (exactly; clipped gradients,
-    and a normalisation after the logits, break it):
+    at T equals the run at T = 1 with smaller initial weights, step by step (exactly; a normalisation
+    after the logits breaks it, and clipping must see gradients as `scale_of` says):
 
     - a network of linear layers and ReLU alone is homogeneous of degree L, its number of layers: all
       weights start smaller by a = T^(1/L). With SGD, weights take eta a^2 and decay lambda / a^2, the
@@ -53,7 +55,7 @@ def parameter_groups(
     - else the classifier starts smaller by T: its rate is eta T^2 (AdamW: eta T), its decay lambda / T^2
       (lambda / T); all else keeps its own.
     """
-    power = 2 if optimizer == "sgd" else 1
+    power = RATE_POWER[optimizer]
 
     def group(parameters: Sequence[Tensor], scale: float) -> dict[str, Any]:
         peak = lr * scale**power
@@ -74,6 +76,15 @@ def parameter_groups(
     head = list(last_linear(model).parameters())
     others = [p for p in model.parameters() if all(p is not q for q in head)]
     return [group(others, 1.0), group(head, temperature)]
+
+
+def scale_of(group: dict[str, Any], lr: float, optimizer: Optimizer) -> float:
+    """How many times larger a group starts than in the run at T = 1 that it stands for.
+
+    There its gradient is so many times longer.
+    """
+    scale: float = (group["peak"] / lr) ** (1 / RATE_POWER[optimizer])
+    return scale
 
 
 def homogeneous_layers(model: nn.Module) -> list[nn.Linear]:

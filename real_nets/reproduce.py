@@ -51,7 +51,8 @@ from real_nets.training import Precision
 PROGRAM = "real_nets.reproduce"
 
 OVERRIDES = (
-    "epochs width lr lr_rule batch_size image_size precision compile gamma diagnosed_images"
+    "epochs width lr lr_rule clip_norm batch_size image_size precision compile gamma "
+    "diagnosed_images"
 ).split()
 """Settings that override the budget's options of every job."""
 
@@ -85,6 +86,8 @@ class Settings:
     """Peak learning rate [default: the budget's]."""
     lr_rule: LrRule | None = None
     """matched: the same at every temperature; reparametrised: see real_nets.train --help."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient [default: the budget's]."""
     batch_size: int | None = None
     """Images per step [default: the budget's]."""
     image_size: int | None = None

@@ -22,7 +22,7 @@ from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.sharding import rank_and_size
 from real_nets.batches import Augmentation, Batches, stream_seed
 from real_nets.compiling import compiling
-from real_nets.rates import LrRule, Optimizer, Schedule, parameter_groups, shape_at
+from real_nets.rates import LrRule, Optimizer, Schedule, parameter_groups, scale_of, shape_at
 
 Precision = Literal["float32", "bf16"]
 
@@ -69,7 +69,8 @@ class Recipe:
     warmup_epochs: float = 0.0
     """Epochs over which the rate rises to its peak."""
     clip_norm: float | None = 1.0
-    """Largest norm of the gradient; longer ones are shortened to it."""
+    """Largest norm of the gradient; longer ones are shortened to it. With reparametrised rates it is
+    the gradient of the smaller start."""
     augmentation: Augmentation = "none"
     """Random changes of the train images."""
     precision: Precision = "float32"
@@ -92,6 +93,11 @@ class Recipe:
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} is {value}; it must not be negative")
+        if 0 < self.epochs <= self.warmup_epochs:
+            raise ValueError(
+                f"warmup_epochs is {self.warmup_epochs:g}; it must be less than the {self.epochs} epochs "
+                "of training, or the rate never reaches its peak"
+            )
         if self.stop_accuracy is not None and not 0 < self.stop_accuracy <= 1:
             raise ValueError(f"stop_accuracy is {self.stop_accuracy}; it must lie in (0, 1]")
         if not 0 <= self.label_smoothing < 1:
@@ -160,6 +166,8 @@ class Training:
         self._accelerator = Accelerator(
             cpu=device.type == "cpu", mixed_precision="no", device_placement=False
         )
+        if recipe.compile:  # or graphs of earlier networks of its kind count towards torch's limit
+            torch.compiler.reset()
         # Batches have one size, but for an epoch's last. A graph for any size, which torch would make
         # for that one, would serve all batches from then on.
         compiled = torch.compile(model, dynamic=False) if recipe.compile else model
@@ -202,7 +210,7 @@ class Training:
         self.optimizer.zero_grad()
         loss = self._backward(inputs, labels, self._weight(len(labels)))
         if recipe.clip_norm is not None:
-            self._accelerator.clip_grad_norm_(self.model.parameters(), recipe.clip_norm)
+            self._clip(recipe.clip_norm)
         self.optimizer.step()
         self.step += 1
         self._losses.append(loss.detach())
@@ -224,6 +232,15 @@ class Training:
         with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
             logits = pick_logits(self._network(inputs))
         return recipe.mean_loss(logits.float(), labels, self.temperature)
+
+    def _clip(self, longest: float) -> None:
+        """Shorten the gradient: that of the run at T = 1 which reparametrised rates stand for."""
+        recipe = self.recipe
+        for group in self.optimizer.param_groups:
+            _scale(group["params"], scale_of(group, recipe.lr, recipe.optimizer))
+        self._accelerator.clip_grad_norm_(self.model.parameters(), longest)
+        for group in self.optimizer.param_groups:
+            _scale(group["params"], 1 / scale_of(group, recipe.lr, recipe.optimizer))
 
     def _order_gradients(self) -> None:
         """Let the processes find the order in which they add up gradients, as after a first step."""
@@ -280,6 +297,13 @@ class Training:
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _scale(parameters: Sequence[nn.Parameter], factor: float) -> None:
+    if factor != 1:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad *= factor
 
 
 def _seed_dropout(seed: int, device: torch.device) -> None:

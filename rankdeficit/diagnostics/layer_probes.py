@@ -100,10 +100,8 @@ def probe_layers(
     size = rank_and_size()[1]
     classes = int(max(train.labels.max(), test.labels.max())) + 1
     mine: dict[int, tuple[Row, Tensor]] = {}
-    for number, layer in enumerate(layers):
-        process = number % size
-        features, held_out = train.features(layer, process), test.features(layer, process)
-        if features is not None and held_out is not None:
+    for first in range(0, len(layers), size):
+        for number, features, held_out in _own(layers, first, size, train, test):
             device = settings.device or train.device
             probe = _fit(features, train.labels, classes, settings, device)
             fit = {
@@ -116,7 +114,7 @@ def probe_layers(
             }
             mine[number] = fit, predict(probe, held_out) == test.labels
         if on_progress is not None:
-            on_progress(f"probes of {test.name}", number + 1)
+            on_progress(f"probes of {test.name}", min(first + size, len(layers)))
     everything = mine
     if size > 1:
         parts: list[dict[int, tuple[Row, Tensor]]] = [{} for _ in range(size)]
@@ -124,6 +122,21 @@ def probe_layers(
         everything = {number: result for part in parts for number, result in part.items()}
     fits, correct = zip(*(everything[number] for number in range(len(layers))), strict=True)
     return LayerProbes(layers, torch.stack(correct), list(fits), settings, seed)
+
+
+def _own(
+    layers: list[str], first: int, size: int, train: Survey, test: Survey
+) -> list[tuple[int, Tensor, Tensor]]:
+    """Number and features of this process's layer, of as many layers as there are processes.
+
+    Handing them out takes all processes, so no layer is fitted before all are handed out.
+    """
+    own = []
+    for process, layer in enumerate(layers[first : first + size]):
+        features, held_out = train.features(layer, process), test.features(layer, process)
+        if features is not None and held_out is not None:
+            own.append((first + process, features, held_out))
+    return own
 
 
 def _fit(

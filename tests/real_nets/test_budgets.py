@@ -79,6 +79,12 @@ def test_changes_reach_every_job_of_every_target(budget: str) -> None:
                 assert {key: getattr(job, key) for key in wanted} == wanted, cell
 
 
+@pytest.mark.parametrize(("epochs", "warmup"), [(None, 5.0), (25, 5.0), (2, 0.4), (0, 0.0)])
+def test_warming_up_takes_a_fifth_of_training_at_most(epochs: int | None, warmup: float) -> None:
+    job = with_changes(PAPER, None, {"epochs": epochs}).job("imagenet", "resnet50")
+    assert (job.warmup_epochs, job.lr) == (warmup, 0.1)
+
+
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_budgets_make_jobs_that_can_be_trained(budget: str) -> None:
     for network in NETWORKS.values():

@@ -14,7 +14,7 @@ OTHER: dict[str, Any] = {
     "model": "resnet18", "width": 8, "depth": 3, "stem": "cifar", "norm": "batch", "head_rank": 2,
     "head_norm": "layer", "init": "orthogonal", "init_scale": 0.5, "head_scale": 0.5,
     "pretrained": True, "image_size": 8, "gamma": 1e-2, "followed_images": 10,
-    "milestones": (0.5,), "epochs": 1, "stop_accuracy": 0.5, "batch_size": 2, "loss": "mse",
+    "milestones": (0.5,), "epochs": 2, "stop_accuracy": 0.5, "batch_size": 2, "loss": "mse",
     "label_smoothing": 0.1, "optimizer": "adamw", "lr": 0.1, "lr_rule": "reparametrised",
     "momentum": 0.5, "nesterov": True, "weight_decay": 0.1, "schedule": "step",
     "warmup_epochs": 1.0, "clip_norm": None, "augmentation": "flip", "precision": "bf16",

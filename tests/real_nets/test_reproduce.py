@@ -149,8 +149,9 @@ def test_a_second_run_reuses_everything(
 @pytest.mark.parametrize("network", ["mlp", "resnet18", "vit_b16"])
 def test_options_change_every_network_of_a_budget(network: str) -> None:
     options = {
-        "epochs": 3, "width": 7, "lr": 0.25, "lr_rule": "reparametrised", "batch_size": 9,
-        "image_size": 48, "precision": "bf16", "compile": True, "gamma": 0.5, "diagnosed_images": 11,
+        "epochs": 3, "width": 7, "lr": 0.25, "lr_rule": "reparametrised", "clip_norm": 0.75,
+        "batch_size": 9, "image_size": 48, "precision": "bf16", "compile": True, "gamma": 0.5,
+        "diagnosed_images": 11,
     }  # fmt: skip
     assert set(options) == set(OVERRIDES)
     job = prepare(Settings(**options), Source()).budget.job("glyphs:50", network)

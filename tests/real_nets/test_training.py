@@ -21,6 +21,8 @@ from tests.stand_in import waits
 
 CPU = torch.device("cpu")
 PLAIN = Recipe(epochs=4, batch_size=8, lr=0.05, clip_norm=None, augmentation="crop-flip")
+SHORT = 0.03
+"""A gradient norm that clips the small networks here at every step."""
 
 
 def network(name: str = "mlp", **options: Any) -> nn.Module:
@@ -64,12 +66,13 @@ def trained(*arguments: Any, **options: Any) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+@pytest.mark.parametrize("clip_norm", [None, SHORT])
 def test_reparametrised_sgd_of_a_homogeneous_network_is_a_smaller_start(
-    momentum: float, weight_decay: float
+    momentum: float, weight_decay: float, clip_norm: float | None
 ) -> None:
     temperature, depth = 8.0, 3
     scale = temperature ** (1 / depth)
-    recipe = replace(PLAIN, momentum=momentum, weight_decay=weight_decay)
+    recipe = replace(PLAIN, momentum=momentum, weight_decay=weight_decay, clip_norm=clip_norm)
     hot = trained(small_mlp(), replace(recipe, lr_rule="reparametrised"), temperature=temperature)
     cold = trained(small_mlp(1 / scale), recipe)
     linear = [name for name in hot if name.endswith("weight")]
@@ -79,18 +82,24 @@ def test_reparametrised_sgd_of_a_homogeneous_network_is_a_smaller_start(
         torch.testing.assert_close(hot[bias], cold[bias] * scale**layer, rtol=1e-3, atol=1e-5)
 
 
-def test_reparametrised_adamw_of_a_homogeneous_network_is_a_smaller_start() -> None:
+@pytest.mark.parametrize("clip_norm", [None, SHORT])
+def test_reparametrised_adamw_of_a_homogeneous_network_is_a_smaller_start(
+    clip_norm: float | None,
+) -> None:
     temperature, scale = 8.0, 2.0
-    recipe = replace(PLAIN, optimizer="adamw", lr=1e-3, weight_decay=0.1)
+    recipe = replace(PLAIN, optimizer="adamw", lr=1e-3, weight_decay=0.1, clip_norm=clip_norm)
     hot = trained(small_mlp(), replace(recipe, lr_rule="reparametrised"), temperature=temperature)
     cold = trained(small_mlp(1 / scale), recipe)
     weight = "1.weight"
     torch.testing.assert_close(hot[weight], cold[weight] * scale, rtol=1e-2, atol=1e-4)
 
 
-def test_reparametrised_sgd_of_any_other_network_shrinks_its_classifier() -> None:
+@pytest.mark.parametrize("clip_norm", [None, SHORT])
+def test_reparametrised_sgd_of_any_other_network_shrinks_its_classifier(
+    clip_norm: float | None,
+) -> None:
     temperature = 10.0
-    recipe = replace(PLAIN, weight_decay=1e-3)
+    recipe = replace(PLAIN, weight_decay=1e-3, clip_norm=clip_norm)
     options = {"width": 4, "stem": "cifar"}
     hot = trained(
         network("resnet20", **options), replace(recipe, lr_rule="reparametrised"),
@@ -122,6 +131,21 @@ def test_a_compiled_network_trains_alike_with_a_graph_for_each_size_of_batch(
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert torch.equal(found[name], value)
+
+
+def test_networks_compiled_before_do_not_leave_the_next_one_uncompiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[int] = []
+
+    def record(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        sizes.extend(value.shape[0] for value in inputs if value.ndim == 4)
+        return graph
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=record))
+    for width in range(8, 14):
+        trained(network(width=width, depth=3), replace(PLAIN, epochs=1, compile=True))
+    assert sizes == [8, 4] * 6
 
 
 def test_matched_rates_are_the_same_at_every_temperature() -> None:
@@ -309,6 +333,7 @@ def test_bf16_takes_about_the_same_step() -> None:
         ({"momentum": 1.0}, "momentum is 1.0"),
         ({"weight_decay": -1.0}, "weight_decay is -1"),
         ({"warmup_epochs": math.inf}, "warmup_epochs is inf"),
+        ({"epochs": 2, "warmup_epochs": 2.0}, "warmup_epochs is 2; it must be less than the 2 epochs"),
         ({"stop_accuracy": 1.5}, "stop_accuracy is 1.5"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
         ({"label_smoothing": 0.1, "loss": "mse"}, "label_smoothing is for cross-entropy"),
