@@ -333,7 +333,10 @@ def test_bf16_takes_about_the_same_step() -> None:
         ({"momentum": 1.0}, "momentum is 1.0"),
         ({"weight_decay": -1.0}, "weight_decay is -1"),
         ({"warmup_epochs": math.inf}, "warmup_epochs is inf"),
-        ({"epochs": 2, "warmup_epochs": 2.0}, "warmup_epochs is 2; it must be less than the 2 epochs"),
+        (
+            {"epochs": 2, "warmup_epochs": 2.0},
+            "warmup_epochs is 2; it must be less than the 2 epochs",
+        ),
         ({"stop_accuracy": 1.5}, "stop_accuracy is 1.5"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
         ({"label_smoothing": 0.1, "loss": "mse"}, "label_smoothing is for cross-entropy"),
