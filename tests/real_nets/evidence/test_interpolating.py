@@ -137,6 +137,13 @@ def test_the_readme_says_what_a_tenth_of_cifar_shows() -> None:
     assert f"that ResNet-20 from {best}" in SENTENCES
 
 
+def test_the_readme_tells_the_norm_after_four_steps() -> None:
+    (_, hot) = pair_of(TENTH)
+    norms = [row["logits_norm"] for one in hot for row in one.rows if row["step"] == 4]
+    assert f"instead of {spelled(norms, '{:.1f}'.format)}" in SENTENCES
+    assert len(norms) == 3
+
+
 COLLAPSE = {
     "tr S_W / tr S_B goes": "within_to_between",
     "the deviation of cosines": "cosine_deviation",
