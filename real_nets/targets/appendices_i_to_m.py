@@ -268,11 +268,11 @@ def _within_kinds(rows: Sequence[Row]) -> list[Table]:
     """A table of the correlations over the networks of each kind, where there are any."""
     columns = [Column(title) for title in ("OOD", "network", "Spearman's correlation", "p", "n")]
     found = []
-    for (ood, network, data), own in _grouped(rows, "ood", "network", "data").items():
+    for (ood, network), own in _grouped(rows, "ood", "network").items():
         one = _correlated(own)
         if one is not None:
             numbers = (f"{one.rho:.2f}", f"{one.p:.2g}", str(one.n))
-            found.append([Cell(text) for text in (ood, f"{network} on {data}", *numbers)])
+            found.append([Cell(text) for text in (ood, network, *numbers)])
     return [Table("Within each kind of network", columns, found)] if found else []
 
 

@@ -25,6 +25,7 @@ from tests.real_nets.fabricated import (
     said,
     section_of,
     setup_of,
+    write_job,
 )
 
 
@@ -197,6 +198,27 @@ def test_the_trade_off_is_scipys_correlation_over_all_networks(tmp_path: Path) -
     rho, p = spearmanr([found.drop for found in mlp], [found.auroc for found in mlp])
     within = row_of(section.tables[0], "cifar100", "mlp on cifar10")
     assert within == [f"{rho:.2f}", f"{p:.2g}", str(len(mlp))]
+
+
+def test_networks_of_images_of_another_size_are_another_kind(tmp_path: Path) -> None:
+    setup = setup_of()
+    cells = [
+        cell
+        for options in ({}, {"image_size": 64})
+        for cell in setup.pair("CIFAR-100", "ResNet-18", **options)
+    ]
+    for job in setup.jobs.values():
+        write_job(tmp_path, job, scattered(job))
+    (table,) = TARGETS["trade-off"].section(cells, Results(tmp_path), {}).tables
+    kinds = [(row[1].text, row[-1].text) for row in table.rows if row[0].text == "svhn"]
+    assert kinds == [(f"resnet18 on cifar100, {size} px", "6") for size in (32, 64)]
+
+
+def test_figures_tell_replaced_data_of_two_sizes_apart(tmp_path: Path) -> None:
+    setup = setup_of(replacements={"cifar100": "mine", "imagenet100": "mine"}, pick=["*/ResNet-34"])
+    (picture,) = section_of(tmp_path, "table1", scattered, setup).pictures
+    titles = {axes.get_title() for axes in picture.figure.axes}
+    assert titles >= {f"resnet34 on mine, {size} px" for size in (8, 64)}
 
 
 def test_networks_that_cells_share_count_once(tmp_path: Path) -> None:
