@@ -10,12 +10,14 @@ from real_nets.outcomes import Results
 from real_nets.page import Column, Picture, Section, Table
 from real_nets.page import figures as drawn
 from real_nets.page.numbers import norm, rank, share
+from real_nets.targets.chance import AT_CHANCE, learned, no_verdict_of
 from real_nets.targets.correlation import correlation
 from real_nets.targets.shown import (
     PLACE,
     Measure,
     accuracies,
     both,
+    condition,
     hidden_rank,
     initial_norm,
     measured,
@@ -80,13 +82,13 @@ class Alignment(Target):
                 if figure is not None:
                     caption = f"{where(baseline)}. {what}"
                     pictures.append(Picture(figure, caption, what))
-            move = verdict(
-                f"{where(baseline)}: the mean alignment",
+            move = no_verdict_of(baseline, low, results) or verdict(
+                "the mean alignment",
                 *both(baseline, low, results, lambda one: one.measure("alignment")),
                 1,
                 lambda value: f"{value:.2f}",
             )
-            said += [f"{move}."] if move else []
+            said += [f"{where(baseline)}: {move}."] if move else []
         claim = (
             "The paper's claim: its analysis carries over to convolutions, whose weights are read as "
             "matrices (c_out, c_in k k); at high temperature layers align."
@@ -127,14 +129,15 @@ class Hyperparameters(Target):
             "test accuracy": (lambda one: one.test_accuracy, share),
         }
         columns = [*PLACE, *(Column(title) for title in measures)]
-        rows = []
-        points = []
+        rows, points, left_out = [], [], []
         for cell in cells:
             outcomes = results.outcomes(cell)
             shown = [measured(outcomes, *how) for how in measures.values()]
             rows.append([*place(cell), *shown])
             norms, ranks = values(outcomes, initial_norm), values(outcomes, hidden_rank)
-            if norms and ranks:
+            if not all(map(learned, outcomes)):
+                left_out.append(condition(cell))
+            elif norms and ranks:
                 points.append((median(norms), median(ranks)))
         claim = (
             "The paper's claim: initialisation, dimensions and normalisation set the initial norm of the "
@@ -146,6 +149,10 @@ class Hyperparameters(Target):
             said.append(
                 "Initial effective norm and rank of the last hidden layer at γ = 1e-2, medians over "
                 f"seeds of each setting: {found}, {found.agreement}. Widths bound the rank, too."
+            )
+        if left_out:
+            said.append(
+                f"Left out of the correlation, as networks {AT_CHANCE}: {'; '.join(left_out)}."
             )
         table = Table("Interventions on the MLP", columns, rows)
         return Section(self.name, self.title, said, [table], [], accuracies(cells, results))
@@ -177,6 +184,9 @@ class SoftmaxMse(Target):
             "softmax."
         ]
         for baseline, low in pairs(cells):
+            if why := no_verdict_of(baseline, low, results):
+                said.append(f"{where(baseline)}: {why}.")
+                continue
             move = verdict(
                 "The rank of the last hidden layer at γ = 1e-2",
                 *both(baseline, low, results, hidden_rank),
