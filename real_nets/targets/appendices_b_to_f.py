@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
+from rankdeficit.spectrum import GAMMA
 from real_nets.cells import Cell as Place
 from real_nets.cells import Setup
 from real_nets.outcomes import Results
@@ -13,6 +14,7 @@ from real_nets.page.numbers import norm, rank, share
 from real_nets.targets.chance import AT_CHANCE, learned, no_verdict_of
 from real_nets.targets.correlation import correlation
 from real_nets.targets.shown import (
+    COARSE,
     PLACE,
     Measure,
     accuracies,
@@ -123,8 +125,8 @@ class Hyperparameters(Target):
         """Initial effective norm against ranks, with their correlation."""
         measures: dict[str, tuple[Measure, Any]] = {
             "initial ||M|| / T": (initial_norm, norm),
-            "logits, γ = 1e-3": (lambda one: one.rank, rank),
-            "last hidden layer, γ = 1e-2": (hidden_rank, rank),
+            f"logits, γ = {_gammas(cells, results)}": (lambda one: one.rank, rank),
+            f"last hidden layer, γ = {COARSE}": (hidden_rank, rank),
             "train accuracy": (lambda one: one.train_accuracy, share),
             "test accuracy": (lambda one: one.test_accuracy, share),
         }
@@ -156,6 +158,12 @@ class Hyperparameters(Target):
             )
         table = Table("Interventions on the MLP", columns, rows)
         return Section(self.name, self.title, said, [table], [], accuracies(cells, results))
+
+
+def _gammas(cells: Sequence[Place], results: Results) -> str:
+    """Thresholds of the networks' ranks."""
+    found = {one.job["gamma"] for cell in cells for one in results.outcomes(cell)}
+    return ", ".join(f"{gamma:g}" for gamma in sorted(found or {GAMMA}))
 
 
 @register

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from rankdeficit.spectrum import GAMMA
 from real_nets.cells import Cell, Setup
 from real_nets.outcomes import Outcome, Results
 from real_nets.page import Section
@@ -29,8 +30,8 @@ class Target(ABC):
     def cells(self, setup: Setup) -> list[Cell]:
         """The cells that it needs."""
 
-    def compute(self) -> dict[str, Any]:
-        """Results that need no network, as plain values."""
+    def compute(self, gamma: float = GAMMA) -> dict[str, Any]:
+        """Results that need no network, as plain values. gamma: threshold of the numerical rank."""
         return {}
 
     @abstractmethod

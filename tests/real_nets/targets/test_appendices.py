@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from scipy.stats import spearmanr
 
+from real_nets.budgets import with_changes
 from real_nets.job import Job
 from real_nets.outcomes import Results
 from real_nets.targets import TARGETS
@@ -79,6 +80,17 @@ def test_hyperparameters_are_correlated_over_settings(tmp_path: Path) -> None:
         "9, n = 3",
         f"{base.hidden_rank}, n = 3",
     ]
+
+
+def test_ranks_of_interventions_stand_under_the_threshold_of_their_networks(
+    tmp_path: Path,
+) -> None:
+    setup = setup_of()
+    setup.budget = with_changes(setup.budget, None, {"gamma": 0.02})
+    for name, own, gamma in (("plain", setup_of(), "0.001"), ("asked", setup, "0.02")):
+        section = section_of(tmp_path / name, "hyperparameters", spread_out, own)
+        titles = [column.title for column in section.tables[0].columns[4:6]]
+        assert titles == [f"logits, γ = {gamma}", "last hidden layer, γ = 0.01"]
 
 
 def test_correlations_need_points_that_differ() -> None:
