@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from rankdeficit.diagnostics.report.sentences import _near_chance
+from rankdeficit.diagnostics.report.sentences import near_chance
 from real_nets.cells import Cell as Place
 from real_nets.job_folder import FINAL
 from real_nets.outcomes import Outcome, Results
@@ -36,7 +36,7 @@ def probed_anywhere(one: Outcome) -> bool:
 
 
 def _knows(one: Outcome, accuracy: float, images: int) -> bool:
-    return not _near_chance(accuracy, 1 / one.summary["classes"], images)
+    return not near_chance(accuracy, 1 / one.summary["classes"], images)
 
 
 def no_verdict(*sides: Side) -> str | None:
