@@ -214,7 +214,7 @@ class Figure8(PaperFigure):
     seeds = 10
 
     def cells(self, setup: Setup) -> list[Cell]:
-        """Untrained networks of ten seeds."""
+        """Untrained networks of ten seeds, unless another number was asked for."""
         return [
             cell
             for data in ("CIFAR-10", "CIFAR-100")
