@@ -91,6 +91,8 @@ class Setup:
     """Cells and out-of-distribution sets that were left out, with the reason."""
     names: list[str] = field(default_factory=list)
     """Of all cells asked for so far, picked or not."""
+    seeds: int | None = None
+    """Networks per cell, where so many were asked for: instead of the budget's and of the targets'."""
 
     @property
     def synthetic(self) -> bool:
@@ -109,7 +111,8 @@ class Setup:
         """The cell of the paper's names, or none if it was not picked or its data are missing.
 
         condition: LOW_NORM trains at the budget's high temperature, all others at T = 1 unless the
-        options say otherwise. seeds: instead of the budget's. options: of the job, over the budget's.
+        options say otherwise. seeds: instead of the budget's, unless the setup
+        has its own. options: of the job, over the budget's.
         """
         name = f"{dataset}/{network}"
         if name not in self.names:
@@ -128,7 +131,9 @@ class Setup:
         job = self.budget.job(paper_data, model, **{"data": data} | options)
         job = replace(job, ood=self._ood(data, OOD_SETS.get(paper_data, DEFAULT_OOD)))
         job.check()
-        seeded = [replace(job, seed=seed) for seed in range(seeds or self.budget.seeds)]
+        seeded = [
+            replace(job, seed=seed) for seed in range(self.seeds or seeds or self.budget.seeds)
+        ]
         self.jobs |= {one.key: one for one in seeded}
         keys = tuple(one.key for one in seeded)
         return [Cell(dataset, network, condition, data, job.temperature, keys)]

@@ -12,12 +12,18 @@ from torch import Tensor
 from rankdeficit.diagnostics.report import records
 from rankdeficit.runs import read_json
 from real_nets.cells import Cell
+from real_nets.job import Job
 from real_nets.job_folder import FINAL, JobFolder, milestone_name
 
 Row = dict[str, Any]
 
 JOBS = "jobs"
 """Folder of a store in which every job has its own."""
+
+DEFAULTS = Job().record()
+"""Options of jobs that were trained before these existed."""
+OF_RUNS = ("model", "data", "temperature", "seed")
+"""Options that runs have under names of their own, or in which seeds and temperatures differ."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,14 @@ class Outcome:
     def environment(self) -> Row:
         """Versions, device, seconds."""
         return JobFolder(self.path).environment()
+
+    @cached_property
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width of the network's images, as far as that was kept."""
+        card = read_json(self.path / "settings.json")["settings"].get("data", {}).get("own", {})
+        asked = self.job["image_size"]
+        height, width = card.get("image_size") or (asked, asked)
+        return (height, width) if height and width else None
 
     def at(self, snapshot: str) -> "Outcome":
         """The same network at another time of its training."""
@@ -122,12 +136,14 @@ class Outcome:
     def run(self) -> Row:
         """As figures take it."""
         report = self.report
+        options = {name: value for name, value in self.job.items() if name not in OF_RUNS}
         return {
             "label": f"{self.job['model']} {self.job['data']}",
             "temperature": self.job["temperature"],
             "seed": self.job["seed"],
             "network": self.job["model"],
             "data": self.job["data"],
+            "options": options | {"image_size": self.image_size},
             "layers": len(report["layers"]) if report else len(self.summary.get("layers") or []),
             "rows": self.rows,
             "report": report,
@@ -174,7 +190,7 @@ class Results:
 
 def _job_record(file: Path) -> Row:
     try:
-        return dict(read_json(file)["settings"]["job"])
+        return DEFAULTS | read_json(file)["settings"]["job"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{file} is damaged; restore it, or delete the folder {file.parent} to train again"

@@ -8,11 +8,10 @@ weights and checkpoints, small enough to keep and to pass on.
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import tyro
 
@@ -20,11 +19,12 @@ from rankdeficit import cli
 from rankdeficit.plots import save
 from rankdeficit.runs import mend, read_json, write_atomically, write_json
 from real_nets.cells import IMAGES, REPLACEABLE
-from real_nets.outcomes import Outcome, Results, Row
+from real_nets.outcomes import Outcome, Results
 from real_nets.page import Page, Section, render_markdown, write
 from real_nets.store import PAGE, TargetRecord, job_folder, read_targets
 from real_nets.store import TARGETS as TARGETS_FOLDER
 from real_nets.targets import TARGETS
+from real_nets.targets.conditions import conditions
 from real_nets.targets.shown import data_name, same_data
 from real_nets.terminal import open_console, print_section
 
@@ -34,12 +34,8 @@ FIGURES = "figures"
 KEPT = ("settings.json", "metrics.jsonl", "summary.json", "environment.json")
 """Files of a job that an export holds, with its diagnoses."""
 
-JOB_CONDITIONS = (
-    "seed temperature gamma epochs batch_size optimizer lr lr_rule schedule weight_decay clip_norm "
-    "augmentation precision compile"
-).split()
-"""Options of jobs that the page tells."""
-WORDS = {None: "none", True: "yes", False: "no"}
+SIZES = {"cifar10": 32, "cifar100": 32, "imagenet100": 224, "imagenet": 224}
+"""Pixels per side of the paper's images, by the project's names of data sets."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,7 @@ def summary(records: Sequence[TargetRecord], outcomes: Sequence[Outcome]) -> lis
     strange = {name for one in outcomes for name in one.job["ood"]} - set(REPLACEABLE)
     if strange:
         others.append(f"out of distribution {', '.join(sorted(strange))}")
-    others += parts_of_data(outcomes)
+    others += [*parts_of_data(outcomes), *other_sizes(outcomes)]
     if others:
         lines.append(
             f"These are not the paper's data: {'; '.join(others)}. Differences from its numbers say "
@@ -142,6 +138,24 @@ def parts_of_data(outcomes: Sequence[Outcome]) -> list[str]:
     ]
 
 
+def other_sizes(outcomes: Sequence[Outcome]) -> list[str]:
+    """Data sets of the paper whose images have another size than the paper's.
+
+    Pretrained networks take images of the size that they were pretrained on.
+    """
+    found = {
+        (name, size)
+        for one in outcomes
+        if (name := one.job["data"]) in SIZES and not one.job["pretrained"]
+        if (size := one.image_size) is not None
+    }
+    return [
+        f"{name} at {height} x {width} pixels"
+        for name, (height, width) in sorted(found)
+        if {height, width} != {SIZES[name]}
+    ]
+
+
 GLYPHS = (
     "Glyphs are drawn letters of three alphabets, 100 classes, with as many train images of each as the "
     "name says; out of distribution are letters of other alphabets (glyph-letters) and the same letters "
@@ -158,64 +172,6 @@ def trained(outcomes: Sequence[Outcome]) -> str:
     plural = "s" if len(outcomes) > 1 else ""
     broken = f", of which {diverged} diverged" if diverged else ""
     return f"{len(outcomes)} network{plural} on {data}{broken}"
-
-
-def conditions(
-    records: Sequence[TargetRecord], outcomes: Sequence[Outcome]
-) -> Iterator[tuple[str, str]]:
-    """What the numbers were made with."""
-    yield "budget", ", ".join(sorted({record.budget for record in records}))
-    if not outcomes:
-        return
-    jobs = [one.job for one in outcomes]
-    yield "network", ", ".join(sorted({network(job) for job in jobs}))
-    for split in ("train", "test"):
-        counts = [(one.job["data"], one.summary[f"{split}_images"]) for one in outcomes]
-        yield f"{split} images", by_group(counts)
-    left_out = {name: count for one in outcomes for name, count in skipped(one) if count}
-    if left_out:
-        told = [f"{count} of {name}" for name, count in sorted(left_out.items())]
-        yield "images left out, as they cannot be read", ", ".join(told)
-    for name in JOB_CONDITIONS:
-        yield name.replace("_", " "), by_group([(network(job), job[name]) for job in jobs])
-    for name in ("torch", "device_name", "device", "threads", "python"):
-        found = sorted({str(one.environment.get(name, "unknown")) for one in outcomes})
-        yield name.replace("_", " "), ", ".join(found)
-
-
-def skipped(outcome: Outcome) -> Iterator[tuple[str, int]]:
-    """How many images of each of its data sets could not be read and were left out."""
-    data = read_json(outcome.path / "settings.json")["settings"].get("data", {})
-    for card in (data.get("own", {}), *data.get("ood", {}).values()):
-        yield card.get("name", ""), card.get("skipped", 0)
-
-
-def network(job: Row) -> str:
-    """With its size, where that is not the network's own."""
-    sizes = [f"{name} {job[name]}" for name in ("width", "depth") if job[name] is not None]
-    return f"{job['model']} ({', '.join(sizes)})" if sizes else job["model"]
-
-
-def by_group(values: Sequence[tuple[str, Any]]) -> str:
-    """The values of all groups (networks, data sets), or of each where they are not the same for all."""
-    found: dict[str, list[str]] = {}
-    for name in sorted({name for name, _ in values}):
-        own = listed(value for other, value in values if other == name)
-        found.setdefault(own, []).append(name)
-    if len(found) == 1:
-        return next(iter(found))
-    return "; ".join(f"{', '.join(names)}: {own}" for own, names in found.items())
-
-
-def listed(values: Iterable[Any]) -> str:
-    """Each value once: numbers in ascending order, then words."""
-    found = {
-        WORDS[value] if value is None or isinstance(value, bool) else value for value in values
-    }
-    numbers = sorted(value for value in found if not isinstance(value, str))
-    words = sorted(found - set(numbers))
-    spelled = [f"{number:{'d' if isinstance(number, int) else 'g'}}" for number in numbers]
-    return ", ".join([*spelled, *words])
 
 
 def check_place(page: Path) -> None:

@@ -22,7 +22,8 @@ import torch
 import tyro
 
 from rankdeficit import cli
-from rankdeficit.checks import check_at_least, check_temperature
+from rankdeficit.checks import check_at_least, check_gamma, check_temperature
+from rankdeficit.spectrum import GAMMA
 from real_nets import report
 from real_nets.budgets import BUDGETS, BudgetName, with_changes
 from real_nets.cells import REPLACEABLE, Cell, Setup, matches
@@ -75,7 +76,7 @@ class Settings:
     replace: tuple[str, ...] = ()
     """Data sets to take instead of others, NAME=OTHER, as svhn=tiny-imagenet."""
     seeds: int | None = None
-    """Networks per cell [default: the budget's]."""
+    """Networks per cell [default: the budget's, 10 for fig8]."""
     temperature: float | None = None
     """Temperature of low logit norm [default: the budget's]."""
     epochs: int | None = None
@@ -194,6 +195,8 @@ def prepare(settings: Settings, source: Source) -> Setup:
         check_at_least(1, seeds=settings.seeds)
     if settings.temperature is not None:
         check_temperature(settings.temperature)
+    if settings.gamma is not None:
+        check_gamma(settings.gamma)
     check_at_least(0, workers=settings.workers)
     budget = BUDGETS[settings.budget]
     if settings.data is not None and not settings.data.is_dir() and not settings.download:
@@ -207,6 +210,7 @@ def prepare(settings: Settings, source: Source) -> Setup:
         replacements,
         settings.temperature,
         settings.cells,
+        seeds=settings.seeds,
     )
 
 
@@ -269,7 +273,8 @@ def carry_out(
     execute(at_equal_accuracy(parts, setup.jobs, store), how, logs, device)
     if is_first():
         for part in parts:
-            name, computed = part.target.name, part.target.compute()
+            gamma = GAMMA if settings.gamma is None else settings.gamma
+            name, computed = part.target.name, part.target.compute(gamma)
             record = TargetRecord(name, settings.budget, part.cells, part.left_out, computed)
             write_target(store, record)
         report.show(store, [part.target.name for part in parts])

@@ -9,6 +9,8 @@ NOTHING = "–"
 """Where there is no number."""
 MINUS = "−"
 
+WORDS = {None: "none", True: "yes", False: "no"}
+
 Number = float | int
 
 
@@ -30,6 +32,12 @@ def norm(value: Number) -> str:
     """A norm of logits with three significant digits: "43.4", "2,030", "1.05e+05"."""
     rounded = float(f"{value:.3g}")
     return f"{rounded:,.0f}" if 1000 <= rounded < 100_000 else f"{value:.3g}"
+
+
+def pixels(size: int | Sequence[int]) -> str:
+    """Height and width of images, or the side of square ones: "32", "32 x 48"."""
+    sides = [size] if isinstance(size, int) else dict.fromkeys(size)
+    return " x ".join(map(str, sides))
 
 
 def spread(values: Sequence[Number | None], form: Callable[[Number], str] = share) -> str:

@@ -4,18 +4,22 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
+from rankdeficit.spectrum import GAMMA
 from real_nets.cells import Cell as Place
 from real_nets.cells import Setup
 from real_nets.outcomes import Results
 from real_nets.page import Column, Picture, Section, Table
 from real_nets.page import figures as drawn
 from real_nets.page.numbers import norm, rank, share
+from real_nets.targets.chance import AT_CHANCE, learned, no_verdict_of
 from real_nets.targets.correlation import correlation
 from real_nets.targets.shown import (
+    COARSE,
     PLACE,
     Measure,
     accuracies,
     both,
+    condition,
     hidden_rank,
     initial_norm,
     measured,
@@ -80,13 +84,13 @@ class Alignment(Target):
                 if figure is not None:
                     caption = f"{where(baseline)}. {what}"
                     pictures.append(Picture(figure, caption, what))
-            move = verdict(
-                f"{where(baseline)}: the mean alignment",
+            move = no_verdict_of(baseline, low, results) or verdict(
+                "the mean alignment",
                 *both(baseline, low, results, lambda one: one.measure("alignment")),
                 1,
                 lambda value: f"{value:.2f}",
             )
-            said += [f"{move}."] if move else []
+            said += [f"{where(baseline)}: {move}."] if move else []
         claim = (
             "The paper's claim: its analysis carries over to convolutions, whose weights are read as "
             "matrices (c_out, c_in k k); at high temperature layers align."
@@ -121,20 +125,21 @@ class Hyperparameters(Target):
         """Initial effective norm against ranks, with their correlation."""
         measures: dict[str, tuple[Measure, Any]] = {
             "initial ||M|| / T": (initial_norm, norm),
-            "logits, γ = 1e-3": (lambda one: one.rank, rank),
-            "last hidden layer, γ = 1e-2": (hidden_rank, rank),
+            f"logits, γ = {_gammas(cells, results)}": (lambda one: one.rank, rank),
+            f"last hidden layer, γ = {COARSE}": (hidden_rank, rank),
             "train accuracy": (lambda one: one.train_accuracy, share),
             "test accuracy": (lambda one: one.test_accuracy, share),
         }
         columns = [*PLACE, *(Column(title) for title in measures)]
-        rows = []
-        points = []
+        rows, points, left_out = [], [], []
         for cell in cells:
             outcomes = results.outcomes(cell)
             shown = [measured(outcomes, *how) for how in measures.values()]
             rows.append([*place(cell), *shown])
             norms, ranks = values(outcomes, initial_norm), values(outcomes, hidden_rank)
-            if norms and ranks:
+            if not all(map(learned, outcomes)):
+                left_out.append(condition(cell))
+            elif norms and ranks:
                 points.append((median(norms), median(ranks)))
         claim = (
             "The paper's claim: initialisation, dimensions and normalisation set the initial norm of the "
@@ -147,8 +152,18 @@ class Hyperparameters(Target):
                 "Initial effective norm and rank of the last hidden layer at γ = 1e-2, medians over "
                 f"seeds of each setting: {found}, {found.agreement}. Widths bound the rank, too."
             )
+        if left_out:
+            said.append(
+                f"Left out of the correlation, as networks {AT_CHANCE}: {'; '.join(left_out)}."
+            )
         table = Table("Interventions on the MLP", columns, rows)
         return Section(self.name, self.title, said, [table], [], accuracies(cells, results))
+
+
+def _gammas(cells: Sequence[Place], results: Results) -> str:
+    """Thresholds of the networks' ranks."""
+    found = {one.job["gamma"] for cell in cells for one in results.outcomes(cell)}
+    return ", ".join(f"{gamma:g}" for gamma in sorted(found or {GAMMA}))
 
 
 @register
@@ -177,6 +192,9 @@ class SoftmaxMse(Target):
             "softmax."
         ]
         for baseline, low in pairs(cells):
+            if why := no_verdict_of(baseline, low, results):
+                said.append(f"{where(baseline)}: {why}.")
+                continue
             move = verdict(
                 "The rank of the last hidden layer at γ = 1e-2",
                 *both(baseline, low, results, hidden_rank),

@@ -11,6 +11,7 @@ from real_nets.outcomes import Outcome, Results
 from real_nets.page import Cell, Column, Picture, Section, Table
 from real_nets.page import figures as drawn
 from real_nets.page.numbers import rank, share, spread
+from real_nets.targets.chance import AT_CHANCE, learned, no_verdict_of
 from real_nets.targets.correlation import Correlation, correlation
 from real_nets.targets.shown import (
     PLACE,
@@ -88,6 +89,9 @@ class NeuralCollapse(Target):
             "its usual form, tr(S_W S_B^+)/c, falls with the rank itself and is not shown."
         ]
         for baseline, low in pairs(cells):
+            if why := no_verdict_of(baseline, low, results):
+                said.append(f"{where(baseline)}: {why}.")
+                continue
             moves = [
                 verdict(what, *both(baseline, low, results, collapse(name)), expected, form)
                 for what, (name, expected, form) in {
@@ -188,6 +192,8 @@ class OrthoDev(Target):
         rows, said, pictures = [], [], []
         for baseline, low in pairs(cells):
             cold = results.outcomes(baseline)
+            why = no_verdict_of(baseline, low, results)
+            said += [f"{where(baseline)}: {why}."] if why else []
             for ood in cold[0].job["ood"] if cold else []:
                 rows += [
                     [
@@ -203,7 +209,7 @@ class OrthoDev(Target):
                     -1,
                     "{:.3f}".format,
                 )
-                said += [f"{move}."] if move else []
+                said += [f"{move}."] if move and not why else []
             figure = drawn.ortho_dev(runs([baseline, low], results))
             if figure is not None:
                 caption = f"{where(baseline)}: OrthoDev during training."
@@ -239,7 +245,8 @@ class TradeOff(Target):
     ) -> Section:
         """A dot per network; the rank correlation of all, and of those of each kind."""
         found = runs(cells, results)
-        rows = drawn.trade_off_points(found)
+        able = runs(cells, results, learned)
+        rows = drawn.trade_off_points(able)
         said = [
             "The paper's claim: the better a network generalises out of distribution (low ρ), the worse "
             "it detects what is out of distribution (low AUROC), so the two should rise together."
@@ -255,6 +262,10 @@ class TradeOff(Target):
                 "Networks that share data or architecture are not independent, so p is too small; over "
                 "several kinds of network, the correlation is in part that of the kinds."
             )
+        if guessing := len(found) - len(able):
+            said.append(
+                f"Left out of correlations: {guessing} of {len(found)} networks, which {AT_CHANCE}."
+            )
         tables = _within_kinds(rows)
         figure = drawn.trade_off(found, correlations=correlations)
         pictures = []
@@ -268,11 +279,11 @@ def _within_kinds(rows: Sequence[Row]) -> list[Table]:
     """A table of the correlations over the networks of each kind, where there are any."""
     columns = [Column(title) for title in ("OOD", "network", "Spearman's correlation", "p", "n")]
     found = []
-    for (ood, network, data), own in _grouped(rows, "ood", "network", "data").items():
+    for (ood, network), own in _grouped(rows, "ood", "network").items():
         one = _correlated(own)
         if one is not None:
             numbers = (f"{one.rho:.2f}", f"{one.p:.2g}", str(one.n))
-            found.append([Cell(text) for text in (ood, f"{network} on {data}", *numbers)])
+            found.append([Cell(text) for text in (ood, network, *numbers)])
     return [Table("Within each kind of network", columns, found)] if found else []
 
 

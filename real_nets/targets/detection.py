@@ -8,6 +8,7 @@ from real_nets.cells import Cell as Place
 from real_nets.outcomes import Outcome, Results
 from real_nets.page import Cell, Column, Table
 from real_nets.page.numbers import percentage_points, rate
+from real_nets.targets.chance import no_verdict
 from real_nets.targets.shown import (
     PLACE,
     Measure,
@@ -55,6 +56,9 @@ def detection_sentences(
     said = []
     for baseline, low in pairs(cells):
         cold, hot = (at(results.outcomes(cell), snapshot) for cell in (baseline, low))
+        if why := no_verdict((baseline, cold), (low, hot)):
+            said.append(f"{where(baseline)}: {why}.")
+            continue
         for ood in cold[0].job["ood"] if cold else []:
             moves = [
                 verdict(what, values(cold, measure), values(hot, measure), expected, rate)

@@ -139,14 +139,14 @@ class Figure6(Target):
         """None."""
         return []
 
-    def compute(self) -> dict[str, Any]:
+    def compute(self, gamma: float = GAMMA) -> dict[str, Any]:
         """Medians and ranges over seeds, n = 100, k = 1 to 5, scales from 1e-4 to 1e4."""
         scales = torch.logspace(-4, 4, 65, dtype=torch.float64)
         rows = []
         for k in range(1, 6):
             logits = random_logits(100, k, range(SEEDS))
             for scale in scales.tolist():
-                found = sorted(numerical_rank(softmax(scale * logits).mT).tolist())
+                found = sorted(numerical_rank(softmax(scale * logits).mT, gamma).tolist())
                 rows.append(
                     {
                         "k": k,
@@ -156,7 +156,7 @@ class Figure6(Target):
                         "high": found[-1],
                     }
                 )
-        return {"rows": rows}
+        return {"gamma": gamma, "rows": rows}
 
     def section(self, cells: Sequence[Cell], results: Results, computed: dict[str, Any]) -> Section:
         """The figure, with where each curve peaks."""
@@ -171,7 +171,8 @@ class Figure6(Target):
             )
         figure = drawn.softmax_of_random(rows)
         assert figure is not None
-        caption = f"n = 100, γ = {GAMMA:g}, medians and ranges of {SEEDS} matrices per rank."
+        gamma = computed.get("gamma", GAMMA)  # of records from before it was kept
+        caption = f"n = 100, γ = {gamma:g}, medians and ranges of {SEEDS} matrices per rank."
         alt = "Rank after the softmax against the scale, a curve per rank of the logits."
         said = [
             claim("Figure 6"),
@@ -213,7 +214,7 @@ class Figure8(PaperFigure):
     seeds = 10
 
     def cells(self, setup: Setup) -> list[Cell]:
-        """Untrained networks of ten seeds."""
+        """Untrained networks of ten seeds, unless another number was asked for."""
         return [
             cell
             for data in ("CIFAR-10", "CIFAR-100")

@@ -11,6 +11,7 @@ from real_nets.outcomes import Outcome, Results
 from real_nets.page import Cell, Column, Picture, Section, Table
 from real_nets.page.figures import rank_over_gamma
 from real_nets.page.numbers import percentage_points, rank, ranks, share
+from real_nets.targets.chance import Side, no_verdict, no_verdict_on_depth, probed_anywhere
 from real_nets.targets.detection import all_variants, detection_sentences, detections
 from real_nets.targets.shown import (
     PLACE,
@@ -218,23 +219,36 @@ def sentences(cells: Sequence[Place], results: Results, snapshot: str | None = N
     said = []
     for baseline, low in pairs(cells):
         cold, hot = (at(results.outcomes(cell), snapshot) for cell in (baseline, low))
-        ood = first_ood(cold)
-        depth, drop = _directions(baseline)
+        sides = (baseline, cold), (low, hot)
+        if why := no_verdict(*sides):
+            said.append(f"{where(baseline)}: {why}.")
+            continue
+        ood, drop = first_ood(cold), _directions(baseline)[1]
         many = any(one.summary["classes"] >= MANY_CLASSES for one in cold)
-        depths = {"κ": _depth}
-        if any(_depth(one) != _depth_of_best(one) for one in (*cold, *hot)):
-            depths["κ against the best layer's probe"] = _depth_of_best
         moves = [
-            verdict(what, values(cold, measure), values(hot, measure), expected, form)
-            for what, measure, expected, form in (
-                *((what, measure, depth, share) for what, measure in depths.items()),
-                (f"ρ ({ood})", _drop(ood), drop, share),
-                ("the rank", _rank, -1 if many else 0, rank),
-            )
+            *_depth_moves(*sides),
+            verdict(f"ρ ({ood})", values(cold, _drop(ood)), values(hot, _drop(ood)), drop, share),
+            verdict("the rank", values(cold, _rank), values(hot, _rank), -1 if many else 0, rank),
         ]
         if found := [move for move in moves if move]:
             said.append(f"{where(baseline)}: {'; '.join(found)}.")
     return said
+
+
+def _depth_moves(baseline: Side, low: Side) -> list[str | None]:
+    """How kappa moves against the last layer's probe, and against the best one's where that differs.
+
+    The paper has the first alone: of the second it says nothing.
+    """
+    (cell, cold), (_, hot) = baseline, low
+    expected = _directions(cell)[0]
+    by_last = verdict("κ", values(cold, _depth), values(hot, _depth), expected, share)
+    found = [no_verdict_on_depth(baseline, low) or by_last]
+    both = (*cold, *hot)
+    if any(_depth(one) != _depth_of_best(one) for one in both) and all(map(probed_anywhere, both)):
+        best = values(cold, _depth_of_best), values(hot, _depth_of_best)
+        found.append(verdict("κ against the best layer's probe", *best, None, share))
+    return found
 
 
 def _directions(cell: Place) -> tuple[int, int]:

@@ -2,9 +2,10 @@
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from rankdeficit.spectrum import GAMMA
 from real_nets.cells import Cell, Setup
 from real_nets.outcomes import Outcome, Results
 from real_nets.page import Section
@@ -29,8 +30,8 @@ class Target(ABC):
     def cells(self, setup: Setup) -> list[Cell]:
         """The cells that it needs."""
 
-    def compute(self) -> dict[str, Any]:
-        """Results that need no network, as plain values."""
+    def compute(self, gamma: float = GAMMA) -> dict[str, Any]:
+        """Results that need no network, as plain values. gamma: threshold of the numerical rank."""
         return {}
 
     @abstractmethod
@@ -53,10 +54,12 @@ def find(name: str) -> Target:
     return TARGETS[name]
 
 
-def runs(cells: Sequence[Cell], results: Results) -> list[dict[str, Any]]:
-    """Records of all networks of the cells, as figures take them; each once, if cells share them."""
+def runs(
+    cells: Sequence[Cell], results: Results, fit: Callable[[Outcome], bool] = lambda one: True
+) -> list[dict[str, Any]]:
+    """Records of the cells' networks that are fit, as figures take them; each once, if cells share it."""
     found = {one.key: one for cell in cells for one in results.outcomes(cell)}
-    return [one.run for one in found.values()]
+    return [one.run for one in found.values() if fit(one)]
 
 
 def first_ood(outcomes: Sequence[Outcome]) -> str | None:

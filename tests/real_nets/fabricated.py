@@ -14,6 +14,7 @@ from real_nets.job import Job
 from real_nets.job_folder import FINAL, milestone_name
 from real_nets.outcomes import Results
 from real_nets.page import Section, Table
+from real_nets.report import SIZES
 from real_nets.store import TargetRecord, job_folder, write_target
 from real_nets.targets import TARGETS
 from real_nets.work import UNMEASURED, diagnose_job, train_job
@@ -75,11 +76,10 @@ def write_job(store: Path, job: Job, numbers: Numbers) -> None:
     """A finished job's folder, as far as pages read it."""
     files, rows = real_job()
     path = job_folder(store, job.key)
-    settings = files["settings.json"]
-    _write(
-        path / "settings.json",
-        settings | {"settings": settings["settings"] | {"job": job.record()}},
-    )
+    settings = files["settings.json"]["settings"]
+    cards, side = settings["data"], job.image_size or SIZES.get(job.data, 8)
+    own = {"job": job.record(), "data": cards | {"own": cards["own"] | {"image_size": [side] * 2}}}
+    _write(path / "settings.json", files["settings.json"] | {"settings": settings | own})
     train, test = IMAGES.get(job.data, (120, 40))
     counts = {"train_images": train, "test_images": test}
     _write(path / "summary.json", _summary(files["summary.json"] | counts, numbers))

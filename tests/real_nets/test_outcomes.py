@@ -118,6 +118,29 @@ def test_runs_are_what_figures_take(store: Path) -> None:
     assert (run["network"], run["data"], run["label"]) == ("mlp", "own", "mlp own")
     assert run["rows"][0]["step"] == 0
     assert run["report"]["network"]["classes"] == 4
+    assert run["options"]["image_size"] == (8, 8)
+    assert run["options"]["ood"] == ["other"]
+
+
+def test_runs_of_other_seeds_and_temperatures_have_the_same_options(store: Path) -> None:
+    seeds = [outcome(store, job).run["options"] for job in SEEDS]
+    assert seeds[0] == seeds[1]
+    assert {"seed", "temperature", "model", "data"}.isdisjoint(seeds[0])
+    hot = outcome(store, HOT).run["options"]
+    assert {name for name in hot if hot[name] != seeds[0][name]} == {"lr"}
+
+
+def test_options_of_jobs_from_before_they_existed_are_the_usual_ones(copy: Path) -> None:
+    file = job_folder(copy, COLD.key) / "settings.json"
+    written = json.loads(file.read_text())
+    del written["settings"]["job"]["crop"], written["settings"]["data"]
+    file.write_text(json.dumps(written))
+    one = outcome(copy, COLD)
+    assert one.job["crop"] is None
+    assert one.image_size is None
+    written["settings"]["job"]["image_size"] = 24
+    file.write_text(json.dumps(written))
+    assert outcome(copy, COLD).image_size == (24, 24)
 
 
 def test_cells_have_the_networks_that_came_to_an_end(store: Path) -> None:

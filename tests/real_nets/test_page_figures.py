@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from real_nets.page import figures
-from real_nets.page.figures import panels
+from real_nets.page.figures import panels, points
 from real_nets.page.svg import inline_svg
 
 Row = dict[str, Any]
@@ -304,6 +304,42 @@ def test_networks_have_panels_of_their_own() -> None:
         "MLP on CIFAR-10, T = 1", "MLP on CIFAR-10, T = 50", "VGG-19 on CIFAR-10, T = 50"
     ]  # fmt: skip
     assert len(lines(figure, 2)["layer's input"][0]) == 6
+
+
+def test_networks_of_other_images_or_recipes_are_no_seeds_of_each_other() -> None:
+    small = {"image_size": [32, 32], "epochs": 10, "ood": []}
+    large = {"image_size": [64, 64], "epochs": 20, "ood": ["svhn"]}
+    runs = [*pair(options=small), *pair(options=large)]
+    sides = ["MLP on CIFAR-10, 32 px", "MLP on CIFAR-10, 64 px"]
+    assert titles(drawn(figures.logits_norm, runs)) == sides
+    columns = titles(drawn(figures.ranks_around_softmax, runs))
+    assert columns == [f"{side}\nT = {T}" for side in sides for T in (1, 50)]
+    assert {point["network"] for point in figures.trade_off_points(runs)} == {*sides}
+    legend = [text.get_text() for text in drawn(figures.trade_off, runs).legends[0].get_texts()]
+    assert legend[:2] == sides
+    (axes,) = drawn(figures.initial_norms, runs).axes
+    labels = [label.get_text().split("\n") for label in axes.get_xticklabels()]
+    assert labels == [["MLP", f"on CIFAR-10, {size} px", "n = 6"] for size in (32, 64)]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([{"image_size": None}, {"image_size": [32, 48]}], ["image size none", "32 x 48 px"]),
+        ([{"width": 8}, {"width": None}], ["width 8", "width none"]),
+        ([{"nesterov": True}, {"nesterov": False}], ["nesterov yes", "nesterov no"]),
+        ([{"ood": ["a", "b"]}, {"ood": []}], ["ood a b", "ood none"]),
+        (
+            [{"image_size": 32, "lr": 0.1}, {"image_size": 64, "lr": 0.1}, {"image_size": 64}],
+            ["32 px, lr 0.1", "64 px, lr 0.1", "64 px, lr none"],
+        ),
+    ],
+)
+def test_as_few_options_are_told_as_tell_networks_apart(
+    options: list[Row], told: list[str]
+) -> None:
+    runs = [run(options=own | {"epochs": 3}) for own in options]
+    assert list(points.cases(runs).values()) == [f"MLP on CIFAR-10, {own}" for own in told]
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])

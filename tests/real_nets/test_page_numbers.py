@@ -20,6 +20,10 @@ def test_each_kind_of_number_has_its_form() -> None:
     assert [numbers.norm(value) for value in norms] == list(norms.values())
 
 
+def test_sizes_of_images_are_a_side_or_height_and_width() -> None:
+    assert [numbers.pixels(size) for size in (32, (64, 64), [32, 48])] == ["32", "64", "32 x 48"]
+
+
 def test_spreads_are_medians_with_ranges_and_n() -> None:
     assert numbers.spread([0.68, 0.661, 0.673], numbers.share) == "67.3% (66.1–68.0), n = 3"
     assert numbers.spread([45, 44], numbers.rank) == "44.5 (44–45), n = 2"

@@ -14,11 +14,13 @@ import pytest
 from rankdeficit import cli
 from rankdeficit.runs import read_json, write_json
 from real_nets import report
+from real_nets.budgets import with_changes
 from real_nets.outcomes import Results
 from real_nets.page import render
-from real_nets.report import Settings, build_page, by_group, listed, run
+from real_nets.report import Settings, build_page, run
 from real_nets.store import read_targets
 from real_nets.targets import TARGETS
+from real_nets.targets.conditions import WALL_TIME, by_group, listed
 from tests.real_nets.fabricated import Numbers, by_seed, fill, setup_of
 
 SHOWN = ("fig7", "neural-collapse", "table2")
@@ -116,6 +118,32 @@ def test_the_summary_says_which_data_are_a_part_of_the_papers(store: Path) -> No
     assert "cifar100 with 5,000 train and 2,000 test images" in told
 
 
+@pytest.mark.parametrize(
+    ("budget", "target", "cell", "options", "told"),
+    [
+        ("small", "table1", "ImageNet-100/ResNet-50", {}, "imagenet100 at 64 x 64 pixels"),
+        ("paper", "table1", "ImageNet-100/ResNet-50", {}, None),
+        ("paper", "table1", "CIFAR-10/MLP", {}, None),
+        ("paper", "table1", "CIFAR-10/MLP", {"image_size": 32}, None),
+        ("paper", "table1", "CIFAR-10/MLP", {"image_size": 64}, "cifar10 at 64 x 64 pixels"),
+        ("paper", "table2", "CIFAR-10/ViT-B", {}, None),
+    ],
+)
+def test_the_summary_names_images_of_another_size_than_the_papers(
+    budget: str,
+    target: str,
+    cell: str,
+    options: dict[str, int],
+    told: str | None,
+    tmp_path: Path,
+) -> None:
+    setup = setup_of(budget, pick=[cell], missing=("svhn",))
+    setup.budget = with_changes(setup.budget, None, options)
+    fill(tmp_path, [target], NUMBERS, setup)
+    others = [line for line in summary_of(tmp_path) if line.startswith("These are not the paper's")]
+    assert [line.split(": ")[1].split(". ")[0] for line in others] == ([told] if told else [])
+
+
 def test_all_of_the_papers_data_sets_are_known_as_such(tmp_path: Path) -> None:
     fill(tmp_path, ["table1"], lambda job: None)
     assert not any("not the paper's" in line for line in summary_of(tmp_path))
@@ -149,6 +177,58 @@ def test_conditions_tell_what_the_numbers_were_made_with(original: Path) -> None
     assert (found["precision"], found["compile"]) == ("float32", "no")
     environment = json.loads(job_files(original, "environment.json")[0].read_text())
     assert (found["torch"], found["threads"]) == (environment["torch"], str(environment["threads"]))
+
+
+def change_jobs(store: Path, **options: object) -> None:
+    """Give all jobs of a store other options."""
+    for file in job_files(store, "settings.json"):
+        written = read_json(file)
+        written["settings"]["job"] |= options
+        write_json(file, written)
+
+
+def test_conditions_tell_how_many_images_were_followed_and_diagnosed(store: Path) -> None:
+    found = conditions_of(store)
+    assert (found["followed images"], found["diagnosed images"]) == ("2000", "5000")
+    change_jobs(store, diagnosed_images=0)
+    assert conditions_of(store)["diagnosed images"] == "all"
+
+
+CHANGES = {
+    "warmup_epochs": (5.0, "5"),
+    "momentum": (0.8, "0.8"),
+    "nesterov": (True, "yes"),
+    "loss": ("mse", "mse"),
+    "label_smoothing": (0.1, "0.1"),
+    "stop_accuracy": (0.99, "0.99"),
+    "pretrained": (True, "yes"),
+    "crop": (0.875, "0.875"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_conditions_tell_options_that_are_not_the_usual_ones(name: str, store: Path) -> None:
+    title, (value, told) = name.replace("_", " "), CHANGES[name]
+    assert title not in conditions_of(store)
+    change_jobs(store, **{name: value})
+    assert conditions_of(store)[title] == told
+
+
+def test_conditions_tell_the_size_of_images_that_were_resized(tmp_path: Path) -> None:
+    setup = setup_of(replacements={"imagenet100": "mine"}, pick=["*100/ResNet-34"])
+    fill(tmp_path, ["trade-off"], NUMBERS, setup)
+    found = conditions_of(tmp_path)
+    assert found["pixels per side"] == "cifar100: 32; mine: 64"
+    assert found["crop"] == "cifar100: none; mine: 0.875"
+
+
+def test_conditions_tell_how_long_networks_took(store: Path) -> None:
+    for seconds, file in enumerate(job_files(store, "environment.json")):
+        write_json(file, read_json(file) | {"wall_seconds_of_last_process": 10.4 * seconds})
+    assert conditions_of(store)[WALL_TIME] == "resnet34 (width 16): 26 (0–52), n = 6"
+    for file in job_files(store, "environment.json"):
+        file.unlink()
+    assert WALL_TIME not in conditions_of(store)
 
 
 def test_conditions_tell_of_images_that_were_left_out(store: Path) -> None:

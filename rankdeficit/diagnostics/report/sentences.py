@@ -82,7 +82,7 @@ def depth_sentences(record: Row) -> list[str]:
     )
     text = f"Effective depth kappa = {found['value']:.3g} ({_interval(found)}): {first}."
     chance = 1 / record["network"]["classes"]
-    if _near_chance(last, chance, record["test"]["samples"]):
+    if near_chance(last, chance, record["test"]["samples"]):
         text += (
             f" It means little: the last layer's probe hardly beats guessing ({chance:.1%}), so any "
             "layer reaches as much."
@@ -169,8 +169,8 @@ def _interval(found: Row) -> str:
     return f"{found['level']:.0%} interval {low:.3g}-{high:.3g}"
 
 
-def _near_chance(accuracy: float, chance: float, samples: int) -> bool:
-    """Within three standard errors of guessing, or of about its odds."""
+def near_chance(accuracy: float, chance: float, samples: int) -> bool:
+    """Whether a probe is within three standard errors of guessing, or of about its odds."""
     error = math.sqrt(chance * (1 - chance) / samples)
     odds = GUESSING * chance / (1 - chance) if chance < 1 else math.inf
     return accuracy <= chance + 3 * error or accuracy < (1 - accuracy) * odds

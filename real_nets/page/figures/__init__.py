@@ -1,8 +1,9 @@
 """Figures from the records of runs alone; each is None where the records have nothing to draw.
 
-A run is a dict: label, temperature, seed, network, data, layers; rows, its measurements during
-training in the order of steps; report, the record of `rankdeficit.diagnose`, or None. Runs of the
-same network, data and temperature are seeds: lines are their medians, bands their ranges.
+A run is a dict: label, temperature, seed, network, data, layers; options, all others of its job, or
+none; rows, its measurements during training in the order of steps; report, the record of
+`rankdeficit.diagnose`, or None. Runs that differ in nothing but their seed are seeds of one network:
+lines are their medians, bands their ranges.
 """
 
 from real_nets.page.figures.during_training import (

@@ -140,12 +140,13 @@ def initial_norms(runs: Sequence[Run]) -> Figure | None:
     Temperature has no part in it: runs of the same seed that start alike are one point.
     """
     groups = []
-    for network, data in cases(runs):
-        own = of_case(runs, (network, data))
+    for case, title in cases(runs).items():
+        own = of_case(runs, case)
         starts = {(run["seed"], _norm_at_start(run)) for run in own}
         values = sorted(norm for _, norm in starts if norm > 0)
         if values:
-            groups.append((f"{network}\non {data}\nn = {len(values)}", values))
+            network = title.replace(" on ", "\non ")
+            groups.append((f"{network}\nn = {len(values)}", values))
     if not groups:
         return None
     figure = Figure(figsize=(max(3.6, min(1.6 + 1.1 * len(groups), 9)), 3.4), layout="constrained")

@@ -91,33 +91,33 @@ def case_panels(
     curves: Callable[[list[Run], str, Look], list[Curve]],
     rules: Callable[[list[Run]], list[Rule]] = lambda own: [],
 ) -> list[Panel]:
-    """A panel per network and data, with all temperatures in it.
+    """A panel per case (network, data, options), with all temperatures in it.
 
     curves: of the runs at one temperature, given its label and look. rules: of all runs of a panel.
     """
     panels = []
-    for case in cases(runs):
+    for case, title in cases(runs).items():
         own, drawn = of_case(runs, case), []
         for temperature, look in looks(runs).items():
             drawn += curves(at_temperature(own, temperature), f"T = {temperature:g}", look)
-        panels.append(Panel(" on ".join(case), frame, drawn, rules=rules(own)))
+        panels.append(Panel(title, frame, drawn, rules=rules(own)))
     return panels
 
 
 def temperature_grid(
     runs: Sequence[Run], panel: Callable[[list[Run], str, Look], Panel]
 ) -> list[list[Panel]]:
-    """A row of panels per network and data, a column per temperature.
+    """A row of panels per case (network, data, options), a column per temperature.
 
     panel: of the runs at one temperature, given its title and look.
     """
     return [
         [
-            panel(own, f"{' on '.join(case)}\nT = {temperature:g}", look)
+            panel(own, f"{title}\nT = {temperature:g}", look)
             for temperature, look in looks(runs).items()
             if (own := at_temperature(of_case(runs, case), temperature))
         ]
-        for case in cases(runs)
+        for case, title in cases(runs).items()
     ]
 
 

@@ -1,8 +1,11 @@
 """What is read from the records of runs: points (x, y) to draw."""
 
+import json
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from real_nets.page.numbers import WORDS, pixels
 
 Run = dict[str, Any]
 Row = dict[str, Any]
@@ -10,14 +13,63 @@ Points = list[tuple[float, float]]
 """(x, y); several seeds have points at the same x."""
 
 
-def cases(runs: Iterable[Run]) -> list[tuple[str, str]]:
-    """Pairs of network and data, in the order of the runs."""
-    return list(dict.fromkeys((run["network"], run["data"]) for run in runs))
+class Case(NamedTuple):
+    """What runs have in common that differ in seed and temperature alone."""
+
+    network: str
+    data: str
+    options: str = "{}"
+    """All others, as JSON."""
+
+    @classmethod
+    def of(cls, run: Run) -> "Case":
+        """The case of a run."""
+        options = json.dumps(run.get("options") or {}, sort_keys=True)
+        return cls(run["network"], run["data"], options)
 
 
-def of_case(runs: Iterable[Run], case: tuple[str, str]) -> list[Run]:
-    """Those of this network and data."""
-    return [run for run in runs if (run["network"], run["data"]) == case]
+def cases(runs: Iterable[Run]) -> dict[Case, str]:
+    """Cases in the order of the runs, with titles that tell them apart: "MLP on CIFAR-10, 64 px"."""
+    found = list(dict.fromkeys(map(Case.of, runs)))
+    titles = {}
+    for case in found:
+        alike = [json.loads(one.options) for one in found if one[:2] == case[:2]]
+        own = json.loads(case.options)
+        told = [_spelled(name, own.get(name)) for name in _telling(alike)]
+        titles[case] = ", ".join([f"{case.network} on {case.data}", *told])
+    return titles
+
+
+def of_case(runs: Iterable[Run], case: Case) -> list[Run]:
+    """Those of this case."""
+    return [run for run in runs if Case.of(run) == case]
+
+
+def _telling(options: Sequence[Row]) -> list[str]:
+    """Names of a few options that tell these apart; the size of images is the first choice."""
+    chosen: list[str] = []
+    for name in sorted({name for own in options for name in own}, key=_preference):
+        if _kinds(options, [*chosen, name]) > _kinds(options, chosen):
+            chosen.append(name)
+    return chosen
+
+
+def _preference(name: str) -> tuple[bool, str]:
+    return name != "image_size", name
+
+
+def _kinds(options: Sequence[Row], names: Sequence[str]) -> int:
+    """How many of them differ in these."""
+    return len({json.dumps([own.get(name) for name in names]) for own in options})
+
+
+def _spelled(name: str, value: Any) -> str:
+    if name == "image_size" and value is not None:
+        return f"{pixels(value)} px"
+    if value is None or isinstance(value, bool):
+        value = WORDS[value]
+    texts = map(str, value) if isinstance(value, list) else [str(value)]
+    return f"{name.replace('_', ' ')} {' '.join(texts) or 'none'}"
 
 
 def at_temperature(runs: Iterable[Run], temperature: float) -> list[Run]:

@@ -29,7 +29,16 @@ from real_nets.page.figures.panels import (
     temperature_grid,
     wrapped,
 )
-from real_nets.page.figures.points import Points, Row, Run, finite, number, over_layers
+from real_nets.page.figures.points import (
+    Case,
+    Points,
+    Row,
+    Run,
+    cases,
+    finite,
+    number,
+    over_layers,
+)
 
 Generalisation = Literal["ood_drop", "last_probe"]
 
@@ -138,13 +147,14 @@ def rank_over_gamma(runs: Sequence[Run]) -> Figure | None:
     return draw(wrapped(case_panels(runs, frame, curves, neural_collapse)), shared=False)
 
 
-def trade_off_points(runs: Iterable[Run]) -> list[Row]:
+def trade_off_points(runs: Sequence[Run]) -> list[Row]:
     """Generalisation to OOD data and detection of them by NECO, per run and OOD data set.
 
-    Rows: network, data, temperature, seed, ood, ood_drop (rho), last_probe (accuracy of the last
-    layer's OOD probe), auroc (of NECO as for this kind of network). Only where all three are known.
+    Rows: network (as `cases` calls it), temperature, seed, ood, ood_drop (rho), last_probe (accuracy of
+    the last layer's OOD probe), auroc (of NECO as for this kind of network). Only where all three are
+    known.
     """
-    rows = []
+    rows, titles = [], cases(runs)
     for run in _reported(runs):
         report = run["report"]
         for name in records.ood_sets(report):
@@ -154,8 +164,9 @@ def trade_off_points(runs: Iterable[Run]) -> list[Row]:
                 "auroc": number(report, "detection", name, records.default_neco(report), "auroc"),
             }
             if len(finite((value, 0.0) for value in measures.values())) == len(measures):
-                shared = {key: run[key] for key in ("network", "data", "temperature", "seed")}
-                rows.append({**shared, "ood": name, **measures})
+                shared = {key: run[key] for key in ("temperature", "seed")}
+                network = titles[Case.of(run)]
+                rows.append({"network": network, **shared, "ood": name, **measures})
     return rows
 
 
@@ -171,13 +182,13 @@ def trade_off(
     """
     rows, colours = trade_off_points(runs), looks(runs)
     names = sorted({row["ood"] for row in rows})
-    networks = list(dict.fromkeys(f"{row['network']} on {row['data']}" for row in rows))
+    networks = list(dict.fromkeys(row["network"] for row in rows))
     if not rows:
         return None
     figure = Figure(figsize=(figure_width(len(names)), 1.1 + 1.1 * PANEL_HEIGHT))
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         for row in (row for row in rows if row["ood"] == name):
-            marker = MARKERS[networks.index(f"{row['network']} on {row['data']}") % len(MARKERS)]
+            marker = MARKERS[networks.index(row["network"]) % len(MARKERS)]
             colour = colours[row["temperature"]].colour
             axes.plot(row[measure], row["auroc"], marker, color=colour, markersize=6, alpha=0.8)
         axes.set_title("\n".join(filter(None, (name, (correlations or {}).get(name)))), fontsize=9)

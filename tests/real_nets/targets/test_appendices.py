@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from scipy.stats import spearmanr
 
+from real_nets.budgets import with_changes
 from real_nets.job import Job
 from real_nets.outcomes import Results
 from real_nets.targets import TARGETS
@@ -25,6 +26,7 @@ from tests.real_nets.fabricated import (
     said,
     section_of,
     setup_of,
+    write_job,
 )
 
 
@@ -78,6 +80,17 @@ def test_hyperparameters_are_correlated_over_settings(tmp_path: Path) -> None:
         "9, n = 3",
         f"{base.hidden_rank}, n = 3",
     ]
+
+
+def test_ranks_of_interventions_stand_under_the_threshold_of_their_networks(
+    tmp_path: Path,
+) -> None:
+    setup = setup_of()
+    setup.budget = with_changes(setup.budget, None, {"gamma": 0.02})
+    for name, own, gamma in (("plain", setup_of(), "0.001"), ("asked", setup, "0.02")):
+        section = section_of(tmp_path / name, "hyperparameters", spread_out, own)
+        titles = [column.title for column in section.tables[0].columns[4:6]]
+        assert titles == [f"logits, γ = {gamma}", "last hidden layer, γ = 0.01"]
 
 
 def test_correlations_need_points_that_differ() -> None:
@@ -197,6 +210,27 @@ def test_the_trade_off_is_scipys_correlation_over_all_networks(tmp_path: Path) -
     rho, p = spearmanr([found.drop for found in mlp], [found.auroc for found in mlp])
     within = row_of(section.tables[0], "cifar100", "mlp on cifar10")
     assert within == [f"{rho:.2f}", f"{p:.2g}", str(len(mlp))]
+
+
+def test_networks_of_images_of_another_size_are_another_kind(tmp_path: Path) -> None:
+    setup = setup_of()
+    cells = [
+        cell
+        for options in ({}, {"image_size": 64})
+        for cell in setup.pair("CIFAR-100", "ResNet-18", **options)
+    ]
+    for job in setup.jobs.values():
+        write_job(tmp_path, job, scattered(job))
+    (table,) = TARGETS["trade-off"].section(cells, Results(tmp_path), {}).tables
+    kinds = [(row[1].text, row[-1].text) for row in table.rows if row[0].text == "svhn"]
+    assert kinds == [(f"resnet18 on cifar100, {size} px", "6") for size in (32, 64)]
+
+
+def test_figures_tell_replaced_data_of_two_sizes_apart(tmp_path: Path) -> None:
+    setup = setup_of(replacements={"cifar100": "mine", "imagenet100": "mine"}, pick=["*/ResNet-34"])
+    (picture,) = section_of(tmp_path, "table1", scattered, setup).pictures
+    titles = {axes.get_title() for axes in picture.figure.axes}
+    assert titles >= {f"resnet34 on mine, {size} px" for size in (8, 64)}
 
 
 def test_networks_that_cells_share_count_once(tmp_path: Path) -> None:

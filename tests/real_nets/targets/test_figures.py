@@ -48,6 +48,7 @@ def test_figure_6_is_computed_and_tells_the_peaks(tmp_path: Path) -> None:
     peaks = {k: max(row["rank"] for row in rows if row["k"] == k) for k in range(1, 6)}
     assert list(peaks.values()) == sorted(peaks.values())
     section = TARGETS["fig6"].section([], Results(tmp_path), {"rows": rows})
+    assert "γ = 0.001, medians" in section.pictures[0].caption
     for k, peak in peaks.items():
         best = max((row for row in rows if row["k"] == k), key=lambda row: row["rank"])
         last = [row for row in rows if row["k"] == k][-1]
@@ -57,3 +58,13 @@ def test_figure_6_is_computed_and_tells_the_peaks(tmp_path: Path) -> None:
         )
         assert told in section.paragraphs[1]
     assert len(section.pictures) == 1
+
+
+def test_figure_6_counts_ranks_at_the_threshold_asked_for(tmp_path: Path) -> None:
+    coarse = TARGETS["fig6"].compute(0.1)
+    fine = {(row["k"], row["scale"]): row["rank"] for row in computed("fig6")["rows"]}
+    found = {(row["k"], row["scale"]): row["rank"] for row in coarse["rows"]}
+    assert all(found[at] <= fine[at] for at in fine)
+    assert max(found.values()) < max(fine.values())
+    section = TARGETS["fig6"].section([], Results(tmp_path), coarse)
+    assert section.pictures[0].caption.startswith("n = 100, γ = 0.1, medians")

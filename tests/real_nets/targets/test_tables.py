@@ -67,7 +67,7 @@ def test_table_1_says_how_each_measure_moves(tmp_path: Path) -> None:
     assert section.paragraphs[0].startswith("The paper's claim: At low logit norm")
     assert section.paragraphs[1:] == [
         "ResNet-18 on CIFAR-100: κ falls beyond the spread of seeds (90.0% to 60.0%), as in the paper; "
-        "κ against the best layer's probe does not move (33.3% to 33.3%), in the paper it falls; "
+        "κ against the best layer's probe does not move (33.3% to 33.3%); "
         "ρ (svhn) rises beyond the spread of seeds (20.0% to 50.0%), as in the paper; the rank falls "
         "beyond the spread of seeds (98 to 50), as in the paper."
     ]
@@ -197,7 +197,7 @@ def test_effective_depth_is_shown_against_the_best_layer_too(tmp_path: Path) -> 
     section = section_of(tmp_path, "table1", numbers, setup_of(pick=["CIFAR-100/ResNet-18"]))
     assert (
         f"κ falls{BEYOND} (100.0% to 33.3%), as in the paper; κ against the best layer's probe "
-        f"falls{BEYOND} (100.0% to 66.7%), as in the paper"
+        f"falls{BEYOND} (100.0% to 66.7%); ρ"  # which the paper did not measure
     ) in said(section)
     assert row_of(section.tables[2], *RESNET, COLD) == ["100.0%, n = 3"] * 3
     assert row_of(section.tables[2], *RESNET, HOT) == [

@@ -1,0 +1,70 @@
+"""Networks at chance: how a measure of them moves says nothing, so no verdict is passed on it."""
+
+from collections.abc import Callable, Sequence
+
+from rankdeficit.diagnostics.report.sentences import near_chance
+from real_nets.cells import Cell as Place
+from real_nets.job_folder import FINAL
+from real_nets.outcomes import Outcome, Results
+from real_nets.page.numbers import share
+from real_nets.targets.shown import condition
+
+Side = tuple[Place, Sequence[Outcome]]
+"""A cell with its networks, at the end or when they reached an accuracy."""
+
+AT_CHANCE = "did not leave their start or hardly beat guessing on their train images"
+
+
+def learned(one: Outcome) -> bool:
+    """Whether a network left its start and beats guessing on its train images."""
+    if one.snapshot == FINAL and one.summary["outcome"] == "stalled":
+        return False
+    images = one.summary["train_images"] if one.snapshot == FINAL else one.measure("train.samples")
+    return one.train_accuracy is None or _knows(one, one.train_accuracy, int(images or 1))
+
+
+def probed(one: Outcome) -> bool:
+    """Whether the last layer's probe beats guessing, where there is one."""
+    found, images = one.probe_accuracies, one.measure("test.samples")
+    return found is None or _knows(one, float(found[-1]), int(images or 1))
+
+
+def probed_anywhere(one: Outcome) -> bool:
+    """Whether the best layer's probe beats guessing, where there is one."""
+    found, images = one.probe_accuracies, one.measure("test.samples")
+    return found is None or _knows(one, float(found.max()), int(images or 1))
+
+
+def _knows(one: Outcome, accuracy: float, images: int) -> bool:
+    return not near_chance(accuracy, 1 / one.summary["classes"], images)
+
+
+def no_verdict(*sides: Side) -> str | None:
+    """Why networks are not to be compared in anything; None where they are."""
+    return _without("no verdict, as networks " + AT_CHANCE, learned, sides)
+
+
+def no_verdict_of(baseline: Place, low: Place, results: Results) -> str | None:
+    """The same of all networks of two cells, at the end."""
+    return no_verdict((baseline, results.outcomes(baseline)), (low, results.outcomes(low)))
+
+
+def no_verdict_on_depth(*sides: Side) -> str | None:
+    """Why networks are not to be compared in effective depth; None where they are."""
+    return _without(
+        "no verdict on κ, as the last layer's probe hardly beats guessing", probed, sides
+    )
+
+
+def _without(why: str, fit: Callable[[Outcome], bool], sides: Sequence[Side]) -> str | None:
+    """The sentence with the odds of guessing, and how many networks of each side are not fit."""
+    if not all(outcomes for _, outcomes in sides):
+        return None
+    counts = [sum(not fit(one) for one in outcomes) for _, outcomes in sides]
+    told = ", ".join(
+        f"{count} of {len(outcomes)} ({condition(cell)})"
+        for count, (cell, outcomes) in zip(counts, sides, strict=True)
+        if count
+    )
+    chance = share(1 / sides[0][1][0].summary["classes"])
+    return f"{why} ({chance}): {told}" if told else None
