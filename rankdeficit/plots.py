@@ -11,6 +11,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from rankdeficit.runs import write_atomically
 
@@ -125,9 +126,10 @@ def layer_ranks(runs: Sequence[Row], facet: str, gammas: Sequence[float]) -> Fig
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, replacing the file as a whole."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=160)
-    write_atomically(path, buffer.getvalue())
+    drawn, compact = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=160)
+    Image.open(drawn).convert("RGB").save(compact, format="png", optimize=True, dpi=(160, 160))
+    write_atomically(path, compact.getvalue())
 
 
 def _by_temperature(

@@ -3,18 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import spearmanr
+import numpy as np
+from scipy.stats import permutation_test, rankdata, spearmanr
 
 LEAST_POINTS = 4
 """Of fewer points no correlation is told."""
 
 SIGNIFICANT = 0.05
-"""Correlations with a larger p say nothing on the paper's."""
+"""Correlations with no smaller p say nothing on the paper's."""
+
+PERMUTATIONS = 9999
+"""All of up to seven points are tried, of more points so many at random."""
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """Spearman's rho with its p-value for independent points."""
+    """Spearman's rho with its p-value for independent points, by permutations."""
 
     rho: float
     p: float
@@ -35,5 +39,13 @@ def correlation(points: Sequence[tuple[float, float]]) -> Correlation | None:
     """None for too few points, and where either measure is the same in all."""
     if len(points) < LEAST_POINTS or any(len(set(own)) == 1 for own in zip(*points, strict=True)):
         return None
-    rho, p = spearmanr(*zip(*points, strict=True))
-    return Correlation(float(rho), float(p), len(points))
+    first, second = (rankdata(own) for own in zip(*points, strict=True))
+    second -= second.mean()
+    found = permutation_test(
+        (first,),
+        lambda ranks, axis: np.sum(ranks * second, axis=axis),
+        permutation_type="pairings",
+        n_resamples=PERMUTATIONS,
+        rng=0,
+    )
+    return Correlation(float(spearmanr(first, second).statistic), float(found.pvalue), len(points))

@@ -1,6 +1,7 @@
 """What the appendices are said to show, from stores with known numbers."""
 
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -64,15 +65,12 @@ def test_hyperparameters_are_correlated_over_settings(tmp_path: Path) -> None:
     setup = setup_of()
     section = section_of(tmp_path, "hyperparameters", spread_out, setup)
     settings = {replace(job, seed=0).key: spread_out(job) for job in setup.jobs.values()}
-    rho, p = spearmanr(
-        *zip(*((n.initial_norm, n.hidden_rank) for n in settings.values()), strict=True)
-    )
+    found = correlation([(n.initial_norm, float(n.hidden_rank)) for n in settings.values()])
+    assert found is not None
     assert len(settings) == 17
-    agreement = Correlation(rho, p, 17).agreement
     assert section.paragraphs[1] == (
         "Initial effective norm and rank of the last hidden layer at γ = 1e-2, medians over seeds of "
-        f"each setting: Spearman's correlation {rho:.2f} (p = {p:.2g}, n = 17), {agreement}. Widths "
-        "bound the rank, too."
+        f"each setting: {found}, {found.agreement}. Widths bound the rank, too."
     )
     base = spread_out(setup.budget.job("cifar10", "mlp", ood=("svhn", "cifar100")))
     assert row_of(section.tables[0], "CIFAR-10", "MLP", COLD)[:3] == [
@@ -188,7 +186,7 @@ def scattered(job: Job) -> Numbers:
     return hundred(drop=position % 41 / 41, auroc=0.5 + position % 29 / 60)
 
 
-def test_the_trade_off_is_scipys_correlation_over_all_networks(tmp_path: Path) -> None:
+def test_the_trade_off_is_the_correlation_over_all_networks(tmp_path: Path) -> None:
     setup = setup_of(missing=("svhn",))
     section = section_of(tmp_path, "trade-off", scattered, setup)
     for ood in ("cifar100", "cifar10"):
@@ -198,18 +196,39 @@ def test_the_trade_off_is_scipys_correlation_over_all_networks(tmp_path: Path) -
             if ood in job.ood
             for found in [scattered(job)]
         ]
-        rho, p = spearmanr(*zip(*points, strict=True))
-        agreement = Correlation(rho, p, len(points)).agreement
-        assert (
-            f"{ood}: Spearman's correlation {rho:.2f} (p = {p:.2g}, n = {len(points)}), {agreement}."
-            in section.paragraphs
-        )
+        overall = correlation(points)
+        assert overall is not None
+        assert overall.n == len(points)
+        assert f"{ood}: {overall}, {overall.agreement}." in section.paragraphs
     assert "not independent" in section.paragraphs[-1]
     assert len(section.pictures) == 1
     mlp = [scattered(job) for job in setup.jobs.values() if job.model == "mlp"]
-    rho, p = spearmanr([found.drop for found in mlp], [found.auroc for found in mlp])
+    own = correlation([(found.drop, found.auroc) for found in mlp])
+    assert own is not None
     within = row_of(section.tables[0], "cifar100", "mlp on cifar10")
-    assert within == [f"{rho:.2f}", f"{p:.2g}", str(len(mlp))]
+    assert within == [f"{own.rho:.2f}", f"{own.p:.2g}", str(len(mlp))]
+
+
+@pytest.mark.parametrize("second", [[3, 1, 2, 4, 6, 5], [0, 0, 0, 5, 7, 9], [6, 5, 3, 4, 2, 1]])
+def test_p_of_few_points_counts_all_permutations(second: list[float]) -> None:
+    first = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    found = correlation(list(zip(first, map(float, second), strict=True)))
+    assert found is not None
+    all_rho = [spearmanr(first, order).statistic for order in permutations(second)]
+    rho = spearmanr(first, second).statistic
+    tail = min(sum(r >= rho - 1e-9 for r in all_rho), sum(r <= rho + 1e-9 for r in all_rho))
+    assert found.rho == pytest.approx(rho)
+    assert found.p == pytest.approx(min(1.0, 2 * tail / len(all_rho)))
+
+
+def test_p_of_many_points_is_scipys_but_for_chance() -> None:
+    points = [(float(i), float((7 * i) % 23 + i)) for i in range(20)]
+    found = correlation(points)
+    assert found is not None
+    rho, p = spearmanr(*zip(*points, strict=True))
+    assert found.rho == pytest.approx(rho)
+    assert found.p == pytest.approx(p, abs=0.01)
+    assert correlation(points) == found
 
 
 def test_networks_of_images_of_another_size_are_another_kind(tmp_path: Path) -> None:
