@@ -8,6 +8,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from rankdeficit.images import ImageFiles, ImageSet, held_out_folder, list_splits
 from rankdeficit.runs import read_json
 from real_nets import job_folder, train
 from real_nets.checked_images import OnCorrupt
@@ -138,8 +139,10 @@ class TrainedRun:
     @property
     def folder(self) -> Path | None:
         """Its folder of images, as far as it had one that is still there and can be read."""
-        folder = (self.root or Path()) / self.job.data
-        return folder if (folder / "train").is_dir() and not self.skipped else None
+        if self.root is None or self.skipped:
+            return None
+        folder = self.root / self.job.data
+        return folder if (folder / "train").is_dir() and held_out_folder(folder) else None
 
     def data(self, image_size: int | None, crop: float | None) -> Dataset:
         """Its data set, without the images that could not be read. Raises ValueError if it is gone."""
