@@ -33,8 +33,9 @@ def try_training(job: Job, data: JobData) -> None:
     """Run a job's network as training and measuring will.
 
     Raises ValueError for images or batches that it cannot take, rates that it has no parameters for,
-    parts that several processes cannot train, and where it is to be compiled and cannot be.
+    images and parts that several processes cannot share, and where it is to be compiled and cannot be.
     """
+    data.check_shares()
     if job.compile:
         check_compiler(data.device)
     model = job.architecture(data.classes, data.inputs).build(job.seed).to(data.device)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from real_nets import trial
+from real_nets import job_data, trial
 from real_nets.compiling import check_compiler
 from real_nets.job import Job
 from real_nets.models import MODELS
@@ -119,6 +119,31 @@ def test_weights_that_do_not_count_are_for_one_process_alone(
     monkeypatch.setattr(trial, "rank_and_size", lambda: (0, 2))
     with pytest.raises(ValueError, match=r"\(auxiliary\.weight\), which several processes cannot"):
         try_training(job, data_of(job, root))
+
+
+@pytest.mark.parametrize(
+    ("processes", "options", "said"),
+    [
+        (2, {"followed_images": 1}, "followed_images is 1 for 2 .* give --followed-images 2 or more"),
+        (5, {"diagnosed_images": 4}, "diagnosed_images is 4 for 5 processes"),
+        (9, {"batch_size": 8}, "batch_size is 8 for 9 processes"),
+        (41, {"batch_size": 120, "ood": ()}, "data own has 40 test images for 41 .*; start 40 at most"),
+        (19, {"batch_size": 120}, "data other has 18 test images for 19 processes"),
+    ],
+    ids=lambda value: str(value),
+)  # fmt: skip
+def test_more_processes_than_images_leave_nothing(
+    processes: int, options: dict[str, Any], said: str, root: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    job = tiny_job(**{"ood": ("other",), "diagnosed_images": 0} | options)
+    before = contents(tmp_path)
+    monkeypatch.setattr(job_data, "rank_and_size", lambda: (0, processes))
+    with pytest.raises(ValueError, match=said):
+        train_job(job, data_of(job, root), tmp_path / "jobs" / "own")
+    assert contents(tmp_path) == before
+    monkeypatch.setattr(job_data, "rank_and_size", lambda: (0, processes - 1))
+    try_training(job, data_of(job, root))
 
 
 def test_rates_are_not_reparametrised_of_one_of_several_classifiers(
