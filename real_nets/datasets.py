@@ -17,7 +17,7 @@ from real_nets.checked_images import Images, OnCorrupt, check_images, read_split
 from real_nets.glyphs import LETTERS, OTHER_FONTS, OTHER_LETTERS, Typeface
 from real_nets.glyphs import glyphs as draw_glyphs
 
-__all__ = ["Dataset", "check_images", "dataset", "open_dataset", "why_missing"]
+__all__ = ["Dataset", "check_folder", "check_images", "dataset", "open_dataset", "why_missing"]
 
 GLYPHS_PER_CLASS = 100
 """Train images of each letter, unless the name says otherwise; a fifth as many are for testing."""
@@ -209,6 +209,21 @@ def why_missing(name: str, root: Path | None, download: bool) -> str | None:
     except ValueError as error:
         return str(error)
     return None
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ValueError for a folder without images that has the name of a set drawn on the spot.
+
+    That set would be taken in its place.
+    """
+    if why_missing(folder.name, None, download=False) is not None:
+        return
+    try:
+        list_splits(folder)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; for the set that is drawn, take --data {folder.name} where no folder has this name"
+        ) from error
 
 
 def open_dataset(

@@ -34,7 +34,7 @@ from real_nets.folders import (
     measured_normalisation,
 )
 from real_nets.models import Architecture
-from real_nets.networks import load_weights, trained_run
+from real_nets.networks import TrainedRun, load_weights, trained_run
 from real_nets.processes import is_first, joined, progress
 from real_nets.trial import try_out
 
@@ -92,7 +92,8 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
     streamed = settings.stream or not mine.fits_in_memory()
     if not streamed:
         mine = mine.load()
-    normalise = normalisation(settings, mine if not settings.limit else folders.share(0, 0))
+    whole = mine if not settings.limit else folders.share(0, 0)
+    normalise, whose = normalisation(settings, run, whole.train, len(folders.train))
     return Prepared(
         network,
         mine,
@@ -100,7 +101,7 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
         1.0 if settings.temperature is None else settings.temperature,
         PLAIN if run is None else run.job.mean_loss,
         [
-            *assumptions(settings, folders, network, normalise, streamed),
+            *assumptions(settings, folders, network, normalise, whose, streamed),
             *([] if run is None else run.job.notes_on_loss),
         ],
     )
@@ -133,15 +134,43 @@ def load_network(settings: Settings, folders: Folders, device: torch.device) -> 
     return try_out(model, settings.model, folders.size, settings.layers or None)
 
 
-def normalisation(settings: Settings, whole: Folders) -> Normalisation:
-    """The normalisation that the settings ask for; `whole` has all train images of this process."""
+def normalisation(
+    settings: Settings, run: TrainedRun | None, train: Split, images: int
+) -> tuple[Normalisation, str]:
+    """The normalisation that the settings ask for, and what to say of where it was measured.
+
+    A run's network gets images normalised as in its training, whatever it is diagnosed on.
+    train: this process's share of all train images, which are so many.
+    """
     if settings.mean is not None and settings.std is not None:
-        return fixed_normalisation(settings.mean, settings.std)
+        return fixed_normalisation(settings.mean, settings.std), ""
     if settings.normalisation == "imagenet":
-        return fixed_normalisation(*IMAGENET)
+        return fixed_normalisation(*IMAGENET), ""
     if settings.normalisation == "none":
-        return fixed_normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    return measured_normalisation(whole.train, settings.batch_size)
+        return fixed_normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), ""
+    whose = (
+        ", those of all train images; if it was trained with others, give --normalisation imagenet "
+        "or --mean and --std"
+    )
+    if run is not None:
+        split, whose = trained_with(settings, run, images)
+        train = split.share(0, 0) if split else train
+    return measured_normalisation(train, settings.batch_size), whose
+
+
+def trained_with(settings: Settings, run: TrainedRun, images: int) -> tuple[Split | None, str]:
+    """All train images of the run, None where those at hand are to serve, and what to say of them."""
+    whose = ", those of all train images that it was trained with"
+    own = run.is_framed(settings.data, settings.image_size, settings.crop)
+    if own and images == run.images:
+        return None, whose
+    try:
+        return Split("train", run.train_images()), whose
+    except ValueError as error:
+        return None, (
+            f", those of all train images of {settings.data or run.job.data}, not of those that it was "
+            f"trained with ({error}); restore these, or give --mean and --std"
+        )
 
 
 def assumptions(
@@ -149,6 +178,7 @@ def assumptions(
     folders: Folders,
     network: Network,
     normalise: Normalisation,
+    whose: str,
     streamed: bool,
 ) -> list[str]:
     """What nobody said and the numbers depend on, and what was left out."""
@@ -159,12 +189,7 @@ def assumptions(
         " ".join(f"{value:.4g}" for value in values.flatten().tolist())
         for values in (normalise.mean, normalise.std)
     )
-    said.append(f"images normalised by mean {mean} and deviation {std}")
-    if settings.normalisation == "data" and settings.mean is None and settings.trained is None:
-        said[-1] += (
-            ", those of all train images; if it was trained with others, give --normalisation imagenet "
-            "or --mean and --std"
-        )
+    said.append(f"images normalised by mean {mean} and deviation {std}{whose}")
     found = len(folders.train.files.classes)
     if network.classes > found:
         said.append(

@@ -60,7 +60,8 @@ class Settings:
     """Resize this share of the largest centred square, 0.875 for most ImageNet networks
     [default: as the run did, else squeeze the whole image]."""
     normalisation: Literal["data", "imagenet", "none"] = "data"
-    """Mean and deviation per channel: of all train images, the usual ones of ImageNet, or 0 and 1."""
+    """Mean and deviation per channel: of all train images (with --trained, of those that the network was
+    trained with), the usual ones of ImageNet, or 0 and 1."""
     mean: Channels | None = None
     """Mean per channel on the scale 0..1, instead of --normalisation."""
     std: Channels | None = None

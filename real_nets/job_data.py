@@ -93,10 +93,17 @@ class Images:
         return Images(self.name, images.to(self.device), self.normalise, self.device)
 
     def share(self) -> "Images":
-        """Those that this process takes: every k-th."""
+        """Those that this process takes: every k-th.
+
+        Raises ValueError, in all processes, where that leaves one of them none.
+        """
         process, processes = rank_and_size()
         if processes == 1:
             return self
+        if len(self) < processes:
+            raise ValueError(
+                f"{self.name} has {len(self)} images for {processes} processes; start fewer"
+            )
         mine = self.images.part(range(process, len(self), processes))
         return Images(self.name, mine, self.normalise, self.device)
 
@@ -186,6 +193,25 @@ class JobData:
             augmentation=job.augmentation,
             seed=job.seed,
         )
+
+    def check_shares(self) -> None:
+        """Raise ValueError where some of several processes would get no image to train on or measure."""
+        processes = rank_and_size()[1]
+        for option in ("batch_size", "followed_images", "diagnosed_images"):
+            images = getattr(self.job, option)
+            if images and images < processes:  # 0 diagnosed images are all
+                raise ValueError(
+                    f"{option} is {images} for {processes} processes, each of which takes some; give "
+                    f"--{option.replace('_', '-')} {processes} or more, or start fewer processes"
+                )
+        for name, found in {self.job.data: self.own, **self.ood}.items():
+            for split in ("train", "test"):
+                images = len(getattr(found, split))
+                if images < processes:
+                    raise ValueError(
+                        f"data {name} has {images} {split} images for {processes} processes, each of "
+                        f"which takes some; start {images} at most, or add images"
+                    )
 
     def card(self) -> dict[str, object]:
         """What tells whether two runs saw the same data."""

@@ -1,6 +1,6 @@
 """Checkpoints of networks: reading them, and saying what does not fit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from rankdeficit.images import ImageFiles, ImageSet, held_out_folder, list_splits, square
 from rankdeficit.runs import read_json
 from real_nets import job_folder, train
 from real_nets.checked_images import OnCorrupt
@@ -132,20 +133,46 @@ class TrainedRun:
     classes: int
     root: Path | None
     """The folder that its data set was in."""
+    images: int
+    """Its train images."""
     skipped: int
     """Images of it that could not be read."""
 
     @property
     def folder(self) -> Path | None:
         """Its folder of images, as far as it had one that is still there and can be read."""
-        folder = (self.root or Path()) / self.job.data
-        return folder if (folder / "train").is_dir() and not self.skipped else None
+        if self.root is None or self.skipped:
+            return None
+        folder = self.root / self.job.data
+        return folder if (folder / "train").is_dir() and held_out_folder(folder) else None
 
     def data(self, image_size: int | None, crop: float | None) -> Dataset:
         """Its data set, without the images that could not be read. Raises ValueError if it is gone."""
         skip: OnCorrupt = "skip" if self.skipped else "stop"
         name, root = self.job.data, self.root
         return open_dataset(name, root, image_size=image_size, crop=crop, on_corrupt=skip)
+
+    def is_framed(self, data: Path | None, image_size: int | None, crop: float | None) -> bool:
+        """Whether that folder (None: its own data) and that framing give the images of its training."""
+        own = self.folder and self.folder.resolve()
+        framed = (image_size, crop) == (self.job.image_size, self.job.crop)
+        return framed and data in (None, own)
+
+    def train_images(self) -> ImageFiles | ImageSet:
+        """All that it was trained with, framed as they were then; those of a folder are not decoded.
+
+        Raises ValueError if they are gone, or if there are more or fewer than there were.
+        """
+        size, crop = self.job.image_size, self.job.crop
+        if self.folder is None:
+            found = self.data(size, crop).train
+        else:
+            found, _ = list_splits(self.folder, replace(square(size), crop=crop))
+        if len(found) != self.images:
+            raise ValueError(
+                f"data {self.job.data} has {len(found)} train images, where there were {self.images}"
+            )
+        return found
 
 
 def trained_run(path: Path) -> TrainedRun:
@@ -180,9 +207,9 @@ def trained_run(path: Path) -> TrainedRun:
     settings = written["settings"]
     try:
         job, root, own = Job.of(settings["job"]), settings["root"], settings["data"]["own"]
-        classes, skipped = own["classes"], own["skipped"]
+        classes, images, skipped = own["classes"], own["train_images"], own["skipped"]
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{folder / 'settings.json'} is of another version ({error}); give --model and --checkpoint"
         ) from error
-    return TrainedRun(job, checkpoint, classes, root and Path(root), skipped)
+    return TrainedRun(job, checkpoint, classes, root and Path(root), images, skipped)

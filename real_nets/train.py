@@ -18,6 +18,7 @@ from rich.table import Table
 from rankdeficit import cli, plots, reporting
 from rankdeficit.experiment import CommonSettings, Row, check_values
 from rankdeficit.runs import RunFolder, read_json
+from real_nets.datasets import check_folder
 from real_nets.execution import How, Work, train_here
 from real_nets.job import Job, JobOptions
 from real_nets.job_data import JobData, Source
@@ -118,13 +119,17 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
 
 
 def find_data(settings: Settings) -> tuple[Path | None, str]:
-    """The folder that the data set is in, and its name there. Raises ValueError for a path to none."""
+    """The folder that the data set is in, and its name there.
+
+    Raises ValueError for a path to none, and as `check_folder`.
+    """
     if settings.data is None:
         raise ValueError(
             "data is missing; name a folder of images with --data, or take --data glyphs"
         )
     folder = Path(settings.data)
     if folder.is_absolute() and folder.is_dir():
+        check_folder(folder)
         return folder.parent, folder.name
     if "/" in settings.data:
         said = "is no folder" if folder.exists() else "does not exist"

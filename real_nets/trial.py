@@ -12,13 +12,11 @@ from rankdeficit.sharding import rank_and_size
 from real_nets.compiling import check_compiler
 from real_nets.job import Job
 from real_nets.job_data import JobData
-from real_nets.rates import parameter_groups
+from real_nets.models.heads import UNFIT, check_one_classifier
+from real_nets.rates import homogeneous_layers, last_linear, parameter_groups
 
 TRIED = 2
 """Images of a batch, where training takes as many."""
-
-UNFIT = (RuntimeError, AssertionError, AttributeError, IndexError, TypeError, ValueError)
-"""What networks raise for images that they cannot take."""
 
 
 def try_out(
@@ -35,8 +33,9 @@ def try_training(job: Job, data: JobData) -> None:
     """Run a job's network as training and measuring will.
 
     Raises ValueError for images or batches that it cannot take, rates that it has no parameters for,
-    parts that several processes cannot train, and where it is to be compiled and cannot be.
+    images and parts that several processes cannot share, and where it is to be compiled and cannot be.
     """
+    data.check_shares()
     if job.compile:
         check_compiler(data.device)
     model = job.architecture(data.classes, data.inputs).build(job.seed).to(data.device)
@@ -49,7 +48,16 @@ def try_training(job: Job, data: JobData) -> None:
         optimizer=job.optimizer,
         rule=job.lr_rule,
     )
+    _check_rule(model, job, data)
     _try_gradients(model.train(), job, data)
+
+
+def _check_rule(model: nn.Module, job: Job, data: JobData) -> None:
+    """Raise ValueError where the rates of one of several classifiers would be reparametrised."""
+    if job.lr_rule == "matched" or homogeneous_layers(model):
+        return
+    told, mend = f"lr_rule is {job.lr_rule!r}", "take --lr-rule matched"
+    check_one_classifier(model, last_linear(model), data.inputs, told, mend)
 
 
 def _try_gradients(model: nn.Module, job: Job, data: JobData) -> None:

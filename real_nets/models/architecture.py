@@ -9,12 +9,14 @@ from torch import nn
 
 from rankdeficit.checks import check_at_least
 from real_nets.models import registry
+from real_nets.models.heads import check_one_classifier
 from real_nets.models.norms import Norm
 from real_nets.models.stems import Shape, Stem
 from real_nets.models.transforms import (
     HeadNorm,
     Initialisation,
     change_head,
+    find_classifier,
     initialise,
     scale_logits,
     scale_weights,
@@ -91,13 +93,15 @@ class Architecture(NetworkOptions):
 
         torch's global generator is left as it was. Raises ValueError for names that a library does not
         know, packages or pretrained weights that are missing, images or a number of classes that do
-        not suit the network, and a stem or head for a network that has none to change.
+        not suit the network, a stem or head for a network that has none to change, and a head for one
+        that has several.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = registry.build(
                 self.name, inputs=self.inputs, classes=self.classes, **self._options()
             )
+            self._check_head(model)
             initialise(model, self.init)
             change_head(model, self.classes, self.head_rank, self.head_norm)
         if self.init_scale != 1:
@@ -105,6 +109,19 @@ class Architecture(NetworkOptions):
         if self.head_scale != 1:
             scale_logits(model, self.classes, self.head_scale)
         return model.eval()
+
+    def _check_head(self, model: nn.Module) -> None:
+        """Raise ValueError where only one of several classifiers would be changed."""
+        changes = {"head_rank": None, "head_norm": "none", "head_scale": 1.0}
+        told = [
+            f"{name} is {getattr(self, name)}"
+            for name, usual in changes.items()
+            if getattr(self, name) != usual
+        ]
+        if told:
+            _, classifier = find_classifier(model, self.classes)
+            mend = "leave it out, or take another model"
+            check_one_classifier(model, classifier, self.inputs, " and ".join(told), mend)
 
     def _options(self) -> dict[str, Any]:
         own = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -16,8 +16,9 @@ from PIL import Image
 
 from rankdeficit import runs
 from rankdeficit.diagnostics.report import Report
-from rankdeficit.images import Framing, Normalisation, list_splits, load_splits
+from rankdeficit.images import Framing, ImageSet, Normalisation, list_splits, load_splits
 from real_nets import diagnose, folders, networks, train
+from real_nets.datasets import open_dataset
 from real_nets.diagnose_settings import Settings, complete
 from real_nets.folders import Folders
 from tests.conftest import ROOT, assert_one_line_error
@@ -248,6 +249,99 @@ def test_normalisations(
     assert any(f"mean {mean[0]:.4g} " in note for note in found.assumptions)
 
 
+WITH_OTHERS = ", not of those that it was trained with ("
+AS_TRAINED = ", those of all train images that it was trained with"
+
+
+@pytest.fixture(scope="module")
+def dark(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The images at a third of their brightness."""
+    folder = tmp_path_factory.mktemp("dark") / "dark"
+    shutil.copytree(images, folder)
+    for path in folder.rglob("*.png"):
+        Image.open(path).point(lambda level: level // 3).save(path)
+    return folder
+
+
+def statistics(settings: Settings) -> tuple[Normalisation, str]:
+    """Of a diagnosis, and what its note says of where they are from."""
+    prepared = diagnose.prepare(complete(settings), torch.device("cpu"))
+    (note,) = (note for note in prepared.assumptions if note.startswith("images normalised"))
+    return prepared.normalise, note
+
+
+def assert_normalises_as(found: Normalisation, expected: Normalisation) -> None:
+    assert torch.equal(found.mean, expected.mean)
+    assert torch.equal(found.std, expected.std)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"limit": 7}, {"stream": True}, {"image_size": 8, "crop": 0.6}], ids=str
+)
+def test_a_network_sees_other_images_normalised_as_in_its_training(
+    options: dict[str, Any], trained: Path, images: Path, dark: Path
+) -> None:
+    own = Normalisation.of(load_splits(images)[0])
+    for data in (dark, images, None):
+        found, note = statistics(quick(trained=trained, data=data, **options))
+        assert_normalises_as(found, own)
+        assert note.endswith(AS_TRAINED)
+    found, note = statistics(quick(trained=trained, data=dark, normalisation="none", **options))
+    assert found.mean.tolist() == [[[0.0]]] * 3
+    assert note.endswith("deviation 1 1 1")
+
+
+def test_where_the_data_of_the_training_are_gone_others_are_taken_and_told(
+    images: Path, dark: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(images, tmp_path / "own")
+    run = train.run(train.Settings(
+        data=str(tmp_path / "own"), temperature=(1.0,), width=8, depth=2, epochs=0, device="cpu",
+        out=tmp_path / "run",
+    ))  # fmt: skip
+    settings = quick(trained=run, data=dark)
+    assert statistics(settings)[1].endswith(AS_TRAINED)
+    others = Normalisation.of(load_splits(dark)[0])
+    image = tmp_path / "own" / "train" / "class0" / "0.png"
+    image.unlink()
+    found, note = statistics(settings)
+    assert_normalises_as(found, others)
+    assert f"{dark}{WITH_OTHERS}data own has 119 train images, where there were 120)" in note
+    assert note.endswith("restore these, or give --mean and --std")
+    found, note = statistics(quick(trained=run))
+    assert WITH_OTHERS in note
+    shutil.rmtree(tmp_path / "own")
+    found, note = statistics(settings)
+    assert_normalises_as(found, others)
+    assert f"{WITH_OTHERS}data {tmp_path / 'own'} must hold folders train and test" in note
+
+
+def test_glyphs_and_images_left_out_count_for_the_normalisation_as_in_training(
+    images: Path, dark: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(images, tmp_path / "own")
+    (tmp_path / "own" / "train" / "class0" / "0.png").write_text("no image")
+    kept = list_splits(tmp_path / "own")[0].load_readable()[0]
+    drawn = open_dataset("glyphs:2", None, image_size=8).train
+    assert isinstance(drawn, ImageSet)
+    for name, expected in (("glyphs:2", drawn), (str(tmp_path / "own"), kept)):
+        run = train.run(train.Settings(
+            data=name, temperature=(1.0,), width=8, depth=2, epochs=0, image_size=8, device="cpu",
+            on_corrupt="skip", out=tmp_path / "runs" / name.replace("/", "-"),
+        ))  # fmt: skip
+        found, note = statistics(quick(trained=run, data=dark))
+        assert_normalises_as(found, Normalisation.of(expected))
+        assert note.endswith(AS_TRAINED)
+
+
+def test_a_run_without_a_root_has_no_folder(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = networks.trained_run(trained)
+    assert run.root is not None
+    assert run.folder == run.root / run.job.data
+    monkeypatch.chdir(run.root)
+    assert replace(run, root=None).folder is None
+
+
 def test_a_network_with_more_classes_than_folders(images: Path, tmp_path: Path) -> None:
     settings = quick(model="mlp", width=16, depth=2, data=images, untrained=True, classes=7)
     found = report(replace(settings, out=tmp_path / "run"))
@@ -408,8 +502,12 @@ def test_bad_input_is_one_line(tmp_path: Path, command: Command) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_report_what_one_does(trained: Path, others: Path, tmp_path: Path) -> None:
-    flags = f"--trained {trained} --ood {others} --precision float64 --device cpu --out".split()
+@pytest.mark.parametrize("own", [True, False], ids=["own", "dark"])
+def test_two_processes_report_what_one_does(
+    own: bool, trained: Path, others: Path, dark: Path, tmp_path: Path
+) -> None:
+    flags = [] if own else ["--data", str(dark)]
+    flags += f"--trained {trained} --ood {others} --precision float64 --device cpu --out".split()
     torchrun = "-m torch.distributed.run --standalone --nproc-per-node 2".split()
     for name, starter in (("one", []), ("two", torchrun)):
         result = subprocess.run(
@@ -422,6 +520,7 @@ def test_two_processes_report_what_one_does(trained: Path, others: Path, tmp_pat
     one, two = (Report.from_json(tmp_path / name / "report.json") for name in ("one", "two"))
     assert (one["conditions.processes"], two["conditions.processes"]) == (1, 2)
     assert_close(numbers(one), numbers(two))
+    assert any(note.endswith(AS_TRAINED) for note in two["notes"])
 
 
 def assert_close(one: Any, two: Any) -> None:

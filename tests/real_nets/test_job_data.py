@@ -137,6 +137,17 @@ def test_processes_share_images_among_them(
         assert torch.equal(labels, expected[1][process::3])
 
 
+@pytest.mark.parametrize("process", [0, 2])
+def test_all_processes_see_that_one_would_get_no_image(
+    process: int, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = data_of(JOB, root).test
+    monkeypatch.setattr(job_data, "rank_and_size", lambda: (process, 3))
+    assert len(test.some(3).share()) == 1
+    with pytest.raises(ValueError, match="test has 2 images for 3 processes; start fewer"):
+        test.some(2).share()
+
+
 def test_out_of_distribution_images_get_the_size_of_the_data(root: Path) -> None:
     data = data_of(tiny_job(ood=("large",)), root)
     assert taken(data.strange("large", "test"))[0].shape == (9, 3, 8, 8)

@@ -17,6 +17,7 @@ from real_nets.train import Settings
 from real_nets.training import DivergedError
 from real_nets.work import train_job
 from tests.conftest import assert_one_line_error
+from tests.images import write_images
 from tests.real_nets.tiny import contents, data_of, write_root
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -156,6 +157,24 @@ def test_glyphs_need_no_folder(tmp_path: Path) -> None:
     settings = small(tmp_path, data="glyphs:2", temperature=(1.0,), epochs=0, out=tmp_path / "run")
     summary = runs.read_json(train.run(settings) / "summary.json")
     assert (summary["classes"], summary["train_images"]) == (100, 200)
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("name", ["glyphs", "glyph-fonts:3"])
+@pytest.mark.parametrize("spelled", ["{}", "./{}", "{}/"])
+def test_a_folder_that_is_named_like_glyphs_is_not_replaced_by_them(
+    name: str, spelled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name / "pictures").mkdir(parents=True)
+    settings = small(tmp_path, data=spelled.format(name), epochs=0, out=tmp_path / "run")
+    said = rf"{name} must hold folders train and test .*take --data {name} where no folder has this"
+    with pytest.raises(ValueError, match=said):
+        train.run(settings)
+    assert not (tmp_path / "run").exists()
+    write_images(tmp_path / name, classes=2, train=2, test=1)
+    summary = runs.read_json(train.run(settings) / "summary.json")
+    assert (summary["classes"], summary["train_images"]) == (2, 4)
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -1,6 +1,7 @@
 """What no network is trained on, found before anything is written; unusual networks that are."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from real_nets import trial
+from real_nets import job_data, trial
 from real_nets.compiling import check_compiler
 from real_nets.job import Job
 from real_nets.models import MODELS
@@ -17,6 +18,7 @@ from real_nets.models.stems import Shape
 from real_nets.training import Recipe
 from real_nets.trial import try_training
 from real_nets.work import train_job
+from tests.real_nets.models.headed import OneHead, TwoHeads
 from tests.real_nets.test_training import small_mlp, training
 from tests.real_nets.tiny import contents, data_of, tiny_job, write_root
 
@@ -117,6 +119,46 @@ def test_weights_that_do_not_count_are_for_one_process_alone(
     monkeypatch.setattr(trial, "rank_and_size", lambda: (0, 2))
     with pytest.raises(ValueError, match=r"\(auxiliary\.weight\), which several processes cannot"):
         try_training(job, data_of(job, root))
+
+
+@pytest.mark.parametrize(
+    ("processes", "options", "said"),
+    [
+        (2, {"followed_images": 1}, "followed_images is 1 for 2 .* give --followed-images 2 or more"),
+        (5, {"diagnosed_images": 4}, "diagnosed_images is 4 for 5 processes"),
+        (9, {"batch_size": 8}, "batch_size is 8 for 9 processes"),
+        (41, {"batch_size": 120, "ood": ()}, "data own has 40 test images for 41 .*; start 40 at most"),
+        (19, {"batch_size": 120}, "data other has 18 test images for 19 processes"),
+    ],
+    ids=lambda value: str(value),
+)  # fmt: skip
+def test_more_processes_than_images_leave_nothing(
+    processes: int, options: dict[str, Any], said: str, root: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    job = tiny_job(**{"ood": ("other",), "diagnosed_images": 0} | options)
+    before = contents(tmp_path)
+    monkeypatch.setattr(job_data, "rank_and_size", lambda: (0, processes))
+    with pytest.raises(ValueError, match=said):
+        train_job(job, data_of(job, root), tmp_path / "jobs" / "own")
+    assert contents(tmp_path) == before
+    monkeypatch.setattr(job_data, "rank_and_size", lambda: (0, processes - 1))
+    try_training(job, data_of(job, root))
+
+
+def test_rates_are_not_reparametrised_of_one_of_several_classifiers(
+    root: Path, job_of: Callable[..., Job]
+) -> None:
+    job = job_of(TwoHeads, temperature=5.0)
+    try_training(job, data_of(job, root))
+    hot = replace(job, lr_rule="reparametrised")
+    told = (
+        r"lr_rule is 'reparametrised', .* than the classifier other: also from one; take --lr-rule"
+    )
+    with pytest.raises(ValueError, match=told):
+        try_training(hot, data_of(job, root))
+    one = job_of(lambda classes: OneHead(classes, classes), temperature=5.0)
+    try_training(replace(one, lr_rule="reparametrised"), data_of(job, root))
 
 
 @pytest.mark.parametrize(("features", "rank"), [(2, 2), (6, 3)])
