@@ -22,6 +22,7 @@ from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.sharding import rank_and_size
 from real_nets.batches import Augmentation, Batches, stream_seed
 from real_nets.compiling import compiling
+from real_nets.models.layout import safe_layout
 from real_nets.rates import LrRule, Optimizer, Schedule, parameter_groups, scale_of, shape_at
 
 Precision = Literal["float32", "bf16"]
@@ -76,7 +77,8 @@ class Recipe:
     precision: Precision = "float32"
     """bf16 computes what can be in bfloat16 (autocast)."""
     channels_last: bool = False
-    """Memory format that is faster for convolutions on GPUs."""
+    """Memory format that is faster for convolutions; left out for narrow networks that a CPU cannot
+    train in it."""
     compile: bool = False
     """Compile the network with torch.compile."""
 
@@ -145,8 +147,10 @@ class Training:
         device: torch.device,
     ) -> None:
         check_temperature(temperature)
-        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        self.model = model.to(device, memory_format=layout).train()  # type: ignore[call-overload]
+        self._layout = torch.contiguous_format
+        if recipe.channels_last:
+            self._layout = safe_layout(model, batches.size, device)
+        self.model = model.to(device, memory_format=self._layout).train()  # type: ignore[call-overload]
         self.batches, self.recipe, self.device = batches, recipe, device
         self.temperature, self.seed = temperature, seed
         self.step = 0
@@ -226,8 +230,8 @@ class Training:
 
     def _loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
         recipe = self.recipe
-        if recipe.channels_last:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        if self._layout is torch.channels_last:
+            inputs = inputs.contiguous(memory_format=self._layout)
         half = recipe.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
             logits = pick_logits(self._network(inputs))

@@ -306,11 +306,28 @@ def test_steps_wait_for_a_gpu_only_to_look_at_losses(
 
 def test_channels_last_takes_the_same_step() -> None:
     def step(recipe: Recipe) -> Tensor:
-        model = network("resnet20", width=4, stem="cifar")
+        model = network("resnet20", width=16, stem="cifar")
         return first_step(model, model.conv1.weight, recipe)  # type: ignore[arg-type]
 
     plain, layout = step(PLAIN), step(replace(PLAIN, channels_last=True))
     torch.testing.assert_close(layout, plain, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(("width", "kept"), [(4, False), (16, True)])
+def test_channels_last_is_left_out_where_a_cpu_would_spoil_memory(width: int, kept: bool) -> None:
+    one = training(
+        network("resnet20", width=width, stem="cifar"), replace(PLAIN, channels_last=True)
+    )
+    seen = []
+    one.model.conv1.register_forward_hook(  # type: ignore[union-attr]
+        lambda module, inputs, output: seen.append(
+            inputs[0].is_contiguous(memory_format=torch.channels_last)
+        )
+    )
+    one.run_until(1, lambda step: None)
+    weight = one.model.layer2[0].conv1.weight  # type: ignore[index,union-attr]
+    layouts = {weight.is_contiguous(memory_format=torch.channels_last), *seen}  # type: ignore[union-attr]
+    assert layouts == {kept}
 
 
 def test_bf16_takes_about_the_same_step() -> None:
