@@ -55,3 +55,16 @@ def last_map_rank(one: Outcome) -> int:
     """Of a ResNet's maps before they are averaged, at gamma = 1e-2, on the diagnosed train images."""
     assert one.report is not None
     return int(one.report["layers"][-2]["train"]["rank_curve"]["0.01"])
+
+
+def moved_detectors(cold: list[Outcome], hot: list[Outcome], ood: str) -> dict[str, int]:
+    """Which way the AUROC of each detector moves, as `apart` has it."""
+    sides = [[one.report for one in found] for found in (cold, hot)]
+    reports = [[report for report in side if report is not None] for side in sides]
+    names = [name for name, own in reports[0][0]["detection"][ood].items() if "auroc" in own]
+    return {
+        name: apart(
+            *([report["detection"][ood][name]["auroc"] for report in side] for side in reports)
+        )
+        for name in names
+    }

@@ -18,11 +18,13 @@ from tests.real_nets.evidence.telling import (
     OOD,
     README,
     SENTENCES,
+    STORE,
     STORES,
     TENTH,
     apart,
     decimals,
     depth_of_best,
+    moved_detectors,
     penultimate_rank,
     percent,
     spelled,
@@ -157,9 +159,31 @@ def test_neural_collapse_comes_nearer_and_moves_away(store: Path) -> None:
         cold, hot = map(Results(store).outcomes, (baseline, low))
         moves = [
             apart(map(collapse(name), cold), map(collapse(name), hot))
-            for name in ("within_to_between", "cosine_deviation", "self_duality")
+            for name in ("within_to_between", "cosine_deviation", "self_duality", "equinorm")
         ]
-        assert moves == ([0, 0, -1] if baseline.network == "VGG-19" else [-1, 1, -1])
+        few_or_18 = store != STORE or baseline.network == "ResNet-18"
+        norms = {"MLP": -1, "VGG-19": -1}.get(baseline.network, 1 if few_or_18 else 0)
+        of_all = [0, 0, -1] if baseline.network == "VGG-19" else [-1, 1, -1]
+        assert moves == [*of_all, norms]
+
+
+@pytest.mark.parametrize(
+    ("store", "better", "worse", "told"),
+    [
+        (FEWER, 1, 4, "of the ten other detectors one gets better at the end and four worse"),
+        (TENTH, 7, 1, "of the ten other detectors seven get better at the end and one worse"),
+    ],
+    ids=["fewer", "tenth"],
+)
+def test_the_readme_tells_of_the_other_detectors(
+    store: Path, better: int, worse: int, told: str
+) -> None:
+    cold, hot = pair_of(store)
+    moves = moved_detectors(cold, hot, OOD[cold[0].job["data"]])
+    del moves["neco-resnet"]
+    assert len(moves) == 10
+    assert [list(moves.values()).count(way) for way in (1, -1)] == [better, worse]
+    assert told in SENTENCES
 
 
 def test_the_readme_tells_of_neural_collapse() -> None:

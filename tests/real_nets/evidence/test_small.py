@@ -22,6 +22,7 @@ from tests.real_nets.evidence.telling import (
     decimals,
     depth_of_best,
     last_map_rank,
+    moved_detectors,
     penultimate_rank,
     percent,
     spelled,
@@ -146,13 +147,27 @@ def test_the_readme_correlates_detection_and_generalisation() -> None:
     own = points.pop("ResNet-18")
     alone, *others = (correlation(found) for found in (own, *points.values()))
     assert alone is not None
-    assert f"the six ResNet-18 (Spearman's correlation {alone.rho:.2f})" in SENTENCES
+    told = f"(Spearman's correlation {alone.rho:.2f}, p = {alone.p:.2g})"
+    assert f"the six ResNet-18 {told}" in SENTENCES
     low, high = min(c.rho for c in others if c), max(c.rho for c in others if c)
     assert f"the six networks of each other kind ({low:.2f} to {high:.2f})" in SENTENCES
     together = correlation([*chain.from_iterable(points.values())])
     assert together is not None
-    assert f"these eighteen ({together.rho:.2f}) may be chance" in SENTENCES
-    assert alone.p < 0.05 < min(c.p for c in (*others, together) if c)
+    assert f"these eighteen ({together.rho:.2f}), may be chance" in SENTENCES
+    assert min(c.p for c in (alone, *others, together) if c) >= 0.05
+
+
+def test_the_readme_counts_the_detectors_that_move() -> None:
+    told = {}
+    for network in ("ResNet-18", "MLP", "ResNet-20", "VGG-19"):
+        pair = [cell for cell in CELLS if cell.network == network]
+        cold, hot = map(Results(STORE).outcomes, pair)
+        moves = moved_detectors(cold, hot, OOD[pair[0].data])
+        assert len(moves) == 11
+        assert moves["neco-resnet"] == (1 if network == "ResNet-18" else -1)
+        better, worse = (list(moves.values()).count(way) for way in (1, -1))
+        told[network] = f"{network} {better} / {worse}"
+    assert f"(better / worse): {', '.join(told.values())}." in SENTENCES
 
 
 def test_the_readme_tells_of_squared_error() -> None:
