@@ -151,7 +151,7 @@ def test_the_rank_is_that_of_the_threshold_asked_for() -> None:
     figure = figures.alignment_and_collapse(pair(), gamma=0.01)
     assert figure is not None
     assert lines(figure, 2)["rank"][1] == [1, 1, 1]
-    assert figure.axes[2].get_ylabel() == "rank, γ = 0.01"
+    assert figure.axes[2].get_ylabel() == "rank of what the\nclassifier reads, γ = 0.01"
 
 
 def test_ranks_around_the_softmax_stand_beside_the_norm_and_neural_collapse() -> None:
@@ -223,7 +223,7 @@ def test_the_trade_off_has_a_point_per_run_and_ood_set() -> None:
     (axes,) = figure.axes
     shown = [tuple(np.asarray(line.get_xydata())[0]) for line in axes.get_lines()[: len(points)]]
     assert shown == [(p["last_probe"], p["auroc"]) for p in points]
-    assert axes.get_title() == "svhn\nSpearman's ρ = 0.5"
+    assert axes.get_title() == "OOD: svhn\nSpearman's ρ = 0.5"
 
 
 def test_the_trade_off_leaves_out_sets_that_lack_one_of_its_sides() -> None:

@@ -67,7 +67,12 @@ def alignment_and_collapse(runs: Sequence[Run], gamma: float = 1e-3) -> Figure |
         epoch_axis(axes)
 
     above = Frame("epoch", "alignment,\nmean over layers", finish_alignment)
-    below = Frame("epoch", f"rank, γ = {gamma:g}", finish_collapse, "singular values")
+    below = Frame(
+        "epoch",
+        f"rank of what the\nclassifier reads, γ = {gamma:g}",
+        finish_collapse,
+        "its singular values",
+    )
 
     def alignment(own: list[Run], title: str, look: Look) -> Panel:
         points = during_training(own, "alignment")

@@ -191,7 +191,8 @@ def trade_off(
             marker = MARKERS[networks.index(row["network"]) % len(MARKERS)]
             colour = colours[row["temperature"]].colour
             axes.plot(row[measure], row["auroc"], marker, color=colour, markersize=6, alpha=0.8)
-        axes.set_title("\n".join(filter(None, (name, (correlations or {}).get(name)))), fontsize=9)
+        told = filter(None, (f"OOD: {name}", (correlations or {}).get(name)))
+        axes.set_title("\n".join(told), fontsize=9)
         axes.set_xlabel(GENERALISATION[measure], fontsize=9)
         axes.set_ylabel("AUROC of NECO", fontsize=9)
         axes.tick_params(labelsize=8)
