@@ -201,6 +201,16 @@ def test_a_limit_takes_other_images_with_another_seed_but_not_another_normalisat
     assert any("at most 9 images of each split" in note for note in found["notes"])
 
 
+def test_the_seed_decides_what_is_drawn_and_is_told(trained: Path, images: Path) -> None:
+    found = []
+    for seed in (0, 3):
+        settings, device = by_name(trained, images, seed=seed), torch.device("cpu")
+        found.append(diagnose.measure(settings, diagnose.prepare(settings, device), device))
+    assert [each["conditions.seed"] for each in found] == [0, 3]
+    first, second = (each.record["calibration"] for each in found)
+    assert first != second
+
+
 def test_processes_share_all_images_among_them(
     images: Path, others: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

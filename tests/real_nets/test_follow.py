@@ -110,6 +110,31 @@ def test_a_measurement_equals_the_measures_of_whole_tensors(root: Path) -> None:
     json.dumps(row, allow_nan=False)
 
 
+def test_classes_without_followed_images_have_no_part_in_ortho_dev(root: Path) -> None:
+    job = tiny_job(followed_images=3, ood=("other",))
+    data = data_of(job, root)
+    model = learner(job, data)
+    inputs, labels = images_of(data.train.some(3))
+    present = sorted(set(labels.tolist()))
+    assert len(present) < data.classes
+    features = layers_of(model, inputs)[-1][1].double()
+    means = torch.stack([features[labels == k].mean(dim=0) for k in present])
+    strange = layers_of(model, images_of(data.strange("other", "test").some(3))[0])[-1][1].double()
+    cosines = torch.cosine_similarity(means, strange.mean(dim=0)[None])
+    expected = pytest.approx(float(cosines.abs().mean()), rel=1e-6)
+    assert Follower(model, job, data).measure()["ortho_dev"] == {"other": expected}
+
+
+def test_layers_without_an_alignment_have_no_part_in_its_mean(root: Path) -> None:
+    job = tiny_job()
+    grouped = nn.Conv2d(3, 6, 3, groups=3)
+    model = nn.Sequential(grouped, nn.ReLU(), nn.Flatten(), nn.Linear(216, 8), nn.Linear(8, 4))
+    row = Follower(model, job, data_of(job, root)).measure()
+    first, *others = row["layer_alignments"]
+    assert first is None
+    assert row["alignment"] == pytest.approx(sum(others) / 2)
+
+
 def test_the_end_is_measured_like_any_step_but_on_all_images(root: Path) -> None:
     job = tiny_job(followed_images=120, temperature=5.0)
     data = data_of(job, root)

@@ -80,6 +80,16 @@ def test_an_outcome_is_what_the_files_say(store: Path) -> None:
     assert one.measure("test.logits.stable_rank") == report["test.logits.stable_rank"]
 
 
+def test_neco_is_that_of_the_kind_of_network(copy: Path) -> None:
+    file = JobFolder(job_folder(copy, COLD.key)).diagnosis(FINAL)
+    record = json.loads(file.read_text())
+    record["network"]["neco_variant"] = "vit"
+    for name, auroc in (("neco-vit", 0.625), ("neco-resnet", 0.75)):
+        record["detection"]["other"][name]["auroc"] = auroc
+    file.write_text(json.dumps(record))
+    assert outcome(copy, COLD).neco("other") == 0.625
+
+
 def test_at_a_milestone_everything_comes_from_its_diagnosis(store: Path) -> None:
     final = outcome(store, COLD)
     early = final.at("accuracy-0.6")

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from real_nets.page import figures
 from real_nets.page.figures import panels, points
+from real_nets.page.figures.when_trained import Generalisation
 from real_nets.page.svg import inline_svg
 
 Row = dict[str, Any]
@@ -147,6 +148,15 @@ def test_alignment_stands_above_rank_and_singular_values() -> None:
     assert left.get_ylim() == right.get_ylim()
 
 
+def test_singular_values_are_of_what_the_last_layer_reads() -> None:
+    own = run()
+    for row in own["rows"]:
+        row["layer_singular_values"] = [[100.0 * i + j for j in range(5, 0, -1)] for i in range(4)]
+    values = lines(drawn(figures.alignment_and_collapse, [own]), 2)
+    for number, value in enumerate((205, 204, 203, 202, 201), start=1):
+        assert values[f"singular value {number}"] == ([0, 0.5, 1, 2], [value] * 4)
+
+
 def test_the_rank_is_that_of_the_threshold_asked_for() -> None:
     figure = figures.alignment_and_collapse(pair(), gamma=0.01)
     assert figure is not None
@@ -224,6 +234,24 @@ def test_the_trade_off_has_a_point_per_run_and_ood_set() -> None:
     shown = [tuple(np.asarray(line.get_xydata())[0]) for line in axes.get_lines()[: len(points)]]
     assert shown == [(p["last_probe"], p["auroc"]) for p in points]
     assert axes.get_title() == "OOD: svhn\nSpearman's ρ = 0.5"
+
+
+@pytest.mark.parametrize(
+    ("measure", "value", "label"),
+    [
+        ("ood_drop", 0.25, "OOD drop ρ"),
+        ("last_probe", 0.5, "accuracy of the last layer's OOD probe"),
+    ],
+)
+def test_the_axes_of_the_trade_off_say_what_they_show(
+    measure: Generalisation, value: float, label: str
+) -> None:
+    figure = figures.trade_off([run()], measure)
+    assert figure is not None
+    (axes,) = figure.axes
+    x, y = axes.get_lines()[0].get_data()
+    assert (axes.get_xlabel(), list(x)) == (label, [pytest.approx(value)])
+    assert (axes.get_ylabel(), list(y)) == ("AUROC of NECO", [pytest.approx(0.7)])
 
 
 def test_the_trade_off_leaves_out_sets_that_lack_one_of_its_sides() -> None:

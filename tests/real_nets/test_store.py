@@ -52,6 +52,14 @@ def test_a_target_is_filled_one_part_after_the_other(tmp_path: Path) -> None:
     assert read_targets(tmp_path, ["fig1"]) == [record("fig1", cells=[again, other], left_out={})]
 
 
+def test_what_is_left_out_again_has_the_newer_reason(tmp_path: Path) -> None:
+    other = replace(CELL, network="VGG-19", keys=("d",))
+    write_target(tmp_path, record("fig1", left_out={"x": "no x here", "y": "no y here"}))
+    write_target(tmp_path, record("fig1", cells=[other], left_out={"x": "x is too small"}))
+    (found,) = read_targets(tmp_path, ["fig1"])
+    assert found.left_out == {"x": "x is too small", "y": "no y here"}
+
+
 def test_another_budget_starts_anew_and_so_does_what_is_damaged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rankdeficit import cross_entropy, softmax_mse
 from rankdeficit.images import Normalisation
 from real_nets.batches import InMemoryBatches
 from real_nets.models import Architecture
@@ -171,6 +172,18 @@ def test_only_plain_chains_are_homogeneous() -> None:
     assert homogeneous_layers(network("resnet20", width=4)) == []
 
 
+def test_the_last_of_several_linear_layers_takes_the_rates_of_the_classifier() -> None:
+    model = Architecture("vgg19", 2, (3, 32, 32), width=4).build(0)
+    others, head = parameter_groups(
+        model, 7.0, lr=0.1, weight_decay=0.0, optimizer="sgd", rule="reparametrised"
+    )
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    assert len(linear) > 1
+    last = model.classifier[-1]  # type: ignore[index]
+    assert [id(parameter) for parameter in head["params"]] == [id(last.weight), id(last.bias)]  # type: ignore[union-attr]
+    assert (others["peak"], head["peak"]) == (0.1, pytest.approx(0.1 * 7**2))
+
+
 def test_the_shapes_of_schedules() -> None:
     assert [shape_at(s, 4, "constant") for s in range(4)] == [1, 1, 1, 1]
     assert [shape_at(s, 8, "step") for s in (0, 3, 4, 5, 6, 7)] == pytest.approx(
@@ -181,6 +194,41 @@ def test_the_shapes_of_schedules() -> None:
     assert shape_at(10, 10, "cosine") == pytest.approx(0)
     rising = [shape_at(s, 100, "constant", warmup=4.0) for s in range(6)]
     assert rising == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
+
+
+def test_the_rate_rises_over_epochs_of_warmup() -> None:
+    job = training(small_mlp(), replace(PLAIN, warmup_epochs=2.0, schedule="constant"))
+    rates = []
+    for step in range(1, 9):
+        job.run_until(step, lambda step: None)
+        rates.append(job.optimizer.param_groups[0]["lr"] / PLAIN.lr)
+    assert rates == pytest.approx([1 / 7, 2 / 7, 3 / 7, 4 / 7, 5 / 7, 6 / 7, 1, 1])
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_steps_are_those_of_plain_sgd_with_the_same_momentum(nesterov: bool) -> None:
+    job = training(small_mlp(), replace(PLAIN, schedule="constant", nesterov=nesterov))
+    job.run_until(3, lambda step: None)
+    model = small_mlp()
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=PLAIN.lr, momentum=PLAIN.momentum, nesterov=nesterov
+    )
+    for inputs, labels in job.batches.epoch(0):
+        optimizer.zero_grad()
+        cross_entropy(model(inputs), labels).backward()
+        optimizer.step()
+    for found, expected in zip(job.model.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_squared_errors_are_of_probabilities_at_the_temperature() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(6, 4, generator=generator), torch.arange(6) % 4
+    recipe = replace(PLAIN, loss="mse")
+    found = {T: recipe.mean_loss(logits, labels, T) for T in (1.0, 5.0)}
+    for temperature, loss in found.items():
+        assert torch.equal(loss, softmax_mse(logits, labels, temperature))
+    assert found[1.0] != found[5.0]
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5])
@@ -212,6 +260,17 @@ def test_a_checkpoint_of_other_steps_is_refused() -> None:
         ValueError, match=r"with 2 steps an epoch; with 1 processes they are 3: start"
     ):
         training(small_mlp()).restore(state | {"steps_per_epoch": 2})
+
+
+def test_dropout_depends_on_the_seed_and_not_on_the_batches_alone() -> None:
+    batches = training(with_dropout(0)).batches
+    found = []
+    for seed in (0, 0, 1):
+        job = Training(with_dropout(0), batches, PLAIN, temperature=1.0, seed=seed, device=CPU)
+        job.run_until(1, lambda step: None)
+        found.append(job.model.get_parameter("4.weight").detach())
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
 
 
 def test_dropout_is_seeded_on_the_gpu_that_trains(monkeypatch: pytest.MonkeyPatch) -> None:

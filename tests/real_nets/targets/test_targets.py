@@ -84,6 +84,13 @@ def test_diverged_and_missing_seeds_do_not_count_and_are_told(tmp_path: Path) ->
     ]
 
 
+def test_networks_are_told_by_the_one_seed_that_does_not_interpolate(tmp_path: Path) -> None:
+    lower = [hundred(), hundred(), hundred(accuracy=0.99)]
+    section = section_of(tmp_path, "quick", by_seed(baseline=[hundred()] * 3, low=lower))
+    (note,) = (note for note in section.notes if "suppose networks that interpolate" in note)
+    assert note.endswith(f"over seeds): ResNet-18 on CIFAR-100: 99.0% ({HOT}).")
+
+
 def test_networks_that_did_not_leave_their_start_are_told(tmp_path: Path) -> None:
     stalled = hundred(outcome="stalled", accuracy=0.01)
     numbers = by_seed(baseline=[hundred()] * 3, low=[stalled, hundred(), stalled])

@@ -190,6 +190,24 @@ def test_gradient_ranks_are_of_the_loss_that_was_trained(
     assert spectra[0] != spectra[1]
 
 
+def test_a_diagnosis_counts_ranks_at_the_threshold_of_its_job(root: Path, tmp_path: Path) -> None:
+    job = tiny_job(epochs=1, gamma=0.4, diagnosed_images=0)
+    summary = train(job, root, tmp_path / "job")
+    report = diagnose(job, root, tmp_path / "job")
+    assert report["conditions.gamma"] == 0.4
+    ranks = [layer["test"]["rank"] for layer in report.record["layers"]]
+    assert ranks == summary["layer_ranks"]["0.4"] != summary["layer_ranks"]["0.001"]
+
+
+def test_every_diagnosis_has_its_own_seconds(root: Path, copy: Path) -> None:
+    first = JobFolder(copy).environment()["diagnosis_seconds"]
+    assert first.keys() == {FINAL}
+    diagnose(HOT, root, copy, "accuracy-0.5")
+    taken = JobFolder(copy).environment()["diagnosis_seconds"]
+    assert taken.keys() == {FINAL, "accuracy-0.5"}
+    assert taken[FINAL] == first[FINAL]
+
+
 def test_what_is_measured_does_not_change_what_is_learnt(root: Path, tmp_path: Path) -> None:
     weights = set()
     for change in ({}, {"followed_images": 7, "milestones": ()}, {"diagnosed_images": 5}):

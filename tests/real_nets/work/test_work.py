@@ -143,6 +143,14 @@ def test_a_network_that_diverges_on_its_way_was_last_sound_where_it_was_measured
     assert runs.read_rows(tmp_path / "job")[-1]["step"] == 16
 
 
+def test_a_network_that_its_first_step_spoils_was_last_sound_untrained(
+    root: Path, tmp_path: Path
+) -> None:
+    summary = train(tiny_job(lr=1e10), root, tmp_path / "job")
+    assert "the squared logits are not finite at step 1 " in summary["message"]
+    assert (summary["step"], summary["epoch"]) == (0, 0)
+
+
 def test_a_twin_of_the_data_is_not_out_of_distribution(root: Path, tmp_path: Path) -> None:
     both = tmp_path / "root"
     for name in ("own", "twin"):
