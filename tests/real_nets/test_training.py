@@ -116,9 +116,9 @@ def test_reparametrised_sgd_of_any_other_network_shrinks_its_classifier(
         torch.testing.assert_close(hot[name], value * head, rtol=1e-2, atol=1e-3)
 
 
-def test_a_compiled_network_trains_alike_with_a_graph_for_each_size_of_batch(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def compiled_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the batches that torch.compile makes graphs for."""
     sizes: list[int] = []
 
     def record(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
@@ -126,27 +126,26 @@ def test_a_compiled_network_trains_alike_with_a_graph_for_each_size_of_batch(
         return graph
 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=record))
+    return sizes
+
+
+def test_a_compiled_network_trains_alike_with_a_graph_for_each_size_of_batch(
+    compiled_sizes: list[int],
+) -> None:
     expected = trained(small_mlp())
     found = trained(small_mlp(), replace(PLAIN, compile=True))
-    assert sizes == [8, 4]
+    assert compiled_sizes == [8, 4]
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert torch.equal(found[name], value)
 
 
 def test_networks_compiled_before_do_not_leave_the_next_one_uncompiled(
-    monkeypatch: pytest.MonkeyPatch,
+    compiled_sizes: list[int],
 ) -> None:
-    sizes: list[int] = []
-
-    def record(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
-        sizes.extend(value.shape[0] for value in inputs if value.ndim == 4)
-        return graph
-
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=record))
     for width in range(8, 14):
         trained(network(width=width, depth=3), replace(PLAIN, epochs=1, compile=True))
-    assert sizes == [8, 4] * 6
+    assert compiled_sizes == [8, 4] * 6
 
 
 def test_matched_rates_are_the_same_at_every_temperature() -> None:
