@@ -29,6 +29,7 @@ from real_nets.targets.shown import data_name, same_data
 from real_nets.terminal import open_console, print_section
 
 PROGRAM = "real_nets.report"
+IMAGENET_100 = "imagenet100"
 FIGURES = "figures"
 """Folder of an export with the page's figures."""
 KEPT = ("settings.json", "metrics.jsonl", "summary.json", "environment.json")
@@ -83,10 +84,11 @@ def build_page(store: Path, records: Sequence[TargetRecord]) -> Page:
 
 
 def section_of(record: TargetRecord, results: Results) -> Section:
-    """A target's section, with what was left out of it."""
+    """A target's section, with what was left out of it, and without tables that have no rows."""
     section = TARGETS[record.name].section(record.cells, results, record.computed)
     left_out = [f"Left out: {name}: {reason}." for name, reason in record.left_out.items()]
-    return replace(section, notes=[*section.notes, *left_out])
+    tables = [table for table in section.tables if table.rows]
+    return replace(section, tables=tables, notes=[*section.notes, *left_out])
 
 
 def all_outcomes(records: Sequence[TargetRecord], results: Results) -> Iterator[Outcome]:
@@ -125,16 +127,18 @@ def summary(records: Sequence[TargetRecord], outcomes: Sequence[Outcome]) -> lis
 
 
 def parts_of_data(outcomes: Sequence[Outcome]) -> list[str]:
-    """Data sets of the paper of which there were other numbers of images than they have."""
+    """Numbers of images of data sets, but for those of the paper that are whole.
+
+    ImageNet-100 is told apart by nothing: its hundred classes are chosen by whoever makes it.
+    """
     found = {
-        (name, one.summary["train_images"], one.summary["test_images"])
+        (one.job["data"], one.summary["train_images"], one.summary["test_images"])
         for one in outcomes
-        if (name := one.job["data"]) in IMAGES
     }
     return [
         f"{name} with {train:,} train and {test:,} test images"
         for name, train, test in sorted(found)
-        if (train, test) != IMAGES[name]
+        if name != IMAGENET_100 and (train, test) != IMAGES.get(name)
     ]
 
 

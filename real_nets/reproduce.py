@@ -276,7 +276,8 @@ def carry_out(
             gamma = GAMMA if settings.gamma is None else settings.gamma
             name, computed = part.target.name, part.target.compute(gamma)
             record = TargetRecord(name, settings.budget, part.cells, part.left_out, computed)
-            write_target(store, record)
+            if part.cells or part.left_out or computed:  # --cells may pick none of a target's
+                write_target(store, record)
         report.show(store, [part.target.name for part in parts])
 
 

@@ -11,7 +11,7 @@ from real_nets.outcomes import Outcome, Results
 from real_nets.page import Cell, Column, Picture, Section, Table
 from real_nets.page import figures as drawn
 from real_nets.page.numbers import rank, share, spread
-from real_nets.targets.chance import AT_CHANCE, learned, no_verdict_of
+from real_nets.targets.chance import AT_CHANCE, Side, learned, no_verdict_of, pair_sentences
 from real_nets.targets.correlation import Correlation, correlation
 from real_nets.targets.shown import (
     PLACE,
@@ -20,9 +20,11 @@ from real_nets.targets.shown import (
     both,
     claim,
     measured,
+    of_probes,
     ortho_dev,
     pairs,
     place,
+    values,
     verdict,
     where,
 )
@@ -88,22 +90,23 @@ class NeuralCollapse(Target):
             "equiangular tight frame (NC2). Of the other conditions its main text says nothing. NC1 in "
             "its usual form, tr(S_W S_B^+)/c, falls with the rank itself and is not shown."
         ]
-        for baseline, low in pairs(cells):
-            if why := no_verdict_of(baseline, low, results):
-                said.append(f"{where(baseline)}: {why}.")
-                continue
-            moves = [
-                verdict(what, *both(baseline, low, results, collapse(name)), expected, form)
-                for what, (name, expected, form) in {
-                    "tr S_W / tr S_B (NC1)": ("within_to_between", None, "{:.3g}".format),
-                    "the deviation of cosines (NC2)": ("cosine_deviation", 1, "{:.3f}".format),
-                    "the distance from self-duality (NC3)": ("self_duality", None, "{:.3f}".format),
-                }.items()
-            ]
-            if told := "; ".join(move for move in moves if move):
-                said.append(f"{where(baseline)}: {told}.")
+        said += pair_sentences(cells, results, collapse_moves)
         table = Table("Neural Collapse on train images (0 is collapse; NC4: 100 %)", columns, rows)
         return Section(self.name, self.title, said, [table], [], accuracies(cells, results))
+
+
+def collapse_moves(baseline: Side, low: Side) -> list[str | None]:
+    """How NC1 to NC3 move. The paper speaks of the class means, whose angles tell of a lower rank."""
+    (_, cold), (_, hot) = baseline, low
+    return [
+        verdict(what, values(cold, collapse(name)), values(hot, collapse(name)), expected, form)
+        for what, name, expected, form in (
+            ("tr S_W / tr S_B (NC1)", "within_to_between", None, "{:.3g}".format),
+            ("the deviation of norms (NC2)", "equinorm", None, "{:.3f}".format),
+            ("the deviation of cosines (NC2)", "cosine_deviation", 1, "{:.3f}".format),
+            ("the distance from self-duality (NC3)", "self_duality", None, "{:.3f}".format),
+        )
+    ]
 
 
 def collapse(name: str) -> Measure:
@@ -272,7 +275,7 @@ class TradeOff(Target):
         if figure is not None:
             alt = "AUROC of NECO against OOD drop, a mark per network."
             pictures = [Picture(figure, "A mark per trained network.", alt)]
-        return Section(self.name, self.title, said, tables, pictures, accuracies(cells, results))
+        return Section(self.name, self.title, said, tables, pictures, of_probes(cells, results))
 
 
 def _within_kinds(rows: Sequence[Row]) -> list[Table]:

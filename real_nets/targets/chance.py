@@ -1,13 +1,13 @@
 """Networks at chance: how a measure of them moves says nothing, so no verdict is passed on it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from rankdeficit.diagnostics.report.sentences import near_chance
 from real_nets.cells import Cell as Place
 from real_nets.job_folder import FINAL
 from real_nets.outcomes import Outcome, Results
 from real_nets.page.numbers import share
-from real_nets.targets.shown import condition
+from real_nets.targets.shown import at, condition, pairs, where
 
 Side = tuple[Place, Sequence[Outcome]]
 """A cell with its networks, at the end or when they reached an accuracy."""
@@ -47,6 +47,26 @@ def no_verdict(*sides: Side) -> str | None:
 def no_verdict_of(baseline: Place, low: Place, results: Results) -> str | None:
     """The same of all networks of two cells, at the end."""
     return no_verdict((baseline, results.outcomes(baseline)), (low, results.outcomes(low)))
+
+
+def pair_sentences(
+    cells: Sequence[Place],
+    results: Results,
+    moves: Callable[[Side, Side], Iterable[str | None]],
+    snapshot: str | None = None,
+) -> list[str]:
+    """Of every pair how it moves from baseline to low logit norm, or why nothing is to be said of that.
+
+    moves: verdicts on a pair, None where there is nothing to judge.
+    """
+    said = []
+    for baseline, low in pairs(cells):
+        cold, hot = ((cell, at(results.outcomes(cell), snapshot)) for cell in (baseline, low))
+        why = no_verdict(cold, hot)
+        told = [why] if why else [move for move in moves(cold, hot) if move]
+        if told:
+            said.append(f"{where(baseline)}: {'; '.join(told)}.")
+    return said
 
 
 def no_verdict_on_depth(*sides: Side) -> str | None:

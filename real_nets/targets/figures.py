@@ -1,7 +1,8 @@
 """The paper's figures."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from statistics import median
 from typing import Any, ClassVar
 
@@ -17,7 +18,17 @@ from real_nets.outcomes import Results
 from real_nets.page import Picture, Section
 from real_nets.page import figures as drawn
 from real_nets.page.numbers import norm
-from real_nets.targets.shown import accuracies, claim, initial_norm, unfinished, values, where
+from real_nets.targets import figure_moves
+from real_nets.targets.chance import Side, pair_sentences
+from real_nets.targets.shown import (
+    accuracies,
+    claim,
+    initial_norm,
+    of_probes,
+    unfinished,
+    values,
+    where,
+)
 from real_nets.targets.target import Target, register, runs
 
 Runs = list[dict[str, Any]]
@@ -31,6 +42,8 @@ class PaperFigure(Target):
 
     exhibit: ClassVar[str]
     alt: ClassVar[str]
+    moves: ClassVar[Callable[[Side, Side], list[str | None]]]
+    """Verdicts on a pair."""
 
     def cells(self, setup: Setup) -> list[Cell]:
         """Both conditions of every network of the figure."""
@@ -42,7 +55,7 @@ class PaperFigure(Target):
         """The figure of these runs; None where they have nothing to draw."""
 
     def section(self, cells: Sequence[Cell], results: Results, computed: dict[str, Any]) -> Section:
-        """One figure per data set and network."""
+        """One figure per data set and network, and how it moves."""
         pictures = []
         for name in dict.fromkeys(cell.name for cell in cells):
             own = [cell for cell in cells if cell.name == name]
@@ -50,8 +63,12 @@ class PaperFigure(Target):
             if figure is not None:
                 caption = f"{where(own[0])}. {paper.exhibit(self.exhibit).shows}"
                 pictures.append(Picture(figure, caption, self.alt))
-        said = [claim(self.exhibit)]
-        return Section(self.name, self.title, said, [], pictures, accuracies(cells, results))
+        said = [claim(self.exhibit), *pair_sentences(cells, results, type(self).moves)]
+        return Section(self.name, self.title, said, [], pictures, self.notes(cells, results))
+
+    def notes(self, cells: Sequence[Cell], results: Results) -> list[str]:
+        """What is to be known of the networks."""
+        return accuracies(cells, results)
 
 
 @register
@@ -62,6 +79,11 @@ class Figure1(PaperFigure):
     title = "Figure 1: accuracy of linear probes by layer"
     about = "linear probes on every layer, in and out of distribution"
     alt = "Accuracy of linear probes against the layer, a panel per temperature."
+    moves = figure_moves.probes
+
+    def notes(self, cells: Sequence[Cell], results: Results) -> list[str]:
+        """Of the probes, too."""
+        return of_probes(cells, results)
 
     def draw(self, found: Runs) -> Figure | None:
         """Drawn from records."""
@@ -77,6 +99,7 @@ class Figure2(PaperFigure):
     title = "Figure 2: norm of the logits during training"
     about = "raw and effective norm of the logits during training"
     alt = "Norm of the logits against training epochs, a line per temperature."
+    moves = figure_moves.norms
 
     def draw(self, found: Runs) -> Figure | None:
         """Drawn from records."""
@@ -92,6 +115,7 @@ class Figure3(PaperFigure):
     title = "Figure 3: alignment and collapse during training"
     about = "alignment of weights and inputs, rank and top singular values during training"
     alt = "Alignment above, rank and five singular values below, a column per temperature."
+    moves = figure_moves.collapse
 
     def draw(self, found: Runs) -> Figure | None:
         """Drawn from records."""
@@ -106,6 +130,7 @@ class Figure4(PaperFigure):
     title = "Figure 4: ranks of representations and gradients"
     about = "rank of each layer's input and of its gradient"
     alt = "Rank of input and gradient against the layer, a panel per temperature."
+    moves = figure_moves.gradients
 
     def draw(self, found: Runs) -> Figure | None:
         """Drawn from records."""
@@ -121,6 +146,7 @@ class Figure5(PaperFigure):
     title = "Figure 5: ranks before and after the softmax during training"
     about = "rank before and after the softmax, and norm, during training"
     alt = "Rank before and after the softmax and norm against epochs, a panel per temperature."
+    moves = figure_moves.around_softmax
 
     def draw(self, found: Runs) -> Figure | None:
         """Drawn from records."""
@@ -161,10 +187,11 @@ class Figure6(Target):
     def section(self, cells: Sequence[Cell], results: Results, computed: dict[str, Any]) -> Section:
         """The figure, with where each curve peaks."""
         rows = computed["rows"]
-        peaks = []
+        peaks, flat = [], []
         for k in sorted({row["k"] for row in rows}):
-            best = max((row for row in rows if row["k"] == k), key=lambda row: row["rank"])
-            last = [row for row in rows if row["k"] == k][-1]
+            own = [row for row in rows if row["k"] == k]
+            first, best, last = own[0], max(own, key=itemgetter("rank")), own[-1]
+            flat += [str(k)] if best["rank"] == first["rank"] else []
             peaks.append(
                 f"{best['rank']} at s = {best['scale']:.3g} and {last['rank']} at {last['scale']:.3g} "
                 f"(k = {k})"
@@ -177,6 +204,9 @@ class Figure6(Target):
         said = [
             claim("Figure 6"),
             f"Highest rank, and rank at the largest factor: {'; '.join(peaks)}.",
+            f"It does not grow with the factor for k = {', '.join(flat)}, unlike in the paper."
+            if flat
+            else "It grows with the factor for every k, as in the paper, up to where it is highest.",
         ]
         return Section(self.name, self.title, said, [], [Picture(figure, caption, alt)])
 
@@ -190,6 +220,7 @@ class Figure7(PaperFigure):
     title = "Figure 7: OrthoDev during training"
     about = "mean |cosine| of class means and out-of-distribution mean during training"
     alt = "OrthoDev against epochs, a line per temperature, a panel per OOD set."
+    moves = figure_moves.ortho_dev
 
     def draw(self, found: Runs) -> Figure | None:
         """Drawn from records."""
@@ -197,19 +228,13 @@ class Figure7(PaperFigure):
 
 
 @register
-class Figure8(PaperFigure):
+class Figure8(Target):
     """Initial norms of untrained networks."""
 
-    name, exhibit = "fig8", "Figure 8"
+    name = "fig8"
     diagnosed = False
     title = "Figure 8: norm of the logits of untrained networks"
     about = "initial norm of the logits of VGG-19 and ResNets; trains nothing"
-    alt = "Initial norm of the logits per network, a dot per seed."
-
-    def draw(self, found: Runs) -> Figure | None:
-        """Drawn from records."""
-        return drawn.initial_norms(found)
-
     networks = ("VGG-19", "ResNet-18", "ResNet-20", "ResNet-34", "MLP")
     seeds = 10
 
@@ -226,13 +251,14 @@ class Figure8(PaperFigure):
 
     def section(self, cells: Sequence[Cell], results: Results, computed: dict[str, Any]) -> Section:
         """One panel for all networks of a data set."""
-        pictures, said = [], [claim(self.exhibit)]
+        alt = "Initial norm of the logits per network, a dot per seed."
+        pictures, said = [], [claim("Figure 8")]
         for data in dict.fromkeys(cell.data for cell in cells):
             own = {cell.network: cell for cell in cells if cell.data == data}
             found = runs(list(own.values()), results)
             figure = drawn.initial_norms(found)
             if figure is not None:
-                pictures.append(Picture(figure, f"Inputs of {data}, T = 1.", self.alt))
+                pictures.append(Picture(figure, f"Inputs of {data}, T = 1.", alt))
             norms = {
                 network: median(starts)
                 for network, cell in own.items()

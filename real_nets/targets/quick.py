@@ -11,8 +11,8 @@ from real_nets.page.figures import probe_accuracies, ranks_around_softmax
 from real_nets.page.numbers import rank, rate, share
 from real_nets.targets.shown import (
     PLACE,
-    accuracies,
     measured,
+    of_probes,
     ortho_dev,
     place,
     rank_curves,
@@ -57,7 +57,7 @@ class Quick(Target):
             [*_on_other_data(cells), *sentences(cells, results)],
             [Table("Medians (ranges) over seeds", columns, rows), rank_curves(cells, results)],
             pictures,
-            accuracies(cells, results),
+            of_probes(cells, results),
         )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
 from rankdeficit import GAMMAS
+from rankdeficit.diagnostics.report import records
 from real_nets import paper
 from real_nets.cells import BASELINE, DATASETS, LOW_NORM
 from real_nets.cells import Cell as Place
@@ -206,11 +207,30 @@ def accuracies(cells: Sequence[Place], results: Results) -> list[str]:
     sentences = {
         "Neural Collapse, and the ranks it predicts, suppose networks that interpolate. These do not "
         f"(train accuracy below {INTERPOLATION:.1%}; the lowest over seeds)": lacking,
-        "These networks did not leave their start: the loss is that of uniform predictions. They need "
-        "more steps or a higher learning rate": stalled,
+        "The loss of these networks ends within 1 % of that of uniform predictions. They need more steps "
+        "or a higher learning rate, unless what bounds their logits over T keeps it there": stalled,
     }
     said = [f"{what}: {_listed(which)}." for what, which in sentences.items() if which]
     return said + unfinished(cells, results)
+
+
+def of_probes(cells: Sequence[Place], results: Results) -> list[str]:
+    """The same, and which linear probes did not converge, where numbers come from these."""
+    stopped: dict[str, list[str]] = {}
+    for cell in cells:
+        reports = [one.report for one in results.outcomes(cell) if one.report]
+        fitted = [probe for report in reports for probe in records.probes(report)]
+        count = sum(not probe["converged"] for probe in fitted)
+        if count:
+            told = f"{count} of {len(fitted)} ({condition(cell)})"
+            stopped.setdefault(where(cell), []).append(told)
+    said = accuracies(cells, results)
+    if stopped:
+        said.append(
+            "Linear probes that stopped before they converged, so that their accuracies may be off: "
+            f"{_listed(stopped)}."
+        )
+    return said
 
 
 def unfinished(cells: Sequence[Place], results: Results) -> list[str]:

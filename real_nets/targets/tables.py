@@ -11,7 +11,12 @@ from real_nets.outcomes import Outcome, Results
 from real_nets.page import Cell, Column, Picture, Section, Table
 from real_nets.page.figures import rank_over_gamma
 from real_nets.page.numbers import percentage_points, rank, ranks, share
-from real_nets.targets.chance import Side, no_verdict, no_verdict_on_depth, probed_anywhere
+from real_nets.targets.chance import (
+    Side,
+    no_verdict_on_depth,
+    pair_sentences,
+    probed_anywhere,
+)
 from real_nets.targets.detection import all_variants, detection_sentences, detections
 from real_nets.targets.shown import (
     PLACE,
@@ -22,13 +27,12 @@ from real_nets.targets.shown import (
     claim,
     difference,
     measured,
-    pairs,
+    of_probes,
     place,
     rank_curves,
     sign,
     values,
     verdict,
-    where,
 )
 from real_nets.targets.target import Target, first_ood, register, runs
 
@@ -66,7 +70,7 @@ class Representations(Target):
             caption = "Rank of the logits over the threshold γ, diagnosed train images."
             alt = "Rank of the logits against gamma, a line per temperature and network."
             pictures = [Picture(figure, caption, alt)]
-        return Section(self.name, self.title, said, tables, pictures, accuracies(cells, results))
+        return Section(self.name, self.title, said, tables, pictures, of_probes(cells, results))
 
 
 @register
@@ -216,26 +220,20 @@ def _rank(one: Outcome) -> float | None:
 
 def sentences(cells: Sequence[Place], results: Results, snapshot: str | None = None) -> list[str]:
     """How kappa, rho and the rank move, and how they do in the paper, pair by pair."""
-    said = []
-    for baseline, low in pairs(cells):
-        cold, hot = (at(results.outcomes(cell), snapshot) for cell in (baseline, low))
-        sides = (baseline, cold), (low, hot)
-        if why := no_verdict(*sides):
-            said.append(f"{where(baseline)}: {why}.")
-            continue
-        ood, drop = first_ood(cold), _directions(baseline)[1]
-        many = any(one.summary["classes"] >= MANY_CLASSES for one in cold)
-        moves = [
-            *_depth_moves(*sides),
-            verdict(f"ρ ({ood})", values(cold, _drop(ood)), values(hot, _drop(ood)), drop, share),
-            verdict("the rank", values(cold, _rank), values(hot, _rank), -1 if many else 0, rank),
-        ]
-        if found := [move for move in moves if move]:
-            said.append(f"{where(baseline)}: {'; '.join(found)}.")
-    return said
+    return pair_sentences(cells, results, _moves, snapshot)
 
 
-def _depth_moves(baseline: Side, low: Side) -> list[str | None]:
+def _moves(baseline: Side, low: Side) -> list[str | None]:
+    (_, cold), (_, hot) = baseline, low
+    many = any(one.summary["classes"] >= MANY_CLASSES for one in cold)
+    return [
+        *depth_moves(baseline, low),
+        drop_move(baseline, low, first_ood(cold)),
+        verdict("the rank", values(cold, _rank), values(hot, _rank), -1 if many else 0, rank),
+    ]
+
+
+def depth_moves(baseline: Side, low: Side) -> list[str | None]:
     """How kappa moves against the last layer's probe, and against the best one's where that differs.
 
     The paper has the first alone: of the second it says nothing.
@@ -249,6 +247,13 @@ def _depth_moves(baseline: Side, low: Side) -> list[str | None]:
         best = values(cold, _depth_of_best), values(hot, _depth_of_best)
         found.append(verdict("κ against the best layer's probe", *best, None, share))
     return found
+
+
+def drop_move(baseline: Side, low: Side, ood: str | None) -> str | None:
+    """How rho of an OOD set moves."""
+    (cell, cold), (_, hot) = baseline, low
+    expected, drop = _directions(cell)[1], _drop(ood)
+    return verdict(f"ρ ({ood})", values(cold, drop), values(hot, drop), expected, share)
 
 
 def _directions(cell: Place) -> tuple[int, int]:

@@ -39,8 +39,8 @@ class Numbers:
     fpr: float = 0.9
     ortho_dev: float = 0.5
     alignment: float = 0.4
-    collapse: tuple[float, float, float] = (0.2, 0.3, 0.4)
-    """NC1 (traces), NC2 (deviation of cosines), NC3."""
+    collapse: tuple[float, float, float, float] = (0.2, 0.1, 0.3, 0.4)
+    """NC1 (traces), NC2 (deviations of norms and of cosines), NC3."""
     initial_norm: float = 1.0
     hidden_rank: int = 100
     accuracy: float = 1.0
@@ -137,7 +137,7 @@ def _report(found: Row, job: Job, numbers: Numbers) -> Row:
         | {"probe": layer["probe"] | {"accuracy": accuracy}}
         for layer, accuracy in zip(found["layers"], numbers.probes or fitted, strict=True)
     ]
-    names = "within_to_between", "cosine_deviation", "self_duality"
+    names = "within_to_between", "equinorm", "cosine_deviation", "self_duality"
     collapse = dict(zip(names, numbers.collapse, strict=True))
     logits = found["train"]["logits"]
     curve = dict.fromkeys(logits["rank_curve"], numbers.rank)

@@ -180,7 +180,7 @@ def test_probes_are_drawn_by_layer_with_effective_depth() -> None:
     assert found["ID"] == ([1, 2, 3, 4], [0.25, 0.5, 0.75, 1])
     assert found["OOD: svhn"][1] == pytest.approx([1.1 * (1 - i / 8) for i in (1, 2, 3, 4)])
     assert found["effective depth κ"][0] == [3, 3]
-    assert titles(figure)[1] == "MLP on CIFAR-10\nT = 50, κ = 0.75\nsvhn: ρ = 0.35"
+    assert titles(figure)[1] == "MLP on CIFAR-10\nT = 50, κ = 75.0%\nsvhn: ρ = 35.0%"
 
 
 def test_the_rank_of_gradients_stands_beside_its_bound() -> None:
@@ -252,6 +252,8 @@ def test_the_axes_of_the_trade_off_say_what_they_show(
     x, y = axes.get_lines()[0].get_data()
     assert (axes.get_xlabel(), list(x)) == (label, [pytest.approx(value)])
     assert (axes.get_ylabel(), list(y)) == ("AUROC of NECO", [pytest.approx(0.7)])
+    forms = axes.xaxis.get_major_formatter(), axes.yaxis.get_major_formatter()
+    assert [form(0.55) for form in forms] == ["55%", "55%"]
 
 
 def test_the_trade_off_leaves_out_sets_that_lack_one_of_its_sides() -> None:

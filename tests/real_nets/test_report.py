@@ -18,7 +18,7 @@ from real_nets.budgets import with_changes
 from real_nets.outcomes import Results
 from real_nets.page import render
 from real_nets.report import Settings, build_page, run
-from real_nets.store import read_targets
+from real_nets.store import TargetRecord, read_targets, write_target
 from real_nets.targets import TARGETS
 from real_nets.targets.conditions import WALL_TIME, by_group, listed
 from tests.real_nets.fabricated import Numbers, by_seed, fill, setup_of
@@ -89,14 +89,16 @@ def test_the_summary_counts_networks_and_names_the_paper(original: Path) -> None
         (
             "paper",
             {"cifar100": "tiny"},
-            ["tiny for CIFAR-100; out of distribution tiny"],
+            [
+                "tiny for CIFAR-100; out of distribution tiny; tiny with 120 train and 40 test images"
+            ],
         ),
         (
             "smoke",
             {},
             [
                 "glyphs:50 for CIFAR-10; glyphs:50 for CIFAR-100; out of distribution glyph-fonts:50, "
-                "glyph-letters:50"
+                "glyph-letters:50; glyphs:50 with 120 train and 40 test images"
             ],
         ),
     ],
@@ -147,6 +149,18 @@ def test_the_summary_names_images_of_another_size_than_the_papers(
 def test_all_of_the_papers_data_sets_are_known_as_such(tmp_path: Path) -> None:
     fill(tmp_path, ["table1"], lambda job: None)
     assert not any("not the paper's" in line for line in summary_of(tmp_path))
+
+
+def test_imagenet_100_is_told_apart_by_nothing(tmp_path: Path) -> None:
+    fill(tmp_path, ["table1"], NUMBERS, setup_of("paper", pick=["ImageNet-100/ResNet-34"]))
+    assert not any("not the paper's data" in line for line in summary_of(tmp_path))
+
+
+def test_tables_without_rows_are_not_shown(tmp_path: Path) -> None:
+    write_target(tmp_path, TargetRecord("table2", "small", [], {"CIFAR-10/ViT-B": "no timm"}, {}))
+    (section,) = build_page(tmp_path, read_targets(tmp_path, list(TARGETS))).sections
+    assert section.tables == []
+    assert section.notes == ["Left out: CIFAR-10/ViT-B: no timm."]
 
 
 def test_a_store_without_a_finished_network_has_a_page_too(tmp_path: Path) -> None:

@@ -199,7 +199,9 @@ def test_folders_of_images_named_like_the_papers_data_work_from_end_to_end(
     main: Main, tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = tmp_path / "store"
-    assert main("table1", "fig3", *TINY, *MLP, "--data", root, "--out", store) == 0
+    assert main("table1", "table3", "fig3", *TINY, *MLP, "--data", root, "--out", store) == 0
+    kept = sorted(path.name for path in (store / "targets").iterdir())
+    assert kept == ["fig3.json", "table1.json"]  # table 3 has no MLP
     captured = capsys.readouterr()
     assert "Left out: out-of-distribution set svhn: data set 'svhn' is not in " in captured.err
     jobs = [job_of(folder) for folder in sorted((store / "jobs").iterdir())]

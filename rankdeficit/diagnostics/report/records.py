@@ -75,6 +75,16 @@ def probe_accuracies(record: Row) -> list[float]:
     return [probe["accuracy"] for probe in probes] if all(probes) else []
 
 
+def probes(record: Row) -> list[Row]:
+    """All linear probes: of every layer, on ID data and on every OOD set."""
+    found = [
+        probe
+        for layer in record["layers"]
+        for probe in (layer.get("probe"), *(layer.get("ood_probes") or {}).values())
+    ]
+    return [probe for probe in found if probe]
+
+
 def ood_sets(record: Row) -> list[str]:
     """Names of the OOD data sets on which anything was measured, in alphabetical order."""
     probed = {name for layer in record["layers"] for name in layer.get("ood_probes") or {}}

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, SymmetricalLogLocator
 
@@ -225,6 +226,11 @@ def layer_axis(axes: Axes) -> None:
     """Layers are numbered from 1."""
     axes.set_xlim(0.5, max(axes.get_xlim()[1], 1.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def in_percent(axis: Axis) -> None:
+    """Shares with the numbers that tables have for them."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
 
 
 def rank_axis(axes: Axes) -> None:

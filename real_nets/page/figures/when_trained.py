@@ -22,6 +22,7 @@ from real_nets.page.figures.panels import (
     draw,
     figure_width,
     from_zero,
+    in_percent,
     layer_axis,
     looks,
     neural_collapse,
@@ -39,6 +40,7 @@ from real_nets.page.figures.points import (
     number,
     over_layers,
 )
+from real_nets.page.numbers import share
 
 Generalisation = Literal["ood_drop", "last_probe"]
 
@@ -53,6 +55,7 @@ def probe_accuracies(runs: Sequence[Run]) -> Figure | None:
 
     def finish(axes: Axes) -> None:
         axes.set_ylim(0, 1.03)
+        in_percent(axes.yaxis)
         layer_axis(axes)
 
     frame = Frame("layer", "accuracy of linear probes", finish)
@@ -66,8 +69,8 @@ def probe_accuracies(runs: Sequence[Run]) -> Figure | None:
             curves.append(Curve(points, f"OOD: {name}", strange, "--", every=None))
         depth = _median(own, "effective_depth", "value")
         drops = {name: _median(own, "ood_drop", name, "value") for name in names}
-        told = [title if depth is None else f"{title}, κ = {depth:.2f}"]
-        told += [f"{name}: ρ = {drop:.2f}" for name, drop in drops.items() if drop is not None]
+        told = [title if depth is None else f"{title}, κ = {share(depth)}"]
+        told += [f"{name}: ρ = {share(drop)}" for name, drop in drops.items() if drop is not None]
         rules = [
             Rule(depth * len(run["report"]["layers"]), "effective depth κ", vertical=True, line=":")
             for run in _reported(own)[:1]
@@ -197,6 +200,8 @@ def trade_off(
         axes.set_ylabel("AUROC of NECO", fontsize=9)
         axes.tick_params(labelsize=8)
         axes.margins(0.1)
+        in_percent(axes.xaxis)
+        in_percent(axes.yaxis)
     for i, network in enumerate(networks):
         axes.plot([], [], MARKERS[i % len(MARKERS)], color="0.4", label=network)
     for temperature, look in colours.items():

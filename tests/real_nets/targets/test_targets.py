@@ -1,5 +1,6 @@
 """All targets: verdicts, what is missing or diverged, sections whole and empty, names."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from real_nets.job import Job
 from real_nets.outcomes import Results
 from real_nets.page import Cell, Page, render
 from real_nets.page.numbers import share
+from real_nets.store import job_folder
 from real_nets.targets import TARGETS, find
 from real_nets.targets.shown import sign, verdict
 from tests.real_nets.fabricated import (
@@ -96,9 +98,28 @@ def test_networks_that_did_not_leave_their_start_are_told(tmp_path: Path) -> Non
     numbers = by_seed(baseline=[hundred()] * 3, low=[stalled, hundred(), stalled])
     section = section_of(tmp_path, "quick", numbers)
     assert (
-        "These networks did not leave their start: the loss is that of uniform predictions. They need "
-        f"more steps or a higher learning rate: ResNet-18 on CIFAR-100: 2 of 3 ({HOT})."
+        "The loss of these networks ends within 1 % of that of uniform predictions. They need more steps "
+        "or a higher learning rate, unless what bounds their logits over T keeps it there: ResNet-18 on "
+        f"CIFAR-100: 2 of 3 ({HOT})."
     ) in section.notes
+
+
+def test_probes_that_did_not_converge_are_told(tmp_path: Path) -> None:
+    pick = setup_of(pick=["CIFAR-100/ResNet-18"])
+    (cells,) = fill(
+        tmp_path, ["table1"], by_seed(baseline=[hundred()], low=[hundred()]), pick
+    ).values()
+    files = job_folder(tmp_path, cells[1].keys[0]) / "diagnoses" / "final.json"
+    report = json.loads(files.read_text())
+    report["layers"][0]["probe"]["converged"] = False
+    report["layers"][1]["ood_probes"]["svhn"] |= {"converged": False}
+    files.write_text(json.dumps(report))
+    notes = TARGETS["table1"].section(cells, Results(tmp_path), {}).notes
+    (told,) = (note for note in notes if "converged" in note)
+    assert told == (
+        "Linear probes that stopped before they converged, so that their accuracies may be off: "
+        f"ResNet-18 on CIFAR-100: 2 of 9 ({HOT})."
+    )
 
 
 def test_a_half_empty_store_shows_what_there_is(tmp_path: Path) -> None:
