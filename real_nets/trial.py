@@ -32,7 +32,7 @@ def try_out(
 def try_training(job: Job, data: JobData) -> None:
     """Run a job's network as training and measuring will.
 
-    Raises ValueError for images or batches that it cannot take, rates that it has no parameters for,
+    Raises ValueError for images or batches that it cannot take, rates that do not suit the network,
     images and parts that several processes cannot share, and where it is to be compiled and cannot be.
     """
     data.check_shares()
@@ -53,10 +53,20 @@ def try_training(job: Job, data: JobData) -> None:
 
 
 def _check_rule(model: nn.Module, job: Job, data: JobData) -> None:
-    """Raise ValueError where the rates of one of several classifiers would be reparametrised."""
+    """Raise ValueError where reparametrised rates would not make T a scale of the initial weights.
+
+    Neither those of one of several classifiers do, nor those of one whose logits are normalised: that
+    undoes the smaller start.
+    """
     if job.lr_rule == "matched" or homogeneous_layers(model):
         return
     told, mend = f"lr_rule is {job.lr_rule!r}", "take --lr-rule matched"
+    if job.head_norm != "none" and job.temperature != 1:
+        raise ValueError(
+            f"{told}, but head_norm is {job.head_norm!r}, a normalisation after the logits, which undoes "
+            f"the smaller initial weights that T = {job.temperature:g} stands for; {mend} or leave out "
+            "--head-norm"
+        )
     check_one_classifier(model, last_linear(model), data.inputs, told, mend)
 
 

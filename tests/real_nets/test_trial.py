@@ -161,6 +161,24 @@ def test_rates_are_not_reparametrised_of_one_of_several_classifiers(
     try_training(replace(one, lr_rule="reparametrised"), data_of(job, root))
 
 
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+@pytest.mark.parametrize("model", [{}, {"head_rank": 2}, {"model": "vit", "depth": 1}])
+def test_rates_are_not_reparametrised_where_logits_are_normalised(
+    norm: str, model: dict[str, Any], root: Path, tmp_path: Path
+) -> None:
+    usual = {"temperature": 5.0, "lr_rule": "reparametrised", "head_norm": norm}
+    hot = tiny_job(**usual | model)
+    told = (
+        rf"lr_rule is 'reparametrised', but head_norm is '{norm}', .* T = 5 stands for; take --lr-rule "
+        "matched or leave out --head-norm$"
+    )
+    with pytest.raises(ValueError, match=told):
+        train_job(hot, data_of(hot, root), tmp_path / "jobs" / "own")
+    assert not (tmp_path / "jobs").exists()
+    for fit in ({"temperature": 1.0}, {"lr_rule": "matched"}, {"head_norm": "none"}):
+        try_training(replace(hot, **fit), data_of(hot, root))
+
+
 @pytest.mark.parametrize(("features", "rank"), [(2, 2), (6, 3)])
 def test_a_classifier_may_be_a_convolution(
     features: int, rank: int, root: Path, tmp_path: Path, job_of: Callable[..., Job]
