@@ -14,12 +14,18 @@ Run = dict[str, Any]
 STALLED_BAND = (0.99, 1.01)
 """A run whose loss lies within these multiples of the uniform predictions' loss has stalled."""
 
+SATURATED = 1.5
+"""A run whose wrong predictions cost at least so many times the uniform ones' loss has saturated."""
+
+INTERPOLATION = 0.999
+"""Train accuracy from which a network counts as interpolating its images."""
+
 ADVICE = {
     "diverged": "try a lower --lr or smaller initial weights",
     "stalled": "the loss has hardly left that of uniform predictions; try a higher --lr, longer "
     "training, larger initial weights or less --weight-decay",
-    "saturated": "predictions are confident and wrong, where gradients vanish; try a lower --lr or "
-    "smaller initial weights",
+    "saturated": "predictions are confident and wrong, where those of softmax-MSE have hardly any "
+    "gradient; try a lower --lr or smaller initial weights",
     "underfit": "the ranks of networks that do not interpolate say little about the bias; train "
     "longer, or try another --lr",
 }
@@ -32,6 +38,13 @@ def outcome(
 
     uniform_loss: the loss of uniform predictions, where training starts when logits are small.
     interpolation: the train accuracy that counts as interpolating.
+
+    A loss above the uniform predictions' u does not make a run saturated: small logits that are a little
+    wrong have one, too. Right predictions cost at most u, hence wrong ones w >= (loss - accuracy u) /
+    (1 - accuracy) in the mean, and the run is saturated if that reaches SATURATED u. Logits over T are
+    large then: with cross-entropy the largest exceeds the label's by at least w - ln c in the mean, that
+    is (ln c) / 2; with softmax-MSE the largest probability is at least w - 1 in the mean, nearly 1/2 for
+    many classes.
     """
     if loss is None or accuracy is None:
         return "diverged"
@@ -40,7 +53,8 @@ def outcome(
         return "stalled"
     if accuracy >= interpolation:
         return "interpolated"
-    return "saturated" if loss > uniform_loss else "underfit"
+    wrong = loss - accuracy * uniform_loss  # times the share of wrong samples
+    return "saturated" if wrong >= SATURATED * uniform_loss * (1 - accuracy) else "underfit"
 
 
 def neural_collapse_rank(classes: int, width: int) -> int:

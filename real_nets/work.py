@@ -25,7 +25,7 @@ from real_nets.trial import try_training
 CHECKPOINT_SECONDS = 60.0
 """Time between checkpoints; there is one after every measurement, too."""
 
-INTERPOLATION = 0.999
+INTERPOLATION = reporting.INTERPOLATION
 """Train accuracy from which a network counts as interpolating its images."""
 
 UNMEASURED = dict.fromkeys((*MEASURES, *LogitsMeasures._fields))

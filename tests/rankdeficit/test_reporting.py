@@ -1,10 +1,16 @@
 import io
+import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from rankdeficit import reporting
+from rankdeficit.softmax import cross_entropy, softmax, softmax_mse
 
 
 def record(
@@ -34,11 +40,53 @@ def record(
         (2.30, 1.0, "stalled"),
         (0.3, 0.99, "underfit"),
         (9.0, 0.2, "saturated"),
+        (2.45, 0.12, "underfit"),
+        (2.45, 0.98, "saturated"),
         (0.01, 1.0, "interpolated"),
     ],
 )
 def test_outcomes(loss: float | None, accuracy: float | None, expected: str) -> None:
     assert reporting.outcome(loss, accuracy, uniform_loss=2.3026) == expected
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, softmax_mse])
+def test_only_large_logits_saturate(loss: Callable[..., torch.Tensor]) -> None:
+    """The same predictions, nearly all wrong, are confident or not by the norm over T alone."""
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.randn(4000, 10, generator=generator, dtype=torch.float64)
+    directions /= directions.norm(dim=1, keepdim=True)
+    labels = torch.randint(10, (4000,), generator=generator)
+    accuracy = float((directions.argmax(dim=1) == labels).double().mean())
+    uniform = float(loss(0 * directions, labels))
+    for norm, expected in ((2.0, "underfit"), (50.0, "saturated")):
+        value = float(loss(norm * directions, labels))
+        assert value > uniform
+        assert reporting.outcome(value, accuracy, uniform) == expected
+
+
+@given(
+    scale=st.floats(0.1, 100.0), seed=st.integers(0, 2**31), share=st.floats(0, 1),
+    classes=st.integers(2, 50),
+)  # fmt: skip
+def test_saturated_runs_are_confident_where_they_are_wrong(
+    scale: float, seed: int, share: float, classes: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn(60, classes, generator=generator, dtype=torch.float64)
+    labels = torch.randint(classes, (60,), generator=generator)
+    labels = torch.where(torch.rand(60, generator=generator) < share, logits.argmax(dim=1), labels)
+    wrong = logits.argmax(dim=1) != labels
+    accuracy = float((~wrong).double().mean())
+    if (
+        reporting.outcome(float(cross_entropy(logits, labels)), accuracy, math.log(classes))
+        == "saturated"
+    ):
+        gap = logits.max(dim=1).values - logits[torch.arange(60), labels]
+        assert float(gap[wrong].mean()) >= math.log(classes) / 2 - 1e-9
+    uniform = 1 - 1 / classes
+    if reporting.outcome(float(softmax_mse(logits, labels)), accuracy, uniform) == "saturated":
+        largest = softmax(logits).max(dim=1).values
+        assert float(largest[wrong].mean()) >= 1.5 * uniform - 1 - 1e-9
 
 
 def test_the_train_accuracy_that_counts_as_interpolation_is_said() -> None:
