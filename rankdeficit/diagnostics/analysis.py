@@ -66,6 +66,7 @@ class Study:
             "alignment": sum(alignments) / len(alignments) if alignments else None,
             "neural_collapse": self.neural_collapse(),
             "effective_depth": self.probes.effective_depth() if self.probes else None,
+            "ood": {name: probes.data_row() for name, probes in self.ood_probes.items()},
             "ood_drop": {name: probes.ood_drop() for name, probes in self.ood_probes.items()},
             "detection": self.detection(detectors),
             "ortho_dev": self.ortho_dev(),
@@ -86,11 +87,12 @@ class Study:
         }
 
     def data_row(self, survey: Survey) -> Row:
-        """Accuracy and the measures of the logits on one data set."""
+        """Accuracy, what guessing reaches of it, and the measures of the logits on one data set."""
         measures = survey.logits.measures(self.gamma).record()
         return {
             "samples": survey.samples,
             "accuracy": survey.accuracy,
+            "largest_class": survey.largest_class,
             "loss": survey.loss,
             "logits": measures,
         }

@@ -47,6 +47,8 @@ class LayerProbes:
     """Whether each layer's probe is right on each test sample."""
     fits: list[Row]
     """How each fit went."""
+    largest_class: float
+    """Share of test samples with the most frequent label."""
     settings: ProbeSettings
     seed: int
 
@@ -54,6 +56,10 @@ class LayerProbes:
     def accuracies(self) -> list[float]:
         """Test accuracy of each layer's probe."""
         return self.correct.double().mean(dim=1).tolist()
+
+    def data_row(self) -> Row:
+        """Test samples, and the accuracy that guessing reaches on them."""
+        return {"samples": self.correct.shape[1], "largest_class": self.largest_class}
 
     def rows(self) -> list[Row]:
         """One row per layer: test accuracy and how the fit went."""
@@ -121,7 +127,7 @@ def probe_layers(
         distributed.all_gather_object(parts, mine)
         everything = {number: result for part in parts for number, result in part.items()}
     fits, correct = zip(*(everything[number] for number in range(len(layers))), strict=True)
-    return LayerProbes(layers, torch.stack(correct), list(fits), settings, seed)
+    return LayerProbes(layers, torch.stack(correct), list(fits), test.largest_class, settings, seed)
 
 
 def _own(

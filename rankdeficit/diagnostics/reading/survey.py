@@ -84,6 +84,11 @@ class Survey:
         return float((self.predictions == self.labels).double().mean())
 
     @property
+    def largest_class(self) -> float:
+        """Share of samples with the most frequent label."""
+        return int(self.labels.unique(return_counts=True)[1].max()) / self.samples
+
+    @property
     def loss(self) -> float:
         """Mean cross-entropy at the temperature, in nats."""
         return float(self._losses) / self.samples

@@ -91,6 +91,21 @@ def ood_sets(record: Row) -> list[str]:
     return sorted(probed | {name for name, found in detections(record).items() if found})
 
 
+def chance(record: Row, data: str = "test") -> float:
+    """Accuracy of guessing on `train` or `test`: the share of their largest class.
+
+    Records that do not tell it are taken to have classes of equal size.
+    """
+    found = record[data].get("largest_class")
+    return 1 / int(record["network"]["classes"]) if found is None else float(found)
+
+
+def ood_chance(record: Row, name: str) -> float | None:
+    """The same of the test images of an OOD data set, whose classes are its own; None if not told."""
+    found = ((record.get("ood") or {}).get(name) or {}).get("largest_class")
+    return None if found is None else float(found)
+
+
 def detections(record: Row) -> dict[str, dict[str, Row]]:
     """Results by OOD data set and detector; empty where nothing was detected."""
     return record.get("detection") or {}

@@ -8,9 +8,7 @@ from rankdeficit.diagnostics.depth import SHARE, effective_depth
 from rankdeficit.diagnostics.report import records
 from rankdeficit.diagnostics.report.records import Row
 from rankdeficit.diagnostics.report.tables import rank_text
-
-INTERPOLATING = 0.99
-"""Train accuracy below which ranks and Neural Collapse are read with a warning."""
+from rankdeficit.reporting import INTERPOLATION
 
 GUESSING = 1.5
 """A probe with less than so many times the odds of guessing right knows next to nothing."""
@@ -61,9 +59,9 @@ def rank_sentence(record: Row) -> str:
     centred = train.get("centred_rank", predicted)
     if centred < predicted <= train["rank"]:
         text += f". Centred over classes, which is all the softmax sees of them, it is {centred}"
-    if record["train"]["accuracy"] < INTERPOLATING:
+    if record["train"]["accuracy"] < INTERPOLATION:
         text += (
-            f". Train accuracy is {record['train']['accuracy']:.1%}: of networks that do not "
+            f". Train accuracy is {100 * record['train']['accuracy']:.4g}%: of networks that do not "
             "interpolate, neither ranks nor Neural Collapse tell much"
         )
     return text + "."
@@ -81,7 +79,7 @@ def depth_sentences(record: Row) -> list[str]:
         f"probe reaches {SHARE:.0%} of the last layer's accuracy ({last:.1%})"
     )
     text = f"Effective depth kappa = {found['value']:.3g} ({_interval(found)}): {first}."
-    chance = 1 / record["network"]["classes"]
+    chance = records.chance(record)
     if near_chance(last, chance, record["test"]["samples"]):
         text += (
             f" It means little: the last layer's probe hardly beats guessing ({chance:.1%}), so any "
@@ -114,6 +112,14 @@ def drop_sentences(record: Row) -> list[str]:
                 f"; on its labels the last layer's probe has {last:.1%}, "
                 f"the best one ({best}) {probed[best]:.1%}"
             )
+            chance = records.ood_chance(record, name)
+            if chance is not None and near_chance(
+                probed[best], chance, record["ood"][name]["samples"]
+            ):
+                text += (
+                    f". It means little: the best layer's probe hardly beats guessing ({chance:.1%}), so "
+                    "there is nothing to lose"
+                )
         lines.append(text + ".")
     return lines
 
@@ -170,7 +176,10 @@ def _interval(found: Row) -> str:
 
 
 def near_chance(accuracy: float, chance: float, samples: int) -> bool:
-    """Whether a probe is within three standard errors of guessing, or of about its odds."""
+    """Whether a probe is within three standard errors of guessing, or of about its odds.
+
+    chance: the share of the largest class, which who always names that class gets right.
+    """
     error = math.sqrt(chance * (1 - chance) / samples)
     odds = GUESSING * chance / (1 - chance) if chance < 1 else math.inf
     return accuracy <= chance + 3 * error or accuracy < (1 - accuracy) * odds

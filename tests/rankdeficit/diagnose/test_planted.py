@@ -142,3 +142,30 @@ def test_out_of_distribution_drop_is_read_from_the_data_sets_own_labels() -> Non
     assert report["ood_drop.axis.value"] == pytest.approx((first - last) / first)
     low, high = report["ood_drop.axis.interval"]
     assert low < report["ood_drop.axis.value"] < high
+
+
+def unbalanced(n: int, rare: list[float], seed: int) -> Batches:
+    """Inputs that tell nothing of their labels, and the exact share of each label after the first."""
+    x = torch.randn(n, 3, generator=torch.Generator().manual_seed(seed)).double()
+    counts = [round(share * n) for share in rare]
+    labels = torch.repeat_interleave(
+        torch.arange(len(rare) + 1), torch.tensor([n - sum(counts), *counts])
+    )
+    return batches(x, labels[torch.randperm(n, generator=torch.Generator().manual_seed(seed))])
+
+
+def test_knowing_the_largest_class_alone_is_called_guessing() -> None:
+    eye = torch.eye(3).double()
+    model = nn.Sequential(linear(eye), linear(torch.zeros(3, 3).double() + eye))
+    own = unbalanced(1000, [0.1, 0.1], 0), unbalanced(500, [0.2, 0.1], 1)
+    other = unbalanced(1000, [0.1], 2), unbalanced(200, [0.15], 3)
+    report = rd.diagnose(
+        model, *own, {"other": other, "unlabelled": (None, other[1])}, probes=EXACT
+    )
+    assert (report["train.largest_class"], report["test.largest_class"]) == (0.8, 0.7)
+    assert report["ood"] == {"other": {"samples": 200, "largest_class": 0.85}}
+    depth, drop = (
+        next(text for text in report.sentences() if word in text) for word in ("kappa =", "rho =")
+    )
+    assert "the last layer's probe hardly beats guessing (70.0%)" in depth
+    assert "the best layer's probe hardly beats guessing (85.0%)" in drop

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankdeficit.diagnostics.report import Report
+from rankdeficit.diagnostics.report import Report, records
 from tests.rankdeficit.report.fabricated import Row, changed, rates, record
 
 
@@ -47,6 +47,23 @@ def test_positions_are_not_mistaken_for_layers_called_by_numbers() -> None:
     report = Report(sequential)
     assert report["layers.2.train.rank"] == 59
     assert "layers.1.train.rank" not in report
+
+
+def test_chance_is_the_share_of_the_largest_class() -> None:
+    altered = record() | {"ood": {"svhn": {"samples": 9, "largest_class": 0.2}, "old": {}}}
+    altered["train"]["largest_class"] = 0.5
+    altered["test"]["largest_class"] = 1
+    assert (records.chance(altered, "train"), records.chance(altered)) == (0.5, 1.0)
+    assert records.ood_chance(altered, "svhn") == 0.2
+    assert records.ood_chance(altered, "old") is None
+    assert records.ood_chance(altered, "nowhere") is None
+
+
+def test_records_without_it_are_of_classes_of_equal_size() -> None:
+    for data in ("train", "test"):
+        assert records.chance(record(), data) == 1 / 6
+    for old in (record(), record() | {"ood": None}):
+        assert records.ood_chance(old, "svhn") is None
 
 
 def test_data_sets_may_have_dots_in_their_names() -> None:

@@ -140,6 +140,8 @@ def test_doubtful_ranks_are_called_doubtful() -> None:
     assert "Train accuracy is 62.5%: of networks that do not interpolate" in str(
         Report(changed("train/accuracy", 0.625))
     )
+    assert "Train accuracy is 99.85%: of" in str(Report(changed("train/accuracy", 0.9985)))
+    assert "do not interpolate" not in str(Report(changed("train/accuracy", 0.999)))
     assert "Too few train samples (5)" in str(Report(changed("train/samples", 5)))
 
 
@@ -164,6 +166,32 @@ def test_effective_depth_of_guessing_probes_is_called_meaningless(
     altered["test"]["samples"] = samples
     text = sentence(Report(altered), "kappa =")
     assert ("hardly beats guessing (16.7%)" in text) == warned
+
+
+@pytest.mark.parametrize(("largest", "warned"), [(0.88, True), (0.7, False), (None, False)])
+def test_effective_depth_is_held_to_the_largest_class(largest: float | None, warned: bool) -> None:
+    altered = record()
+    if largest is not None:
+        altered["test"]["largest_class"] = largest
+    text = sentence(Report(altered), "kappa =")
+    assert ("hardly beats guessing (88.0%)" in text) == warned
+    assert ("low bar" in text) != warned
+
+
+@pytest.mark.parametrize(
+    ("largest", "samples", "warned"),
+    [(0.58, 1000, True), (0.4, 1000, False), (0.52, 50, True), (0.3, 10_000, False)],
+)
+def test_the_drop_of_guessing_probes_is_called_meaningless(
+    largest: float, samples: int, warned: bool
+) -> None:
+    """The best layer's probe has 60 %."""
+    told = {"svhn": {"samples": samples, "largest_class": largest}}
+    text = sentence(Report(record() | {"ood": told}), "rho =")
+    assert text.startswith(sentence(Report(record()), "rho =").removesuffix("."))
+    end = f"the best layer's probe hardly beats guessing ({largest:.1%}), so there is nothing to lose."
+    assert text.endswith(end) == warned
+    assert ("guessing" in text) == warned
 
 
 def test_drop_and_detection_are_told_per_data_set() -> None:
