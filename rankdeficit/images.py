@@ -44,7 +44,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Framing:
-    """How images get their size."""
+    """How images get their size, wherever they are stored: bicubic, crops bilinear, both antialiased."""
 
     size: tuple[int, int] | None = None
     """Height and width to resize to; None leaves images as they are."""
@@ -64,8 +64,25 @@ class Framing:
             return image
         size = self.size[::-1]
         if self.crop is None:
-            return image.resize(size)
+            return image.resize(size, Image.Resampling.BICUBIC)
         return ImageOps.fit(image, size, Image.Resampling.BILINEAR, bleed=(1 - self.crop) / 2)
+
+    def of_pixels(
+        self, images: UInt8[Tensor, "n 3 height width"]
+    ) -> UInt8[Tensor, "n 3 new_height new_width"]:
+        """RGB images in memory at their size, with the pixels that files of them get."""
+        if self.size is None or (self.crop is None and self.size == tuple(images.shape[2:])):
+            return images
+        framed = torch.empty(len(images), 3, *self.size, dtype=torch.uint8)
+        before = images.cpu().permute(0, 2, 3, 1).contiguous().numpy()
+        after = framed.permute(0, 2, 3, 1).numpy()
+
+        def frame(i: int) -> None:
+            after[i] = np.asarray(self(Image.fromarray(before[i])))
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(frame, range(len(images))))
+        return framed.to(images.device)
 
 
 def square(image_size: int | None) -> Framing:

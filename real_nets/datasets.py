@@ -6,11 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torchvision.datasets import CIFAR10, CIFAR100
-from torchvision.transforms.v2 import functional
 
-from rankdeficit.images import Framing, ImageFiles, ImageSet, held_out_folder, list_splits, square
+from rankdeficit.images import ImageFiles, ImageSet, held_out_folder, list_splits, square
 from real_nets import archives
 from real_nets.archives import Archive, read_archive
 from real_nets.checked_images import Images, OnCorrupt, check_images, read_splits, size_of
@@ -23,7 +21,6 @@ GLYPHS_PER_CLASS = 100
 """Train images of each letter, unless the name says otherwise; a fifth as many are for testing."""
 LEAST_TESTED = 5
 GLYPH_SEED = 0
-RESIZED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -240,6 +237,7 @@ def open_dataset(
 
     image_size: resize all images to so many pixels squared; without it all must have one size.
     crop: resize this share of the largest centred square, instead of squeezing the whole image.
+    Both are as `Framing` has it: equal images get equal pixels from a folder and from an archive.
     on_corrupt: unreadable images of a folder are an error, or left out. in_memory: images of a folder
     are decoded now, or only looked at [default: decoded if they take no more than IN_MEMORY bytes].
     In several processes all must call this.
@@ -249,17 +247,9 @@ def open_dataset(
     framing = replace(square(image_size), crop=crop)
     found = find(name, root, download)
     if callable(found):
-        train, test = (resized(images, framing) for images in found())
+        train, test = (
+            replace(images, images=framing.of_pixels(images.images)) for images in found()
+        )
         return Dataset(name, train, test)
     listed = [replace(files, framing=framing) for files in found]
     return Dataset(name, *read_splits(listed[0], listed[1], in_memory, on_corrupt))
-
-
-def resized(images: ImageSet, framing: Framing) -> ImageSet:
-    """The images, or the share at their centres, at another size, bilinear with antialiasing."""
-    if framing.size is None or (framing.crop is None and framing.size == size_of(images)):
-        return images
-    kept = [round(side * (framing.crop or 1)) for side in size_of(images)]
-    parts = [functional.center_crop(part, kept) for part in images.images.split(RESIZED_AT_ONCE)]
-    pixels = torch.cat([functional.resize(part, framing.size, antialias=True) for part in parts])
-    return replace(images, images=pixels)

@@ -55,7 +55,8 @@ class Settings:
     head_norm: HeadNorm = "none"
     """Normalisation after the logits."""
     image_size: int | None = None
-    """Resize images to so many pixels squared [default: as the run did, else leave them as they are]."""
+    """Resize images to so many pixels squared, bicubic (crops bilinear) [default: as the run did, else
+    leave them as they are]."""
     crop: float | None = None
     """Resize this share of the largest centred square, 0.875 for most ImageNet networks
     [default: as the run did, else squeeze the whole image]."""

@@ -206,6 +206,22 @@ def test_a_crop_keeps_the_centre_and_its_proportions() -> None:
     assert Framing((3, 7))(image).size == (7, 3)
 
 
+def test_files_are_resized_bicubically() -> None:
+    step = np.repeat(np.array([[100] * 4 + [200] * 4], dtype=np.uint8), 8, axis=0)
+    image = Image.fromarray(np.stack([step] * 3, axis=2))
+    large, plain = np.asarray(Framing((8, 32))(image)), np.asarray(Framing((8, 8))(image))
+    assert large.min() < 100 < 200 < large.max()  # bilinear pixels lie between their neighbours
+    assert np.array_equal(plain, np.asarray(image))
+
+
+def test_images_in_memory_that_have_their_size_stay_as_they_are() -> None:
+    images = image_set(3).images
+    assert Framing().of_pixels(images) is images
+    assert Framing((8, 8)).of_pixels(images) is images
+    assert not torch.equal(Framing((8, 8), 0.5).of_pixels(images), images)
+    assert Framing((4, 6)).of_pixels(images[:0]).shape == (0, 3, 4, 6)
+
+
 def test_bad_framings() -> None:
     for size in (0, -3):
         with pytest.raises(ValueError, match=f"image_size is {size}"):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.io import savemat
 from torchvision.datasets import CIFAR10, CIFAR100, SVHN, utils
 
@@ -100,6 +101,30 @@ def test_archives_are_read_from_the_folder_or_one_of_their_name(
         classes = len(found.classes)
         assert found.classes == [f"c{i}" for i in range(10 if name == "cifar10" else 100)]
         assert train.labels.tolist() == [(s + i) % classes for s in range(parts) for i in range(4)]
+
+
+@pytest.mark.parametrize("size", [7, 32, 48])
+@pytest.mark.parametrize("crop", [None, 0.6, 1.0])
+@pytest.mark.parametrize("name", ["cifar10", "svhn"])
+def test_images_of_archives_are_resized_as_those_of_folders(
+    name: str, crop: float | None, size: int, tmp_path: Path, install: Install
+) -> None:
+    install(tmp_path / name, name)
+    for split, images in zip(
+        ("train", "test"), in_memory(open_dataset(name, tmp_path)), strict=True
+    ):
+        for k in "ab":
+            (tmp_path / "files" / split / k).mkdir(parents=True)
+        for i, image in enumerate(images.images):
+            file = tmp_path / "files" / split / "ab"[i % 2] / f"{i:02}.png"
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(file)
+    archive, folder = (
+        in_memory(open_dataset(each, tmp_path, image_size=size, crop=crop))
+        for each in (name, "files")
+    )
+    for ours, theirs in zip(archive, folder, strict=True):
+        assert ours.images.shape[2:] == (size, size)
+        assert torch.equal(torch.cat([ours.images[::2], ours.images[1::2]]), theirs.images)
 
 
 class Bomb:

@@ -15,7 +15,6 @@ from real_nets.datasets import (
     SOURCES,
     Dataset,
     open_dataset,
-    resized,
     why_missing,
 )
 from tests.images import image_set, write_images
@@ -233,5 +232,4 @@ def test_crops_keep_the_centre_of_files_and_of_images_in_memory(tmp_path: Path) 
     assert isinstance(whole, ImageSet)
     assert not bool((whole.images == 200).all())
     pixels = torch.from_numpy(frame).permute(2, 0, 1)[None].contiguous()
-    images = ImageSet(pixels, torch.zeros(1, dtype=torch.int64), ["a"])
-    assert bool((resized(images, Framing((4, 4), 0.5)).images == 200).all())
+    assert bool((Framing((4, 4), 0.5).of_pixels(pixels) == 200).all())
