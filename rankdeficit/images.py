@@ -105,13 +105,14 @@ class ImageFiles:
     framing: Framing = Framing()
 
     @classmethod
-    def of(cls, folder: Path, framing: Framing | None = None) -> "ImageFiles":
-        """All images of FOLDER/CLASS/*. Raises ValueError where there are none."""
+    def of(cls, folder: Path, framing: Framing | None = None, option: str = "data") -> "ImageFiles":
+        """All images of FOLDER/CLASS/*. Raises ValueError, naming the option, where there are none."""
         try:
             listing = ImageFolder(str(folder))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ValueError(
-                f"data {folder} has no classes to load ({error}); it needs a folder of images per class"
+                f"{option} {folder} has no classes to load ({error}); it needs a folder of images per "
+                "class"
             ) from error
         paths = [path for path, _ in listing.samples]
         labels = torch.tensor(listing.targets)
@@ -257,27 +258,27 @@ def held_out_folder(data: Path) -> Path | None:
 
 
 def list_splits(
-    data: Path, framing: Framing | None = None, least_classes: int = 2
+    data: Path, framing: Framing | None = None, least_classes: int = 2, option: str = "data"
 ) -> tuple[ImageFiles, ImageFiles]:
     """Files of DATA/train/CLASS/* and DATA/test/CLASS/* (or DATA/val), which must share their classes.
 
-    Raises ValueError that names what is missing or uneven.
+    option: the one that named the folder. Raises ValueError that names what is missing or uneven.
     """
     held_out = held_out_folder(data)
     if not (data / "train").is_dir() or held_out is None:
         raise ValueError(
-            f"data {data} must hold folders train and test (or val), each with a folder per class"
+            f"{option} {data} must hold folders train and test (or val), each with a folder per class"
         )
-    train, test = ImageFiles.of(data / "train", framing), ImageFiles.of(held_out, framing)
+    train, test = (ImageFiles.of(folder, framing, option) for folder in (data / "train", held_out))
     for files in (train, test):
         if len(files.classes) < least_classes:
             raise ValueError(
-                f"data {files.folder} has one class, {files.classes[0]}; it needs two or more"
+                f"{option} {files.folder} has one class, {files.classes[0]}; it needs two or more"
             )
     if train.classes != test.classes:
         differing = sorted({*train.classes} ^ {*test.classes})
         raise ValueError(
-            f"data {data}: train and {held_out.name} have different classes ({differing[0]} is in "
+            f"{option} {data}: train and {held_out.name} have different classes ({differing[0]} is in "
             "one only)"
         )
     return train, test

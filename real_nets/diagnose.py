@@ -1,7 +1,7 @@
 """Diagnose a trained classifier of images: ranks, alignment, probes, OOD detection, calibration.
 
     python -m real_nets.diagnose --model torchvision:resnet18 --checkpoint FILE --data FOLDER --ood FOLDER
-    python -m real_nets.diagnose --trained runs/train-DATE/T50-seed0.safetensors --ood FOLDER
+    python -m real_nets.diagnose --trained runs/train-DATE/T50-seed0 --ood FOLDER
     torchrun --nproc-per-node 8 -m real_nets.diagnose ...
 
 Folders hold train/CLASS/* and test/CLASS/* (or val/CLASS/*) images; one for --ood may hold the test

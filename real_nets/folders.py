@@ -179,5 +179,5 @@ def _ood_splits(folder: Path, framing: Framing) -> tuple[ImageFiles | None, Imag
     if not folder.is_dir():
         raise ValueError(f"ood {folder} does not exist; name a folder of images")
     if (folder / "train").is_dir():
-        return list_splits(folder, framing, least_classes=1)
-    return None, ImageFiles.of(held_out or folder, framing)
+        return list_splits(folder, framing, least_classes=1, option="ood")
+    return None, ImageFiles.of(held_out or folder, framing, "ood")

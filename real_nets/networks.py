@@ -189,21 +189,22 @@ def trained_run(path: Path) -> TrainedRun:
     program = written.get("program") if isinstance(written, dict) else None
     if program == train.PROGRAM:
         networks = sorted(found.parent for found in folder.glob("*/weights.safetensors"))
-        if len(networks) != 1:
+        if len(networks) > 1:
             names = _some("", [str(network) for network in networks])
+            raise ValueError(f"--trained {path} names no network; name one of {names}")
+        if not networks:
+            begun = sorted(found.parent for found in folder.glob("*/settings.json"))
+            if len(begun) == 1:
+                raise _without_weights(begun[0], job_folder.JobFolder(begun[0]))
             raise ValueError(
-                f"--trained {path} names no network; name one of {names}"
-                if networks
-                else f"--trained {folder} holds no trained network; wait for it to end, or name another"
+                f"--trained {folder} holds no trained network; wait for it to end, or name another"
             )
         return trained_run(networks[0])
     if program != job_folder.PROGRAM:
         raise ValueError(f"--trained {folder} is no folder of a trained network")
     checkpoint = path if path.suffix == ".safetensors" else folder / "weights.safetensors"
     if not checkpoint.is_file():
-        raise ValueError(
-            f"--trained {path} holds no weights yet; wait for it to end, or name another"
-        )
+        raise _without_weights(path, job_folder.JobFolder(folder))
     settings = written["settings"]
     try:
         job, root, own = Job.of(settings["job"]), settings["root"], settings["data"]["own"]
@@ -213,3 +214,21 @@ def trained_run(path: Path) -> TrainedRun:
             f"{folder / 'settings.json'} is of another version ({error}); give --model and --checkpoint"
         ) from error
     return TrainedRun(job, checkpoint, classes, root and Path(root), images, skipped)
+
+
+def _without_weights(path: Path, folder: job_folder.JobFolder) -> ValueError:
+    """What to raise for a job's folder, or a file in it, where there are no such weights."""
+    if not folder.finished:
+        return ValueError(
+            f"--trained {path} holds no weights yet; wait for it to end, or name another"
+        )
+    if path.suffix == ".safetensors" and (kept := sorted(folder.path.glob("*.safetensors"))):
+        return ValueError(
+            f"--trained {path} does not exist; the job kept {_some('', [file.name for file in kept])}"
+        )
+    if folder.summary()["outcome"] == "diverged":
+        return ValueError(f"--trained {path} diverged and left no weights; name another network")
+    return ValueError(
+        f"--trained {path} holds no weights, though its training has ended: an export of "
+        "real_nets.report leaves them out; name the folder that was exported, or train again"
+    )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -387,7 +388,9 @@ def test_runs_that_name_no_network(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(copy / "T20-seed0", copy / "T1-seed0")
     with pytest.raises(ValueError, match=r"one of .*T1-seed0, .*T20-seed0"):
         networks.trained_run(copy)
-    with pytest.raises(ValueError, match="holds no weights yet"):
+    with pytest.raises(
+        ValueError, match=r"accuracy-0\.123.* does not exist; the job kept .*-0\.9\."
+    ):
         networks.trained_run(copy / "T1-seed0" / "accuracy-0.123.safetensors")
     (copy / "T1-seed0" / "weights.safetensors").unlink()
     assert networks.trained_run(copy).job.temperature == 20
@@ -400,6 +403,54 @@ def test_runs_that_name_no_network(trained: Path, tmp_path: Path) -> None:
         (copy / "T20-seed0" / "settings.json").write_text(json.dumps(written | broken))
         with pytest.raises(ValueError, match=r"no folder of a trained network|another version"):
             networks.trained_run(copy)
+
+
+def test_why_a_job_has_no_weights_is_said(trained: Path, tmp_path: Path) -> None:
+    job, copy = tmp_path / "run" / "T20-seed0", tmp_path / "run"
+    shutil.copytree(trained, copy)
+    for file in job.glob("*.safetensors"):
+        file.unlink()
+    left_out = (
+        r"T20-seed0\S* holds no weights, though .*an export .*leaves them out; name the folder"
+    )
+    for path in (job, copy, job / "weights.safetensors"):
+        with pytest.raises(ValueError, match=left_out):
+            networks.trained_run(path)
+    summary = json.loads((job / "summary.json").read_text())
+    (job / "summary.json").write_text(json.dumps(summary | {"outcome": "diverged"}))
+    with pytest.raises(ValueError, match="T20-seed0 diverged and left no weights; name another"):
+        networks.trained_run(job)
+    (job / "summary.json").unlink()
+    for path in (job, copy):
+        with pytest.raises(ValueError, match="holds no weights yet; wait for it to end"):
+            networks.trained_run(path)
+    shutil.rmtree(job)
+    with pytest.raises(ValueError, match="run holds no trained network; wait for it to end"):
+        networks.trained_run(copy)
+
+
+def test_what_is_wrong_with_an_ood_folder_is_said_of_it(
+    trained: Path, others: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    shutil.copytree(others / "train", tmp_path / "half" / "train")
+    shutil.copytree(others, tmp_path / "uneven")
+    shutil.rmtree(tmp_path / "uneven" / "test" / "class2")
+    for name, word in (
+        ("empty", "has no classes to load"),
+        ("half", r"must hold folders train and test \(or val\)"),
+        ("uneven", "train and test have different classes"),
+    ):
+        settings = quick(trained=trained, ood=(tmp_path / name,), out=tmp_path / "report")
+        with pytest.raises(ValueError, match=rf"^ood \S+{name}:? {word}"):
+            diagnose.run(settings)
+    assert not (tmp_path / "report").exists()
+
+
+def test_the_examples_of_the_help_name_what_is_there(trained: Path) -> None:
+    (named,) = re.findall(r"--trained runs/train-DATE/(\S+)", diagnose.__doc__ or "")
+    assert re.fullmatch(r"T\d+-seed\d+", named)
+    assert (trained / re.sub(r"T\d+", "T20", named)).is_dir()
 
 
 @pytest.mark.parametrize(
