@@ -72,7 +72,7 @@ RESIDUAL: Options = {
 CONVOLUTIONAL = ("resnet18", "resnet20", "resnet34", "resnet50", "vgg19")
 
 ADAPTIVE: Options = {"optimizer": "adamw", "lr": 3e-3, "weight_decay": 0.0, "clip_norm": None}
-"""For convolutional networks that have minutes: Adam's steps do not shrink with the gradients, which are
+"""For networks that have minutes: Adam's steps do not shrink with the gradients, which are
 T times smaller at the start, so high temperatures leave their start in fewer epochs than with SGD."""
 
 SMALL_VIT: Options = {**ADAPTIVE, "model": "vit", "lr": 1e-3, "warmup_epochs": 1.0}
@@ -89,7 +89,7 @@ SMOKE = Budget(
         "milestones": (0.5, 0.8),
     },
     networks={
-        "mlp": {"width": 256, "epochs": 30},
+        "mlp": {**ADAPTIVE, "lr": 3e-4, "width": 256, "epochs": 30},
         **{name: {**ADAPTIVE, "width": 8, "channels_last": True} for name in CONVOLUTIONAL},
         "vit_b16": {**SMALL_VIT, "width": 48, "depth": 4},
     },

@@ -57,11 +57,16 @@ class Outcome:
         return JobFolder(self.path).environment()
 
     @cached_property
+    def cards(self) -> Row:
+        """What its data sets were: `own`, and those out of distribution by name below `ood`."""
+        found: Row = read_json(self.path / "settings.json")["settings"].get("data", {})
+        return found
+
+    @cached_property
     def image_size(self) -> tuple[int, int] | None:
         """Height and width of the network's images, as far as that was kept."""
-        card = read_json(self.path / "settings.json")["settings"].get("data", {}).get("own", {})
         asked = self.job["image_size"]
-        height, width = card.get("image_size") or (asked, asked)
+        height, width = self.cards.get("own", {}).get("image_size") or (asked, asked)
         return (height, width) if height and width else None
 
     def at(self, snapshot: str) -> "Outcome":
@@ -119,6 +124,12 @@ class Outcome:
     def ood_drop(self, name: str) -> float | None:
         """rho on an out-of-distribution set."""
         return self.measure(f"ood_drop.{name}.value")
+
+    def best_ood_accuracy(self, name: str) -> float | None:
+        """The best layer's accuracy of the probes of an out-of-distribution set."""
+        layers = self.report["layers"] if self.report else []
+        probes = [layer["ood_probes"].get(name) for layer in layers]
+        return max((float(probe["accuracy"]) for probe in probes if probe), default=None)
 
     def ood_accuracy(self, name: str) -> float | None:
         """Accuracy of the last layer's probe of an out-of-distribution set."""

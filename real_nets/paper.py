@@ -147,6 +147,9 @@ TABLE_3 = (
 _MLP = (("MLP", "CIFAR-10"),)
 _RESNET = (("ResNet-34", "CIFAR-100"),)
 
+CLASSES = {"CIFAR-10": 10, "CIFAR-100": 100, "ImageNet-100": 100, "ImageNet-1k": 1000}
+"""Of the data sets that it learns from."""
+
 EXHIBITS = (
     Exhibit(
         "Table 1",
@@ -171,8 +174,8 @@ EXHIBITS = (
     ),
     Exhibit(
         "Figure 1",
-        "Accuracy of linear probes after every layer, on ID data and on SVHN, at T = 1 and at low "
-        "logit norm.",
+        "Accuracy of linear probes after every layer, on ID and on OOD data, at T = 1 and at low logit "
+        "norm.",
         "At low logit norm an earlier layer's probe reaches 99 % of the last layer's accuracy, and the "
         "last layer's OOD probe falls further below the best layer's.",
         _RESNET,

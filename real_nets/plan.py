@@ -1,8 +1,8 @@
 """What would run, on what, and how long it may take, told before it starts."""
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from statistics import median
@@ -56,8 +56,20 @@ def estimates(pending: Sequence[Work], source: Source, device: torch.device) -> 
     known: dict[tuple[object, ...], Estimate] = {}
     for item in pending:
         if like(item.job) not in known:
-            known[like(item.job)] = estimate(item.job, source, device)
+            with naming(item.job):
+                known[like(item.job)] = estimate(item.job, source, device)
     return [left(known[like(item.job)], item) for item in pending]
+
+
+@contextmanager
+def naming(job: Job) -> Iterator[None]:
+    """Errors of a network with options that a target gave it, and nobody else, say which it is."""
+    try:
+        yield
+    except ValueError as error:
+        if own := _own_options(job):
+            raise ValueError(f"{job.model} on {job.data}{own}: {error}") from error
+        raise
 
 
 def left(whole: Estimate, item: Work) -> Estimate:

@@ -47,6 +47,7 @@ from real_nets.store import (
 )
 from real_nets.targets import TARGETS, Target, find
 from real_nets.targets.shown import equal_accuracy
+from real_nets.terminal import open_console, say
 from real_nets.training import Precision
 
 PROGRAM = "real_nets.reproduce"
@@ -170,6 +171,7 @@ def run(settings: Settings) -> Path | None:
             check_options(how)
         left_out = {name: why for part in parts for name, why in part.left_out.items()}
         announce(work, left_out, how, device, synthetic=setup.synthetic, planning=settings.plan)
+        tell_of_more(parts)
         if settings.plan:
             return None
         with locked_by_first(store):
@@ -195,6 +197,11 @@ def prepare(settings: Settings, source: Source) -> Setup:
         check_at_least(1, seeds=settings.seeds)
     if settings.temperature is not None:
         check_temperature(settings.temperature)
+        if settings.temperature <= 1:
+            raise ValueError(
+                f"temperature is {settings.temperature:g}; it is that of networks with low logit norm, "
+                "beside baselines at 1, and must be above 1"
+            )
     if settings.gamma is not None:
         check_gamma(settings.gamma)
     check_at_least(0, workers=settings.workers)
@@ -279,6 +286,16 @@ def carry_out(
             if part.cells or part.left_out or computed:  # --cells may pick none of a target's
                 write_target(store, record)
         report.show(store, [part.target.name for part in parts])
+
+
+def tell_of_more(parts: Sequence[Part]) -> None:
+    """Of diagnoses that cannot be planned before networks are trained."""
+    if is_first() and any(part.target.compared and part.cells for part in parts):
+        said = (
+            "Where both sides of a pair reach the same train accuracy they are diagnosed there, too: at "
+            "most one more diagnosis of each network."
+        )
+        say(open_console(stderr=True), said)
 
 
 def planned(setup: Setup, parts: Sequence[Part], store: Path) -> list[Work]:

@@ -114,11 +114,26 @@ def write_target(store: Path, record: TargetRecord) -> None:
     file = store / TARGETS / f"{record.name}.json"
     if file.is_file():
         try:
-            record = _merged(_read(file), record)
+            old = _read(file)
+            record = _merged(old, record)
+            _tell_replaced(old, record, file)
         except ValueError:
             said = "was damaged and now holds the networks of this run alone; run others again"
             print(f"{file} {said}", file=sys.stderr, flush=True)
     write_json(file, asdict(record))
+
+
+def _tell_replaced(old: TargetRecord, new: TargetRecord, file: Path) -> None:
+    """Say which cells are gone: those of another budget, and those whose options changed."""
+    kept = {key for cell in new.cells for key in cell.keys}
+    gone = [
+        f"{cell.name} ({cell.condition}, T = {cell.temperature:g})"
+        for cell in old.cells
+        if not kept.issuperset(cell.keys)
+    ]
+    if gone:
+        said = f"no longer shows {', '.join(gone)}: this run replaces that; the networks stay in {JOBS}"
+        print(f"{file} {said}", file=sys.stderr, flush=True)
 
 
 def _merged(old: TargetRecord, new: TargetRecord) -> TargetRecord:

@@ -131,7 +131,10 @@ class Hyperparameters(Target):
             "test accuracy": (lambda one: one.test_accuracy, share),
         }
         columns = [*PLACE, *(Column(title) for title in measures)]
-        rows, points, left_out = [], [], []
+        rows, left_out = [], []
+        points: dict[
+            tuple[str, ...], tuple[float, float]
+        ] = {}  # two settings may be the same networks
         for cell in cells:
             outcomes = results.outcomes(cell)
             shown = [measured(outcomes, *how) for how in measures.values()]
@@ -140,13 +143,13 @@ class Hyperparameters(Target):
             if not all(map(learned, outcomes)):
                 left_out.append(condition(cell))
             elif norms and ranks:
-                points.append((median(norms), median(ranks)))
+                points[cell.keys] = median(norms), median(ranks)
         claim = (
             "The paper's claim: initialisation, dimensions and normalisation set the initial norm of the "
             "logits, and with it the rank, as temperature does."
         )
         said = [claim]
-        found = correlation(points)
+        found = correlation(list(points.values()))
         if found is not None:
             said.append(
                 "Initial effective norm and rank of the last hidden layer at γ = 1e-2, medians over "
@@ -182,11 +185,15 @@ class SoftmaxMse(Target):
         self, cells: Sequence[Place], results: Results, computed: dict[str, Any]
     ) -> Section:
         """Ranks of logits and of the last hidden layer."""
-        figure = drawn.ranks_around_softmax(runs(cells, results))
-        pictures = []
-        if figure is not None:
-            what = "Ranks before and after the softmax during training, squared error."
-            pictures = [Picture(figure, what, what)]
+        found, pictures = runs(cells, results), []
+        for draw, what in (
+            (drawn.alignment_and_collapse, "Alignment and collapse"),
+            (drawn.ranks_around_softmax, "Ranks before and after the softmax"),
+        ):
+            figure = draw(found)
+            if figure is not None:
+                told = f"{what} during training, squared error."
+                pictures.append(Picture(figure, told, told))
         said = [
             "The paper's claim: squared error shows rank-deficit bias as well when paired with the "
             "softmax."

@@ -11,7 +11,14 @@ from real_nets.outcomes import Outcome, Results
 from real_nets.page import Cell, Column, Picture, Section, Table
 from real_nets.page import figures as drawn
 from real_nets.page.numbers import rank, share, spread
-from real_nets.targets.chance import AT_CHANCE, Side, learned, no_verdict_of, pair_sentences
+from real_nets.targets.chance import (
+    AT_CHANCE,
+    Side,
+    learned,
+    no_verdict_of,
+    pair_sentences,
+    probed_outside,
+)
 from real_nets.targets.correlation import Correlation, correlation
 from real_nets.targets.shown import (
     PLACE,
@@ -28,7 +35,7 @@ from real_nets.targets.shown import (
     verdict,
     where,
 )
-from real_nets.targets.target import Target, register, runs
+from real_nets.targets.target import Target, networks, register, runs
 from real_nets.training import Row
 
 RANK_TWO = "rank 2"
@@ -247,9 +254,9 @@ class TradeOff(Target):
         self, cells: Sequence[Place], results: Results, computed: dict[str, Any]
     ) -> Section:
         """A dot per network; the rank correlation of all, and of those of each kind."""
-        found = runs(cells, results)
-        able = runs(cells, results, learned)
-        rows = drawn.trade_off_points(able)
+        found = networks(cells, results)
+        able = [one for one in found if learned(one)]
+        rows = drawn.trade_off_points([_judged(one) for one in able])
         said = [
             "The paper's claim: the better a network generalises out of distribution (low ρ), the worse "
             "it detects what is out of distribution (low AUROC), so the two should rise together."
@@ -269,13 +276,28 @@ class TradeOff(Target):
             said.append(
                 f"Left out of correlations: {guessing} of {len(found)} networks, which {AT_CHANCE}."
             )
+        if blind := len(drawn.trade_off_points([one.run for one in able])) - len(rows):
+            said.append(
+                f"Left out of correlations: {blind} points of OOD sets on which the best layer's probe "
+                "hardly beats guessing."
+            )
         tables = _within_kinds(rows)
-        figure = drawn.trade_off(found, correlations=correlations)
+        figure = drawn.trade_off([one.run for one in found], correlations=correlations)
         pictures = []
         if figure is not None:
             alt = "AUROC of NECO against OOD drop, a mark per network."
             pictures = [Picture(figure, "A mark per trained network.", alt)]
         return Section(self.name, self.title, said, tables, pictures, of_probes(cells, results))
+
+
+def _judged(one: Outcome) -> Row:
+    """A network as figures take it, without rho of OOD sets on which its probes guess."""
+    run = one.run
+    if run["report"] is None:
+        return run
+    drops = run["report"]["ood_drop"]
+    told = {ood: drop for ood, drop in drops.items() if probed_outside(one, ood)}
+    return run | {"report": run["report"] | {"ood_drop": told}}
 
 
 def _within_kinds(rows: Sequence[Row]) -> list[Table]:

@@ -1,16 +1,21 @@
 """Networks at chance: how a measure of them moves says nothing, so no verdict is passed on it."""
 
 from collections.abc import Callable, Iterable, Sequence
+from statistics import median
 
+from rankdeficit.diagnostics.report import records
 from rankdeficit.diagnostics.report.sentences import near_chance
 from real_nets.cells import Cell as Place
 from real_nets.job_folder import FINAL
 from real_nets.outcomes import Outcome, Results
 from real_nets.page.numbers import share
-from real_nets.targets.shown import at, condition, pairs, where
+from real_nets.targets.shown import at, condition, pairs, values, where
 
 Side = tuple[Place, Sequence[Outcome]]
 """A cell with its networks, at the end or when they reached an accuracy."""
+
+UNEQUAL = 0.05
+"""Difference of train accuracies that is told."""
 
 AT_CHANCE = "did not leave their start or hardly beat guessing on their train images"
 
@@ -20,28 +25,48 @@ def learned(one: Outcome) -> bool:
     if one.snapshot == FINAL and one.summary["outcome"] == "stalled":
         return False
     images = one.summary["train_images"] if one.snapshot == FINAL else one.measure("train.samples")
-    return one.train_accuracy is None or _knows(one, one.train_accuracy, int(images or 1))
+    return one.train_accuracy is None or _knows(one, one.train_accuracy, "train", int(images or 1))
 
 
 def probed(one: Outcome) -> bool:
     """Whether the last layer's probe beats guessing, where there is one."""
     found, images = one.probe_accuracies, one.measure("test.samples")
-    return found is None or _knows(one, float(found[-1]), int(images or 1))
+    return found is None or _knows(one, float(found[-1]), "test", int(images or 1))
 
 
 def probed_anywhere(one: Outcome) -> bool:
     """Whether the best layer's probe beats guessing, where there is one."""
     found, images = one.probe_accuracies, one.measure("test.samples")
-    return found is None or _knows(one, float(found.max()), int(images or 1))
+    return found is None or _knows(one, float(found.max()), "test", int(images or 1))
 
 
-def _knows(one: Outcome, accuracy: float, images: int) -> bool:
-    return not near_chance(accuracy, 1 / one.summary["classes"], images)
+def probed_outside(one: Outcome, ood: str) -> bool:
+    """Whether the best layer's probe of an OOD set beats guessing, where there is one."""
+    found, odds = one.best_ood_accuracy(ood), ood_chance(one, ood)
+    if found is None or odds is None:
+        return True
+    return not near_chance(found, odds, int(one.measure("test.samples") or 1))
+
+
+def chance(one: Outcome, split: str) -> float:
+    """The odds of guessing, of the images of a split."""
+    return records.chance(one.report, split) if one.report else 1 / one.summary["classes"]
+
+
+def ood_chance(one: Outcome, ood: str) -> float | None:
+    """The odds of guessing, of the test images of an OOD set; None where nothing tells."""
+    found = records.ood_chance(one.report, ood) if one.report else None
+    card = one.cards.get("ood", {}).get(ood)
+    return found or (1 / card["classes"] if card else None)
+
+
+def _knows(one: Outcome, accuracy: float, split: str, images: int) -> bool:
+    return not near_chance(accuracy, chance(one, split), images)
 
 
 def no_verdict(*sides: Side) -> str | None:
     """Why networks are not to be compared in anything; None where they are."""
-    return _without("no verdict, as networks " + AT_CHANCE, learned, sides)
+    return _without("no verdict, as networks " + AT_CHANCE, learned, _train_chance, sides)
 
 
 def no_verdict_of(baseline: Place, low: Place, results: Results) -> str | None:
@@ -65,18 +90,44 @@ def pair_sentences(
         why = no_verdict(cold, hot)
         told = [why] if why else [move for move in moves(cold, hot) if move]
         if told:
-            said.append(f"{where(baseline)}: {'; '.join(told)}.")
+            said.append(f"{where(baseline)}{_unequal(cold, hot)}: {'; '.join(told)}.")
     return said
+
+
+def _unequal(cold: Side, hot: Side) -> str:
+    """Train accuracies where they are so far apart that what moves may move with them."""
+    found = [values(outcomes, lambda one: one.train_accuracy) for _, outcomes in (cold, hot)]
+    if not all(found):
+        return ""
+    before, after = map(median, found)
+    apart = abs(after - before) >= UNEQUAL
+    return f" (train accuracy {share(before)} and {share(after)})" if apart else ""
 
 
 def no_verdict_on_depth(*sides: Side) -> str | None:
     """Why networks are not to be compared in effective depth; None where they are."""
+    why = "no verdict on κ, as the last layer's probe hardly beats guessing"
+    return _without(why, probed, lambda one: chance(one, "test"), sides)
+
+
+def no_verdict_on_drop(ood: str, *sides: Side) -> str | None:
+    """Why networks are not to be compared in the OOD drop of a set; None where they are."""
+    why = f"no verdict on ρ ({ood}), as the best layer's probe hardly beats guessing"
     return _without(
-        "no verdict on κ, as the last layer's probe hardly beats guessing", probed, sides
+        why, lambda one: probed_outside(one, ood), lambda one: ood_chance(one, ood) or 0.0, sides
     )
 
 
-def _without(why: str, fit: Callable[[Outcome], bool], sides: Sequence[Side]) -> str | None:
+def _train_chance(one: Outcome) -> float:
+    return chance(one, "train")
+
+
+def _without(
+    why: str,
+    fit: Callable[[Outcome], bool],
+    odds: Callable[[Outcome], float],
+    sides: Sequence[Side],
+) -> str | None:
     """The sentence with the odds of guessing, and how many networks of each side are not fit."""
     if not all(outcomes for _, outcomes in sides):
         return None
@@ -86,5 +137,4 @@ def _without(why: str, fit: Callable[[Outcome], bool], sides: Sequence[Side]) ->
         for count, (cell, outcomes) in zip(counts, sides, strict=True)
         if count
     )
-    chance = share(1 / sides[0][1][0].summary["classes"])
-    return f"{why} ({chance}): {told}" if told else None
+    return f"{why} ({share(odds(sides[0][1][0]))}): {told}" if told else None

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from rankdeficit.runs import read_json
 from real_nets.outcomes import DEFAULTS, Outcome, Row
 from real_nets.page.numbers import WORDS, pixels, spread
 from real_nets.store import TargetRecord
@@ -75,8 +74,7 @@ def wall_seconds(outcomes: Sequence[Outcome]) -> str:
 
 def skipped(outcome: Outcome) -> Iterator[tuple[str, int]]:
     """How many images of each of its data sets could not be read and were left out."""
-    data = read_json(outcome.path / "settings.json")["settings"].get("data", {})
-    for card in (data.get("own", {}), *data.get("ood", {}).values()):
+    for card in (outcome.cards.get("own", {}), *outcome.cards.get("ood", {}).values()):
         yield card.get("name", ""), card.get("skipped", 0)
 
 

@@ -11,12 +11,14 @@ from real_nets.page.numbers import norm, rank
 from real_nets.targets.chance import Side
 from real_nets.targets.shown import Measure, verdict
 from real_nets.targets.shown import values as known
-from real_nets.targets.tables import MANY_CLASSES, depth_moves, drop_move
+from real_nets.targets.tables import depth_moves, drop_move
 
 Moves = list[str | None]
 
 FIRST_EPOCHS = 5.0
 """Those in which the alignment rises, in the paper."""
+MANY_CLASSES = 100
+"""From so many on, the paper's ranks before the softmax are below those after it."""
 SATURATED = 0.95
 """Share of its highest value at which a rank counts as saturated."""
 
@@ -42,9 +44,7 @@ def collapse(baseline: Side, low: Side) -> Moves:
     ranks, top = _last("layer_ranks", str(GAMMA), -2), _last("layer_singular_values", -2, 0)
     return [
         _move(baseline, low, early, _highest("alignment", FIRST_EPOCHS), 1, "{:.2f}".format),
-        _move(
-            baseline, low, f"the rank of what the classifier reads (γ = {GAMMA:g})", ranks, -1, rank
-        ),
+        _move(baseline, low, f"the rank of the last hidden layer (γ = {GAMMA:g})", ranks, -1, rank),
         _move(baseline, low, "its largest singular value", top, 1, norm),
     ]
 

@@ -11,6 +11,8 @@ from real_nets.page.figures import probe_accuracies, ranks_around_softmax
 from real_nets.page.numbers import rank, rate, share
 from real_nets.targets.shown import (
     PLACE,
+    at,
+    at_equal_accuracy,
     measured,
     of_probes,
     ortho_dev,
@@ -29,6 +31,7 @@ class Quick(Target):
     name = "quick"
     title = "A quick look: one network at T = 1 and at low logit norm"
     about = "all measures of one ResNet-18; minutes on a CPU with the smoke budget, no download"
+    compared = True
 
     def cells(self, setup: Setup) -> list[Place]:
         """One network."""
@@ -37,11 +40,7 @@ class Quick(Target):
     def section(
         self, cells: Sequence[Place], results: Results, computed: dict[str, Any]
     ) -> Section:
-        """kappa, rho, SR, NECO, OrthoDev and Figure 1."""
-        rows = [[*place(cell), *_measures(results.outcomes(cell))] for cell in cells]
-        names = ("κ", "ρ", "SR", "NECO (AUROC)", "OrthoDev")
-        shares = (Column(name, "accuracy") for name in ("train", "test"))
-        columns = [*PLACE, *map(Column, names), *shares]
+        """kappa, rho, SR, NECO, OrthoDev and Figure 1; at equal train accuracy, too."""
         found = runs(cells, results)
         pictures = []
         for draw, caption in (
@@ -51,14 +50,26 @@ class Quick(Target):
             figure = draw(found)
             if figure is not None:
                 pictures.append(Picture(figure, caption, caption))
+        equal, equally = at_equal_accuracy(cells, results, all_measures, sentences)
+        table = all_measures("Medians (ranges) over seeds", cells, results)
         return Section(
             self.name,
             self.title,
-            [*_on_other_data(cells), *sentences(cells, results)],
-            [Table("Medians (ranges) over seeds", columns, rows), rank_curves(cells, results)],
+            [*_on_other_data(cells), *sentences(cells, results), *equally],
+            [table, rank_curves(cells, results), *equal],
             pictures,
             of_probes(cells, results),
         )
+
+
+def all_measures(
+    caption: str, cells: Sequence[Place], results: Results, snapshot: str | None = None
+) -> Table:
+    """kappa, rho, SR, NECO and OrthoDev, with the accuracies that they are of."""
+    names = ("κ", "ρ", "SR", "NECO (AUROC)", "OrthoDev")
+    shares = (Column(name, "accuracy") for name in ("train", "test"))
+    rows = [[*place(cell), *_measures(at(results.outcomes(cell), snapshot))] for cell in cells]
+    return Table(caption, [*PLACE, *map(Column, names), *shares], rows)
 
 
 def _on_other_data(cells: Sequence[Place]) -> list[str]:

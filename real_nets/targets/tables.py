@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rankdeficit.diagnostics import effective_depth
+from rankdeficit.spectrum import GAMMA
 from real_nets import paper
 from real_nets.cells import BASELINE, LOW_NORM, Setup
 from real_nets.cells import Cell as Place
@@ -14,6 +15,7 @@ from real_nets.page.numbers import percentage_points, rank, ranks, share
 from real_nets.targets.chance import (
     Side,
     no_verdict_on_depth,
+    no_verdict_on_drop,
     pair_sentences,
     probed_anywhere,
 )
@@ -37,8 +39,6 @@ from real_nets.targets.shown import (
 from real_nets.targets.target import Target, first_ood, register, runs
 
 CAPTION = "κ: effective depth; ρ: OOD generalisation drop; SR: numerical rank of the logits"
-MANY_CLASSES = 100
-"""From so many classes on, the paper's ranks are lower at low logit norm; with ten they are the same."""
 
 
 class Representations(Target):
@@ -156,13 +156,19 @@ def _representation(cell: Place, outcomes: Sequence[Outcome]) -> list[Cell]:
         *printed,
         measured(outcomes, _depth, share),
         measured(outcomes, drop, share, note=f"out of distribution: {ood}"),
-        measured(outcomes, _rank, rank),
+        measured(outcomes, _rank, rank, note=_threshold(outcomes)),
         difference(outcomes, _depth, theirs.effective_depth if theirs else None, percentage_points),
         difference(outcomes, drop, theirs.ood_drop if theirs else None, percentage_points),
         difference(outcomes, _rank, float(theirs.rank) if theirs else None, ranks),
         measured(outcomes, lambda one: one.train_accuracy, share),
         measured(outcomes, lambda one: one.test_accuracy, share),
     ]
+
+
+def _threshold(outcomes: Sequence[Outcome]) -> str | None:
+    """Of the rank, where it is not the usual one."""
+    found = sorted({one.job["gamma"] for one in outcomes} - {GAMMA})
+    return f"at γ = {', '.join(f'{gamma:g}' for gamma in found)}" if found else None
 
 
 def depths_by_bar(cells: Sequence[Place], results: Results) -> Table:
@@ -224,12 +230,12 @@ def sentences(cells: Sequence[Place], results: Results, snapshot: str | None = N
 
 
 def _moves(baseline: Side, low: Side) -> list[str | None]:
-    (_, cold), (_, hot) = baseline, low
-    many = any(one.summary["classes"] >= MANY_CLASSES for one in cold)
+    (cell, cold), (_, hot) = baseline, low
+    expected = _directions(cell, cold)[2]
     return [
         *depth_moves(baseline, low),
         drop_move(baseline, low, first_ood(cold)),
-        verdict("the rank", values(cold, _rank), values(hot, _rank), -1 if many else 0, rank),
+        verdict("the rank", values(cold, _rank), values(hot, _rank), expected, rank),
     ]
 
 
@@ -239,7 +245,7 @@ def depth_moves(baseline: Side, low: Side) -> list[str | None]:
     The paper has the first alone: of the second it says nothing.
     """
     (cell, cold), (_, hot) = baseline, low
-    expected = _directions(cell)[0]
+    expected = _directions(cell, cold)[0]
     by_last = verdict("κ", values(cold, _depth), values(hot, _depth), expected, share)
     found = [no_verdict_on_depth(baseline, low) or by_last]
     both = (*cold, *hot)
@@ -252,17 +258,23 @@ def depth_moves(baseline: Side, low: Side) -> list[str | None]:
 def drop_move(baseline: Side, low: Side, ood: str | None) -> str | None:
     """How rho of an OOD set moves."""
     (cell, cold), (_, hot) = baseline, low
-    expected, drop = _directions(cell)[1], _drop(ood)
-    return verdict(f"ρ ({ood})", values(cold, drop), values(hot, drop), expected, share)
+    expected, drop = _directions(cell, cold)[1], _drop(ood)
+    move = verdict(f"ρ ({ood})", values(cold, drop), values(hot, drop), expected, share)
+    return move and (no_verdict_on_drop(ood or "", baseline, low) or move)
 
 
-def _directions(cell: Place) -> tuple[int, int]:
-    """Where kappa and rho go in the paper, from its numbers of this network on these data."""
+def _directions(cell: Place, outcomes: Sequence[Outcome]) -> tuple[int, int, int | None]:
+    """Where kappa, rho and the rank go in the paper, from its numbers of this network on these data.
+
+    Of the rank nothing is known where there are other numbers of classes than in the paper's data.
+    """
     known = paper.comparison(cell.network, cell.dataset)
     if known is None:
-        return -1, 1
+        return -1, 1, None
     cold, hot = known.baseline, known.low_norm
+    alike = all(one.summary["classes"] == paper.CLASSES[cell.dataset] for one in outcomes)
     return (
         sign(hot.effective_depth - cold.effective_depth),
         sign(hot.ood_drop - cold.ood_drop),
+        sign(float(hot.rank - cold.rank)) if alike else None,
     )

@@ -2,7 +2,7 @@
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from rankdeficit.spectrum import GAMMA
@@ -54,12 +54,15 @@ def find(name: str) -> Target:
     return TARGETS[name]
 
 
-def runs(
-    cells: Sequence[Cell], results: Results, fit: Callable[[Outcome], bool] = lambda one: True
-) -> list[dict[str, Any]]:
-    """Records of the cells' networks that are fit, as figures take them; each once, if cells share it."""
+def networks(cells: Sequence[Cell], results: Results) -> list[Outcome]:
+    """The cells' networks, each once, if cells share it."""
     found = {one.key: one for cell in cells for one in results.outcomes(cell)}
-    return [one.run for one in found.values() if fit(one)]
+    return list(found.values())
+
+
+def runs(cells: Sequence[Cell], results: Results) -> list[dict[str, Any]]:
+    """The same, as figures take them."""
+    return [one.run for one in networks(cells, results)]
 
 
 def first_ood(outcomes: Sequence[Outcome]) -> str | None:

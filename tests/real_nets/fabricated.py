@@ -49,6 +49,8 @@ class Numbers:
     outcome: str = "interpolated"
     probes: tuple[float, ...] = ()
     """Accuracies of the probes of its three layers, instead of those that were fitted."""
+    ood_probes: tuple[float, ...] = ()
+    """The same of those of every OOD set, of three classes."""
     kept: Mapping[float, "Numbers | None"] = field(default_factory=dict)
     """By milestone, of the weights kept at it; None if they were not diagnosed."""
 
@@ -131,21 +133,29 @@ def _report(found: Row, job: Job, numbers: Numbers) -> Row:
         if name.startswith("neco")
     }
     fitted = [layer["probe"]["accuracy"] for layer in found["layers"]]
+    outside = [layer["ood_probes"]["other"]["accuracy"] for layer in found["layers"]]
     layers = [
         layer
-        | {"ood_probes": dict.fromkeys(job.ood, layer["ood_probes"]["other"])}
+        | {
+            "ood_probes": dict.fromkeys(
+                job.ood, layer["ood_probes"]["other"] | {"accuracy": strange}
+            )
+        }
         | {"probe": layer["probe"] | {"accuracy": accuracy}}
-        for layer, accuracy in zip(found["layers"], numbers.probes or fitted, strict=True)
+        for layer, accuracy, strange in zip(
+            found["layers"], numbers.probes or fitted, numbers.ood_probes or outside, strict=True
+        )
     ]
     names = "within_to_between", "equinorm", "cosine_deviation", "self_duality"
     collapse = dict(zip(names, numbers.collapse, strict=True))
     logits = found["train"]["logits"]
     curve = dict.fromkeys(logits["rank_curve"], numbers.rank)
-    train = {"accuracy": numbers.accuracy, "logits": logits | {"rank": numbers.rank} | {
+    balanced = {"largest_class": 1 / numbers.classes}
+    train = balanced | {"accuracy": numbers.accuracy, "logits": logits | {"rank": numbers.rank} | {
         "rank_curve": curve, "centred_rank_curve": curve}}  # fmt: skip
     return found | {
         "train": found["train"] | train,
-        "test": found["test"] | {"accuracy": numbers.test_accuracy},
+        "test": found["test"] | balanced | {"accuracy": numbers.test_accuracy},
         "network": found["network"] | {"classes": numbers.classes, "penultimate_width": 512},
         "layers": layers,
         "alignment": numbers.alignment,
@@ -156,6 +166,7 @@ def _report(found: Row, job: Job, numbers: Numbers) -> Row:
         },
         "detection": dict.fromkeys(job.ood, detectors),
         "ortho_dev": dict.fromkeys(job.ood, numbers.ortho_dev),
+        "ood": dict.fromkeys(job.ood, found["ood"]["other"]),
     }
 
 

@@ -148,7 +148,7 @@ def test_alignment_stands_above_rank_and_singular_values() -> None:
     assert left.get_ylim() == right.get_ylim()
 
 
-def test_singular_values_are_of_what_the_last_layer_reads() -> None:
+def test_singular_values_are_of_the_last_hidden_layer() -> None:
     own = run()
     for row in own["rows"]:
         row["layer_singular_values"] = [[100.0 * i + j for j in range(5, 0, -1)] for i in range(4)]
@@ -161,7 +161,7 @@ def test_the_rank_is_that_of_the_threshold_asked_for() -> None:
     figure = figures.alignment_and_collapse(pair(), gamma=0.01)
     assert figure is not None
     assert lines(figure, 2)["rank"][1] == [1, 1, 1]
-    assert figure.axes[2].get_ylabel() == "rank of what the\nclassifier reads, γ = 0.01"
+    assert figure.axes[2].get_ylabel() == "rank of the last\nhidden layer, γ = 0.01"
 
 
 def test_ranks_around_the_softmax_stand_beside_the_norm_and_neural_collapse() -> None:

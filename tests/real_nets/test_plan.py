@@ -1,5 +1,6 @@
 """The plan: what would run, how long it may take, and what was left out."""
 
+import re
 from dataclasses import replace
 from io import StringIO
 from itertools import count
@@ -66,6 +67,15 @@ def test_each_kind_of_job_is_tried_once(monkeypatch: pytest.MonkeyPatch, tmp_pat
     ]
     assert [one.total for one in estimates(pending, Source(), CPU)] == [3, 3, 5, 5]
     assert tried == [3, 5]
+
+
+def test_what_a_network_of_a_target_cannot_do_is_said_of_that_network(
+    root: Path, tmp_path: Path
+) -> None:
+    work = [work_of(tmp_path, head_rank=4)]
+    told = "mlp on own, depth 3, head_rank 4: head_rank is 4; it must lie in 1..3, below the classes"
+    with pytest.raises(ValueError, match=re.escape(told)):
+        estimates(work, Source(root), CPU)
 
 
 def test_the_diagnoses_asked_for_are_counted(

@@ -278,7 +278,7 @@ def test_targets_that_compare_nothing_at_equal_accuracy_ask_for_nothing(tmp_path
     setup = setup_of()
     kept = Numbers(kept={0.5: None})
     fill(tmp_path, ["quick"], lambda job: kept, setup)
-    for name, asked in (("quick", 0), ("table1", 6)):
+    for name, asked in (("ortho-dev", 0), ("quick", 6), ("table1", 6)):
         parts = [part_of(TARGETS[name], setup)]
         assert len(at_equal_accuracy(parts, setup.jobs, tmp_path)) == asked
 
@@ -366,6 +366,7 @@ BAD: list[tuple[list[str], list[str]]] = [
     (["quick", "--epochs", "-1"], ["epochs is -1"]),
     (["quick", "--temperature", "0"], ["temperature is 0"]),
     (["quick", "--temperature", "nan"], ["temperature is nan"]),
+    (["quick", "--temperature", "1"], ["temperature is 1;", "must be above 1"]),
     (["quick", "--gamma", "1"], ["gamma is 1.0"]),
     (["fig6", "--gamma", "0"], ["gamma is 0.0"]),
     (["quick", "--width", "0"], ["width is 0"]),

@@ -52,6 +52,21 @@ def test_a_target_is_filled_one_part_after_the_other(tmp_path: Path) -> None:
     assert read_targets(tmp_path, ["fig1"]) == [record("fig1", cells=[again, other], left_out={})]
 
 
+def test_what_a_record_shows_no_longer_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hot = replace(CELL, condition=LOW_NORM, temperature=50.0, keys=("c",))
+    write_target(tmp_path, record("fig1", cells=[CELL, hot]))
+    write_target(tmp_path, record("fig1", cells=[CELL, hot]))
+    assert not capsys.readouterr().err
+    warm = replace(hot, temperature=30.0, keys=("d",))
+    write_target(tmp_path, record("fig1", cells=[CELL, warm]))
+    told = "no longer shows CIFAR-10/MLP (low logit norm, T = 50): this run replaces that; the networks "
+    assert capsys.readouterr().err == f"{tmp_path / 'targets' / 'fig1.json'} {told}stay in jobs\n"
+    write_target(tmp_path, record("fig1", budget="small", cells=[replace(CELL, keys=("e",))]))
+    assert "(baseline, T = 1), CIFAR-10/MLP (low logit norm, T = 30)" in capsys.readouterr().err
+
+
 def test_what_is_left_out_again_has_the_newer_reason(tmp_path: Path) -> None:
     other = replace(CELL, network="VGG-19", keys=("d",))
     write_target(tmp_path, record("fig1", left_out={"x": "no x here", "y": "no y here"}))

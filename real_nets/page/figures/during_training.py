@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from rankdeficit.spectrum import GAMMA
 from real_nets.page.figures.panels import (
     Curve,
     Frame,
@@ -51,10 +52,11 @@ def logits_norm(runs: Sequence[Run]) -> Figure | None:
     return draw(wrapped(panels), shared=False)
 
 
-def alignment_and_collapse(runs: Sequence[Run], gamma: float = 1e-3) -> Figure | None:
+def alignment_and_collapse(runs: Sequence[Run], gamma: float = GAMMA) -> Figure | None:
     """Alignment above; rank (dashed) and top singular values below (the paper's Figure 3).
 
-    The rank, at threshold gamma, and the singular values are of what the last layer reads.
+    The rank, at threshold gamma, and the singular values are of the last hidden layer, of whose maps
+    four cells are looked at.
     """
     shades = [Look(colour, "") for colour in colormaps["viridis"](np.linspace(0, 0.85, TOP_VALUES))]
 
@@ -69,7 +71,7 @@ def alignment_and_collapse(runs: Sequence[Run], gamma: float = 1e-3) -> Figure |
     above = Frame("epoch", "alignment,\nmean over layers", finish_alignment)
     below = Frame(
         "epoch",
-        f"rank of what the\nclassifier reads, γ = {gamma:g}",
+        f"rank of the last\nhidden layer, γ = {gamma:g}",
         finish_collapse,
         "its singular values",
     )
@@ -103,7 +105,9 @@ def ranks_around_softmax(runs: Sequence[Run]) -> Figure | None:
         from_zero(axes)
         epoch_axis(axes)
 
-    frame = Frame("epoch", "numerical rank", finish, NORM)
+    gammas = {(run.get("options") or {}).get("gamma", GAMMA) for run in runs}
+    thresholds = ", ".join(f"{gamma:g}" for gamma in sorted(gammas))
+    frame = Frame("epoch", f"numerical rank, γ = {thresholds}", finish, NORM)
 
     def panel(own: list[Run], title: str, look: Look) -> Panel:
         curves = [

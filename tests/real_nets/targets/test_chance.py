@@ -108,6 +108,38 @@ def test_where_all_layers_guess_there_is_no_depth_at_all(tmp_path: Path) -> None
     assert "best layer" not in section.paragraphs[1]
 
 
+@pytest.mark.parametrize("target", ["table1", "fig1"])
+def test_where_all_probes_of_an_ood_set_guess_there_is_no_verdict_on_its_drop(
+    target: str, tmp_path: Path
+) -> None:
+    """Three classes: guessing is right on a third of the images."""
+    numbers = by_seed(
+        baseline=[hundred(drop=0.1, ood_probes=(0.5, 0.9, 0.6))] * 2,
+        low=[hundred(drop=0.4, ood_probes=(0.2, best, 0.2)) for best in (0.35, 0.9)],
+    )
+    pick = setup_of(pick=["CIFAR-100/*"], missing=("svhn",))
+    text = section_of(tmp_path, target, numbers, pick).paragraphs[1]
+    assert (
+        "no verdict on ρ (cifar10), as the best layer's probe hardly beats guessing (33.3%): 1 of 2 "
+        f"({HOT})"
+    ) in text
+    assert "κ does not move" in text
+
+
+def test_points_at_which_probes_guess_do_not_enter_the_trade_off(tmp_path: Path) -> None:
+    def numbers(job: Job) -> Numbers:
+        blind = job.model == "mlp" and job.seed == 0
+        position = sum(map(ord, job.key))
+        probes = (0.3, 0.34, 0.32) if blind else (0.8, 0.9, 0.9)
+        return hundred(drop=position % 41 / 41, auroc=0.5 + position % 29 / 60, ood_probes=probes)
+
+    section = section_of(tmp_path, "trade-off", numbers, setup_of(missing=("svhn",)))
+    told = "2 points of OOD sets on which the best layer's probe hardly beats guessing."
+    assert f"Left out of correlations: {told}" in said(section)
+    own = [row for row in section.tables[0].rows if row[1].text == "mlp on cifar10"]
+    assert [row[-1].text for row in own] == ["4"]
+
+
 def some_at_chance(unlearned: Callable[[Job], bool]) -> Callable[[Job], Numbers]:
     def numbers(job: Job) -> Numbers:
         position = sum(map(ord, job.key))

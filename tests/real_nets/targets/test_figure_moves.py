@@ -72,12 +72,12 @@ def collapsing(alignments: dict[float, float], rank: int, top: float) -> Outcome
     return outcome(rows)
 
 
-def test_collapse_is_of_early_alignment_and_of_what_the_classifier_reads() -> None:
+def test_collapse_is_of_early_alignment_and_of_the_last_hidden_layer() -> None:
     cold = [collapsing({0.0: 0.9, 1.0: 0.2, 5.0: 0.3, 6.0: 0.8}, 500, 100.0)]
     hot = [collapsing({0.0: 0.1, 1.0: 0.95, 5.0: 0.3, 6.0: 0.2}, 40, 2000.0)]
     assert figure_moves.collapse(*sides(cold, hot)) == [
         f"the highest alignment of the first 5 epochs rises{SINGLE} (0.90 to 0.95), as in the paper",
-        f"the rank of what the classifier reads (γ = 0.001) falls{SINGLE} (500 to 40), as in the paper",
+        f"the rank of the last hidden layer (γ = 0.001) falls{SINGLE} (500 to 40), as in the paper",
         f"its largest singular value rises{SINGLE} (100 to 2,000), as in the paper",
     ]
     empty = [outcome([])]
