@@ -73,7 +73,9 @@ def test_what_a_network_of_a_target_cannot_do_is_said_of_that_network(
     root: Path, tmp_path: Path
 ) -> None:
     work = [work_of(tmp_path, head_rank=4)]
-    told = "mlp on own, depth 3, head_rank 4: head_rank is 4; it must lie in 1..3, below the classes"
+    told = (
+        "mlp on own, depth 3, head_rank 4: head_rank is 4; it must lie in 1..3, below the classes"
+    )
     with pytest.raises(ValueError, match=re.escape(told)):
         estimates(work, Source(root), CPU)
 
