@@ -167,6 +167,21 @@ def test_the_readme_counts_the_detectors_that_move() -> None:
     assert f"(better / worse): {', '.join(told.values())}." in SENTENCES
 
 
+def test_the_readme_tells_how_vgg_collapses_at_first() -> None:
+    told = []
+    for cell in (cell for cell in CELLS if cell.network == "VGG-19"):
+        found = Results(STORE).outcomes(cell)
+        rows = [{row["step"]: row for row in one.rows} for one in found]
+        start, early = (
+            spelled((own[step]["layer_ranks"]["0.001"][-2] for own in rows), "{:.0f}".format)
+            for step in (0, 16)
+        )
+        told += [f"{early} at T = {cell.temperature:g}"]
+        assert all(own[16]["accuracy"] <= 0.2 for own in rows)
+        assert all(one.rows[-1]["layer_ranks"]["0.001"][-2] > 60 for one in found)
+    assert f"falls from {start} to {' and to '.join(told)}, before" in SENTENCES
+
+
 def test_the_readme_tells_of_squared_error() -> None:
     (record,) = read_targets(STORE, ["mse"])
     outcomes = [Results(STORE).outcomes(cell) for cell in record.cells]
