@@ -8,8 +8,12 @@ from rankdeficit.spectrum import GAMMA
 from real_nets.cells import Cell as Place
 from real_nets.cells import Setup
 from real_nets.outcomes import Results
-from real_nets.page import Column, Picture, Section, Table
-from real_nets.page import figures as drawn
+from real_nets.page import Column, Section, Table
+from real_nets.page.figures import (
+    alignment_and_collapse,
+    layer_alignments,
+    ranks_around_softmax,
+)
 from real_nets.page.numbers import norm, rank, share
 from real_nets.targets.chance import AT_CHANCE, learned, no_verdict_of
 from real_nets.targets.correlation import correlation
@@ -30,7 +34,7 @@ from real_nets.targets.shown import (
     verdict,
     where,
 )
-from real_nets.targets.target import Target, register, runs
+from real_nets.targets.target import Draw, Target, drawn, register, runs
 
 WIDTH = 512
 """Of the MLP, where the budget does not say."""
@@ -75,15 +79,11 @@ class Alignment(Target):
         """By layer at the end, and over training."""
         pictures, said = [], []
         for baseline, low in pairs(cells):
-            found = runs([baseline, low], results)
-            for draw, what in (
-                (drawn.layer_alignments, "Alignment by layer when trained."),
-                (drawn.alignment_and_collapse, "Alignment and collapse during training."),
-            ):
-                figure = draw(found)
-                if figure is not None:
-                    caption = f"{where(baseline)}. {what}"
-                    pictures.append(Picture(figure, caption, what))
+            captions: dict[Draw, str] = {
+                layer_alignments: f"{where(baseline)}. Alignment by layer when trained.",
+                alignment_and_collapse: f"{where(baseline)}. Alignment and collapse during training.",
+            }
+            pictures += drawn(runs([baseline, low], results), captions)
             move = no_verdict_of(baseline, low, results) or verdict(
                 "the mean alignment",
                 *both(baseline, low, results, lambda one: one.measure("alignment")),
@@ -185,15 +185,11 @@ class SoftmaxMse(Target):
         self, cells: Sequence[Place], results: Results, computed: dict[str, Any]
     ) -> Section:
         """Ranks of logits and of the last hidden layer."""
-        found, pictures = runs(cells, results), []
-        for draw, what in (
-            (drawn.alignment_and_collapse, "Alignment and collapse"),
-            (drawn.ranks_around_softmax, "Ranks before and after the softmax"),
-        ):
-            figure = draw(found)
-            if figure is not None:
-                told = f"{what} during training, squared error."
-                pictures.append(Picture(figure, told, told))
+        captions: dict[Draw, str] = {
+            alignment_and_collapse: "Alignment and collapse during training, squared error.",
+            ranks_around_softmax: "Ranks before and after the softmax during training, squared error.",
+        }
+        pictures = drawn(runs(cells, results), captions)
         said = [
             "The paper's claim: squared error shows rank-deficit bias as well when paired with the "
             "softmax."

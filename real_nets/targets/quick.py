@@ -6,7 +6,7 @@ from typing import Any
 from real_nets.cells import Cell as Place
 from real_nets.cells import Setup
 from real_nets.outcomes import Outcome, Results
-from real_nets.page import Cell, Column, Picture, Section, Table
+from real_nets.page import Cell, Column, Section, Table
 from real_nets.page.figures import probe_accuracies, ranks_around_softmax
 from real_nets.page.numbers import rank, rate, share
 from real_nets.targets.shown import (
@@ -21,7 +21,7 @@ from real_nets.targets.shown import (
     same_data,
 )
 from real_nets.targets.tables import sentences
-from real_nets.targets.target import Target, first_ood, register, runs
+from real_nets.targets.target import Draw, Target, drawn, first_ood, register, runs
 
 
 @register
@@ -41,15 +41,10 @@ class Quick(Target):
         self, cells: Sequence[Place], results: Results, computed: dict[str, Any]
     ) -> Section:
         """kappa, rho, SR, NECO, OrthoDev and Figure 1; at equal train accuracy, too."""
-        found = runs(cells, results)
-        pictures = []
-        for draw, caption in (
-            (probe_accuracies, "Figure 1: accuracy of linear probes by layer."),
-            (ranks_around_softmax, "Figure 5: rank before and after the softmax during training."),
-        ):
-            figure = draw(found)
-            if figure is not None:
-                pictures.append(Picture(figure, caption, caption))
+        captions: dict[Draw, str] = {
+            probe_accuracies: "Figure 1: accuracy of linear probes by layer.",
+            ranks_around_softmax: "Figure 5: rank before and after the softmax during training.",
+        }
         equal, equally = at_equal_accuracy(cells, results, all_measures, sentences)
         table = all_measures("Medians (ranges) over seeds", cells, results)
         return Section(
@@ -57,7 +52,7 @@ class Quick(Target):
             self.title,
             [*_on_other_data(cells), *sentences(cells, results), *equally],
             [table, rank_curves(cells, results), *equal],
-            pictures,
+            drawn(runs(cells, results), captions),
             of_probes(cells, results),
         )
 

@@ -2,15 +2,19 @@
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
+
+from matplotlib.figure import Figure
 
 from rankdeficit.spectrum import GAMMA
 from real_nets.cells import Cell, Setup
 from real_nets.outcomes import Outcome, Results
-from real_nets.page import Section
+from real_nets.page import Picture, Section
 
 TARGETS: dict[str, "Target"] = {}
+
+Draw = Callable[[list[dict[str, Any]]], Figure | None]
 
 
 class Target(ABC):
@@ -63,6 +67,12 @@ def networks(cells: Sequence[Cell], results: Results) -> list[Outcome]:
 def runs(cells: Sequence[Cell], results: Results) -> list[dict[str, Any]]:
     """The same, as figures take them."""
     return [one.run for one in networks(cells, results)]
+
+
+def drawn(found: list[dict[str, Any]], captions: Mapping[Draw, str]) -> list[Picture]:
+    """The figures of runs that have something to draw, each with what is to be seen in it."""
+    figures = ((draw(found), caption) for draw, caption in captions.items())
+    return [Picture(figure, caption, caption) for figure, caption in figures if figure is not None]
 
 
 def first_ood(outcomes: Sequence[Outcome]) -> str | None:
