@@ -87,9 +87,9 @@ def pair_sentences(
     said = []
     for baseline, low in pairs(cells):
         cold, hot = ((cell, at(results.outcomes(cell), snapshot)) for cell in (baseline, low))
-        why = no_verdict(cold, hot)
-        told = [why] if why else [move for move in moves(cold, hot) if move]
-        if told:
+        if why := no_verdict(cold, hot):
+            said.append(f"{where(baseline)}: {why}.")
+        elif told := [move for move in moves(cold, hot) if move]:
             said.append(f"{where(baseline)}{_unequal(cold, hot)}: {'; '.join(told)}.")
     return said
 
