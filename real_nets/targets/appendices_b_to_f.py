@@ -15,14 +15,13 @@ from real_nets.page.figures import (
     ranks_around_softmax,
 )
 from real_nets.page.numbers import norm, rank, share
-from real_nets.targets.chance import AT_CHANCE, learned, no_verdict_of
+from real_nets.targets.chance import AT_CHANCE, Side, learned
 from real_nets.targets.correlation import correlation
 from real_nets.targets.shown import (
     COARSE,
     PLACE,
     Measure,
     accuracies,
-    both,
     condition,
     hidden_rank,
     initial_norm,
@@ -31,10 +30,10 @@ from real_nets.targets.shown import (
     place,
     rank_curves,
     values,
-    verdict,
     where,
 )
 from real_nets.targets.target import Draw, Target, drawn, register, runs
+from real_nets.targets.verdicts import Moves, move, pair_sentences
 
 WIDTH = 512
 """Of the MLP, where the budget does not say."""
@@ -77,27 +76,31 @@ class Alignment(Target):
         self, cells: Sequence[Place], results: Results, computed: dict[str, Any]
     ) -> Section:
         """By layer at the end, and over training."""
-        pictures, said = [], []
+        pictures = []
         for baseline, low in pairs(cells):
             captions: dict[Draw, str] = {
                 layer_alignments: f"{where(baseline)}. Alignment by layer when trained.",
                 alignment_and_collapse: f"{where(baseline)}. Alignment and collapse during training.",
             }
             pictures += drawn(runs([baseline, low], results), captions)
-            move = no_verdict_of(baseline, low, results) or verdict(
-                "the mean alignment",
-                *both(baseline, low, results, lambda one: one.measure("alignment")),
-                1,
-                lambda value: f"{value:.2f}",
-            )
-            said += [f"{where(baseline)}: {move}."] if move else []
         claim = (
             "The paper's claim: its analysis carries over to convolutions, whose weights are read as "
             "matrices (c_out, c_in k k); at high temperature layers align."
         )
         return Section(
-            self.name, self.title, [claim, *said], [], pictures, accuracies(cells, results)
+            self.name,
+            self.title,
+            [claim, *pair_sentences(cells, results, alignment_moves)],
+            [],
+            pictures,
+            accuracies(cells, results),
         )
+
+
+def alignment_moves(baseline: Side, low: Side) -> Moves:
+    """How the mean over layers moves."""
+    what = "the mean alignment"
+    return [move(baseline, low, what, lambda one: one.measure("alignment"), 1, "{:.2f}".format)]
 
 
 @register
@@ -194,16 +197,12 @@ class SoftmaxMse(Target):
             "The paper's claim: squared error shows rank-deficit bias as well when paired with the "
             "softmax."
         ]
-        for baseline, low in pairs(cells):
-            if why := no_verdict_of(baseline, low, results):
-                said.append(f"{where(baseline)}: {why}.")
-                continue
-            move = verdict(
-                "The rank of the last hidden layer at γ = 1e-2",
-                *both(baseline, low, results, hidden_rank),
-                -1,
-                rank,
-            )
-            said += [f"{move}."] if move else []
+        said += pair_sentences(cells, results, hidden_rank_moves)
         tables = [rank_curves(cells, results)]
         return Section(self.name, self.title, said, tables, pictures, accuracies(cells, results))
+
+
+def hidden_rank_moves(baseline: Side, low: Side) -> Moves:
+    """How the rank of the last hidden layer moves."""
+    what = "the rank of the last hidden layer at γ = 1e-2"
+    return [move(baseline, low, what, hidden_rank, -1, rank)]

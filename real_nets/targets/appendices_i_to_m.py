@@ -15,8 +15,6 @@ from real_nets.targets.chance import (
     AT_CHANCE,
     Side,
     learned,
-    no_verdict_of,
-    pair_sentences,
     probed_outside,
 )
 from real_nets.targets.correlation import Correlation, correlation
@@ -24,18 +22,16 @@ from real_nets.targets.shown import (
     PLACE,
     Measure,
     accuracies,
-    both,
     claim,
     measured,
     of_probes,
     ortho_dev,
     pairs,
     place,
-    values,
-    verdict,
     where,
 )
 from real_nets.targets.target import Target, networks, register, runs
+from real_nets.targets.verdicts import Moves, move, pair_sentences
 from real_nets.training import Row
 
 RANK_TWO = "rank 2"
@@ -102,11 +98,10 @@ class NeuralCollapse(Target):
         return Section(self.name, self.title, said, [table], [], accuracies(cells, results))
 
 
-def collapse_moves(baseline: Side, low: Side) -> list[str | None]:
+def collapse_moves(baseline: Side, low: Side) -> Moves:
     """How NC1 to NC3 move. The paper speaks of the class means, whose angles tell of a lower rank."""
-    (_, cold), (_, hot) = baseline, low
     return [
-        verdict(what, values(cold, collapse(name)), values(hot, collapse(name)), expected, form)
+        move(baseline, low, what, collapse(name), expected, form)
         for what, name, expected, form in (
             ("tr S_W / tr S_B (NC1)", "within_to_between", None, "{:.3g}".format),
             ("the deviation of norms (NC2)", "equinorm", None, "{:.3f}".format),
@@ -199,27 +194,18 @@ class OrthoDev(Target):
         self, cells: Sequence[Place], results: Results, computed: dict[str, Any]
     ) -> Section:
         """Table of final values, and a figure per network."""
-        rows, said, pictures = [], [], []
+        rows, pictures = [], []
         for baseline, low in pairs(cells):
             cold = results.outcomes(baseline)
-            why = no_verdict_of(baseline, low, results)
-            said += [f"{where(baseline)}: {why}."] if why else []
-            for ood in cold[0].job["ood"] if cold else []:
-                rows += [
-                    [
-                        *place(cell),
-                        Cell(ood),
-                        measured(results.outcomes(cell), ortho_dev(ood), "{:.3f}".format),
-                    ]
-                    for cell in (baseline, low)
+            rows += [
+                [
+                    *place(cell),
+                    Cell(ood),
+                    measured(results.outcomes(cell), ortho_dev(ood), "{:.3f}".format),
                 ]
-                move = verdict(
-                    f"{where(baseline)} against {ood}: OrthoDev",
-                    *both(baseline, low, results, ortho_dev(ood)),
-                    -1,
-                    "{:.3f}".format,
-                )
-                said += [f"{move}."] if move and not why else []
+                for ood in (cold[0].job["ood"] if cold else [])
+                for cell in (baseline, low)
+            ]
             figure = drawn.ortho_dev(runs([baseline, low], results))
             if figure is not None:
                 caption = f"{where(baseline)}: OrthoDev during training."
@@ -230,11 +216,20 @@ class OrthoDev(Target):
         return Section(
             self.name,
             self.title,
-            [claim("Figure 7"), *said],
+            [claim("Figure 7"), *pair_sentences(cells, results, ortho_dev_moves)],
             [table],
             pictures,
             accuracies(cells, results),
         )
+
+
+def ortho_dev_moves(baseline: Side, low: Side) -> Moves:
+    """How OrthoDev moves on every OOD set."""
+    _, cold = baseline
+    return [
+        move(baseline, low, f"OrthoDev ({ood})", ortho_dev(ood), -1, "{:.3f}".format)
+        for ood in (cold[0].job["ood"] if cold else [])
+    ]
 
 
 @register

@@ -1,21 +1,17 @@
 """Networks at chance: how a measure of them moves says nothing, so no verdict is passed on it."""
 
-from collections.abc import Callable, Iterable, Sequence
-from statistics import median
+from collections.abc import Callable, Sequence
 
 from rankdeficit.diagnostics.report import records
 from rankdeficit.diagnostics.report.sentences import near_chance
 from real_nets.cells import Cell as Place
 from real_nets.job_folder import FINAL
-from real_nets.outcomes import Outcome, Results
+from real_nets.outcomes import Outcome
 from real_nets.page.numbers import share
-from real_nets.targets.shown import at, condition, pairs, values, where
+from real_nets.targets.shown import condition
 
 Side = tuple[Place, Sequence[Outcome]]
 """A cell with its networks, at the end or when they reached an accuracy."""
-
-UNEQUAL = 0.05
-"""Difference of train accuracies that is told."""
 
 AT_CHANCE = "did not leave their start or hardly beat guessing on their train images"
 
@@ -67,41 +63,6 @@ def _knows(one: Outcome, accuracy: float, split: str, images: int) -> bool:
 def no_verdict(*sides: Side) -> str | None:
     """Why networks are not to be compared in anything; None where they are."""
     return _without("no verdict, as networks " + AT_CHANCE, learned, _train_chance, sides)
-
-
-def no_verdict_of(baseline: Place, low: Place, results: Results) -> str | None:
-    """The same of all networks of two cells, at the end."""
-    return no_verdict((baseline, results.outcomes(baseline)), (low, results.outcomes(low)))
-
-
-def pair_sentences(
-    cells: Sequence[Place],
-    results: Results,
-    moves: Callable[[Side, Side], Iterable[str | None]],
-    snapshot: str | None = None,
-) -> list[str]:
-    """Of every pair how it moves from baseline to low logit norm, or why nothing is to be said of that.
-
-    moves: verdicts on a pair, None where there is nothing to judge.
-    """
-    said = []
-    for baseline, low in pairs(cells):
-        cold, hot = ((cell, at(results.outcomes(cell), snapshot)) for cell in (baseline, low))
-        if why := no_verdict(cold, hot):
-            said.append(f"{where(baseline)}: {why}.")
-        elif told := [move for move in moves(cold, hot) if move]:
-            said.append(f"{where(baseline)}{_unequal(cold, hot)}: {'; '.join(told)}.")
-    return said
-
-
-def _unequal(cold: Side, hot: Side) -> str:
-    """Train accuracies where they are so far apart that what moves may move with them."""
-    found = [values(outcomes, lambda one: one.train_accuracy) for _, outcomes in (cold, hot)]
-    if not all(found):
-        return ""
-    before, after = map(median, found)
-    apart = abs(after - before) >= UNEQUAL
-    return f" (train accuracy {share(before)} and {share(after)})" if apart else ""
 
 
 def no_verdict_on_depth(*sides: Side) -> str | None:

@@ -8,19 +8,16 @@ from real_nets.cells import Cell as Place
 from real_nets.outcomes import Outcome, Results
 from real_nets.page import Cell, Column, Table
 from real_nets.page.numbers import percentage_points, rate
-from real_nets.targets.chance import no_verdict
+from real_nets.targets.chance import Side
 from real_nets.targets.shown import (
     PLACE,
     Measure,
     at,
     difference,
     measured,
-    pairs,
     place,
-    values,
-    verdict,
-    where,
 )
+from real_nets.targets.verdicts import Moves, move, pair_sentences
 
 OTHER = {"CIFAR-10": "CIFAR-100", "CIFAR-100": "CIFAR-10"}
 """Out-of-distribution data of the paper's Table 2."""
@@ -53,23 +50,19 @@ def detection_sentences(
     cells: Sequence[Place], results: Results, snapshot: str | None = None
 ) -> list[str]:
     """How AUROC and FPR move, and how they do in the paper, for every pair and OOD set."""
-    said = []
-    for baseline, low in pairs(cells):
-        cold, hot = (at(results.outcomes(cell), snapshot) for cell in (baseline, low))
-        if why := no_verdict((baseline, cold), (low, hot)):
-            said.append(f"{where(baseline)}: {why}.")
-            continue
-        for ood in cold[0].job["ood"] if cold else []:
-            moves = [
-                verdict(what, values(cold, measure), values(hot, measure), expected, rate)
-                for what, measure, expected in (
-                    ("the AUROC", _neco(ood, "auroc"), 1),
-                    ("the FPR", _neco(ood, "fpr_id_positive"), -1),
-                )
-            ]
-            if found := [move for move in moves if move]:
-                said.append(f"{where(baseline)} against {ood}: {'; '.join(found)}.")
-    return said
+    return pair_sentences(cells, results, _moves, snapshot)
+
+
+def _moves(baseline: Side, low: Side) -> Moves:
+    _, cold = baseline
+    return [
+        move(baseline, low, f"{what} ({ood})", _neco(ood, measure), expected, rate)
+        for ood in (cold[0].job["ood"] if cold else [])
+        for what, measure, expected in (
+            ("the AUROC", "auroc", 1),
+            ("the FPR", "fpr_id_positive", -1),
+        )
+    ]
 
 
 def _neco(ood: str, measure: str) -> Measure:

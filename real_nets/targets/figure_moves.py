@@ -1,7 +1,7 @@
 """What the paper claims of its figures, judged by the numbers that they are drawn from."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from statistics import mean
 
 from rankdeficit.spectrum import GAMMA
@@ -9,11 +9,9 @@ from real_nets.outcomes import Outcome
 from real_nets.page.figures.points import Points, during_training, number, over_layers
 from real_nets.page.numbers import norm, rank
 from real_nets.targets.chance import Side
-from real_nets.targets.shown import Measure, verdict
-from real_nets.targets.shown import values as known
+from real_nets.targets.shown import Measure
 from real_nets.targets.tables import depth_moves, drop_move
-
-Moves = list[str | None]
+from real_nets.targets.verdicts import Moves, move
 
 FIRST_EPOCHS = 5.0
 """Those in which the alignment rises, in the paper."""
@@ -33,7 +31,7 @@ def probes(baseline: Side, low: Side) -> Moves:
 def norms(baseline: Side, low: Side) -> Moves:
     """Figure 2: growth of the logits, in the first epoch and in all."""
     return [
-        _move(baseline, low, f"the growth of the norm {when}", _growth(epochs), 1, _times)
+        move(baseline, low, f"the growth of the norm {when}", _growth(epochs), 1, _times)
         for when, epochs in (("in the first epoch", 1.0), ("in all", math.inf))
     ]
 
@@ -43,16 +41,16 @@ def collapse(baseline: Side, low: Side) -> Moves:
     early = f"the highest alignment of the first {FIRST_EPOCHS:g} epochs"
     ranks, top = _last("layer_ranks", str(GAMMA), -2), _last("layer_singular_values", -2, 0)
     return [
-        _move(baseline, low, early, _highest("alignment", FIRST_EPOCHS), 1, "{:.2f}".format),
-        _move(baseline, low, f"the rank of the last hidden layer (γ = {GAMMA:g})", ranks, -1, rank),
-        _move(baseline, low, "its largest singular value", top, 1, norm),
+        move(baseline, low, early, _highest("alignment", FIRST_EPOCHS), 1, "{:.2f}".format),
+        move(baseline, low, f"the rank of the last hidden layer (γ = {GAMMA:g})", ranks, -1, rank),
+        move(baseline, low, "its largest singular value", top, 1, norm),
     ]
 
 
 def gradients(baseline: Side, low: Side) -> Moves:
     """Figure 4: ranks in the deeper half of the layers, and whether inputs bound those of gradients."""
     return [
-        _move(baseline, low, f"the mean rank of the {what} in the deeper half", measure, -1, rank)
+        move(baseline, low, f"the mean rank of the {what} in the deeper half", measure, -1, rank)
         for what, measure in (
             ("inputs", _deeper("input")),
             ("gradients", _deeper("gradient")),
@@ -68,8 +66,8 @@ def around_softmax(baseline: Side, low: Side) -> Moves:
         "the epoch at which the former saturates",
     )
     return [
-        _move(baseline, low, gap, _gap, 1 if many else None, rank),
-        _move(baseline, low, soon, _saturated, None, "{:.2g}".format),
+        move(baseline, low, gap, _gap, 1 if many else None, rank),
+        move(baseline, low, soon, _saturated, None, "{:.2g}".format),
     ]
 
 
@@ -77,21 +75,9 @@ def ortho_dev(baseline: Side, low: Side) -> Moves:
     """Figure 7: OrthoDev at the end, on each OOD set."""
     (_, cold), _ = baseline, low
     return [
-        _move(baseline, low, f"OrthoDev ({ood})", _last("ortho_dev", ood), -1, "{:.3f}".format)
+        move(baseline, low, f"OrthoDev ({ood})", _last("ortho_dev", ood), -1, "{:.3f}".format)
         for ood in (cold[0].job["ood"] if cold else [])
     ]
-
-
-def _move(
-    baseline: Side,
-    low: Side,
-    what: str,
-    measure: Measure,
-    expected: int | None,
-    form: Callable[[float], str],
-) -> str | None:
-    (_, cold), (_, hot) = baseline, low
-    return verdict(what, known(cold, measure), known(hot, measure), expected, form)
 
 
 def _times(value: float) -> str:

@@ -19,7 +19,7 @@ from real_nets.page import Picture, Section
 from real_nets.page import figures as drawn
 from real_nets.page.numbers import norm
 from real_nets.targets import figure_moves
-from real_nets.targets.chance import Side, pair_sentences
+from real_nets.targets.chance import Side
 from real_nets.targets.shown import (
     accuracies,
     claim,
@@ -30,6 +30,7 @@ from real_nets.targets.shown import (
     where,
 )
 from real_nets.targets.target import Target, register, runs
+from real_nets.targets.verdicts import Moves, pair_sentences
 
 Runs = list[dict[str, Any]]
 
@@ -42,7 +43,7 @@ class PaperFigure(Target):
 
     exhibit: ClassVar[str]
     alt: ClassVar[str]
-    moves: ClassVar[Callable[[Side, Side], list[str | None]]]
+    moves: ClassVar[Callable[[Side, Side], Moves]]
     """Verdicts on a pair."""
 
     def cells(self, setup: Setup) -> list[Cell]:

@@ -30,14 +30,6 @@ def values(outcomes: Sequence[Outcome], measure: Measure) -> list[float]:
     return [float(value) for value in found if value is not None]
 
 
-def both(
-    baseline: Place, low: Place, results: Results, measure: Measure
-) -> tuple[list[float], list[float]]:
-    """The measure of all networks of either cell."""
-    cold, hot = (values(results.outcomes(cell), measure) for cell in (baseline, low))
-    return cold, hot
-
-
 def ortho_dev(ood: str) -> Measure:
     """OrthoDev on an out-of-distribution set, of the diagnosis."""
 
@@ -145,49 +137,6 @@ def at(outcomes: Sequence[Outcome], snapshot: str | None) -> list[Outcome]:
         return list(outcomes)
     moved = [one.at(snapshot) for one in outcomes]
     return [one for one in moved if one.report is not None]
-
-
-MOVES = {1: "rises", -1: "falls", 0: "does not move"}
-
-
-def verdict(
-    what: str,
-    baseline: Sequence[float],
-    low_norm: Sequence[float],
-    expected: int | None,
-    form: Callable[[float], str],
-) -> str | None:
-    """How the median of a measure moves from baseline to low logit norm, and how it does in the paper.
-
-    expected: 1 for up, -1 for down, 0 for neither, None where the paper does not say. What is written
-    alike has not moved. Movements go beyond the spread of seeds where the ranges do not meet. Returns
-    None where either has no value.
-    """
-    if not baseline or not low_norm:
-        return None
-    before, after = median(baseline), median(low_norm)
-    numbers = f"{form(before)} to {form(after)}"
-    moved = 0 if form(before) == form(after) else sign(after - before)
-    apart = max(baseline) < min(low_norm) or max(low_norm) < min(baseline)
-    single = len(baseline) == 1 or len(low_norm) == 1
-    remarks = [] if expected is None else [f"in the paper it {MOVES[expected]}"]
-    if not moved:
-        extent = ""
-    elif single:
-        extent = ", judged by a single seed"
-    else:
-        extent = f" {'beyond' if apart else 'within'} the spread of seeds"
-    if moved and not apart and not single:
-        remarks.insert(0, "which leaves it open")
-    elif moved == expected:
-        remarks = ["as in the paper"]
-    told = f"{what} {MOVES[moved]}{extent} ({numbers})"
-    return f"{told}, {'; '.join(remarks)}" if remarks else told
-
-
-def sign(change: float) -> int:
-    """1, 0 or -1."""
-    return (change > 0) - (change < 0)
 
 
 def accuracies(cells: Sequence[Place], results: Results) -> list[str]:

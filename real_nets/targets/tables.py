@@ -16,7 +16,6 @@ from real_nets.targets.chance import (
     Side,
     no_verdict_on_depth,
     no_verdict_on_drop,
-    pair_sentences,
     probed_anywhere,
 )
 from real_nets.targets.detection import all_variants, detection_sentences, detections
@@ -32,11 +31,9 @@ from real_nets.targets.shown import (
     of_probes,
     place,
     rank_curves,
-    sign,
-    values,
-    verdict,
 )
 from real_nets.targets.target import Target, first_ood, register, runs
+from real_nets.targets.verdicts import Moves, move, pair_sentences, sign
 
 CAPTION = "κ: effective depth; ρ: OOD generalisation drop; SR: numerical rank of the logits"
 
@@ -229,38 +226,37 @@ def sentences(cells: Sequence[Place], results: Results, snapshot: str | None = N
     return pair_sentences(cells, results, _moves, snapshot)
 
 
-def _moves(baseline: Side, low: Side) -> list[str | None]:
-    (cell, cold), (_, hot) = baseline, low
+def _moves(baseline: Side, low: Side) -> Moves:
+    cell, cold = baseline
     expected = _directions(cell, cold)[2]
     return [
         *depth_moves(baseline, low),
         drop_move(baseline, low, first_ood(cold)),
-        verdict("the rank", values(cold, _rank), values(hot, _rank), expected, rank),
+        move(baseline, low, "the rank", _rank, expected, rank),
     ]
 
 
-def depth_moves(baseline: Side, low: Side) -> list[str | None]:
+def depth_moves(baseline: Side, low: Side) -> Moves:
     """How kappa moves against the last layer's probe, and against the best one's where that differs.
 
     The paper has the first alone: of the second it says nothing.
     """
     (cell, cold), (_, hot) = baseline, low
     expected = _directions(cell, cold)[0]
-    by_last = verdict("κ", values(cold, _depth), values(hot, _depth), expected, share)
+    by_last = move(baseline, low, "κ", _depth, expected, share)
     found = [no_verdict_on_depth(baseline, low) or by_last]
     both = (*cold, *hot)
     if any(_depth(one) != _depth_of_best(one) for one in both) and all(map(probed_anywhere, both)):
-        best = values(cold, _depth_of_best), values(hot, _depth_of_best)
-        found.append(verdict("κ against the best layer's probe", *best, None, share))
+        what = "κ against the best layer's probe"
+        found.append(move(baseline, low, what, _depth_of_best, None, share))
     return found
 
 
 def drop_move(baseline: Side, low: Side, ood: str | None) -> str | None:
     """How rho of an OOD set moves."""
-    (cell, cold), (_, hot) = baseline, low
-    expected, drop = _directions(cell, cold)[1], _drop(ood)
-    move = verdict(f"ρ ({ood})", values(cold, drop), values(hot, drop), expected, share)
-    return move and (no_verdict_on_drop(ood or "", baseline, low) or move)
+    expected = _directions(*baseline)[1]
+    found = move(baseline, low, f"ρ ({ood})", _drop(ood), expected, share)
+    return found and (no_verdict_on_drop(ood or "", baseline, low) or found)
 
 
 def _directions(cell: Place, outcomes: Sequence[Outcome]) -> tuple[int, int, int | None]:

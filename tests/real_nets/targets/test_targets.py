@@ -11,7 +11,7 @@ from real_nets.page import Cell, Page, render
 from real_nets.page.numbers import share
 from real_nets.store import job_folder
 from real_nets.targets import TARGETS, find
-from real_nets.targets.shown import sign, verdict
+from real_nets.targets.verdicts import sign, verdict
 from tests.real_nets.fabricated import (
     BEYOND,
     COLD,
