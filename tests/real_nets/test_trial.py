@@ -19,8 +19,8 @@ from real_nets.training import Recipe
 from real_nets.trial import try_training
 from real_nets.work import train_job
 from tests.real_nets.models.headed import OneHead, TwoHeads
-from tests.real_nets.test_training import small_mlp, training
 from tests.real_nets.tiny import contents, data_of, tiny_job, write_root
+from tests.real_nets.training.small import small_mlp, training
 
 
 class Outputs(NamedTuple):

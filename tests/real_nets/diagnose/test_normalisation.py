@@ -1,0 +1,122 @@
+"""Images are normalised as in training, whatever they are."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from rankdeficit.images import ImageSet, Normalisation, list_splits, load_splits
+from real_nets import diagnose, train
+from real_nets.datasets import open_dataset
+from real_nets.diagnose_settings import Settings, complete
+from tests.real_nets.diagnose.asking import (
+    AS_TRAINED,
+    by_name,
+    quick,
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "mean", "std"),
+    [
+        ({"normalisation": "imagenet"}, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        ({"normalisation": "none"}, [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]),
+        ({"mean": (0.5, 0.25, 0.0), "std": (0.5, 1.0, 2.0)}, [0.5, 0.25, 0.0], [0.5, 1.0, 2.0]),
+    ],
+    ids=["imagenet", "none", "own"],
+)
+def test_normalisations(
+    options: dict[str, Any], mean: list[float], std: list[float], trained: Path, images: Path
+) -> None:
+    settings = by_name(trained, images, **options)
+    found = diagnose.prepare(settings, torch.device("cpu"))
+    assert found.normalise.mean.flatten().tolist() == pytest.approx(mean)
+    assert found.normalise.std.flatten().tolist() == pytest.approx(std)
+    assert any(f"mean {mean[0]:.4g} " in note for note in found.assumptions)
+
+
+WITH_OTHERS = ", not of those that it was trained with ("
+
+
+@pytest.fixture(scope="module")
+def dark(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The images at a third of their brightness."""
+    folder = tmp_path_factory.mktemp("dark") / "dark"
+    shutil.copytree(images, folder)
+    for path in folder.rglob("*.png"):
+        Image.open(path).point(lambda level: level // 3).save(path)
+    return folder
+
+
+def statistics(settings: Settings) -> tuple[Normalisation, str]:
+    """Of a diagnosis, and what its note says of where they are from."""
+    prepared = diagnose.prepare(complete(settings), torch.device("cpu"))
+    (note,) = (note for note in prepared.assumptions if note.startswith("images normalised"))
+    return prepared.normalise, note
+
+
+def assert_normalises_as(found: Normalisation, expected: Normalisation) -> None:
+    assert torch.equal(found.mean, expected.mean)
+    assert torch.equal(found.std, expected.std)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"limit": 7}, {"stream": True}, {"image_size": 8, "crop": 0.6}], ids=str
+)
+def test_a_network_sees_other_images_normalised_as_in_its_training(
+    options: dict[str, Any], trained: Path, images: Path, dark: Path
+) -> None:
+    own = Normalisation.of(load_splits(images)[0])
+    for data in (dark, images, None):
+        found, note = statistics(quick(trained=trained, data=data, **options))
+        assert_normalises_as(found, own)
+        assert note.endswith(AS_TRAINED)
+    found, note = statistics(quick(trained=trained, data=dark, normalisation="none", **options))
+    assert found.mean.tolist() == [[[0.0]]] * 3
+    assert note.endswith("deviation 1 1 1")
+
+
+def test_where_the_data_of_the_training_are_gone_others_are_taken_and_told(
+    images: Path, dark: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(images, tmp_path / "own")
+    run = train.run(train.Settings(
+        data=str(tmp_path / "own"), temperature=(1.0,), width=8, depth=2, epochs=0, device="cpu",
+        out=tmp_path / "run",
+    ))  # fmt: skip
+    settings = quick(trained=run, data=dark)
+    assert statistics(settings)[1].endswith(AS_TRAINED)
+    others = Normalisation.of(load_splits(dark)[0])
+    image = tmp_path / "own" / "train" / "class0" / "0.png"
+    image.unlink()
+    found, note = statistics(settings)
+    assert_normalises_as(found, others)
+    assert f"{dark}{WITH_OTHERS}data own has 119 train images, where there were 120)" in note
+    assert note.endswith("restore these, or give --mean and --std")
+    found, note = statistics(quick(trained=run))
+    assert WITH_OTHERS in note
+    shutil.rmtree(tmp_path / "own")
+    found, note = statistics(settings)
+    assert_normalises_as(found, others)
+    assert f"{WITH_OTHERS}data {tmp_path / 'own'} must hold folders train and test" in note
+
+
+def test_glyphs_and_images_left_out_count_for_the_normalisation_as_in_training(
+    images: Path, dark: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(images, tmp_path / "own")
+    (tmp_path / "own" / "train" / "class0" / "0.png").write_text("no image")
+    kept = list_splits(tmp_path / "own")[0].load_readable()[0]
+    drawn = open_dataset("glyphs:2", None, image_size=8).train
+    assert isinstance(drawn, ImageSet)
+    for name, expected in (("glyphs:2", drawn), (str(tmp_path / "own"), kept)):
+        run = train.run(train.Settings(
+            data=name, temperature=(1.0,), width=8, depth=2, epochs=0, image_size=8, device="cpu",
+            on_corrupt="skip", out=tmp_path / "runs" / name.replace("/", "-"),
+        ))  # fmt: skip
+        found, note = statistics(quick(trained=run, data=dark))
+        assert_normalises_as(found, Normalisation.of(expected))
+        assert note.endswith(AS_TRAINED)

@@ -1,0 +1,144 @@
+"""The page on a store: its sections and summary."""
+
+from pathlib import Path
+
+import pytest
+
+from rankdeficit.runs import read_json, write_json
+from real_nets.budgets import with_changes
+from real_nets.page import render
+from real_nets.report import build_page
+from real_nets.store import TargetRecord, read_targets, write_target
+from real_nets.targets import TARGETS
+from tests.real_nets.fabricated import fill, setup_of
+from tests.real_nets.report.pages import NUMBERS, conditions_of, page_of, summary_of
+
+
+def test_the_page_has_a_section_per_target_in_the_order_of_the_list(original: Path) -> None:
+    page = build_page(original, read_targets(original, list(TARGETS)))
+    assert [section.identifier for section in page.sections] == [
+        "table2",
+        "fig7",
+        "neural-collapse",
+    ]
+    text = render(page)
+    for number in ("76.37%", "80.00%", "(75.00–85.00)", "+3.6 pp", "−12.4 pp"):
+        assert number in text
+
+
+def test_the_summary_counts_networks_and_names_the_paper(original: Path) -> None:
+    first, second = build_page(original, read_targets(original, list(TARGETS))).summary
+    assert "arXiv 2506.01562" in first
+    assert second.startswith("6 networks on cifar100, of which 1 diverged. ")
+
+
+@pytest.mark.parametrize(
+    ("budget", "replacements", "expected"),
+    [
+        ("paper", {}, []),
+        ("paper", {"svhn": "cifar100"}, []),
+        ("paper", {"svhn": "tiny"}, ["out of distribution tiny"]),
+        ("paper", {"imagenet": "tiny"}, []),
+        (
+            "paper",
+            {"cifar100": "tiny"},
+            [
+                "tiny for CIFAR-100; out of distribution tiny; tiny with 120 train and 40 test images"
+            ],
+        ),
+        (
+            "smoke",
+            {},
+            [
+                "glyphs:50 for CIFAR-10; glyphs:50 for CIFAR-100; out of distribution glyph-fonts:50, "
+                "glyph-letters:50; glyphs:50 with 120 train and 40 test images"
+            ],
+        ),
+    ],
+)
+def test_the_summary_says_which_data_are_not_the_papers(
+    budget: str, replacements: dict[str, str], expected: list[str], tmp_path: Path
+) -> None:
+    fill(tmp_path, ["neural-collapse"], NUMBERS, setup_of(budget, replacements=replacements))
+    summary = summary_of(tmp_path)
+    others = [line for line in summary if line.startswith("These are not the paper's data")]
+    assert [line.split(": ")[1].split(". ")[0] for line in others] == expected
+    assert any("drawn letters" in line for line in summary) == (budget == "smoke")
+
+
+def test_the_summary_says_which_data_are_a_part_of_the_papers(store: Path) -> None:
+    for file in store.glob("jobs/*/summary.json"):
+        write_json(file, read_json(file) | {"train_images": 5000, "test_images": 2000})
+    (told,) = (line for line in summary_of(store) if line.startswith("These are not the paper's"))
+    assert "cifar100 with 5,000 train and 2,000 test images" in told
+
+
+@pytest.mark.parametrize(
+    ("budget", "target", "cell", "options", "told"),
+    [
+        ("small", "table1", "ImageNet-100/ResNet-50", {}, "imagenet100 at 64 x 64 pixels"),
+        ("paper", "table1", "ImageNet-100/ResNet-50", {}, None),
+        ("paper", "table1", "CIFAR-10/MLP", {}, None),
+        ("paper", "table1", "CIFAR-10/MLP", {"image_size": 32}, None),
+        ("paper", "table1", "CIFAR-10/MLP", {"image_size": 64}, "cifar10 at 64 x 64 pixels"),
+        ("paper", "table2", "CIFAR-10/ViT-B", {}, None),
+    ],
+)
+def test_the_summary_names_images_of_another_size_than_the_papers(
+    budget: str,
+    target: str,
+    cell: str,
+    options: dict[str, int],
+    told: str | None,
+    tmp_path: Path,
+) -> None:
+    setup = setup_of(budget, pick=[cell], missing=("svhn",))
+    setup.budget = with_changes(setup.budget, None, options)
+    fill(tmp_path, [target], NUMBERS, setup)
+    others = [line for line in summary_of(tmp_path) if line.startswith("These are not the paper's")]
+    assert [line.split(": ")[1].split(". ")[0] for line in others] == ([told] if told else [])
+
+
+def test_all_of_the_papers_data_sets_are_known_as_such(tmp_path: Path) -> None:
+    fill(tmp_path, ["table1"], lambda job: None)
+    assert not any("not the paper's" in line for line in summary_of(tmp_path))
+
+
+def test_imagenet_100_is_told_apart_by_nothing(tmp_path: Path) -> None:
+    fill(tmp_path, ["table1"], NUMBERS, setup_of("paper", pick=["ImageNet-100/ResNet-34"]))
+    assert not any("not the paper's data" in line for line in summary_of(tmp_path))
+
+
+def test_tables_without_rows_are_not_shown(tmp_path: Path) -> None:
+    write_target(tmp_path, TargetRecord("table2", "small", [], {"CIFAR-10/ViT-B": "no timm"}, {}))
+    (section,) = build_page(tmp_path, read_targets(tmp_path, list(TARGETS))).sections
+    assert section.tables == []
+    assert section.notes == ["Left out: CIFAR-10/ViT-B: no timm."]
+
+
+def test_a_store_without_a_finished_network_has_a_page_too(tmp_path: Path) -> None:
+    fill(tmp_path, ["neural-collapse"], lambda job: None)
+    assert summary_of(tmp_path)[1].startswith("No networks were trained. ")
+    assert conditions_of(tmp_path) == {"budget": "small"}
+    assert "Not trained yet" in page_of(tmp_path)
+
+
+def test_what_was_left_out_is_told_in_its_own_section(store: Path) -> None:
+    fill(store, ["fig6"], NUMBERS)
+    page = build_page(store, read_targets(store, list(TARGETS)))
+    left_out = {
+        section.identifier: [note for note in section.notes if note.startswith("Left out")]
+        for section in page.sections
+    }
+    told = ["Left out: out-of-distribution set svhn: no svhn here."]
+    assert left_out == {"table2": told, "fig7": told, "neural-collapse": told, "fig6": []}
+
+
+def test_the_same_store_gives_the_same_page(store: Path) -> None:
+    first = page_of(store)
+    targets = sorted((store / "targets").iterdir())
+    for file in reversed(targets):  # another order of the folder's entries
+        content = file.read_bytes()
+        file.unlink()
+        file.write_bytes(content)
+    assert page_of(store) == first

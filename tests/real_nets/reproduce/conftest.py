@@ -1,0 +1,59 @@
+"""The command in this process, and data for it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from real_nets import execution, reproduce
+from tests.conftest import ROOT
+from tests.images import write_images
+from tests.real_nets.reproduce.asking import QUICK, Main
+
+
+@pytest.fixture
+def main(monkeypatch: pytest.MonkeyPatch) -> Main:
+    """The command in this process: its exit status."""
+
+    def call(*arguments: str | Path) -> int:
+        monkeypatch.setattr(sys, "argv", ["reproduce", *map(str, arguments)])
+        try:
+            reproduce.main()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
+    return call
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever trains or diagnoses now is caught."""
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("this was to be reused")
+
+    monkeypatch.setattr(execution, "carry_out", refuse)
+    monkeypatch.setattr("real_nets.plan.estimate", refuse)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of data sets, CIFAR-10 and CIFAR-100 as folders of images; no SVHN."""
+    root = tmp_path_factory.mktemp("root")
+    write_images(root / "cifar10", classes=4, train=30, test=10)
+    write_images(root / "cifar100", classes=3, train=12, test=6)
+    return root
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A real run of the command: its store, output and messages."""
+    store = tmp_path_factory.mktemp("quick") / "store"
+    arguments = [sys.executable, "-m", "real_nets.reproduce", *QUICK, "--out", str(store)]
+    result = subprocess.run(
+        arguments, capture_output=True, text=True, cwd=ROOT, check=False, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    return store, result.stdout, result.stderr

@@ -1,0 +1,139 @@
+"""What is planned: which networks and diagnoses, of how many seeds, shared by which targets."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from rankdeficit.runs import read_json, write_json
+from real_nets import execution, reproduce
+from real_nets.job_data import Source
+from real_nets.job_folder import FINAL
+from real_nets.reproduce import (
+    OVERRIDES,
+    Settings,
+    at_equal_accuracy,
+    chosen_names,
+    part_of,
+    planned,
+    prepare,
+)
+from real_nets.targets import TARGETS
+from tests.images import write_images
+from tests.real_nets.fabricated import Numbers, by_seed, fill, setup_of
+from tests.real_nets.reproduce.asking import MLP, TINY, Main
+
+
+@pytest.mark.parametrize("network", ["mlp", "resnet18", "vit_b16"])
+def test_options_change_every_network_of_a_budget(network: str) -> None:
+    options = {
+        "epochs": 3, "width": 7, "lr": 0.25, "lr_rule": "reparametrised", "clip_norm": 0.75,
+        "batch_size": 9, "image_size": 48, "precision": "bf16", "compile": True, "gamma": 0.5,
+        "diagnosed_images": 11,
+    }  # fmt: skip
+    assert set(options) == set(OVERRIDES)
+    job = prepare(Settings(**options), Source()).budget.job("glyphs:50", network)
+    assert {name: getattr(job, name) for name in OVERRIDES} == options
+    plain = prepare(Settings(), Source()).budget.job("glyphs:50", network)
+    assert not any(getattr(plain, name) == value for name, value in options.items())
+
+
+@pytest.mark.parametrize(
+    ("asked", "budget", "fig8", "quick"),
+    [(None, "smoke", 10, 1), (2, "smoke", 2, 2), (3, "small", 3, 3), (12, "paper", 12, 12)],
+)
+def test_as_many_seeds_are_planned_as_were_asked_for(
+    asked: int | None, budget: str, fig8: int, quick: int
+) -> None:
+    setup = prepare(Settings(seeds=asked, budget=budget), Source())  # type: ignore[arg-type]
+    setup.why_missing = lambda name: None
+    for target, seeds in (("fig8", fig8), ("quick", quick)):
+        part = part_of(TARGETS[target], setup)
+        assert {len(cell.keys) for cell in part.cells} == {seeds}
+
+
+def test_planning_trains_nothing_and_leaves_nothing(
+    main: Main, tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    assert main("table1", *TINY, *MLP, "--data", root, "--plan", "--out", store) == 0
+    captured = capsys.readouterr()
+    assert "2 of 2 networks to train or diagnose." in captured.err
+    assert "judging by 5 steps" in captured.err
+    assert captured.out == ""
+    assert not store.exists()
+
+
+def test_networks_are_diagnosed_at_equal_accuracy_once_all_have_reached_one(
+    main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs that are finished already, with the weights they kept; what is asked of them next."""
+    root, store = tmp_path / "root", tmp_path / "store"
+    for name in ("cifar10", "cifar100", "svhn"):
+        write_images(root / name, classes=2, train=2, test=2)
+    setup = setup_of(pick=["CIFAR-10/ResNet-18"])
+    kept = Numbers(kept={0.2: None, 0.5: None})
+    low = [Numbers(kept={0.2: Numbers()}), *[Numbers(kept={0.2: None})] * 2]
+    fill(store, ["table1"], by_seed(baseline=[kept] * 3, low=low), setup)
+    for file in store.glob("jobs/*/settings.json"):
+        written = read_json(file)
+        write_json(file, written | {"settings": written["settings"] | {"root": str(root)}})
+    done = next(key for key, job in setup.jobs.items() if job.temperature > 1 and job.seed == 0)
+    asked = []
+
+    def note(work: list[execution.Work], *how: object) -> None:
+        asked.extend((item.job.key, item.snapshots) for item in work)
+
+    monkeypatch.setattr(reproduce, "execute", note)
+    arguments = ["table1", "table2", "--budget", "small", "--cells", "CIFAR-10/ResNet-18"]
+    assert main(*arguments, "--data", root, "--out", store) == 0
+    assert sorted(asked) == sorted((key, ("accuracy-0.2",)) for key in setup.jobs if key != done)
+
+
+def test_targets_that_compare_nothing_at_equal_accuracy_ask_for_nothing(tmp_path: Path) -> None:
+    setup = setup_of()
+    kept = Numbers(kept={0.5: None})
+    fill(tmp_path, ["quick"], lambda job: kept, setup)
+    for name, asked in (("ortho-dev", 0), ("quick", 6), ("table1", 6)):
+        parts = [part_of(TARGETS[name], setup)]
+        assert len(at_equal_accuracy(parts, setup.jobs, tmp_path)) == asked
+
+
+def test_only_targets_that_need_diagnoses_ask_for_them(tmp_path: Path) -> None:
+    setup = setup_of()
+    parts = [part_of(TARGETS[name], setup) for name in ("fig3", "table3")]
+    asked = {(item.job.model, item.snapshots) for item in planned(setup, parts, tmp_path)}
+    assert asked == {("mlp", ()), ("vgg19", (FINAL,))}
+
+
+def test_targets_share_their_jobs_but_not_what_was_left_out() -> None:
+    setup = setup_of(missing=("imagenet", "svhn"))
+    first, second, third = (part_of(TARGETS[name], setup) for name in ("table1", "fig3", "fig6"))
+    assert len(first.left_out) == 3
+    assert second.left_out == {"out-of-distribution set svhn": "no svhn here"}
+    assert third.left_out == {}
+    assert set(setup.jobs) == {key for cell in first.cells for key in cell.keys}
+
+
+@pytest.mark.parametrize("executor", ["local", "slurm"])
+def test_a_plan_of_tasks_tells_their_time_and_needs_no_cluster(
+    executor: str, main: Main, tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["table1", *TINY, *MLP, "--data", root, "--executor", executor, "--plan"]
+    assert main(*arguments, "--out", tmp_path / "store") == 0
+    assert re.search(r"2 tasks: about \d+ (s|min) for the longest, ", capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [["--list"], [], ["--list", "table1"]])
+def test_targets_are_listed(
+    arguments: list[str], main: Main, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(*arguments) == 0
+    text = capsys.readouterr().out
+    assert all(f" {name} " in text for name in TARGETS)
+
+
+def test_each_target_is_done_once_and_all_means_all() -> None:
+    assert chosen_names(("fig1", "table1", "fig1")) == ["fig1", "table1"]
+    assert chosen_names(("fig1", "all")) == list(TARGETS)
