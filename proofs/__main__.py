@@ -16,9 +16,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from proofs.claims import Claim, Result, load_claims, run_check
-from rankdeficit import cli, reporting
 from rankdeficit.checks import check_at_least, check_seeds
-from rankdeficit.runs import write_json
+from rankdeficit.experiments import cli, tables
+from rankdeficit.experiments.runs import write_json
 
 PROGRAM = "proofs"
 
@@ -46,7 +46,7 @@ def run(settings: Settings) -> None:
     failures = [result for result in results if result.verdict != "proved"]
     sentences = [f"{f.claim}, {f.verdict}: {f.statement}. Witness: {f.witness}" for f in failures]
     proved = f"{len(results) - len(failures)} of {len(results)} statements proved"
-    reporting.print_report(table(results), [*sentences, f"{proved}, in {len(claims)} claims."])
+    tables.print_report(table(results), [*sentences, f"{proved}, in {len(claims)} claims."])
     if failures:
         sys.exit(1)
 

@@ -17,26 +17,28 @@ from pathlib import Path
 
 import torch
 
-from rankdeficit import GAMMA, cli
+from rankdeficit import GAMMA
 from rankdeficit.diagnostics.diagnose import Batches, diagnose
-from rankdeficit.diagnostics.gradients import PLAIN, Loss
-from rankdeficit.diagnostics.layer_probes import ProbeSettings
+from rankdeficit.diagnostics.measures.gradients import PLAIN, Loss
+from rankdeficit.diagnostics.measures.layer_probes import ProbeSettings
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.report import Report
+from rankdeficit.distributed import is_first
+from rankdeficit.experiments import cli
+from rankdeficit.experiments.cli import joined, progress
+from rankdeficit.experiments.runs import RunFolder
 from rankdeficit.images import ImageFiles, ImageSet, Normalisation, list_splits, spell_size, square
-from rankdeficit.runs import RunFolder
-from real_nets.diagnose_settings import Settings, check, complete
-from real_nets.folders import (
+from real_nets.data.folders import (
     IMAGENET,
     Folders,
     Split,
     fixed_normalisation,
     measured_normalisation,
 )
+from real_nets.diagnose_settings import Settings, check, complete
+from real_nets.jobs.networks import TrainedRun, load_weights, trained_run
+from real_nets.jobs.trial import try_out
 from real_nets.models import Architecture
-from real_nets.networks import TrainedRun, load_weights, trained_run
-from real_nets.processes import is_first, joined, progress
-from real_nets.trial import try_out
 
 PROGRAM = "real_nets.diagnose"
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rankdeficit.checks import check_at_least, check_seeds, check_temperature
-from rankdeficit.diagnostics.ood import missing_packages
-from real_nets.datasets import why_missing
+from rankdeficit.diagnostics.measures.ood import missing_packages
+from real_nets.data.catalogue import why_missing
+from real_nets.jobs.networks import trained_run
 from real_nets.models import HeadNorm, Norm, Stem
-from real_nets.networks import trained_run
 
 Channels = tuple[float, float, float]
 

@@ -15,18 +15,18 @@ from pathlib import Path
 
 import tyro
 
-from rankdeficit import cli
-from rankdeficit.plots import save
-from rankdeficit.runs import mend, read_json, write_atomically, write_json
-from real_nets.cells import IMAGES, REPLACEABLE
-from real_nets.outcomes import Outcome, Results
+from rankdeficit.experiments import cli
+from rankdeficit.experiments.plots import save
+from rankdeficit.experiments.runs import mend, read_json, write_atomically, write_json
+from real_nets.jobs.outcomes import Outcome, Results
 from real_nets.page import Page, Section, render_markdown, write
-from real_nets.store import PAGE, TargetRecord, job_folder, read_targets
-from real_nets.store import TARGETS as TARGETS_FOLDER
-from real_nets.targets import TARGETS
-from real_nets.targets.conditions import conditions
-from real_nets.targets.shown import data_name, same_data
-from real_nets.terminal import open_console, print_section
+from real_nets.page.terminal import open_console, print_section
+from real_nets.paper.conditions import conditions
+from real_nets.paper.grid import IMAGES, REPLACEABLE
+from real_nets.paper.store import PAGE, TargetRecord, job_folder, read_targets
+from real_nets.paper.store import TARGETS as TARGETS_FOLDER
+from real_nets.paper.targets import TARGETS
+from real_nets.paper.targets.parts import data_name, same_data
 
 PROGRAM = "real_nets.report"
 IMAGENET_100 = "imagenet100"

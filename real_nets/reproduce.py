@@ -21,22 +21,23 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from rankdeficit import cli
 from rankdeficit.checks import check_at_least, check_gamma, check_temperature
+from rankdeficit.distributed import is_first
+from rankdeficit.experiments import cli
+from rankdeficit.experiments.cli import joined
 from rankdeficit.spectrum import GAMMA
 from real_nets import report
-from real_nets.budgets import BUDGETS, BudgetName, with_changes
-from real_nets.cells import REPLACEABLE, Cell, Setup, matches
-from real_nets.datasets import why_missing
-from real_nets.execution import Executor, How, Work, check_options, execute
-from real_nets.job import Job
-from real_nets.job_data import Source
-from real_nets.job_folder import FINAL, check_finished
-from real_nets.outcomes import Results
-from real_nets.plan import announce, list_targets
-from real_nets.processes import is_first, joined
-from real_nets.rates import LrRule
-from real_nets.store import (
+from real_nets.data.catalogue import why_missing
+from real_nets.jobs.data import Source
+from real_nets.jobs.execute import Executor, How, Work, check_options, execute
+from real_nets.jobs.folder import FINAL, check_finished
+from real_nets.jobs.job import Job
+from real_nets.jobs.outcomes import Results
+from real_nets.page.terminal import open_console, say
+from real_nets.paper.budgets import BUDGETS, BudgetName, with_changes
+from real_nets.paper.grid import REPLACEABLE, Cell, Setup, matches
+from real_nets.paper.plan import announce, list_targets
+from real_nets.paper.store import (
     LOGS,
     TargetRecord,
     check_free,
@@ -45,10 +46,10 @@ from real_nets.store import (
     locked,
     write_target,
 )
-from real_nets.targets import TARGETS, Target, find
-from real_nets.targets.shown import equal_accuracy
-from real_nets.terminal import open_console, say
-from real_nets.training import Precision
+from real_nets.paper.targets import TARGETS, Target, find
+from real_nets.paper.targets.parts import equal_accuracy
+from real_nets.training.loop import Precision
+from real_nets.training.rates import LrRule
 
 PROGRAM = "real_nets.reproduce"
 

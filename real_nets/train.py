@@ -15,17 +15,18 @@ from typing import Literal
 import torch
 from rich.table import Table
 
-from rankdeficit import cli, plots, reporting
-from rankdeficit.experiment import CommonSettings, Row, check_values
-from rankdeficit.runs import RunFolder, read_json
-from real_nets.datasets import check_folder
-from real_nets.execution import How, Work, train_here
-from real_nets.job import Job, JobOptions
-from real_nets.job_data import JobData, Source
-from real_nets.job_folder import JobFolder
-from real_nets.processes import from_first, is_first, joined
-from real_nets.training import DivergedError
-from real_nets.trial import try_training
+from rankdeficit.distributed import from_first, is_first
+from rankdeficit.experiments import cli, plots, tables
+from rankdeficit.experiments.cli import joined
+from rankdeficit.experiments.conduct import CommonSettings, Row, check_values
+from rankdeficit.experiments.runs import RunFolder, read_json
+from real_nets.data.catalogue import check_folder
+from real_nets.jobs.data import JobData, Source
+from real_nets.jobs.execute import How, Work, train_here
+from real_nets.jobs.folder import JobFolder
+from real_nets.jobs.job import Job, JobOptions
+from real_nets.jobs.trial import try_training
+from real_nets.training.loop import DivergedError
 
 PROGRAM = "real_nets.train"
 
@@ -146,7 +147,7 @@ def work(settings: Settings, prepared: Prepared, path: Path, device: torch.devic
         runs.append({"temperature": job.temperature, "model": job.model, "seed": job.seed} | found)
     return {
         "runs": runs,
-        "verdict": reporting.verdicts(runs, "model"),
+        "verdict": tables.verdicts(runs, "model"),
         "gamma": settings.gamma,
         "folders": list(prepared.jobs),
         "classes": runs[0]["classes"],
@@ -162,13 +163,13 @@ def finish(folder: RunFolder, summary: Row, device: torch.device) -> None:
     draw(folder.path)
     table, sentences = report(summary)
     closing = f"Figures and records are in {folder.path}."
-    reporting.print_report(table, [*sentences, closing])
+    tables.print_report(table, [*sentences, closing])
 
 
 def report(summary: Row) -> tuple[Table, list[str]]:
     """The table, ranks layer by layer, and the verdict."""
-    layers = reporting.layer_sentences(summary["runs"], shown_gammas(summary["gamma"]))
-    table = reporting.results_table(summary["runs"], "model", summary["gamma"])
+    layers = tables.layer_sentences(summary["runs"], shown_gammas(summary["gamma"]))
+    table = tables.results_table(summary["runs"], "model", summary["gamma"])
     return table, [*layers, *summary["verdict"]]
 
 

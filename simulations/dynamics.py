@@ -16,15 +16,15 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from rankdeficit import cli
 from rankdeficit.checks import check_at_least
-from rankdeficit.experiment import (
+from rankdeficit.experiments import cli
+from rankdeficit.experiments.conduct import (
     Row,
     TrainingSettings,
     check_values,
     conduct,
 )
-from rankdeficit.runs import RunFolder
+from rankdeficit.experiments.runs import RunFolder
 from rankdeficit.toys.mode_dynamics import (
     balanced_start,
     escape_time,

@@ -19,10 +19,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from rankdeficit import cli
 from rankdeficit.checks import check_at_least
-from rankdeficit.experiment import CommonSettings, Row, check_values, conduct, work_through
-from rankdeficit.runs import RunFolder, read_rows
+from rankdeficit.experiments import cli
+from rankdeficit.experiments.conduct import CommonSettings, Row, check_values, conduct, work_through
+from rankdeficit.experiments.runs import RunFolder, read_rows
 from rankdeficit.spectrum import numerical_rank
 from rankdeficit.toys import mlp, ufm
 from simulations.reports.equivalence import draw, report

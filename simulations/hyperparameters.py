@@ -19,11 +19,11 @@ import numpy as np
 import scipy.stats
 import torch
 
-from rankdeficit import cli, reporting
 from rankdeficit.checks import check_at_least
 from rankdeficit.diagnostics import measure_logits
-from rankdeficit.experiment import CommonSettings, Row, check_values, conduct, work_through
-from rankdeficit.runs import RunFolder, read_rows
+from rankdeficit.experiments import cli, tables
+from rankdeficit.experiments.conduct import CommonSettings, Row, check_values, conduct, work_through
+from rankdeficit.experiments.runs import RunFolder, read_rows
 from rankdeficit.spectrum import spectrum
 from rankdeficit.toys.mlp import (
     BatchedMlp,
@@ -243,7 +243,7 @@ def summarise(settings: Settings, rows: list[Row]) -> Row:
     """Medians per intervention, the rank each should have by its initial norm, and the correlations."""
     uniform = math.log(settings.classes)
     for row in rows:
-        row["outcome"] = reporting.outcome(row["loss"], row["accuracy"], uniform)
+        row["outcome"] = tables.outcome(row["loss"], row["accuracy"], uniform)
     cells = []
     for name in dict.fromkeys(row["name"] for row in rows):
         own = [row for row in rows if row["name"] == name]
@@ -277,7 +277,7 @@ def summarise(settings: Settings, rows: list[Row]) -> Row:
         "classes": settings.classes,
         "gamma": settings.gamma,
         "seeds": settings.seeds,
-        "neural_collapse_rank": reporting.neural_collapse_rank(settings.classes, settings.width),
+        "neural_collapse_rank": tables.neural_collapse_rank(settings.classes, settings.width),
         "cells": cells,
         "curve_family": TEMPERATURES,
         "curve": curve,

@@ -19,18 +19,18 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from rankdeficit import cli, reporting
 from rankdeficit.checks import check_at_least
 from rankdeficit.diagnostics import alignment, measure_logits
-from rankdeficit.experiment import (
+from rankdeficit.experiments import cli, tables
+from rankdeficit.experiments.conduct import (
     OptimizedBatch,
     Row,
     TrainingSettings,
     check_values,
     conduct,
 )
+from rankdeficit.experiments.runs import RunFolder
 from rankdeficit.images import ImageSet, Normalisation, load_splits
-from rankdeficit.runs import RunFolder
 from rankdeficit.spectrum import spectrum
 from rankdeficit.toys.mlp import (
     Activation,
@@ -280,18 +280,18 @@ def work(settings: Settings, runs: Runs, folder: RunFolder, resumed: bool) -> Ro
     settings.train([runs], folder, resumed, leave_out=["singular_values"])
     classes = runs.samples.classes
     uniform = math.log(classes) if settings.loss == "ce" else 1 - 1 / classes
-    predicted = reporting.neural_collapse_rank(classes, settings.width)
+    predicted = tables.neural_collapse_rank(classes, settings.width)
     rows = [
         {
             **row,
             "neural_collapse_rank": predicted,
-            "outcome": reporting.outcome(row["loss"], row["accuracy"], uniform),
+            "outcome": tables.outcome(row["loss"], row["accuracy"], uniform),
         }
         for row in runs.measure(settings.steps)
     ]
     return {
         "runs": rows,
-        "verdict": [*reporting.verdicts(rows, "depth"), *bound_sentences(rows)],
+        "verdict": [*tables.verdicts(rows, "depth"), *bound_sentences(rows)],
         "gamma": settings.gamma,
         "classes": classes,
         "samples": len(runs.samples.labels),

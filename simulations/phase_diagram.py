@@ -19,18 +19,19 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from rankdeficit import cli, constructions
+from rankdeficit import constructions
 from rankdeficit.checks import check_at_least
 from rankdeficit.constructions import Code
 from rankdeficit.diagnostics import measure_logits
-from rankdeficit.experiment import (
+from rankdeficit.experiments import cli
+from rankdeficit.experiments.conduct import (
     OptimizedBatch,
     Row,
     TrainingSettings,
     check_values,
     conduct,
 )
-from rankdeficit.runs import RunFolder
+from rankdeficit.experiments.runs import RunFolder
 from rankdeficit.toys.optima import best_scale
 from rankdeficit.toys.optimizers import make_optimizer
 from rankdeficit.toys.ufm import DeepUfm, UfmShape, initial_parameters

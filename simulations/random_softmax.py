@@ -23,11 +23,11 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from rankdeficit import cli, plots
 from rankdeficit.bounds import gap_bound
 from rankdeficit.checks import check_at_least
-from rankdeficit.experiment import CommonSettings, Row, check_values, conduct, work_through
-from rankdeficit.runs import RunFolder, read_json, read_rows
+from rankdeficit.experiments import cli, plots
+from rankdeficit.experiments.conduct import CommonSettings, Row, check_values, conduct, work_through
+from rankdeficit.experiments.runs import RunFolder, read_json, read_rows
 from rankdeficit.scaled_logits import (
     critical_scales,
     large_n_rank,

@@ -20,17 +20,17 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from rankdeficit import cli, plots, reporting
-from rankdeficit.experiment import (
+from rankdeficit.experiments import cli, plots, tables
+from rankdeficit.experiments.conduct import (
     OptimizedBatch,
     Row,
     TrainingSettings,
     check_values,
     conduct,
 )
-from rankdeficit.runs import RunFolder, read_json, read_rows
-from rankdeficit.schedules import SCHEDULES, Schedule, temperature_at
+from rankdeficit.experiments.runs import RunFolder, read_json, read_rows
 from rankdeficit.toys.optimizers import OptimizerName, make_optimizer
+from rankdeficit.toys.schedules import SCHEDULES, Schedule, temperature_at
 from rankdeficit.toys.ufm import Activation, DeepUfm, UfmShape, initial_parameters
 from simulations.ufm import measure_model
 
@@ -161,7 +161,7 @@ def work(settings: Settings, batch: Scheduled, folder: RunFolder, resumed: bool)
     runs = [
         {
             **row,
-            "outcome": reporting.outcome(row["loss"], row["accuracy"], uniform),
+            "outcome": tables.outcome(row["loss"], row["accuracy"], uniform),
             "interpolates_from": first.get((row["hottest"], row["schedule"], row["seed"])),
         }
         for row in batch.measure(settings.steps)
@@ -169,7 +169,7 @@ def work(settings: Settings, batch: Scheduled, folder: RunFolder, resumed: bool)
     return {
         "classes": settings.classes,
         "gamma": settings.gamma,
-        "neural_collapse_rank": reporting.neural_collapse_rank(settings.classes, settings.width),
+        "neural_collapse_rank": tables.neural_collapse_rank(settings.classes, settings.width),
         "runs": runs,
     }
 

@@ -14,16 +14,16 @@ from typing import Literal
 import torch
 from rich.table import Table
 
-from rankdeficit import cli, plots, reporting
 from rankdeficit.diagnostics import alignment, measure_logits
-from rankdeficit.experiment import (
+from rankdeficit.experiments import cli, plots, tables
+from rankdeficit.experiments.conduct import (
     OptimizedBatch,
     Row,
     TrainingSettings,
     check_values,
     conduct,
 )
-from rankdeficit.runs import RunFolder, read_json, read_rows
+from rankdeficit.experiments.runs import RunFolder, read_json, read_rows
 from rankdeficit.toys.optimizers import OptimizerName, make_optimizer
 from rankdeficit.toys.ufm import Activation, DeepUfm, Loss, UfmShape, initial_parameters
 
@@ -191,15 +191,15 @@ def work(settings: Settings, batches: list[Batch], folder: RunFolder, resumed: b
 def summarise(settings: Settings, batches: list[Batch]) -> Row:
     """Final measures and outcome of every run, and the verdict in words."""
     uniform = math.log(settings.classes) if settings.loss == "ce" else 1 - 1 / settings.classes
-    predicted = reporting.neural_collapse_rank(settings.classes, settings.width)
+    predicted = tables.neural_collapse_rank(settings.classes, settings.width)
     runs = []
     for batch in batches:
         for row in batch.measure(settings.steps):
-            outcome = reporting.outcome(row["loss"], row["accuracy"], uniform)
+            outcome = tables.outcome(row["loss"], row["accuracy"], uniform)
             runs.append({**row, "neural_collapse_rank": predicted, "outcome": outcome})
     return {
         "runs": runs,
-        "verdict": reporting.verdicts(runs, "depth"),
+        "verdict": tables.verdicts(runs, "depth"),
         "gamma": settings.gamma,
         "classes": settings.classes,
     }
@@ -207,7 +207,7 @@ def summarise(settings: Settings, batches: list[Batch]) -> Row:
 
 def report(summary: Row) -> tuple[Table, list[str]]:
     """The table and the verdict."""
-    return reporting.results_table(summary["runs"], "depth", summary["gamma"]), summary["verdict"]
+    return tables.results_table(summary["runs"], "depth", summary["gamma"]), summary["verdict"]
 
 
 def draw(path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from rankdeficit import cli
+from rankdeficit.experiments import cli
 from tests.stand_in import DEVICE, stand_in
 
 settings.register_profile("tests", deadline=None, derandomize=True, max_examples=100)

@@ -7,17 +7,17 @@ from typing import Any
 
 from torch import Tensor
 
-from rankdeficit.diagnostics.calibration import temperature_scaling
-from rankdeficit.diagnostics.class_statistics import ClassStatistics
-from rankdeficit.diagnostics.collapse import nearest_centre_agreement, neural_collapse
-from rankdeficit.diagnostics.detection import detection, ortho_dev
-from rankdeficit.diagnostics.gradients import GradientSpectra, Loss, gradient_spectra
-from rankdeficit.diagnostics.layer_probes import LayerProbes
-from rankdeficit.diagnostics.neco import default_variant
-from rankdeficit.diagnostics.ood import KnownData, fit_detector, missing_packages
+from rankdeficit.diagnostics.measures.calibration import temperature_scaling
+from rankdeficit.diagnostics.measures.collapse import nearest_centre_agreement, neural_collapse
+from rankdeficit.diagnostics.measures.detection import detection, ortho_dev
+from rankdeficit.diagnostics.measures.gradients import GradientSpectra, Loss, gradient_spectra
+from rankdeficit.diagnostics.measures.layer_probes import LayerProbes
+from rankdeficit.diagnostics.measures.neco import default_variant
+from rankdeficit.diagnostics.measures.ood import KnownData, fit_detector, missing_packages
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.survey import Survey
 from rankdeficit.diagnostics.reading.unfolding import weight_matrix
+from rankdeficit.diagnostics.states.class_statistics import ClassStatistics
 
 Row = dict[str, Any]
 

@@ -14,17 +14,17 @@ from torch import Tensor, nn
 
 from rankdeficit.checks import check_at_least, check_gamma, check_temperature
 from rankdeficit.diagnostics.analysis import Outputs, Study
-from rankdeficit.diagnostics.gradients import PLAIN, Loss
-from rankdeficit.diagnostics.layer_probes import LayerProbes, ProbeSettings, probe_layers
-from rankdeficit.diagnostics.ood import detectors as detector_names
-from rankdeficit.diagnostics.ood import missing_packages
+from rankdeficit.diagnostics.measures.gradients import PLAIN, Loss
+from rankdeficit.diagnostics.measures.layer_probes import LayerProbes, ProbeSettings, probe_layers
+from rankdeficit.diagnostics.measures.ood import detectors as detector_names
+from rankdeficit.diagnostics.measures.ood import missing_packages
 from rankdeficit.diagnostics.reading.blocks import checked_batch, explained
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.store import MEMORY, RowStore
 from rankdeficit.diagnostics.reading.survey import OnProgress, Survey, Wanted, survey
 from rankdeficit.diagnostics.reading.taps import Select, pick_logits
 from rankdeficit.diagnostics.report import Report
-from rankdeficit.sharding import rank_and_size
+from rankdeficit.distributed import rank_and_size
 from rankdeficit.spectrum import GAMMA
 
 Row = dict[str, Any]

@@ -3,11 +3,11 @@
 import importlib
 import pkgutil
 
-from real_nets.models.architecture import Architecture, NetworkOptions
+from real_nets.models.build import Architecture, NetworkOptions
 from real_nets.models.norms import Norm
+from real_nets.models.parts import Shape, Stem
 from real_nets.models.registry import MODELS, build, register
-from real_nets.models.stems import Shape, Stem
-from real_nets.models.transforms import HeadNorm, Initialisation
+from real_nets.models.surgery import HeadNorm, Initialisation
 
 __all__ = [
     "MODELS",

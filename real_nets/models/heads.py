@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rankdeficit.diagnostics.reading.taps import pick_logits, undisturbed
-from real_nets.models.stems import Shape
+from real_nets.models.parts import Shape
 
 UNFIT = (RuntimeError, AssertionError, AttributeError, IndexError, TypeError, ValueError)
 """What networks raise for images that they cannot take."""

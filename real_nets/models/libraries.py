@@ -9,7 +9,7 @@ from typing import Any
 import torchvision
 from torch import nn
 
-from real_nets.models.stems import Shape, Stem, check_colours, use_small_stem
+from real_nets.models.parts import Shape, Stem, check_colours, use_small_stem
 
 
 def from_torchvision(

@@ -6,8 +6,8 @@ from itertools import pairwise
 from torch import nn
 
 from real_nets.models.norms import Norm, vector_norm
+from real_nets.models.parts import Shape
 from real_nets.models.registry import register
-from real_nets.models.stems import Shape
 
 
 @register

@@ -14,7 +14,7 @@ from torch import nn
 
 from rankdeficit.checks import check_at_least
 from real_nets.models.libraries import LIBRARIES
-from real_nets.models.stems import Shape
+from real_nets.models.parts import Shape
 
 Maker = TypeVar("Maker", bound=Callable[..., nn.Module])
 MODELS: dict[str, Callable[..., nn.Module]] = {}

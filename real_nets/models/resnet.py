@@ -10,8 +10,8 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from real_nets.models.norms import Norm, map_norm
+from real_nets.models.parts import Shape, Stem, check_colours, is_small, use_small_stem
 from real_nets.models.registry import register
-from real_nets.models.stems import Shape, Stem, check_colours, is_small, use_small_stem
 
 STAGES = 4
 

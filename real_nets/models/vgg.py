@@ -5,8 +5,8 @@ from torch import nn
 from torchvision.models.vgg import VGG, cfgs, make_layers
 
 from real_nets.models.norms import Norm, map_norm
+from real_nets.models.parts import Shape, Stem, check_colours, is_small
 from real_nets.models.registry import register
-from real_nets.models.stems import Shape, Stem, check_colours, is_small
 
 FULL_WIDTH = 64
 HALVINGS = 5

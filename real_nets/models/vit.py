@@ -8,8 +8,8 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 from real_nets.models.libraries import create_timm
 from real_nets.models.norms import Norm
+from real_nets.models.parts import Shape, Stem, check_colours, is_small, side_in_patches
 from real_nets.models.registry import register
-from real_nets.models.stems import Shape, Stem, check_colours, is_small, side_in_patches
 
 SMALL_PATCH, PATCH = 4, 16
 HEAD_WIDTH = 64

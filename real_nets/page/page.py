@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from rankdeficit.runs import write_atomically
+from rankdeficit.experiments.runs import write_atomically
 from real_nets.page.numbers import MINUS, NOTHING
 from real_nets.page.svg import inline_svg
 

@@ -13,11 +13,11 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from rich import box
 from rich.table import Table
 
-from rankdeficit import plots
-from rankdeficit.experiment import (
+from rankdeficit.experiments import plots
+from rankdeficit.experiments.conduct import (
     Row,
 )
-from rankdeficit.runs import read_json, read_rows
+from rankdeficit.experiments.runs import read_json, read_rows
 
 
 def report(summary: Row) -> tuple[Table, list[str]]:

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from rankdeficit import plots
-from rankdeficit.experiment import Row
-from rankdeficit.runs import read_json, read_rows
+from rankdeficit.experiments import plots
+from rankdeficit.experiments.conduct import Row
+from rankdeficit.experiments.runs import read_json, read_rows
 
 
 def report(summary: Row) -> tuple[Table, list[str]]:

@@ -6,9 +6,9 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from rankdeficit import plots
-from rankdeficit.experiment import Row
-from rankdeficit.runs import read_json
+from rankdeficit.experiments import plots
+from rankdeficit.experiments.conduct import Row
+from rankdeficit.experiments.runs import read_json
 
 FAR_BELOW = 1e-3
 """Initial norms below are drawn at the left edge, with a note."""

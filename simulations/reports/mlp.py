@@ -8,11 +8,9 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from rankdeficit import plots, reporting
-from rankdeficit.experiment import (
-    Row,
-)
-from rankdeficit.runs import read_json, read_rows
+from rankdeficit.experiments import plots, tables
+from rankdeficit.experiments.conduct import Row
+from rankdeficit.experiments.runs import read_json, read_rows
 
 
 def report(summary: Row) -> tuple[Table, Sequence[str]]:
@@ -29,7 +27,7 @@ def report(summary: Row) -> tuple[Table, Sequence[str]]:
                 medians = np.median([run[field] for run in own], axis=0)
                 spelled = " ".join(f"{value:g}" for value in medians)
                 lines.append(f"rank of {name}, T = {temperature:g}: {spelled}")
-    table = reporting.results_table(summary["runs"], "depth", summary["gamma"])
+    table = tables.results_table(summary["runs"], "depth", summary["gamma"])
     return table, [*lines, *summary["verdict"]]
 
 

@@ -11,9 +11,9 @@ from torch import nn
 from torchvision.transforms import v2
 
 from rankdeficit.images import ImageSet, Normalisation
-from real_nets.augmentation import Augmentation
-from real_nets.batches import InMemoryBatches
-from real_nets.glyphs import EM, LETTERS, SIZE, glyphs
+from real_nets.data.augmentation import Augmentation
+from real_nets.data.batches import InMemoryBatches
+from real_nets.data.glyphs import EM, LETTERS, SIZE, glyphs
 from tests.benchmarks.timing import THREADS, seconds
 
 pytestmark = pytest.mark.benchmark

@@ -11,8 +11,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from rankdeficit.diagnostics import detection
-from rankdeficit.diagnostics.moments import Moments
-from rankdeficit.diagnostics.neco import fit_neco
+from rankdeficit.diagnostics.measures.neco import fit_neco
+from rankdeficit.diagnostics.states.moments import Moments
 from tests.benchmarks.timing import THREADS, seconds
 
 pytestmark = pytest.mark.benchmark

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.resnet import ResNet
 
-from rankdeficit.diagnostics.probes import Probe, fit_probe, predict
+from rankdeficit.diagnostics.measures.probes import Probe, fit_probe, predict
 from tests.benchmarks.timing import THREADS
 from tests.networks import narrow_resnet18
 

@@ -15,12 +15,12 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from rankdeficit.images import ImageSet, Normalisation
-from real_nets.batches import Augmentation, InMemoryBatches
-from real_nets.job import Job
-from real_nets.job_data import JobData, Source
+from real_nets.data.batches import Augmentation, InMemoryBatches
+from real_nets.jobs.data import JobData, Source
+from real_nets.jobs.job import Job
+from real_nets.jobs.run import diagnose_job, train_job
 from real_nets.models import Architecture
-from real_nets.training import Precision, Recipe, Training
-from real_nets.work import diagnose_job, train_job
+from real_nets.training.loop import Precision, Recipe, Training
 
 pytestmark = pytest.mark.benchmark
 

@@ -16,7 +16,7 @@ from proofs.loss_needs_norm import (
     mean_cross_entropy,
 )
 from rankdeficit.constructions import circle, simplex_etf
-from rankdeficit.diagnostics.logits import measure_logits
+from rankdeficit.diagnostics.states.logits import measure_logits
 
 
 def least(R: float, c: int) -> float:

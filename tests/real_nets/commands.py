@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from rankdeficit import cli
+from rankdeficit.experiments import cli
 
 MODULES = ["real_nets.train", "real_nets.reproduce", "tests.real_nets.commands"]
 

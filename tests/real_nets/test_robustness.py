@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from rankdeficit import runs
-from real_nets.store import locked
+from rankdeficit.experiments import runs
+from real_nets.paper.store import locked
 from tests.conftest import ROOT
 from tests.images import write_images
 from tests.real_nets.commands import Command

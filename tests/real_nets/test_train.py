@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from rankdeficit import runs
+from rankdeficit.experiments import runs
 from real_nets import train
-from real_nets.job import Job
-from real_nets.job_folder import JobFolder
+from real_nets.jobs.folder import JobFolder
+from real_nets.jobs.job import Job
+from real_nets.jobs.run import train_job
 from real_nets.train import Settings
-from real_nets.training import DivergedError
-from real_nets.work import train_job
+from real_nets.training.loop import DivergedError
 from tests.conftest import assert_one_line_error
 from tests.images import write_images
 from tests.real_nets.tiny import contents, data_of, write_root

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from real_nets.job import Job
-from real_nets.job_data import JobData, Source
+from real_nets.jobs.data import JobData, Source
+from real_nets.jobs.job import Job
 from tests.images import write_images
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from rankdeficit import cli
+from rankdeficit.experiments import cli
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from rankdeficit import runs
+from rankdeficit.experiments import runs
 from rankdeficit.toys.mode_dynamics import escape_time, grow
 from simulations import dynamics
 from simulations.dynamics import Settings

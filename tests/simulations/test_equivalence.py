@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from rankdeficit import runs
+from rankdeficit.experiments import runs
 from rankdeficit.toys.mlp import MlpShape
 from rankdeficit.toys.ufm import UfmShape
 from simulations import equivalence

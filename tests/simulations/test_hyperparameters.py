@@ -8,7 +8,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from rankdeficit.runs import RunFolder, read_json
+from rankdeficit.experiments.runs import RunFolder, read_json
 from simulations import hyperparameters
 from simulations.hyperparameters import Settings, correlations, interventions, read_off
 from tests.conftest import assert_one_line_error

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import rankdeficit as rd
-from rankdeficit.runs import RunFolder, read_json, read_rows
+from rankdeficit.experiments.runs import RunFolder, read_json, read_rows
 from simulations import mlp
 from simulations.mlp import Settings
 from tests.conftest import assert_one_line_error

@@ -13,7 +13,8 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from rankdeficit import constructions, runs
+from rankdeficit import constructions
+from rankdeficit.experiments import runs
 from rankdeficit.toys.optima import best_scale, two_factor_optimum
 from rankdeficit.toys.ufm import UfmShape, initial_parameters
 from simulations import phase_diagram

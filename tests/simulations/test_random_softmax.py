@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from rankdeficit import bounds, numerical_rank, runs, scaled_logits
+from rankdeficit import bounds, numerical_rank, scaled_logits
+from rankdeficit.experiments import runs
 from simulations import random_softmax
 from simulations.random_softmax import Row, Settings, Unit
 

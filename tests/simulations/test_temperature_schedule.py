@@ -7,7 +7,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from rankdeficit.runs import RunFolder, read_json, read_rows
+from rankdeficit.experiments.runs import RunFolder, read_json, read_rows
 from simulations import temperature_schedule, ufm
 from simulations.temperature_schedule import Settings
 from tests.conftest import assert_one_line_error

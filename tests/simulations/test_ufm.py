@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from rankdeficit import plots, runs
+from rankdeficit.experiments import plots, runs
 from simulations import ufm
 from simulations.ufm import Settings
 from tests.conftest import ROOT, assert_one_line_error

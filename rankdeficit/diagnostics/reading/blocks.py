@@ -12,10 +12,10 @@ from torch import Tensor
 
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.pooling import pool_features
-from rankdeficit.diagnostics.reading.sampling import positions, sample_keys
 from rankdeficit.diagnostics.reading.taps import Layer, reading, undisturbed
 from rankdeficit.diagnostics.reading.trace import Place
 from rankdeficit.diagnostics.reading.unfolding import input_rows, rows_per_sample, weight_matrix
+from rankdeficit.diagnostics.states.sampling import positions, sample_keys
 
 BLOCK = 1024
 """Samples of a block, at least: a few large products are faster than many small ones."""

@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from rankdeficit.diagnostics.alignment import InputDirections
-from rankdeficit.diagnostics.class_statistics import ClassStatistics
-from rankdeficit.diagnostics.logits import LogitsStatistics
 from rankdeficit.diagnostics.reading.blocks import Block, Reading, blocks
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.store import RowStore
+from rankdeficit.diagnostics.states.alignment import InputDirections
+from rankdeficit.diagnostics.states.class_statistics import ClassStatistics
+from rankdeficit.diagnostics.states.logits import LogitsStatistics
+from rankdeficit.distributed import gather_rows, rank_and_size
 from rankdeficit.gram import Gram
-from rankdeficit.sharding import gather_rows, rank_and_size
 from rankdeficit.softmax import cross_entropy
 
 OnProgress = Callable[[str, int], None]

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rankdeficit.diagnostics.depth import SHARE
+from rankdeficit.diagnostics.measures.depth import SHARE
 from rankdeficit.diagnostics.report import records
 from rankdeficit.diagnostics.report.records import Row
-from rankdeficit.plots import THEORY_COLOUR, with_legend_below
+from rankdeficit.experiments.plots import THEORY_COLOUR, with_legend_below
 
 NAMED_LAYERS = 24
 """Layers are named on the axis up to this many, and up to the next constant's letters."""

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from rankdeficit.reporting import neural_collapse_rank
+from rankdeficit.experiments.tables import neural_collapse_rank
 
 Row = dict[str, Any]
 

@@ -16,8 +16,8 @@ from rankdeficit.diagnostics.report.figures import FIGURES
 from rankdeficit.diagnostics.report.records import Row
 from rankdeficit.diagnostics.report.sentences import heading, sentences
 from rankdeficit.diagnostics.report.tables import tables
-from rankdeficit.plots import save
-from rankdeficit.runs import write_atomically
+from rankdeficit.experiments.plots import save
+from rankdeficit.experiments.runs import write_atomically
 
 WIDTH = 130
 """Columns of the text."""

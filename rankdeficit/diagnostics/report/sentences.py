@@ -4,11 +4,11 @@ import math
 
 import torch
 
-from rankdeficit.diagnostics.depth import SHARE, effective_depth
+from rankdeficit.diagnostics.measures.depth import SHARE, effective_depth
 from rankdeficit.diagnostics.report import records
 from rankdeficit.diagnostics.report.records import Row
 from rankdeficit.diagnostics.report.tables import rank_text
-from rankdeficit.reporting import INTERPOLATION
+from rankdeficit.experiments.tables import INTERPOLATION
 
 GUESSING = 1.5
 """A probe with less than so many times the odds of guessing right knows next to nothing."""

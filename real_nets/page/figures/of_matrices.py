@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from rankdeficit.plots import with_legend_below
+from rankdeficit.experiments.plots import with_legend_below
 from real_nets.page.figures.panels import MARKERS
 
 

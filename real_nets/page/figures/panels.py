@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, SymmetricalLogLocator
 
 from rankdeficit.diagnostics.report.records import predicted_rank
-from rankdeficit.plots import THEORY_COLOUR, band, with_legend_below
+from rankdeficit.experiments.plots import THEORY_COLOUR, band, with_legend_below
 from real_nets.page.figures.points import Points, Run, at_temperature, cases, of_case, positive
 
 MARKERS = "os^Dv<>P"

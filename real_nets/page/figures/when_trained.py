@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rankdeficit.diagnostics.report import records
-from rankdeficit.plots import with_legend_below
+from rankdeficit.experiments.plots import with_legend_below
 from real_nets.page.figures.panels import (
     MARKERS,
     PANEL_HEIGHT,

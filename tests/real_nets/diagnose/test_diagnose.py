@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 import torch
 
-from rankdeficit import runs
 from rankdeficit.diagnostics.report import Report
+from rankdeficit.experiments import runs
 from rankdeficit.images import Framing, Normalisation, list_splits, load_splits
-from real_nets import diagnose, folders, networks, train
+from real_nets import diagnose, train
+from real_nets.data import folders
+from real_nets.data.folders import Folders
 from real_nets.diagnose_settings import complete
-from real_nets.folders import Folders
+from real_nets.jobs import networks
 from tests.conftest import ROOT
 from tests.real_nets.diagnose.asking import (
     AS_TRAINED,

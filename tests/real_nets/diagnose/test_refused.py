@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from real_nets import diagnose, networks
+from real_nets import diagnose
+from real_nets.jobs import networks
 from tests.conftest import assert_one_line_error
 from tests.real_nets.diagnose.asking import (
     FREE,

@@ -12,7 +12,7 @@ from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import pick_logits
 from real_nets import models
 from real_nets.models import Architecture
-from real_nets.models.transforms import weights
+from real_nets.models.surgery import weights
 from tests.real_nets.models.narrow import CLASSES, LAYERS, NARROW, logits, narrow, random_images
 
 

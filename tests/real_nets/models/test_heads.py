@@ -8,7 +8,7 @@ from torch import nn
 
 from rankdeficit import numerical_rank
 from real_nets.models import MODELS, Architecture
-from real_nets.models.stems import Shape
+from real_nets.models.parts import Shape
 from tests.real_nets.models.headed import OneHead, TwoHeads, WithBypass
 from tests.real_nets.models.narrow import random_images
 

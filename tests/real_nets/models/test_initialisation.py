@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from real_nets import models
-from real_nets.models.transforms import weights
+from real_nets.models.surgery import weights
 from tests.real_nets.models.narrow import LAYERS, NARROW, logits, narrow, random_images
 
 DEVIATIONS = {

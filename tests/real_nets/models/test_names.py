@@ -12,7 +12,7 @@ from torch import nn
 from rankdeficit import numerical_rank
 from real_nets import models
 from real_nets.models import Architecture, register
-from real_nets.models.transforms import weights
+from real_nets.models.surgery import weights
 from tests.real_nets.models.narrow import (
     random_images,
 )

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from real_nets.page import render
+from real_nets.paper.store import read_targets
+from real_nets.paper.targets import TARGETS
 from real_nets.report import build_page
-from real_nets.store import read_targets
-from real_nets.targets import TARGETS
 from tests.real_nets.fabricated import Numbers, by_seed
 
 SHOWN = ("fig7", "neural-collapse", "table2")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from rankdeficit.runs import read_json, write_json
-from real_nets.targets.conditions import WALL_TIME, by_group, listed
+from rankdeficit.experiments.runs import read_json, write_json
+from real_nets.paper.conditions import WALL_TIME, by_group, listed
 from tests.real_nets.fabricated import fill, setup_of
 from tests.real_nets.report.pages import (
     NUMBERS,

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from rankdeficit import cli
+from rankdeficit.experiments import cli
 from real_nets import report
-from real_nets.outcomes import Results
+from real_nets.jobs.outcomes import Results
 from real_nets.report import Settings, run
 from tests.real_nets.report.pages import (
     job_files,

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from rankdeficit.runs import read_json, write_json
-from real_nets.budgets import with_changes
+from rankdeficit.experiments.runs import read_json, write_json
 from real_nets.page import render
+from real_nets.paper.budgets import with_changes
+from real_nets.paper.store import TargetRecord, read_targets, write_target
+from real_nets.paper.targets import TARGETS
 from real_nets.report import build_page
-from real_nets.store import TargetRecord, read_targets, write_target
-from real_nets.targets import TARGETS
 from tests.real_nets.fabricated import fill, setup_of
 from tests.real_nets.report.pages import NUMBERS, conditions_of, page_of, summary_of
 

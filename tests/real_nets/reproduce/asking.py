@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from real_nets.job import Job
+from real_nets.jobs.job import Job
 
 QUICK = "quick --epochs 1 --diagnosed-images 100 --width 1 --batch-size 250".split()
 TINY = (

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from real_nets import execution, reproduce
+from real_nets import reproduce
+from real_nets.jobs import execute as execution
 from tests.conftest import ROOT
 from tests.images import write_images
 from tests.real_nets.reproduce.asking import QUICK, Main
@@ -35,7 +36,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("this was to be reused")
 
     monkeypatch.setattr(execution, "carry_out", refuse)
-    monkeypatch.setattr("real_nets.plan.estimate", refuse)
+    monkeypatch.setattr("real_nets.paper.plan.estimate", refuse)
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from rankdeficit.runs import read_json, write_json
-from real_nets import execution, reproduce
-from real_nets.job_data import Source
-from real_nets.job_folder import FINAL
+from rankdeficit.experiments.runs import read_json, write_json
+from real_nets import reproduce
+from real_nets.jobs import execute as execution
+from real_nets.jobs.data import Source
+from real_nets.jobs.folder import FINAL
+from real_nets.paper.targets import TARGETS
 from real_nets.reproduce import (
     OVERRIDES,
     Settings,
@@ -18,7 +20,6 @@ from real_nets.reproduce import (
     planned,
     prepare,
 )
-from real_nets.targets import TARGETS
 from tests.images import write_images
 from tests.real_nets.fabricated import Numbers, by_seed, fill, setup_of
 from tests.real_nets.reproduce.asking import MLP, TINY, Main

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from real_nets import reproduce
-from real_nets.job_folder import FINAL
-from real_nets.store import read_targets
-from real_nets.targets import TARGETS
+from real_nets.jobs.folder import FINAL
+from real_nets.paper.store import read_targets
+from real_nets.paper.targets import TARGETS
 from tests.images import write_images
 from tests.real_nets.reproduce.asking import MLP, QUICK, TINY, Main, contents, job_of
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from rankdeficit.images import Normalisation
-from real_nets.batches import InMemoryBatches
+from real_nets.data.batches import InMemoryBatches
 from real_nets.models import Architecture
-from real_nets.training import Recipe, Training
+from real_nets.training.loop import Recipe, Training
 from tests.images import image_set
 
 CPU = torch.device("cpu")

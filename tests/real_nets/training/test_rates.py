@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from real_nets.models import Architecture
-from real_nets.rates import homogeneous_layers, parameter_groups, shape_at
+from real_nets.training.rates import homogeneous_layers, parameter_groups, shape_at
 from tests.real_nets.training.small import (
     PLAIN,
     SHORT,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rankdeficit import cross_entropy, softmax_mse
-from real_nets.training import DivergedError, Training, _seed_dropout
+from real_nets.training.loop import DivergedError, Training, _seed_dropout
 from tests.real_nets.training.small import (
     CPU,
     PLAIN,

@@ -1,0 +1,125 @@
+"""Neural Collapse (Papyan, Han and Donoho, 2020) in forms that survive rank-deficient class means.
+
+Neural Collapse speaks of networks that interpolate: give the train accuracy beside these numbers. All
+class means below are centred by their own mean (each class counts alike), all norms Euclidean.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from rankdeficit.checks import check_floating, check_magnitudes
+from rankdeficit.diagnostics.states.class_statistics import ClassStatistics
+from rankdeficit.spectrum import spectrum
+
+ROWS = 4096
+"""Samples compared with the class means at a time."""
+
+MEANS_GAMMA = 1e-3
+"""Directions of the means below this share of their largest singular value are left out of NC1."""
+
+
+class NeuralCollapse(NamedTuple):
+    """NC1-NC3 of one layer; all zero in perfect collapse, except the retained rank, which is c - 1."""
+
+    nc1: float
+    """tr(S_W S_B^+) / c over the retained directions. Falls as the rank falls: read it with the rank."""
+    retained_rank: int
+    """Rank of the centred class means that S_B^+ retains; Neural Collapse has c - 1."""
+    within_to_between: float
+    """tr(S_W) / tr(S_B): variability within classes against that of the means, blind to rank."""
+    class_distance_variance: float
+    """Mean over pairs of classes of (var_k + var_l) / (2 ||mu_k - mu_l||^2) (Galanti et al., 2022)."""
+    equinorm: float
+    """Standard deviation over mean of the norms of the class means."""
+    mean_cosine_gap: float
+    """|mean cosine between class means + 1/(c - 1)|: also 0 for a rank-2 circle."""
+    cosine_deviation: float
+    """Standard deviation of these cosines: 0 for a simplex ETF, sqrt(c(c-3)/2)/(c-1) for a circle."""
+    self_duality: float | None
+    """||W / ||W|| - M / ||M|||| of classifier rows and class means, both centred; None without W."""
+
+
+def neural_collapse(
+    statistics: ClassStatistics,
+    weight: Float[Tensor, "classes features"] | None = None,
+    gamma: float = MEANS_GAMMA,
+) -> NeuralCollapse:
+    """NC1-NC3 of a layer from its class statistics; NC3 with the classifier's weight.
+
+    S_W is the mean over samples of the squared deviations from the class mean, S_B = (1/c) sum_k mu_k
+    mu_k^T. gamma: which directions of the means count. Ratios are infinite where all class means
+    coincide, and cosines NaN where one lies at the centre of all.
+    Raises ValueError for classes without samples and a weight of another shape.
+    """
+    if bool((statistics.counts == 0).any()):
+        missing = (statistics.counts == 0).nonzero().flatten().tolist()
+        raise ValueError(f"classes {missing[:5]} have no samples; every class needs at least one")
+    c = statistics.classes
+    means = statistics.means - statistics.means.mean(dim=0)
+    within = statistics.scatter / statistics.samples
+    found = spectrum(means, method="svd")
+    rank = int(found.rank(gamma)) if bool(means.any()) else 0
+    directions = torch.linalg.svd(means, full_matrices=False)[2][:rank]
+    between = found.singular_values[:rank].square() / c
+    nc1 = ((directions @ within) * directions).sum(dim=1).div(between).sum() / c
+    norms = means.norm(dim=1)
+    cosines = _pairs((means @ means.mT) / (norms[:, None] * norms))
+    total_between = means.square().sum() / c
+    coincident = rank == 0
+    return NeuralCollapse(
+        nc1=float("inf") if coincident else float(nc1),
+        retained_rank=rank,
+        within_to_between=float("inf") if coincident else float(within.trace() / total_between),
+        class_distance_variance=_class_distance_variance(statistics),
+        equinorm=float("inf") if coincident else float(norms.std(correction=0) / norms.mean()),
+        mean_cosine_gap=float((cosines.mean() + 1 / (c - 1)).abs()),
+        cosine_deviation=float(cosines.std(correction=0)),
+        self_duality=None if weight is None else _self_duality(weight, means),
+    )
+
+
+def nearest_centre_agreement(
+    features: Float[Tensor, "n features"],
+    predictions: Int64[Tensor, " n"],
+    means: Float64[Tensor, "classes features"],
+) -> float:
+    """NC4: share of samples whose predicted class has the nearest class mean; 1 in perfect collapse.
+
+    predictions: argmax of the network's own logits, classifier bias included.
+    """
+    agreeing = 0
+    for block, own in zip(features.split(ROWS), predictions.split(ROWS), strict=True):
+        nearest = torch.cdist(block.to(means), means).argmin(dim=1)
+        agreeing += int((nearest == own.to(nearest)).sum())
+    return agreeing / len(features)
+
+
+def _class_distance_variance(statistics: ClassStatistics) -> float:
+    variances = statistics.squares / statistics.counts
+    distances = torch.cdist(
+        statistics.means, statistics.means, compute_mode="donot_use_mm_for_euclid_dist"
+    )
+    ratios = (variances[:, None] + variances) / (2 * distances.square())
+    return float(_pairs(ratios).mean())
+
+
+def _self_duality(weight: Tensor, means: Tensor) -> float:
+    check_floating("weight", weight, dimensions=2)
+    check_magnitudes("weight", weight)
+    if weight.shape != means.shape:
+        raise ValueError(
+            f"weight has shape {tuple(weight.shape)}; it must be {tuple(means.shape)}, a row per class"
+        )
+    rows = weight.detach().to(means)
+    rows = rows - rows.mean(dim=0)
+    return float((rows / rows.norm() - means / means.norm()).norm())
+
+
+def _pairs(matrix: Tensor) -> Tensor:
+    """Entries above the diagonal."""
+    c = matrix.shape[0]
+    first, second = torch.triu_indices(c, c, offset=1, device=matrix.device)
+    return matrix[first, second]

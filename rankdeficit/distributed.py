@@ -1,0 +1,63 @@
+"""Several processes (torch.distributed): who this one is, and what is exchanged between them."""
+
+from typing import Any
+
+import torch
+import torch.distributed as distributed
+from jaxtyping import Shaped
+from torch import Tensor, nn
+
+
+def rank_and_size() -> tuple[int, int]:
+    """Number of this process and how many there are: (0, 1) without a process group."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def gather_rows(
+    rows: Shaped[Tensor, "n *shape"], destination: int | None = None
+) -> Shaped[Tensor, "all *shape"] | None:
+    """The rows of all processes, one process after the other; shares may differ in length.
+
+    destination: the process that gets them, the others get None; without it all do. Every process
+    must call it, with rows of one dtype and shape. Without a process group the rows themselves.
+    """
+    own, size = rank_and_size()
+    if size == 1:
+        return rows
+    device = torch.device("cuda" if distributed.get_backend() == "nccl" else "cpu")
+    counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(size)]
+    distributed.all_gather(counts, torch.tensor([len(rows)], device=device))
+    longest = max(int(count) for count in counts)
+    padded = torch.zeros((longest, *rows.shape[1:]), dtype=rows.dtype, device=device)
+    padded[: len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in range(size)]
+    if destination is None:
+        distributed.all_gather(parts, padded)
+    else:
+        distributed.gather(padded, parts if destination == own else None, destination)
+    if destination not in (None, own):
+        return None
+    joined = torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+    return joined.to(rows.device)
+
+
+def is_first() -> bool:
+    """Whether this process is the one that prints and writes."""
+    return rank_and_size()[0] == 0
+
+
+def from_first(value: Any) -> Any:
+    """What the first process has, in all of them; every process must call it."""
+    box = [value]
+    if rank_and_size()[1] > 1:
+        distributed.broadcast_object_list(box)
+    return box[0]
+
+
+def buffers_from_first(model: nn.Module) -> None:
+    """Give all processes the first one's buffers: BatchNorm's differ, each having seen its own images."""
+    if rank_and_size()[1] > 1:
+        for buffer in model.buffers():
+            distributed.broadcast(buffer, 0)

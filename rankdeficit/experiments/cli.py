@@ -1,0 +1,245 @@
+"""What every command line here shares: options from a dataclass, one-line errors, progress."""
+
+import os
+import re
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import MISSING, fields
+from datetime import datetime
+from io import StringIO
+from itertools import count
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, get_origin, get_type_hints
+
+import torch
+import torch.distributed as distributed
+import tyro
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from rankdeficit.distributed import is_first
+from rankdeficit.experiments.runs import RunFolder, restore_settings, settings_record
+
+PLAIN_PROGRESS_SECONDS = 10.0
+NOT_RECORDED = ("out", "resume")
+T = TypeVar("T")
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came, as from a scheduler whose time is up."""
+
+
+def main(
+    settings_type: type[T],
+    run: Callable[[T], object],
+    program: str,
+    interrupted: str | None = None,
+) -> None:
+    """Read settings from the command line and run.
+
+    Bad input of any kind is one line on stderr and exit status 2; Ctrl-C is exit status 130, SIGTERM 143.
+    interrupted: how to go on after those two, for programs without an option `resume`.
+    """
+    arguments = sys.argv[1:]
+    try:
+        settings = parse(settings_type, arguments, program)
+        given = {argument.partition("=")[0] for argument in arguments if argument[:2] == "--"}
+        if "--resume" in given and len(given) > 1:
+            refuse_beside_resume(min(given - {"--resume"}))
+        with _told_of_termination():
+            run(settings)
+    except (ValueError, OSError) as error:
+        fail(program, str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and (
+            "allocate memory" not in str(error)
+        ):
+            raise
+        fail(program, "out of memory; make the problem smaller, or use a larger machine or device")
+    except KeyboardInterrupt as stop:
+        if "resume" in {field.name for field in fields(settings_type)}:  # type: ignore[arg-type]
+            interrupted = "the run folder can be resumed"
+        hint = f"; {interrupted}" if interrupted else ""
+        terminated = isinstance(stop, Terminated)
+        print(f"{program}: {'terminated' if terminated else 'interrupted'}{hint}", file=sys.stderr)
+        sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
+
+
+@contextmanager
+def _told_of_termination() -> Iterator[None]:
+    """SIGTERM raises Terminated here; processes that are forked meanwhile end by it as usual."""
+    here = os.getpid()
+
+    def stop(*_: object) -> None:
+        if os.getpid() == here:
+            raise Terminated
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+def parse(settings_type: type[T], arguments: list[str], program: str) -> T:
+    """Settings from command-line arguments; what tyro says of a bad one becomes one line."""
+    if lost := _given_again(settings_type, arguments):
+        fail(program, f"--{lost} is given several times; give it once, with all its values")
+    said = StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(settings_type, prog=f"python -m {program}", args=arguments)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        lines = [line.strip("│╭╮╰╯─ ") for line in said.getvalue().splitlines()]
+        message = " ".join(line for line in lines[1 : lines.index("", 1)])
+        fail(program, f"{message or said.getvalue()} (--help lists the options)")
+
+
+def _given_again(settings_type: type[Any], arguments: list[str]) -> str | None:
+    """An option of several values that is given again, which would lose the first ones."""
+    kinds = get_type_hints(settings_type)
+    several = {name.replace("_", "-") for name, kind in kinds.items() if get_origin(kind) is tuple}
+    given = Counter(a[2:].partition("=")[0].replace("_", "-") for a in arguments if a[:2] == "--")
+    return next((name for name, times in given.items() if times > 1 and name in several), None)
+
+
+def fail(program: str, message: str) -> NoReturn:
+    """One line on stderr, exit status 2."""
+    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def open_run(settings: T, program: str, default_name: str) -> tuple[RunFolder, T, bool]:
+    """The run folder that settings with `out` and `resume` fields name, and the run's settings.
+
+    Resuming takes every setting from the folder; the last value tells whether it does.
+    """
+    out, resume = getattr(settings, "out", None), getattr(settings, "resume", None)
+    if resume is None:
+        path = out or _unused(Path("runs") / f"{default_name}-{datetime.now():%Y%m%d-%H%M%S}")
+        record = settings_record(settings, NOT_RECORDED)
+        return RunFolder.create(path, program, record), settings, False
+    changed = [
+        field.name
+        for field in fields(settings)  # type: ignore[arg-type]
+        if field.name != "resume"
+        and field.default is not MISSING
+        and getattr(settings, field.name) != field.default
+    ]
+    if changed:
+        refuse_beside_resume(f"--{changed[0].replace('_', '-')}")
+    folder, record = RunFolder.reopen(resume, program)
+    return folder, restore_settings(type(settings), record, NOT_RECORDED), True
+
+
+def refuse_beside_resume(option: str) -> NoReturn:
+    """Raise: a resumed run takes no other option."""
+    raise ValueError(f"--resume takes every setting from its folder; leave out {option}")
+
+
+def _unused(path: Path) -> Path:
+    """The path, numbered when another run took it in the same second."""
+    numbered = (path.with_name(f"{path.name}-{i}") for i in count(2))
+    return path if not path.exists() else next(p for p in numbered if not p.exists())
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the GPU where there is one. Raises ValueError otherwise."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ValueError(f"device is {name!r}; it must be auto, cpu, cuda or cuda:N")
+    device = torch.device(name)
+    available = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= available:
+        raise ValueError(
+            f"device is {name!r}, but torch finds {available or 'no'} CUDA device(s); "
+            "use --device auto"
+        )
+    return device
+
+
+@contextmanager
+def progress(description: str, total: int, done: int = 0) -> Iterator[Callable[[int], Any]]:
+    """A live bar on a terminal, and a plain line every ten seconds elsewhere; yields set_done.
+
+    Only the first of several processes prints.
+    """
+    if not is_first():
+        yield lambda completed: None
+        return
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _plain_progress(description, total)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(description, total=total, completed=done)
+        yield lambda completed: bar.update(task, completed=completed)
+
+
+def _plain_progress(description: str, total: int) -> Callable[[int], None]:
+    shown = time.monotonic()
+
+    def set_done(completed: int) -> None:
+        nonlocal shown
+        if time.monotonic() - shown >= PLAIN_PROGRESS_SECONDS:
+            shown = time.monotonic()
+            print(f"{description}: {completed}/{total}", file=sys.stderr, flush=True)
+
+    return set_done
+
+
+@contextmanager
+def joined(device_name: str) -> Iterator[torch.device]:
+    """The device of this process; under torchrun, within a process group of all processes.
+
+    GPUs talk by nccl, CPUs by gloo. Raises ValueError for more processes than GPUs.
+    """
+    device = resolve_device(device_name)
+    if not distributed.is_torchelastic_launched():
+        yield device
+        return
+    if device.type == "cuda":
+        number, processes = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+        gpus = torch.cuda.device_count()
+        if device.index is not None or processes > gpus:
+            raise ValueError(
+                f"device is {device_name!r} for {processes} processes, which need a GPU each; "
+                f"use --device cuda and --nproc-per-node {gpus}"
+            )
+        device = torch.device("cuda", number)
+        torch.cuda.set_device(device)
+        distributed.init_process_group("nccl", device_id=device)
+    else:
+        distributed.init_process_group("gloo")
+    # torchrun ends its processes by this signal: they clean up, and it alone tells of it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield device
+    except RuntimeError as error:
+        if isinstance(error, distributed.DistError) or "gloo" in str(error):
+            raise ValueError("another process has failed; see what it says") from error
+        raise
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,199 @@
+"""Figures from run records (rows and summaries as plain values), never from live objects."""
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from rankdeficit.experiments.runs import write_atomically
+
+Row = dict[str, Any]
+THEORY_COLOUR = "black"
+
+
+def ranks_over_training(
+    rows: Sequence[Row], classes: int, predicted: int, clock: str, facet: str
+) -> Figure:
+    """Ranks before and after the softmax, and the logits norm (the paper's Figure 5).
+
+    One panel per temperature (columns) and value of `facet` (rows, for example depth); medians over
+    seeds with their range. predicted: the rank of Neural Collapse. clock: the field of the rows
+    that is the horizontal axis.
+    """
+    temperatures = sorted({row["temperature"] for row in rows})
+    facets = sorted({row[facet] for row in rows})
+    size = (0.6 + 3.2 * len(temperatures), 0.9 + 2.5 * len(facets))
+    figure = Figure(figsize=size)
+    grid = figure.subplots(len(facets), len(temperatures), sharex=True, sharey=True, squeeze=False)
+    norms = np.vectorize(lambda axes: axes.twinx(), otypes=[object])(grid)
+    for i, value in enumerate(facets):
+        for j, temperature in enumerate(temperatures):
+            if (i, j) != (0, 0):
+                norms[i, j].sharey(norms[0, 0])
+            own = [r for r in rows if r["temperature"] == temperature and r[facet] == value]
+            _draw_ranks(grid[i, j], own, classes, predicted, clock)
+            grid[i, j].set_title(f"T = {temperature:g}, {facet} {value}", fontsize=9)
+            band(norms[i, j], own, clock, "logits_norm", "0.45", "logits norm (right axis)", ":")
+            if any(row["logits_norm"] for row in own):
+                norms[i, j].set_yscale("log")
+            norms[i, j].tick_params(which="both", labelright=j == len(temperatures) - 1)
+    for axes in grid[-1]:
+        axes.set_xlabel(f"training {clock}s")
+    for axes, norm_axes in zip(grid[:, 0], norms[:, -1], strict=True):
+        axes.set_ylabel("numerical rank")
+        norm_axes.set_ylabel(r"logits norm $\|M\|_F/\sqrt{n}$")
+    return with_legend_below(figure, columns=4 if len(temperatures) > 1 else 2)
+
+
+def _draw_ranks(axes: Axes, rows: Sequence[Row], classes: int, predicted: int, clock: str) -> None:
+    band(axes, rows, clock, "rank", "C0", "rank of the logits")
+    band(axes, rows, clock, "post_softmax_rank", "C1", "rank after the softmax", "-.")
+    label = f"Neural Collapse: {predicted}"
+    axes.axhline(predicted, color=THEORY_COLOUR, linestyle="--", linewidth=1, label=label)
+    axes.set_ylim(0, 1.08 * classes)
+    set_clock_scale(axes, clock)
+
+
+def spectra(runs: Sequence[Row], predicted: int, gamma: float, facet: str) -> Figure:
+    """Singular values of the logits at the end, relative to the largest, with the threshold."""
+
+    def draw(axes: Axes, own: Sequence[Row], colour: Any, label: str) -> None:
+        values = [r["singular_values"] for r in own if r["singular_values"]]
+        if values and all(v[0] > 0 for v in values):
+            relative = np.array([np.array(v) / v[0] for v in values])
+            index = np.arange(1, relative.shape[1] + 1)
+            axes.plot(index, np.median(relative, axis=0), color=colour, label=label)
+            axes.fill_between(
+                index, relative.min(axis=0), relative.max(axis=0), color=colour, alpha=0.25
+            )
+
+    def finish(axes: Axes) -> None:
+        axes.axhline(
+            gamma, color=THEORY_COLOUR, linestyle="--", linewidth=1, label=f"γ = {gamma:g}"
+        )
+        label = f"Neural Collapse: {predicted}"
+        axes.axvline(predicted, color=THEORY_COLOUR, linestyle=":", linewidth=1, label=label)
+        axes.set(yscale="log", ylim=(1e-6, 2), xlabel="index i")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+    return _by_temperature(
+        runs, facet, r"singular value of the logits, $\sigma_i/\sigma_1$", draw, finish
+    )
+
+
+def alignment_over_training(rows: Sequence[Row], clock: str, facet: str) -> Figure:
+    """Alignment of weights with their inputs, mean over layers (the top of the paper's Figure 3)."""
+
+    def draw(axes: Axes, own: Sequence[Row], colour: Any, label: str) -> None:
+        band(axes, own, clock, "alignment", colour, label)
+
+    def finish(axes: Axes) -> None:
+        axes.set(ylim=(0, 1.03), xlabel=f"training {clock}s")
+        set_clock_scale(axes, clock)
+
+    return _by_temperature(rows, facet, "alignment, mean over layers", draw, finish)
+
+
+def layer_ranks(runs: Sequence[Row], facet: str, gammas: Sequence[float]) -> Figure:
+    """Numerical rank after each weight layer of a trained network, a line style per threshold."""
+
+    def draw(axes: Axes, own: Sequence[Row], colour: Any, label: str) -> None:
+        for gamma, style in zip(gammas, ("-", "--", ":"), strict=False):
+            ranks = [r["layer_ranks"][str(gamma)] for r in own if r["layer_ranks"]]
+            if not ranks:
+                continue
+            layer = np.arange(1, len(ranks[0]) + 1)
+            median = np.median(ranks, axis=0)
+            name = f"{label}, γ = {gamma:g}"
+            axes.plot(layer, median, style, marker="o", markersize=3, color=colour, label=name)
+            axes.fill_between(
+                layer, np.min(ranks, axis=0), np.max(ranks, axis=0), color=colour, alpha=0.25
+            )
+
+    def finish(axes: Axes) -> None:
+        axes.set(yscale="log", xlabel="layer")
+
+    return _by_temperature(runs, facet, "numerical rank, test images", draw, finish)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, replacing the file as a whole."""
+    drawn, compact = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=160)
+    Image.open(drawn).convert("RGB").save(compact, format="png", optimize=True, dpi=(160, 160))
+    write_atomically(path, compact.getvalue())
+
+
+def _by_temperature(
+    rows: Sequence[Row],
+    facet: str,
+    ylabel: str,
+    draw: Callable[[Axes, Sequence[Row], Any, str], None],
+    finish: Callable[[Axes], None],
+) -> Figure:
+    """One panel per value of the facet, one colour per temperature."""
+    temperatures = sorted({row["temperature"] for row in rows})
+    facets = sorted({row[facet] for row in rows})
+    colours = colormaps["plasma"](np.linspace(0.05, 0.75, len(temperatures)))
+    figure = Figure(figsize=(0.6 + 4.0 * len(facets), 3.4))
+    panels = figure.subplots(1, len(facets), sharey=True, squeeze=False)[0]
+    for axes, value in zip(panels, facets, strict=True):
+        for temperature, colour in zip(temperatures, colours, strict=True):
+            own = [r for r in rows if r["temperature"] == temperature and r[facet] == value]
+            draw(axes, own, colour, f"T = {temperature:g}")
+        finish(axes)
+        axes.set_title(f"{facet} {value}", fontsize=9)
+    panels[0].set_ylabel(ylabel)
+    return with_legend_below(figure, columns=min(2 + len(facets), 4))
+
+
+def band(
+    axes: Axes,
+    rows: Iterable[Row],
+    clock: str,
+    field: str,
+    colour: Any,
+    label: str,
+    line: str = "-",
+) -> None:
+    """Median over seeds of a field against the clock, with the range; diverged runs are left out."""
+    ordered = sorted((r for r in rows if r[field] is not None), key=lambda r: r[clock])
+    groups = [(t, [r[field] for r in same]) for t, same in groupby(ordered, lambda r: r[clock])]
+    if groups:
+        at = [t for t, _ in groups]
+        axes.plot(at, [np.median(v) for _, v in groups], line, color=colour, label=label)
+        axes.fill_between(
+            at, [min(v) for _, v in groups], [max(v) for _, v in groups], color=colour, alpha=0.25
+        )
+
+
+def set_clock_scale(axes: Axes, clock: str) -> None:
+    """Steps spread over decades: most happens early. Epochs do not."""
+    if clock == "step":
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xlim(left=0)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def with_legend_below(figure: Figure, columns: int) -> Figure:
+    """One legend for all panels, each label once."""
+    handles = {
+        handle.get_label(): handle
+        for axes in figure.axes
+        for handle in axes.get_legend_handles_labels()[0]
+    }
+    if handles:
+        figure.legend(
+            handles=list(handles.values()), loc="outside lower center", fontsize=8, ncols=columns
+        )
+    figure.set_layout_engine("constrained")
+    return figure

@@ -1,0 +1,338 @@
+"""The run folder: settings, metrics, checkpoints and results that survive a kill at any moment.
+
+    settings.json     what was asked for; written first, never changed
+    metrics.jsonl     one row per run and measurement, appended as they are made
+    checkpoint.pt     the state to go on from, replaced as a whole; checkpoint.previous.pt, the one before
+    environment.json  versions, device, threads, wall time: what may differ between equal runs
+    summary.json      the results; the same settings give the same bytes
+    *.png             figures, drawn from the files above
+
+Files are replaced by writing aside, syncing and renaming. Rows that follow the last checkpoint are
+cut off on resuming, and made again.
+"""
+
+import errno
+import io
+import json
+import math
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import torch
+from filelock import FileLock, Timeout
+
+from rankdeficit.distributed import rank_and_size
+
+CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+TEMPORARY = ".partial"
+LOCK = ".lock"
+PROCESSORS = Path("/proc/cpuinfo")
+"""Where Linux names the processor."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A locked run folder of one program. Make it with `create` or `reopen`; both raise ValueError."""
+
+    path: Path
+    lock: FileLock
+    started: float
+
+    @classmethod
+    def create(cls, path: Path, program: str, settings: dict[str, Any]) -> "RunFolder":
+        """Start a folder, which must not exist or be empty."""
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            _check_empty(path)
+            folder = cls(path, _lock(path), time.monotonic())
+        except OSError as error:
+            raise ValueError(
+                f"--out {path} cannot be written ({error.strerror or error}); "
+                "name a folder that you may write to"
+            ) from error
+        _check_empty(path)
+        folder.write_json("settings.json", {"program": program, "settings": settings})
+        return folder
+
+    @classmethod
+    def reopen(cls, path: Path, program: str) -> tuple["RunFolder", dict[str, Any]]:
+        """Open a folder to resume, with the settings it was made with."""
+        if not (path / "settings.json").is_file():
+            raise ValueError(
+                f"--resume {path} has no settings.json; name the folder of an earlier run, "
+                "or start one with --out"
+            )
+        folder = cls(path, _lock(path), time.monotonic())
+        written = read_json(path / "settings.json")
+        if not isinstance(written, dict) or written.get("program") != program:
+            raise ValueError(f"--resume {path} is not a run of {program}")
+        if not isinstance(written.get("settings"), dict):
+            raise ValueError(f"{path / 'settings.json'} is damaged; start a new run with --out")
+        return folder, written["settings"]
+
+    def close(self) -> None:
+        """Let others open the folder."""
+        self.lock.release()
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Replace a JSON file as a whole; non-finite numbers become null."""
+        write_json(self.path / name, content)
+
+    def append_rows(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Append rows to metrics.jsonl in one write."""
+        lines = [json.dumps(_jsonable(row), allow_nan=False) + "\n" for row in rows]
+        content, path = "".join(lines).encode(), self.path / "metrics.jsonl"
+        with _explained(path), path.open("ab", buffering=0) as file:
+            if file.write(content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Replace the checkpoint by this state (tensors and plain values), and keep the one before."""
+        metrics = self.path / "metrics.jsonl"
+        if metrics.exists():
+            with metrics.open("rb") as file:
+                os.fsync(file.fileno())
+        state = {"state": state, "metrics_bytes": metrics.stat().st_size if metrics.exists() else 0}
+        content = io.BytesIO()
+        torch.save(state, content)
+        checkpoint = self.path / CHECKPOINT
+        partial = _write_aside(checkpoint, content.getbuffer())
+        if checkpoint.exists():
+            checkpoint.replace(self.path / PREVIOUS)
+        _replace(partial, checkpoint)
+
+    def restore_checkpoint(
+        self, device: torch.device | str, restore: Callable[[dict[str, Any]], None]
+    ) -> bool:
+        """Hand the last checkpoint's state to `restore` and cut metrics.jsonl back to it.
+
+        False before the first checkpoint: metrics.jsonl is then empty. Raises ValueError, the
+        folder unchanged, for a checkpoint that is damaged or that `restore` cannot take.
+        """
+        checkpoint, metrics = self.path / CHECKPOINT, self.path / "metrics.jsonl"
+        if not checkpoint.exists():  # killed between two renamings
+            checkpoint = self.path / PREVIOUS
+        mend = "to run again from the start"
+        if checkpoint.name == CHECKPOINT and (self.path / PREVIOUS).exists():
+            mend = f"to go on from the one before it ({PREVIOUS})"
+        size = 0
+        if found := checkpoint.exists():
+            saved = _load(checkpoint, device, mend)
+            size = saved["metrics_bytes"]
+            if (metrics.stat().st_size if metrics.exists() else 0) < size:
+                raise ValueError(
+                    f"{metrics} is shorter than its checkpoint says: rows were lost; "
+                    f"delete {checkpoint} {mend}"
+                )
+            try:
+                restore(saved["state"])
+            except (KeyError, TypeError, RuntimeError, ValueError) as error:
+                raise ValueError(
+                    f"{checkpoint} does not fit its settings.json; delete it {mend}"
+                ) from error
+        if metrics.exists():
+            os.truncate(metrics, size)
+        return found
+
+    def write_environment(self, device: torch.device | str) -> None:
+        """Record what the numbers were made with, and how long this process took."""
+        device = torch.device(device)
+        self.write_json(
+            "environment.json",
+            {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "platform": platform.platform(),
+                "device": str(device),
+                "device_name": device_name(device),
+                "threads": torch.get_num_threads(),
+                "processes": rank_and_size()[1],
+                "wall_seconds_of_last_process": round(time.monotonic() - self.started, 1),
+            },
+        )
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the processor's as far as the system tells it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if PROCESSORS.is_file():
+        found = re.search(r"^model name\s*: (.+)$", PROCESSORS.read_text(), re.MULTILINE)
+        if found:
+            return found[1]
+    return platform.processor() or platform.machine()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a JSON file as a whole; non-finite numbers become null."""
+    text = json.dumps(_jsonable(content), indent=1, allow_nan=False) + "\n"
+    write_atomically(path, text.encode())
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file. Raises ValueError naming the file when it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it or start a new run") from error
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a run folder's metrics.jsonl. Raises ValueError naming a damaged line."""
+    rows = []
+    for number, line in enumerate((path / "metrics.jsonl").read_text().splitlines(), start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"{path / 'metrics.jsonl'}, line {number}, is damaged") from error
+    return rows
+
+
+def settings_record(settings: Any, leave_out: Iterable[str]) -> dict[str, Any]:
+    """A settings dataclass as plain values, less the fields that do not change results."""
+    return {key: value for key, value in asdict(settings).items() if key not in set(leave_out)}
+
+
+def restore_settings(kind: type[T], record: dict[str, Any], leave_out: Iterable[str]) -> T:
+    """The settings dataclass whose `settings_record` this is; lists become tuples, texts paths.
+
+    Raises ValueError for names that are missing or unknown and for values of another type.
+    """
+    hints = {name: hint for name, hint in get_type_hints(kind).items() if name not in leave_out}
+    if differing := sorted(set(record) ^ set(hints)):
+        raise ValueError(
+            f"settings.json and this version differ in {differing[0]!r}; "
+            "resume with the version that wrote it"
+        )
+    return kind(**{name: _typed(name, record[name], hint) for name, hint in hints.items()})
+
+
+def _typed(name: str, value: Any, hint: Any) -> Any:
+    """A JSON value as the type of a settings field."""
+    options = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+    for option in options:
+        if get_origin(option) is tuple and isinstance(value, list):
+            return tuple(_typed(name, item, get_args(option)[0]) for item in value)
+        if get_origin(option) is Literal and value in get_args(option):
+            return value
+        if option is Path and isinstance(value, str):
+            return Path(value)
+        if option is float and type(value) is int:
+            return float(value)
+        if isinstance(option, type) and type(value) is option:
+            return value
+    raise ValueError(f"settings.json is damaged: {name} is {value!r}")
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file's content as a whole: a reader sees the old or the new, never a part."""
+    _replace(_write_aside(path, content), path)
+
+
+def _write_aside(path: Path, content: bytes | memoryview) -> Path:
+    """The content in a file beside the path, on the disk."""
+    partial = path.with_name(path.name + TEMPORARY)
+    with _explained(path), _removed_on_failure(partial), partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return partial
+
+
+@contextmanager
+def _removed_on_failure(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            file.unlink()
+        raise
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say which file could not be written, and what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"{error.strerror}; what was written before is kept, so {mend(error)}"
+        raise OSError(error.errno, reason, str(path)) from error
+
+
+def mend(error: OSError) -> str:
+    """What to do about a file that could not be written."""
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "name a place that you may write to, or change its permissions"
+    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
+        return "name another place, as something else has that name"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "make room and go on"
+    return "see to the disk and go on"
+
+
+def _replace(partial: Path, path: Path) -> None:
+    with _explained(path), _removed_on_failure(partial):
+        partial.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _lock(path: Path) -> FileLock:
+    lock = FileLock(path / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(f"{path} is in use by another process; wait for it or stop it") from error
+    return lock
+
+
+def _check_empty(path: Path) -> None:
+    contents = sorted(p.name for p in path.iterdir() if not _is_scratch(p))
+    if contents:
+        raise ValueError(
+            f"--out {path} is not empty (it has {contents[0]}); name another folder, "
+            f"or continue that run with --resume {path}"
+        )
+
+
+def _load(checkpoint: Path, device: torch.device | str, mend: str) -> dict[str, Any]:
+    try:
+        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises many kinds, for each way in which a file is damaged
+        raise ValueError(
+            f"{checkpoint} cannot be read: it is damaged or no checkpoint; delete it {mend}"
+        ) from error
+    if not isinstance(saved, dict) or saved.keys() != {"state", "metrics_bytes"}:
+        raise ValueError(
+            f"{checkpoint} cannot be read: it is no checkpoint of a run; delete it {mend}"
+        )
+    return saved
+
+
+def _is_scratch(path: Path) -> bool:
+    return path.name == LOCK or path.name.endswith(TEMPORARY)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    return value

@@ -1,0 +1,273 @@
+"""Jobs carried out: one after the other here, or each as a task of its own through submitit."""
+
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, get_args
+
+import torch
+import torch.distributed as distributed
+
+from rankdeficit.checks import check_at_least
+from rankdeficit.distributed import is_first
+from rankdeficit.experiments import cli
+from rankdeficit.experiments.cli import progress
+from real_nets.jobs.data import JobData, Source
+from real_nets.jobs.folder import JobFolder
+from real_nets.jobs.job import Job
+from real_nets.jobs.run import diagnose_job, train_job
+from real_nets.jobs.tensorboard import row_writer
+from real_nets.training.loop import Row
+
+Executor = Literal["here", "local", "slurm"]
+
+STANDARD_ERROR = 2
+"""Number of its file."""
+
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
+
+TASK_MINUTES = 24 * 60
+"""After which a task is ended, unless the options say otherwise; submitit would take minutes."""
+
+POLL_SECONDS = 1.0
+"""Between looks at the tasks that run."""
+
+CANCEL_SECONDS = 10.0
+"""How long a command that breaks off waits for the end of its tasks on this machine."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job to train, and the weights of it to diagnose."""
+
+    job: Job
+    path: Path
+    snapshots: tuple[str, ...]
+
+    @property
+    def trained(self) -> bool:
+        """Whether the training came to its end."""
+        return JobFolder(self.path).finished
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do; a diverged network has nothing to diagnose."""
+        if not self.trained:
+            return False
+        files = JobFolder(self.path)
+        missing = [name for name in self.snapshots if not files.diagnosis(name).is_file()]
+        return not missing or files.summary()["outcome"] == "diverged"
+
+
+@dataclass(frozen=True)
+class How:
+    """Where and how work is carried out."""
+
+    source: Source
+    device: str
+    executor: Executor = "here"
+    tensorboard: bool = False
+    options: Mapping[str, str] | None = None
+    """Of submitit's executor."""
+    at_once: int | None = None
+    """Most tasks at a time; None for all, on this machine for one per GPU (one if there is none)."""
+
+    def __post_init__(self) -> None:
+        if self.executor not in get_args(Executor):
+            raise ValueError(f"executor is {self.executor!r}; it must be here, local or slurm")
+        if self.options and self.executor == "here":
+            raise ValueError("slurm options are for --executor slurm or local")
+        if self.at_once is not None:
+            check_at_least(1, at_once=self.at_once)
+            if self.executor == "here":
+                raise ValueError("at_once is for --executor slurm or local")
+        if self.executor != "here" and distributed.is_torchelastic_launched():
+            raise ValueError(
+                f"executor is {self.executor!r} under torchrun, where every process would submit all "
+                "tasks; leave out torchrun or --executor"
+            )
+        if self.executor != "here" and importlib.util.find_spec("submitit") is None:
+            raise ValueError(
+                f"executor is {self.executor!r}, but submitit is not installed: pip install "
+                '"rankdeficit[cluster]"'
+            )
+        if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
+            raise ValueError(
+                'tensorboard is not installed: pip install "rankdeficit[tensorboard]", or leave out '
+                "--tensorboard"
+            )
+
+
+def execute(work: Sequence[Work], how: How, logs: Path, device: torch.device) -> None:
+    """Do all work. Raises ValueError for what went wrong; tasks apart from it end first."""
+    if not work:
+        return
+    if how.executor != "here":
+        submit(work, how, logs)
+        return
+    for number, item in enumerate(work, start=1):
+        carry_out(item, how, device, f"{number}/{len(work)} ")
+
+
+def carry_out(item: Work, how: How, device: torch.device, prefix: str = "") -> None:
+    """Train and diagnose one job, as far as that is not done."""
+    summary = train_here(item, how, device, prefix)
+    if summary["outcome"] == "diverged":
+        if is_first():
+            print(f"{item.path.name}: diverged. {summary['message']}", file=sys.stderr, flush=True)
+        return
+    for snapshot in item.snapshots:
+        if not JobFolder(item.path).diagnosis(snapshot).is_file():
+            if is_first():
+                said = f"{prefix}{item.path.name}: diagnosing the weights {snapshot}"
+                print(said, file=sys.stderr, flush=True)
+            diagnose_job(item.job, JobData(item.job, how.source, device), item.path, snapshot)
+
+
+def train_here(item: Work, how: How, device: torch.device, prefix: str = "") -> Row:
+    """Train one job in this process; its summary."""
+    data = JobData(item.job, how.source, device)
+    steps = item.job.epochs * data.batches().steps_per_epoch
+    with (
+        progress(f"{prefix}{item.path.name}", steps) as on_step,
+        row_writer(item.path, how.tensorboard and is_first()) as on_row,
+    ):
+        return train_job(item.job, data, item.path, on_step=on_step, on_row=on_row)
+
+
+def submit(work: Sequence[Work], how: How, logs: Path) -> None:
+    """Start a task per job, as many at a time as may run, and wait for all.
+
+    Raises ValueError naming the tasks that failed.
+    """
+    from submitit.helpers import as_completed
+
+    executor = _executor(how, logs)
+    waiting, free = list(reversed(work)), devices(how, len(work))
+    visible_gpus = os.environ.get(VISIBLE_GPUS) if how.executor == "local" else None
+    running: dict[Any, tuple[Work, str]] = {}
+    failed: list[str] = []
+    print(f"{len(work)} tasks; their logs are in {logs}", file=sys.stderr, flush=True)
+    with progress("tasks", len(work)) as set_done, _left_in_order(running, how.executor):
+        while waiting or running:
+            while waiting and free:
+                item, device = waiting.pop(), free.pop()
+                alone = replace(how, device=device)
+                with _errors_to(logs / "submitit.err"):  # where its own process tells of a Ctrl-C
+                    task = executor.submit(carry_out_alone, item, alone, visible_gpus)
+                running[task] = item, device
+            task = next(as_completed(list(running), poll_frequency=POLL_SECONDS))
+            item, device = running.pop(task)
+            free.append(device)
+            error = task.exception()
+            if error is not None:
+                failed.append(f"{item.path.name}: {_why(task, error)}")
+            set_done(len(work) - len(waiting) - len(running))
+    if failed:
+        raise ValueError(
+            f"{len(failed)} of {len(work)} tasks failed, the first of them {failed[0]} (logs in {logs})"
+        )
+
+
+@contextmanager
+def _left_in_order(running: Mapping[Any, object], executor: Executor) -> Iterator[None]:
+    """When the command breaks off, tasks on this machine end; those in a cluster go on and are named."""
+    try:
+        yield
+    except BaseException:
+        if executor == "local":
+            _cancel(running)
+        elif running:
+            numbers = " ".join(str(task.job_id) for task in running)
+            said = f"{len(running)} tasks go on in the cluster; scancel {numbers} ends them"
+            print(said, file=sys.stderr, flush=True)
+        raise
+
+
+@contextmanager
+def _errors_to(file: Path) -> Iterator[None]:
+    """Standard error of this process, and of those that it starts meanwhile, goes to a file's end."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    usual = os.dup(STANDARD_ERROR)
+    try:
+        with file.open("ab") as log:
+            os.dup2(log.fileno(), STANDARD_ERROR)
+        yield
+    finally:
+        os.dup2(usual, STANDARD_ERROR)
+        os.close(usual)
+
+
+def _cancel(tasks: Iterable[Any]) -> None:
+    """End tasks on this machine and wait for it, so that nobody uses their folders any more."""
+    for task in tasks:
+        task.cancel(check=False)
+    patience = time.monotonic() + CANCEL_SECONDS
+    while time.monotonic() < patience and not all(task.done() for task in tasks):
+        time.sleep(0.05)
+
+
+def carry_out_alone(item: Work, how: How, visible_gpus: str | None) -> None:
+    """Train and diagnose one job, as a task of its own.
+
+    visible_gpus: for tasks on this machine, from which submitit hides its GPUs.
+    """
+    if how.executor == "local":
+        os.environ.pop(VISIBLE_GPUS, None)
+        if visible_gpus is not None:
+            os.environ[VISIBLE_GPUS] = visible_gpus
+    carry_out(item, how, cli.resolve_device(how.device))
+
+
+def devices(how: How, tasks: int) -> list[str]:
+    """The device of each task that may run at a time; on this machine they take its GPUs in turn."""
+    if how.executor == "slurm":
+        return [how.device] * (how.at_once or tasks)
+    gpus = (
+        torch.cuda.device_count() if cli.resolve_device(how.device) == torch.device("cuda") else 0
+    )
+    names = [f"cuda:{number}" for number in range(gpus)] or [how.device]
+    return [names[slot % len(names)] for slot in range(how.at_once or len(names))]
+
+
+def check_options(how: How) -> None:
+    """Raise ValueError for options that submitit does not know, and for a cluster that is not there."""
+    if how.executor != "here":
+        with TemporaryDirectory() as logs:
+            _executor(how, Path(logs))
+
+
+def _executor(how: How, logs: Path) -> Any:
+    """submitit's executor. Raises ValueError where there is no such cluster, and for unknown options."""
+    import submitit
+
+    options = {name: _number(text) for name, text in (how.options or {}).items()}
+    try:
+        executor = submitit.AutoExecutor(folder=logs, cluster=how.executor)
+        executor.update_parameters(**{"timeout_min": TASK_MINUTES} | options)
+    except RuntimeError as error:
+        raise ValueError(f"executor is {how.executor!r}, but submitit says: {error}") from error
+    except (NameError, AssertionError) as error:
+        said = str(error).splitlines()[0]
+        raise ValueError(f"slurm is {options}, but submitit says: {said}") from error
+    return executor
+
+
+def _why(task: Any, error: Exception) -> str:
+    """The last line of a failed task's log, or that it was killed."""
+    from submitit.core.utils import FailedJobError
+
+    if isinstance(error, FailedJobError):
+        return str((task.stderr() or str(error)).strip().splitlines()[-1])
+    return f"killed, or out of time or memory (state {task.state}); run again to go on"
+
+
+def _number(text: str) -> Any:
+    """Numbers as numbers: submitit wants them so."""
+    return int(text) if text.isdigit() else text

@@ -1,0 +1,102 @@
+"""A job: one network, what it learns from, how, at which temperature and from which seed."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from rankdeficit.checks import check_at_least, check_gamma, check_seeds, check_temperature
+from rankdeficit.images import square
+from real_nets.models import Architecture, NetworkOptions
+from real_nets.training.loop import Recipe, Row
+
+LEAST_GAMMA = 1e-6
+"""Ranks come from streamed Gram matrices, which resolve no smaller singular values."""
+
+
+@dataclass(frozen=True)
+class JobOptions(Recipe, NetworkOptions):
+    """What the jobs of an experiment share: network, recipe, and what is measured of them."""
+
+    model: str = "mlp"
+    """Network: mlp, resnet18, resnet20, resnet34, resnet50, vgg19, vit, vit_b16, torchvision:NAME or
+    timm:NAME."""
+    image_size: int | None = None
+    """Resize images to so many pixels squared [default: leave them as they are]."""
+    crop: float | None = None
+    """Resize this share of the largest centred square, 0.875 for most ImageNet networks
+    [default: squeeze the whole image]."""
+    gamma: float = 1e-3
+    """Threshold of the numerical rank, relative to the largest singular value."""
+    followed_images: int = 2000
+    """Train images, and at most as many of each other set, that are measured during training."""
+    milestones: tuple[float, ...] = (0.5, 0.9, 0.99)
+    """Accuracies on followed train images at which weights are kept, to compare at equal accuracy."""
+
+    def check(self) -> None:
+        """Raise ValueError for what makes no sense, as far as the options alone tell."""
+        check_gamma(self.gamma)
+        if self.gamma < LEAST_GAMMA:
+            raise ValueError(
+                f"gamma is {self.gamma}; it must lie in [{LEAST_GAMMA:g}, 1): ranks come from streamed "
+                "Gram matrices, which resolve no less"
+            )
+        check_at_least(1, followed_images=self.followed_images)
+        replace(square(self.image_size), crop=self.crop)
+        if not all(0 < milestone <= 1 for milestone in self.milestones):
+            raise ValueError(f"milestones are {self.milestones}; they must lie in (0, 1]")
+        self.architecture(2, (3, 32, 32))
+
+    def architecture(self, classes: int, inputs: tuple[int, int, int]) -> Architecture:
+        """What the network is built from, for data of that kind."""
+        options: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(NetworkOptions)}
+        return Architecture(self.model, classes, inputs, **options)
+
+
+@dataclass(frozen=True)
+class Job(JobOptions):
+    """One network to train and diagnose."""
+
+    data: str = "glyphs"
+    """Name of the data set."""
+    ood: tuple[str, ...] = ()
+    """Names of out-of-distribution data sets."""
+    temperature: float = 1.0
+    """Softmax temperature T; logits are divided by T."""
+    seed: int = 0
+    """Seed of initial weights, order and augmentation."""
+    diagnosed_images: int = 5000
+    """Images of each split, at most, for probes and detectors; 0 for all."""
+
+    def check(self) -> None:
+        """Raise ValueError for what makes no sense, as far as the job alone tells."""
+        super().check()
+        check_temperature(self.temperature)
+        check_seeds(self.seed, 1)
+        check_at_least(0, diagnosed_images=self.diagnosed_images)
+
+    @property
+    def key(self) -> str:
+        """Name of the job's folder: jobs that differ in anything have different ones.
+
+        Fields at their defaults do not enter, so a new option does not make old results useless.
+        """
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed = {f.name: own[f.name] for f in fields(self) if own[f.name] != f.default}
+        digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
+        model = self.model.replace(":", "-")
+        temperature = f"{self.temperature:g}"
+        return f"{self.data.replace(':', '-')}_{model}_T{temperature}_seed{self.seed}_{digest}"
+
+    @classmethod
+    def of(cls, record: Row) -> "Job":
+        """From `record`, as JSON gives it back. Raises TypeError for unknown fields."""
+        options: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in record.items()
+        }
+        return cls(**options)
+
+    def record(self) -> Row:
+        """All fields as plain values."""
+        return asdict(self)

@@ -1,0 +1,218 @@
+"""What is measured of a network while it trains, and once it has: from images to plain records."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import update_bn
+
+from rankdeficit import GAMMAS
+from rankdeficit.diagnostics.measures.detection import ortho_dev
+from rankdeficit.diagnostics.reading.network import Network
+from rankdeficit.diagnostics.reading.store import RowStore
+from rankdeficit.diagnostics.reading.survey import Survey, Wanted, survey
+from rankdeficit.diagnostics.reading.taps import pick_logits, undisturbed
+from rankdeficit.diagnostics.reading.unfolding import weight_matrix
+from rankdeficit.distributed import buffers_from_first, gather_rows
+from rankdeficit.spectrum import Spectrum
+from real_nets.jobs.data import Images, JobData
+from real_nets.jobs.job import Job
+from real_nets.training.loop import Row
+
+TOP_VALUES = 5
+"""Singular values that are recorded of each layer (the paper's Figure 3)."""
+
+MEASURES = (
+    "accuracy loss test_accuracy test_loss test_logits layers layer_ranks layer_rank_intervals "
+    "train_layer_ranks"
+).split()
+"""What `final_measures` tells, besides the measures of the logits."""
+
+GRID = 2
+"""Cells per side to which maps are averaged."""
+
+MEASUREMENTS = 12
+"""At most so many of a training after its first epoch, evenly spread."""
+
+
+def measured_at(epochs: int, steps_per_epoch: int) -> set[int]:
+    """Steps after which a training is measured: 0, powers of four in the first epoch, ends of epochs."""
+    every = -(-epochs // MEASUREMENTS) or 1
+    early = {0, *(4**i for i in range(16) if 4**i < steps_per_epoch)} if epochs else {0}
+    ends = {epoch * steps_per_epoch for epoch in range(every, epochs, every)}
+    return early | ends | {epochs * steps_per_epoch}
+
+
+class Follower:
+    """Measures of a network on some images of each set, the same ones at every step."""
+
+    def __init__(self, model: nn.Module, job: Job, data: JobData) -> None:
+        self.job = job
+        self.network = Network.of(model, _first_input(data.train), None, pick_logits)
+        count = job.followed_images
+        self.all_train = data.train
+        self.train = data.train.some(count).share().loaded()
+        self.test = data.test.some(count).share().loaded()
+        self.strange = {
+            name: data.strange(name, "test").some(count).share().loaded() for name in data.ood
+        }
+
+    @property
+    def features(self) -> int:
+        """Width of what the classifier reads; as many as classes where it is no single matrix."""
+        weight = weight_matrix(self.network.module(self.network.layers.classifier.module))
+        return self.network.classes if weight is None else weight.shape[1]
+
+    def measure(self) -> Row:
+        """Accuracy, loss, ranks and norm of the logits, layers, alignment, OrthoDev."""
+        with RowStore() as store:
+            wanted = Wanted(spectra=True, classes=True, rows=1)
+            on_train = self._look(self.train, wanted, store)
+            on_test = self._look(self.test, Wanted(spectra=True), store)
+            seen = logits_row(on_train, self.job.gamma)
+            del seen["singular_values"]
+            deviations = {
+                name: self._ortho_dev(on_train, images, store)
+                for name, images in self.strange.items()
+            }
+        spectra = layer_spectra(self.network, on_train)
+        alignments = self._alignments(on_train)
+        known = [value for value in alignments if value is not None]
+        return seen | {
+            "test_accuracy": on_test.accuracy,
+            "test_loss": on_test.loss,
+            "alignment": sum(known) / len(known) if known else None,
+            "layer_alignments": alignments,
+            "layer_ranks": layer_ranks(spectra, {self.job.gamma, *GAMMAS}),
+            "layer_singular_values": [s.singular_values[:TOP_VALUES].tolist() for s in spectra],
+            "ortho_dev": deviations,
+        }
+
+    @contextmanager
+    def calibrated(self) -> Iterator[None]:
+        """For a network before or at its start: BatchNorm has the statistics of followed train images.
+
+        Of several processes it is the first one's share of them. Its running averages start at mean 0
+        and variance 1, with which it does nothing, and lag behind a network that changes fast; a
+        training step takes its batch's statistics, so no loss sees a network with such averages.
+        """
+        model, device = self.network.model, self.network.device
+        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            if len(self.train) > 1:
+                update_bn((inputs for inputs, _ in self.train.evenly()), model)
+        buffers_from_first(model)
+        try:
+            yield
+        finally:
+            for name, buffer in model.named_buffers():
+                buffer.copy_(before[name])
+
+    @torch.no_grad()
+    def is_finite(self) -> bool:
+        """Whether the logits of the first followed images are numbers, in all processes.
+
+        Their squares, too: measures come from Gram matrices.
+        """
+        inputs, _ = next(iter(self.train))
+        with undisturbed(self.network.model):
+            finite = self.network.logits(inputs).square().isfinite().all()
+        everywhere = gather_rows(finite.long()[None])
+        assert everywhere is not None
+        return bool(everywhere.all())
+
+    def accuracy(self) -> float:
+        """On the followed train images alone."""
+        return self._accuracy(self.train)
+
+    def accuracy_on_all(self) -> float:
+        """On all train images."""
+        return self._accuracy(self.all_train.share())
+
+    def _accuracy(self, images: Images) -> float:
+        with RowStore() as store:
+            return self._look(images, Wanted(), store).accuracy
+
+    def _look(self, images: Images, wanted: Wanted, store: RowStore) -> Survey:
+        return look(self.network, images, wanted, self.job.temperature, store)
+
+    def _alignments(self, on_train: Survey) -> list[float | None]:
+        found: list[float | None] = []
+        for layer in self.network.layers.chosen:
+            directions = on_train.directions.get(layer.name)
+            weight = weight_matrix(self.network.module(layer.module))
+            aligned = None
+            if directions is not None and weight is not None:
+                aligned = directions.alignment(weight, with_error=False).value
+            found.append(aligned)
+        return found
+
+    def _ortho_dev(self, on_train: Survey, images: Images, store: RowStore) -> float | None:
+        wanted = Wanted(penultimate=True, own_labels=True)
+        features = self._look(images, wanted, store).outputs("penultimate")
+        classes = on_train.classes
+        assert features is not None
+        assert classes is not None
+        mean = features.double().mean(dim=0).to(classes.means.device)
+        try:
+            return ortho_dev(classes.means[classes.counts > 0], mean)
+        except ValueError:  # a mean is zero, as after layers whose units all died
+            return None
+
+
+def look(
+    network: Network, images: Images, wanted: Wanted, temperature: float, store: RowStore
+) -> Survey:
+    """One pass over images."""
+    return survey(
+        images.name, network, images, wanted, temperature=temperature, grid=GRID, store=store
+    )
+
+
+def final_measures(network: Network, job: Job, data: JobData) -> Row:
+    """Accuracy, loss, ranks and norms on all train and all test images, and ranks of all layers.
+
+    Of a network that was not to be trained, on as many of each as would have been followed.
+    """
+    count = 0 if job.epochs else job.followed_images
+    with RowStore() as store:
+        wanted = Wanted(spectra=True)
+        train, test = (images.some(count).share() for images in (data.train, data.test))
+        on_train = look(network, train, wanted, job.temperature, store)
+        on_test = look(network, test, wanted, job.temperature, store)
+    gammas = {job.gamma, *GAMMAS}
+    spectra = layer_spectra(network, on_test)
+    return logits_row(on_train, job.gamma) | {
+        "test_accuracy": on_test.accuracy,
+        "test_loss": on_test.loss,
+        "test_logits": logits_row(on_test, job.gamma),
+        "layers": [layer.name for layer in network.layers.chosen],
+        "layer_ranks": layer_ranks(spectra, gammas),
+        "layer_rank_intervals": {
+            str(gamma): [[int(end) for end in s.rank_interval(gamma)] for s in spectra]
+            for gamma in sorted(gammas)
+        },
+        "train_layer_ranks": layer_ranks(layer_spectra(network, on_train), gammas),
+    }
+
+
+def logits_row(seen: Survey, gamma: float) -> Row:
+    """Accuracy, loss and the measures of the logits."""
+    scores: dict[str, Any] = {"accuracy": seen.accuracy, "loss": seen.loss}
+    return scores | seen.logits.measures(gamma).record()
+
+
+def layer_spectra(network: Network, seen: Survey) -> list[Spectrum]:
+    """Spectrum of the representation after each layer."""
+    return [seen.layers[layer.name].spectrum() for layer in network.layers.chosen]
+
+
+def layer_ranks(spectra: list[Spectrum], gammas: Collection[float]) -> dict[str, list[int]]:
+    """Numerical rank after each layer, by threshold."""
+    return {str(gamma): [int(s.rank(gamma)) for s in spectra] for gamma in sorted(gammas)}
+
+
+def _first_input(images: Images) -> torch.Tensor:
+    return next(iter(images.some(1)))[0]

@@ -1,0 +1,269 @@
+"""A job from start to end in its folder: trained, measured on the way, diagnosed; survives any kill."""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import safetensors.torch
+from torch import nn
+
+from rankdeficit.diagnostics.diagnose import diagnose
+from rankdeficit.diagnostics.report import Report
+from rankdeficit.diagnostics.states.logits import LogitsMeasures
+from rankdeficit.distributed import buffers_from_first, from_first, is_first
+from rankdeficit.experiments import tables
+from rankdeficit.experiments.runs import RunFolder, write_atomically
+from real_nets.jobs.data import JobData
+from real_nets.jobs.folder import FINAL, JobFolder, milestone_name, open_folder
+from real_nets.jobs.job import Job
+from real_nets.jobs.measures import MEASURES, Follower, final_measures, measured_at
+from real_nets.jobs.trial import try_training
+from real_nets.training.loop import DivergedError, Row, Training
+
+CHECKPOINT_SECONDS = 60.0
+"""Time between checkpoints; there is one after every measurement, too."""
+
+INTERPOLATION = tables.INTERPOLATION
+"""Train accuracy from which a network counts as interpolating its images."""
+
+UNMEASURED = dict.fromkeys((*MEASURES, *LogitsMeasures._fields))
+"""What the summary of a diverged network says of all measures."""
+
+OnRow = Callable[[Row], None]
+OnStep = Callable[[int], object]
+
+
+def initial_network(job: Job, data: JobData) -> nn.Module:
+    """The untrained network, on the CPU."""
+    return job.architecture(data.classes, data.inputs).build(job.seed)
+
+
+def train_job(
+    job: Job,
+    data: JobData,
+    path: Path,
+    *,
+    on_step: OnStep = lambda step: None,
+    on_row: OnRow = lambda row: None,
+) -> Row:
+    """Train a job to its end, from its last checkpoint if there is one; returns its summary.
+
+    A finished job is not touched. on_step hears the number of steps done, on_row each measurement.
+    Raises ValueError for a folder that another process uses, that holds another job, or whose data were
+    others, for files that are damaged, and, before anything is written, as `try_training`.
+    """
+    if from_first(not JobFolder(path).begun if is_first() else None):
+        try_training(job, data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = open_folder(job, data, path) if is_first() else None
+    try:
+        if from_first(JobFolder(path).finished if folder else None):
+            return JobFolder(path).summary()
+        summary = _TrainingInFolder(job, data, path, folder, on_step, on_row).run()
+        return dict(from_first(summary))  # the others wait until all is written
+    finally:
+        if folder is not None:
+            folder.close()
+
+
+class _TrainingInFolder:
+    """One training with its folder; `folder` is None in all processes but the first."""
+
+    def __init__(
+        self,
+        job: Job,
+        data: JobData,
+        path: Path,
+        folder: RunFolder | None,
+        on_step: OnStep,
+        on_row: OnRow,
+    ) -> None:
+        self.job, self.data, self.files, self.folder = job, data, JobFolder(path), folder
+        self.on_step, self.on_row = on_step, on_row
+        self.training = Training(
+            initial_network(job, data),
+            data.batches(),
+            job,
+            temperature=job.temperature,
+            seed=job.seed,
+            device=data.device,
+        )
+        per_epoch = self.training.batches.steps_per_epoch
+        self.measured = measured_at(job.epochs, per_epoch)
+        self.ends = {epoch * per_epoch for epoch in range(1, job.epochs + 1)}
+        """Steps that end an epoch."""
+        self.stops = sorted(self.measured | self.ends)
+        self.reached: list[float] = []
+        """Milestones passed."""
+        self.stopped = False
+        self.saved_at = time.monotonic()
+
+    def run(self) -> Row:
+        training = self.training
+        follower = Follower(training.model, self.job, self.data)
+        self.predicted_rank = tables.neural_collapse_rank(self.data.classes, follower.features)
+        resumed = self._restore()
+        self.on_step(training.step)
+        try:
+            for stop in [stop for stop in self.stops if stop > training.step or not resumed]:
+                if self.stopped:
+                    break
+                training.run_until(stop, self._after_step)
+                buffers_from_first(training.model)
+                self._check_finite(follower)
+                with self._as_trained(follower):
+                    row = follower.measure() if stop in self.measured else None
+                if stop in self.ends:
+                    self._note(row["accuracy"] if row else follower.accuracy(), follower)
+                if row or self.stopped:
+                    self._record(row or follower.measure())
+                self._save()
+        except DivergedError as error:
+            sound = max((stop for stop in self.stops if stop < training.step), default=0)
+            return self._conclude(
+                sound, UNMEASURED | {"outcome": "diverged", "message": str(error)}
+            )
+        training.model.eval()
+        with self._as_trained(follower):
+            measured = final_measures(follower.network, self.job, self.data)
+        self._save_weights(FINAL)
+        return self._conclude(training.step, measured | self._outcome(measured))
+
+    def _as_trained(self, follower: Follower) -> AbstractContextManager[None]:
+        """Within the first epoch: meanwhile the network normalises as it does while it trains."""
+        early = self.training.step < min(self.ends, default=1)
+        return follower.calibrated() if early else nullcontext()
+
+    def _after_step(self, step: int) -> None:
+        self.on_step(step)
+        due = time.monotonic() - self.saved_at > CHECKPOINT_SECONDS
+        if self.folder is not None and due and step not in self.stops and self._is_sound():
+            self._save()
+
+    def _is_sound(self) -> bool:
+        """Whether all weights are numbers; losses are not looked at after every step."""
+        weights = self.training.model.state_dict().values()
+        return all(bool(value.isfinite().all()) for value in weights)
+
+    def _check_finite(self, follower: Follower) -> None:
+        """The last step may have spoilt the weights, which no loss has shown yet."""
+        if not from_first(follower.is_finite()):
+            raise self.training.diverged("the squared logits are", self.training.step)
+
+    def _record(self, measured: Row) -> None:
+        training = self.training
+        row = {"step": training.step, "epoch": training.epoch} | measured
+        if self.folder is not None:
+            self.folder.append_rows([row])
+            self.on_row(row)
+
+    def _note(self, accuracy: float, follower: Follower) -> None:
+        """Keep the weights of milestones, and see whether the goal is reached on all train images."""
+        for milestone in sorted(self.job.milestones):
+            if accuracy >= milestone and milestone not in self.reached:
+                self.reached.append(milestone)
+                self._save_weights(milestone_name(milestone))
+        goal = self.job.stop_accuracy
+        self.stopped = goal is not None and accuracy >= goal and follower.accuracy_on_all() >= goal
+
+    def _save(self) -> None:
+        if self.folder is not None:
+            self.folder.save_checkpoint(
+                {
+                    "training": self.training.state(),
+                    "reached": self.reached,
+                    "stopped": self.stopped,
+                }
+            )
+            self.saved_at = time.monotonic()
+
+    def _restore(self) -> bool:
+        """Go on from the last checkpoint; tells whether there was one."""
+        found: list[Row] = []
+        if self.folder is not None:
+            self.folder.restore_checkpoint("cpu", found.append)
+        state = from_first(found[0] if found else None)
+        if state is None:
+            return False
+        self.training.restore(state["training"])
+        self.reached, self.stopped = list(state["reached"]), state["stopped"]
+        return True
+
+    def _save_weights(self, name: str) -> None:
+        if self.folder is not None:
+            weights = {
+                key: value.contiguous() for key, value in self.training.model.state_dict().items()
+            }
+            write_atomically(self.files.weights(name), safetensors.torch.save(weights))
+
+    def _outcome(self, measured: Row) -> Row:
+        uniform = math.log(self.data.classes)
+        found = tables.outcome(measured["loss"], measured["accuracy"], uniform, INTERPOLATION)
+        return {"outcome": found, "message": None}
+
+    def _conclude(self, step: int, results: Row) -> Row:
+        """The summary of a network as it was after a step: at its end, or when last seen to be sound."""
+        summary = {
+            "step": step,
+            "epoch": step / self.training.batches.steps_per_epoch,
+            "stopped_early": self.stopped,
+            "milestones": sorted(self.reached),
+            "classes": self.data.classes,
+            "neural_collapse_rank": self.predicted_rank,
+            "train_images": len(self.data.train),
+            "test_images": len(self.data.test),
+        } | results
+        if self.folder is not None:
+            self.folder.write_environment(self.data.device)
+            self.folder.write_json("summary.json", summary)
+        return summary
+
+
+def diagnose_job(
+    job: Job,
+    data: JobData,
+    path: Path,
+    snapshot: str = FINAL,
+    on_progress: Callable[[str, int], None] | None = None,
+) -> Report:
+    """The report on a trained job's weights, made now unless it is there already.
+
+    Raises ValueError naming a damaged file, and for weights that were never kept.
+    """
+    files = JobFolder(path)
+    target = files.diagnosis(snapshot)
+    if from_first(target.is_file() if is_first() else None):
+        return files.report(snapshot)
+    weights = files.read_weights(snapshot)
+    model = initial_network(job, data)
+    model.load_state_dict(weights)
+    count, started = job.diagnosed_images, time.monotonic()
+    found = diagnose(
+        model.to(data.device).eval(),
+        data.train.some(count).share(),
+        data.test.some(count).share(),
+        {
+            name: (
+                data.strange(name, "train").some(count).share(),
+                data.strange(name, "test").some(count).share(),
+            )
+            for name in data.ood
+        },
+        job.temperature,
+        gamma=job.gamma,
+        loss=job.mean_loss,
+        on_progress=on_progress,
+    )
+    record = found.record
+    conditions = {k: v for k, v in record["conditions"].items() if k != "seconds"}
+    if count:
+        conditions["images_of_each_split"] = count
+    notes = [*record["notes"], *job.notes_on_loss]
+    report = Report(record | {"conditions": conditions, "notes": notes})
+    if is_first():
+        report.to_json(target)
+        files.note_seconds(snapshot, time.monotonic() - started)
+    from_first(None)  # the others wait until all is written
+    return report

@@ -1,0 +1,116 @@
+"""Whether a network can do what is asked of it: tried on blank images before anything is written."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from rankdeficit.diagnostics.reading.network import Network
+from rankdeficit.diagnostics.reading.taps import pick_logits
+from rankdeficit.distributed import rank_and_size
+from rankdeficit.images import spell_size
+from real_nets.jobs.data import JobData
+from real_nets.jobs.job import Job
+from real_nets.models.heads import UNFIT, check_one_classifier
+from real_nets.training.compiling import check_compiler
+from real_nets.training.rates import homogeneous_layers, last_linear, parameter_groups
+
+TRIED = 2
+"""Images of a batch, where training takes as many."""
+
+
+def try_out(
+    model: nn.Module, name: str, size: tuple[int, int], layers: Sequence[str] | None = None
+) -> Network:
+    """Find the network's layers. Raises ValueError if it cannot take images of that size."""
+    try:
+        return Network.of(model, torch.zeros(TRIED, 3, *size), layers, pick_logits)
+    except (RuntimeError, AssertionError) as error:
+        raise _unfit(error, name, size) from error
+
+
+def try_training(job: Job, data: JobData) -> None:
+    """Run a job's network as training and measuring will.
+
+    Raises ValueError for images or batches that it cannot take, rates that do not suit the network,
+    images and parts that several processes cannot share, and where it is to be compiled and cannot be.
+    """
+    data.check_shares()
+    if job.compile:
+        check_compiler(data.device)
+    model = job.architecture(data.classes, data.inputs).build(job.seed).to(data.device)
+    try_out(model, job.model, data.own.size)
+    parameter_groups(
+        model,
+        job.temperature,
+        lr=job.lr,
+        weight_decay=job.weight_decay,
+        optimizer=job.optimizer,
+        rule=job.lr_rule,
+    )
+    _check_rule(model, job, data)
+    _try_gradients(model.train(), job, data)
+
+
+def _check_rule(model: nn.Module, job: Job, data: JobData) -> None:
+    """Raise ValueError where reparametrised rates would not make T a scale of the initial weights.
+
+    Neither those of one of several classifiers do, nor those of one whose logits are normalised: that
+    undoes the smaller start.
+    """
+    if job.lr_rule == "matched" or homogeneous_layers(model):
+        return
+    told, mend = f"lr_rule is {job.lr_rule!r}", "take --lr-rule matched"
+    if job.head_norm != "none" and job.temperature != 1:
+        raise ValueError(
+            f"{told}, but head_norm is {job.head_norm!r}, a normalisation after the logits, which undoes "
+            f"the smaller initial weights that T = {job.temperature:g} stands for; {mend} or leave out "
+            "--head-norm"
+        )
+    check_one_classifier(model, last_linear(model), data.inputs, told, mend)
+
+
+def _try_gradients(model: nn.Module, job: Job, data: JobData) -> None:
+    processes = rank_and_size()[1]
+    each = min(job.batch_size, len(data.own.train.labels)) // processes
+    images = torch.zeros(min(TRIED, max(1, each)), *data.inputs, device=data.device)
+    labels = torch.zeros(len(images), dtype=torch.long, device=data.device)
+    with torch.random.fork_rng([data.device] if data.device.type == "cuda" else []):
+        try:
+            output = model(images)
+        except UNFIT as error:
+            if isinstance(error, ValueError) and len(images) == 1:
+                raise ValueError(
+                    f"{job.model} cannot be trained on batches of one image ({_first_line(error)}); "
+                    f"give --batch-size {TRIED * processes} or more, or take no BatchNorm"
+                ) from error
+            raise _unfit(error, job.model, data.own.size) from error
+    try:
+        logits = pick_logits(output)
+    except ValueError as error:
+        raise ValueError(
+            f"{job.model} makes no single logits while it is trained; name another --model"
+        ) from error
+    job.mean_loss(logits.float(), labels, job.temperature).backward()
+    unused = [
+        name for name, own in model.named_parameters() if own.requires_grad and own.grad is None
+    ]
+    if unused and processes > 1:
+        raise ValueError(
+            f"the logits of {job.model} do not depend on all its weights ({unused[0]}), which several "
+            "processes cannot train; start one, or name another --model"
+        )
+
+
+def _unfit(error: Exception, name: str, size: tuple[int, int]) -> Exception:
+    """What to raise for an error of a network that was run; memory that ran out stays what it is."""
+    if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+        return error
+    return ValueError(
+        f"{name} cannot take images of {spell_size(size)} ({_first_line(error)}); give another "
+        "--image-size, 224 for most ImageNet networks (299 for Inception), or another --model"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,106 @@
+"""What the numbers of a store were made with: networks, data, recipes, machines."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from real_nets.jobs.outcomes import DEFAULTS, Outcome, Row
+from real_nets.page.numbers import WORDS, pixels, spread
+from real_nets.paper.store import TargetRecord
+
+ALWAYS = (
+    "seed temperature gamma epochs batch_size optimizer lr lr_rule schedule weight_decay clip_norm "
+    "augmentation precision compile followed_images diagnosed_images"
+).split()
+"""Options of jobs that the page tells."""
+
+WHERE_CHANGED = (
+    "warmup_epochs momentum nesterov loss label_smoothing stop_accuracy pretrained"
+).split()
+"""Options that it tells where those of some job are not the usual ones."""
+
+MACHINE = ("torch", "device_name", "device", "threads", "python")
+WALL_TIME = "seconds of training and measuring (last process of each job)"
+
+
+def conditions(
+    records: Sequence[TargetRecord], outcomes: Sequence[Outcome]
+) -> Iterator[tuple[str, str]]:
+    """What the numbers were made with."""
+    yield "budget", ", ".join(sorted({record.budget for record in records}))
+    if not outcomes:
+        return
+    yield "network", ", ".join(sorted({network(one.job) for one in outcomes}))
+    yield from of_data(outcomes)
+    for name in (*ALWAYS, *WHERE_CHANGED):
+        values = [(network(one.job), one.job[name]) for one in outcomes]
+        if name == "diagnosed_images":
+            values = [(whose, count or "all") for whose, count in values]
+        if name in ALWAYS or any(value != DEFAULTS[name] for _, value in values):
+            yield name.replace("_", " "), by_group(values)
+    if seconds := wall_seconds(outcomes):
+        yield WALL_TIME, seconds
+    for name in MACHINE:
+        found = sorted({str(one.environment.get(name, "unknown")) for one in outcomes})
+        yield name.replace("_", " "), ", ".join(found)
+
+
+def of_data(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, str]]:
+    """Numbers of images, what was left out of them, and their size where it was changed."""
+    for split in ("train", "test"):
+        counts = [(one.job["data"], one.summary[f"{split}_images"]) for one in outcomes]
+        yield f"{split} images", by_group(counts)
+    left_out = {name: count for one in outcomes for name, count in skipped(one) if count}
+    if left_out:
+        told = [f"{count} of {name}" for name, count in sorted(left_out.items())]
+        yield "images left out, as they cannot be read", ", ".join(told)
+    if any(one.job["image_size"] is not None for one in outcomes):
+        sizes = [(one.job["data"], one.image_size) for one in outcomes]
+        yield "pixels per side", by_group([(name, size and pixels(size)) for name, size in sizes])
+    if any(one.job["crop"] is not None for one in outcomes):
+        yield "crop", by_group([(one.job["data"], one.job["crop"]) for one in outcomes])
+
+
+def wall_seconds(outcomes: Sequence[Outcome]) -> str:
+    """Of each kind of network; empty where none is known."""
+    found: dict[str, list[float]] = {}
+    for one in outcomes:
+        taken = one.environment.get("wall_seconds_of_last_process")
+        if taken is not None:
+            found.setdefault(network(one.job), []).append(taken)
+    return "; ".join(
+        f"{name}: {spread(own, '{:.0f}'.format)}" for name, own in sorted(found.items())
+    )
+
+
+def skipped(outcome: Outcome) -> Iterator[tuple[str, int]]:
+    """How many images of each of its data sets could not be read and were left out."""
+    for card in (outcome.cards.get("own", {}), *outcome.cards.get("ood", {}).values()):
+        yield card.get("name", ""), card.get("skipped", 0)
+
+
+def network(job: Row) -> str:
+    """With its size, where that is not the network's own."""
+    sizes = [f"{name} {job[name]}" for name in ("width", "depth") if job[name] is not None]
+    return f"{job['model']} ({', '.join(sizes)})" if sizes else job["model"]
+
+
+def by_group(values: Sequence[tuple[str, Any]]) -> str:
+    """The values of all groups (networks, data sets), or of each where they are not the same for all."""
+    found: dict[str, list[str]] = {}
+    for name in sorted({name for name, _ in values}):
+        own = listed(value for other, value in values if other == name)
+        found.setdefault(own, []).append(name)
+    if len(found) == 1:
+        return next(iter(found))
+    return "; ".join(f"{', '.join(names)}: {own}" for own, names in found.items())
+
+
+def listed(values: Iterable[Any]) -> str:
+    """Each value once: numbers in ascending order, then words."""
+    found = {
+        WORDS[value] if value is None or isinstance(value, bool) else value for value in values
+    }
+    numbers = sorted(value for value in found if not isinstance(value, str))
+    words = sorted(found - set(numbers))
+    spelled = [f"{number:{'d' if isinstance(number, int) else 'g'}}" for number in numbers]
+    return ", ".join([*spelled, *words])

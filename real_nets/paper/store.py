@@ -1,0 +1,169 @@
+"""A store: the folder in which jobs of many targets live side by side, each trained once.
+
+    jobs/KEY/          a folder per job (see `real_nets.jobs.run`)
+    targets/NAME.json  which cells a target has, the keys of their jobs, and what was left out
+    report.html        the page on all of them
+    submitit/          logs of tasks, where jobs were such
+
+One process (or group of them) works in a store at a time.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from rankdeficit.experiments.runs import read_json, write_json
+from real_nets.jobs.outcomes import JOBS
+from real_nets.paper.grid import Cell
+
+LOCK = ".lock"
+TARGETS = "targets"
+PAGE = "report.html"
+LOGS = "submitit"
+"""Folder of the logs of tasks."""
+RUN_SETTINGS = "settings.json"
+"""What the run folder of another program has."""
+
+
+@dataclass(frozen=True)
+class TargetRecord:
+    """What is kept of a target besides its jobs."""
+
+    name: str
+    budget: str
+    cells: list[Cell]
+    left_out: dict[str, str]
+    computed: dict[str, Any]
+
+
+def job_folder(store: Path, key: str) -> Path:
+    """Where a job lives."""
+    return store / JOBS / key
+
+
+def check_place(store: Path) -> None:
+    """Raise ValueError where no store can be: a file, a folder of something else, one without permission.
+
+    Nothing is written.
+    """
+    above = next(path for path in (store, *store.parents) if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        reason = "Permission denied" if above.is_dir() else f"{above} is a file"
+        raise _not_writable(store, reason)
+    if store.is_dir() and (found := _in_the_way(store)):
+        raise ValueError(
+            f"--out {store} holds something else than results of real_nets.reproduce (it has {found}); "
+            "name a new folder"
+        )
+
+
+def _in_the_way(folder: Path) -> str | None:
+    """What tells that something else is in a folder: of another program, or where results would go."""
+    begun = any((folder / name).is_dir() for name in (JOBS, TARGETS))
+    for name in (RUN_SETTINGS, *(() if begun else (PAGE,))):
+        if (folder / name).exists():
+            return name
+    return next((name for name in (JOBS, TARGETS) if (folder / name).is_file()), None)
+
+
+def check_free(store: Path) -> None:
+    """Raise ValueError where another process has the store."""
+    if (store / LOCK).is_file():
+        with locked(store):
+            pass
+
+
+def _not_writable(store: Path, reason: str) -> ValueError:
+    return ValueError(
+        f"--out {store} cannot be written ({reason}); name a folder that you may write to"
+    )
+
+
+@contextmanager
+def locked(store: Path) -> Iterator[None]:
+    """The store for this process alone. Raises ValueError where it cannot be, or another has it."""
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(store / LOCK)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(
+            f"{store} is in use by another process; wait for it, stop it, or name another --out"
+        ) from error
+    except OSError as error:
+        raise _not_writable(store, error.strerror or str(error)) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_target(store: Path, record: TargetRecord) -> None:
+    """Keep a target's record.
+
+    Networks on data that an older one of the same budget has, and this one has not, stay: a table can
+    be filled one part after the other.
+    """
+    (store / TARGETS).mkdir(exist_ok=True)
+    file = store / TARGETS / f"{record.name}.json"
+    if file.is_file():
+        try:
+            old = _read(file)
+            record = _merged(old, record)
+            _tell_replaced(old, record, file)
+        except ValueError:
+            said = "was damaged and now holds the networks of this run alone; run others again"
+            print(f"{file} {said}", file=sys.stderr, flush=True)
+    write_json(file, asdict(record))
+
+
+def _tell_replaced(old: TargetRecord, new: TargetRecord, file: Path) -> None:
+    """Say which cells are gone: those of another budget, and those whose options changed."""
+    kept = {key for cell in new.cells for key in cell.keys}
+    gone = [
+        f"{cell.name} ({cell.condition}, T = {cell.temperature:g})"
+        for cell in old.cells
+        if not kept.issuperset(cell.keys)
+    ]
+    if gone:
+        said = f"no longer shows {', '.join(gone)}: this run replaces that; the networks stay in {JOBS}"
+        print(f"{file} {said}", file=sys.stderr, flush=True)
+
+
+def _merged(old: TargetRecord, new: TargetRecord) -> TargetRecord:
+    if old.budget != new.budget:
+        return new
+    filled = {cell.name for cell in new.cells}
+    kept = [cell for cell in old.cells if cell.name not in filled]
+    names = filled | {cell.name for cell in kept}
+    left_out = {name: why for name, why in old.left_out.items() if kept and name not in names}
+    return replace(new, cells=[*kept, *new.cells], left_out=left_out | new.left_out)
+
+
+def read_targets(store: Path, order: Sequence[str]) -> list[TargetRecord]:
+    """All records of a store, those of known names, in that order.
+
+    Raises ValueError for a folder without any, and naming a damaged file.
+    """
+    files = {path.stem: path for path in (store / TARGETS).glob("*.json")}
+    found = [_read(files[name]) for name in order if name in files]
+    if not found:
+        raise ValueError(
+            f"{store} holds no results; name the --out folder of a run of real_nets.reproduce"
+        )
+    return found
+
+
+def _read(path: Path) -> TargetRecord:
+    record = read_json(path)
+    try:
+        cells = [Cell.of(cell) for cell in record["cells"]]
+        return TargetRecord(**record | {"cells": cells})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); run its target again") from error

@@ -1,0 +1,1 @@
+"""Recipe, training loop, memory layout."""

@@ -1,0 +1,116 @@
+"""What `diagnose` takes, and what it refuses by name."""
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+
+import rankdeficit as rd
+from rankdeficit.diagnostics import ProbeSettings
+from tests.networks import narrow_resnet18
+from tests.rankdeficit.diagnostics.diagnose.problems import (
+    QUICK,
+    Batches,
+    image_data,
+    measures,
+    small_problem,
+)
+
+
+def test_one_of_several_l2_penalties_is_chosen_for_each_layer() -> None:
+    model, train, test = small_problem()
+    settings = ProbeSettings(l2=(1e3, 1e-3))
+    report = rd.diagnose(model, train, test, probes=settings)
+    assert [layer["probe"]["l2"] for layer in report["layers"]] == [1e-3, 1e-3]
+
+
+def test_layers_are_chosen_by_pattern() -> None:
+    x, y = image_data(0)
+    model = narrow_resnet18(4, 6)
+    report = rd.diagnose(model, [(x, y)], [(x, y)], layers=["layer?", "fc"], **QUICK)
+    assert [layer["name"] for layer in report["layers"]] == [
+        *(f"layer{i}" for i in (1, 2, 3, 4)),
+        "fc",
+    ]
+    with pytest.raises(ValueError, match=r"layer5.*close names.*layer"):
+        rd.diagnose(model, [(x, y)], [(x, y)], layers=["layer5"], **QUICK)
+
+
+def nan_pixels(data: Batches) -> Batches:
+    spoilt = [(x.clone(), y) for x, y in data]
+    spoilt[1][0][3, 0] = math.nan
+    return spoilt
+
+
+BAD_DATA: dict[str, tuple[Any, str]] = {
+    "empty": (lambda data: [], "is empty"),
+    "unlabelled": (lambda data: [x for x, _ in data], "pairs"),
+    "out of range": (lambda data: [(x, y + 2) for x, y in data], "batch 0: labels lie in 2..5"),
+    "NaN pixels": (nan_pixels, r"batch 1: inputs \[3\]"),
+    "soft labels": (lambda data: [(x, y.float()) for x, y in data], "class indices"),
+    "wrong size": (lambda data: [(x, y[:-1]) for x, y in data], "64 inputs and 63 labels"),
+}
+
+
+@pytest.mark.parametrize("which", ["train", "test"])
+@pytest.mark.parametrize("kind", BAD_DATA)
+def test_bad_data_is_named(kind: str, which: str) -> None:
+    model, train, test = small_problem()
+    spoil, message = BAD_DATA[kind]
+    data = {"train": train, "test": test}
+    data[which] = spoil(data[which])
+    with pytest.raises(ValueError, match=f"{which}.*{message}"):
+        rd.diagnose(model, data["train"], data["test"], **QUICK)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_bad_settings_are_named() -> None:
+    model, train, test = small_problem()
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"temperature": 0.0}, "temperature"),
+        ({"gamma": 1e-9}, "gamma"),
+        ({"grid": 0}, "grid"),
+        ({"detectors": ["mps"]}, "msp"),
+        ({"ood": {"x": train}}, r"ood\['x'\].*tuple"),
+        ({"ood": {"test": (train, test)}}, "another name"),
+    ]
+    for options, message in cases:
+        with pytest.raises(ValueError, match=message):
+            rd.diagnose(model, train, test, **options)
+
+
+def test_networks_without_finite_logits_are_refused() -> None:
+    model, train, test = small_problem()
+    with torch.no_grad():
+        model[2].bias.fill_(math.inf)  # type: ignore[index, union-attr]
+    with pytest.raises(ValueError, match=r"train, batch 0: logits of samples \[0, 1"):
+        rd.diagnose(model, train, test, **QUICK)
+
+
+def test_inputs_that_do_not_fit_the_network_are_named() -> None:
+    model, train, test = small_problem()
+    wide = [(torch.randn(10, 6), torch.zeros(10, dtype=torch.int64))]
+    with pytest.raises(ValueError, match=r"train, batch 0: .* shape \((2|10), 6\)"):
+        rd.diagnose(model, wide, test, **QUICK)
+    with pytest.raises(ValueError, match=r"strange, batch 0: .* shape \(10, 6\)"):
+        rd.diagnose(model, train, test, {"strange": (None, wide)}, **QUICK)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_generators_are_read_once() -> None:
+    model, train, test = small_problem()
+    whole = rd.diagnose(model, train, test, **QUICK)
+    once = rd.diagnose(model, iter(train), (pair for pair in test), **QUICK)
+    assert measures(whole) == measures(once)
+
+
+def test_progress_is_told_by_data_set() -> None:
+    model, train, test = small_problem()
+    heard: list[tuple[str, int]] = []
+    rd.diagnose(model, train, test, {"o": (train, test)}, on_progress=lambda *x: heard.append(x))
+    groups = itertools.groupby(heard, lambda pair: pair[0])
+    assert {name: max(done for _, done in group) for name, group in groups} == {
+        "train": 200, "test": 80, "o train": 200, "o": 80, "probes of test": 2, "probes of o": 2,
+    }  # fmt: skip

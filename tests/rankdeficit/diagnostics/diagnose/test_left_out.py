@@ -1,0 +1,62 @@
+"""What a report leaves out, and says so."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import rankdeficit as rd
+from tests.rankdeficit.diagnostics.diagnose.problems import small_problem
+
+
+def note(report: Any, part: str) -> str:
+    found = [text for text in report["notes"] if part in text]
+    assert found, report["notes"]
+    return found[0]
+
+
+def test_ood_data_of_one_class_gives_detection_and_a_note_instead_of_a_drop() -> None:
+    model, train, test = small_problem()
+    strange = [(torch.randn(50, 5), torch.zeros(50, dtype=torch.int64))]
+    report = rd.diagnose(model, train, test, {"one": (strange, strange)})
+    assert "one class" in note(report, "no probes of one")
+    assert "auroc" in report["detection.one.msp"]
+    assert report["ood_drop"] == {}
+
+
+def test_classes_without_samples_give_no_neural_collapse_and_a_note() -> None:
+    model, train, test = small_problem()
+    few = [(x[y < 3], y[y < 3]) for x, y in train]
+    report = rd.diagnose(model, few, test, {"other": (None, test)})
+    assert report["neural_collapse"] is None
+    note(report, "1 of 4 classes")
+    assert report["effective_depth.value"] > 0
+    assert report["detection.other.mahalanobis.auroc"] == pytest.approx(0.5)
+
+
+def test_fewer_samples_than_classes_and_more_classes_than_width_are_measured() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 3), nn.ReLU(), nn.Linear(3, 20))
+    x, y = torch.randn(12, 5), torch.arange(12)
+    report = rd.diagnose(model, [(x, y)], [(x, y)])
+    assert report["train.logits.rank"] <= 4
+    note(report, "8 of 20 classes")
+    full = rd.diagnose(model, *[[(torch.randn(40, 5), torch.arange(40) % 20)]] * 2)
+    assert full["neural_collapse.predicted_rank"] == 3
+
+
+def test_missing_packages_leave_detectors_out_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    model, train, test = small_problem()
+    report = rd.diagnose(model, train, test, {"other": (None, test)}, probes=False)
+    assert "rankdeficit[ood]" in note(report, "vim left out")
+    assert "neco-resnet" in report["detection.other"]
+
+
+def test_a_train_set_of_one_class_has_no_probes() -> None:
+    model, train, test = small_problem()
+    one = [(x, torch.zeros_like(y)) for x, y in train]
+    report = rd.diagnose(model, one, test)
+    note(report, "no probes of test")
+    assert report["effective_depth"] is None

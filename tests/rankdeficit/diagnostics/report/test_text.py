@@ -1,0 +1,228 @@
+"""Reports as text: tables and sentences."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from rankdeficit.diagnostics.report import Report
+from tests.rankdeficit.diagnostics.report.fabricated import changed, large, logits, rates, record
+
+
+def cells(text: str, first: str) -> list[str]:
+    """Cells of the table row that starts with this word."""
+    (line,) = [line for line in text.splitlines() if line.split()[:1] == [first]]
+    return line.split()
+
+
+def sentence(report: Report, word: str) -> str:
+    (found,) = [text for text in report.sentences() if word in text]
+    return found
+
+
+def test_the_text_has_every_measure() -> None:
+    text = str(Report(record()))
+    assert max(len(line) for line in text.split("Rank deficit")[0].splitlines()) <= 130
+    own = "train 6000 100.0% 0.0123 3 3 3 5 123 2.46 1.5"
+    assert own.split() in [line.split() for line in text.splitlines()]
+    assert cells(text, "test")[:3] == ["test", "1000", "87.5%"]
+    row = "2 layer1.0.conv1 64 59/49 31/29 7/5 0.500 ± 0.062 12/42 70.0% 60.0%"
+    assert cells(text, "2") == row.split()
+    collapse = "100.0% 4 of 5 0.0517 0.0617 0.0717 0.0817 0.0917 0.102 0.112 98.7%"
+    assert cells(text, "100.0%") == collapse.split()
+    assert cells(text, "energy") == "energy 0.925 0.111 / 0.222 0.333 / 0.444".split()
+    assert cells(text, "neco-resnet")[:3] == ["neco-resnet", "*", "0.815"]
+    assert cells(text, "OrthoDev") == ["OrthoDev", "0.272"]
+    assert cells(text, "before") == "before 50 2.17 23.4% 0.345".split()
+    assert cells(text, "after") == "after 6.5, 7.25 1.19 5.6% 0.289".split()
+    assert text.rstrip().endswith("Note: no Fishing: it was raining.")
+
+
+def test_the_best_detector_comes_first() -> None:
+    text = str(Report(record()))
+    assert text.index("\n energy") < text.index("\n neco-resnet") < text.index("\n vim")
+
+
+def test_rich_prints_what_str_has() -> None:
+    console = Console(file=io.StringIO(), width=130, color_system=None)
+    console.print(Report(record()))
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert printed.split() == str(Report(record())).split()
+
+
+def test_names_are_no_markup() -> None:
+    altered = changed("detection", {"[red]x[/red]": {"vim": rates(0.7)}})
+    altered["layers"][0]["name"] = "[bold]stem"
+    console = Console(file=io.StringIO(), width=130, color_system=None)
+    console.print(Report(altered))
+    for text in (str(Report(altered)), console.file.getvalue()):  # type: ignore[attr-defined]
+        assert "[bold]stem" in text
+        assert text.count("[red]x[/red]") == 4  # three headings and a sentence
+
+
+SECTIONS = {
+    "neural_collapse": ["Neural Collapse, train"],
+    "detection": ["OOD detection", "AUROC"],
+    "calibration": ["Calibration", "Brier"],
+    "effective_depth": ["kappa ="],
+    "ood_drop": ["rho ="],
+    "notes": ["Note:"],
+}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("absent", ["none", "empty", "left out"])
+def test_sections_without_data_do_not_appear(section: str, absent: str) -> None:
+    altered = record() | {section: {"none": None, "empty": {}}.get(absent)}
+    if section == "detection":
+        altered["ortho_dev"] = {}
+    if absent == "left out":
+        del altered[section]
+    whole, text = str(Report(record())), str(Report(altered))
+    for word in SECTIONS[section]:
+        assert word in whole
+        assert word not in text
+    assert len(text) < len(whole)
+
+
+def test_columns_without_data_do_not_appear(tmp_path: Path) -> None:
+    bare = record()
+    for row in bare["layers"]:
+        row |= dict.fromkeys(("alignment", "alignment_error", "gradient", "input", "probe"))
+        row["ood_probes"] = {}
+    for name in ("effective_depth", "calibration", "neural_collapse"):
+        bare[name] = None
+    for name in ("ood_drop", "detection", "ortho_dev"):
+        bare[name] = {}
+    report = Report(bare)
+    assert cells(str(report), "2") == "2 layer1.0.conv1 64 59/49 31/29 7/5".split()
+    assert len(report.tables()) == 2
+    assert [path.stem for path in report.plot(tmp_path)] == [
+        "layer_ranks", "logits_ranks", "singular_values",
+    ]  # fmt: skip
+
+
+def with_logits(rank: int, curve: tuple[int, ...], **more: Any) -> Report:
+    altered = record()
+    altered["train"]["logits"] = logits(rank, curve, more.pop("interval", None)) | more
+    return Report(altered)
+
+
+def test_rank_deficit_is_told_against_neural_collapse_and_over_gamma() -> None:
+    curve = (6, 3, 2, 2, 1)
+    text = with_logits(3, curve).sentences()[0]
+    assert text.startswith("Rank deficit at gamma = 0.001: the train logits have rank 3 (test 3)")
+    assert "Neural Collapse predicts 5" in text
+    assert "6 at 0.0001, 3 at 0.001, 2 at 0.01, 2 at 0.03, 1 at 0.1; it is below 5" in text
+    assert "from gamma = 0.001 on" in text
+    full = with_logits(5, (5, 5, 5, 5, 5)).sentences()[0]
+    assert full.startswith("No rank deficit")
+    assert "below" not in full
+    assert "below 5 from gamma = 0.03 on" in with_logits(5, (5, 5, 5, 4, 1)).sentences()[0]
+    open_ = with_logits(4, curve, interval=(4, 5)).sentences()[0]
+    assert open_.startswith("Rounding leaves open")
+    assert "rank 4 (4-5)" in open_
+    assert with_logits(4, curve, interval=(3, 4)).sentences()[0].startswith("Rank deficit")
+    shifted = with_logits(5, (6, 5, 5, 5, 5), centred_rank=4).sentences()[0]
+    assert "Centred over classes, which is all the softmax sees of them, it is 4" in shifted
+
+
+def test_a_narrow_network_is_held_to_its_width() -> None:
+    altered = changed("network/penultimate_width", 3)
+    assert Report(altered).sentences()[0].startswith("No rank deficit")
+    assert "predicts 3" in Report(altered).sentences()[0]
+
+
+def test_doubtful_ranks_are_called_doubtful() -> None:
+    assert "do not interpolate" not in str(Report(record()))
+    assert "Train accuracy is 62.5%: of networks that do not interpolate" in str(
+        Report(changed("train/accuracy", 0.625))
+    )
+    assert "Train accuracy is 99.85%: of" in str(Report(changed("train/accuracy", 0.9985)))
+    assert "do not interpolate" not in str(Report(changed("train/accuracy", 0.999)))
+    assert "Too few train samples (5)" in str(Report(changed("train/samples", 5)))
+
+
+def test_effective_depth_names_its_layer() -> None:
+    text = sentence(Report(record()), "kappa =")
+    assert "kappa = 0.75 (95% interval 0.5-1): layer 3 of 4, layer1.1.conv1" in text
+    assert "the last layer's accuracy (90.0%)" in text
+    assert "layer1.1.conv1 has 95.0%, so kappa is measured against a low bar" in text
+    assert text.endswith("against the best layer's it is 0.75.")
+    rising = sentence(Report(changed("layers/2/probe/accuracy", 0.9)), "kappa =")
+    assert "low bar" not in rising
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "samples", "warned"),
+    [(0.20, 1000, True), (0.20, 100_000, True), (0.30, 1000, False), (0.30, 30, True)],
+)
+def test_effective_depth_of_guessing_probes_is_called_meaningless(
+    accuracy: float, samples: int, warned: bool
+) -> None:
+    altered = changed("layers/3/probe/accuracy", accuracy)
+    altered["test"]["samples"] = samples
+    text = sentence(Report(altered), "kappa =")
+    assert ("hardly beats guessing (16.7%)" in text) == warned
+
+
+@pytest.mark.parametrize(("largest", "warned"), [(0.88, True), (0.7, False), (None, False)])
+def test_effective_depth_is_held_to_the_largest_class(largest: float | None, warned: bool) -> None:
+    altered = record()
+    if largest is not None:
+        altered["test"]["largest_class"] = largest
+    text = sentence(Report(altered), "kappa =")
+    assert ("hardly beats guessing (88.0%)" in text) == warned
+    assert ("low bar" in text) != warned
+
+
+@pytest.mark.parametrize(
+    ("largest", "samples", "warned"),
+    [(0.58, 1000, True), (0.4, 1000, False), (0.52, 50, True), (0.3, 10_000, False)],
+)
+def test_the_drop_of_guessing_probes_is_called_meaningless(
+    largest: float, samples: int, warned: bool
+) -> None:
+    """The best layer's probe has 60 %."""
+    told = {"svhn": {"samples": samples, "largest_class": largest}}
+    text = sentence(Report(record() | {"ood": told}), "rho =")
+    assert text.startswith(sentence(Report(record()), "rho =").removesuffix("."))
+    end = f"the best layer's probe hardly beats guessing ({largest:.1%}), so there is nothing to lose."
+    assert text.endswith(end) == warned
+    assert ("guessing" in text) == warned
+
+
+def test_drop_and_detection_are_told_per_data_set() -> None:
+    report = Report(record())
+    assert sentence(report, "rho =") == (
+        "svhn: OOD drop rho = 0.5 (95% interval 0.438-0.562); on its labels the last layer's probe "
+        "has 30.0%, the best one (layer1.0.conv1) 60.0%."
+    )
+    assert sentence(report, "AUROC") == (
+        "svhn: told from ID samples best by energy, AUROC 0.925 (where 95% of ID samples are "
+        "accepted, so are 11.1% of OOD ones); NECO (neco-resnet) has 0.815."
+    )
+    hopeless = Report(changed("detection", {"svhn": {"vim": rates(0.45)}}))
+    assert "no detector beats guessing, the best AUROC is 0.450 (vim)" in str(hopeless)
+
+
+def test_probes_that_have_not_converged_are_named() -> None:
+    assert "converge (" not in str(Report(record()))
+    altered = changed("layers/1/probe/converged", False)
+    altered["layers"][3]["ood_probes"]["svhn"]["converged"] = False
+    report = Report(altered)
+    assert "1 of 4 probes on ID data did not converge (layer1.0.conv1)" in str(report)
+    assert "1 of 4 probes on svhn data did not converge (fc)" in str(report)
+    assert "70.0%*" in cells(str(report), "2")
+
+
+@pytest.mark.parametrize("sets", [1, 3, 5])
+def test_large_tables_keep_their_columns(sets: int) -> None:
+    text = str(Report(large(sets)))
+    tables = text.split("Rank deficit")[0]
+    assert max(map(len, tables.splitlines())) <= 130
+    assert tables.count(" energy ") == -(-sets // 2)
+    assert tables.count("0.925") == sets
+    assert cells(tables, "50")[-sets - 1 :] == ["90.0%"] + ["50.0%"] * sets

@@ -1,0 +1,88 @@
+"""Looking at a network leaves it as it was."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from rankdeficit.diagnostics.reading.taps import find_layers, reading, undisturbed
+from tests.rankdeficit.diagnostics.taps.networks import IMAGES, CifarResNet, read_layers
+
+
+def state(model: nn.Module) -> dict[str, Any]:
+    """All that looking at a network might change."""
+    hooks = [
+        len(kind)
+        for module in model.modules()
+        for kind in (
+            module._forward_hooks,
+            module._forward_pre_hooks,
+            module._forward_hooks_with_kwargs,
+            module._forward_pre_hooks_with_kwargs,
+            module._backward_hooks,
+        )
+    ]
+    return {
+        "modes": [module.training for module in model.modules()],
+        "hooks": hooks,
+        "requires_grad": [p.requires_grad for p in model.parameters()],
+        "gradients": [None if p.grad is None else p.grad.clone() for p in model.parameters()],
+        "values": {name: value.clone() for name, value in model.state_dict().items()},
+        "fast path": torch.backends.mha.get_fastpath_enabled(),
+        "grad mode": torch.is_grad_enabled(),
+    }
+
+
+@contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    before = state(model)
+    yield
+    torch.testing.assert_close(state(model), before, rtol=0, atol=0)
+
+
+def mixed_network() -> nn.Module:
+    """Training mode but for a frozen part; one parameter frozen, one with a gradient, one hook."""
+    model = CifarResNet(1, "after").train()
+    model.blocks[0].eval()
+    model.bn.weight.requires_grad_(False)
+    model.fc.bias.grad = torch.ones(10)
+    model.conv.register_forward_hook(lambda *_: None)
+    return model
+
+
+@pytest.mark.parametrize("fast_path", [True, False])
+def test_finding_and_reading_layers_leaves_the_network_as_it_was(fast_path: bool) -> None:
+    model = mixed_network()
+    torch.backends.mha.set_fastpath_enabled(fast_path)
+    try:
+        with unchanged(model):
+            read_layers(model, IMAGES)
+            find_layers(model, IMAGES, ["blocks.*"])
+    finally:
+        torch.backends.mha.set_fastpath_enabled(True)
+
+
+def test_errors_in_the_forward_pass_leave_the_network_as_it_was() -> None:
+    model = mixed_network()
+    with unchanged(model):
+        with pytest.raises(RuntimeError):
+            find_layers(model, torch.zeros(2, 4, 32, 32))
+        with pytest.raises(ValueError, match="matches no module"):
+            find_layers(model, IMAGES, ["nothing"])
+        layers = find_layers(model, IMAGES)
+        places = [layer.representation for layer in layers.chosen]
+
+        def refuse(*_: Any) -> None:
+            raise KeyError("reader")
+
+        with (
+            pytest.raises(KeyError, match="reader"),
+            undisturbed(model),
+            reading(model, places, refuse),
+        ):
+            model(IMAGES)
+    compiled = torch.compile(model, backend="eager")
+    compiled(IMAGES)  # and compiling is allowed again

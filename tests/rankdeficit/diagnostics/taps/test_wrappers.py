@@ -1,0 +1,69 @@
+"""Networks in wrappers, compiled ones, and those that cannot be read."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from rankdeficit.diagnostics.reading.network import Network
+from rankdeficit.diagnostics.reading.taps import pick_logits, unwrap
+from tests.rankdeficit.diagnostics.taps.networks import (
+    IMAGES,
+    VECTORS,
+    CifarResNet,
+    Reused,
+    names,
+    read_layers,
+    seeded,
+)
+
+
+def test_data_parallel_and_compiled_networks_are_unwrapped() -> None:
+    model = seeded(Reused())
+    compiled = torch.compile(model, backend="eager")
+    for wrapped in (nn.DataParallel(model), compiled, nn.DataParallel(compiled)):
+        assert unwrap(wrapped) is model
+        network = Network.of(wrapped, VECTORS, None, pick_logits)
+        assert [layer.name for layer in network.layers.chosen] == names(model, VECTORS)
+
+
+def test_distributed_data_parallel_is_unwrapped() -> None:
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        model = seeded(Reused())
+        assert unwrap(nn.parallel.DistributedDataParallel(model)) is model
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_networks_compiled_in_place_or_in_part_are_read_as_if_they_were_not() -> None:
+    plain, whole, part = (seeded(CifarResNet(1, "after")) for _ in range(3))
+    expected = read_layers(plain, IMAGES)
+    whole.compile(backend="eager")
+    part.blocks[1] = torch.compile(part.blocks[1], backend="eager")
+    with torch.no_grad():
+        for model in (whole, part):
+            model(IMAGES)  # compiled before, so that hooks come to a compiled network
+            found = read_layers(model, IMAGES)
+            assert [name.replace("_orig_mod.", "") for name in found] == list(expected)
+            torch.testing.assert_close(list(found.values()), list(expected.values()))
+
+
+def test_networks_that_cannot_be_read_are_named() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        scripted = torch.jit.script(nn.Sequential(nn.Linear(6, 4)))
+    with pytest.raises(ValueError, match="scripted"):
+        unwrap(nn.DataParallel(scripted))
+    for name in ("FullyShardedDataParallel", "FSDPSequential"):
+        sharded = type(name, (nn.Sequential,), {})(nn.Linear(6, 4))
+        with pytest.raises(ValueError, match=r"sharded \(FSDP\)"):
+            unwrap(sharded)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_no_module_is_named() -> None:
+    with pytest.raises(ValueError, match="model is a function; it must be"):
+        unwrap(names)  # type: ignore[arg-type]

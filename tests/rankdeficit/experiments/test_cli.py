@@ -1,0 +1,162 @@
+"""Command lines: options, one-line errors, where runs go, devices, progress."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+
+from rankdeficit.experiments import cli, runs
+from rankdeficit.experiments.runs import RunFolder
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Example."""
+
+    temperature: tuple[float, ...] = (1.0,)
+    """Temperatures."""
+    activation: Literal["linear", "relu"] = "linear"
+    """Activation."""
+    out: Path | None = None
+    """Folder."""
+    resume: Path | None = None
+    """Folder."""
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"activation": "tanh"}, "activation is 'tanh'"),
+        ({"temperature": "hot"}, "temperature is 'hot'"),
+        ({"temperature": ["hot"]}, "temperature is 'hot'"),
+        ({"colour": 1}, "differ in 'colour'"),
+        ({"activation": None}, "activation is None"),
+    ],
+)
+def test_edited_settings_are_refused(change: dict[str, Any], match: str) -> None:
+    record = {"temperature": [1, 2.5], "activation": "relu"}
+    kept = runs.restore_settings(Settings, record, cli.NOT_RECORDED)
+    assert kept == Settings((1.0, 2.5), "relu")
+    with pytest.raises(ValueError, match=match):
+        runs.restore_settings(Settings, record | change, cli.NOT_RECORDED)
+    with pytest.raises(ValueError, match="differ in 'temperature'"):
+        runs.restore_settings(Settings, {"activation": "relu"}, cli.NOT_RECORDED)
+
+
+def test_settings_from_the_command_line() -> None:
+    parsed = cli.parse(Settings, ["--temperature", "1", "50", "--activation", "relu"], "tests")
+    assert parsed == Settings((1.0, 50.0), "relu")
+    parsed = cli.parse(Settings, ["--activation", "linear", "--activation", "relu"], "tests")
+    assert parsed.activation == "relu"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--temperature", "hot"], "--temperature"),
+        (["--activation", "tanh"], "tanh"),
+        (["--depht", "3"], "--depht"),
+        (["--temperature", "1", "--temperature=50"], "--temperature is given several times"),
+    ],
+)
+def test_bad_options_are_one_line(
+    arguments: list[str], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.parse(Settings, arguments, "tests")
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.startswith("tests: error: ")
+    assert error.count("\n") == 1
+    assert word in error
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "text"),
+    [
+        (ValueError("width is 0;\n it must be 1"), 2, "tests: error: width is 0; it must be 1\n"),
+        (OSError(28, "No space left on device"), 2, "No space left on device"),
+        (KeyboardInterrupt(), 130, "resumed"),
+    ],
+)
+def test_errors_of_a_run(
+    raised: BaseException, status: int, text: str,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def run(_: Settings) -> None:
+        raise raised
+
+    monkeypatch.setattr(sys, "argv", ["tests"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main(Settings, run, "tests")
+    error = capsys.readouterr().err
+    assert stop.value.code == status
+    assert text in error
+    assert error.count("\n") == 1
+
+
+def test_a_bug_is_not_hidden_as_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(_: Settings) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(sys, "argv", ["tests"])
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main(Settings, run, "tests")
+
+
+def test_resuming_takes_no_other_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = runs.settings_record(Settings((3.0, 4.0)), leave_out=("out", "resume"))
+    RunFolder.create(tmp_path / "a", "tests", record).close()
+    with pytest.raises(ValueError, match="leave out --temperature"):
+        cli.open_run(Settings((2.0,), resume=tmp_path / "a"), "tests", "x")
+    arguments = ["x", "--resume", str(tmp_path / "a"), "--temperature", "1"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit):
+        cli.main(Settings, lambda _: pytest.fail("it ran"), "tests")  # type: ignore[arg-type]
+    assert "leave out --temperature" in capsys.readouterr().err
+    folder, settings, resumed = cli.open_run(Settings(resume=tmp_path / "a"), "tests", "x")
+    folder.close()
+    assert resumed
+    assert settings == Settings((3.0, 4.0))
+
+
+def test_default_folders_are_new_below_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder, _, resumed = cli.open_run(Settings(), "tests", "x")
+    assert not resumed
+    assert folder.path.parent == Path("runs")
+    assert folder.path.name.startswith("x-")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "tpu", "meta", "cuda:99"])
+def test_unknown_devices(name: str) -> None:
+    with pytest.raises(ValueError, match="device is"):
+        cli.resolve_device(name)
+
+
+def test_known_devices() -> None:
+    assert cli.resolve_device("cpu") == torch.device("cpu")
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert cli.resolve_device("auto").type == expected
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no CUDA device"):
+            cli.resolve_device("cuda")
+
+
+def test_progress_in_a_log_is_plain_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "PLAIN_PROGRESS_SECONDS", 0.0)
+    advance: Callable[[int], None]
+    with cli.progress("8 runs", 30) as advance:
+        advance(10)
+        advance(30)
+    assert capsys.readouterr().err == "8 runs: 10/30\n8 runs: 30/30\n"

@@ -1,0 +1,350 @@
+"""What training draws from: augmentation against oracles, batches that never depend on the past."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.stats import ks_2samp
+from torch import Tensor
+from torchvision.transforms import v2
+
+from rankdeficit.images import Framing, ImageFiles, ImageSet, Normalisation, load_splits
+from real_nets.data import batches
+from real_nets.data.augmentation import Views, apply_views, augment, draw_views, padding
+from real_nets.data.batches import Augmentation, Batches, InMemoryBatches, StreamedBatches
+from real_nets.data.streams import stream, stream_seed
+from tests.images import image_set, write_images
+
+AUGMENTATIONS: list[Augmentation] = ["none", "flip", "crop-flip", "resized-crop"]
+NO_CHANGE = Normalisation(torch.zeros(3, 1, 1), torch.full((3, 1, 1), 1 / 255))
+
+few_cores = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+
+
+def test_flips_are_flips() -> None:
+    images = image_set(64).images
+    out = augment(images, "flip", stream(0))
+    flipped = [torch.equal(a, b.flip(-1)) for a, b in zip(out, images, strict=True)]
+    kept = [torch.equal(a, b) for a, b in zip(out, images, strict=True)]
+    assert all(f != k for f, k in zip(flipped, kept, strict=True))
+    assert 16 < sum(flipped) < 48
+    assert augment(images, "none", stream(0)) is images
+
+
+@pytest.mark.parametrize("size", [(32, 32), (8, 16), (3, 28)])
+def test_crops_are_shifted_images_with_black_borders(size: tuple[int, int]) -> None:
+    height, width = size
+    images = torch.randint(1, 256, (200, 3, height, width), generator=stream(0)).byte()
+    out = augment(images, "crop-flip", stream(1))
+    tall, wide = padding(size)
+    padded = torch.nn.functional.pad(images, (wide, wide, tall, tall))
+    places = set()
+    for a, b in zip(out, padded, strict=True):
+        matches = [
+            (dy, dx, flip)
+            for flip in (False, True)
+            for dy in range(2 * tall + 1)
+            for dx in range(2 * wide + 1)
+            if torch.equal(a.flip(-1) if flip else a, b[:, dy : dy + height, dx : dx + width])
+        ]
+        assert len(matches) == 1
+        places.add(matches[0])
+    possible = 2 * (2 * tall + 1) * (2 * wide + 1)
+    assert len(places) > 0.6 * min(possible, 200)
+    assert {flip for *_, flip in places} == {False, True}
+
+
+def test_padding_is_an_eighth_of_the_size() -> None:
+    assert [padding((size, 32)) for size in (32, 64, 28, 8, 2)] == [
+        (4, 4), (8, 4), (4, 4), (1, 4), (1, 4)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [(32, 32), (20, 31)])
+def test_resized_crops_are_those_of_torchvision(size: tuple[int, int]) -> None:
+    images = torch.randint(256, (100, 3, *size), generator=stream(0)).byte()
+    views = draw_views(100, size, "resized-crop", stream(1))
+    seen = apply_views(images, views, "resized-crop")
+    for image, box, mirrored, ours in zip(images, views.boxes, views.mirrored, seen, strict=True):
+        top, left, height, width = box.tolist()
+        cropped = image[:, top : top + height, left : left + width].float()
+        expected = v2.functional.resize(cropped, list(size), antialias=False)
+        expected = expected.flip(-1) if mirrored else expected
+        torch.testing.assert_close(ours.float(), expected, rtol=0, atol=0.51)
+
+
+def test_a_box_of_the_whole_image_changes_nothing() -> None:
+    images = image_set(5, size=9).images
+    whole = Views(torch.tensor([0, 0, 9, 9]).repeat(5, 1), torch.zeros(5, dtype=torch.bool))
+    for augmentation in AUGMENTATIONS:
+        assert torch.equal(apply_views(images, whole, augmentation), images)
+
+
+@pytest.mark.parametrize("size", [(224, 224), (60, 200)])
+def test_boxes_are_distributed_as_those_of_torchvision(size: tuple[int, int]) -> None:
+    n = 2000
+    boxes = draw_views(n, size, "resized-crop", stream(0)).boxes
+    crop = v2.RandomResizedCrop(size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        drawn = [crop.make_params([torch.empty(3, *size)]) for _ in range(n)]
+    theirs = torch.tensor([[d["top"], d["left"], d["height"], d["width"]] for d in drawn])
+    for measure in (
+        lambda b: b[:, 2],
+        lambda b: b[:, 3],
+        lambda b: b[:, 2] * b[:, 3],
+        lambda b: b[:, 3] / b[:, 2],
+        lambda b: b[b[:, 2] < size[0], 0],  # the largest box is in the middle there, anywhere here
+        lambda b: b[b[:, 2] < size[0], 1],
+    ):
+        assert ks_2samp(measure(boxes), measure(theirs)).pvalue > 1e-3
+
+
+def test_streams_of_different_keys_are_different() -> None:
+    keys = [
+        (*purpose, *numbers)
+        for purpose in ((), ("order",), ("augment",))
+        for numbers in [
+            (0,), (0, 0), (0, 0, 0), (1, 0), (0, 1), (1_000_003, 0), (0, 1_000_003), (12,), (1, 2)
+        ]
+    ]  # fmt: skip
+    draws = {tuple(torch.rand(4, generator=stream(*key)).tolist()) for key in keys}
+    assert len(draws) == len(keys)
+    assert stream_seed("order", 3, 4) == 1442742084969931977  # as on every machine
+    grid = {stream_seed(a, b, c) % 2**32 for a in range(20) for b in range(20) for c in range(20)}
+    assert len(grid) == 8000
+
+
+def numbered(n: int, size: int = 8) -> ImageSet:
+    """Images of noise whose label is their number."""
+    return ImageSet(image_set(n, size).images, torch.arange(n), [str(i) for i in range(n)])
+
+
+def in_memory(images: ImageSet, **options: Any) -> InMemoryBatches:
+    defaults = {"batch_size": 4, "augmentation": "none", "seed": 0}
+    return InMemoryBatches(images, NO_CHANGE, **defaults | options)
+
+
+def streamed(files: ImageFiles, **options: Any) -> StreamedBatches:
+    defaults = {"batch_size": 4, "augmentation": "none", "seed": 0, "workers": 0}
+    return StreamedBatches(files, NO_CHANGE, device=torch.device("cpu"), **defaults | options)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> ImageFiles:
+    root = tmp_path_factory.mktemp("images")
+    write_images(root, classes=2, train=11, test=1, size=16)
+    found = ImageFiles.of(root / "train", Framing((16, 16)))
+    return replace(found, labels=torch.arange(22))
+
+
+Maker = Callable[..., Batches]
+
+
+@pytest.fixture(params=["in memory", "streamed", "two workers"])
+def make(request: pytest.FixtureRequest, files: ImageFiles) -> Maker:
+    """Makes batches of the same 22 images."""
+    if request.param == "in memory":
+        return lambda **options: in_memory(files.load(), **options)
+    workers = 2 if request.param == "two workers" else 0
+    return lambda **options: streamed(files, workers=workers, **options)
+
+
+def same(
+    ours: Iterator[tuple[Tensor, Tensor]] | list[tuple[Tensor, Tensor]],
+    theirs: Iterator[tuple[Tensor, Tensor]] | list[tuple[Tensor, Tensor]],
+) -> bool:
+    pairs = zip(ours, theirs, strict=True)
+    return all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in pairs)
+
+
+@few_cores
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+def test_an_epoch_goes_on_from_any_step(make: Maker, augmentation: Augmentation) -> None:
+    whole = list(make(augmentation=augmentation).epoch(3))
+    assert [len(labels) for _, labels in whole] == [4, 4, 4, 4, 4, 2]
+    for first in (1, 4, 6):
+        assert same(make(augmentation=augmentation).epoch(3, first), whole[first:])
+
+
+@few_cores
+def test_every_image_is_seen_once_under_its_label(make: Maker, files: ImageFiles) -> None:
+    images = files.load().images.float()
+    drawn = make()
+    for epoch in range(2):
+        seen = [(x, y) for inputs, labels in drawn.epoch(epoch) for x, y in zip(inputs, labels)]  # noqa: B905
+        assert sorted(int(y) for _, y in seen) == list(range(22))
+        assert all(torch.allclose(x, images[y], atol=1e-3) for x, y in seen)
+    assert drawn.samples == 22
+
+
+@few_cores
+def test_other_seeds_and_epochs_have_other_orders(make: Maker) -> None:
+    orders = [
+        torch.cat([labels for _, labels in make(seed=seed).epoch(epoch)]).tolist()
+        for seed, epoch in ((0, 0), (0, 1), (1, 0), (1, 1), (0, 0))
+    ]
+    assert len({tuple(order) for order in orders}) == 4
+    assert orders[0] == orders[4]
+
+
+@pytest.mark.parametrize("augmentation", ["crop-flip", "resized-crop"])
+def test_other_seeds_epochs_and_steps_have_another_augmentation(
+    tmp_path: Path, augmentation: Augmentation
+) -> None:
+    (tmp_path / "0").mkdir()
+    pixels = image_set(1, size=32).images[0].permute(1, 2, 0).numpy()
+    for i in range(8):
+        Image.fromarray(pixels).save(tmp_path / "0" / f"{i}.png")
+    found = ImageFiles.of(tmp_path)
+    for make_ in (lambda **o: in_memory(found.load(), **o), lambda **o: streamed(found, **o)):
+        drawn = [
+            inputs
+            for seed, epoch in ((0, 0), (0, 1), (1, 0), (1, 1))
+            for inputs, _ in make_(augmentation=augmentation, seed=seed).epoch(epoch)
+        ]
+        assert len({inputs.numpy().tobytes() for inputs in drawn}) == len(drawn) == 8
+        assert all(len(inputs.flatten(1).unique(dim=0)) > 1 for inputs in drawn)
+
+
+@few_cores
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+def test_processes_share_each_batch_of_one_process(
+    make: Maker, augmentation: Augmentation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"augmentation": augmentation, "batch_size": 6}
+    whole = list(make(**options).epoch(0))
+    shares = []
+    for process in range(2):
+        monkeypatch.setattr(batches, "rank_and_size", lambda process=process: (process, 2))
+        shares.append(list(make(**options).epoch(0)))
+    for (inputs, labels), *parts in zip(whole, *shares, strict=True):
+        for process, (own_inputs, own_labels) in enumerate(parts):
+            assert torch.equal(own_labels, labels[process::2])
+            assert torch.equal(own_inputs, inputs[process::2])
+
+
+@few_cores
+@pytest.mark.parametrize("augmentation", ["none", "flip", "crop-flip"])
+def test_streamed_batches_are_those_in_memory(
+    files: ImageFiles, augmentation: Augmentation
+) -> None:
+    expected = in_memory(files.load(), augmentation=augmentation, seed=5)
+    for workers in (0, 2):
+        found = streamed(files, augmentation=augmentation, seed=5, workers=workers)
+        assert same(found.epoch(1), list(expected.epoch(1)))
+
+
+@few_cores
+def test_the_global_generator_is_left_alone(make: Maker) -> None:
+    before = torch.get_rng_state()
+    list(make(augmentation="resized-crop").epoch(0))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@few_cores
+def test_workers_take_the_crops_that_one_process_takes(files: ImageFiles) -> None:
+    options = {"augmentation": "resized-crop", "batch_size": 5}
+    assert same(streamed(files, **options).epoch(0), streamed(files, workers=2, **options).epoch(0))
+
+
+def test_streamed_crops_see_parts_of_the_files_in_both_directions(tmp_path: Path) -> None:
+    ramp = np.broadcast_to(np.arange(200, dtype=np.uint8)[None, :, None], (100, 200, 3))
+    for k in range(2):
+        (tmp_path / str(k)).mkdir()
+        for i in range(16):
+            Image.fromarray(ramp).save(tmp_path / str(k) / f"{i}.png")
+    found = ImageFiles.of(tmp_path, Framing((8, 12)))
+    ((inputs, _),) = streamed(found, augmentation="resized-crop", batch_size=32).epoch(0)
+    assert inputs.shape == (32, 3, 8, 12)
+    steps = inputs.diff(dim=-1)
+    rising, falling = ((sign * steps > 0).flatten(1).all(dim=1) for sign in (1, -1))
+    assert (rising | falling).all()
+    assert 4 < rising.sum() < 28
+    assert len(inputs[:, 0, 0].amin(dim=-1).unique()) > 16
+    steepness = steps.abs().flatten(1).mean(dim=1)
+    assert steepness.max() > 1.5 * steepness.min()
+
+
+def test_inputs_are_normalised() -> None:
+    images = numbered(30)
+    normalise = Normalisation.of(images)
+    options = {"batch_size": 30, "augmentation": "none", "seed": 0}
+    ((inputs, labels),) = InMemoryBatches(images, normalise, **options).epoch(0)  # type: ignore[arg-type]
+    assert torch.equal(inputs, normalise(images.images[labels]))
+
+
+@given(n=st.integers(2, 60), batch_size=st.integers(2, 20), processes=st.integers(1, 3))
+def test_only_the_last_batch_has_another_size_and_none_is_too_small(
+    n: int, batch_size: int, processes: int
+) -> None:
+    if min(n, batch_size) < processes:
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "rank_and_size", lambda: (0, processes))
+        drawn = in_memory(numbered(n), batch_size=batch_size)
+        sizes = [share.batch_size for share in drawn.shares(0, 0)]
+    assert sum(sizes) == n
+    assert len(sizes) == drawn.steps_per_epoch
+    assert set(sizes[:-1]) <= {batch_size}
+    if len(sizes) > 1:
+        assert min(batch_size, 2 * processes) <= sizes[-1] < batch_size + 2 * processes
+
+
+def test_a_last_image_joins_the_batch_before() -> None:
+    def sizes(n: int) -> list[int]:
+        return [len(labels) for _, labels in in_memory(numbered(n)).epoch(0)]
+
+    assert [sizes(n) for n in (8, 9, 10, 5, 3)] == [[4, 4], [4, 5], [4, 4, 2], [5], [3]]
+
+
+@few_cores
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_file_that_vanishes_is_named(tmp_path: Path, workers: int) -> None:
+    write_images(tmp_path, classes=2, train=5, test=1)
+    found = streamed(ImageFiles.of(tmp_path / "train"), workers=workers)
+    (tmp_path / "train" / "class1" / "3.png").unlink()
+    with pytest.raises(ValueError, match=r"1 of [46] images cannot be read .*class1/3\.png") as e:
+        list(found.epoch(0))
+    assert "\n" not in str(e.value)
+
+
+def test_framing_gives_streamed_images_their_size(tmp_path: Path) -> None:
+    write_images(tmp_path, classes=2, train=4, test=1)
+    Image.new("RGB", (5, 9)).save(tmp_path / "train" / "class0" / "odd.png")
+    found = streamed(ImageFiles.of(tmp_path / "train", Framing((6, 7))), batch_size=9)
+    ((inputs, _),) = found.epoch(0)
+    assert inputs.shape == (9, 3, 6, 7)
+    framed = load_splits(tmp_path, image_size=6)[0]
+    assert in_memory(framed).size == (6, 6)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_bad_batches(files: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="batch_size is 0; it must be at least 1"):
+        in_memory(numbered(4), batch_size=0)
+    with pytest.raises(ValueError, match="workers is -1"):
+        streamed(files, workers=-1)
+    monkeypatch.setattr(batches, "rank_and_size", lambda: (0, 3))
+    with pytest.raises(ValueError, match="train_images is 2; it must be at least 3"):
+        in_memory(numbered(2))
+    with pytest.raises(ValueError, match="batch_size is 2; it must be at least 3"):
+        in_memory(numbered(8), batch_size=2)
+
+
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+def test_gpu_batches_are_those_of_the_cpu(device: torch.device, augmentation: Augmentation) -> None:
+    images = numbered(50)
+    ours = in_memory(images.to(device), augmentation=augmentation).epoch(2)
+    theirs = in_memory(images, augmentation=augmentation).epoch(2)
+    for (inputs, labels), (expected, expected_labels) in zip(ours, theirs, strict=True):
+        assert inputs.device == labels.device == device
+        assert torch.equal(labels.cpu(), expected_labels)
+        torch.testing.assert_close(inputs.cpu(), expected, rtol=0, atol=1.01)

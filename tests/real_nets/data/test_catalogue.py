@@ -1,0 +1,235 @@
+"""Data sets by name: where they are found, what is read, what is said of missing and damaged ones."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rankdeficit.images import Framing, ImageFiles, ImageSet, load_splits
+from real_nets.data import folders
+from real_nets.data.catalogue import (
+    SOURCES,
+    Dataset,
+    open_dataset,
+    why_missing,
+)
+from tests.images import image_set, write_images
+
+
+def in_memory(found: Dataset) -> tuple[ImageSet, ImageSet]:
+    assert isinstance(found.train, ImageSet)
+    assert isinstance(found.test, ImageSet)
+    return found.train, found.test
+
+
+def streamed(found: Dataset) -> tuple[ImageFiles, ImageFiles]:
+    assert isinstance(found.train, ImageFiles)
+    assert isinstance(found.test, ImageFiles)
+    return found.train, found.test
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder with the image folder "squares"."""
+    write_images(tmp_path / "squares", classes=3, train=5, test=2)
+    return tmp_path
+
+
+def test_letters_need_no_folder() -> None:
+    found = {name: open_dataset(name, None) for name in ("glyphs:30", "glyph-letters:5")}
+    found["glyph-fonts"] = open_dataset("glyph-fonts", None)
+    counts = {
+        name: (len(each.classes), len(each.train.labels), len(each.test.labels))
+        for name, each in found.items()
+    }
+    assert counts == {
+        "glyphs:30": (100, 3000, 600), "glyph-letters:5": (35, 175, 175),
+        "glyph-fonts": (100, 10_000, 2_000),
+    }  # fmt: skip
+    assert found["glyphs:30"].classes == found["glyph-fonts"].classes
+    assert not set(found["glyphs:30"].classes) & set(found["glyph-letters:5"].classes)
+    for each in found.values():
+        train, test = in_memory(each)
+        assert each.size == (32, 32)
+        rows = {image.numpy().tobytes() for image in train.images}
+        assert not rows & {image.numpy().tobytes() for image in test.images}
+
+
+def test_image_folders_are_read_as_they_are(root: Path) -> None:
+    train, test = in_memory(open_dataset("squares", root))
+    for ours, theirs in zip((train, test), load_splits(root / "squares"), strict=True):
+        assert torch.equal(ours.images, theirs.images)
+        assert torch.equal(ours.labels, theirs.labels)
+    (root / "squares" / "test").rename(root / "squares" / "val")
+    files, held_out = streamed(open_dataset("squares", root, in_memory=False))
+    assert (files.framing.size, held_out.framing.size) == ((8, 8), (8, 8))
+    assert torch.equal(files.load().images, train.images)
+    assert torch.equal(held_out.load().images, test.images)
+
+
+def test_resizing(root: Path) -> None:
+    for in_memory_ in (True, False):
+        found = open_dataset("squares", root, image_size=5, in_memory=in_memory_)
+        assert found.size == (5, 5)
+        train = found.train if isinstance(found.train, ImageSet) else found.train.load()
+        assert torch.equal(train.images, load_splits(root / "squares", 5)[0].images)
+    large, small = (open_dataset("glyphs:1", None, image_size=n) for n in (64, 16))
+    plain, _ = in_memory(open_dataset("glyphs:1", None))
+    assert (large.size, small.size) == ((64, 64), (16, 16))
+    halves = plain.images.float().unfold(2, 2, 2).unfold(3, 2, 2).mean(dim=(-2, -1))
+    difference = (in_memory(small)[0].images.float() - halves)[:, :, 1:-1, 1:-1]
+    assert difference.abs().mean() < 12
+    assert torch.equal(
+        in_memory(open_dataset("glyphs:1", None, image_size=32))[0].images, plain.images
+    )
+
+
+def test_what_fits_in_memory_is_decoded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = 21 * 3 * 8 * 8
+    for limit, kind in ((needed, ImageSet), (needed - 1, ImageFiles)):
+        monkeypatch.setattr(folders, "IN_MEMORY", limit)
+        assert isinstance(open_dataset("squares", root).train, kind)
+        assert isinstance(open_dataset("squares", root, in_memory=True).train, ImageSet)
+    assert isinstance(open_dataset("squares", root, image_size=4).train, ImageSet)
+
+
+@pytest.mark.parametrize("decoded", [True, False], ids=["in memory", "streamed"])
+def test_sizes_that_differ(root: Path, decoded: bool) -> None:
+    odd = root / "squares" / "train" / "class1" / "3.png"
+    Image.new("RGB", (5, 9)).save(odd)
+    with pytest.raises(ValueError, match=r"different sizes \(8 x 8, 9 x 5\).*--image-size"):
+        open_dataset("squares", root, in_memory=decoded)
+    assert open_dataset("squares", root, in_memory=decoded, image_size=8).size == (8, 8)
+    odd.unlink()
+    for path in (root / "squares" / "test").rglob("*.png"):
+        Image.new("RGB", (5, 9)).save(path)
+    with pytest.raises(
+        ValueError, match=r"train images are 8 x 8 and test images 9 x 5.*--image-size"
+    ):
+        open_dataset("squares", root, in_memory=decoded)
+
+
+@pytest.mark.parametrize("decoded", [True, False], ids=["in memory", "streamed"])
+def test_cards_of_the_same_data_are_equal_anywhere(root: Path, decoded: bool) -> None:
+    def card() -> dict[str, object]:
+        return open_dataset("squares", root, in_memory=decoded).card()
+
+    first = card()
+    assert {k: v for k, v in first.items() if k != "fingerprint"} == {
+        "name": "squares", "train_images": 15, "test_images": 6, "classes": 3,
+        "image_size": [8, 8], "skipped": 0,
+    }  # fmt: skip
+    shutil.copytree(root / "squares", root / "elsewhere" / "squares")
+    elsewhere = open_dataset("squares", root / "elsewhere", in_memory=decoded)
+    assert elsewhere.card() == first
+    image = root / "squares" / "test" / "class0" / "0.png"
+    pixels = np.asarray(Image.open(image)).copy()
+    pixels[0, 0, 0] += 1
+    Image.fromarray(pixels).save(image)
+    image.write_bytes(image.read_bytes() + b" ")
+    assert card()["fingerprint"] != first["fingerprint"]
+    for split in ("train", "test"):
+        folder = root / "elsewhere" / "squares" / split
+        (folder / "class0").rename(folder / "other")
+    renamed = open_dataset("squares", root / "elsewhere", in_memory=decoded).card()
+    assert renamed["fingerprint"] != first["fingerprint"]
+
+
+def test_cards_of_streamed_data_tell_the_names_of_files(root: Path) -> None:
+    first = open_dataset("squares", root, in_memory=False).card()
+    folder = root / "squares" / "train" / "class0"
+    (folder / "0.png").rename(folder / "00.png")
+    assert open_dataset("squares", root, in_memory=False).card() != first
+
+
+def test_fingerprints_tell_labels_order_and_pixels() -> None:
+    images = image_set(6)
+    changed = images.images.clone()
+    changed[5, 2, 7, 7] ^= 1
+    sets = [
+        images,
+        replace(images, labels=images.labels.flip(0)),
+        replace(images, images=images.images.flip(0)),
+        replace(images, images=changed),
+        replace(images, classes=["a", "c"]),
+        replace(images, images=images.images.reshape(6, 3, 4, 16)),
+    ]
+    prints = [Dataset("x", each, images).card()["fingerprint"] for each in sets]
+    assert len(set(prints)) == len(sets)
+    assert Dataset("x", sets[1], images).card() != Dataset("x", images, sets[1]).card()
+    assert Dataset("x", replace(images), images).card()["fingerprint"] == prints[0]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc", "..\\a", "../squares"])
+def test_paths_are_no_names(name: str, root: Path) -> None:
+    reason = why_missing(name, root, False)
+    assert reason is not None
+    assert "must be a name, not a path" in reason
+    with pytest.raises(ValueError, match="must be a name, not a path"):
+        open_dataset(name, root)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nowhere", "nowhere must hold folders train and test"),
+        ("glyphs:", "'glyphs:' must have a number of images per class"),
+        ("glyphs:0", "must have a number"),
+        ("glyph-fonts:-3", "must have a number"),
+        ("cifar10:5", "'cifar10:5' must have no number"),
+        ("cifar10", r"lacks cifar-10-batches-py/data_batch_1; unpack https://.*--download"),
+        ("svhn", r"lacks train_32x32\.mat; unpack http.*--download"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(name: str, words: str, root: Path) -> None:
+    with pytest.raises(ValueError, match=words) as error:
+        open_dataset(name, root)
+    reason = why_missing(name, root, False)
+    assert reason == str(error.value)
+    assert "\n" not in reason
+
+
+def test_what_is_missing_without_a_folder(root: Path) -> None:
+    reasons = [why_missing(name, None, True) for name in ("squares", "cifar100", "glyphs")]
+    assert reasons[0] is not None
+    assert f"'squares' is none of {', '.join(SOURCES)}" in reasons[0]
+    assert reasons[1] is not None
+    assert "needs a folder" in reasons[1]
+    assert reasons[2] is None
+    assert why_missing("squares", root, False) is None
+    assert why_missing("cifar100", root, True) is None
+    assert list(root.iterdir()) == [root / "squares"]
+
+
+def test_streamed_files_are_cropped_like_those_in_memory(tmp_path: Path) -> None:
+    write_images(tmp_path / "own", classes=2, train=3, test=2, size=12)
+    splits = []
+    for in_memory in (True, False):
+        found = open_dataset("own", tmp_path, image_size=4, crop=0.5, in_memory=in_memory)
+        for images in (found.train, found.test):
+            loaded = images.load() if isinstance(images, ImageFiles) else images
+            splits.append(loaded.images)
+    assert torch.equal(splits[0], splits[2])
+    assert torch.equal(splits[1], splits[3])
+
+
+def test_crops_keep_the_centre_of_files_and_of_images_in_memory(tmp_path: Path) -> None:
+    frame = np.zeros((8, 8, 3), dtype=np.uint8)
+    frame[2:6, 2:6] = 200
+    for split in ("train", "test"):
+        for k in "ab":
+            folder = tmp_path / "framed" / split / k
+            folder.mkdir(parents=True)
+            Image.fromarray(frame).save(folder / "0.png")
+    cropped = open_dataset("framed", tmp_path, image_size=4, crop=0.5).train
+    assert isinstance(cropped, ImageSet)
+    assert bool((cropped.images == 200).all())
+    whole = open_dataset("framed", tmp_path, image_size=4).train
+    assert isinstance(whole, ImageSet)
+    assert not bool((whole.images == 200).all())
+    pixels = torch.from_numpy(frame).permute(2, 0, 1)[None].contiguous()
+    assert bool((Framing((4, 4), 0.5).of_pixels(pixels) == 200).all())

@@ -1,0 +1,230 @@
+"""The images of a job: the same ones every time, in memory or in files, whole or shared."""
+
+import pickle
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from rankdeficit.images import Framing, ImageFiles, Normalisation, load_splits
+from real_nets.data import catalogue as datasets
+from real_nets.data import folders
+from real_nets.data.batches import InMemoryBatches, StreamedBatches
+from real_nets.jobs import data as job_data
+from real_nets.jobs.data import Images, JobData, Source
+from tests.images import write_images
+from tests.real_nets.tiny import CPU, data_of, tiny_job, write_root
+
+JOB = tiny_job(ood=("other",))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_root(tmp_path_factory.mktemp("root"))
+    write_images(folder / "large", classes=3, train=4, test=3, size=12)
+    return folder
+
+
+@pytest.fixture
+def in_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all sets be too large for memory."""
+    monkeypatch.setattr(folders, "IN_MEMORY", 0)
+
+
+def taken(images: Images) -> tuple[Tensor, Tensor]:
+    inputs, labels = zip(*images, strict=True)
+    return torch.cat(inputs), torch.cat(labels)
+
+
+def test_data_sets_are_opened_and_measured_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[str, int | None]] = []
+
+    def count(name: str, root: Path, *, image_size: int | None, **options: object) -> object:
+        opened.append((name, image_size))
+        return datasets.open_dataset(name, root, image_size=image_size)
+
+    monkeypatch.setattr(job_data, "open_dataset", count)
+    source = Source(root)
+    for temperature in (1.0, 50.0):
+        data = JobData(replace(JOB, temperature=temperature), source, CPU)
+        assert len(data.train) == 120
+        assert data.normalise is not None
+    assert opened == [("own", None), ("other", 8)]
+    assert source.normalisation("own") is source.normalisation("own")
+
+
+def test_a_source_travels_without_its_images(root: Path) -> None:
+    source = Source(root, workers=2)
+    expected = source.normalisation("own").mean
+    sent = pickle.dumps(source)
+    assert len(sent) < 2000
+    arrived = pickle.loads(sent)
+    assert (arrived.root, arrived.workers) == (root, 2)
+    assert source.opened
+    assert not arrived.opened
+    assert torch.equal(arrived.normalisation("own").mean, expected)
+
+
+def test_inputs_are_all_images_normalised_by_the_train_images(root: Path) -> None:
+    data = data_of(JOB, root)
+    train, test = load_splits(root / "own")
+    normalise = Normalisation.of(train)
+    for found, expected in ((data.train, train), (data.test, test)):
+        inputs, labels = taken(found)
+        assert torch.equal(inputs, normalise(expected.images))
+        assert torch.equal(labels, expected.labels)
+    other, _ = load_splits(root / "other", 8)
+    inputs, labels = taken(data.strange("other", "train"))
+    assert torch.equal(inputs, normalise(other.images))
+    assert torch.equal(labels, other.labels)
+    assert (data.classes, data.inputs) == (4, (3, 8, 8))
+
+
+@pytest.mark.usefixtures("in_files")
+def test_images_in_files_are_the_same_as_in_memory(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streamed = data_of(JOB, root)
+    assert isinstance(streamed.own.train, ImageFiles)
+    whole, some = taken(streamed.train), taken(streamed.train.some(50))
+    strange = taken(streamed.strange("other", "test").some(7))
+    loaded = streamed.train.some(50).loaded()
+    assert not isinstance(loaded.images, ImageFiles)
+    monkeypatch.setattr(folders, "IN_MEMORY", 2**30)
+    kept = data_of(JOB, root)
+    for ours, theirs in (
+        (whole, taken(kept.train)),
+        (some, taken(kept.train.some(50))),
+        (taken(loaded), taken(kept.train.some(50))),
+        (strange, taken(kept.strange("other", "test").some(7))),
+    ):
+        assert torch.equal(ours[0], theirs[0])
+        assert torch.equal(ours[1], theirs[1])
+
+
+def test_some_images_are_always_the_same_ones(root: Path) -> None:
+    train = data_of(JOB, root).train
+    ours, theirs = (taken(images.some(50)) for images in (train, data_of(JOB, root).train))
+    assert torch.equal(ours[0], theirs[0])
+    everything = {tuple(image.flatten().tolist()) for image in taken(train)[0]}
+    chosen = {tuple(image.flatten().tolist()) for image in ours[0]}
+    assert len(chosen) == 50
+    assert chosen < everything
+    assert set(ours[1].tolist()) == {0, 1, 2, 3}
+    for all_of_them in (0, 120, 1000):
+        assert train.some(all_of_them) is train
+
+
+@pytest.mark.parametrize("files", [False, True], ids=["memory", "files"])
+def test_processes_share_images_among_them(
+    files: bool, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "IN_MEMORY", 0 if files else 2**30)
+    some = data_of(JOB, root).train.some(50)
+    expected = taken(some)
+    parts = []
+    for process in range(3):
+        monkeypatch.setattr(job_data, "rank_and_size", lambda process=process: (process, 3))
+        parts.append(taken(some.share()))
+    assert [len(labels) for _, labels in parts] == [17, 17, 16]
+    for process, (inputs, labels) in enumerate(parts):
+        assert torch.equal(inputs, expected[0][process::3])
+        assert torch.equal(labels, expected[1][process::3])
+
+
+@pytest.mark.parametrize("process", [0, 2])
+def test_all_processes_see_that_one_would_get_no_image(
+    process: int, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = data_of(JOB, root).test
+    monkeypatch.setattr(job_data, "rank_and_size", lambda: (process, 3))
+    assert len(test.some(3).share()) == 1
+    with pytest.raises(ValueError, match="test has 2 images for 3 processes; start fewer"):
+        test.some(2).share()
+
+
+def test_out_of_distribution_images_get_the_size_of_the_data(root: Path) -> None:
+    data = data_of(tiny_job(ood=("large",)), root)
+    assert taken(data.strange("large", "test"))[0].shape == (9, 3, 8, 8)
+    resized = data_of(tiny_job(ood=("large",), image_size=10), root)
+    assert resized.inputs == (3, 10, 10)
+    assert taken(resized.strange("large", "train"))[0].shape == (12, 3, 10, 10)
+
+
+def test_images_that_are_not_square_need_a_size_beside_others(root: Path, tmp_path: Path) -> None:
+    for name in ("own", "other"):
+        shutil.copytree(root / name, tmp_path / name)
+    for path in (tmp_path / "own").rglob("*.png"):
+        Image.open(path).resize((10, 8)).save(path)
+    assert data_of(tiny_job(), tmp_path).inputs == (3, 8, 10)
+    with pytest.raises(ValueError, match=r"own has images of 8 x 10; give --image-size"):
+        data_of(JOB, tmp_path)
+    assert data_of(tiny_job(ood=("other",), image_size=8), tmp_path).inputs == (3, 8, 8)
+
+
+def test_a_missing_set_is_named(root: Path) -> None:
+    with pytest.raises(ValueError, match="nowhere"):
+        data_of(tiny_job(data="nowhere"), root)
+    with pytest.raises(ValueError, match="nowhere"):
+        data_of(tiny_job(ood=("other", "nowhere")), root)
+    with pytest.raises(
+        ValueError, match="name one that exists, or the folder that it is in with --root"
+    ):
+        data_of(tiny_job(), None)
+
+
+def test_a_card_tells_data_apart_but_not_places(root: Path, tmp_path: Path) -> None:
+    def change(split: str, spoil: Callable[[Path], object]) -> dict[str, object]:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(root, folder)
+        spoil(folder / split / "class0" / "3.png")
+        return data_of(JOB, folder).card()
+
+    def dim(path: Path) -> None:
+        image = Image.open(path)
+        image.putpixel((0, 0), (1, 2, 3))
+        image.save(path)
+
+    card = data_of(JOB, root).card()
+    assert change("own/train", lambda path: None) == card
+    others = [
+        change("own/train", dim), change("own/test", dim), change("other/test", dim),
+        change("other/train", Path.unlink), data_of(tiny_job(), root).card(),
+        data_of(replace(JOB, image_size=6), root).card(),
+    ]  # fmt: skip
+    assert all(other != card for other in others)
+
+
+@pytest.mark.parametrize("augmentation", ["none", "crop-flip"])
+def test_training_draws_the_same_batches_from_memory_and_from_files(
+    augmentation: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = replace(JOB, augmentation=augmentation, batch_size=33, seed=5)
+    kept = data_of(job, root).batches()
+    assert isinstance(kept, InMemoryBatches)
+    monkeypatch.setattr(folders, "IN_MEMORY", 0)
+    streamed = JobData(job, Source(root, workers=0), CPU).batches()
+    assert isinstance(streamed, StreamedBatches)
+    assert (streamed.workers, kept.seed, kept.steps_per_epoch) == (0, 5, 4)
+    for ours, theirs in zip(streamed.epoch(1), kept.epoch(1), strict=True):
+        assert torch.equal(ours[0], theirs[0])
+        assert torch.equal(ours[1], theirs[1])
+
+
+@pytest.mark.usefixtures("in_files")
+def test_files_are_measured_for_normalisation_without_being_kept(root: Path) -> None:
+    source = Source(root)
+    expected = Normalisation.of(load_splits(root / "own")[0])
+    found = source.normalisation("own")
+    assert torch.equal(found.mean, expected.mean)
+    assert torch.equal(found.std, expected.std)
+    files = source.open("own").train
+    assert isinstance(files, ImageFiles)
+    assert files.framing == Framing((8, 8))

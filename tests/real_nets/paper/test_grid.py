@@ -1,0 +1,325 @@
+"""Cells of the paper and the jobs that fill them: networks, data, temperatures, what is left out."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+import pytest
+
+from real_nets.jobs.job import Job
+from real_nets.paper import numbers as paper
+from real_nets.paper.budgets import BUDGETS, GLYPH_OOD, GLYPHS
+from real_nets.paper.grid import BASELINE, DATASETS, LOW_NORM, NETWORKS, Cell, Setup
+from real_nets.paper.targets import TARGETS
+from tests.real_nets.fabricated import setup_of
+
+MLP = [("CIFAR-10", "MLP")]
+RESNET_34 = [("CIFAR-100", "ResNet-34")]
+CIFAR = [
+    ("CIFAR-10", "MLP"),
+    ("CIFAR-10", "ResNet-18"),
+    ("CIFAR-10", "ResNet-20"),
+    ("CIFAR-100", "ResNet-18"),
+    ("CIFAR-100", "ResNet-34"),
+]
+IMAGENET = [
+    (data, network)
+    for data in ("ImageNet-100", "ImageNet-1k")
+    for network in ("ResNet-34", "ResNet-50")
+]
+VGG = [("CIFAR-10", "VGG-19"), ("CIFAR-100", "VGG-19")]
+
+PAIRS = {
+    "table1": CIFAR + IMAGENET,
+    "table2": [(d, n) for n in ("ResNet-18", "ResNet-34", "ViT-B") for d in ("CIFAR-100", "CIFAR-10")],
+    "table3": VGG,
+    "quick": [("CIFAR-100", "ResNet-18")],
+    "fig1": RESNET_34,
+    "fig2": RESNET_34,
+    "fig3": MLP,
+    "fig4": MLP,
+    "fig5": RESNET_34,
+    "fig6": [],
+    "fig7": RESNET_34,
+    "alignment": [("CIFAR-10", "ResNet-18"), ("CIFAR-10", "VGG-19")],
+    "hyperparameters": MLP,
+    "mse": MLP,
+    "neural-collapse": CIFAR + VGG,
+    "ortho-dev": CIFAR,
+    "trade-off": CIFAR + IMAGENET + VGG,
+}  # fmt: skip
+"""What each target trains at T = 1 and at low logit norm."""
+
+UNTRAINED = ("VGG-19", "ResNet-18", "ResNet-20", "ResNet-34", "MLP")
+OTHERS = {
+    "fig8": [(data, net, "untrained") for data in ("CIFAR-10", "CIFAR-100") for net in UNTRAINED],
+    "rank-two": [
+        ("CIFAR-10", net, how) for net in ("MLP", "ResNet-18") for how in (BASELINE, "rank 2")
+    ],
+}
+"""What the others train."""
+
+
+def named(cells: Sequence[Cell], setup: Setup) -> dict[tuple[str, str, str], list[Job]]:
+    """Jobs by data set, network and condition."""
+    return {(c.dataset, c.network, c.condition): [setup.jobs[k] for k in c.keys] for c in cells}
+
+
+def keys(setup: Setup, target: str, name: str, condition: str) -> tuple[str, ...]:
+    """Of the one such cell."""
+    cells = TARGETS[target].cells(setup)
+    (found,) = [cell for cell in cells if (cell.name, cell.condition) == (name, condition)]
+    return found.keys
+
+
+def only(setup: Setup, *asked: str) -> list[Job]:
+    """Jobs of these cells."""
+    return [setup.jobs[key] for cell in setup.cell(*asked) for key in cell.keys]
+
+
+def test_every_target_is_known_here() -> None:
+    assert set(PAIRS) | set(OTHERS) == set(TARGETS)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_targets_train_their_networks_in_their_conditions(target: str, budget: str) -> None:
+    setup = setup_of(budget)
+    found = named(TARGETS[target].cells(setup), setup)
+    if target in OTHERS:
+        assert list(found) == OTHERS[target]
+        return
+    wanted = [(data, net, how) for data, net in PAIRS[target] for how in (BASELINE, LOW_NORM)]
+    extra = set(found) - set(wanted)
+    assert [name for name in found if name not in extra] == wanted
+    assert (not extra) == (target != "hyperparameters")
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_jobs_are_what_their_cell_says(target: str, budget: str) -> None:
+    setup = setup_of(budget)
+    for cell in TARGETS[target].cells(setup):
+        jobs = [setup.jobs[key] for key in cell.keys]
+        seeds = 10 if target == "fig8" else BUDGETS[budget].seeds
+        assert [job.seed for job in jobs] == list(range(seeds))
+        assert {job.temperature for job in jobs} == {cell.temperature}
+        if cell.condition in (BASELINE, LOW_NORM):
+            assert (cell.temperature == 1) == (cell.condition == BASELINE)
+        small_vit = cell.network == "ViT-B" and budget != "paper"
+        assert {job.model for job in jobs} == {"vit" if small_vit else NETWORKS[cell.network]}
+        data = GLYPHS if budget == "smoke" else DATASETS[cell.dataset]
+        assert {job.data for job in jobs} == {data} == {cell.data}
+        for job in jobs:
+            job.check()
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_low_norm_is_at_a_temperature_that_the_paper_names(budget: str) -> None:
+    setup = setup_of(budget)
+    for target in TARGETS.values():
+        for cell in target.cells(setup):
+            assert cell.temperature in paper.TEMPERATURES
+
+
+def test_the_smoke_budget_takes_glyphs_for_everything() -> None:
+    setup = setup_of("smoke", missing=("cifar10", "cifar100", "svhn"))
+    assert TARGETS["table1"].cells(setup)
+    assert {(job.data, job.ood) for job in setup.jobs.values()} == {(GLYPHS, GLYPH_OOD)}
+    assert not setup.left_out
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "name", "condition"),
+    [
+        ("table1", "fig3", "CIFAR-10/MLP", BASELINE),
+        ("table1", "fig4", "CIFAR-10/MLP", LOW_NORM),
+        ("table1", "fig1", "CIFAR-100/ResNet-34", LOW_NORM),
+        ("table1", "table2", "CIFAR-10/ResNet-18", LOW_NORM),
+        ("table1", "quick", "CIFAR-100/ResNet-18", BASELINE),
+        ("table1", "rank-two", "CIFAR-10/ResNet-18", BASELINE),
+        ("table1", "hyperparameters", "CIFAR-10/MLP", LOW_NORM),
+        ("table3", "alignment", "CIFAR-10/VGG-19", LOW_NORM),
+        ("table3", "trade-off", "CIFAR-100/VGG-19", BASELINE),
+    ],
+)
+def test_targets_share_their_networks(one: str, other: str, name: str, condition: str) -> None:
+    for budget in BUDGETS:
+        setup = setup_of(budget)
+        assert keys(setup, one, name, condition) == keys(setup, other, name, condition)
+
+
+def test_another_loss_and_other_epochs_are_other_networks() -> None:
+    setup = setup_of()
+    usual = keys(setup, "table1", "CIFAR-10/MLP", BASELINE)
+    assert not set(usual) & set(keys(setup, "mse", "CIFAR-10/MLP", BASELINE))
+    assert not set(usual) & set(keys(setup, "rank-two", "CIFAR-10/MLP", "rank 2"))
+    for condition in (BASELINE, LOW_NORM):
+        squared = keys(setup, "mse", "CIFAR-10/MLP", condition)
+        assert {setup.jobs[key].loss for key in squared} == {"mse"}
+    untrained = keys(setup, "fig8", "CIFAR-10/MLP", "untrained")
+    assert not set(usual) & set(untrained)
+    assert {setup.jobs[key].epochs for key in untrained} == {0}
+
+
+def test_a_network_is_one_job_however_many_targets_ask_for_it() -> None:
+    setup = setup_of()
+    for name in ("table1", "fig3", "fig4", "ortho-dev"):
+        TARGETS[name].cells(setup)
+    assert len(setup.jobs) == 2 * 3 * len(PAIRS["table1"])
+    assert all(job.key == key for key, job in setup.jobs.items())
+
+
+@pytest.mark.parametrize(("budget", "width"), [("smoke", 256), ("small", 512), ("paper", 512)])
+def test_interventions_change_one_thing_of_the_baseline(budget: str, width: int) -> None:
+    setup = setup_of(budget)
+    found = named(TARGETS["hyperparameters"].cells(setup), setup)
+    base = found.pop(("CIFAR-10", "MLP", BASELINE))[0]
+    assert base.width == width
+    assert len({jobs[0].key for jobs in found.values()} | {base.key}) == len(found) + 1
+    for (_, _, condition), (job, *_) in found.items():
+        changed = {k for k, v in job.record().items() if v != base.record()[k]}
+        assert len(changed) == 1, condition
+        if "width" in condition:
+            assert (
+                job.width == {"half the width": width // 2, "twice the width": 2 * width}[condition]
+            )
+
+
+def test_rank_two_networks_have_a_narrow_classifier_and_a_goal() -> None:
+    setup = setup_of()
+    found = named(TARGETS["rank-two"].cells(setup), setup)
+    plain, narrow = (found["CIFAR-10", "MLP", how][0] for how in (BASELINE, "rank 2"))
+    assert (plain.head_rank, plain.stop_accuracy) == (None, None)
+    assert (narrow.head_rank, narrow.stop_accuracy) == (2, 1.0)
+    for network in ("MLP", "ResNet-18"):
+        plain, narrow = (found["CIFAR-10", network, how][0] for how in (BASELINE, "rank 2"))
+        assert narrow.epochs == 3 * plain.epochs
+
+
+@pytest.mark.parametrize(
+    ("patterns", "names"),
+    [
+        (["CIFAR-10/MLP"], ["CIFAR-10/MLP"]),
+        (["cifar-10/mlp"], ["CIFAR-10/MLP"]),
+        (["CIFAR-100/*"], ["CIFAR-100/ResNet-18", "CIFAR-100/ResNet-34"]),
+        (["*/ResNet-2?"], ["CIFAR-10/ResNet-20"]),
+        (["*/mlp", "*-100/resnet-50"], ["CIFAR-10/MLP", "ImageNet-100/ResNet-50"]),
+        (["MLP"], []),
+    ],
+)
+def test_patterns_pick_cells(patterns: list[str], names: list[str]) -> None:
+    setup = setup_of(pick=patterns)
+    cells = TARGETS["table1"].cells(setup)
+    assert list(dict.fromkeys(cell.name for cell in cells)) == names
+    assert set(setup.jobs) == {key for cell in cells for key in cell.keys}
+    assert setup.names == [f"{data}/{net}" for data, net in PAIRS["table1"]]
+
+
+def test_ood_sets_are_those_of_the_paper() -> None:
+    setup = setup_of()
+    assert {job.ood for job in only(setup, "CIFAR-10", "MLP")} == {("svhn", "cifar100")}
+    assert {job.ood for job in only(setup, "CIFAR-100", "ResNet-18")} == {("svhn", "cifar10")}
+    assert {job.ood for job in only(setup, "ImageNet-100", "ResNet-50")} == {("cifar100",)}
+
+
+def test_replaced_data_are_trained_on_and_named() -> None:
+    setup = setup_of(replacements={"imagenet100": "tiny"})
+    (cell,) = setup.cell("ImageNet-100", "ResNet-34")
+    assert (cell.dataset, cell.data) == ("ImageNet-100", "tiny")
+    assert {setup.jobs[key].data for key in cell.keys} == {"tiny"}
+    (same,) = setup.cell("CIFAR-10", "MLP")
+    assert same.data == "cifar10"
+
+
+@pytest.mark.parametrize("budget", ["small", "paper"])
+def test_replaced_data_are_trained_on_as_what_they_replace(budget: str) -> None:
+    own = BUDGETS[budget].job("imagenet100", "resnet34")
+    setup = setup_of(budget, replacements={"imagenet100": "tiny"})
+    (job, *_) = only(setup, "ImageNet-100", "ResNet-34")
+    assert replace(job, data="imagenet100", ood=()) == own
+    assert (own.image_size, own.crop) == (64 if budget == "small" else 224, 0.875)
+
+
+@pytest.mark.parametrize(
+    ("replacements", "ood"),
+    [
+        ({"svhn": "tiny"}, ("tiny", "cifar100")),
+        ({"svhn": "tiny", "cifar100": "tiny"}, ("tiny",)),
+        ({"svhn": "cifar10"}, ("cifar100",)),
+        ({"svhn": "cifar10", "cifar100": "cifar10"}, ()),
+        ({"svhn": "cifar100"}, ("cifar100",)),
+    ],
+)
+def test_replaced_ood_sets_are_neither_the_data_itself_nor_named_twice(
+    replacements: dict[str, str], ood: tuple[str, ...]
+) -> None:
+    setup = setup_of(replacements=replacements)
+    assert {job.ood for job in only(setup, "CIFAR-10", "MLP")} == {ood}
+    assert not setup.left_out
+
+
+def test_a_replaced_data_set_keeps_the_ood_sets_of_the_one_it_stands_for() -> None:
+    setup = setup_of(replacements={"svhn": "tiny", "cifar100": "tiny"})
+    assert {job.ood for job in only(setup, "CIFAR-100", "ResNet-18")} == {("cifar10",)}
+    setup = setup_of(replacements={"cifar100": "tiny"})
+    assert {job.ood for job in only(setup, "CIFAR-100", "ResNet-18")} == {("svhn", "cifar10")}
+
+
+def test_missing_ood_sets_are_left_out_with_the_reason() -> None:
+    setup = setup_of(missing=("svhn",))
+    assert {job.ood for job in only(setup, "CIFAR-10", "MLP")} == {("cifar100",)}
+    assert setup.left_out == {"out-of-distribution set svhn": "no svhn here"}
+
+
+def test_a_replacement_may_be_missing() -> None:
+    setup = setup_of(missing=("tiny",), replacements={"svhn": "tiny", "cifar100": "tiny"})
+    assert {job.ood for job in only(setup, "CIFAR-10", "MLP")} == {()}
+    assert setup.cell("CIFAR-100", "ResNet-18") == []
+    assert setup.left_out == {
+        "out-of-distribution set tiny": "no tiny here",
+        "CIFAR-100/ResNet-18": "no tiny here",
+    }
+
+
+def test_cells_without_their_data_are_left_out_with_the_reason() -> None:
+    setup = setup_of(missing=("imagenet", "imagenet100"))
+    cells = TARGETS["table1"].cells(setup)
+    assert [cell.name for cell in cells[::2]] == [f"{data}/{net}" for data, net in CIFAR]
+    assert setup.left_out == {
+        f"{data}/{net}": f"no {DATASETS[data]} here" for data, net in IMAGENET
+    }
+
+
+def test_the_temperature_of_low_norm_can_be_chosen_and_nothing_else_is_touched() -> None:
+    usual, chosen = setup_of(), setup_of(temperature=100.0)
+    baseline, low = chosen.pair("CIFAR-10", "MLP")
+    assert (baseline.temperature, low.temperature) == (1.0, 100.0)
+    assert baseline == usual.pair("CIFAR-10", "MLP")[0]
+    cells = TARGETS["hyperparameters"].cells(chosen)
+    assert sum(cell.temperature == 100 for cell in cells) == 1
+    assert [cell.temperature for cell in cells].count(10.0) == 1
+
+
+def test_budgets_choose_a_temperature_for_each_network() -> None:
+    setup = setup_of("small")
+    found = {name: setup.pair("CIFAR-10", name)[1].temperature for name in ("MLP", "ResNet-18")}
+    assert found == {"MLP": 50.0, "ResNet-18": 10.0}
+    assert setup_of("paper").pair("CIFAR-10", "ResNet-18")[1].temperature == 50.0
+
+
+def test_cells_survive_being_kept_as_json() -> None:
+    for cell in TARGETS["table1"].cells(setup_of()):
+        assert Cell.of(json.loads(json.dumps(asdict(cell)))) == cell
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [({"gamma": 0.0}, "gamma is 0.0"), ({"width": 0}, "width is 0"), ({"lr": -1.0}, "lr is -1.0")],
+)
+def test_bad_options_are_refused_before_anything_runs(options: dict[str, float], word: str) -> None:
+    setup = setup_of()
+    with pytest.raises(ValueError, match=word):
+        setup.cell("CIFAR-10", "MLP", **options)
+    assert not setup.jobs
