@@ -36,9 +36,10 @@ from real_nets.data.folders import (
     measured_normalisation,
 )
 from real_nets.diagnose_settings import Settings, check, complete
-from real_nets.jobs.networks import TrainedRun, load_weights, trained_run
+from real_nets.jobs.networks import TrainedRun, trained_run
 from real_nets.jobs.trial import try_out
 from real_nets.models import Architecture
+from real_nets.models.checkpoint import load_weights
 
 PROGRAM = "real_nets.diagnose"
 

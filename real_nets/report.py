@@ -18,12 +18,12 @@ import tyro
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.plots import save
 from rankdeficit.experiments.runs import mend, read_json, write_atomically, write_json
-from real_nets.jobs.outcomes import Outcome, Results
+from real_nets.jobs.outcomes import Outcome
 from real_nets.page import Page, Section, render_markdown, write
 from real_nets.page.terminal import open_console, print_section
 from real_nets.paper.conditions import conditions
 from real_nets.paper.grid import IMAGES, REPLACEABLE
-from real_nets.paper.store import PAGE, TargetRecord, job_folder, read_targets
+from real_nets.paper.store import PAGE, Results, TargetRecord, job_folder, read_targets
 from real_nets.paper.store import TARGETS as TARGETS_FOLDER
 from real_nets.paper.targets import TARGETS
 from real_nets.paper.targets.parts import data_name, same_data

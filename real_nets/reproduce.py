@@ -32,13 +32,13 @@ from real_nets.jobs.data import Source
 from real_nets.jobs.execute import Executor, How, Work, check_options, execute
 from real_nets.jobs.folder import FINAL, check_finished
 from real_nets.jobs.job import Job
-from real_nets.jobs.outcomes import Results
 from real_nets.page.terminal import open_console, say
 from real_nets.paper.budgets import BUDGETS, BudgetName, with_changes
 from real_nets.paper.grid import REPLACEABLE, Cell, Setup, matches
 from real_nets.paper.plan import announce, list_targets
 from real_nets.paper.store import (
     LOGS,
+    Results,
     TargetRecord,
     check_free,
     check_place,

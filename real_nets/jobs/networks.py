@@ -1,128 +1,18 @@
-"""Checkpoints of networks: reading them, and saying what does not fit."""
+"""The network that a training left in its folder, to be diagnosed."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import safetensors.torch
-import torch
-from torch import Tensor, nn
 
 from rankdeficit.experiments.runs import read_json
 from rankdeficit.images import ImageFiles, ImageSet, held_out_folder, list_splits, square
-from real_nets import train
 from real_nets.data.catalogue import Dataset, open_dataset
 from real_nets.data.checked_images import OnCorrupt
 from real_nets.jobs import folder as job_folder
 from real_nets.jobs.job import Job
-from real_nets.models import MODELS, Architecture
+from real_nets.models.checkpoint import some
 
-NESTS = ("state_dict", "model", "model_state_dict", "net")
-"""Keys under which training scripts put a network's state dict."""
-
-WRAPPERS = ("module.", "_orig_mod.")
-"""Prefixes that DistributedDataParallel and torch.compile put before every name."""
-
-SMALL_KERNEL = (3, 3)
-"""Of the first convolution of a ResNet for small images."""
-
-SHOWN = 3
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict in a .safetensors file or a file of torch.save, without wrappers' prefixes.
-
-    Files of torch.save may hold it under one of NESTS. Raises ValueError for files that are missing,
-    damaged, or hold Python objects, which are never unpickled.
-    """
-    if not path.is_file():
-        raise ValueError(f"checkpoint {path} does not exist; name a .safetensors, .pt or .pth file")
-    try:
-        if path.suffix == ".safetensors":
-            found: Any = safetensors.torch.load_file(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # both packages raise many kinds, for each way in which a file is damaged
-        raise ValueError(
-            f"checkpoint {path} cannot be read: it is damaged, or holds more than tensors; save "
-            "model.state_dict() with torch.save or safetensors"
-        ) from error
-    weights = next((found[key] for key in NESTS if _is_weights(_get(found, key))), found)
-    if not _is_weights(weights):
-        keys = ", ".join(map(str, list(found)[:SHOWN])) if isinstance(found, dict) else "none"
-        raise ValueError(
-            f"checkpoint {path} holds no state dict at its top or under {', '.join(NESTS)} (keys: "
-            f"{keys}); save model.state_dict()"
-        )
-    while prefix := next((p for p in WRAPPERS if all(name.startswith(p) for name in weights)), ""):
-        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
-    return weights
-
-
-def _get(found: Any, key: str) -> Any:
-    return found.get(key) if isinstance(found, dict) else None
-
-
-def _is_weights(found: Any) -> bool:
-    return (
-        isinstance(found, dict)
-        and len(found) > 0
-        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items())
-    )
-
-
-def load_weights(model: nn.Module, path: Path, architecture: Architecture) -> None:
-    """Put a checkpoint's weights into the network. Raises ValueError that says what does not fit."""
-    weights = read_weights(path)
-    own = model.state_dict()
-    reshaped = {
-        name: (tuple(weights[name].shape), tuple(own[name].shape))
-        for name in own
-        if name in weights and weights[name].shape != own[name].shape
-    }
-    missing = [n for n in own if n not in weights and not n.endswith("num_batches_tracked")]
-    surplus = [name for name in weights if name not in own]
-    if not (reshaped or missing or surplus):
-        model.load_state_dict(weights, strict=False)
-        return
-    shapes = [f"{n} is {list(a)} where the network has {list(b)}" for n, (a, b) in reshaped.items()]
-    parts = [
-        _some("", shapes, "; "),
-        _some("it lacks ", missing),
-        _some("it has the unknown ", surplus),
-    ]
-    raise ValueError(
-        f"checkpoint {path} does not fit {architecture.name}: {'; '.join(filter(None, parts))}; "
-        + _mend(architecture, reshaped, bool(missing or surplus))
-    )
-
-
-def _some(before: str, names: list[str], between: str = ", ") -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return before + between.join(names[:SHOWN]) + more if names else ""
-
-
-def _mend(architecture: Architecture, reshaped: dict[str, Any], other_names: bool) -> str:
-    """How to make a network that the checkpoint fits, as far as shapes tell."""
-    advice = []
-    if not other_names:
-        given, own = reshaped.get("conv1.weight", ((), ()))
-        if given[2:] != own[2:]:
-            advice.append(f"--stem {'cifar' if given[2:] == SMALL_KERNEL else 'imagenet'}")
-        rows = {(given[0], own[0]) for given, own in reshaped.values() if given[1:] == own[1:]}
-        if len(rows) == 1 and (pair := rows.pop())[1] == architecture.classes:
-            if pair[0] < pair[1]:
-                return f"it is for data of {pair[0]} classes"
-            advice.append(f"--classes {pair[0]}")
-    if advice:
-        return f"try {' '.join(advice)}"
-    if architecture.name in MODELS:
-        return (
-            "give the --width, --depth, --norm, --head-rank and image size that it was trained with"
-        )
-    return "name the network that it was saved from with --model"
+TRAIN = "real_nets.train"
+"""The command that leaves run folders of several networks."""
 
 
 @dataclass(frozen=True)
@@ -184,14 +74,14 @@ def trained_run(path: Path) -> TrainedRun:
     folder = path.parent if path.suffix == ".safetensors" else path
     if not (folder / "settings.json").is_file():
         raise ValueError(
-            f"--trained {path} has no settings.json; name a folder of {train.PROGRAM} or of a job"
+            f"--trained {path} has no settings.json; name a folder of {TRAIN} or of a job"
         )
     written = read_json(folder / "settings.json")
     program = written.get("program") if isinstance(written, dict) else None
-    if program == train.PROGRAM:
+    if program == TRAIN:
         networks = sorted(found.parent for found in folder.glob("*/weights.safetensors"))
         if len(networks) > 1:
-            names = _some("", [str(network) for network in networks])
+            names = some("", [str(network) for network in networks])
             raise ValueError(f"--trained {path} names no network; name one of {names}")
         if not networks:
             begun = sorted(found.parent for found in folder.glob("*/settings.json"))
@@ -225,7 +115,7 @@ def _without_weights(path: Path, folder: job_folder.JobFolder) -> ValueError:
         )
     if path.suffix == ".safetensors" and (kept := sorted(folder.path.glob("*.safetensors"))):
         return ValueError(
-            f"--trained {path} does not exist; the job kept {_some('', [file.name for file in kept])}"
+            f"--trained {path} does not exist; the job kept {some('', [file.name for file in kept])}"
         )
     if folder.summary()["outcome"] == "diverged":
         return ValueError(f"--trained {path} diverged and left no weights; name another network")

@@ -1,6 +1,5 @@
 """What the jobs of a store measured, read from their files alone."""
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,14 +10,10 @@ from torch import Tensor
 
 from rankdeficit.diagnostics.report import records
 from rankdeficit.experiments.runs import read_json
-from real_nets.jobs.folder import FINAL, JobFolder, milestone_name
+from real_nets.jobs.folder import FINAL, JobFolder
 from real_nets.jobs.job import Job
-from real_nets.paper.grid import Cell
 
 Row = dict[str, Any]
-
-JOBS = "jobs"
-"""Folder of a store in which every job has its own."""
 
 DEFAULTS = Job().record()
 """Options of jobs that were trained before these existed."""
@@ -37,6 +32,15 @@ class Outcome:
     rows: list[Row]
     """Measures during training."""
     snapshot: str = FINAL
+
+    @classmethod
+    def read(cls, path: Path) -> "Outcome | None":
+        """From a job's folder; None unless it came to an end. Raises ValueError naming a damaged file."""
+        files = JobFolder(path)
+        if not files.finished:
+            return None
+        job = _job_record(path / "settings.json")
+        return cls(path.name, path, job, files.summary(), files.rows())
 
     @property
     def diverged(self) -> bool:
@@ -161,56 +165,11 @@ class Outcome:
         }
 
 
-class Results:
-    """The finished jobs of a store."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._found: dict[str, Outcome | None] = {}
-
-    def outcome(self, key: str) -> Outcome | None:
-        """What a job left; None unless it came to an end. Raises ValueError naming a damaged file."""
-        if key not in self._found:
-            self._found[key] = self._read(key)
-        return self._found[key]
-
-    def outcomes(self, cell: Cell) -> list[Outcome]:
-        """The networks of a cell that were trained to the end and did not diverge."""
-        found = [self.outcome(key) for key in cell.keys]
-        return [one for one in found if one is not None and not one.diverged]
-
-    def diverged(self, cell: Cell) -> list[str]:
-        """What the jobs of a cell said that diverged."""
-        found = [self.outcome(key) for key in cell.keys]
-        return [one.summary["message"] for one in found if one is not None and one.diverged]
-
-    def common_milestone(self, cells: Iterable[Cell]) -> str | None:
-        """Weights kept at the highest accuracy that all networks of the cells reached."""
-        reached = [set(one.summary["milestones"]) for cell in cells for one in self.outcomes(cell)]
-        common = set.intersection(*reached) if reached else set()
-        return milestone_name(max(common)) if common else None
-
-    def _read(self, key: str) -> Outcome | None:
-        path = self.root / JOBS / key
-        files = JobFolder(path)
-        if not files.finished:
-            return None
-        job = _job_record(path / "settings.json")
-        return Outcome(key, path, job, files.summary(), files.rows())
-
-
 def _job_record(file: Path) -> Row:
+    """The job's options, those that did not exist yet at their defaults."""
     try:
         return DEFAULTS | read_json(file)["settings"]["job"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{file} is damaged; restore it, or delete the folder {file.parent} to train again"
         ) from error
-
-
-def groups(cells: Sequence[Cell]) -> Mapping[tuple[str, str], list[Cell]]:
-    """Cells of the same data set and network, in their order."""
-    found: dict[tuple[str, str], list[Cell]] = {}
-    for cell in cells:
-        found.setdefault((cell.dataset, cell.network), []).append(cell)
-    return found

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
-from real_nets.jobs.outcomes import Results
 from real_nets.page.numbers import share
 from real_nets.paper.chance import Side, no_verdict
 from real_nets.paper.grid import Cell as Place
+from real_nets.paper.store import Results
 from real_nets.paper.targets.parts import Measure, at, pairs, values, where
 
 Moves = list[str | None]

@@ -10,7 +10,7 @@ One process (or group of them) works in a store at a time.
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,9 +19,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from rankdeficit.experiments.runs import read_json, write_json
-from real_nets.jobs.outcomes import JOBS
+from real_nets.jobs.folder import milestone_name
+from real_nets.jobs.outcomes import Outcome
 from real_nets.paper.grid import Cell
 
+JOBS = "jobs"
+"""Folder of a store in which every job has its own."""
 LOCK = ".lock"
 TARGETS = "targets"
 PAGE = "report.html"
@@ -167,3 +170,44 @@ def _read(path: Path) -> TargetRecord:
         return TargetRecord(**record | {"cells": cells})
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}); run its target again") from error
+
+
+class Results:
+    """The finished jobs of a store."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._found: dict[str, Outcome | None] = {}
+
+    def outcome(self, key: str) -> Outcome | None:
+        """What a job left; None unless it came to an end. Raises ValueError naming a damaged file."""
+        if key not in self._found:
+            self._found[key] = self._read(key)
+        return self._found[key]
+
+    def outcomes(self, cell: Cell) -> list[Outcome]:
+        """The networks of a cell that were trained to the end and did not diverge."""
+        found = [self.outcome(key) for key in cell.keys]
+        return [one for one in found if one is not None and not one.diverged]
+
+    def diverged(self, cell: Cell) -> list[str]:
+        """What the jobs of a cell said that diverged."""
+        found = [self.outcome(key) for key in cell.keys]
+        return [one.summary["message"] for one in found if one is not None and one.diverged]
+
+    def common_milestone(self, cells: Iterable[Cell]) -> str | None:
+        """Weights kept at the highest accuracy that all networks of the cells reached."""
+        reached = [set(one.summary["milestones"]) for cell in cells for one in self.outcomes(cell)]
+        common = set.intersection(*reached) if reached else set()
+        return milestone_name(max(common)) if common else None
+
+    def _read(self, key: str) -> Outcome | None:
+        return Outcome.read(job_folder(self.root, key))
+
+
+def groups(cells: Sequence[Cell]) -> Mapping[tuple[str, str], list[Cell]]:
+    """Cells of the same data set and network, in their order."""
+    found: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        found.setdefault((cell.dataset, cell.network), []).append(cell)
+    return found

@@ -10,12 +10,11 @@ from typing import Any
 
 from real_nets.jobs.folder import FINAL, milestone_name
 from real_nets.jobs.job import Job
-from real_nets.jobs.outcomes import Results
 from real_nets.jobs.run import UNMEASURED, diagnose_job, train_job
 from real_nets.page import Section, Table
 from real_nets.paper.budgets import BUDGETS
 from real_nets.paper.grid import IMAGES, Cell, Setup
-from real_nets.paper.store import TargetRecord, job_folder, write_target
+from real_nets.paper.store import Results, TargetRecord, job_folder, write_target
 from real_nets.paper.targets import TARGETS
 from real_nets.report import SIZES
 from tests.real_nets.tiny import data_of, tiny_job, write_root

@@ -5,7 +5,6 @@ from statistics import median
 from typing import Any
 
 from rankdeficit.spectrum import GAMMA
-from real_nets.jobs.outcomes import Results
 from real_nets.page import Column, Section, Table
 from real_nets.page.figures import (
     alignment_and_collapse,
@@ -18,6 +17,7 @@ from real_nets.paper.compare import Moves, move, pair_sentences
 from real_nets.paper.correlation import correlation
 from real_nets.paper.grid import Cell as Place
 from real_nets.paper.grid import Setup
+from real_nets.paper.store import Results
 from real_nets.paper.targets.parts import (
     COARSE,
     PLACE,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
 
-from real_nets.jobs.outcomes import Outcome, Results
+from real_nets.jobs.outcomes import Outcome
 from real_nets.page import Cell, Column, Picture, Section, Table
 from real_nets.page import figures as drawn
 from real_nets.page.numbers import rank, share, spread
@@ -19,6 +19,7 @@ from real_nets.paper.compare import Moves, move, pair_sentences
 from real_nets.paper.correlation import Correlation, correlation
 from real_nets.paper.grid import NETWORKS, Setup
 from real_nets.paper.grid import Cell as Place
+from real_nets.paper.store import Results
 from real_nets.paper.targets.parts import (
     PLACE,
     Measure,

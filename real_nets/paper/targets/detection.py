@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from real_nets.jobs.outcomes import Outcome, Results
+from real_nets.jobs.outcomes import Outcome
 from real_nets.page import Cell, Column, Table
 from real_nets.page.numbers import percentage_points, rate
 from real_nets.paper import numbers as paper
@@ -10,6 +10,7 @@ from real_nets.paper.chance import Side
 from real_nets.paper.compare import Moves, move, pair_sentences
 from real_nets.paper.grid import BASELINE, DATASETS, LOW_NORM
 from real_nets.paper.grid import Cell as Place
+from real_nets.paper.store import Results
 from real_nets.paper.targets.parts import (
     PLACE,
     Measure,

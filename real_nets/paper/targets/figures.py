@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from rankdeficit.scaled_logits import random_logits
 from rankdeficit.softmax import softmax
 from rankdeficit.spectrum import GAMMA, numerical_rank
-from real_nets.jobs.outcomes import Results
 from real_nets.page import Picture, Section
 from real_nets.page import figures as drawn
 from real_nets.page.numbers import norm
@@ -20,6 +19,7 @@ from real_nets.paper import numbers as paper
 from real_nets.paper.chance import Side
 from real_nets.paper.compare import Moves, pair_sentences
 from real_nets.paper.grid import Cell, Setup
+from real_nets.paper.store import Results
 from real_nets.paper.targets import figure_moves
 from real_nets.paper.targets.parts import (
     accuracies,

@@ -5,13 +5,14 @@ from statistics import median
 
 from rankdeficit import GAMMAS
 from rankdeficit.diagnostics.report import records
-from real_nets.jobs.outcomes import Outcome, Results, groups
+from real_nets.jobs.outcomes import Outcome
 from real_nets.jobs.run import INTERPOLATION
 from real_nets.page import Cell, Column, Table
 from real_nets.page.numbers import rank, share, spread
 from real_nets.paper import numbers as paper
 from real_nets.paper.grid import BASELINE, DATASETS, LOW_NORM
 from real_nets.paper.grid import Cell as Place
+from real_nets.paper.store import Results, groups
 
 Measure = Callable[[Outcome], float | None]
 

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from real_nets.jobs.outcomes import Outcome, Results
+from real_nets.jobs.outcomes import Outcome
 from real_nets.page import Cell, Column, Section, Table
 from real_nets.page.figures import probe_accuracies, ranks_around_softmax
 from real_nets.page.numbers import rank, rate, share
 from real_nets.paper.grid import Cell as Place
 from real_nets.paper.grid import Setup
+from real_nets.paper.store import Results
 from real_nets.paper.targets.parts import (
     PLACE,
     at,

@@ -5,7 +5,7 @@ from typing import Any
 
 from rankdeficit.diagnostics import effective_depth
 from rankdeficit.spectrum import GAMMA
-from real_nets.jobs.outcomes import Outcome, Results
+from real_nets.jobs.outcomes import Outcome
 from real_nets.page import Cell, Column, Picture, Section, Table
 from real_nets.page.figures import rank_over_gamma
 from real_nets.page.numbers import percentage_points, rank, ranks, share
@@ -19,6 +19,7 @@ from real_nets.paper.chance import (
 from real_nets.paper.compare import Moves, move, pair_sentences, sign
 from real_nets.paper.grid import BASELINE, LOW_NORM, Setup
 from real_nets.paper.grid import Cell as Place
+from real_nets.paper.store import Results
 from real_nets.paper.targets.detection import all_variants, detection_sentences, detections
 from real_nets.paper.targets.parts import (
     PLACE,

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 from matplotlib.figure import Figure
 
 from rankdeficit.spectrum import GAMMA
-from real_nets.jobs.outcomes import Outcome, Results
+from real_nets.jobs.outcomes import Outcome
 from real_nets.page import Picture, Section
 from real_nets.paper.grid import Cell, Setup
+from real_nets.paper.store import Results
 
 TARGETS: dict[str, "Target"] = {}
 

@@ -10,10 +10,10 @@ import pytest
 from rankdeficit.experiments import runs
 from real_nets.jobs.folder import FINAL, JobFolder
 from real_nets.jobs.job import Job
-from real_nets.jobs.outcomes import Outcome, Results, groups
+from real_nets.jobs.outcomes import Outcome
 from real_nets.jobs.run import diagnose_job, train_job
 from real_nets.paper.grid import BASELINE, LOW_NORM, Cell
-from real_nets.paper.store import job_folder
+from real_nets.paper.store import Results, groups, job_folder
 from tests.real_nets.tiny import data_of, tiny_job, write_root
 
 COLD = tiny_job(ood=("other",), milestones=(0.3, 0.6, 0.9))

@@ -11,7 +11,7 @@ import pytest
 
 from rankdeficit.experiments import cli
 from real_nets import report
-from real_nets.jobs.outcomes import Results
+from real_nets.paper.store import Results
 from real_nets.report import Settings, run
 from tests.real_nets.report.pages import (
     job_files,

@@ -8,8 +8,8 @@ from statistics import median
 import pytest
 
 from real_nets.jobs.folder import FINAL
-from real_nets.jobs.outcomes import Outcome, Results
-from real_nets.paper.store import read_targets
+from real_nets.jobs.outcomes import Outcome
+from real_nets.paper.store import Results, read_targets
 from real_nets.paper.targets.appendices_i_to_m import collapse
 from real_nets.paper.targets.parts import pairs
 from tests.real_nets.paper.evidence.telling import (

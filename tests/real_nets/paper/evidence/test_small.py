@@ -5,11 +5,11 @@ from statistics import median
 
 import pytest
 
-from real_nets.jobs.outcomes import Outcome, Results
+from real_nets.jobs.outcomes import Outcome
 from real_nets.paper import numbers as paper
 from real_nets.paper.correlation import correlation
 from real_nets.paper.grid import BASELINE, Cell
-from real_nets.paper.store import read_targets
+from real_nets.paper.store import Results, read_targets
 from real_nets.paper.targets.parts import data_name
 from tests.real_nets.paper.evidence.telling import (
     GAMMAS,

@@ -8,9 +8,9 @@ import pytest
 from scipy.stats import spearmanr
 
 from real_nets.jobs.job import Job
-from real_nets.jobs.outcomes import Results
 from real_nets.paper.budgets import with_changes
 from real_nets.paper.correlation import Correlation, correlation
+from real_nets.paper.store import Results
 from real_nets.paper.targets import TARGETS
 from real_nets.paper.targets.target import runs
 from tests.real_nets.fabricated import (

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from real_nets.jobs.job import Job
-from real_nets.jobs.outcomes import Results
+from real_nets.paper.store import Results
 from real_nets.paper.targets import TARGETS
 from tests.real_nets.fabricated import (
     Numbers,

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from real_nets.jobs.outcomes import Results
 from real_nets.paper import numbers as paper
 from real_nets.paper.grid import BASELINE, LOW_NORM
+from real_nets.paper.store import Results
 from real_nets.paper.targets import TARGETS
 from real_nets.paper.targets.parts import equal_accuracy
 from tests.real_nets.fabricated import (

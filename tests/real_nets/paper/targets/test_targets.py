@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from real_nets.jobs.job import Job
-from real_nets.jobs.outcomes import Results
 from real_nets.page import Cell, Page, render
 from real_nets.page.numbers import share
 from real_nets.paper.compare import sign, verdict
-from real_nets.paper.store import job_folder
+from real_nets.paper.store import Results, job_folder
 from real_nets.paper.targets import TARGETS, find
 from tests.real_nets.fabricated import (
     BEYOND,

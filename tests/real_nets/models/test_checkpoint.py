@@ -9,8 +9,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from real_nets.jobs import networks
-from real_nets.models import Architecture, Stem
+from real_nets.models import Architecture, Stem, checkpoint
 
 
 def resnet(stem: Stem = "cifar", classes: int = 3) -> Architecture:
@@ -36,7 +35,7 @@ def test_checkpoints_of_every_form_hold_the_same_weights(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
     torch.save(content, tmp_path / "network.pth")
-    found = networks.read_weights(tmp_path / "network.pth")
+    found = checkpoint.read_weights(tmp_path / "network.pth")
     assert found.keys() == WEIGHTS.keys()
     assert all(torch.equal(found[name], WEIGHTS[name]) for name in WEIGHTS)
 
@@ -46,7 +45,7 @@ def test_safetensors_and_half_precision(tmp_path: Path) -> None:
     saved, model = architecture.build(1), architecture.build(0)
     halves = {f"module.{name}": value.half() for name, value in saved.state_dict().items()}
     safetensors.torch.save_file(halves, tmp_path / "network.safetensors")
-    networks.load_weights(model, tmp_path / "network.safetensors", architecture)
+    checkpoint.load_weights(model, tmp_path / "network.safetensors", architecture)
     for ours, theirs in zip(model.parameters(), saved.parameters(), strict=True):
         assert ours.dtype == torch.float32
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
@@ -57,7 +56,7 @@ def test_checkpoints_without_batch_counts_fit(tmp_path: Path) -> None:
     kept = {n: v for n, v in weights.items() if not n.endswith("num_batches_tracked")}
     torch.save(dict(kept), tmp_path / "network.pt")
     model = resnet().build(0)
-    networks.load_weights(model, tmp_path / "network.pt", resnet())
+    checkpoint.load_weights(model, tmp_path / "network.pt", resnet())
     assert all(torch.equal(model.state_dict()[name], kept[name]) for name in kept)
 
 
@@ -76,7 +75,7 @@ def test_a_checkpoint_that_does_not_fit(
 ) -> None:
     torch.save(replace(resnet(), **change).build(0).state_dict(), tmp_path / "network.pt")
     with pytest.raises(ValueError, match="does not fit torchvision:resnet18") as error:
-        networks.load_weights(resnet().build(0), tmp_path / "network.pt", resnet())
+        checkpoint.load_weights(resnet().build(0), tmp_path / "network.pt", resnet())
     for word in words:
         assert word in str(error.value)
 
@@ -84,13 +83,13 @@ def test_a_checkpoint_that_does_not_fit(
 def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
     file = tmp_path / "network.pt"
     with pytest.raises(ValueError, match="does not exist"):
-        networks.read_weights(file)
+        checkpoint.read_weights(file)
     torch.save(nn.Linear(2, 2), file)
     with pytest.raises(ValueError, match=r"holds more than tensors; save model.state_dict"):
-        networks.read_weights(file)
+        checkpoint.read_weights(file)
     torch.save({"epoch": 3, "weights": [1.0]}, file)
     with pytest.raises(ValueError, match=r"no state dict .*keys: epoch, weights"):
-        networks.read_weights(file)
+        checkpoint.read_weights(file)
     (tmp_path / "network.safetensors").write_bytes(b"not tensors")
     with pytest.raises(ValueError, match="is damaged"):
-        networks.read_weights(tmp_path / "network.safetensors")
+        checkpoint.read_weights(tmp_path / "network.safetensors")
