@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from real_nets.page.numbers import NOTHING
-from real_nets.page.page import Cell, Column, Page, Picture, Section
+from real_nets.page.page import Column, Page, Picture, Section, TableCell
 
 SPECIAL = re.compile(r"([\\`*_\[\]<>|&~$])|^([#+=-]|\d+(?=[.)]))")
 """What means something to Markdown: anywhere, and at the beginning of a line."""
@@ -17,7 +17,7 @@ def render_markdown(page: Page, figures: Sequence[Sequence[str]]) -> str:
     for section, files in zip(page.sections, figures, strict=True):
         lines += _section(section, files)
     if page.conditions:
-        rows = [[Cell(name), Cell(value)] for name, value in page.conditions]
+        rows = [[TableCell(name), TableCell(value)] for name, value in page.conditions]
         lines += ["## Conditions", _rows([Column("what"), Column("value")], rows, {})]
     return "\n\n".join(lines) + "\n"
 
@@ -36,7 +36,9 @@ def _section(section: Section, files: Sequence[str]) -> Iterator[str]:
         yield "\n".join(f"- {_plain(note)}" for note in section.notes)
 
 
-def _rows(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], marks: dict[str, str]) -> str:
+def _rows(
+    columns: Sequence[Column], rows: Sequence[Sequence[TableCell]], marks: dict[str, str]
+) -> str:
     titles = [_plain(_title(column)) for column in columns]
     texts = [[_cell(cell, marks) for cell in row] for row in rows]
     lines = [titles, ["---"] * len(titles), *texts]
@@ -50,7 +52,7 @@ def _title(column: Column) -> str:
     return f"{column.group}{' ' if column.group.endswith('=') else ': '}{column.title}"
 
 
-def _cell(cell: Cell, marks: dict[str, str]) -> str:
+def _cell(cell: TableCell, marks: dict[str, str]) -> str:
     text = _plain(cell.text or NOTHING)
     return f"{text}<sup>{marks[cell.note]}</sup>" if cell.note else text
 

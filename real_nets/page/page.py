@@ -38,7 +38,7 @@ SPREAD = re.compile(r"([^ ]+)(?: (\(\S+\)))?(?:, (n = \d+))?")
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A text in a table. The range and the n that follow a number go to a line of their own."""
 
     text: str
@@ -72,7 +72,7 @@ class Table:
 
     caption: str
     columns: Sequence[Column]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[TableCell]]
 
     def __post_init__(self) -> None:
         for number, row in enumerate(self.rows):

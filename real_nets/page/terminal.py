@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
-from real_nets.page import Cell, Section, Table
+from real_nets.page import Section, Table, TableCell
 
 FILE_COLUMNS = 160
 """Width of what is printed to a file."""
@@ -71,7 +71,7 @@ def _texts(table: Table, column: int) -> list[str]:
     return [_stacked([heading.group, heading.title]), *(_text(cell, table) for cell in cells)]
 
 
-def _text(cell: Cell, table: Table) -> str:
+def _text(cell: TableCell, table: Table) -> str:
     number, *others = cell.parts
     mark = f" ({table.notes[cell.note]})" if cell.note else ""
     return _stacked([number + mark, *others])

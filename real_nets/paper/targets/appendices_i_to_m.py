@@ -5,7 +5,7 @@ from operator import itemgetter
 from typing import Any
 
 from real_nets.jobs.outcomes import Outcome
-from real_nets.page import Cell, Column, Picture, Section, Table
+from real_nets.page import Column, Picture, Section, Table, TableCell
 from real_nets.page import figures as drawn
 from real_nets.page.numbers import rank, share, spread
 from real_nets.paper import numbers as paper
@@ -201,7 +201,7 @@ class OrthoDev(Target):
             rows += [
                 [
                     *place(cell),
-                    Cell(ood),
+                    TableCell(ood),
                     measured(results.outcomes(cell), ortho_dev(ood), "{:.3f}".format),
                 ]
                 for ood in (cold[0].job["ood"] if cold else [])
@@ -304,7 +304,7 @@ def _within_kinds(rows: Sequence[Row]) -> list[Table]:
         one = _correlated(own)
         if one is not None:
             numbers = (f"{one.rho:.2f}", f"{one.p:.2g}", str(one.n))
-            found.append([Cell(text) for text in (ood, network, *numbers)])
+            found.append([TableCell(text) for text in (ood, network, *numbers)])
     return [Table("Within each kind of network", columns, found)] if found else []
 
 

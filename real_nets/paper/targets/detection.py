@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from real_nets.jobs.outcomes import Outcome
-from real_nets.page import Cell, Column, Table
+from real_nets.page import Column, Table, TableCell
 from real_nets.page.numbers import percentage_points, rate
 from real_nets.paper import numbers as paper
 from real_nets.paper.chance import Side
@@ -43,7 +43,7 @@ def detections(
         sets = outcomes[0].job["ood"] if outcomes else []
         if not sets and snapshot is None:
             sets = [""]  # the paper's numbers are shown at any rate
-        rows += [[*place(cell), Cell(ood), *_detection(cell, outcomes, ood)] for ood in sets]
+        rows += [[*place(cell), TableCell(ood), *_detection(cell, outcomes, ood)] for ood in sets]
     return Table(caption, columns, rows)
 
 
@@ -70,12 +70,15 @@ def _neco(ood: str, measure: str) -> Measure:
     return lambda one: one.neco(ood, measure)
 
 
-def _detection(cell: Place, outcomes: Sequence[Outcome], ood: str) -> list[Cell]:
+def _detection(cell: Place, outcomes: Sequence[Outcome], ood: str) -> list[TableCell]:
     auroc, fpr = _neco(ood, "auroc"), _neco(ood, "fpr_id_positive")
     theirs, note = _printed(cell, ood)
-    printed = [Cell("", "missing")] * 2
+    printed = [TableCell("", "missing")] * 2
     if theirs is not None:
-        printed = [Cell(rate(theirs.auroc), "paper", note), Cell(rate(theirs.fpr), "paper", note)]
+        printed = [
+            TableCell(rate(theirs.auroc), "paper", note),
+            TableCell(rate(theirs.fpr), "paper", note),
+        ]
     return [
         *printed,
         measured(outcomes, auroc, rate),
@@ -120,7 +123,7 @@ def all_variants(cells: Sequence[Place], results: Results) -> Table:
     rows = [
         [
             *place(cell),
-            Cell(ood),
+            TableCell(ood),
             *(measured(outcomes, _auroc(ood, name), rate) for name in names),
         ]
         for cell, outcomes in found

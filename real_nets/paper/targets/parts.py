@@ -7,7 +7,7 @@ from rankdeficit import GAMMAS
 from rankdeficit.diagnostics.report import records
 from real_nets.jobs.outcomes import Outcome
 from real_nets.jobs.run import INTERPOLATION
-from real_nets.page import Cell, Column, Table
+from real_nets.page import Column, Table, TableCell
 from real_nets.page.numbers import rank, share, spread
 from real_nets.paper import numbers as paper
 from real_nets.paper.grid import BASELINE, DATASETS, LOW_NORM
@@ -58,10 +58,10 @@ def measured(
     measure: Measure,
     form: Callable[[float], str],
     note: str | None = None,
-) -> Cell:
+) -> TableCell:
     """Median, range and number of networks."""
     found = values(outcomes, measure)
-    return Cell(spread(found, form), "measured", note) if found else Cell("", "missing")
+    return TableCell(spread(found, form), "measured", note) if found else TableCell("", "missing")
 
 
 def difference(
@@ -69,17 +69,17 @@ def difference(
     measure: Measure,
     paper: float | None,
     form: Callable[[float], str],
-) -> Cell:
+) -> TableCell:
     """Median less the paper's number."""
     found = values(outcomes, measure)
     if not found or paper is None:
-        return Cell("", "missing")
-    return Cell(form(median(found) - paper), "difference")
+        return TableCell("", "missing")
+    return TableCell(form(median(found) - paper), "difference")
 
 
-def place(cell: Place) -> list[Cell]:
+def place(cell: Place) -> list[TableCell]:
     """Data set, network, condition."""
-    return [Cell(data_name(cell)), Cell(cell.network), Cell(condition(cell))]
+    return [TableCell(data_name(cell)), TableCell(cell.network), TableCell(condition(cell))]
 
 
 def condition(cell: Place) -> str:
@@ -122,7 +122,7 @@ def rank_curves(cells: Sequence[Place], results: Results) -> Table:
                 for kind in ("rank_curve", "centred_rank_curve")
                 for gamma in GAMMAS
             ]
-            predicted = Cell(str(outcomes[0].summary["neural_collapse_rank"]))
+            predicted = TableCell(str(outcomes[0].summary["neural_collapse_rank"]))
             rows.append([*place(cell), *curves, predicted])
     return Table(
         "Rank of the logits of the train images over the threshold γ, and the rank that Neural Collapse "

@@ -6,7 +6,7 @@ from typing import Any
 from rankdeficit.diagnostics import effective_depth
 from rankdeficit.spectrum import GAMMA
 from real_nets.jobs.outcomes import Outcome
-from real_nets.page import Cell, Column, Picture, Section, Table
+from real_nets.page import Column, Picture, Section, Table, TableCell
 from real_nets.page.figures import rank_over_gamma
 from real_nets.page.numbers import percentage_points, rank, ranks, share
 from real_nets.paper import numbers as paper
@@ -138,15 +138,15 @@ def representations(
     return Table(caption, columns, rows)
 
 
-def _representation(cell: Place, outcomes: Sequence[Outcome]) -> list[Cell]:
+def _representation(cell: Place, outcomes: Sequence[Outcome]) -> list[TableCell]:
     theirs = _printed(cell)
-    printed = [Cell("", "missing")] * 3
+    printed = [TableCell("", "missing")] * 3
     if theirs is not None:
         dagger = "bounded by the width of the classifier" if theirs.bounded_by_classifier else None
         printed = [
-            Cell(share(theirs.effective_depth, 0), "paper"),
-            Cell(share(theirs.ood_drop, 0), "paper"),
-            Cell(str(theirs.rank), "paper", dagger),
+            TableCell(share(theirs.effective_depth, 0), "paper"),
+            TableCell(share(theirs.ood_drop, 0), "paper"),
+            TableCell(str(theirs.rank), "paper", dagger),
         ]
     ood = first_ood(outcomes)
     drop = _drop(ood)

@@ -7,7 +7,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from matplotlib.figure import Figure
 
-from real_nets.page import Cell, Column, Page, Picture, Section, Table, render_markdown
+from real_nets.page import Column, Page, Picture, Section, Table, TableCell, render_markdown
 
 READER = MarkdownIt("commonmark").enable("table").enable("strikethrough")
 
@@ -15,8 +15,8 @@ TABLE = Table(
     "Ranks | of *logits*",
     [Column("network"), Column("0.1", "rank at γ ="), Column("κ", "paper")],
     [
-        [Cell("mlp_8"), Cell("10 (9–10), n = 3", "measured", "on <test> images"), Cell("67%", "paper")],
-        [Cell("vgg|19"), Cell("", "missing"), Cell("", "missing", "on <test> images")],
+        [TableCell("mlp_8"), TableCell("10 (9–10), n = 3", "measured", "on <test> images"), TableCell("67%", "paper")],
+        [TableCell("vgg|19"), TableCell("", "missing"), TableCell("", "missing", "on <test> images")],
     ],
 )  # fmt: skip
 SECTION = Section(

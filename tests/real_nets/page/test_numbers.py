@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from real_nets.page import numbers
-from real_nets.page.page import Cell
+from real_nets.page.page import TableCell
 
 
 def test_each_kind_of_number_has_its_form() -> None:
@@ -81,5 +81,5 @@ def test_the_order_of_seeds_does_not_count(values: list[float], order: list[int]
     ],
 )
 def test_cells_take_spreads_apart(text: str, parts: list[str]) -> None:
-    assert Cell(text, "measured").parts == parts
-    assert Cell(text).parts == [text or numbers.NOTHING]
+    assert TableCell(text, "measured").parts == parts
+    assert TableCell(text).parts == [text or numbers.NOTHING]

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from real_nets.page import Cell, Column, Page, Picture, Section, Table, render, write
+from real_nets.page import Column, Page, Picture, Section, Table, TableCell, render, write
 from real_nets.page.svg import inline_svg
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "col"}
@@ -95,19 +95,19 @@ def table(**changes: Any) -> Table:
     ]
     rows = [
         [
-            Cell("ResNet-34"),
-            Cell("100"),
-            Cell("68%", "paper"),
-            Cell("67.3% (66.1–68.0), n = 3", "measured", note="SVHN"),
-            Cell("−0.7 pp", "difference"),
-            Cell("72", "paper", note="of 99"),
-            Cell("", "missing", note="SVHN"),
+            TableCell("ResNet-34"),
+            TableCell("100"),
+            TableCell("68%", "paper"),
+            TableCell("67.3% (66.1–68.0), n = 3", "measured", note="SVHN"),
+            TableCell("−0.7 pp", "difference"),
+            TableCell("72", "paper", note="of 99"),
+            TableCell("", "missing", note="SVHN"),
         ],
         [
-            Cell("MLP"),
-            Cell("1"),
-            *[Cell("75%", "paper"), Cell("", "missing"), Cell("", "missing")],
-            *[Cell("9", "paper"), Cell("9, n = 3", "measured")],
+            TableCell("MLP"),
+            TableCell("1"),
+            *[TableCell("75%", "paper"), TableCell("", "missing"), TableCell("", "missing")],
+            *[TableCell("9", "paper"), TableCell("9, n = 3", "measured")],
         ],
     ]
     return Table(**{"caption": "Depth & ranks", "columns": columns, "rows": rows} | changes)
@@ -195,7 +195,7 @@ def test_groups_of_columns_have_a_heading_above_theirs() -> None:
     assert [cell.text() for cell in lower] == (
         ["paper", "measured", "difference", "paper", "measured"]
     )
-    plain = table(columns=[Column("a"), Column("b")], rows=[[Cell("x"), Cell("1")]])
+    plain = table(columns=[Column("a"), Column("b")], rows=[[TableCell("x"), TableCell("1")]])
     (head,) = read(render(page(sections=[Section("s", "S", tables=[plain])]))).all("thead")
     assert len(head.all("tr")) == 1
     assert spans(head.all("th"), "rowspan") == [1, 1]
@@ -224,8 +224,8 @@ def test_rows_have_a_cell_per_column_with_its_kind() -> None:
 def test_columns_of_words_are_not_set_as_numbers() -> None:
     columns = [Column(name) for name in ("words", "numbers", "mixed", "signed", "empty")]
     rows = [
-        [Cell("MLP"), Cell("1"), Cell("1"), Cell("+0.5 pp"), Cell("")],
-        [Cell("VGG-19"), Cell("100"), Cell("none"), Cell("−3"), Cell("–")],
+        [TableCell("MLP"), TableCell("1"), TableCell("1"), TableCell("+0.5 pp"), TableCell("")],
+        [TableCell("VGG-19"), TableCell("100"), TableCell("none"), TableCell("−3"), TableCell("–")],
     ]
     found = table(columns=columns, rows=rows)
     assert found.numeric == [False, True, False, True, True]
@@ -247,14 +247,14 @@ def test_notes_stand_once_below_their_table_with_marks_at_the_cells() -> None:
 
 
 def test_many_notes_have_marks_of_two_letters() -> None:
-    rows = [[Cell("1", note=f"note {i}")] for i in range(28)]
+    rows = [[TableCell("1", note=f"note {i}")] for i in range(28)]
     marks = list(table(columns=[Column("a")], rows=rows).notes.values())
     assert marks[24:] == ["y", "z", "aa", "ab"]
 
 
 def test_looks_are_explained_where_they_differ() -> None:
     assert [kind for kind, _ in table().key] == ["paper", "measured", "difference", "missing"]
-    assert table(columns=[Column("a")], rows=[[Cell("1", "measured")]]).key == []
+    assert table(columns=[Column("a")], rows=[[TableCell("1", "measured")]]).key == []
 
 
 def test_every_figure_is_valid_and_can_be_heard() -> None:
@@ -327,7 +327,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filt
 @given(TEXTS)
 @example("<b title=\"1\">&amp;</b> 'x'")
 def test_any_text_is_shown_as_it_is(text: str) -> None:
-    short = Table(text, [Column(text, text)], [[Cell(text, note=text)]])
+    short = Table(text, [Column(text, text)], [[TableCell(text, note=text)]])
     whole = Page(text, [text], [Section("s", text, [text], [short], [], [text])], [(text, text)])
     document = read(render(whole))
     shown = [
@@ -359,7 +359,7 @@ def test_rows_that_do_not_fit_their_table_are_named() -> None:
     with pytest.raises(
         ValueError, match=r"rows\[1\] of table 'c' has 2 cells; .* each of 1 columns"
     ):
-        Table("c", [Column("a")], [[Cell("1")], [Cell("1"), Cell("2")]])
+        Table("c", [Column("a")], [[TableCell("1")], [TableCell("1"), TableCell("2")]])
 
 
 def test_sections_need_names_that_links_can_use() -> None:
@@ -377,7 +377,7 @@ def test_pictures_need_words_for_those_who_do_not_see_them() -> None:
 
 def test_wide_tables_are_printed_on_landscape_pages() -> None:
     def printed(columns: int) -> bool:
-        own = Table("c", [Column("a")] * columns, [[Cell("1")] * columns])
+        own = Table("c", [Column("a")] * columns, [[TableCell("1")] * columns])
         document = read(render(page(sections=[Section("s", "S", tables=[own])])))
         return "wide" in document.all("figure")[0].classes()
 

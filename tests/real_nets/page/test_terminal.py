@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from rich.console import Console
 
-from real_nets.page import Cell, Column, Section, Table
+from real_nets.page import Column, Section, Table, TableCell
 from real_nets.page.terminal import open_console, print_section, terminal_tables
 
 COLUMNS = [
@@ -17,13 +17,13 @@ COLUMNS = [
 ]
 
 
-def row(data: str, note: str | None = None) -> list[Cell]:
+def row(data: str, note: str | None = None) -> list[TableCell]:
     return [
-        Cell(data),
-        Cell("ResNet-18"),
-        *(Cell(text, "paper") for text in ("75%", "67%", "9")),
-        *(Cell(f"{i}1.5% (60.1–73.5), n = 3", "measured", note) for i in (5, 6, 7)),
-        Cell("", "missing"),
+        TableCell(data),
+        TableCell("ResNet-18"),
+        *(TableCell(text, "paper") for text in ("75%", "67%", "9")),
+        *(TableCell(f"{i}1.5% (60.1–73.5), n = 3", "measured", note) for i in (5, 6, 7)),
+        TableCell("", "missing"),
     ]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from real_nets.jobs.job import Job
-from real_nets.page import Cell, Page, render
+from real_nets.page import Page, TableCell, render
 from real_nets.page.numbers import share
 from real_nets.paper.compare import sign, verdict
 from real_nets.paper.store import Results, job_folder
@@ -141,7 +141,7 @@ def test_every_section_renders_with_its_numbers(target: str, tmp_path: Path) -> 
     for table in section.tables:
         assert table.rows
         for cell in (cell for row in table.rows for cell in row if cell.kind == "measured"):
-            assert Cell(cell.text, "measured").parts[0] in page
+            assert TableCell(cell.text, "measured").parts[0] in page
     assert section.tables or section.pictures
     assert "not trained yet" not in said(section).lower()
 
