@@ -1,16 +1,18 @@
 """Figures from run records (rows and summaries as plain values), never from live objects."""
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import matplotlib.style
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogFormatter, MaxNLocator
 from PIL import Image
 
 from rankdeficit.experiments.runs import write_atomically
@@ -43,7 +45,7 @@ def ranks_over_training(
             grid[i, j].set_title(f"T = {temperature:g}, {facet} {value}", fontsize=9)
             band(norms[i, j], own, clock, "logits_norm", "0.45", "logits norm (right axis)", ":")
             if any(row["logits_norm"] for row in own):
-                norms[i, j].set_yscale("log")
+                set_log_scale(norms[i, j], "y")
             norms[i, j].tick_params(which="both", labelright=j == len(temperatures) - 1)
     for axes in grid[-1]:
         axes.set_xlabel(f"training {clock}s")
@@ -81,7 +83,8 @@ def spectra(runs: Sequence[Row], predicted: int, gamma: float, facet: str) -> Fi
         )
         label = f"Neural Collapse: {predicted}"
         axes.axvline(predicted, color=THEORY_COLOUR, linestyle=":", linewidth=1, label=label)
-        axes.set(yscale="log", ylim=(1e-6, 2), xlabel="index i")
+        axes.set(ylim=(1e-6, 2), xlabel="index i")
+        set_log_scale(axes, "y")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
     return _by_temperature(
@@ -119,15 +122,24 @@ def layer_ranks(runs: Sequence[Row], facet: str, gammas: Sequence[float]) -> Fig
             )
 
     def finish(axes: Axes) -> None:
-        axes.set(yscale="log", xlabel="layer")
+        axes.set_xlabel("layer")
+        set_log_scale(axes, "y")
 
     return _by_temperature(runs, facet, "numerical rank, test images", draw, finish)
+
+
+@contextmanager
+def default_style() -> Iterator[None]:
+    """matplotlib's default style for the figures made inside, whatever the user's matplotlibrc sets."""
+    with matplotlib.style.context("default"):
+        yield
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, replacing the file as a whole."""
     drawn, compact = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=160)
+    with default_style():
+        figure.savefig(drawn, format="png", dpi=160, backend="agg")
     Image.open(drawn).convert("RGB").save(compact, format="png", optimize=True, dpi=(160, 160))
     write_atomically(path, compact.getvalue())
 
@@ -180,8 +192,32 @@ def set_clock_scale(axes: Axes, clock: str) -> None:
     if clock == "step":
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def plain_number(value: float | int) -> str:
+    """A tick label without powers of ten: 0.01, 1, 2000, and 1e-5 or 1e6 for what is longer."""
+    mantissa, e, exponent = f"{value:g}".partition("e")
+    return mantissa + (e and f"e{int(exponent)}")
+
+
+class PlainLogFormatter(LogFormatter):
+    """Labels the ticks that matplotlib labels on a log axis, by plain numbers."""
+
+    def __call__(self, x: float | int, pos: int | None = None) -> str:
+        """The label of a tick, empty where minor ticks would crowd."""
+        return plain_number(x) if super().__call__(x, pos) else ""
+
+
+def set_log_scale(axes: Axes, names: str) -> None:
+    """Make axes logarithmic, with plain numbers as tick labels. names: "x", "y" or "xy"."""
+    for name in names:
+        axis = {"x": axes.xaxis, "y": axes.yaxis}[name]
+        axes.set(**{f"{name}scale": "log"})
+        axis.set_major_formatter(PlainLogFormatter())
+        axis.set_minor_formatter(PlainLogFormatter())
 
 
 def with_legend_below(figure: Figure, columns: int) -> Figure:

@@ -1,0 +1,85 @@
+"""Figures: tick labels, and a look that does not depend on the user's matplotlib."""
+
+import io
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from rankdeficit.experiments import plots
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [(0, "0"), (1, "1"), (0.01, "0.01"), (2000, "2000"), (1e-5, "1e-5"), (1e6, "1e6"), (-10, "-10"),
+     (3e-7, "3e-7"), (100_000, "100000")],
+)  # fmt: skip
+def test_plain_numbers(value: float, label: str) -> None:
+    assert plots.plain_number(value) == label
+
+
+@given(st.floats(1e-30, 1e30), st.booleans())
+def test_plain_numbers_say_the_value(value: float, negative: bool) -> None:
+    signed = -value if negative else value
+    assert float(plots.plain_number(signed)) == pytest.approx(signed, rel=1e-5)
+
+
+def labels(axes: Axes, name: str) -> list[str]:
+    """All tick labels of a drawn axis."""
+    axis = {"x": axes.xaxis, "y": axes.yaxis}[name]
+    axes.figure.savefig(io.BytesIO(), format="png")
+    found = axis.get_ticklabels(which="both")
+    low, high = axis.get_view_interval()
+    return [
+        t.get_text() for t in found if t.get_text() and low <= t.get_position()[name == "y"] <= high
+    ]
+
+
+@pytest.mark.parametrize("name", ["x", "y"])
+@pytest.mark.parametrize(("low", "high"), [(0.5, 2e4), (2.0, 9.0), (1e-7, 1e7)])
+def test_log_axes_have_plain_labels_however_far_they_reach(
+    name: str, low: float, high: float
+) -> None:
+    axes = Figure().subplots()
+    axes.set(**{f"{name}lim": (low, high)})
+    plots.set_log_scale(axes, name)
+    assert {axes.get_xscale(), axes.get_yscale()} == {"log", "linear"}
+    shown = labels(axes, name)
+    assert len(shown) >= 2
+    assert not any("$" in label for label in shown)
+    assert all(low <= float(label) <= high for label in shown)
+
+
+def test_steps_have_plain_labels_too() -> None:
+    axes = Figure().subplots()
+    axes.plot([0, 1, 1000], [1, 2, 3])
+    plots.set_clock_scale(axes, "step")
+    assert {"0", "1", "100"} <= set(labels(axes, "x"))
+
+
+def drawn(path: Path) -> np.ndarray:
+    """The pixels of a figure as commands make and save it."""
+    with plots.default_style():
+        figure = Figure()
+        figure.subplots().plot([1, 2, 4], label="a line")
+        plots.save(plots.with_legend_below(figure, 1), path)
+    return np.asarray(Image.open(path))
+
+
+def test_the_user_s_style_changes_no_pixel_and_comes_back(tmp_path: Path) -> None:
+    usual = drawn(tmp_path / "usual.png")
+    own = {
+        "lines.linewidth": 9.0,
+        "axes.facecolor": "red",
+        "savefig.bbox": "tight",
+        "font.size": 20.0,
+    }
+    with matplotlib.rc_context(own):
+        assert np.array_equal(drawn(tmp_path / "own.png"), usual)
+        assert {name: matplotlib.rcParams[name] for name in own} == own
