@@ -1,4 +1,4 @@
-"""What the README shows is what happens."""
+"""What the READMEs show is what happens, and their links lead somewhere."""
 
 import re
 from pathlib import Path
@@ -12,10 +12,12 @@ from rankdeficit import bounds
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
+LIBRARY = (ROOT / "rankdeficit" / "README.md").read_text()
+LONGEST = 150
 
 
 def test_the_library_example_runs_and_says_the_truth() -> None:
-    _, example = re.findall(r"```python\n(.*?)```", README, re.S)
+    (example,) = re.findall(r"```python\n(.*?)```", LIBRARY, re.S)
     names: dict[str, Any] = {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -30,7 +32,7 @@ def test_the_library_example_runs_and_says_the_truth() -> None:
 
 
 def test_the_diagnosis_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    example, _ = re.findall(r"```python\n(.*?)```", README, re.S)
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.S)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
@@ -45,3 +47,33 @@ def test_the_diagnosis_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_the_two_commands_are_there_for_ci_to_run() -> None:
     commands = re.findall(r"^python3 -m venv .*$", README, re.M)
     assert [command.split()[-1] for command in commands] == ["50", "pytest"]
+
+
+def test_the_front_page_is_short() -> None:
+    assert len(README.splitlines()) <= LONGEST
+
+
+def anchors(text: str) -> set[str]:
+    """Those that headings make."""
+    titles = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+PAGES = [
+    page
+    for page in ROOT.rglob("*.md")
+    if not any(
+        part.startswith(".") or part in ("runs", "data", "build")
+        for part in page.relative_to(ROOT).parts
+    )
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not target.startswith(("http", "#")):
+            name, _, anchor = target.partition("#")
+            linked = page.parent / name
+            assert linked.exists(), target
+            assert not anchor or anchor in anchors(linked.read_text()), target

@@ -1,21 +1,27 @@
-"""Where the evidence is, and how the README writes its numbers."""
+"""The stores of evidence, and what FINDINGS.md and README.md tell of them, computed from the records."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 from rankdeficit.diagnostics import effective_depth
+from real_nets.jobs.folder import FINAL
 from real_nets.jobs.outcomes import Outcome
+from real_nets.paper.store import Results, read_targets
+from real_nets.paper.targets.appendices_i_to_m import collapse
+from real_nets.paper.targets.parts import pairs
 from tests.conftest import ROOT
 
 STORE = ROOT / "real_nets" / "results"
 FEWER = STORE / "fewer-images"
 TENTH = STORE / "tenth"
 STORES = (STORE, FEWER, TENTH)
-README = (ROOT / "README.md").read_text()
-SENTENCES = " ".join(README.split())
-OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
+FINDINGS = STORE / "FINDINGS.md"
 OOD = {"cifar10": "tiny-imagenet-100", "tiny-imagenet-100": "cifar10"}
-GAMMAS = (1e-3, 1e-2)
+
+Measure = Callable[[Outcome], float | None]
+Form = Callable[[float], str]
 
 
 def percent(value: float) -> str:
@@ -26,11 +32,80 @@ def decimals(value: float) -> str:
     return f"{value:.2f}"
 
 
-def spelled(values: Iterable[float | None], form: Callable[[float], str] = percent) -> str:
+def integer(value: float) -> str:
+    return f"{value:.0f}"
+
+
+def known(values: Iterable[float | None]) -> list[float]:
+    return sorted(float(value) for value in values if value is not None)
+
+
+def spelled(values: Iterable[float | None], form: Form = percent) -> str:
     """Median and range; a number where all are equal."""
-    known = sorted(value for value in values if value is not None)
-    middle, low, high = form(median(known)), form(known[0]), form(known[-1])
+    found = known(values)
+    middle, low, high = form(median(found)), form(found[0]), form(found[-1])
     return middle if low == high else f"{middle} ({low}-{high})"
+
+
+def apart(cold: Iterable[float | None], hot: Iterable[float | None]) -> int:
+    """1 if all of the hot are above all of the cold, -1 if below, 0 where the ranges meet."""
+    before, after = known(cold), known(hot)
+    return (before[-1] < after[0]) - (after[-1] < before[0])
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The networks of one kind at T = 1 and at the high temperature, three seeds each."""
+
+    name: str
+    cold: list[Outcome]
+    hot: list[Outcome]
+    milestone: str
+    """Weights kept when all of them first reached the highest common train accuracy."""
+
+    def at(self, snapshot: str) -> tuple[list[Outcome], list[Outcome]]:
+        """Both sides at the end or at equal accuracy."""
+        cold, hot = ([one.at(snapshot) for one in side] for side in (self.cold, self.hot))
+        return cold, hot
+
+    def values(self, measure: Measure, snapshot: str = FINAL) -> tuple[list[float], list[float]]:
+        """A measure of both sides."""
+        cold, hot = (known(map(measure, side)) for side in self.at(snapshot))
+        return cold, hot
+
+    def moved(self, measure: Measure, form: Form = percent, snapshot: str = FINAL) -> str:
+        """Both medians with their ranges: "100 to 71 (70-71)"."""
+        return " to ".join(spelled(side, form) for side in self.values(measure, snapshot))
+
+
+def pair_of(store: Path, network: str, name: str) -> Pair:
+    results = Results(store)
+    cells = [cell for record in read_targets(store, ["table1", "table3"]) for cell in record.cells]
+    pair = next(pair for pair in pairs(cells) if pair[0].network == network)
+    milestone = results.common_milestone(pair)
+    assert milestone is not None
+    cold, hot = map(results.outcomes, pair)
+    assert [one.job["seed"] for one in (*cold, *hot)] == [0, 1, 2, 0, 1, 2]
+    return Pair(name, cold, hot, milestone)
+
+
+PAIRS = {
+    "mlp": pair_of(STORE, "MLP", "MLP"),
+    "resnet20": pair_of(STORE, "ResNet-20", "ResNet-20"),
+    "vgg19": pair_of(STORE, "VGG-19", "VGG-19"),
+    "resnet18": pair_of(STORE, "ResNet-18", "ResNet-18"),
+    "tenth": pair_of(TENTH, "ResNet-20", "ResNet-20, a tenth"),
+    "fewer": pair_of(FEWER, "ResNet-18", "ResNet-18, a fifth"),
+}
+
+
+def strange(one: Outcome) -> str:
+    """The OOD set of a network."""
+    return OOD[one.job["data"]]
+
+
+def rank_at(kind: str, gamma: float) -> Measure:
+    return lambda one: one.ranks(kind).get(gamma)
 
 
 def depth_of_best(one: Outcome) -> float:
@@ -39,10 +114,20 @@ def depth_of_best(one: Outcome) -> float:
     return float(effective_depth(one.probe_accuracies, bar="best"))
 
 
-def apart(cold: Iterable[float | None], hot: Iterable[float | None]) -> int:
-    """1 if all of the hot are above all of the cold, -1 if below, 0 where they meet."""
-    below, above = ([one for one in found if one is not None] for found in (cold, hot))
-    return (max(below) < min(above)) - (max(above) < min(below))
+def depth(one: Outcome) -> float | None:
+    return one.effective_depth
+
+
+def drop(one: Outcome) -> float | None:
+    return one.ood_drop(strange(one))
+
+
+def neco(one: Outcome) -> float | None:
+    return one.neco(strange(one))
+
+
+def ortho_dev(one: Outcome) -> float | None:
+    return one.measure(f"ortho_dev.{strange(one)}")
 
 
 def penultimate_rank(one: Outcome) -> int:
@@ -51,20 +136,109 @@ def penultimate_rank(one: Outcome) -> int:
     return int(one.report["penultimate"]["train"]["rank_curve"]["0.01"])
 
 
-def last_map_rank(one: Outcome) -> int:
-    """Of a ResNet's maps before they are averaged, at gamma = 1e-2, on the diagnosed train images."""
-    assert one.report is not None
-    return int(one.report["layers"][-2]["train"]["rank_curve"]["0.01"])
+def train_accuracy(one: Outcome) -> float | None:
+    return one.train_accuracy
 
 
-def moved_detectors(cold: list[Outcome], hot: list[Outcome], ood: str) -> dict[str, int]:
-    """Which way the AUROC of each detector moves, as `apart` has it."""
-    sides = [[one.report for one in found] for found in (cold, hot)]
+def test_accuracy(one: Outcome) -> float | None:
+    return one.test_accuracy
+
+
+def moved_detectors(pair: Pair, snapshot: str = FINAL) -> list[int]:
+    """Which way the AUROC of each distinct detector moves; equal scores count once."""
+    sides = [[one.report for one in side] for side in pair.at(snapshot)]
     reports = [[report for report in side if report is not None] for side in sides]
-    names = [name for name, own in reports[0][0]["detection"][ood].items() if "auroc" in own]
-    return {
-        name: apart(
-            *([report["detection"][ood][name]["auroc"] for report in side] for side in reports)
-        )
+    ood = strange(pair.cold[0])
+    own = reports[0][0]["detection"][ood]
+    names = [name for name in own if "auroc" in own[name]]
+    curves = {
+        tuple(r["detection"][ood][name]["auroc"] for side in reports for r in side): name
         for name in names
     }
+    return [
+        apart(*([r["detection"][ood][name]["auroc"] for r in side] for side in reports))
+        for name in curves.values()
+    ]
+
+
+MEASURES: dict[str, tuple[str, Measure, Form]] = {
+    "rank of the logits, γ = 1e-3": ("falls", rank_at("rank_curve", 1e-3), integer),
+    "class-centred, γ = 1e-3": ("", rank_at("centred_rank_curve", 1e-3), integer),
+    "rank of the logits, γ = 1e-2": ("", rank_at("rank_curve", 1e-2), integer),
+    "class-centred, γ = 1e-2": ("", rank_at("centred_rank_curve", 1e-2), integer),
+    "rank of what the classifier reads, γ = 1e-2": ("", penultimate_rank, integer),
+    "effective depth κ, %": ("falls", depth, percent),
+    "κ against the best layer, %": ("", depth_of_best, percent),
+    "OOD drop ρ, %": ("rises", drop, percent),
+    "AUROC of NECO, %": ("rises", neco, percent),
+    "OrthoDev": ("falls", ortho_dev, decimals),
+    "alignment": ("rises", lambda one: one.measure("alignment"), decimals),
+    "NC1, tr S_W / tr S_B": ("", collapse("within_to_between"), decimals),
+    "NC2, deviation of cosines": ("", collapse("cosine_deviation"), decimals),
+    "NC3, self-duality": ("", collapse("self_duality"), decimals),
+    "train accuracy, %": ("", train_accuracy, percent),
+    "test accuracy, %": ("", test_accuracy, percent),
+}
+"""Rows of the table of FINDINGS.md: what the paper says of the direction, how to measure, how to print."""
+
+MARKS = {1: "↑", -1: "↓", 0: "~"}
+
+
+def moved_cell(pair: Pair, measure: Measure, form: Form, snapshot: str) -> str:
+    """Both medians and the direction beyond the spread of seeds; one number where they are written alike."""
+    cold, hot = pair.values(measure, snapshot)
+    before, after = form(median(cold)), form(median(hot))
+    if before == after:
+        return before
+    return f"{before} → {after} {MARKS[apart(cold, hot)]}"
+
+
+def findings_table() -> str:
+    """Measure x network at equal budget (first line of a cell) and at equal train accuracy (second)."""
+    names = [f"{pair.name}, T = 1 → {pair.hot[0].job['temperature']:g}" for pair in PAIRS.values()]
+    lines = [
+        f"| measure | paper | {' | '.join(names)} |",
+        "|---" * (2 + len(names)) + "|",
+    ]
+    for name, (paper, measure, form) in MEASURES.items():
+        cells = []
+        for pair in PAIRS.values():
+            end, equal = (
+                moved_cell(pair, measure, form, snapshot) for snapshot in (FINAL, pair.milestone)
+            )
+            cells.append(end if end == equal else f"{end}<br>{equal}")
+        lines.append(f"| {name} | {paper} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def headline_table() -> str:
+    """The README's table: ranks raw and class-centred, at equal budget and at equal train accuracy."""
+    lines = [
+        "| network, data | T | rank: raw / class-centred | κ | ρ | train accuracy "
+        "| rank at equal accuracy: raw / class-centred |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    where = {
+        "resnet18": "100 classes",
+        "fewer": "100 classes",
+        "tenth": "CIFAR-10",
+        "mlp": "CIFAR-10",
+    }
+    for key, data in where.items():
+        pair = PAIRS[key]
+        for side, equal in zip((pair.cold, pair.hot), pair.at(pair.milestone), strict=True):
+            both = [
+                " / ".join(
+                    spelled(map(rank_at(kind, 1e-3), found), integer)
+                    for kind in ("rank_curve", "centred_rank_curve")
+                )
+                for found in (side, equal)
+            ]
+            shares = [
+                f"{spelled(map(measure, side))} %" for measure in (depth, drop, train_accuracy)
+            ]
+            temperature = f"{side[0].job['temperature']:g}"
+            lines.append(
+                f"| {pair.name}, {data} | {temperature} | {' | '.join([both[0], *shares, both[1]])} |"
+            )
+    return "\n".join(lines)

@@ -1,0 +1,196 @@
+"""Every number in README.md and FINDINGS.md that comes from a record is what the records give.
+
+A page marks a table with `<!-- table: NAME -->` ... `<!-- end -->`, and a number in the text with a named
+anchor, `<a id="NAME">NUMBER</a>`.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from real_nets.jobs.folder import FINAL
+from real_nets.jobs.outcomes import Outcome
+from real_nets.paper.correlation import correlation
+from real_nets.paper.grid import Cell
+from real_nets.paper.store import Results, read_targets
+from tests.conftest import ROOT
+from tests.real_nets.paper.evidence.telling import (
+    FINDINGS,
+    PAIRS,
+    STORE,
+    TENTH,
+    depth,
+    depth_of_best,
+    drop,
+    findings_table,
+    headline_table,
+    integer,
+    known,
+    moved_detectors,
+    neco,
+    percent,
+    rank_at,
+    spelled,
+)
+from tests.real_nets.paper.evidence.telling import test_accuracy as accuracy_on_test
+from tests.real_nets.paper.evidence.telling import train_accuracy as accuracy_on_train
+
+PAGES = [ROOT / "README.md", FINDINGS]
+TABLES = {"findings": findings_table, "headline": headline_table}
+
+
+def outcomes_of(store: Path, target: str) -> list[list[Outcome]]:
+    (record,) = read_targets(store, [target])
+    return [Results(store).outcomes(cell) for cell in record.cells]
+
+
+def layer_ranks(step: int, side: list[Outcome]) -> str:
+    """Rank of the last hidden layer at gamma = 1e-3 after some steps."""
+    rows = [{row["step"]: row for row in one.rows}[step] for one in side]
+    return spelled((row["layer_ranks"]["0.001"][-2] for row in rows), integer)
+
+
+def correlated(key: str) -> str:
+    pair = PAIRS[key]
+    points = [(drop(one), neco(one)) for one in (*pair.cold, *pair.hot)]
+    found = correlation(points)  # type: ignore[arg-type]
+    assert found is not None
+    return f"{found.rho:.2f}, p = {found.p:.2g}"
+
+
+def detectors(key: str) -> str:
+    """How many of the ten distinct detectors move beyond the spread: at the end, at equal accuracy."""
+    pair = PAIRS[key]
+    both = [moved_detectors(pair, snapshot) for snapshot in (FINAL, pair.milestone)]
+    assert [len(moves) for moves in both] == [10, 10]
+    return ", ".join(f"{moves.count(1)} / {moves.count(-1)}" for moves in both)
+
+
+def squared_error(measure: Callable[[Outcome], float | None], form: Callable[[float], str]) -> str:
+    return " to ".join(spelled(map(measure, side), form) for side in outcomes_of(STORE, "mse"))
+
+
+def hidden_rank(one: Outcome) -> float:
+    return float(one.summary["train_layer_ranks"]["0.01"][-2])
+
+
+def wrong_images(one: Outcome) -> float:
+    return round((1 - one.summary["accuracy"]) * one.summary["train_images"])
+
+
+def norm_at(key: str, step: int, hot: bool = False) -> str:
+    pair = PAIRS[key]
+    rows = [row for one in (pair.hot if hot else pair.cold) for row in one.rows]
+    return spelled((row["logits_norm"] for row in rows if row["step"] == step), "{:.1f}".format)
+
+
+def own_and_narrow(store: Path) -> list[list[Outcome]]:
+    own, narrow = outcomes_of(store, "rank-two")
+    assert {one.rank for one in narrow} == {2}
+    return [own, narrow]
+
+
+VALUES: dict[str, Callable[[], str]] = {
+    "resnet18.rank": lambda: PAIRS["resnet18"].moved(rank_at("rank_curve", 1e-3), integer),
+    "resnet18.centred": lambda: PAIRS["resnet18"].moved(
+        rank_at("centred_rank_curve", 1e-3), integer
+    ),
+    "resnet18.centred.equal": lambda: PAIRS["resnet18"].moved(
+        rank_at("centred_rank_curve", 1e-3), integer, PAIRS["resnet18"].milestone
+    ),
+    "fewer.centred": lambda: PAIRS["fewer"].moved(rank_at("centred_rank_curve", 1e-3), integer),
+    "mlp.depth.best": lambda: PAIRS["mlp"].moved(depth_of_best),
+    "tenth.depth": lambda: PAIRS["tenth"].moved(depth),
+    "tenth.depth.best": lambda: PAIRS["tenth"].moved(depth_of_best),
+    "fewer.bar": lambda: spelled(
+        (
+            float(accuracies[-1] / accuracies.max())
+            for accuracies in (one.probe_accuracies for one in PAIRS["fewer"].hot)
+            if accuracies is not None
+        ),
+    ),
+    **{f"{key}.detectors": lambda key=key: detectors(key) for key in PAIRS},  # type: ignore[misc]
+    "resnet18.correlation": lambda: correlated("resnet18"),
+    "vgg19.start": lambda: layer_ranks(0, PAIRS["vgg19"].cold),
+    "vgg19.early.cold": lambda: layer_ranks(16, PAIRS["vgg19"].cold),
+    "vgg19.early.hot": lambda: layer_ranks(16, PAIRS["vgg19"].hot),
+    "mse.rank": lambda: squared_error(hidden_rank, integer),
+    "mse.accuracy": lambda: squared_error(accuracy_on_train, percent),
+    "two.mlp.epochs": lambda: spelled(
+        (one.summary["epoch"] for one in own_and_narrow(STORE)[1]), integer
+    ),
+    "two.mlp.test": lambda: " and ".join(
+        spelled(map(accuracy_on_test, side)) for side in own_and_narrow(STORE)[::-1]
+    ),
+    "two.resnet18.wrong": lambda: integer(max(map(wrong_images, own_and_narrow(TENTH)[1]))),
+    "two.resnet18.fits": lambda: integer(
+        sum(one.train_accuracy == 1 for one in own_and_narrow(TENTH)[1])
+    ),
+    "resnet20.norm": lambda: norm_at("resnet20", 0),
+    "tenth.norm": lambda: norm_at("tenth", 4, hot=True),
+}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tables_are_what_the_records_give(page: Path) -> None:
+    found = re.findall(r"<!-- table: (\w+) -->\n+(.*?)\n+<!-- end -->", page.read_text(), re.S)
+    assert found
+    for name, table in found:
+        assert table == TABLES[name](), name
+
+
+def test_every_table_is_in_a_page() -> None:
+    text = "".join(page.read_text() for page in PAGES)
+    assert set(re.findall(r"<!-- table: (\w+) -->", text)) == set(TABLES)
+
+
+ANCHORS = [
+    (name, number)
+    for page in PAGES
+    for name, number in re.findall(r'<a id="([^"]+)">([^<]+)</a>', page.read_text())
+]
+
+
+@pytest.mark.parametrize(("name", "number"), ANCHORS, ids=[name for name, _ in ANCHORS])
+def test_a_number_with_an_anchor_is_what_the_records_give(name: str, number: str) -> None:
+    assert number == VALUES[name]()
+
+
+def test_every_value_has_its_anchor() -> None:
+    assert sorted(name for name, _ in ANCHORS) == sorted(VALUES)
+
+
+@pytest.mark.parametrize("key", PAIRS)
+def test_pairs_differ_in_temperature_alone(key: str) -> None:
+    pair = PAIRS[key]
+    jobs = [{**one.job, "temperature": None, "seed": None} for one in (*pair.cold, *pair.hot)]
+    assert all(job == jobs[0] for job in jobs)
+    assert {one.job["temperature"] for one in pair.cold} == {1.0}
+
+
+@pytest.mark.parametrize("network", ["mlp", "resnet20", "vgg19", "resnet18"])
+def test_correlations_of_detection_and_generalisation_may_be_chance(network: str) -> None:
+    p = float(correlated(network).split("p = ")[1])
+    assert p >= 0.05
+
+
+def test_the_collapse_of_vgg_comes_first_and_the_rank_grows_later() -> None:
+    for side in (PAIRS["vgg19"].cold, PAIRS["vgg19"].hot):
+        ranks = [{row["step"]: row["layer_ranks"]["0.001"][-2] for row in one.rows} for one in side]
+        last = [own[max(own)] for own in ranks]
+        assert max(own[16] for own in ranks) < min(min(own[0] for own in ranks), min(last))
+
+
+def test_ten_classes_leave_no_room_in_the_centred_logits() -> None:
+    for key in ("mlp", "resnet20", "tenth"):
+        cold, hot = PAIRS[key].values(rank_at("centred_rank_curve", 1e-3))
+        assert median(cold) == median(hot) == 9
+
+
+def test_cells_name_three_seeds() -> None:
+    records = read_targets(STORE, ["table1", "table3"])
+    cells: list[Cell] = [cell for record in records for cell in record.cells]
+    assert all(len(known(one.rank for one in Results(STORE).outcomes(c))) == 3 for c in cells)
