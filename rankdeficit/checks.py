@@ -95,5 +95,10 @@ def check_magnitudes(name: str, value: Tensor) -> None:
         )
 
 
+def divergence_bound(dtype: torch.dtype) -> float:
+    """Magnitude of a weight, representation or logit beyond which a run has diverged."""
+    return 1e100 if dtype == torch.float64 else 1e30
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -15,6 +15,9 @@ from rankdeficit.spectrum import (
     spectrum_from_gram,
 )
 
+LEAST_GAMMA = 1e-6
+"""Smallest rank threshold that streamed Gram matrices resolve."""
+
 ROWS = 1024
 """Rows that `update` converts to float64 at a time, at least: more are faster, fewer more exact."""
 

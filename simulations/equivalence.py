@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from rankdeficit.checks import check_at_least
+from rankdeficit.checks import check_at_least, divergence_bound
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.conduct import CommonSettings, Row, check_values, conduct, work_through
 from rankdeficit.experiments.runs import RunFolder, read_rows
@@ -30,8 +30,6 @@ from simulations.reports.equivalence import draw, report
 PROGRAM = "simulations.equivalence"
 EQUAL = 1e-10
 """Relative difference below which two float64 runs are the same."""
-HUGE = 1e100
-"""Beyond it a run has diverged."""
 LEAST = 1e-50
 """Temperatures lie between it and its inverse, so that learning rates stay in float64."""
 BASE_LR = {"gd": 0.1, "momentum": 0.1, "nesterov": 0.1, "adam": 5e-3, "adamw": 5e-3}
@@ -261,7 +259,7 @@ class Pair:
                 losses = self.model.data_loss(*self.data)
         difference = (theta / self.scales - phi).abs().max() / phi.abs().max()
         first, second = losses.tolist()
-        alive = bool((logits.abs() < HUGE).all())
+        alive = bool((logits.abs() < divergence_bound(logits.dtype)).all())
         ranks = numerical_rank(logits, gamma).tolist() if alive else [None, None]
         return {
             "difference": difference.item() if alive else None,

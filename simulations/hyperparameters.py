@@ -16,10 +16,10 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import scipy.stats
 import torch
 
-from rankdeficit.checks import check_at_least
+from rankdeficit.checks import check_at_least, divergence_bound
+from rankdeficit.correlation import spearman
 from rankdeficit.diagnostics import measure_logits
 from rankdeficit.experiments import cli, tables
 from rankdeficit.experiments.conduct import CommonSettings, Row, check_values, conduct, work_through
@@ -38,8 +38,6 @@ from simulations.reports.hyperparameters import draw, report
 PROGRAM = "simulations.hyperparameters"
 TEMPERATURES = "temperature"
 """The family whose runs make the dashed curve."""
-HUGE = 1e30
-"""A run has diverged beyond it."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +211,8 @@ def train(settings: Settings, intervention: Intervention) -> Iterator[Row]:
     with torch.no_grad():
         layers = model.forward(x)
         loss = model.data_loss(x, labels)
-    alive = loss.isfinite() & (layers.logits.abs() < HUGE).all(dim=(1, 2))
+    bound = divergence_bound(layers.logits.dtype)
+    alive = loss.isfinite() & (layers.logits.abs() < bound).all(dim=(1, 2))
     logits = torch.where(alive[:, None, None], layers.logits, 0)
     hidden = torch.where(alive[:, None, None], layers.inputs[-1], 0)
     measures = measure_logits(logits, model.temperatures, settings.gamma)
@@ -295,7 +294,7 @@ def read_off(curve: Sequence[tuple[float, float]], norm: float) -> float | None:
 
 
 def correlations(cells: Sequence[Row]) -> Row:
-    """Spearman's rho of initial norm and final rank over interpolating interventions."""
+    """Spearman's rho of initial norm and final rank over interpolating interventions, by group."""
     settled = [cell for cell in cells if cell["interpolated"] == cell["runs"]]
     groups = {
         "all": settled,
@@ -308,9 +307,8 @@ def correlations(cells: Sequence[Row]) -> Row:
     for name, own in groups.items():
         norms = [cell["initial_effective_norm"] for cell in own]
         ranks = [cell["rank"] for cell in own]
-        if len(own) > 2 and len(set(ranks)) > 1 and len(set(norms)) > 1:
-            test = scipy.stats.spearmanr(norms, ranks)
-            found[name] = {"rho": test.statistic, "p": test.pvalue, "n": len(own)}
+        if (correlation := spearman(norms, ranks)) is not None:
+            found[name] = correlation._asdict()
     return found
 
 

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from rankdeficit.checks import check_at_least
+from rankdeficit.checks import check_at_least, divergence_bound
 from rankdeficit.diagnostics import alignment, measure_logits
 from rankdeficit.experiments import cli, tables
 from rankdeficit.experiments.conduct import (
@@ -45,8 +45,6 @@ from simulations.reports.mlp import draw, report
 
 PROGRAM = "simulations.mlp"
 DEFAULT_LR = {"adam": 1e-3, "sgd": 0.05, "gd": 0.1}
-HUGE = 1e30
-"""A run has diverged beyond it."""
 TOP_VALUES = 5
 
 
@@ -168,7 +166,7 @@ class Runs(OptimizedBatch):
         gradients = self.model.weight_gradients(x, labels)
         alive = loss.isfinite()
         for values in (*layers.inputs, layers.logits, *gradients):
-            alive &= (values.abs() < HUGE).all(dim=(1, 2))
+            alive &= (values.abs() < divergence_bound(values.dtype)).all(dim=(1, 2))
         weights, _ = self.shape.unpack(self.model.parameters)
 
         def measurable(values: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from rankdeficit import constructions
-from rankdeficit.checks import check_at_least
+from rankdeficit.checks import check_at_least, divergence_bound
 from rankdeficit.constructions import Code
 from rankdeficit.diagnostics import measure_logits
 from rankdeficit.experiments import cli
@@ -40,8 +40,6 @@ from simulations.reports.phase_diagram import draw, report
 PROGRAM = "simulations.phase_diagram"
 SAME = 1e-5
 """Objectives that differ by less, relative to ln c, belong to the same structure."""
-HUGE = 1e100
-"""Runs with larger logits have diverged."""
 LEAST = 1e-50
 """Temperatures lie between it and its inverse, so that squares of logits stay in float64."""
 FINAL_LR_SHARE = 1e-3
@@ -147,7 +145,8 @@ class StartsOfOneDepth(OptimizedBatch):
         loss = self.model.data_loss(logits)
         logits = logits * self.growth.to(logits)[:, None, None]
         temperatures = self.temperatures.to(logits.device)
-        alive = objective.isfinite() & (logits.abs().amax(dim=(1, 2)) < HUGE)
+        bound = divergence_bound(logits.dtype)
+        alive = objective.isfinite() & (logits.abs().amax(dim=(1, 2)) < bound)
         logits = torch.where(alive[:, None, None], logits, 0)
         labels = self.shape.labels(logits.device)
         accuracy = (logits.argmax(dim=-1) == labels).double().mean(dim=-1)

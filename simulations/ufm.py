@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from rich.table import Table
 
+from rankdeficit.checks import divergence_bound
 from rankdeficit.diagnostics import alignment, measure_logits
 from rankdeficit.experiments import cli, plots, tables
 from rankdeficit.experiments.conduct import (
@@ -33,8 +34,8 @@ DEFAULT_LR = {
     "sgd": {"ce": 1.0, "mse": 1.0},
     "gd": {"ce": 1.0, "mse": 1.0},
 }
-HUGE, TINY = 1e100, 1e-100
-"""A run has diverged beyond HUGE; what lies below TINY is zero for every measure."""
+TINY = 1e-100
+"""Values below it are zero for every measure."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +139,10 @@ def measure_model(model: DeepUfm, gamma: float) -> list[Row]:
     logits = model.logits()
     loss = model.data_loss(logits)
     representations = model.representations()
-    alive = loss.isfinite() & (model.parameters.abs() < HUGE).all(dim=1)
+    bound = divergence_bound(logits.dtype)
+    alive = loss.isfinite() & (model.parameters.abs() < bound).all(dim=1)
     for values in (logits, *representations):
-        alive &= (values.abs() < HUGE).all(dim=(1, 2))
+        alive &= (values.abs() < bound).all(dim=(1, 2))
 
     def measurable(values: torch.Tensor) -> torch.Tensor:
         """Zero where the run diverged, and where its values have decayed beyond squaring."""

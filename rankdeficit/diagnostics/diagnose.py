@@ -25,6 +25,7 @@ from rankdeficit.diagnostics.reading.survey import OnProgress, Survey, Wanted, s
 from rankdeficit.diagnostics.reading.taps import Select, pick_logits
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.distributed import rank_and_size
+from rankdeficit.gram import LEAST_GAMMA
 from rankdeficit.spectrum import GAMMA
 
 Row = dict[str, Any]
@@ -32,9 +33,6 @@ Batches = Iterable[Any]
 
 GRADIENT_SAMPLES, GRADIENT_SAMPLES_OF_VECTORS = 64, 1024
 """At least. Where layers read one vector per sample, not many patches, more are needed and cost less."""
-
-LEAST_GAMMA = 1e-6
-"""Streamed Gram matrices resolve no smaller singular values."""
 
 
 def diagnose(

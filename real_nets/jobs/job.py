@@ -6,12 +6,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from rankdeficit.checks import check_at_least, check_gamma, check_seeds, check_temperature
+from rankdeficit.gram import LEAST_GAMMA
 from rankdeficit.images import square
 from real_nets.models import Architecture, NetworkOptions
 from real_nets.training.loop import Recipe, Row
-
-LEAST_GAMMA = 1e-6
-"""Ranks come from streamed Gram matrices, which resolve no smaller singular values."""
 
 
 @dataclass(frozen=True)
