@@ -15,7 +15,11 @@ TABLE = Table(
     "Ranks | of *logits*",
     [Column("network"), Column("0.1", "rank at γ ="), Column("κ", "paper")],
     [
-        [TableCell("mlp_8"), TableCell("10 (9–10), n = 3", "measured", "on <test> images"), TableCell("67%", "paper")],
+        [
+            TableCell("mlp_8"),
+            TableCell("10 (9–10), n = 3", "measured", "on <test> images"),
+            TableCell("67%", "paper"),
+        ],
         [TableCell("vgg|19"), TableCell("", "missing"), TableCell("", "missing", "on <test> images")],
     ],
 )  # fmt: skip

@@ -179,13 +179,13 @@ MEASURES: dict[str, tuple[str, Measure, Form]] = {
     "train accuracy, %": ("", train_accuracy, percent),
     "test accuracy, %": ("", test_accuracy, percent),
 }
-"""Rows of the table of FINDINGS.md: what the paper says of the direction, how to measure, how to print."""
+"""Rows of the table of FINDINGS.md: the paper's direction, the measure, and how it is printed."""
 
 MARKS = {1: "↑", -1: "↓", 0: "~"}
 
 
 def moved_cell(pair: Pair, measure: Measure, form: Form, snapshot: str) -> str:
-    """Both medians and the direction beyond the spread of seeds; one number where they are written alike."""
+    """Both medians and the direction beyond the spread of seeds; one number where they print alike."""
     cold, hot = pair.values(measure, snapshot)
     before, after = form(median(cold)), form(median(hot))
     if before == after:
