@@ -1,9 +1,7 @@
 """Figures from the records of runs alone; each is None where the records have nothing to draw.
 
-A run is a dict: label, temperature, seed, network, data, layers; options, all others of its job, or
-none; rows, its measurements during training in the order of steps; report, the record of
-`rankdeficit.diagnose`, or None. Runs that differ in nothing but their seed are seeds of one network:
-lines are their medians, bands their ranges.
+Runs that differ in nothing but their seed are seeds of one network: lines are their medians, bands
+their ranges.
 """
 
 from real_nets.page.figures.during_training import (
@@ -14,7 +12,9 @@ from real_nets.page.figures.during_training import (
     ranks_around_softmax,
 )
 from real_nets.page.figures.of_matrices import softmax_of_random
+from real_nets.page.figures.points import FigureRun
 from real_nets.page.figures.when_trained import (
+    TradeOffPoint,
     layer_alignments,
     layer_and_gradient_ranks,
     probe_accuracies,
@@ -24,6 +24,8 @@ from real_nets.page.figures.when_trained import (
 )
 
 __all__ = [
+    "FigureRun",
+    "TradeOffPoint",
     "alignment_and_collapse",
     "initial_norms",
     "layer_alignments",

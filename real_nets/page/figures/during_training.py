@@ -24,20 +24,27 @@ from real_nets.page.figures.panels import (
     temperature_grid,
     wrapped,
 )
-from real_nets.page.figures.points import Run, cases, during_training, number, of_case, positive
+from real_nets.page.figures.points import (
+    FigureRun,
+    cases,
+    during_training,
+    number,
+    of_case,
+    positive,
+)
 
 NORM = r"logits norm $\|M\|_F/\sqrt{n}$"
 TOP_VALUES = 5
 BEFORE, AFTER, UNMARKED = Look("C0", "o"), Look("C1", "s"), Look("0.45", "")
 
 
-def logits_norm(runs: Sequence[Run]) -> Figure | None:
+def logits_norm(runs: Sequence[FigureRun]) -> Figure | None:
     """Norm of the logits, raw and divided by the temperature (the paper's Figure 2)."""
 
-    def curves(own: list[Run], label: str, look: Look) -> list[Curve]:
+    def curves(own: list[FigureRun], label: str, look: Look) -> list[Curve]:
         raw = positive(during_training(own, "logits_norm"))
         effective = positive(during_training(own, "effective_logits_norm"))
-        if all(run["temperature"] == 1 for run in own):
+        if all(run.temperature == 1 for run in own):
             return [Curve(raw, label, look)]
         return [
             Curve(raw, f"{label}, raw", look),
@@ -52,7 +59,7 @@ def logits_norm(runs: Sequence[Run]) -> Figure | None:
     return draw(wrapped(panels), shared=False)
 
 
-def alignment_and_collapse(runs: Sequence[Run], gamma: float = GAMMA) -> Figure | None:
+def alignment_and_collapse(runs: Sequence[FigureRun], gamma: float = GAMMA) -> Figure | None:
     """Alignment above; rank (dashed) and top singular values below (the paper's Figure 3).
 
     The rank, at threshold gamma, and the singular values are of the last hidden layer, of whose maps
@@ -76,11 +83,11 @@ def alignment_and_collapse(runs: Sequence[Run], gamma: float = GAMMA) -> Figure 
         "its singular values",
     )
 
-    def alignment(own: list[Run], title: str, look: Look) -> Panel:
+    def alignment(own: list[FigureRun], title: str, look: Look) -> Panel:
         points = during_training(own, "alignment")
         return Panel(title, above, [Curve(points, title.splitlines()[-1], look)])
 
-    def collapse(own: list[Run], title: str, look: Look) -> Panel:
+    def collapse(own: list[FigureRun], title: str, look: Look) -> Panel:
         ranks = during_training(own, "layer_ranks", str(gamma), -2)
         values = [
             Curve(
@@ -98,18 +105,18 @@ def alignment_and_collapse(runs: Sequence[Run], gamma: float = GAMMA) -> Figure 
     return draw([row for pair in pairs for row in pair])
 
 
-def ranks_around_softmax(runs: Sequence[Run]) -> Figure | None:
+def ranks_around_softmax(runs: Sequence[FigureRun]) -> Figure | None:
     """Rank of the logits before and after the softmax, and their norm (the paper's Figure 5)."""
 
     def finish(axes: Axes) -> None:
         from_zero(axes)
         epoch_axis(axes)
 
-    gammas = {(run.get("options") or {}).get("gamma", GAMMA) for run in runs}
+    gammas = {run.options.get("gamma", GAMMA) for run in runs}
     thresholds = ", ".join(f"{gamma:g}" for gamma in sorted(gammas))
     frame = Frame("epoch", f"numerical rank, γ = {thresholds}", finish, NORM)
 
-    def panel(own: list[Run], title: str, look: Look) -> Panel:
+    def panel(own: list[FigureRun], title: str, look: Look) -> Panel:
         curves = [
             Curve(during_training(own, "rank"), "rank of the logits", BEFORE),
             Curve(during_training(own, "post_softmax_rank"), "rank after the softmax", AFTER, "-."),
@@ -121,9 +128,9 @@ def ranks_around_softmax(runs: Sequence[Run]) -> Figure | None:
     return draw(temperature_grid(runs, panel))
 
 
-def ortho_dev(runs: Sequence[Run]) -> Figure | None:
+def ortho_dev(runs: Sequence[FigureRun]) -> Figure | None:
     """OrthoDev of each OOD data set (the paper's Figure 7)."""
-    names = {name for run in runs for row in run["rows"] for name in row.get("ortho_dev") or {}}
+    names = {name for run in runs for row in run.rows for name in row.get("ortho_dev") or {}}
 
     def finish(axes: Axes) -> None:
         from_zero(axes)
@@ -133,7 +140,7 @@ def ortho_dev(runs: Sequence[Run]) -> Figure | None:
     panels = []
     for name in sorted(names):
 
-        def curves(own: list[Run], label: str, look: Look, name: str = name) -> list[Curve]:
+        def curves(own: list[FigureRun], label: str, look: Look, name: str = name) -> list[Curve]:
             return [Curve(during_training(own, "ortho_dev", name), label, look)]
 
         panels += [
@@ -143,7 +150,7 @@ def ortho_dev(runs: Sequence[Run]) -> Figure | None:
     return draw(wrapped(panels), shared=False)
 
 
-def initial_norms(runs: Sequence[Run]) -> Figure | None:
+def initial_norms(runs: Sequence[FigureRun]) -> Figure | None:
     """Norm of the logits before training, a point per seed (the paper's Figure 8).
 
     Temperature has no part in it: runs of the same seed that start alike are one point.
@@ -151,7 +158,7 @@ def initial_norms(runs: Sequence[Run]) -> Figure | None:
     groups = []
     for case, title in cases(runs).items():
         own = of_case(runs, case)
-        starts = {(run["seed"], _norm_at_start(run)) for run in own}
+        starts = {(run.seed, _norm_at_start(run)) for run in own}
         values = sorted(norm for _, norm in starts if norm > 0)
         if values:
             network = title.replace(" on ", "\non ")
@@ -176,6 +183,6 @@ def initial_norms(runs: Sequence[Run]) -> Figure | None:
     return figure
 
 
-def _norm_at_start(run: Run) -> float:
+def _norm_at_start(run: FigureRun) -> float:
     """NaN where it was not measured."""
-    return next((number(r, "logits_norm") for r in run["rows"] if r.get("step") == 0), float("nan"))
+    return next((number(r, "logits_norm") for r in run.rows if r.get("step") == 0), float("nan"))

@@ -13,7 +13,14 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, Symmetric
 
 from rankdeficit.diagnostics.report.records import predicted_rank
 from rankdeficit.experiments.plots import THEORY_COLOUR, band, with_legend_below
-from real_nets.page.figures.points import Points, Run, at_temperature, cases, of_case, positive
+from real_nets.page.figures.points import (
+    FigureRun,
+    Points,
+    at_temperature,
+    cases,
+    of_case,
+    positive,
+)
 
 MARKERS = "os^Dv<>P"
 WIDTHS = (5.4, 7.4, 9.0)
@@ -78,19 +85,19 @@ class Panel:
         return any(curve.points for curve in (*self.curves, *self.right))
 
 
-def looks(runs: Iterable[Run]) -> dict[float, Look]:
+def looks(runs: Iterable[FigureRun]) -> dict[float, Look]:
     """By temperature, in ascending order of it."""
-    temperatures = sorted({run["temperature"] for run in runs})
+    temperatures = sorted({run.temperature for run in runs})
     colours = colormaps["plasma"](np.linspace(0.05, 0.75, len(temperatures)))
     markers = (MARKERS[i % len(MARKERS)] for i in range(len(temperatures)))
     return dict(zip(temperatures, map(Look, colours, markers), strict=True))
 
 
 def case_panels(
-    runs: Sequence[Run],
+    runs: Sequence[FigureRun],
     frame: Frame,
-    curves: Callable[[list[Run], str, Look], list[Curve]],
-    rules: Callable[[list[Run]], list[Rule]] = lambda own: [],
+    curves: Callable[[list[FigureRun], str, Look], list[Curve]],
+    rules: Callable[[list[FigureRun]], list[Rule]] = lambda own: [],
 ) -> list[Panel]:
     """A panel per case (network, data, options), with all temperatures in it.
 
@@ -106,7 +113,7 @@ def case_panels(
 
 
 def temperature_grid(
-    runs: Sequence[Run], panel: Callable[[list[Run], str, Look], Panel]
+    runs: Sequence[FigureRun], panel: Callable[[list[FigureRun], str, Look], Panel]
 ) -> list[list[Panel]]:
     """A row of panels per case (network, data, options), a column per temperature.
 
@@ -122,9 +129,9 @@ def temperature_grid(
     ]
 
 
-def neural_collapse(runs: Iterable[Run]) -> list[Rule]:
+def neural_collapse(runs: Iterable[FigureRun]) -> list[Rule]:
     """A line at the rank that Neural Collapse predicts, as far as reports tell."""
-    ranks = {predicted_rank(run["report"]) for run in runs if run.get("report")}
+    ranks = {predicted_rank(run.report) for run in runs if run.report}
     return [Rule(float(rank), "Neural Collapse") for rank in sorted(ranks)]
 
 

@@ -3,14 +3,31 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from real_nets.page.numbers import WORDS, pixels
 
-Run = dict[str, Any]
 Row = dict[str, Any]
 Points = list[tuple[float, float]]
 """(x, y); several seeds have points at the same x."""
+
+
+@dataclass(frozen=True)
+class FigureRun:
+    """What figures draw of one trained network."""
+
+    network: str
+    data: str
+    temperature: float
+    seed: int
+    layers: int
+    rows: list[Row]
+    """Its measurements during training, in the order of steps."""
+    report: Row | None = None
+    """The record of `rankdeficit.diagnose`."""
+    options: Row = field(default_factory=dict)
+    """All other options of its job."""
 
 
 class Case(NamedTuple):
@@ -22,13 +39,13 @@ class Case(NamedTuple):
     """All others, as JSON."""
 
     @classmethod
-    def of(cls, run: Run) -> "Case":
+    def of(cls, run: FigureRun) -> "Case":
         """The case of a run."""
-        options = json.dumps(run.get("options") or {}, sort_keys=True)
-        return cls(run["network"], run["data"], options)
+        options = json.dumps(run.options, sort_keys=True)
+        return cls(run.network, run.data, options)
 
 
-def cases(runs: Iterable[Run]) -> dict[Case, str]:
+def cases(runs: Iterable[FigureRun]) -> dict[Case, str]:
     """Cases in the order of the runs, with titles that tell them apart: "MLP on CIFAR-10, 64 px"."""
     found = list(dict.fromkeys(map(Case.of, runs)))
     titles = {}
@@ -40,7 +57,7 @@ def cases(runs: Iterable[Run]) -> dict[Case, str]:
     return titles
 
 
-def of_case(runs: Iterable[Run], case: Case) -> list[Run]:
+def of_case(runs: Iterable[FigureRun], case: Case) -> list[FigureRun]:
     """Those of this case."""
     return [run for run in runs if Case.of(run) == case]
 
@@ -72,23 +89,23 @@ def _spelled(name: str, value: Any) -> str:
     return f"{name.replace('_', ' ')} {' '.join(texts) or 'none'}"
 
 
-def at_temperature(runs: Iterable[Run], temperature: float) -> list[Run]:
+def at_temperature(runs: Iterable[FigureRun], temperature: float) -> list[FigureRun]:
     """Those at this one."""
-    return [run for run in runs if run["temperature"] == temperature]
+    return [run for run in runs if run.temperature == temperature]
 
 
-def during_training(runs: Iterable[Run], *keys: str | int) -> Points:
+def during_training(runs: Iterable[FigureRun], *keys: str | int) -> Points:
     """(epoch, number) of all measurements that have one below the keys."""
-    rows = [row for run in runs for row in run["rows"]]
+    rows = [row for run in runs for row in run.rows]
     return finite((number(row, "epoch"), number(row, *keys)) for row in rows)
 
 
-def over_layers(runs: Iterable[Run], *keys: str | int) -> Points:
+def over_layers(runs: Iterable[FigureRun], *keys: str | int) -> Points:
     """(layer from 1, number) of all layers of reports that have one below the keys."""
     return finite(
         (float(i), number(layer, *keys))
         for run in runs
-        for i, layer in enumerate((run.get("report") or {}).get("layers") or (), start=1)
+        for i, layer in enumerate((run.report or {}).get("layers") or (), start=1)
     )
 
 

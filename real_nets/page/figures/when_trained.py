@@ -1,8 +1,9 @@
 """Figures of trained networks, from their reports."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -32,9 +33,9 @@ from real_nets.page.figures.panels import (
 )
 from real_nets.page.figures.points import (
     Case,
+    FigureRun,
     Points,
     Row,
-    Run,
     cases,
     finite,
     number,
@@ -50,7 +51,7 @@ GENERALISATION: dict[Generalisation, str] = {
 }
 
 
-def probe_accuracies(runs: Sequence[Run]) -> Figure | None:
+def probe_accuracies(runs: Sequence[FigureRun]) -> Figure | None:
     """Accuracy of linear probes by layer, ID and OOD, with effective depth (the paper's Figure 1)."""
 
     def finish(axes: Axes) -> None:
@@ -59,9 +60,9 @@ def probe_accuracies(runs: Sequence[Run]) -> Figure | None:
         layer_axis(axes)
 
     frame = Frame("layer", "accuracy of linear probes", finish)
-    names = sorted({name for run in _reported(runs) for name in records.ood_sets(run["report"])})
+    names = sorted({name for report in _reports(runs) for name in records.ood_sets(report)})
 
-    def panel(own: list[Run], title: str, look: Look) -> Panel:
+    def panel(own: list[FigureRun], title: str, look: Look) -> Panel:
         curves = [Curve(over_layers(own, "probe", "accuracy"), "ID", Look("C0", "o"), every=None)]
         for i, name in enumerate(names, start=1):
             strange = Look(f"C{i}", MARKERS[i % len(MARKERS)])
@@ -72,8 +73,8 @@ def probe_accuracies(runs: Sequence[Run]) -> Figure | None:
         told = [title if depth is None else f"{title}, κ = {share(depth)}"]
         told += [f"{name}: ρ = {share(drop)}" for name, drop in drops.items() if drop is not None]
         rules = [
-            Rule(depth * len(run["report"]["layers"]), "effective depth κ", vertical=True, line=":")
-            for run in _reported(own)[:1]
+            Rule(depth * len(report["layers"]), "effective depth κ", vertical=True, line=":")
+            for report in _reports(own)[:1]
             if depth is not None
         ]
         return Panel("\n".join(told), frame, curves, rules=rules)
@@ -81,18 +82,18 @@ def probe_accuracies(runs: Sequence[Run]) -> Figure | None:
     return draw(temperature_grid(runs, panel))
 
 
-def layer_and_gradient_ranks(runs: Sequence[Run]) -> Figure | None:
+def layer_and_gradient_ranks(runs: Sequence[FigureRun]) -> Figure | None:
     """Rank of each layer's gradient beside that of its input, its bound (the paper's Figure 4)."""
 
     def finish(axes: Axes) -> None:
         rank_axis(axes)
         layer_axis(axes)
 
-    gammas = sorted({run["report"]["conditions"]["gamma"] for run in _reported(runs)})
+    gammas = sorted({report["conditions"]["gamma"] for report in _reports(runs)})
     thresholds = ", ".join(f"{gamma:g}" for gamma in gammas)
     frame = Frame("layer", f"numerical rank, γ = {thresholds}", finish)
 
-    def panel(own: list[Run], title: str, look: Look) -> Panel:
+    def panel(own: list[FigureRun], title: str, look: Look) -> Panel:
         inputs, gradients = (over_layers(own, name, "rank") for name in ("input", "gradient"))
         if not gradients:
             return Panel(title, frame, [])
@@ -108,7 +109,7 @@ def layer_and_gradient_ranks(runs: Sequence[Run]) -> Figure | None:
     return draw(temperature_grid(runs, panel))
 
 
-def layer_alignments(runs: Sequence[Run]) -> Figure | None:
+def layer_alignments(runs: Sequence[FigureRun]) -> Figure | None:
     """Alignment of each layer's weight with its input at the end (the paper's Appendix B).
 
     From the reports, and from the last measurement in training of runs whose report has none.
@@ -118,7 +119,7 @@ def layer_alignments(runs: Sequence[Run]) -> Figure | None:
         axes.set_ylim(0, 1.03)
         layer_axis(axes)
 
-    def curves(own: list[Run], label: str, look: Look) -> list[Curve]:
+    def curves(own: list[FigureRun], label: str, look: Look) -> list[Curve]:
         points = [
             point
             for run in own
@@ -130,7 +131,7 @@ def layer_alignments(runs: Sequence[Run]) -> Figure | None:
     return draw(wrapped(case_panels(runs, frame, curves)))
 
 
-def rank_over_gamma(runs: Sequence[Run]) -> Figure | None:
+def rank_over_gamma(runs: Sequence[FigureRun]) -> Figure | None:
     """Rank of the logits on train samples over the threshold gamma; dashed: Neural Collapse."""
 
     def finish(axes: Axes) -> None:
@@ -138,11 +139,11 @@ def rank_over_gamma(runs: Sequence[Run]) -> Figure | None:
         from_zero(axes)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
-    def curves(own: list[Run], label: str, look: Look) -> list[Curve]:
+    def curves(own: list[FigureRun], label: str, look: Look) -> list[Curve]:
         points = [
             (gamma, float(rank))
-            for run in _reported(own)
-            for gamma, rank in _train_ranks(run["report"]).items()
+            for report in _reports(own)
+            for gamma, rank in _train_ranks(report).items()
         ]
         return [Curve(points, label, look, every=None)]
 
@@ -150,31 +151,42 @@ def rank_over_gamma(runs: Sequence[Run]) -> Figure | None:
     return draw(wrapped(case_panels(runs, frame, curves, neural_collapse)), shared=False)
 
 
-def trade_off_points(runs: Sequence[Run]) -> list[Row]:
-    """Generalisation to OOD data and detection of them by NECO, per run and OOD data set.
+class TradeOffPoint(NamedTuple):
+    """Generalisation of a network to an OOD data set, and its detection by NECO."""
 
-    Rows: network (as `cases` calls it), temperature, seed, ood, ood_drop (rho), last_probe (accuracy of
-    the last layer's OOD probe), auroc (of NECO as for this kind of network). Only where all three are
-    known.
-    """
-    rows, titles = [], cases(runs)
-    for run in _reported(runs):
-        report = run["report"]
-        for name in records.ood_sets(report):
-            measures = {
-                "ood_drop": number(report, "ood_drop", name, "value"),
-                "last_probe": number(report, "layers", -1, "ood_probes", name, "accuracy"),
-                "auroc": number(report, "detection", name, records.default_neco(report), "auroc"),
-            }
-            if len(finite((value, 0.0) for value in measures.values())) == len(measures):
-                shared = {key: run[key] for key in ("temperature", "seed")}
+    network: str
+    """As `cases` calls it."""
+    temperature: float
+    seed: int
+    ood: str
+    ood_drop: float
+    """rho."""
+    last_probe: float
+    """Accuracy of the last layer's OOD probe."""
+    auroc: float
+    """Of NECO in the variant for this kind of network."""
+
+
+def trade_off_points(runs: Sequence[FigureRun]) -> list[TradeOffPoint]:
+    """A point per run and OOD data set for which all three measures are known."""
+    points, titles = [], cases(runs)
+    for run in runs:
+        if run.report is None:
+            continue
+        neco = records.default_neco(run.report)
+        for name in records.ood_sets(run.report):
+            drop = number(run.report, "ood_drop", name, "value")
+            last = number(run.report, "layers", -1, "ood_probes", name, "accuracy")
+            auroc = number(run.report, "detection", name, neco, "auroc")
+            if all(map(math.isfinite, (drop, last, auroc))):
                 network = titles[Case.of(run)]
-                rows.append({"network": network, **shared, "ood": name, **measures})
-    return rows
+                point = TradeOffPoint(network, run.temperature, run.seed, name, drop, last, auroc)
+                points.append(point)
+    return points
 
 
 def trade_off(
-    runs: Sequence[Run],
+    runs: Sequence[FigureRun],
     measure: Generalisation = "ood_drop",
     correlations: Mapping[str, str] | None = None,
 ) -> Figure | None:
@@ -183,17 +195,18 @@ def trade_off(
     A panel per OOD data set, a marker per network, a colour per temperature. correlations: what to
     say of their correlation, by OOD data set.
     """
-    rows, colours = trade_off_points(runs), looks(runs)
-    names = sorted({row["ood"] for row in rows})
-    networks = list(dict.fromkeys(row["network"] for row in rows))
-    if not rows:
+    points, colours = trade_off_points(runs), looks(runs)
+    names = sorted({point.ood for point in points})
+    networks = list(dict.fromkeys(point.network for point in points))
+    if not points:
         return None
     figure = Figure(figsize=(figure_width(len(names)), 1.1 + 1.1 * PANEL_HEIGHT))
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        for row in (row for row in rows if row["ood"] == name):
-            marker = MARKERS[networks.index(row["network"]) % len(MARKERS)]
-            colour = colours[row["temperature"]].colour
-            axes.plot(row[measure], row["auroc"], marker, color=colour, markersize=6, alpha=0.8)
+        for point in (point for point in points if point.ood == name):
+            marker = MARKERS[networks.index(point.network) % len(MARKERS)]
+            colour = colours[point.temperature].colour
+            x = getattr(point, measure)
+            axes.plot(x, point.auroc, marker, color=colour, markersize=6, alpha=0.8)
         told = filter(None, (f"OOD: {name}", (correlations or {}).get(name)))
         axes.set_title("\n".join(told), fontsize=9)
         axes.set_xlabel(GENERALISATION[measure], fontsize=9)
@@ -209,12 +222,12 @@ def trade_off(
     return with_legend_below(figure, columns=4)
 
 
-def _reported(runs: Iterable[Run]) -> list[Run]:
-    return [run for run in runs if run.get("report")]
+def _reports(runs: Iterable[FigureRun]) -> list[Row]:
+    return [run.report for run in runs if run.report]
 
 
-def _median(runs: Iterable[Run], *keys: str) -> float | None:
-    values = finite((number(run.get("report"), *keys), 0.0) for run in runs)
+def _median(runs: Iterable[FigureRun], *keys: str) -> float | None:
+    values = finite((number(run.report, *keys), 0.0) for run in runs)
     return median(value for value, _ in values) if values else None
 
 
@@ -222,7 +235,7 @@ def _train_ranks(report: Row) -> dict[float, int]:
     return records.rank_over_gamma(report, report["train"]["logits"])
 
 
-def _last_alignments(run: Run) -> Points:
-    measured = [row["layer_alignments"] for row in run["rows"] if row.get("layer_alignments")]
+def _last_alignments(run: FigureRun) -> Points:
+    measured = [row["layer_alignments"] for row in run.rows if row.get("layer_alignments")]
     layers = measured[-1] if measured else []
     return finite((float(i), number(value)) for i, value in enumerate(layers, start=1))

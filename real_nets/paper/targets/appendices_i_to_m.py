@@ -1,7 +1,8 @@
 """Appendices I to M, which are not public: what the paper's main text says is in them."""
 
 from collections.abc import Sequence
-from operator import itemgetter
+from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 from real_nets.jobs.outcomes import Outcome
@@ -32,8 +33,7 @@ from real_nets.paper.targets.parts import (
     place,
     where,
 )
-from real_nets.paper.targets.target import Target, networks, register, runs
-from real_nets.training.loop import Row
+from real_nets.paper.targets.target import Target, figure_run, networks, register, runs
 
 RANK_TWO = "rank 2"
 SLOWER = 3
@@ -272,13 +272,13 @@ class TradeOff(Target):
             said.append(
                 f"Left out of correlations: {guessing} of {len(found)} networks, which {AT_CHANCE}."
             )
-        if blind := len(drawn.trade_off_points([one.run for one in able])) - len(rows):
+        if blind := len(drawn.trade_off_points([figure_run(one) for one in able])) - len(rows):
             said.append(
                 f"Left out of correlations: {blind} points of OOD sets on which the best layer's probe "
                 "hardly beats guessing."
             )
         tables = _within_kinds(rows)
-        figure = drawn.trade_off([one.run for one in found], correlations=correlations)
+        figure = drawn.trade_off([figure_run(one) for one in found], correlations=correlations)
         pictures = []
         if figure is not None:
             alt = "AUROC of NECO against OOD drop, a mark per network."
@@ -286,17 +286,17 @@ class TradeOff(Target):
         return Section(self.name, self.title, said, tables, pictures, of_probes(cells, results))
 
 
-def _judged(one: Outcome) -> Row:
+def _judged(one: Outcome) -> drawn.FigureRun:
     """A network as figures take it, without rho of OOD sets on which its probes guess."""
-    run = one.run
-    if run["report"] is None:
+    run = figure_run(one)
+    if run.report is None:
         return run
-    drops = run["report"]["ood_drop"]
+    drops = run.report["ood_drop"]
     told = {ood: drop for ood, drop in drops.items() if probed_outside(one, ood)}
-    return run | {"report": run["report"] | {"ood_drop": told}}
+    return replace(run, report=run.report | {"ood_drop": told})
 
 
-def _within_kinds(rows: Sequence[Row]) -> list[Table]:
+def _within_kinds(rows: Sequence[drawn.TradeOffPoint]) -> list[Table]:
     """A table of the correlations over the networks of each kind, where there are any."""
     columns = [Column(title) for title in ("OOD", "network", "Spearman's correlation", "p", "n")]
     found = []
@@ -308,13 +308,15 @@ def _within_kinds(rows: Sequence[Row]) -> list[Table]:
     return [Table("Within each kind of network", columns, found)] if found else []
 
 
-def _correlated(rows: Sequence[Row]) -> Correlation | None:
-    return correlation([(row["ood_drop"], row["auroc"]) for row in rows])
+def _correlated(points: Sequence[drawn.TradeOffPoint]) -> Correlation | None:
+    return correlation([(point.ood_drop, point.auroc) for point in points])
 
 
-def _grouped(rows: Sequence[Row], *keys: str) -> dict[Any, list[Row]]:
-    """Rows by their values of one or several keys."""
-    found: dict[Any, list[Row]] = {}
-    for row in rows:
-        found.setdefault(itemgetter(*keys)(row), []).append(row)
+def _grouped(
+    points: Sequence[drawn.TradeOffPoint], *names: str
+) -> dict[Any, list[drawn.TradeOffPoint]]:
+    """Points by their values of one or several fields."""
+    found: dict[Any, list[drawn.TradeOffPoint]] = {}
+    for point in points:
+        found.setdefault(attrgetter(*names)(point), []).append(point)
     return found

@@ -12,6 +12,7 @@ from real_nets.paper.chance import Side
 from real_nets.paper.compare import Moves, move
 from real_nets.paper.targets.parts import Measure
 from real_nets.paper.targets.tables import depth_moves, drop_move
+from real_nets.paper.targets.target import figure_run
 
 FIRST_EPOCHS = 5.0
 """Those in which the alignment rises, in the paper."""
@@ -96,7 +97,7 @@ def _last(*keys: str | int) -> Measure:
 
 def _trace(one: Outcome, *keys: str | int) -> Points:
     """(epoch, number) of all measurements that have it."""
-    return during_training([one.run], *keys)
+    return during_training([figure_run(one)], *keys)
 
 
 def _growth(epochs: float) -> Measure:
@@ -117,8 +118,8 @@ def _deeper(name: str) -> Measure:
     """Mean rank over the deeper half of the layers."""
 
     def measure(one: Outcome) -> float | None:
-        found = over_layers([one.run], name, "rank")
-        half = [value for layer, value in found if layer > one.run["layers"] / 2]
+        found = over_layers([figure_run(one)], name, "rank")
+        half = [value for layer, value in found if layer > figure_run(one).layers / 2]
         return mean(half) if half else None
 
     return measure
@@ -128,8 +129,8 @@ def _bounded(outcomes: Iterable[Outcome]) -> str | None:
     pairs = [
         (inputs[layer], value)
         for one in outcomes
-        if (inputs := dict(over_layers([one.run], "input", "rank")))
-        for layer, value in over_layers([one.run], "gradient", "rank")
+        if (inputs := dict(over_layers([figure_run(one)], "input", "rank")))
+        for layer, value in over_layers([figure_run(one)], "gradient", "rank")
     ]
     if not pairs:
         return None

@@ -32,7 +32,7 @@ from real_nets.paper.targets.parts import (
 )
 from real_nets.paper.targets.target import Target, register, runs
 
-Runs = list[dict[str, Any]]
+Runs = list[drawn.FigureRun]
 
 SEEDS = 7
 """Random matrices per rank and scale."""

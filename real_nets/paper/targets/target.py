@@ -10,12 +10,16 @@ from matplotlib.figure import Figure
 from rankdeficit.spectrum import GAMMA
 from real_nets.jobs.outcomes import Outcome
 from real_nets.page import Picture, Section
+from real_nets.page.figures import FigureRun
 from real_nets.paper.grid import Cell, Setup
 from real_nets.paper.store import Results
 
 TARGETS: dict[str, "Target"] = {}
 
-Draw = Callable[[list[dict[str, Any]]], Figure | None]
+Draw = Callable[[list[FigureRun]], Figure | None]
+
+NAMED = ("model", "data", "temperature", "seed")
+"""Options of jobs that runs of figures have under names of their own."""
 
 
 class Target(ABC):
@@ -65,12 +69,27 @@ def networks(cells: Sequence[Cell], results: Results) -> list[Outcome]:
     return list(found.values())
 
 
-def runs(cells: Sequence[Cell], results: Results) -> list[dict[str, Any]]:
-    """The same, as figures take them."""
-    return [one.run for one in networks(cells, results)]
+def figure_run(one: Outcome) -> FigureRun:
+    """A network as figures take it."""
+    options = {name: value for name, value in one.job.items() if name not in NAMED}
+    return FigureRun(
+        network=one.job["model"],
+        data=one.job["data"],
+        temperature=one.job["temperature"],
+        seed=one.job["seed"],
+        layers=len(one.report["layers"]) if one.report else len(one.summary.get("layers") or []),
+        rows=one.rows,
+        report=one.report,
+        options=options | {"image_size": one.image_size},
+    )
 
 
-def drawn(found: list[dict[str, Any]], captions: Mapping[Draw, str]) -> list[Picture]:
+def runs(cells: Sequence[Cell], results: Results) -> list[FigureRun]:
+    """The networks of cells as figures take them."""
+    return list(map(figure_run, networks(cells, results)))
+
+
+def drawn(found: list[FigureRun], captions: Mapping[Draw, str]) -> list[Picture]:
     """The figures of runs that have something to draw, each with what is to be seen in it."""
     figures = ((draw(found), caption) for draw, caption in captions.items())
     return [Picture(figure, caption, caption) for figure, caption in figures if figure is not None]

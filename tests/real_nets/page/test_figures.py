@@ -10,16 +10,16 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from real_nets.page import figures
-from real_nets.page.figures import panels, points
+from real_nets.page.figures import FigureRun, panels, points
 from real_nets.page.figures.when_trained import Generalisation
 from real_nets.page.svg import inline_svg
 
 Row = dict[str, Any]
-Draw = Callable[[Sequence[Row]], Figure | None]
+Draw = Callable[[Sequence[FigureRun]], Figure | None]
 OF_RUNS: list[Draw] = [
     getattr(figures, name)
     for name in figures.__all__
-    if name not in ("softmax_of_random", "trade_off_points")
+    if name not in ("FigureRun", "TradeOffPoint", "softmax_of_random", "trade_off_points")
 ]
 
 
@@ -74,9 +74,8 @@ def report(temperature: float, seed: int, layers: int) -> Row:
     }
 
 
-def run(temperature: float = 1.0, seed: int = 0, layers: int = 4, **changes: Any) -> Row:
-    return {
-        "label": f"T{temperature:g}",
+def run(temperature: float = 1.0, seed: int = 0, layers: int = 4, **changes: Any) -> FigureRun:
+    own: Row = {
         "temperature": temperature,
         "seed": seed,
         "network": "MLP",
@@ -84,15 +83,16 @@ def run(temperature: float = 1.0, seed: int = 0, layers: int = 4, **changes: Any
         "layers": layers,
         "rows": rows(temperature, seed, layers),
         "report": report(temperature, seed, layers),
-    } | changes
+    }
+    return FigureRun(**own | changes)
 
 
-def pair(**changes: Any) -> list[Row]:
+def pair(**changes: Any) -> list[FigureRun]:
     """A baseline and a hot network, three seeds each."""
     return [run(T, seed, **changes) for T in (1.0, 50.0) for seed in range(3)]
 
 
-def drawn(draw: Draw, runs: Sequence[Row]) -> Figure:
+def drawn(draw: Draw, runs: Sequence[FigureRun]) -> Figure:
     figure = draw(runs)
     assert figure is not None
     return figure
@@ -150,7 +150,7 @@ def test_alignment_stands_above_rank_and_singular_values() -> None:
 
 def test_singular_values_are_of_the_last_hidden_layer() -> None:
     own = run()
-    for row in own["rows"]:
+    for row in own.rows:
         row["layer_singular_values"] = [[100.0 * i + j for j in range(5, 0, -1)] for i in range(4)]
     values = lines(drawn(figures.alignment_and_collapse, [own]), 2)
     for number, value in enumerate((205, 204, 203, 202, 201), start=1):
@@ -222,17 +222,17 @@ def test_untrained_networks_are_points_once_per_seed() -> None:
 def test_the_trade_off_has_a_point_per_run_and_ood_set() -> None:
     runs = [run(), run(50.0, 1), run(50.0, 2, report=None)]
     points = figures.trade_off_points(runs)
-    assert [(p["seed"], p["ood"], p["auroc"]) for p in points] == [
+    assert [(p.seed, p.ood, p.auroc) for p in points] == [
         (0, "svhn", 0.7),
         (1, "svhn", 0.7),
     ]
-    assert points[1]["ood_drop"] == pytest.approx(0.35)
-    assert points[1]["last_probe"] == pytest.approx(0.55)
+    assert points[1].ood_drop == pytest.approx(0.35)
+    assert points[1].last_probe == pytest.approx(0.55)
     figure = figures.trade_off(runs, "last_probe", {"svhn": "Spearman's ρ = 0.5"})
     assert figure is not None
     (axes,) = figure.axes
     shown = [tuple(np.asarray(line.get_xydata())[0]) for line in axes.get_lines()[: len(points)]]
-    assert shown == [(p["last_probe"], p["auroc"]) for p in points]
+    assert shown == [(p.last_probe, p.auroc) for p in points]
     assert axes.get_title() == "OOD: svhn\nSpearman's ρ = 0.5"
 
 
@@ -257,8 +257,8 @@ def test_the_axes_of_the_trade_off_say_what_they_show(
 
 
 def test_the_trade_off_leaves_out_sets_that_lack_one_of_its_sides() -> None:
-    own = run()
-    own["report"]["detection"] = {"svhn": {"vim": {"auroc": 0.9}}}
+    detection = {"svhn": {"vim": {"auroc": 0.9}}}
+    own = run(report=report(1.0, 0, 4) | {"detection": detection})
     assert figures.trade_off_points([own]) == []
     assert figures.trade_off([own]) is None
 
@@ -285,11 +285,10 @@ def test_there_is_no_figure_of_nothing(draw: Draw) -> None:
 
 @pytest.mark.parametrize("draw", OF_RUNS)
 def test_reports_may_lack_every_measure_that_takes_time(draw: Draw) -> None:
-    own = run()
-    for found in own["report"]["layers"]:
-        found |= dict.fromkeys(("alignment", "gradient", "input", "probe")) | {"ood_probes": {}}
-    own["report"] |= {"effective_depth": None, "ood_drop": {}, "detection": {}}
-    figure = draw([own])
+    found = report(1.0, 0, 4) | {"effective_depth": None, "ood_drop": {}, "detection": {}}
+    for one in found["layers"]:
+        one |= dict.fromkeys(("alignment", "gradient", "input", "probe")) | {"ood_probes": {}}
+    figure = draw([run(report=found)])
     unfounded = (figures.probe_accuracies, figures.layer_and_gradient_ranks, figures.trade_off)
     assert (figure is None) == (draw in unfounded)
 
@@ -301,10 +300,10 @@ def test_everything_drawn_lies_within_its_panel(draw: Draw, large: int) -> None:
         run(T, layers=layers, network=f"ResNet-{layers}") for layers in (8, 50) for T in (1.0, 10.0)
     ]
     for own in runs:
-        if own["temperature"] == large and own["layers"] == 8:  # one panel of a row
-            for found in own["report"]["layers"]:
+        if own.temperature == large and own.layers == 8:  # one panel of a row
+            for found in (own.report or {})["layers"]:
                 found["gradient"], found["input"] = {"rank": 500}, {"rank": 600}
-            for row in own["rows"]:
+            for row in own.rows:
                 row["post_softmax_rank"], row["layer_ranks"] = 700, {"0.001": [800] * 8}
     for axes in drawn(draw, runs).axes:
         (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
@@ -344,7 +343,7 @@ def test_networks_of_other_images_or_recipes_are_no_seeds_of_each_other() -> Non
     assert titles(drawn(figures.logits_norm, runs)) == sides
     columns = titles(drawn(figures.ranks_around_softmax, runs))
     assert columns == [f"{side}\nT = {T}" for side in sides for T in (1, 50)]
-    assert {point["network"] for point in figures.trade_off_points(runs)} == {*sides}
+    assert {point.network for point in figures.trade_off_points(runs)} == {*sides}
     legend = [text.get_text() for text in drawn(figures.trade_off, runs).legends[0].get_texts()]
     assert legend[:2] == sides
     (axes,) = drawn(figures.initial_norms, runs).axes
