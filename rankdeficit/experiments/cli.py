@@ -1,23 +1,21 @@
-"""What every command line here shares: options from a dataclass, one-line errors, progress."""
+"""What every command shares: how it starts and ends, its run folder, device, progress and processes."""
 
 import os
 import re
 import signal
 import sys
+import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, fields
 from datetime import datetime
-from io import StringIO
 from itertools import count
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_origin, get_type_hints
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as distributed
-import tyro
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -28,6 +26,7 @@ from rich.progress import (
 )
 
 from rankdeficit.distributed import is_first
+from rankdeficit.experiments.options import fail, option, parse
 from rankdeficit.experiments.runs import RunFolder, restore_settings, settings_record
 
 PLAIN_PROGRESS_SECONDS = 10.0
@@ -44,22 +43,26 @@ def main(
     run: Callable[[T], object],
     program: str,
     interrupted: str | None = None,
+    details: str = "",
 ) -> None:
     """Read settings from the command line and run.
 
-    Bad input of any kind is one line on stderr and exit status 2; Ctrl-C is exit status 130, SIGTERM 143.
+    Bad input of any kind, a full disk and a closed standard output are one line on stderr and exit
+    status 2; Ctrl-C is exit status 130, SIGTERM 143.
     interrupted: how to go on after those two, for programs without an option `resume`.
+    details: follows the description of the settings in the help.
     """
-    arguments = sys.argv[1:]
+    if sys.stderr is None:  # closed by the caller
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+    if sys.stdout is None:
+        fail(program, "standard output is closed; send it to a file, or to /dev/null")
     try:
-        settings = parse(settings_type, arguments, program)
-        given = {argument.partition("=")[0] for argument in arguments if argument[:2] == "--"}
-        if "--resume" in given and len(given) > 1:
-            refuse_beside_resume(min(given - {"--resume"}))
-        with _told_of_termination():
-            run(settings)
+        try:
+            run_once(settings_type, run, program, details)
+        finally:
+            sys.stdout.flush()
     except (ValueError, OSError) as error:
-        fail(program, str(error))
+        fail(program, _explain(error))
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and (
             "allocate memory" not in str(error)
@@ -75,6 +78,31 @@ def main(
         sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
 
 
+def run_once(
+    settings_type: type[T], run: Callable[[T], object], program: str, details: str = ""
+) -> None:
+    """Read settings from the command line and run; SIGTERM raises Terminated meanwhile."""
+    arguments = sys.argv[1:]
+    settings = parse(settings_type, arguments, program, details)
+    given = {argument.partition("=")[0] for argument in arguments if argument[:2] == "--"}
+    if "--resume" in given and len(given) > 1:
+        refuse_beside_resume(min(given - {"--resume"}))
+    with _told_of_termination():
+        run(settings)
+
+
+def _explain(error: Exception) -> str:
+    """The error in words. Errors of files name them; one that does not is standard output's."""
+    if not isinstance(error, OSError) or error.filename is not None or error.errno is None:
+        return str(error)
+    with suppress(OSError):  # what is left in its buffer shall not fail again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return (
+        f"standard output cannot be written ({error.strerror}); send it elsewhere; "
+        "files that were written are kept"
+    )
+
+
 @contextmanager
 def _told_of_termination() -> Iterator[None]:
     """SIGTERM raises Terminated here; processes that are forked meanwhile end by it as usual."""
@@ -86,41 +114,39 @@ def _told_of_termination() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    with _handling(stop):
+        yield
+
+
+@contextmanager
+def _handling(handler: Callable[..., object]) -> Iterator[None]:
+    """SIGTERM calls the handler inside."""
+    before = signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
-def parse(settings_type: type[T], arguments: list[str], program: str) -> T:
-    """Settings from command-line arguments; what tyro says of a bad one becomes one line."""
-    if lost := _given_again(settings_type, arguments):
-        fail(program, f"--{lost} is given several times; give it once, with all its values")
-    said = StringIO()
-    try:
-        with redirect_stderr(said):
-            return tyro.cli(settings_type, prog=f"python -m {program}", args=arguments)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        lines = [line.strip("│╭╮╰╯─ ") for line in said.getvalue().splitlines()]
-        message = " ".join(line for line in lines[1 : lines.index("", 1)])
-        fail(program, f"{message or said.getvalue()} (--help lists the options)")
+@contextmanager
+def termination_deferred() -> Iterator[Callable[[], bool]]:
+    """SIGTERM waits for the end of the block, where it takes its usual effect; yields whether it came.
 
+    For loops that save their state between steps. Off the main thread, signals are left alone.
+    """
+    came = False
 
-def _given_again(settings_type: type[Any], arguments: list[str]) -> str | None:
-    """An option of several values that is given again, which would lose the first ones."""
-    kinds = get_type_hints(settings_type)
-    several = {name.replace("_", "-") for name, kind in kinds.items() if get_origin(kind) is tuple}
-    given = Counter(a[2:].partition("=")[0].replace("_", "-") for a in arguments if a[:2] == "--")
-    return next((name for name, times in given.items() if times > 1 and name in several), None)
+    def note(*_: object) -> None:
+        nonlocal came
+        came = True
 
-
-def fail(program: str, message: str) -> NoReturn:
-    """One line on stderr, exit status 2."""
-    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    with _handling(note):
+        yield lambda: came
+    if came:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def open_run(settings: T, program: str, default_name: str) -> tuple[RunFolder, T, bool]:
@@ -141,7 +167,7 @@ def open_run(settings: T, program: str, default_name: str) -> tuple[RunFolder, T
         and getattr(settings, field.name) != field.default
     ]
     if changed:
-        refuse_beside_resume(f"--{changed[0].replace('_', '-')}")
+        refuse_beside_resume(option(changed[0]))
     folder, record = RunFolder.reopen(resume, program)
     return folder, restore_settings(type(settings), record, NOT_RECORDED), True
 

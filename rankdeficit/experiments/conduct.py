@@ -9,7 +9,7 @@ import torch
 from rich.table import Table
 
 from rankdeficit.checks import check_at_least, check_gamma, check_seeds, check_temperature
-from rankdeficit.experiments import cli, tables
+from rankdeficit.experiments import cli, plots, tables
 from rankdeficit.experiments.runs import RunFolder
 
 Row = dict[str, Any]
@@ -112,10 +112,11 @@ def conduct(
         summary = work(settings, prepared, folder, resumed)
         folder.write_json("summary.json", summary)
         folder.write_environment(cli.resolve_device(settings.device))
-        draw(folder.path)
         table, sentences = report(summary)
-        closing = f"Figures and records are in {folder.path}."
-        tables.print_report(table, [*sentences, closing])
+        tables.print_report(table, sentences)
+        with plots.default_style():
+            draw(folder.path)
+        tables.print_sentences([f"Figures and records are in {folder.path}."])
     finally:
         folder.close()
     return folder.path
@@ -195,15 +196,20 @@ def train_together(
     if not (resumed and folder.restore_checkpoint(device, restore)) and 0 in measured:
         record(0)
     runs = sum(len(batch.runs) for batch in batches)
-    with cli.progress(f"{runs} runs", steps, first) as set_done:
+    with (
+        cli.termination_deferred() as terminated,
+        cli.progress(f"{runs} runs", steps, first) as set_done,
+    ):
         for step in range(first + 1, steps + 1):
             for batch in batches:
                 batch.step()
             if step in measured:
                 record(step)
-            if step % checkpoint_every == 0 or step == steps:
+            if step % checkpoint_every == 0 or step == steps or terminated():
                 states = [batch.state() for batch in batches]
                 folder.save_checkpoint({"step": step, "batches": states})
+            if terminated():
+                break
             set_done(step)
 
 

@@ -130,10 +130,27 @@ def layer_sentences(runs: Sequence[Run], gammas: Sequence[float]) -> list[str]:
 
 def print_report(table: Table, sentences: Sequence[str]) -> None:
     """Table and sentences on standard output, wide enough when that is no terminal."""
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 130, highlight=False)
-    console.print(table)
+    _console().print(table)
+    print_sentences(sentences)
+
+
+def print_sentences(sentences: Sequence[str]) -> None:
+    """Sentences on standard output, a line each."""
     for sentence in sentences:
-        console.print(sentence, soft_wrap=True, markup=False)
+        _console().print(sentence, soft_wrap=True, markup=False)
+    sys.stdout.flush()
+
+
+class _Console(Console):
+    """A console that raises BrokenPipeError where rich would end the program without a word."""
+
+    def on_broken_pipe(self) -> None:
+        raise
+
+
+def _console() -> Console:
+    width = None if sys.stdout.isatty() else 130
+    return _Console(file=sys.stdout, width=width, highlight=False)
 
 
 def _verdict(interpolated: Sequence[Run]) -> str:

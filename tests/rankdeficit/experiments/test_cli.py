@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from rankdeficit.experiments import cli, runs
+from rankdeficit.experiments import cli, options, runs
 from rankdeficit.experiments.runs import RunFolder
 
 
@@ -48,9 +48,9 @@ def test_edited_settings_are_refused(change: dict[str, Any], match: str) -> None
 
 
 def test_settings_from_the_command_line() -> None:
-    parsed = cli.parse(Settings, ["--temperature", "1", "50", "--activation", "relu"], "tests")
+    parsed = options.parse(Settings, ["--temperature", "1", "50", "--activation", "relu"], "tests")
     assert parsed == Settings((1.0, 50.0), "relu")
-    parsed = cli.parse(Settings, ["--activation", "linear", "--activation", "relu"], "tests")
+    parsed = options.parse(Settings, ["--activation", "linear", "--activation", "relu"], "tests")
     assert parsed.activation == "relu"
 
 
@@ -67,7 +67,7 @@ def test_bad_options_are_one_line(
     arguments: list[str], word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        cli.parse(Settings, arguments, "tests")
+        options.parse(Settings, arguments, "tests")
     error = capsys.readouterr().err
     assert stop.value.code == 2
     assert error.startswith("tests: error: ")

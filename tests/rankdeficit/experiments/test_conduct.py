@@ -82,7 +82,7 @@ def test_a_run_goes_from_settings_to_report(
     assert folder == tmp_path / "run"
     summary = {"result": 41}
     assert tiny.calls == [
-        ("prepare", 4), ("work", 4, 40, False), ("draw", summary), ("report", summary)
+        ("prepare", 4), ("work", 4, 40, False), ("report", summary), ("draw", summary)
     ]  # fmt: skip
     assert runs.read_json(folder / "summary.json") == summary
     assert runs.read_json(folder / "environment.json")["device"] == (
