@@ -12,7 +12,7 @@ decoded while they are used, others at once. The report and its figures go to th
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -27,14 +27,9 @@ from rankdeficit.distributed import is_first
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.cli import joined, progress
 from rankdeficit.experiments.runs import RunFolder
-from rankdeficit.images import ImageFiles, ImageSet, Normalisation, list_splits, spell_size, square
-from real_nets.data.folders import (
-    IMAGENET,
-    Folders,
-    Split,
-    fixed_normalisation,
-    measured_normalisation,
-)
+from rankdeficit.image_files import spell_size, square
+from rankdeficit.images import Images, Normalisation, list_splits, unchanged
+from real_nets.data.images import IMAGENET, Folders, measured_normalisation
 from real_nets.diagnose_settings import Settings, check, complete
 from real_nets.jobs.networks import TrainedRun, trained_run
 from real_nets.jobs.trial import try_out
@@ -80,9 +75,8 @@ def run(settings: Settings) -> Path | None:
 def prepare(settings: Settings, device: torch.device) -> Prepared:
     """Check the settings, load the network, read the images. Raises ValueError for what is wrong."""
     check(settings)
-    framing = replace(square(settings.image_size), crop=settings.crop)
+    framing = square(settings.image_size, settings.crop)
     run = None if settings.trained is None else trained_run(settings.trained)
-    own: tuple[ImageFiles | ImageSet, ImageFiles | ImageSet]
     if settings.data is not None:
         own = list_splits(settings.data, framing)
     else:
@@ -112,7 +106,7 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
 
 def load_network(settings: Settings, folders: Folders, device: torch.device) -> Network:
     """The network with its weights on the device, tried on images of the right size."""
-    found = len(folders.train.files.classes)
+    found = len(folders.train.classes)
     classes = found if settings.classes is None else settings.classes
     if classes < found:
         raise ValueError(
@@ -138,7 +132,7 @@ def load_network(settings: Settings, folders: Folders, device: torch.device) -> 
 
 
 def normalisation(
-    settings: Settings, run: TrainedRun | None, train: Split, images: int
+    settings: Settings, run: TrainedRun | None, train: Images, images: int
 ) -> tuple[Normalisation, str]:
     """The normalisation that the settings ask for, and what to say of where it was measured.
 
@@ -146,29 +140,29 @@ def normalisation(
     train: this process's share of all train images, which are so many.
     """
     if settings.mean is not None and settings.std is not None:
-        return fixed_normalisation(settings.mean, settings.std), ""
+        return Normalisation.fixed(settings.mean, settings.std), ""
     if settings.normalisation == "imagenet":
-        return fixed_normalisation(*IMAGENET), ""
+        return Normalisation.fixed(*IMAGENET), ""
     if settings.normalisation == "none":
-        return fixed_normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), ""
+        return unchanged(), ""
     whose = (
         ", those of all train images; if it was trained with others, give --normalisation imagenet "
         "or --mean and --std"
     )
     if run is not None:
         split, whose = trained_with(settings, run, images)
-        train = split.share(0, 0) if split else train
+        train = train if split is None else split.share()
     return measured_normalisation(train, settings.batch_size), whose
 
 
-def trained_with(settings: Settings, run: TrainedRun, images: int) -> tuple[Split | None, str]:
+def trained_with(settings: Settings, run: TrainedRun, images: int) -> tuple[Images | None, str]:
     """All train images of the run, None where those at hand are to serve, and what to say of them."""
     whose = ", those of all train images that it was trained with"
     own = run.is_framed(settings.data, settings.image_size, settings.crop)
     if own and images == run.images:
         return None, whose
     try:
-        return Split("train", run.train_images()), whose
+        return run.train_images(), whose
     except ValueError as error:
         return None, (
             f", those of all train images of {settings.data or run.job.data}, not of those that it was "
@@ -193,7 +187,7 @@ def assumptions(
         for values in (normalise.mean, normalise.std)
     )
     said.append(f"images normalised by mean {mean} and deviation {std}{whose}")
-    found = len(folders.train.files.classes)
+    found = len(folders.train.classes)
     if network.classes > found:
         said.append(
             f"the {found} class folders taken, in alphabetical order, to be classes 0 to {found - 1} "
@@ -223,8 +217,8 @@ def measure(settings: Settings, prepared: Prepared, device: torch.device) -> Rep
     """The report, whose notes start with the assumptions."""
     folders = prepared.folders
 
-    def inputs(split: Split) -> Batches:
-        return split.inputs(prepared.normalise, settings.batch_size, device)
+    def inputs(split: Images) -> Batches:
+        return split.on(device, prepared.normalise).batches(settings.batch_size)
 
     probing = ProbeSettings(l2=settings.probe_l2, dtype=getattr(torch, settings.precision))
     totals = {split.name: len(split) for split in folders.splits}

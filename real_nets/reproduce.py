@@ -27,8 +27,7 @@ from rankdeficit.experiments import cli
 from rankdeficit.experiments.cli import joined
 from rankdeficit.spectrum import GAMMA
 from real_nets import report
-from real_nets.data.catalogue import why_missing
-from real_nets.jobs.data import Source
+from real_nets.data.catalogue import DataSource, why_missing
 from real_nets.jobs.execute import Executor, How, Work, check_options, execute
 from real_nets.jobs.folder import FINAL, check_finished
 from real_nets.jobs.job import Job
@@ -141,7 +140,7 @@ def run(settings: Settings) -> Path | None:
         return None
     with joined(settings.device) as device:
         targets = [find(name) for name in chosen_names(settings.targets)]
-        source = Source(
+        source = DataSource(
             settings.data and settings.data.resolve(),
             settings.download,
             settings.on_corrupt,
@@ -191,7 +190,7 @@ def chosen_names(names: Sequence[str]) -> list[str]:
     return list(TARGETS) if "all" in names else list(dict.fromkeys(names))
 
 
-def prepare(settings: Settings, source: Source) -> Setup:
+def prepare(settings: Settings, source: DataSource) -> Setup:
     """The settings as a setup for cells. Raises ValueError for what makes no sense."""
     cli.resolve_device(settings.device)
     if settings.seeds is not None:

@@ -20,8 +20,8 @@ from rankdeficit.experiments import cli, plots, tables
 from rankdeficit.experiments.cli import joined
 from rankdeficit.experiments.conduct import CommonSettings, Row, check_values
 from rankdeficit.experiments.runs import RunFolder, read_json
-from real_nets.data.catalogue import check_folder
-from real_nets.jobs.data import JobData, Source
+from real_nets.data.catalogue import DataSource, check_folder
+from real_nets.jobs.data import JobData
 from real_nets.jobs.execute import How, Work, train_here
 from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.job import Job, JobOptions
@@ -111,7 +111,7 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
             job = Job(**shared, data=name, temperature=temperature, seed=seed)
             job.check()
             jobs[f"T{str(temperature).removesuffix('.0')}-seed{seed}"] = job
-    source = Source(root, settings.download, settings.on_corrupt, settings.workers)
+    source = DataSource(root, settings.download, settings.on_corrupt, settings.workers)
     data = JobData(next(iter(jobs.values())), source, device)
     # At T = 1 any rule of the learning rate suits any network.
     try_training(next((job for job in jobs.values() if job.temperature != 1), job), data)

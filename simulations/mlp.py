@@ -30,7 +30,7 @@ from rankdeficit.experiments.conduct import (
     conduct,
 )
 from rankdeficit.experiments.runs import RunFolder
-from rankdeficit.images import ImageSet, Normalisation, load_splits
+from rankdeficit.images import Images, Normalisation, load_splits
 from rankdeficit.spectrum import spectrum
 from rankdeficit.toys.mlp import (
     Activation,
@@ -264,10 +264,10 @@ def load(settings: Settings) -> Samples:
     train, test = load_splits(settings.data, settings.image_size)
     normalise = Normalisation.of(train)
 
-    def some(images: ImageSet) -> tuple[Tensor, Tensor]:
+    def some(images: Images) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(0)
         chosen = torch.randperm(len(images.labels), generator=generator)[: settings.images]
-        x = normalise(images.images[chosen]).flatten(1) / math.sqrt(images.images[0].numel())
+        x = normalise(images.pixels[chosen]).flatten(1) / math.sqrt(images.pixels[0].numel())
         return x.to(device), images.labels[chosen].to(device)
 
     return Samples(*some(train), len(train.classes), *some(test))

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from rankdeficit.images import ImageSet
+from rankdeficit.images import Images
 
 
 def write_images(root: Path, classes: int, train: int, test: int, size: int = 8) -> None:
@@ -23,7 +23,7 @@ def write_images(root: Path, classes: int, train: int, test: int, size: int = 8)
                 Image.fromarray(image).save(folder / f"{i}.png")
 
 
-def image_set(n: int, size: int = 8) -> ImageSet:
+def image_set(n: int, size: int = 8) -> Images:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(1, 256, (n, 3, size, size), generator=generator, dtype=torch.uint8)
-    return ImageSet(images, torch.arange(n) % 2, ["a", "b"])
+    return Images(torch.arange(n) % 2, ["a", "b"], images)

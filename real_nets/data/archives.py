@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock
 from torchvision.datasets import CIFAR10, SVHN
 
-from rankdeficit.images import ImageSet
+from rankdeficit.images import Images
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Archive:
 
     url: str
     files: list[str]
-    read: Callable[[Path, Literal["train", "test"], bool], ImageSet]
+    read: Callable[[Path, Literal["train", "test"], bool], Images]
 
     def place(self, folders: list[Path]) -> Path | None:
         """The first of the folders with all files."""
@@ -40,12 +40,12 @@ class Archive:
 def cifar(kind: type[CIFAR10]) -> Archive:
     """CIFAR-10 or CIFAR-100 (Krizhevsky, 2009) in its Python version."""
 
-    def read(folder: Path, split: Literal["train", "test"], download: bool) -> ImageSet:
+    def read(folder: Path, split: Literal["train", "test"], download: bool) -> Images:
         with warnings.catch_warnings():  # NumPy dislikes the old pickles
             warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
             found = kind(folder, train=split == "train", download=download)
         images = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
-        return ImageSet(images, torch.tensor(found.targets), list(found.classes))
+        return Images(torch.tensor(found.targets), list(found.classes), images)
 
     parts = [name for name, _ in (*kind.train_list, *kind.test_list)]
     files = [f"{kind.base_folder}/{name}" for name in (*parts, kind.meta["filename"])]
@@ -55,10 +55,10 @@ def cifar(kind: type[CIFAR10]) -> Archive:
 def svhn() -> Archive:
     """The cropped digits of Street View House Numbers (Netzer et al., 2011), without the extra ones."""
 
-    def read(folder: Path, split: Literal["train", "test"], download: bool) -> ImageSet:
+    def read(folder: Path, split: Literal["train", "test"], download: bool) -> Images:
         found = SVHN(folder, split=split, download=download)
         images = torch.from_numpy(np.ascontiguousarray(found.data))
-        return ImageSet(images, torch.from_numpy(found.labels), [str(digit) for digit in range(10)])
+        return Images(torch.from_numpy(found.labels), [str(digit) for digit in range(10)], images)
 
     url, file, _ = SVHN.split_list["train"]
     return Archive(url.removesuffix(file), [file, SVHN.split_list["test"][1]], read)
@@ -66,7 +66,7 @@ def svhn() -> Archive:
 
 def read_archive(
     archive: Archive, name: str, folder: Path, download: bool
-) -> tuple[ImageSet, ImageSet]:
+) -> tuple[Images, Images]:
     """Train and test images. Raises ValueError for damaged files and failed downloads."""
     if not download:
         try:

@@ -1,78 +1,28 @@
 """Data sets by name: folders of images, published archives, and letters drawn on the spot."""
 
-import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from rankdeficit.images import ImageFiles, ImageSet, held_out_folder, list_splits, square
+from rankdeficit.image_files import square
+from rankdeficit.images import MEASURED_BATCH, Images, Normalisation, held_out_folder, list_splits
 from real_nets.data import archives
 from real_nets.data.archives import Archive, read_archive
-from real_nets.data.checked_images import Images, OnCorrupt, check_images, read_splits, size_of
 from real_nets.data.glyphs import LETTERS, OTHER_FONTS, OTHER_LETTERS, Typeface
 from real_nets.data.glyphs import glyphs as draw_glyphs
-
-__all__ = ["Dataset", "check_folder", "check_images", "dataset", "open_dataset", "why_missing"]
+from real_nets.data.images import (
+    Dataset,
+    OnCorrupt,
+    measured_normalisation,
+    read_splits,
+)
 
 GLYPHS_PER_CLASS = 100
 """Train images of each letter, unless the name says otherwise; a fifth as many are for testing."""
 LEAST_TESTED = 5
 GLYPH_SEED = 0
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Train and test images with the same classes and one size."""
-
-    name: str
-    train: Images
-    test: Images
-    skipped: int = 0
-    """Images that could not be read and were left out."""
-
-    @property
-    def classes(self) -> list[str]:
-        """Names of the classes."""
-        return self.train.classes
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of all images."""
-        return size_of(self.train)
-
-    def card(self) -> dict[str, object]:
-        """What tells whether two runs saw the same data; no paths of a machine."""
-        return {
-            "name": self.name,
-            "train_images": len(self.train.labels),
-            "test_images": len(self.test.labels),
-            "classes": len(self.classes),
-            "image_size": list(self.size),
-            "skipped": self.skipped,
-            "fingerprint": fingerprint(self.train, self.test),
-        }
-
-
-def fingerprint(*splits: Images) -> str:
-    """Sixteen hexadecimal digits of the SHA-256 sum over classes, labels and images.
-
-    Of images in memory their pixels enter, of others their files' relative paths and sizes in bytes.
-    """
-    digest = hashlib.sha256()
-    for split in splits:
-        digest.update(json.dumps(split.classes).encode())
-        digest.update(split.labels.cpu().numpy().astype("<i8").tobytes())
-        if isinstance(split, ImageSet):
-            digest.update(json.dumps(split.images.shape).encode())
-            digest.update(split.images.cpu().contiguous().numpy().data)
-        else:
-            for path in map(Path, split.paths):
-                name = path.relative_to(split.folder).as_posix()
-                digest.update(json.dumps([name, path.stat().st_size]).encode())
-    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -86,21 +36,24 @@ class Request:
     download: bool
 
 
-Load = Callable[[], tuple[ImageSet, ImageSet]]
-Source = Callable[[Request], Load]
+Framed = tuple[str, int | None, float | None]
+"""Name of a data set, size of its images, share of them that is kept."""
 
-SOURCES: dict[str, Source] = {}
+Load = Callable[[], tuple[Images, Images]]
+Definition = Callable[[Request], Load]
+
+DEFINITIONS: dict[str, Definition] = {}
 """Data sets that are no folders of images, by name."""
 
 
-def dataset(source: Source) -> Source:
+def dataset(definition: Definition) -> Definition:
     """Register a data set under its function's name, with hyphens for underscores.
 
     The function looks whether the data are there and raises ValueError that says how to get them;
     what it returns reads them.
     """
-    SOURCES[source.__name__.replace("_", "-")] = source
-    return source
+    DEFINITIONS[definition.__name__.replace("_", "-")] = definition
+    return definition
 
 
 @dataset
@@ -174,7 +127,7 @@ def published(request: Request, archive: Archive) -> Load:
     return lambda: read_archive(archive, name, place or root / name, request.download)
 
 
-def find(name: str, root: Path | None, download: bool) -> tuple[ImageFiles, ImageFiles] | Load:
+def find(name: str, root: Path | None, download: bool) -> tuple[Images, Images] | Load:
     """The files of the image folder ROOT/NAME, or what reads a built-in data set.
 
     Raises ValueError that says how to get what is not there.
@@ -186,12 +139,12 @@ def find(name: str, root: Path | None, download: bool) -> tuple[ImageFiles, Imag
     if root is not None and (root / name / "train").is_dir() and held_out_folder(root / name):
         return list_splits(root / name)
     base, colon, number = name.partition(":")
-    if base in SOURCES:
-        return SOURCES[base](Request(name, number if colon else None, root, download))
+    if base in DEFINITIONS:
+        return DEFINITIONS[base](Request(name, number if colon else None, root, download))
     if root is None:
         raise ValueError(
-            f"data set {name!r} is none of {', '.join(SOURCES)}; for a folder of images, name one that "
-            "exists, or the folder that it is in with --root"
+            f"data set {name!r} is none of {', '.join(DEFINITIONS)}; for a folder of images, name one "
+            "that exists, or the folder that it is in with --root"
         )
     return list_splits(root / name)
 
@@ -244,12 +197,55 @@ def open_dataset(
 
     Raises ValueError that says what is missing, unreadable or uneven, or why a download failed.
     """
-    framing = replace(square(image_size), crop=crop)
+    framing = square(image_size, crop)
     found = find(name, root, download)
     if callable(found):
         train, test = (
-            replace(images, images=framing.of_pixels(images.images)) for images in found()
+            replace(images, memory=framing.of_pixels(images.pixels)) for images in found()
         )
         return Dataset(name, train, test)
     listed = [replace(files, framing=framing) for files in found]
     return Dataset(name, *read_splits(listed[0], listed[1], in_memory, on_corrupt))
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where data sets are opened from, and how. Each is opened once, and its mean measured once."""
+
+    root: Path | None = None
+    download: bool = False
+    on_corrupt: OnCorrupt = "stop"
+    workers: int = 4
+    """Processes that decode images of sets too large for memory."""
+    opened: dict[Framed, Dataset] = field(default_factory=dict, repr=False)
+    normalisations: dict[Framed, Normalisation] = field(default_factory=dict, repr=False)
+
+    def open(self, name: str, image_size: int | None = None, crop: float | None = None) -> Dataset:
+        """The data set of that name. Raises ValueError as `open_dataset`."""
+        if (name, image_size, crop) not in self.opened:
+            self.opened[name, image_size, crop] = open_dataset(
+                name,
+                self.root,
+                image_size=image_size,
+                crop=crop,
+                download=self.download,
+                on_corrupt=self.on_corrupt,
+            )
+        return self.opened[name, image_size, crop]
+
+    def normalisation(
+        self, name: str, image_size: int | None = None, crop: float | None = None
+    ) -> Normalisation:
+        """By mean and deviation of all its train images."""
+        if (name, image_size, crop) not in self.normalisations:
+            train = self.open(name, image_size, crop).train
+            self.normalisations[name, image_size, crop] = (
+                Normalisation.of(train)
+                if train.in_memory
+                else measured_normalisation(train.share(), MEASURED_BATCH)
+            )
+        return self.normalisations[name, image_size, crop]
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the images: another process opens its own."""
+        return self.__dict__ | {"opened": {}, "normalisations": {}}

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from rankdeficit.checks import check_at_least
-from rankdeficit.images import ImageSet
-from real_nets.data.streams import stream
+from rankdeficit.images import Images
+from real_nets.data.batches import stream
 
 SIZE = 32
 """Height and width of an image in pixels."""
@@ -64,7 +64,7 @@ OTHER_FONTS = Typeface(LETTERS.letters, ("DejaVuSerif", "DejaVuSerif-Bold"))
 
 def glyphs(
     split: Literal["train", "test"], per_class: int, seed: int, typeface: Typeface = LETTERS
-) -> ImageSet:
+) -> Images:
     """So many 32 x 32 RGB images of each letter, class after class.
 
     Font, size, place, rotation, shear, colours and noise are random. The two splits of a seed, and
@@ -79,7 +79,7 @@ def glyphs(
         draw(masks[font, letter], generator)
         for font, letter in zip(fonts.split(AT_ONCE), labels.split(AT_ONCE), strict=True)
     ]
-    return ImageSet(torch.cat(parts), labels, list(typeface.letters))
+    return Images(labels, list(typeface.letters), torch.cat(parts))
 
 
 def letter_masks(letters: str, font: str) -> UInt8[Tensor, "letters mask mask"]:

@@ -18,7 +18,8 @@ from rankdeficit.checks import check_at_least
 from rankdeficit.distributed import is_first
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.cli import progress
-from real_nets.jobs.data import JobData, Source
+from real_nets.data.catalogue import DataSource
+from real_nets.jobs.data import JobData
 from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.job import Job
 from real_nets.jobs.run import diagnose_job, train_job
@@ -69,7 +70,7 @@ class Work:
 class How:
     """Where and how work is carried out."""
 
-    source: Source
+    source: DataSource
     device: str
     executor: Executor = "here"
     tensorboard: bool = False

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.experiments.runs import RunFolder, read_json, read_rows, write_json
-from real_nets.jobs.data import JobData, Source
+from real_nets.data.catalogue import DataSource
+from real_nets.jobs.data import JobData
 from real_nets.jobs.job import Job
 from real_nets.training.loop import Row
 
@@ -172,7 +173,7 @@ def check_data(path: Path, record: Row, data: JobData) -> None:
         )
 
 
-def check_finished(job: Job, source: Source, path: Path) -> None:
+def check_finished(job: Job, source: DataSource, path: Path) -> None:
     """Raise ValueError where a finished job's data came from another folder and were others.
 
     Data in the folder that they came from are taken to be the same: reading them takes its time.

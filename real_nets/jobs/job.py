@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from rankdeficit.checks import check_at_least, check_gamma, check_seeds, check_temperature
 from rankdeficit.gram import LEAST_GAMMA
-from rankdeficit.images import square
+from rankdeficit.image_files import square
 from real_nets.models import Architecture, NetworkOptions
 from real_nets.training.loop import Recipe, Row
 
@@ -40,7 +40,7 @@ class JobOptions(Recipe, NetworkOptions):
                 "Gram matrices, which resolve no less"
             )
         check_at_least(1, followed_images=self.followed_images)
-        replace(square(self.image_size), crop=self.crop)
+        square(self.image_size, self.crop)
         if not all(0 < milestone <= 1 for milestone in self.milestones):
             raise ValueError(f"milestones are {self.milestones}; they must lie in (0, 1]")
         self.architecture(2, (3, 32, 32))

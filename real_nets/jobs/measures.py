@@ -16,8 +16,9 @@ from rankdeficit.diagnostics.reading.survey import Survey, Wanted, survey
 from rankdeficit.diagnostics.reading.taps import pick_logits, undisturbed
 from rankdeficit.diagnostics.reading.unfolding import weight_matrix
 from rankdeficit.distributed import buffers_from_first, gather_rows
+from rankdeficit.images import Images
 from rankdeficit.spectrum import Spectrum
-from real_nets.jobs.data import Images, JobData
+from real_nets.jobs.data import JobData
 from real_nets.jobs.job import Job
 from real_nets.training.loop import Row
 
@@ -53,10 +54,10 @@ class Follower:
         self.network = Network.of(model, _first_input(data.train), None, pick_logits)
         count = job.followed_images
         self.all_train = data.train
-        self.train = data.train.some(count).share().loaded()
-        self.test = data.test.some(count).share().loaded()
+        self.train = data.train.some(count).share().load()
+        self.test = data.test.some(count).share().load()
         self.strange = {
-            name: data.strange(name, "test").some(count).share().loaded() for name in data.ood
+            name: data.strange(name, "test").some(count).share().load() for name in data.ood
         }
 
     @property

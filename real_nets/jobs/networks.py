@@ -1,12 +1,13 @@
 """The network that a training left in its folder, to be diagnosed."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rankdeficit.experiments.runs import read_json
-from rankdeficit.images import ImageFiles, ImageSet, held_out_folder, list_splits, square
-from real_nets.data.catalogue import Dataset, open_dataset
-from real_nets.data.checked_images import OnCorrupt
+from rankdeficit.image_files import square
+from rankdeficit.images import Images, held_out_folder, list_splits
+from real_nets.data.catalogue import open_dataset
+from real_nets.data.images import Dataset, OnCorrupt
 from real_nets.jobs import folder as job_folder
 from real_nets.jobs.job import Job
 from real_nets.models.checkpoint import some
@@ -49,7 +50,7 @@ class TrainedRun:
         framed = (image_size, crop) == (self.job.image_size, self.job.crop)
         return framed and data in (None, own)
 
-    def train_images(self) -> ImageFiles | ImageSet:
+    def train_images(self) -> Images:
         """All that it was trained with, framed as they were then; those of a folder are not decoded.
 
         Raises ValueError if they are gone, or if there are more or fewer than there were.
@@ -58,7 +59,7 @@ class TrainedRun:
         if self.folder is None:
             found = self.data(size, crop).train
         else:
-            found, _ = list_splits(self.folder, replace(square(size), crop=crop))
+            found, _ = list_splits(self.folder, square(size, crop))
         if len(found) != self.images:
             raise ValueError(
                 f"data {self.job.data} has {len(found)} train images, where there were {self.images}"

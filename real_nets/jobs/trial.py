@@ -8,7 +8,7 @@ from torch import nn
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.distributed import rank_and_size
-from rankdeficit.images import spell_size
+from rankdeficit.image_files import spell_size
 from real_nets.jobs.data import JobData
 from real_nets.jobs.job import Job
 from real_nets.models.heads import UNFIT, check_one_classifier
@@ -72,7 +72,7 @@ def _check_rule(model: nn.Module, job: Job, data: JobData) -> None:
 
 def _try_gradients(model: nn.Module, job: Job, data: JobData) -> None:
     processes = rank_and_size()[1]
-    each = min(job.batch_size, len(data.own.train.labels)) // processes
+    each = min(job.batch_size, len(data.own.train)) // processes
     images = torch.zeros(min(TRIED, max(1, each)), *data.inputs, device=data.device)
     labels = torch.zeros(len(images), dtype=torch.long, device=data.device)
     with torch.random.fork_rng([data.device] if data.device.type == "cuda" else []):

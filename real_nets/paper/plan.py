@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from rankdeficit.distributed import is_first
-from real_nets.jobs.data import JobData, Source
+from real_nets.data.catalogue import DataSource
+from real_nets.jobs.data import JobData
 from real_nets.jobs.execute import How, Work, devices
 from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.job import Job
@@ -51,7 +52,7 @@ def like(job: Job) -> tuple[object, ...]:
     return tuple(getattr(same, field.name) for field in fields(Job))
 
 
-def estimates(pending: Sequence[Work], source: Source, device: torch.device) -> list[Estimate]:
+def estimates(pending: Sequence[Work], source: DataSource, device: torch.device) -> list[Estimate]:
     """One per job, of what is left to do; each kind of job is tried for a few steps."""
     known: dict[tuple[object, ...], Estimate] = {}
     for item in pending:
@@ -82,7 +83,7 @@ def left(whole: Estimate, item: Work) -> Estimate:
     return replace(whole, diagnosing=diagnosing)
 
 
-def estimate(job: Job, source: Source, device: torch.device) -> Estimate:
+def estimate(job: Job, source: DataSource, device: torch.device) -> Estimate:
     """With one diagnosis: a few steps and a measurement of the untrained network are timed."""
     data = JobData(job, source, device)
     try_training(job, data)

@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 from torchvision.transforms import v2
 
-from rankdeficit.images import ImageSet, Normalisation
+from rankdeficit.images import Images, Normalisation
 from real_nets.data.augmentation import Augmentation
-from real_nets.data.batches import InMemoryBatches
+from real_nets.data.batches import Batches
 from real_nets.data.glyphs import EM, LETTERS, SIZE, glyphs
 from tests.benchmarks.timing import THREADS, seconds
 
@@ -26,16 +26,19 @@ def two_threads() -> None:
 
 
 @pytest.fixture(scope="module")
-def images() -> ImageSet:
+def images() -> Images:
     """As many as CIFAR-10 has."""
     pixels = torch.randint(256, (IMAGES, 3, 32, 32), dtype=torch.uint8)
-    return ImageSet(pixels, torch.arange(IMAGES) % CLASSES, [str(k) for k in range(CLASSES)])
+    return Images(torch.arange(IMAGES) % CLASSES, [str(k) for k in range(CLASSES)], pixels)
 
 
-def draws(images: ImageSet, augmentation: Augmentation) -> Callable[[], object]:
+def draws(images: Images, augmentation: Augmentation) -> Callable[[], object]:
     """Draws a batch per call."""
-    batches = InMemoryBatches(
-        images, Normalisation.of(images), batch_size=BATCH, augmentation=augmentation, seed=0
+    batches = Batches(
+        images.on(images.device, Normalisation.of(images)),
+        batch_size=BATCH,
+        augmentation=augmentation,
+        seed=0,
     )
 
     def endless() -> Iterator[object]:
@@ -63,7 +66,7 @@ def mlp_step() -> Callable[[], None]:
     return step
 
 
-def test_batches_cost_little_beside_the_step_of_a_small_network(images: ImageSet) -> None:
+def test_batches_cost_little_beside_the_step_of_a_small_network(images: Images) -> None:
     kinds: list[Augmentation] = ["none", "flip", "crop-flip", "resized-crop"]
     step, *drawing = seconds(mlp_step(), *(draws(images, kind) for kind in kinds), repetitions=100)
     shares = dict(zip(kinds, (took / step for took in drawing), strict=True))
@@ -76,13 +79,13 @@ def test_batches_cost_little_beside_the_step_of_a_small_network(images: ImageSet
     assert shares["crop-flip"] < 0.3
 
 
-def test_whole_batches_against_transforms_of_each_image(images: ImageSet) -> None:
+def test_whole_batches_against_transforms_of_each_image(images: Images) -> None:
     """Against torchvision's transforms on single tensors, as data sets usually apply them."""
     transform = v2.Compose([v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip()])
     chosen = torch.randperm(IMAGES)[:BATCH].tolist()
 
     def single() -> None:
-        torch.stack([transform(images.images[i]) for i in chosen])
+        torch.stack([transform(images.pixels[i]) for i in chosen])
 
     ours, theirs = seconds(draws(images, "crop-flip"), single)
     print(f"\ncrop-flip of a batch: {theirs / ours:.0f}x transforms image by image (goal 5x)")

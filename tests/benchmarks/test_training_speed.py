@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from rankdeficit.images import ImageSet, Normalisation
-from real_nets.data.batches import Augmentation, InMemoryBatches
-from real_nets.jobs.data import JobData, Source
+from rankdeficit.images import Images, Normalisation
+from real_nets.data.batches import Augmentation, Batches
+from real_nets.data.catalogue import DataSource
+from real_nets.jobs.data import JobData
 from real_nets.jobs.job import Job
 from real_nets.jobs.run import diagnose_job, train_job
 from real_nets.models import Architecture
@@ -36,18 +37,16 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def random_images(n: int) -> ImageSet:
+def random_images(n: int) -> Images:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (n, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    return ImageSet(images, torch.arange(n) % 10, list("abcdefghij"))
+    return Images(torch.arange(n) % 10, list("abcdefghij"), images)
 
 
-def our_training(
-    name: str, images: ImageSet, recipe: Recipe, device: torch.device = CPU
-) -> Training:
+def our_training(name: str, images: Images, recipe: Recipe, device: torch.device = CPU) -> Training:
     model = Architecture(name, 10, (3, 32, 32)).build(0)
-    batches = InMemoryBatches(
-        images.to(device), Normalisation.of(images), batch_size=recipe.batch_size,
+    batches = Batches(
+        images.on(device, Normalisation.of(images)), batch_size=recipe.batch_size,
         augmentation=recipe.augmentation, seed=0,
     )  # fmt: skip
     return Training(model, batches, recipe, temperature=1.0, seed=0, device=device)
@@ -180,12 +179,12 @@ def test_an_mlp_trains_near_its_bare_rate_and_so_faster_than_with_a_loader(
 
 
 def plain_loader(
-    images: ImageSet, augmentation: Augmentation, workers: int, folder: Path
+    images: Images, augmentation: Augmentation, workers: int, folder: Path
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     """What a torchvision tutorial has, on a folder of JPEG files."""
     for k in range(10):
         (folder / str(k)).mkdir()
-    for i, image in enumerate(images.images):
+    for i, image in enumerate(images.pixels):
         picture = Image.fromarray(image.permute(1, 2, 0).numpy())
         picture.save(folder / str(i % 10) / f"{i}.jpg")
     changes = [transforms.RandomCrop(32, 4), transforms.RandomHorizontalFlip()]
@@ -201,7 +200,7 @@ def test_a_diagnosis_costs_little_beside_training(tmp_path: Path) -> None:
         optimizer="adamw", lr=3e-3, clip_norm=None, channels_last=True, diagnosed_images=5000,
         followed_images=2000,
     )  # fmt: skip
-    data = JobData(job, Source(), CPU)
+    data = JobData(job, DataSource(), CPU)
     training = seconds(lambda: train_job(job, data, tmp_path / "job"))
     diagnosing = seconds(lambda: diagnose_job(job, data, tmp_path / "job"))
     per_image = training / (job.epochs * len(data.train))

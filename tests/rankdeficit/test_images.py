@@ -1,5 +1,7 @@
 """Images from folders: what comes back, and what is said of bad ones."""
 
+import os
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -8,30 +10,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.datasets import ImageFolder
 
-from rankdeficit.images import (
-    Framing,
-    ImageFiles,
-    Normalisation,
-    check_readable,
-    level_counts,
-    list_splits,
-    load_splits,
-    read_image,
-    square,
-)
+from rankdeficit.image_files import Framing, check_readable, read_image, square
+from rankdeficit.images import Images, Normalisation, level_counts, list_splits, load_splits
 from tests.images import image_set, write_images
 
 
 def test_folders_come_back_as_uint8(tmp_path: Path) -> None:
     write_images(tmp_path, classes=3, train=5, test=2)
     train, test = load_splits(tmp_path)
-    assert train.images.shape == (15, 3, 8, 8)
-    assert train.images.dtype == torch.uint8
+    assert train.pixels.shape == (15, 3, 8, 8)
+    assert train.pixels.dtype == torch.uint8
     assert train.labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
     assert train.classes == test.classes == ["class0", "class1", "class2"]
     first = np.asarray(Image.open(tmp_path / "train" / "class0" / "0.png"))
-    assert torch.equal(train.images[0], torch.from_numpy(first.copy()).permute(2, 0, 1))
+    assert torch.equal(train.pixels[0], torch.from_numpy(first.copy()).permute(2, 0, 1))
 
 
 def test_a_val_folder_and_resizing(tmp_path: Path) -> None:
@@ -41,8 +35,8 @@ def test_a_val_folder_and_resizing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"different sizes .*--image-size"):
         load_splits(tmp_path)
     train, test = load_splits(tmp_path, image_size=6)
-    assert train.images.shape == (5, 3, 6, 6)
-    assert test.images.shape == (4, 3, 6, 6)
+    assert train.pixels.shape == (5, 3, 6, 6)
+    assert test.pixels.shape == (4, 3, 6, 6)
 
 
 def test_bad_folders(tmp_path: Path) -> None:
@@ -53,7 +47,7 @@ def test_bad_folders(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has no classes"):
         load_splits(tmp_path)
     (tmp_path / "train" / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"no classes to load .*empty"):
+    with pytest.raises(ValueError, match=r"no images of 1 of 1 classes \(empty\)"):
         load_splits(tmp_path)
     (tmp_path / "train" / "empty").rmdir()
     write_images(tmp_path, classes=1, train=2, test=2)
@@ -92,7 +86,7 @@ def test_errors_name_the_first_unreadable_images_and_count_all() -> None:
 
 def test_what_can_be_read_is_told_from_what_cannot(tmp_path: Path) -> None:
     write_images(tmp_path, classes=2, train=3, test=1)
-    files = ImageFiles.of(tmp_path / "train")
+    files = Images.of_folder(tmp_path / "train")
     whole = files.load()
     lost = [files.paths[i] for i in (0, 4)]
     (tmp_path / lost[0]).unlink()
@@ -102,14 +96,14 @@ def test_what_can_be_read_is_told_from_what_cannot(tmp_path: Path) -> None:
     assert heard == [1, 2, 3, 4, 5, 6]
     loaded, unreadable = files.load_readable()
     assert unreadable == lost
-    assert torch.equal(loaded.images, whole.images[[1, 2, 3, 5]])
+    assert torch.equal(loaded.pixels, whole.pixels[[1, 2, 3, 5]])
     assert loaded.labels.tolist() == [0, 0, 1, 1]
     Image.new("RGB", (5, 9)).save(lost[0])
     with pytest.raises(ValueError, match=r"different sizes \(8 x 8, 9 x 5\)"):
         files.unreadable()
-    assert ImageFiles.of(tmp_path / "train", square(8)).unreadable() == [4]
+    assert Images.of_folder(tmp_path / "train", square(8)).unreadable() == [4]
     nothing, both = files.part([4, 4]).load_readable()
-    assert (len(nothing.images), len(nothing.labels), len(both)) == (0, 0, 2)
+    assert (len(nothing.pixels), len(nothing.labels), len(both)) == (0, 0, 2)
 
 
 def test_an_image_is_read_in_rgb_or_spoken_of(tmp_path: Path) -> None:
@@ -153,7 +147,7 @@ def test_a_tiff_whose_tags_are_damaged_is_unreadable(tmp_path: Path) -> None:
 
 def test_normalised_images_have_mean_zero_and_deviation_one() -> None:
     data = image_set(50)
-    x = Normalisation.of(data)(data.images)
+    x = Normalisation.of(data)(data.pixels)
     torch.testing.assert_close(x.mean(dim=(0, 2, 3)), torch.zeros(3), rtol=0, atol=1e-5)
     torch.testing.assert_close(
         x.std(dim=(0, 2, 3), correction=0), torch.ones(3), rtol=1e-5, atol=1e-5
@@ -163,32 +157,32 @@ def test_normalised_images_have_mean_zero_and_deviation_one() -> None:
 @pytest.mark.parametrize("size", [1, 4, 7, 15, 99])
 def test_batches_are_the_loaded_images_in_order(tmp_path: Path, size: int) -> None:
     write_images(tmp_path, classes=3, train=5, test=1)
-    files = ImageFiles.of(tmp_path / "train")
+    files = Images.of_folder(tmp_path / "train")
     whole = files.load()
-    batches = list(files.batches(size))
+    batches = list(files.decoded(size))
     assert [len(labels) for _, labels in batches[:-1]] == [size] * ((15 - 1) // size)
-    assert torch.equal(torch.cat([images for images, _ in batches]), whole.images)
+    assert torch.equal(torch.cat([images for images, _ in batches]), whole.pixels)
     assert torch.equal(torch.cat([labels for _, labels in batches]), whole.labels)
     part = files.part([11, 0, 7])
-    assert torch.equal(part.load().images, whole.images[[11, 0, 7]])
+    assert torch.equal(part.load().pixels, whole.pixels[[11, 0, 7]])
     assert part.labels.tolist() == [2, 0, 1]
 
 
 def test_an_image_of_another_size_is_found_in_a_later_batch(tmp_path: Path) -> None:
     write_images(tmp_path, classes=2, train=4, test=1)
     Image.new("RGB", (5, 9)).save(tmp_path / "train" / "class1" / "3.png")
-    files = ImageFiles.of(tmp_path / "train")
-    batches = files.batches(1)
+    files = Images.of_folder(tmp_path / "train")
+    batches = files.decoded(1)
     assert len([next(batches) for _ in range(7)]) == 7
     with pytest.raises(ValueError, match=r"different sizes \(8 x 8, 9 x 5\).*--image-size"):
         next(batches)
-    assert files.part([7]).first_size() == (9, 5)
+    assert files.part([7]).size_in_file() == (9, 5)
 
 
 def test_progress_is_told_image_by_image(tmp_path: Path) -> None:
     write_images(tmp_path, classes=2, train=2, test=1)
     heard: list[int] = []
-    ImageFiles.of(tmp_path / "train").load(heard.append)
+    Images.of_folder(tmp_path / "train").load(heard.append)
     assert heard == [1, 2, 3, 4]
 
 
@@ -215,7 +209,7 @@ def test_files_are_resized_bicubically() -> None:
 
 
 def test_images_in_memory_that_have_their_size_stay_as_they_are() -> None:
-    images = image_set(3).images
+    images = image_set(3).pixels
     assert Framing().of_pixels(images) is images
     assert Framing((8, 8)).of_pixels(images) is images
     assert not torch.equal(Framing((8, 8), 0.5).of_pixels(images), images)
@@ -240,10 +234,79 @@ def test_one_class_is_enough_where_it_is_asked_for(tmp_path: Path) -> None:
 
 def test_levels_of_parts_add_up() -> None:
     data = image_set(50)
-    parts = sum(level_counts(images) for images in data.images.split(7))
+    parts = sum(level_counts(images) for images in data.pixels.split(7))
     assert isinstance(parts, torch.Tensor)
     found, expected = Normalisation.of_levels(parts), Normalisation.of(data)
     assert torch.equal(found.mean, expected.mean)
     assert torch.equal(found.std, expected.std)
     levels = level_counts(torch.tensor([[[[0, 255]], [[7, 7]]]], dtype=torch.uint8))
     assert [levels[0, 0], levels[0, 255], levels[1, 7], levels.sum()] == [1, 1, 2, 4]
+
+
+def test_hidden_files_and_folders_and_what_is_no_file_are_left_out(tmp_path: Path) -> None:
+    write_images(tmp_path, classes=2, train=3, test=1)
+    expected = Images.of_folder(tmp_path / "train").paths
+    one = tmp_path / "train" / "class0" / "0.png"
+    for name in (".ipynb_checkpoints", "class0/.thumbnails", "class1/.AppleDouble"):
+        (tmp_path / "train" / name).mkdir()
+        shutil.copy(one, tmp_path / "train" / name / "a.png")
+    (tmp_path / "train" / "class0" / "._0.png").write_bytes(b"resource fork")
+    (tmp_path / "train" / "class1" / "notes.txt").write_text("no image")
+    os.mkfifo(tmp_path / "train" / "class1" / "9.png")
+    found = Images.of_folder(tmp_path / "train")
+    assert found.paths == expected
+    assert found.classes == ["class0", "class1"]
+    assert len(found.load()) == 6
+
+
+def test_folders_within_classes_and_links_count_and_a_dangling_link_is_named(
+    tmp_path: Path,
+) -> None:
+    write_images(tmp_path, classes=2, train=2, test=1)
+    train = tmp_path / "train"
+    (train / "class0" / "b").mkdir()
+    shutil.copy(train / "class0" / "0.png", train / "class0" / "b" / "0.PNG")
+    (train / "class0" / "c.png").symlink_to(train / "class1" / "1.png")
+    (train / "class1" / "more").symlink_to(train / "class0" / "b", target_is_directory=True)
+    listing = ImageFolder(str(train))
+    found = Images.of_folder(train)
+    assert found.paths == [path for path, _ in listing.samples]
+    assert found.labels.tolist() == listing.targets
+    assert found.classes == listing.classes
+    (train / "class1" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(ValueError, match=r"1 of 8 images cannot be read .*gone\.png"):
+        Images.of_folder(train).load()
+
+
+def test_images_in_files_have_no_pixels_until_they_are_loaded(tmp_path: Path) -> None:
+    write_images(tmp_path, classes=2, train=2, test=1)
+    files = Images.of_folder(tmp_path / "train")
+    with pytest.raises(ValueError, match="load"):
+        _ = files.pixels
+    assert (files.in_memory, files.load().in_memory) == (False, True)
+    assert files.size == files.load().size == (8, 8)
+
+
+@pytest.mark.parametrize("sort", [False, True])
+def test_some_images_are_chosen_by_the_seed(sort: bool) -> None:
+    images = Images(torch.arange(40), list("ab"), image_set(40).pixels)
+    drawn = images.some(9, seed=3, sort=sort)
+    assert torch.equal(drawn.pixels, images.pixels[drawn.labels])
+    assert drawn.labels.tolist() == images.some(9, seed=3, sort=sort).labels.tolist()
+    assert sorted(drawn.labels.tolist()) == images.some(9, seed=3, sort=True).labels.tolist()
+    assert set(drawn.labels.tolist()) != set(images.some(9, seed=4).labels.tolist())
+    assert images.some(0, sort=sort) is images.some(40, sort=sort) is images
+
+
+def test_network_inputs_are_normalised_in_batches_of_the_size_asked_for(tmp_path: Path) -> None:
+    write_images(tmp_path, classes=2, train=4, test=1)
+    files = Images.of_folder(tmp_path / "train")
+    loaded = files.load()
+    normalise = Normalisation.of(loaded)
+    for images in (files, loaded):
+        batches = list(images.on(images.device, normalise).batches(3))
+        assert [len(labels) for _, labels in batches] == [3, 3, 2]
+        assert torch.equal(torch.cat([x for x, _ in batches]), normalise(loaded.pixels))
+        assert torch.equal(torch.cat([y for _, y in batches]), loaded.labels)
+        plain = torch.cat([x for x, _ in images.batches(8)])
+        assert torch.equal(plain, loaded.pixels.float() / 255)

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from real_nets.jobs.data import JobData, Source
+from real_nets.data.catalogue import DataSource
+from real_nets.jobs.data import JobData
 from real_nets.jobs.job import Job
 from tests.images import write_images
 
@@ -31,7 +32,7 @@ def tiny_job(**options: Any) -> Job:
 
 
 def data_of(job: Job, root: Path | None) -> JobData:
-    return JobData(job, Source(root), CPU)
+    return JobData(job, DataSource(root), CPU)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

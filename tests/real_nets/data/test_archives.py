@@ -15,20 +15,17 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision.datasets import CIFAR10, CIFAR100, SVHN, utils
 
-from rankdeficit.images import ImageSet
-from real_nets.data.catalogue import (
-    Dataset,
-    open_dataset,
-    why_missing,
-)
+from rankdeficit.images import Images
+from real_nets.data.catalogue import open_dataset, why_missing
+from real_nets.data.images import Dataset
 from tests.images import write_images
 
 Install = Callable[[Path, str], None]
 
 
-def in_memory(found: Dataset) -> tuple[ImageSet, ImageSet]:
-    assert isinstance(found.train, ImageSet)
-    assert isinstance(found.test, ImageSet)
+def in_memory(found: Dataset) -> tuple[Images, Images]:
+    assert found.train.in_memory
+    assert found.test.in_memory
     return found.train, found.test
 
 
@@ -91,8 +88,8 @@ def test_archives_are_read_from_the_folder_or_one_of_their_name(
     train, test = in_memory(found)
     parts = {"cifar10": 5, "cifar100": 1, "svhn": 1}[name]
     expected = np.concatenate([fake_rows(4, seed) for seed in range(parts)])
-    assert torch.equal(train.images.flatten(1), torch.from_numpy(expected))
-    assert torch.equal(test.images.flatten(1), torch.from_numpy(fake_rows(4, parts)))
+    assert torch.equal(train.pixels.flatten(1), torch.from_numpy(expected))
+    assert torch.equal(test.pixels.flatten(1), torch.from_numpy(fake_rows(4, parts)))
     assert found.size == (32, 32)
     if name == "svhn":
         assert train.labels.tolist() == test.labels.tolist() == [0, 1, 9, 0]
@@ -115,7 +112,7 @@ def test_images_of_archives_are_resized_as_those_of_folders(
     ):
         for k in "ab":
             (tmp_path / "files" / split / k).mkdir(parents=True)
-        for i, image in enumerate(images.images):
+        for i, image in enumerate(images.pixels):
             file = tmp_path / "files" / split / "ab"[i % 2] / f"{i:02}.png"
             Image.fromarray(image.permute(1, 2, 0).numpy()).save(file)
     archive, folder = (
@@ -123,8 +120,8 @@ def test_images_of_archives_are_resized_as_those_of_folders(
         for each in (name, "files")
     )
     for ours, theirs in zip(archive, folder, strict=True):
-        assert ours.images.shape[2:] == (size, size)
-        assert torch.equal(torch.cat([ours.images[::2], ours.images[1::2]]), theirs.images)
+        assert ours.pixels.shape[2:] == (size, size)
+        assert torch.equal(torch.cat([ours.pixels[::2], ours.pixels[1::2]]), theirs.pixels)
 
 
 class Bomb:

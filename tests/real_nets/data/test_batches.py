@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -15,11 +14,18 @@ from scipy.stats import ks_2samp
 from torch import Tensor
 from torchvision.transforms import v2
 
-from rankdeficit.images import Framing, ImageFiles, ImageSet, Normalisation, load_splits
+from rankdeficit.image_files import Framing
+from rankdeficit.images import Images, Normalisation, load_splits
 from real_nets.data import batches
-from real_nets.data.augmentation import Views, apply_views, augment, draw_views, padding
-from real_nets.data.batches import Augmentation, Batches, InMemoryBatches, StreamedBatches
-from real_nets.data.streams import stream, stream_seed
+from real_nets.data.augmentation import (
+    Augmentation,
+    Views,
+    apply_views,
+    augment,
+    draw_views,
+    padding,
+)
+from real_nets.data.batches import Batches, stream, stream_seed
 from tests.images import image_set, write_images
 
 AUGMENTATIONS: list[Augmentation] = ["none", "flip", "crop-flip", "resized-crop"]
@@ -29,7 +35,7 @@ few_cores = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserW
 
 
 def test_flips_are_flips() -> None:
-    images = image_set(64).images
+    images = image_set(64).pixels
     out = augment(images, "flip", stream(0))
     flipped = [torch.equal(a, b.flip(-1)) for a, b in zip(out, images, strict=True)]
     kept = [torch.equal(a, b) for a, b in zip(out, images, strict=True)]
@@ -81,7 +87,7 @@ def test_resized_crops_are_those_of_torchvision(size: tuple[int, int]) -> None:
 
 
 def test_a_box_of_the_whole_image_changes_nothing() -> None:
-    images = image_set(5, size=9).images
+    images = image_set(5, size=9).pixels
     whole = Views(torch.tensor([0, 0, 9, 9]).repeat(5, 1), torch.zeros(5, dtype=torch.bool))
     for augmentation in AUGMENTATIONS:
         assert torch.equal(apply_views(images, whole, augmentation), images)
@@ -122,26 +128,21 @@ def test_streams_of_different_keys_are_different() -> None:
     assert len(grid) == 8000
 
 
-def numbered(n: int, size: int = 8) -> ImageSet:
+def numbered(n: int, size: int = 8) -> Images:
     """Images of noise whose label is their number."""
-    return ImageSet(image_set(n, size).images, torch.arange(n), [str(i) for i in range(n)])
+    return Images(torch.arange(n), [str(i) for i in range(n)], image_set(n, size).pixels)
 
 
-def in_memory(images: ImageSet, **options: Any) -> InMemoryBatches:
+def batches_of(images: Images, **options: Any) -> Batches:
     defaults = {"batch_size": 4, "augmentation": "none", "seed": 0}
-    return InMemoryBatches(images, NO_CHANGE, **defaults | options)
-
-
-def streamed(files: ImageFiles, **options: Any) -> StreamedBatches:
-    defaults = {"batch_size": 4, "augmentation": "none", "seed": 0, "workers": 0}
-    return StreamedBatches(files, NO_CHANGE, device=torch.device("cpu"), **defaults | options)
+    return Batches(images.on(images.device, NO_CHANGE), **defaults | options)
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> ImageFiles:
+def files(tmp_path_factory: pytest.TempPathFactory) -> Images:
     root = tmp_path_factory.mktemp("images")
     write_images(root, classes=2, train=11, test=1, size=16)
-    found = ImageFiles.of(root / "train", Framing((16, 16)))
+    found = Images.of_folder(root / "train", Framing((16, 16)))
     return replace(found, labels=torch.arange(22))
 
 
@@ -149,12 +150,12 @@ Maker = Callable[..., Batches]
 
 
 @pytest.fixture(params=["in memory", "streamed", "two workers"])
-def make(request: pytest.FixtureRequest, files: ImageFiles) -> Maker:
+def make(request: pytest.FixtureRequest, files: Images) -> Maker:
     """Makes batches of the same 22 images."""
     if request.param == "in memory":
-        return lambda **options: in_memory(files.load(), **options)
+        return lambda **options: batches_of(files.load(), **options)
     workers = 2 if request.param == "two workers" else 0
-    return lambda **options: streamed(files, workers=workers, **options)
+    return lambda **options: batches_of(files, workers=workers, **options)
 
 
 def same(
@@ -175,8 +176,8 @@ def test_an_epoch_goes_on_from_any_step(make: Maker, augmentation: Augmentation)
 
 
 @few_cores
-def test_every_image_is_seen_once_under_its_label(make: Maker, files: ImageFiles) -> None:
-    images = files.load().images.float()
+def test_every_image_is_seen_once_under_its_label(make: Maker, files: Images) -> None:
+    images = files.load().pixels.float()
     drawn = make()
     for epoch in range(2):
         seen = [(x, y) for inputs, labels in drawn.epoch(epoch) for x, y in zip(inputs, labels)]  # noqa: B905
@@ -200,11 +201,11 @@ def test_other_seeds_epochs_and_steps_have_another_augmentation(
     tmp_path: Path, augmentation: Augmentation
 ) -> None:
     (tmp_path / "0").mkdir()
-    pixels = image_set(1, size=32).images[0].permute(1, 2, 0).numpy()
+    pixels = image_set(1, size=32).pixels[0].permute(1, 2, 0).numpy()
     for i in range(8):
         Image.fromarray(pixels).save(tmp_path / "0" / f"{i}.png")
-    found = ImageFiles.of(tmp_path)
-    for make_ in (lambda **o: in_memory(found.load(), **o), lambda **o: streamed(found, **o)):
+    found = Images.of_folder(tmp_path)
+    for make_ in (lambda **o: batches_of(found.load(), **o), lambda **o: batches_of(found, **o)):
         drawn = [
             inputs
             for seed, epoch in ((0, 0), (0, 1), (1, 0), (1, 1))
@@ -232,13 +233,11 @@ def test_processes_share_each_batch_of_one_process(
 
 
 @few_cores
-@pytest.mark.parametrize("augmentation", ["none", "flip", "crop-flip"])
-def test_streamed_batches_are_those_in_memory(
-    files: ImageFiles, augmentation: Augmentation
-) -> None:
-    expected = in_memory(files.load(), augmentation=augmentation, seed=5)
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+def test_streamed_batches_are_those_batches_of(files: Images, augmentation: Augmentation) -> None:
+    expected = batches_of(files.load(), augmentation=augmentation, seed=5)
     for workers in (0, 2):
-        found = streamed(files, augmentation=augmentation, seed=5, workers=workers)
+        found = batches_of(files, augmentation=augmentation, seed=5, workers=workers)
         assert same(found.epoch(1), list(expected.epoch(1)))
 
 
@@ -250,35 +249,25 @@ def test_the_global_generator_is_left_alone(make: Maker) -> None:
 
 
 @few_cores
-def test_workers_take_the_crops_that_one_process_takes(files: ImageFiles) -> None:
-    options = {"augmentation": "resized-crop", "batch_size": 5}
-    assert same(streamed(files, **options).epoch(0), streamed(files, workers=2, **options).epoch(0))
-
-
-def test_streamed_crops_see_parts_of_the_files_in_both_directions(tmp_path: Path) -> None:
-    ramp = np.broadcast_to(np.arange(200, dtype=np.uint8)[None, :, None], (100, 200, 3))
-    for k in range(2):
-        (tmp_path / str(k)).mkdir()
-        for i in range(16):
-            Image.fromarray(ramp).save(tmp_path / str(k) / f"{i}.png")
-    found = ImageFiles.of(tmp_path, Framing((8, 12)))
-    ((inputs, _),) = streamed(found, augmentation="resized-crop", batch_size=32).epoch(0)
-    assert inputs.shape == (32, 3, 8, 12)
-    steps = inputs.diff(dim=-1)
-    rising, falling = ((sign * steps > 0).flatten(1).all(dim=1) for sign in (1, -1))
-    assert (rising | falling).all()
-    assert 4 < rising.sum() < 28
-    assert len(inputs[:, 0, 0].amin(dim=-1).unique()) > 16
-    steepness = steps.abs().flatten(1).mean(dim=1)
-    assert steepness.max() > 1.5 * steepness.min()
+@pytest.mark.parametrize("workers", [0, 2])
+def test_crops_of_streamed_files_are_taken_from_framed_images(tmp_path: Path, workers: int) -> None:
+    """Files larger than their frame: the same crops for the same seed as in memory."""
+    write_images(tmp_path, classes=2, train=9, test=1, size=24)
+    files = Images.of_folder(tmp_path / "train", Framing((10, 14), crop=0.8))
+    options = {"augmentation": "resized-crop", "batch_size": 5, "seed": 3}
+    ours = list(batches_of(files, workers=workers, **options).epoch(2))
+    expected = list(batches_of(files.load(), **options).epoch(2))
+    assert all(inputs.shape[1:] == (3, 10, 14) for inputs, _ in ours)
+    assert same(ours, expected)
+    assert not same(ours, list(batches_of(files, batch_size=5, seed=3).epoch(2)))
 
 
 def test_inputs_are_normalised() -> None:
     images = numbered(30)
     normalise = Normalisation.of(images)
-    options = {"batch_size": 30, "augmentation": "none", "seed": 0}
-    ((inputs, labels),) = InMemoryBatches(images, normalise, **options).epoch(0)  # type: ignore[arg-type]
-    assert torch.equal(inputs, normalise(images.images[labels]))
+    inputs_of = images.on(images.device, normalise)
+    ((inputs, labels),) = Batches(inputs_of, batch_size=30, augmentation="none", seed=0).epoch(0)
+    assert torch.equal(inputs, normalise(images.pixels[labels]))
 
 
 @given(n=st.integers(2, 60), batch_size=st.integers(2, 20), processes=st.integers(1, 3))
@@ -289,8 +278,8 @@ def test_only_the_last_batch_has_another_size_and_none_is_too_small(
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches, "rank_and_size", lambda: (0, processes))
-        drawn = in_memory(numbered(n), batch_size=batch_size)
-        sizes = [share.batch_size for share in drawn.shares(0, 0)]
+        drawn = batches_of(numbered(n), batch_size=batch_size)
+        sizes = [shard.batch_size for shard in drawn.shards(0, 0)]
     assert sum(sizes) == n
     assert len(sizes) == drawn.steps_per_epoch
     assert set(sizes[:-1]) <= {batch_size}
@@ -300,7 +289,7 @@ def test_only_the_last_batch_has_another_size_and_none_is_too_small(
 
 def test_a_last_image_joins_the_batch_before() -> None:
     def sizes(n: int) -> list[int]:
-        return [len(labels) for _, labels in in_memory(numbered(n)).epoch(0)]
+        return [len(labels) for _, labels in batches_of(numbered(n)).epoch(0)]
 
     assert [sizes(n) for n in (8, 9, 10, 5, 3)] == [[4, 4], [4, 5], [4, 4, 2], [5], [3]]
 
@@ -309,7 +298,7 @@ def test_a_last_image_joins_the_batch_before() -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_file_that_vanishes_is_named(tmp_path: Path, workers: int) -> None:
     write_images(tmp_path, classes=2, train=5, test=1)
-    found = streamed(ImageFiles.of(tmp_path / "train"), workers=workers)
+    found = batches_of(Images.of_folder(tmp_path / "train"), workers=workers)
     (tmp_path / "train" / "class1" / "3.png").unlink()
     with pytest.raises(ValueError, match=r"1 of [46] images cannot be read .*class1/3\.png") as e:
         list(found.epoch(0))
@@ -319,31 +308,31 @@ def test_a_file_that_vanishes_is_named(tmp_path: Path, workers: int) -> None:
 def test_framing_gives_streamed_images_their_size(tmp_path: Path) -> None:
     write_images(tmp_path, classes=2, train=4, test=1)
     Image.new("RGB", (5, 9)).save(tmp_path / "train" / "class0" / "odd.png")
-    found = streamed(ImageFiles.of(tmp_path / "train", Framing((6, 7))), batch_size=9)
+    found = batches_of(Images.of_folder(tmp_path / "train", Framing((6, 7))), batch_size=9)
     ((inputs, _),) = found.epoch(0)
     assert inputs.shape == (9, 3, 6, 7)
     framed = load_splits(tmp_path, image_size=6)[0]
-    assert in_memory(framed).size == (6, 6)
+    assert batches_of(framed).size == (6, 6)
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_bad_batches(files: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_batches(files: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="batch_size is 0; it must be at least 1"):
-        in_memory(numbered(4), batch_size=0)
+        batches_of(numbered(4), batch_size=0)
     with pytest.raises(ValueError, match="workers is -1"):
-        streamed(files, workers=-1)
+        batches_of(files, workers=-1)
     monkeypatch.setattr(batches, "rank_and_size", lambda: (0, 3))
     with pytest.raises(ValueError, match="train_images is 2; it must be at least 3"):
-        in_memory(numbered(2))
+        batches_of(numbered(2))
     with pytest.raises(ValueError, match="batch_size is 2; it must be at least 3"):
-        in_memory(numbered(8), batch_size=2)
+        batches_of(numbered(8), batch_size=2)
 
 
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS)
 def test_gpu_batches_are_those_of_the_cpu(device: torch.device, augmentation: Augmentation) -> None:
     images = numbered(50)
-    ours = in_memory(images.to(device), augmentation=augmentation).epoch(2)
-    theirs = in_memory(images, augmentation=augmentation).epoch(2)
+    ours = batches_of(replace(images, device=device), augmentation=augmentation).epoch(2)
+    theirs = batches_of(images, augmentation=augmentation).epoch(2)
     for (inputs, labels), (expected, expected_labels) in zip(ours, theirs, strict=True):
         assert inputs.device == labels.device == device
         assert torch.equal(labels.cpu(), expected_labels)

@@ -9,26 +9,23 @@ import pytest
 import torch
 from PIL import Image
 
-from rankdeficit.images import Framing, ImageFiles, ImageSet, load_splits
-from real_nets.data import folders
-from real_nets.data.catalogue import (
-    SOURCES,
-    Dataset,
-    open_dataset,
-    why_missing,
-)
+from rankdeficit.image_files import Framing
+from rankdeficit.images import Images, load_splits
+from real_nets.data import images as data_images
+from real_nets.data.catalogue import DEFINITIONS, open_dataset, why_missing
+from real_nets.data.images import Dataset
 from tests.images import image_set, write_images
 
 
-def in_memory(found: Dataset) -> tuple[ImageSet, ImageSet]:
-    assert isinstance(found.train, ImageSet)
-    assert isinstance(found.test, ImageSet)
+def in_memory(found: Dataset) -> tuple[Images, Images]:
+    assert found.train.in_memory
+    assert found.test.in_memory
     return found.train, found.test
 
 
-def streamed(found: Dataset) -> tuple[ImageFiles, ImageFiles]:
-    assert isinstance(found.train, ImageFiles)
-    assert isinstance(found.test, ImageFiles)
+def streamed(found: Dataset) -> tuple[Images, Images]:
+    assert not found.train.in_memory
+    assert not found.test.in_memory
     return found.train, found.test
 
 
@@ -55,46 +52,46 @@ def test_letters_need_no_folder() -> None:
     for each in found.values():
         train, test = in_memory(each)
         assert each.size == (32, 32)
-        rows = {image.numpy().tobytes() for image in train.images}
-        assert not rows & {image.numpy().tobytes() for image in test.images}
+        rows = {image.numpy().tobytes() for image in train.pixels}
+        assert not rows & {image.numpy().tobytes() for image in test.pixels}
 
 
 def test_image_folders_are_read_as_they_are(root: Path) -> None:
     train, test = in_memory(open_dataset("squares", root))
     for ours, theirs in zip((train, test), load_splits(root / "squares"), strict=True):
-        assert torch.equal(ours.images, theirs.images)
+        assert torch.equal(ours.pixels, theirs.pixels)
         assert torch.equal(ours.labels, theirs.labels)
     (root / "squares" / "test").rename(root / "squares" / "val")
     files, held_out = streamed(open_dataset("squares", root, in_memory=False))
     assert (files.framing.size, held_out.framing.size) == ((8, 8), (8, 8))
-    assert torch.equal(files.load().images, train.images)
-    assert torch.equal(held_out.load().images, test.images)
+    assert torch.equal(files.load().pixels, train.pixels)
+    assert torch.equal(held_out.load().pixels, test.pixels)
 
 
 def test_resizing(root: Path) -> None:
     for in_memory_ in (True, False):
         found = open_dataset("squares", root, image_size=5, in_memory=in_memory_)
         assert found.size == (5, 5)
-        train = found.train if isinstance(found.train, ImageSet) else found.train.load()
-        assert torch.equal(train.images, load_splits(root / "squares", 5)[0].images)
+        train = found.train.load()
+        assert torch.equal(train.pixels, load_splits(root / "squares", 5)[0].pixels)
     large, small = (open_dataset("glyphs:1", None, image_size=n) for n in (64, 16))
     plain, _ = in_memory(open_dataset("glyphs:1", None))
     assert (large.size, small.size) == ((64, 64), (16, 16))
-    halves = plain.images.float().unfold(2, 2, 2).unfold(3, 2, 2).mean(dim=(-2, -1))
-    difference = (in_memory(small)[0].images.float() - halves)[:, :, 1:-1, 1:-1]
+    halves = plain.pixels.float().unfold(2, 2, 2).unfold(3, 2, 2).mean(dim=(-2, -1))
+    difference = (in_memory(small)[0].pixels.float() - halves)[:, :, 1:-1, 1:-1]
     assert difference.abs().mean() < 12
     assert torch.equal(
-        in_memory(open_dataset("glyphs:1", None, image_size=32))[0].images, plain.images
+        in_memory(open_dataset("glyphs:1", None, image_size=32))[0].pixels, plain.pixels
     )
 
 
 def test_what_fits_in_memory_is_decoded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needed = 21 * 3 * 8 * 8
-    for limit, kind in ((needed, ImageSet), (needed - 1, ImageFiles)):
-        monkeypatch.setattr(folders, "IN_MEMORY", limit)
-        assert isinstance(open_dataset("squares", root).train, kind)
-        assert isinstance(open_dataset("squares", root, in_memory=True).train, ImageSet)
-    assert isinstance(open_dataset("squares", root, image_size=4).train, ImageSet)
+    for limit, decoded in ((needed, True), (needed - 1, False)):
+        monkeypatch.setattr(data_images, "IN_MEMORY", limit)
+        assert open_dataset("squares", root).train.in_memory == decoded
+        assert open_dataset("squares", root, in_memory=True).train.in_memory
+    assert open_dataset("squares", root, image_size=4).train.in_memory
 
 
 @pytest.mark.parametrize("decoded", [True, False], ids=["in memory", "streamed"])
@@ -148,15 +145,15 @@ def test_cards_of_streamed_data_tell_the_names_of_files(root: Path) -> None:
 
 def test_fingerprints_tell_labels_order_and_pixels() -> None:
     images = image_set(6)
-    changed = images.images.clone()
+    changed = images.pixels.clone()
     changed[5, 2, 7, 7] ^= 1
     sets = [
         images,
         replace(images, labels=images.labels.flip(0)),
-        replace(images, images=images.images.flip(0)),
-        replace(images, images=changed),
+        replace(images, memory=images.pixels.flip(0)),
+        replace(images, memory=changed),
         replace(images, classes=["a", "c"]),
-        replace(images, images=images.images.reshape(6, 3, 4, 16)),
+        replace(images, memory=images.pixels.reshape(6, 3, 4, 16)),
     ]
     prints = [Dataset("x", each, images).card()["fingerprint"] for each in sets]
     assert len(set(prints)) == len(sets)
@@ -196,7 +193,7 @@ def test_what_is_missing_is_said_in_one_line(name: str, words: str, root: Path) 
 def test_what_is_missing_without_a_folder(root: Path) -> None:
     reasons = [why_missing(name, None, True) for name in ("squares", "cifar100", "glyphs")]
     assert reasons[0] is not None
-    assert f"'squares' is none of {', '.join(SOURCES)}" in reasons[0]
+    assert f"'squares' is none of {', '.join(DEFINITIONS)}" in reasons[0]
     assert reasons[1] is not None
     assert "needs a folder" in reasons[1]
     assert reasons[2] is None
@@ -211,8 +208,7 @@ def test_streamed_files_are_cropped_like_those_in_memory(tmp_path: Path) -> None
     for in_memory in (True, False):
         found = open_dataset("own", tmp_path, image_size=4, crop=0.5, in_memory=in_memory)
         for images in (found.train, found.test):
-            loaded = images.load() if isinstance(images, ImageFiles) else images
-            splits.append(loaded.images)
+            splits.append(images.load().pixels)
     assert torch.equal(splits[0], splits[2])
     assert torch.equal(splits[1], splits[3])
 
@@ -226,10 +222,8 @@ def test_crops_keep_the_centre_of_files_and_of_images_in_memory(tmp_path: Path) 
             folder.mkdir(parents=True)
             Image.fromarray(frame).save(folder / "0.png")
     cropped = open_dataset("framed", tmp_path, image_size=4, crop=0.5).train
-    assert isinstance(cropped, ImageSet)
-    assert bool((cropped.images == 200).all())
+    assert bool((cropped.pixels == 200).all())
     whole = open_dataset("framed", tmp_path, image_size=4).train
-    assert isinstance(whole, ImageSet)
-    assert not bool((whole.images == 200).all())
+    assert not bool((whole.pixels == 200).all())
     pixels = torch.from_numpy(frame).permute(2, 0, 1)[None].contiguous()
     assert bool((Framing((4, 4), 0.5).of_pixels(pixels) == 200).all())

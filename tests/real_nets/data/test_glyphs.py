@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from real_nets.data import glyphs as module
+from real_nets.data.batches import stream
 from real_nets.data.glyphs import (
     EM,
     LETTERS,
@@ -23,7 +24,6 @@ from real_nets.data.glyphs import (
     glyphs,
     letter_masks,
 )
-from real_nets.data.streams import stream
 
 TYPEFACES = {"letters": LETTERS, "other letters": OTHER_LETTERS, "other fonts": OTHER_FONTS}
 each_typeface = pytest.mark.parametrize("typeface", TYPEFACES.values(), ids=TYPEFACES)
@@ -108,7 +108,7 @@ def test_images_come_class_by_class_from_split_and_seed(typeface: Typeface) -> N
         found = glyphs(split, 12, seed, typeface)
         assert found.labels.tolist() == [i for i in range(len(typeface.letters)) for _ in range(12)]
         assert found.classes == list(typeface.letters)
-        return found.images
+        return found.pixels
 
     first = images("train", 0)
     assert first.shape == (12 * len(typeface.letters), 3, SIZE, SIZE)
@@ -121,7 +121,7 @@ def test_images_come_class_by_class_from_split_and_seed(typeface: Typeface) -> N
 
 def test_splits_and_typefaces_do_not_share_their_poses() -> None:
     def brightness(split: Any, typeface: Typeface) -> Tensor:
-        images = glyphs(split, 2, 0, typeface).images[:70, :, 0, 0].double()
+        images = glyphs(split, 2, 0, typeface).pixels[:70, :, 0, 0].double()
         return images.flatten()
 
     sets = [brightness(split, t) for split in ("train", "test") for t in TYPEFACES.values()]
@@ -159,7 +159,7 @@ def test_every_image_shows_its_letter_in_one_of_the_fonts() -> None:
     masks = torch.stack([letter_masks(LETTERS.letters, font) for font in LETTERS.fonts])
     edge = (MASK - SIZE) // 2
     known = masks[:, :, edge:-edge, edge:-edge].flatten(0, 1).flatten(1).float() / 255
-    distances = torch.cdist(ink(found.images).flatten(1), known).view(-1, len(LETTERS.fonts), 100)
+    distances = torch.cdist(ink(found.pixels).flatten(1), known).view(-1, len(LETTERS.fonts), 100)
     nearest = distances.amin(dim=1).argmin(dim=1)
     assert torch.equal(nearest, found.labels)
     fonts = distances[torch.arange(300), :, found.labels].argmin(dim=1)

@@ -8,25 +8,22 @@ import pytest
 import torch
 from PIL import Image
 
-from rankdeficit.images import ImageFiles, ImageSet
-from real_nets.data import checked_images
-from real_nets.data.catalogue import (
-    Dataset,
-    check_images,
-    open_dataset,
-)
+from rankdeficit.images import Images
+from real_nets.data import images
+from real_nets.data.catalogue import open_dataset
+from real_nets.data.images import Dataset, check_images
 from tests.images import write_images
 
 
-def in_memory(found: Dataset) -> tuple[ImageSet, ImageSet]:
-    assert isinstance(found.train, ImageSet)
-    assert isinstance(found.test, ImageSet)
+def in_memory(found: Dataset) -> tuple[Images, Images]:
+    assert found.train.in_memory
+    assert found.test.in_memory
     return found.train, found.test
 
 
-def streamed(found: Dataset) -> tuple[ImageFiles, ImageFiles]:
-    assert isinstance(found.train, ImageFiles)
-    assert isinstance(found.test, ImageFiles)
+def streamed(found: Dataset) -> tuple[Images, Images]:
+    assert not found.train.in_memory
+    assert not found.test.in_memory
     return found.train, found.test
 
 
@@ -67,9 +64,9 @@ def test_unreadable_images_are_left_out_and_counted(root: Path, decoded: bool | 
     assert found.skipped == found.card()["skipped"] == 4
     kept = [i for i in range(15) if i not in (0, 11, 14)], [0, 1, 2, 4, 5]
     for split, expected, chosen in zip((found.train, found.test), whole, kept, strict=True):
-        images = split if isinstance(split, ImageSet) else split.load()
-        assert torch.equal(images.images, expected.images[chosen])
-        assert torch.equal(images.labels, expected.labels[chosen])
+        loaded = split.load()
+        assert torch.equal(loaded.pixels, expected.pixels[chosen])
+        assert torch.equal(loaded.labels, expected.labels[chosen])
 
 
 @pytest.mark.parametrize("decoded", [True, False], ids=["in memory", "streamed"])
@@ -84,8 +81,8 @@ def test_what_is_left_out_is_told_in_one_line(
     assert capsys.readouterr().err == (
         f"data {root / 'squares'}: 4 of 21 images cannot be read and are left out ({named}, ...)\n"
     )
-    monkeypatch.setattr(checked_images, "is_first", lambda: False)
-    checked_images.tell_skipped(["a"], 2, root)
+    monkeypatch.setattr(images, "is_first", lambda: False)
+    images.tell_skipped(["a"], 2, root)
     assert capsys.readouterr().err == ""
 
 
@@ -125,11 +122,11 @@ def test_the_reason_is_told_of_streamed_images_too(root: Path) -> None:
 
 def test_checks_are_shared_among_processes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     damage(root / "squares", *DAMAGED[:3])
-    files = ImageFiles.of(root / "squares" / "train")
+    files = Images.of_folder(root / "squares" / "train")
     expected = [str(root / "squares" / name) for name in DAMAGED[:3]]
     assert check_images(files) == expected
     shares = []
     for process in range(2):
-        monkeypatch.setattr(checked_images, "rank_and_size", lambda process=process: (process, 2))
+        monkeypatch.setattr(images, "rank_and_size", lambda process=process: (process, 2))
         shares.append(check_images(files))
     assert shares == [[expected[0], expected[2]], [expected[1]]]

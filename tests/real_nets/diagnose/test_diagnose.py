@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 import torch
 
+from rankdeficit import images as rd_images
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.experiments import runs
-from rankdeficit.images import Framing, Normalisation, list_splits, load_splits
+from rankdeficit.image_files import Framing
+from rankdeficit.images import Normalisation, list_splits, load_splits
 from real_nets import diagnose, train
-from real_nets.data import folders
-from real_nets.data.folders import Folders
+from real_nets.data import images as data_images
+from real_nets.data.images import Folders
 from real_nets.diagnose_settings import complete
 from real_nets.jobs import networks
 from tests.conftest import ROOT
@@ -127,7 +129,7 @@ def test_streamed_images_give_the_same_report(
     settings = asked(trained=trained, ood=(others,), batch_size=7)
     whole = report(replace(settings, out=tmp_path / "whole"))
     streamed = report(replace(settings, stream=True, out=tmp_path / "streamed"))
-    monkeypatch.setattr(folders, "IN_MEMORY", 214 * 3 * 8 * 8 - 1)
+    monkeypatch.setattr(data_images, "IN_MEMORY", 214 * 3 * 8 * 8 - 1)
     large = report(replace(settings, out=tmp_path / "large"))
     assert numbers(whole) == numbers(streamed) == numbers(large)
     told = ["images decoded while they were used" in found["notes"] for found in (streamed, large)]
@@ -142,7 +144,7 @@ def test_a_limit_takes_other_images_with_another_seed_but_not_another_normalisat
         diagnose.prepare(by_name(trained, images, limit=9, seed=seed), torch.device("cpu"))
         for seed in (0, 0, 1)
     ]
-    paths = [each.folders.train.files.paths for each in prepared]
+    paths = [each.folders.train.paths for each in prepared]
     assert [len(p) for p in paths] == [9, 9, 9]
     assert paths[0] == paths[1] != paths[2]
     expected = Normalisation.of(load_splits(images)[0])
@@ -171,8 +173,8 @@ def test_processes_share_all_images_among_them(
     for limit, total in ((0, 120), (50, 50)):
         taken: list[str] = []
         for process in range(3):
-            monkeypatch.setattr(folders, "rank_and_size", lambda process=process: (process, 3))
-            share = whole.share(limit, seed=0).train.files.paths
+            monkeypatch.setattr(rd_images, "rank_and_size", lambda process=process: (process, 3))
+            share = whole.share(limit, seed=0).train.paths
             assert abs(len(share) - total / 3) < 1
             taken += share
         assert len(taken) == len(set(taken)) == total

@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from rankdeficit.images import Framing, ImageFiles, Normalisation, load_splits
-from real_nets.data import catalogue as datasets
-from real_nets.data import folders
-from real_nets.data.batches import InMemoryBatches, StreamedBatches
-from real_nets.jobs import data as job_data
-from real_nets.jobs.data import Images, JobData, Source
+from rankdeficit import images as rd_images
+from rankdeficit.image_files import Framing
+from rankdeficit.images import Images, Normalisation, load_splits
+from real_nets.data import catalogue
+from real_nets.data import images as data_images
+from real_nets.data.catalogue import DataSource, open_dataset
+from real_nets.jobs.data import JobData
 from tests.images import write_images
 from tests.real_nets.tiny import CPU, data_of, tiny_job, write_root
 
@@ -33,7 +34,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def in_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let all sets be too large for memory."""
-    monkeypatch.setattr(folders, "IN_MEMORY", 0)
+    monkeypatch.setattr(data_images, "IN_MEMORY", 0)
 
 
 def taken(images: Images) -> tuple[Tensor, Tensor]:
@@ -48,10 +49,10 @@ def test_data_sets_are_opened_and_measured_once(
 
     def count(name: str, root: Path, *, image_size: int | None, **options: object) -> object:
         opened.append((name, image_size))
-        return datasets.open_dataset(name, root, image_size=image_size)
+        return open_dataset(name, root, image_size=image_size)
 
-    monkeypatch.setattr(job_data, "open_dataset", count)
-    source = Source(root)
+    monkeypatch.setattr(catalogue, "open_dataset", count)
+    source = DataSource(root)
     for temperature in (1.0, 50.0):
         data = JobData(replace(JOB, temperature=temperature), source, CPU)
         assert len(data.train) == 120
@@ -61,7 +62,7 @@ def test_data_sets_are_opened_and_measured_once(
 
 
 def test_a_source_travels_without_its_images(root: Path) -> None:
-    source = Source(root, workers=2)
+    source = DataSource(root, workers=2)
     expected = source.normalisation("own").mean
     sent = pickle.dumps(source)
     assert len(sent) < 2000
@@ -78,11 +79,11 @@ def test_inputs_are_all_images_normalised_by_the_train_images(root: Path) -> Non
     normalise = Normalisation.of(train)
     for found, expected in ((data.train, train), (data.test, test)):
         inputs, labels = taken(found)
-        assert torch.equal(inputs, normalise(expected.images))
+        assert torch.equal(inputs, normalise(expected.pixels))
         assert torch.equal(labels, expected.labels)
     other, _ = load_splits(root / "other", 8)
     inputs, labels = taken(data.strange("other", "train"))
-    assert torch.equal(inputs, normalise(other.images))
+    assert torch.equal(inputs, normalise(other.pixels))
     assert torch.equal(labels, other.labels)
     assert (data.classes, data.inputs) == (4, (3, 8, 8))
 
@@ -92,12 +93,12 @@ def test_images_in_files_are_the_same_as_in_memory(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     streamed = data_of(JOB, root)
-    assert isinstance(streamed.own.train, ImageFiles)
+    assert not streamed.own.train.in_memory
     whole, some = taken(streamed.train), taken(streamed.train.some(50))
     strange = taken(streamed.strange("other", "test").some(7))
-    loaded = streamed.train.some(50).loaded()
-    assert not isinstance(loaded.images, ImageFiles)
-    monkeypatch.setattr(folders, "IN_MEMORY", 2**30)
+    loaded = streamed.train.some(50).load()
+    assert loaded.in_memory
+    monkeypatch.setattr(data_images, "IN_MEMORY", 2**30)
     kept = data_of(JOB, root)
     for ours, theirs in (
         (whole, taken(kept.train)),
@@ -126,12 +127,12 @@ def test_some_images_are_always_the_same_ones(root: Path) -> None:
 def test_processes_share_images_among_them(
     files: bool, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folders, "IN_MEMORY", 0 if files else 2**30)
+    monkeypatch.setattr(data_images, "IN_MEMORY", 0 if files else 2**30)
     some = data_of(JOB, root).train.some(50)
     expected = taken(some)
     parts = []
     for process in range(3):
-        monkeypatch.setattr(job_data, "rank_and_size", lambda process=process: (process, 3))
+        monkeypatch.setattr(rd_images, "rank_and_size", lambda process=process: (process, 3))
         parts.append(taken(some.share()))
     assert [len(labels) for _, labels in parts] == [17, 17, 16]
     for process, (inputs, labels) in enumerate(parts):
@@ -144,7 +145,7 @@ def test_all_processes_see_that_one_would_get_no_image(
     process: int, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     test = data_of(JOB, root).test
-    monkeypatch.setattr(job_data, "rank_and_size", lambda: (process, 3))
+    monkeypatch.setattr(rd_images, "rank_and_size", lambda: (process, 3))
     assert len(test.some(3).share()) == 1
     with pytest.raises(ValueError, match="test has 2 images for 3 processes; start fewer"):
         test.some(2).share()
@@ -202,16 +203,16 @@ def test_a_card_tells_data_apart_but_not_places(root: Path, tmp_path: Path) -> N
     assert all(other != card for other in others)
 
 
-@pytest.mark.parametrize("augmentation", ["none", "crop-flip"])
+@pytest.mark.parametrize("augmentation", ["none", "crop-flip", "resized-crop"])
 def test_training_draws_the_same_batches_from_memory_and_from_files(
     augmentation: str, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = replace(JOB, augmentation=augmentation, batch_size=33, seed=5)
     kept = data_of(job, root).batches()
-    assert isinstance(kept, InMemoryBatches)
-    monkeypatch.setattr(folders, "IN_MEMORY", 0)
-    streamed = JobData(job, Source(root, workers=0), CPU).batches()
-    assert isinstance(streamed, StreamedBatches)
+    assert kept.images.in_memory
+    monkeypatch.setattr(data_images, "IN_MEMORY", 0)
+    streamed = JobData(job, DataSource(root, workers=0), CPU).batches()
+    assert not streamed.images.in_memory
     assert (streamed.workers, kept.seed, kept.steps_per_epoch) == (0, 5, 4)
     for ours, theirs in zip(streamed.epoch(1), kept.epoch(1), strict=True):
         assert torch.equal(ours[0], theirs[0])
@@ -220,11 +221,11 @@ def test_training_draws_the_same_batches_from_memory_and_from_files(
 
 @pytest.mark.usefixtures("in_files")
 def test_files_are_measured_for_normalisation_without_being_kept(root: Path) -> None:
-    source = Source(root)
+    source = DataSource(root)
     expected = Normalisation.of(load_splits(root / "own")[0])
     found = source.normalisation("own")
     assert torch.equal(found.mean, expected.mean)
     assert torch.equal(found.std, expected.std)
     files = source.open("own").train
-    assert isinstance(files, ImageFiles)
+    assert not files.in_memory
     assert files.framing == Framing((8, 8))

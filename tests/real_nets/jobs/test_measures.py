@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from rankdeficit import GAMMAS, cross_entropy, numerical_rank
 from rankdeficit.diagnostics.states.alignment import alignment
-from real_nets.jobs.data import Images, JobData
+from rankdeficit.images import Images
+from real_nets.jobs.data import JobData
 from real_nets.jobs.job import Job
 from real_nets.jobs.measures import MEASUREMENTS, TOP_VALUES, Follower, final_measures, measured_at
 from real_nets.jobs.run import initial_network

@@ -12,7 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from real_nets.jobs.data import Source
+from real_nets.data.catalogue import DataSource
 from real_nets.jobs.execute import How, Work
 from real_nets.jobs.measures import measured_at
 from real_nets.paper import plan
@@ -63,7 +63,7 @@ def test_jobs_that_differ_in_temperature_seed_and_rate_take_equally_long() -> No
 def test_each_kind_of_job_is_tried_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     tried = []
 
-    def noted(job: Any, source: Source, device: torch.device) -> Estimate:
+    def noted(job: Any, source: DataSource, device: torch.device) -> Estimate:
         tried.append(job.width)
         return Estimate(float(job.width), 0.0, 0.0)
 
@@ -73,7 +73,7 @@ def test_each_kind_of_job_is_tried_once(monkeypatch: pytest.MonkeyPatch, tmp_pat
         for width in (3, 5)
         for temperature in (1.0, 9.0)
     ]
-    assert [one.total for one in estimates(pending, Source(), CPU)] == [3, 3, 5, 5]
+    assert [one.total for one in estimates(pending, DataSource(), CPU)] == [3, 3, 5, 5]
     assert tried == [3, 5]
 
 
@@ -85,7 +85,7 @@ def test_what_a_network_of_a_target_cannot_do_is_said_of_that_network(
         "mlp on own, depth 3, head_rank 4: head_rank is 4; it must lie in 1..3, below the classes"
     )
     with pytest.raises(ValueError, match=re.escape(told)):
-        estimates(work, Source(root), CPU)
+        estimates(work, DataSource(root), CPU)
 
 
 def test_the_diagnoses_asked_for_are_counted(
@@ -94,7 +94,7 @@ def test_the_diagnoses_asked_for_are_counted(
     monkeypatch.setattr(plan, "estimate", lambda *_: Estimate(1.0, 1.0, 10.0))
     item = work_of(tmp_path)
     pending = [replace(item, snapshots=names) for names in ((), ("final",), ("final", "half"))]
-    assert [one.diagnosing for one in estimates(pending, Source(), CPU)] == [0, 10, 20]
+    assert [one.diagnosing for one in estimates(pending, DataSource(), CPU)] == [0, 10, 20]
 
 
 def test_an_estimate_multiplies_steps_measurements_and_layers(
@@ -104,7 +104,7 @@ def test_an_estimate_multiplies_steps_measurements_and_layers(
     clock = SimpleNamespace(perf_counter=lambda: float(next(ticks)))  # a second passes at each look
     monkeypatch.setattr(plan, "time", clock)
     job = tiny_job(ood=("other",), epochs=3)
-    found = estimate(job, Source(root), CPU)
+    found = estimate(job, DataSource(root), CPU)
     steps_per_epoch = 120 // 16 + 1
     assert found.training == 3 * steps_per_epoch
     assert found.measuring == len(measured_at(3, steps_per_epoch))
@@ -117,9 +117,9 @@ def test_an_estimate_multiplies_steps_measurements_and_layers(
 def test_an_estimate_of_untrained_networks_and_of_diverging_ones_is_made_all_the_same(
     root: Path,
 ) -> None:
-    assert estimate(tiny_job(epochs=0), Source(root), CPU).training == 0
+    assert estimate(tiny_job(epochs=0), DataSource(root), CPU).training == 0
     diverging = tiny_job(lr=1e30, clip_norm=1e30)
-    assert estimate(diverging, Source(root), CPU).training > 0
+    assert estimate(diverging, DataSource(root), CPU).training > 0
 
 
 def shown(work: list[Work], pending: list[Work]) -> str:
@@ -151,7 +151,7 @@ def test_a_fresh_plan_reuses_nothing_and_an_empty_one_says_so(tmp_path: Path) ->
 
 
 def heard(capsys: pytest.CaptureFixture[str], tmp_path: Path, root: Path, **how: Any) -> str:
-    source = Source(root)
+    source = DataSource(root)
     announce(
         [work_of(tmp_path)],
         {"svhn": "it is not there"},
@@ -213,13 +213,13 @@ def test_tasks_are_told_the_time_of_the_longest_and_of_all(
 ) -> None:
     monkeypatch.setattr(plan, "estimate", lambda job, *_: Estimate(60.0 * job.epochs, 0.0, 0.0))
     pending = [work_of(tmp_path, epochs=minutes) for minutes in (1, 4, 5)]
-    told = plan.told_time(pending, How(Source(root), "cpu", **how), CPU)
+    told = plan.told_time(pending, How(DataSource(root), "cpu", **how), CPU)
     assert told.startswith("3 tasks: about 5 min for the longest, ")
     assert words in told
 
 
 def test_trying_tasks_keeps_no_images(root: Path, tmp_path: Path) -> None:
-    how = How(Source(root), "cpu", "local")
+    how = How(DataSource(root), "cpu", "local")
     assert "1 task: about " in plan.told_time([work_of(tmp_path)], how, CPU)
     assert not how.source.opened
 
@@ -231,7 +231,7 @@ def test_tasks_too_large_for_this_machine_are_not_timed(
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")
 
     monkeypatch.setattr(plan, "estimate", fail)
-    told = plan.told_time([work_of(tmp_path)], How(Source(root), "cpu", "slurm"), CPU)
+    told = plan.told_time([work_of(tmp_path)], How(DataSource(root), "cpu", "slurm"), CPU)
     assert "is not known, as these networks are too large for this machine" in told
 
 

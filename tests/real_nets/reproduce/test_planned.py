@@ -7,8 +7,8 @@ import pytest
 
 from rankdeficit.experiments.runs import read_json, write_json
 from real_nets import reproduce
+from real_nets.data.catalogue import DataSource
 from real_nets.jobs import execute as execution
-from real_nets.jobs.data import Source
 from real_nets.jobs.folder import FINAL
 from real_nets.paper.targets import TARGETS
 from real_nets.reproduce import (
@@ -33,9 +33,9 @@ def test_options_change_every_network_of_a_budget(network: str) -> None:
         "diagnosed_images": 11,
     }  # fmt: skip
     assert set(options) == set(OVERRIDES)
-    job = prepare(Settings(**options), Source()).budget.job("glyphs:50", network)
+    job = prepare(Settings(**options), DataSource()).budget.job("glyphs:50", network)
     assert {name: getattr(job, name) for name in OVERRIDES} == options
-    plain = prepare(Settings(), Source()).budget.job("glyphs:50", network)
+    plain = prepare(Settings(), DataSource()).budget.job("glyphs:50", network)
     assert not any(getattr(plain, name) == value for name, value in options.items())
 
 
@@ -46,7 +46,7 @@ def test_options_change_every_network_of_a_budget(network: str) -> None:
 def test_as_many_seeds_are_planned_as_were_asked_for(
     asked: int | None, budget: str, fig8: int, quick: int
 ) -> None:
-    setup = prepare(Settings(seeds=asked, budget=budget), Source())  # type: ignore[arg-type]
+    setup = prepare(Settings(seeds=asked, budget=budget), DataSource())  # type: ignore[arg-type]
     setup.why_missing = lambda name: None
     for target, seeds in (("fig8", fig8), ("quick", quick)):
         part = part_of(TARGETS[target], setup)

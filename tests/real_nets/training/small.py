@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rankdeficit.images import Normalisation
-from real_nets.data.batches import InMemoryBatches
+from real_nets.data.batches import Batches
 from real_nets.models import Architecture
 from real_nets.training.loop import Recipe, Training
 from tests.images import image_set
@@ -43,8 +43,8 @@ def training(
     device: torch.device = CPU,
 ) -> Training:
     chosen = image_set(images)
-    batches = InMemoryBatches(
-        chosen.to(device), Normalisation.of(chosen), batch_size=recipe.batch_size,
+    batches = Batches(
+        chosen.on(device, Normalisation.of(chosen)), batch_size=recipe.batch_size,
         augmentation=recipe.augmentation, seed=seed,
     )  # fmt: skip
     return Training(model, batches, recipe, temperature=temperature, seed=seed, device=device)

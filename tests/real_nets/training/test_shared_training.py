@@ -10,7 +10,7 @@ import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 
 from rankdeficit.images import Normalisation
-from real_nets.data.batches import InMemoryBatches
+from real_nets.data.batches import Batches
 from real_nets.models import Architecture
 from real_nets.training.loop import Recipe, Training
 from tests.images import image_set
@@ -23,8 +23,8 @@ RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, clip_norm=None)
 
 def training(model: nn.Module) -> Training:
     images = image_set(23)
-    batches = InMemoryBatches(
-        images, Normalisation.of(images), batch_size=8, augmentation="none", seed=0
+    batches = Batches(
+        images.on(CPU, Normalisation.of(images)), batch_size=8, augmentation="none", seed=0
     )
     return Training(model, batches, RECIPE, temperature=2.0, seed=0, device=CPU)
 

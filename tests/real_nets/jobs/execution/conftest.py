@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from real_nets.jobs.data import Source
+from real_nets.data.catalogue import DataSource
 from real_nets.jobs.execute import How, execute
 from tests.real_nets.jobs.execution.jobs import works
 from tests.real_nets.tiny import CPU, write_root
@@ -17,7 +17,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def how(root: Path) -> How:
-    return How(Source(root), "cpu")
+    return How(DataSource(root), "cpu")
 
 
 @pytest.fixture(scope="package")

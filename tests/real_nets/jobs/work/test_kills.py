@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from rankdeficit.experiments.runs import RunFolder
+from real_nets.data.catalogue import DataSource
 from real_nets.jobs import run as work
-from real_nets.jobs.data import JobData, Source
+from real_nets.jobs.data import JobData
 from real_nets.jobs.folder import FINAL, JobFolder
 from real_nets.jobs.job import Job
 from real_nets.jobs.run import train_job
@@ -107,7 +108,7 @@ def test_a_job_on_a_gpu_goes_on_where_it_was_cut(
             raise CutError
 
     def end_on(device: torch.device, path: Path, on_step: Callable[[int], object]) -> Path:
-        train_job(job, JobData(job, Source(root), device), path, on_step=on_step)
+        train_job(job, JobData(job, DataSource(root), device), path, on_step=on_step)
         return path / "weights.safetensors"
 
     with pytest.raises(CutError):

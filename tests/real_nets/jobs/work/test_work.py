@@ -11,8 +11,9 @@ import safetensors.torch
 import torch
 
 from rankdeficit.experiments import runs
-from real_nets.data import folders
-from real_nets.jobs.data import JobData, Source
+from real_nets.data import images
+from real_nets.data.catalogue import DataSource
+from real_nets.jobs.data import JobData
 from real_nets.jobs.folder import FINAL, JobFolder
 from real_nets.jobs.run import diagnose_job, initial_network, train_job
 from tests.real_nets.jobs.work.jobs import DIVERGING, diagnose, network, train
@@ -181,8 +182,8 @@ def test_images_in_files_are_learnt_like_images_in_memory(
 ) -> None:
     job = tiny_job(epochs=1, augmentation="crop-flip", ood=("other",))
     train(job, root, tmp_path / "memory")
-    monkeypatch.setattr(folders, "IN_MEMORY", 0)
-    streamed = JobData(job, Source(root, workers=0), CPU)
+    monkeypatch.setattr(images, "IN_MEMORY", 0)
+    streamed = JobData(job, DataSource(root, workers=0), CPU)
     train_job(job, streamed, tmp_path / "files")
     ours, theirs = contents(tmp_path / "files"), contents(tmp_path / "memory")
     for name in ("weights.safetensors", "metrics.jsonl", "summary.json"):
@@ -195,7 +196,7 @@ def test_a_gpu_trains_about_the_same_network(
     job = tiny_job(epochs=6, ood=("other",))
     found = []
     for place in (CPU, device):
-        data = JobData(job, Source(root), place)
+        data = JobData(job, DataSource(root), place)
         found.append(train_job(job, data, tmp_path / place.type))
         report = diagnose_job(job, data, tmp_path / place.type)
         assert report["conditions.device"].startswith(place.type)
