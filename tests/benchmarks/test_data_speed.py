@@ -34,12 +34,8 @@ def images() -> Images:
 
 def draws(images: Images, augmentation: Augmentation) -> Callable[[], object]:
     """Draws a batch per call."""
-    batches = Batches(
-        images.on(images.device, Normalisation.of(images)),
-        batch_size=BATCH,
-        augmentation=augmentation,
-        seed=0,
-    )
+    inputs = images.on(images.device, Normalisation.of(images))
+    batches = Batches(inputs, batch_size=BATCH, augmentation=augmentation, seed=0)
 
     def endless() -> Iterator[object]:
         for epoch in range(100):

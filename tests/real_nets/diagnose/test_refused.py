@@ -78,7 +78,7 @@ def test_what_is_wrong_with_an_ood_folder_is_said_of_it(
     shutil.copytree(others, tmp_path / "uneven")
     shutil.rmtree(tmp_path / "uneven" / "test" / "class2")
     for name, word in (
-        ("empty", "has no classes to load"),
+        ("empty", "has no classes"),
         ("half", r"must hold folders train and test \(or val\)"),
         ("uneven", "train and test have different classes"),
     ):
