@@ -141,7 +141,9 @@ def test_a_limit_takes_other_images_with_another_seed_but_not_another_normalisat
     trained: Path, images: Path, tmp_path: Path
 ) -> None:
     prepared = [
-        diagnose.prepare(by_name(trained, images, limit=9, seed=seed), torch.device("cpu"))
+        diagnose.prepare(
+            by_name(trained, images, limit=9, seed=seed, stream=True), torch.device("cpu")
+        )
         for seed in (0, 0, 1)
     ]
     paths = [each.folders.train.paths for each in prepared]
