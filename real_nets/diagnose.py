@@ -31,7 +31,8 @@ from rankdeficit.image_files import spell_size, square
 from rankdeficit.images import Images, Normalisation, list_splits, unchanged
 from real_nets.data.images import IMAGENET, Folders, measured_normalisation
 from real_nets.diagnose_settings import Settings, check, complete
-from real_nets.jobs.networks import TrainedRun, trained_run
+from real_nets.jobs.folder import JobFolder
+from real_nets.jobs.trained import find_trained, is_framed_alike, own_data, train_images
 from real_nets.jobs.trial import try_out
 from real_nets.models import Architecture
 from real_nets.models.checkpoint import load_weights
@@ -76,12 +77,12 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
     """Check the settings, load the network, read the images. Raises ValueError for what is wrong."""
     check(settings)
     framing = square(settings.image_size, settings.crop)
-    run = None if settings.trained is None else trained_run(settings.trained)
+    run = None if settings.trained is None else find_trained(settings.trained)
     if settings.data is not None:
         own = list_splits(settings.data, framing)
     else:
         assert run is not None
-        found = run.data(settings.image_size, settings.crop)
+        found = own_data(run, settings.image_size, settings.crop)
         own = found.train, found.test
     folders = Folders.of(own, settings.ood, framing, settings.probes)
     network = load_network(settings, folders, device)
@@ -132,7 +133,7 @@ def load_network(settings: Settings, folders: Folders, device: torch.device) -> 
 
 
 def normalisation(
-    settings: Settings, run: TrainedRun | None, train: Images, images: int
+    settings: Settings, run: JobFolder | None, train: Images, images: int
 ) -> tuple[Normalisation, str]:
     """The normalisation that the settings ask for, and what to say of where it was measured.
 
@@ -155,14 +156,14 @@ def normalisation(
     return measured_normalisation(train, settings.batch_size), whose
 
 
-def trained_with(settings: Settings, run: TrainedRun, images: int) -> tuple[Images | None, str]:
+def trained_with(settings: Settings, run: JobFolder, images: int) -> tuple[Images | None, str]:
     """All train images of the run, None where those at hand are to serve, and what to say of them."""
     whose = ", those of all train images that it was trained with"
-    own = run.is_framed(settings.data, settings.image_size, settings.crop)
-    if own and images == run.images:
+    own = is_framed_alike(run, settings.data, settings.image_size, settings.crop)
+    if own and images == run.cards["own"]["train_images"]:
         return None, whose
     try:
-        return run.train_images(), whose
+        return train_images(run), whose
     except ValueError as error:
         return None, (
             f", those of all train images of {settings.data or run.job.data}, not of those that it was "

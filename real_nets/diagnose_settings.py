@@ -8,7 +8,7 @@ from typing import Any, Literal
 from rankdeficit.checks import check_at_least, check_seeds, check_temperature
 from rankdeficit.diagnostics.measures.ood import missing_packages
 from real_nets.data.catalogue import why_missing
-from real_nets.jobs.networks import trained_run
+from real_nets.jobs.trained import find_trained, folder_of_images
 from real_nets.models import HeadNorm, Norm, Stem
 
 Channels = tuple[float, float, float]
@@ -107,14 +107,14 @@ def complete(settings: Settings) -> Settings:
         for field in fields(Settings):
             if field.name in TOLD_BY_RUN and getattr(settings, field.name) != field.default:
                 raise ValueError(f"--trained tells which network it is; leave out --{field.name}")
-        found = trained_run(settings.trained)
+        found = find_trained(settings.trained)
         changes |= {name: getattr(found.job, name) for name in NETWORK_OPTIONS}
-        changes |= {"checkpoint": found.checkpoint, "temperature": found.job.temperature}
-        changes |= {"classes": found.classes}
+        changes |= {"checkpoint": found.weights_file, "temperature": found.job.temperature}
+        changes |= {"classes": found.cards["own"]["classes"]}
         own_size = settings.image_size is None
         settings = replace(
             settings,
-            data=settings.data or found.folder,
+            data=settings.data or folder_of_images(found),
             image_size=found.job.image_size if own_size else settings.image_size,
             crop=found.job.crop if own_size and settings.crop is None else settings.crop,
             gamma=found.job.gamma if settings.gamma is None else settings.gamma,
@@ -136,8 +136,8 @@ def check(settings: Settings) -> None:
         what = "data is missing; name a folder of images with --data"
         if settings.trained is None:
             raise ValueError(what)
-        run = trained_run(settings.trained)
-        if why := why_missing(run.job.data, run.root, download=False):
+        run = find_trained(settings.trained)
+        if why := why_missing(run.job.data, run.settings.root, download=False):
             raise ValueError(f"{what} ({why})")
     if settings.untrained and settings.checkpoint:
         raise ValueError("--checkpoint and --untrained exclude each other")

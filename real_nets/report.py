@@ -18,7 +18,7 @@ import tyro
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.plots import save
 from rankdeficit.experiments.runs import mend, read_json, write_atomically, write_json
-from real_nets.jobs.outcomes import Outcome
+from real_nets.jobs.folder import JobFolder
 from real_nets.page import Page, Section, render_markdown, write
 from real_nets.page.terminal import open_console, print_section
 from real_nets.paper.conditions import conditions
@@ -91,7 +91,7 @@ def section_of(record: TargetRecord, results: Results) -> Section:
     return replace(section, tables=tables, notes=[*section.notes, *left_out])
 
 
-def all_outcomes(records: Sequence[TargetRecord], results: Results) -> Iterator[Outcome]:
+def all_outcomes(records: Sequence[TargetRecord], results: Results) -> Iterator[JobFolder]:
     """Every finished job once."""
     keys = dict.fromkeys(key for record in records for cell in record.cells for key in cell.keys)
     for key in keys:
@@ -100,7 +100,7 @@ def all_outcomes(records: Sequence[TargetRecord], results: Results) -> Iterator[
             yield outcome
 
 
-def summary(records: Sequence[TargetRecord], outcomes: Sequence[Outcome]) -> list[str]:
+def summary(records: Sequence[TargetRecord], outcomes: Sequence[JobFolder]) -> list[str]:
     """What this page is about and what it is not."""
     lines = [
         "The paper is Masarczyk et al., “Unpacking Softmax: How Logits Norm Drives Representation "
@@ -111,7 +111,7 @@ def summary(records: Sequence[TargetRecord], outcomes: Sequence[Outcome]) -> lis
     ]
     cells = [cell for record in records for cell in record.cells]
     others = sorted({data_name(cell) for cell in cells if not same_data(cell)})
-    strange = {name for one in outcomes for name in one.job["ood"]} - set(REPLACEABLE)
+    strange = {name for one in outcomes for name in one.job.ood} - set(REPLACEABLE)
     if strange:
         others.append(f"out of distribution {', '.join(sorted(strange))}")
     others += [*parts_of_data(outcomes), *other_sizes(outcomes)]
@@ -120,20 +120,19 @@ def summary(records: Sequence[TargetRecord], outcomes: Sequence[Outcome]) -> lis
             f"These are not the paper's data: {'; '.join(others)}. Differences from its numbers say "
             "nothing on whether they are right."
         )
-    used = {name for one in outcomes for name in (one.job["data"], *one.job["ood"])}
+    used = {name for one in outcomes for name in (one.job.data, *one.job.ood)}
     if any(name.startswith("glyph") for name in used):
         lines.append(GLYPHS)
     return lines
 
 
-def parts_of_data(outcomes: Sequence[Outcome]) -> list[str]:
+def parts_of_data(outcomes: Sequence[JobFolder]) -> list[str]:
     """Numbers of images of data sets, but for those of the paper that are whole.
 
     ImageNet-100 is told apart by nothing: its hundred classes are chosen by whoever makes it.
     """
     found = {
-        (one.job["data"], one.summary["train_images"], one.summary["test_images"])
-        for one in outcomes
+        (one.job.data, one.summary["train_images"], one.summary["test_images"]) for one in outcomes
     }
     return [
         f"{name} with {train:,} train and {test:,} test images"
@@ -142,7 +141,7 @@ def parts_of_data(outcomes: Sequence[Outcome]) -> list[str]:
     ]
 
 
-def other_sizes(outcomes: Sequence[Outcome]) -> list[str]:
+def other_sizes(outcomes: Sequence[JobFolder]) -> list[str]:
     """Data sets of the paper whose images have another size than the paper's.
 
     Pretrained networks take images of the size that they were pretrained on.
@@ -150,7 +149,7 @@ def other_sizes(outcomes: Sequence[Outcome]) -> list[str]:
     found = {
         (name, size)
         for one in outcomes
-        if (name := one.job["data"]) in SIZES and not one.job["pretrained"]
+        if (name := one.job.data) in SIZES and not one.job.pretrained
         if (size := one.image_size) is not None
     }
     return [
@@ -167,12 +166,12 @@ GLYPHS = (
 )
 
 
-def trained(outcomes: Sequence[Outcome]) -> str:
+def trained(outcomes: Sequence[JobFolder]) -> str:
     """How many networks, on which data."""
     if not outcomes:
         return "No networks were trained"
     diverged = sum(one.diverged for one in outcomes)
-    data = ", ".join(sorted({one.job["data"] for one in outcomes}))
+    data = ", ".join(sorted({one.job.data for one in outcomes}))
     plural = "s" if len(outcomes) > 1 else ""
     broken = f", of which {diverged} diverged" if diverged else ""
     return f"{len(outcomes)} network{plural} on {data}{broken}"

@@ -185,7 +185,7 @@ def draw(path: Path) -> None:
     rows = [
         {"temperature": run["temperature"], "model": run["model"], **row}
         for run, name in zip(runs, summary["folders"], strict=True)
-        for row in JobFolder(path / name).rows()
+        for row in JobFolder(path / name).rows
     ]
     predicted = runs[0]["neural_collapse_rank"]
     figures = {

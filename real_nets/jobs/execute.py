@@ -22,9 +22,9 @@ from real_nets.data.catalogue import DataSource
 from real_nets.jobs.data import JobData
 from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.job import Job
+from real_nets.jobs.records import Summary
 from real_nets.jobs.run import diagnose_job, train_job
 from real_nets.jobs.tensorboard import row_writer
-from real_nets.training.loop import Row
 
 Executor = Literal["here", "local", "slurm"]
 
@@ -57,13 +57,16 @@ class Work:
         return JobFolder(self.path).finished
 
     @property
+    def undiagnosed(self) -> list[str]:
+        """Weights whose diagnosis is missing."""
+        return [name for name in self.snapshots if not JobFolder(self.path, name).diagnosed]
+
+    @property
     def done(self) -> bool:
         """Whether nothing is left to do; a diverged network has nothing to diagnose."""
         if not self.trained:
             return False
-        files = JobFolder(self.path)
-        missing = [name for name in self.snapshots if not files.diagnosis(name).is_file()]
-        return not missing or files.summary()["outcome"] == "diverged"
+        return not self.undiagnosed or JobFolder(self.path).diverged
 
 
 @dataclass(frozen=True)
@@ -123,15 +126,14 @@ def carry_out(item: Work, how: How, device: torch.device, prefix: str = "") -> N
         if is_first():
             print(f"{item.path.name}: diverged. {summary['message']}", file=sys.stderr, flush=True)
         return
-    for snapshot in item.snapshots:
-        if not JobFolder(item.path).diagnosis(snapshot).is_file():
-            if is_first():
-                said = f"{prefix}{item.path.name}: diagnosing the weights {snapshot}"
-                print(said, file=sys.stderr, flush=True)
-            diagnose_job(item.job, JobData(item.job, how.source, device), item.path, snapshot)
+    for snapshot in item.undiagnosed:
+        if is_first():
+            said = f"{prefix}{item.path.name}: diagnosing the weights {snapshot}"
+            print(said, file=sys.stderr, flush=True)
+        diagnose_job(item.job, JobData(item.job, how.source, device), item.path, snapshot)
 
 
-def train_here(item: Work, how: How, device: torch.device, prefix: str = "") -> Row:
+def train_here(item: Work, how: How, device: torch.device, prefix: str = "") -> Summary:
     """Train one job in this process; its summary."""
     data = JobData(item.job, how.source, device)
     steps = item.job.epochs * data.batches().steps_per_epoch

@@ -1,11 +1,11 @@
-"""The folder of a job: which files it has, and whose it is.
+"""The folder of a job: its files, and what they say.
 
-    settings.json            the job, and what tells its data apart
+    settings.json            the job, and what identifies its data
     metrics.jsonl            measures during training, a row each
     checkpoint.pt            the state to go on from; checkpoint.previous.pt, the one before
     accuracy-0.9.safetensors weights when the accuracy on followed train images first reached 0.9
     weights.safetensors      weights at the end
-    summary.json             measures of the trained network on all images; there once training is done
+    summary.json             measures of the trained network on all images; written when training ends
     diagnoses/NAME.json      the report on weights of that name (`final` or `accuracy-0.9`)
     environment.json         versions, device and seconds: what may differ between equal runs
 
@@ -13,34 +13,70 @@ Only the first of several processes writes there.
 """
 
 import json
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from rankdeficit.diagnostics.report import Report
+from rankdeficit.diagnostics.report import Report, records
 from rankdeficit.experiments.runs import RunFolder, read_json, read_rows, write_json
 from real_nets.data.catalogue import DataSource
 from real_nets.jobs.data import JobData
 from real_nets.jobs.job import Job
-from real_nets.training.loop import Row
+from real_nets.jobs.records import Cards, Environment, JobSettings, Row, Summary
 
-PROGRAM = "real_nets.jobs.job"
+PROGRAM = "real_nets.job"
+"""What settings.json names as the program; older folders have the same name."""
+
 FINAL = "final"
-TAKEN = "diagnosis_seconds"
+"""Name of the weights at the end of training."""
+
 MADE_AGAIN = "delete {}, and both are made again from the checkpoint"
+
+Curve = Literal["rank_curve", "centred_rank_curve", "post_softmax_rank_curve"]
+
+
+def milestone_name(accuracy: float) -> str:
+    """Name of the weights kept at an accuracy."""
+    return f"accuracy-{accuracy:g}"
 
 
 @dataclass(frozen=True)
 class JobFolder:
-    """Where a job's files are."""
+    """A job's folder, read: its settings, and the measures of its network with the weights `snapshot`.
+
+    Each file is read when it is first asked for, and once. Reading raises ValueError, which names the
+    file and the remedy, for damaged files.
+    """
 
     path: Path
+    snapshot: str = FINAL
+
+    @classmethod
+    def finished_at(cls, path: Path) -> "JobFolder | None":
+        """A finished job with sound settings, summary and rows; None for one that is not finished."""
+        found = cls(path)
+        if not found.finished:
+            return None
+        _ = found.settings, found.summary, found.rows  # reads all of them
+        return found
+
+    def at(self, snapshot: str) -> "JobFolder":
+        """The same network with other weights, without reading again what both have in common."""
+        found = JobFolder(self.path, snapshot)
+        own = ("snapshot", "report")
+        vars(found).update({name: value for name, value in vars(self).items() if name not in own})
+        return found
+
+    @property
+    def key(self) -> str:
+        """Name of the folder, within a store the job's key."""
+        return self.path.name
 
     @property
     def begun(self) -> bool:
@@ -49,11 +85,55 @@ class JobFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether training came to its end (or diverged)."""
+        """Whether training came to its end or diverged."""
         return (self.path / "summary.json").is_file()
 
-    def summary(self) -> Row:
-        """The measures of the trained network. Raises ValueError naming a damaged file."""
+    @property
+    def diagnosed(self) -> bool:
+        """Whether there is a report on these weights."""
+        return self.report_file.is_file()
+
+    @property
+    def diverged(self) -> bool:
+        """Whether training stopped at a non-finite loss."""
+        return self.summary["outcome"] == "diverged"
+
+    @property
+    def weights_file(self) -> Path:
+        """The file of these weights."""
+        name = "weights" if self.snapshot == FINAL else self.snapshot
+        return self.path / f"{name}.safetensors"
+
+    @property
+    def report_file(self) -> Path:
+        """The file of the report on them."""
+        return self.path / "diagnoses" / f"{self.snapshot}.json"
+
+    @cached_property
+    def settings(self) -> JobSettings:
+        """The job and its data."""
+        file = self.path / "settings.json"
+        try:
+            return JobSettings.of(read_json(file)["settings"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{file} is damaged or of another version ({error}); restore it, or delete the folder "
+                f"{self.path} to train again"
+            ) from error
+
+    @property
+    def job(self) -> Job:
+        """The job."""
+        return self.settings.job
+
+    @property
+    def cards(self) -> Cards:
+        """Its data sets: `own`, and those out of distribution by name as `ood`."""
+        return self.settings.cards
+
+    @cached_property
+    def summary(self) -> Summary:
+        """Measures of the trained network on all images."""
         found: Any = None
         with suppress(ValueError):
             found = read_json(self.path / "summary.json")
@@ -61,116 +141,164 @@ class JobFolder:
             raise ValueError(
                 f"{self.path / 'summary.json'} is damaged; delete it to measure the network again"
             )
-        return found
+        return found  # type: ignore[return-value]
 
-    def report(self, snapshot: str) -> Report:
-        """The diagnosis of weights of that name. Raises ValueError naming a damaged file."""
-        try:
-            return Report.from_json(self.diagnosis(snapshot))
-        except ValueError as error:
-            raise ValueError(f"{error}; delete it to diagnose the network again") from error
-
-    def weights(self, snapshot: str) -> Path:
-        """The file of weights of that name."""
-        return self.path / f"{'weights' if snapshot == FINAL else snapshot}.safetensors"
-
-    def diagnosis(self, snapshot: str) -> Path:
-        """The file of the report on them."""
-        return self.path / "diagnoses" / f"{snapshot}.json"
-
-    def read_weights(self, snapshot: str) -> dict[str, Tensor]:
-        """Weights of that name. Raises ValueError naming a damaged file, and for weights never kept."""
-        file, mend = self.weights(snapshot), f"delete the folder {self.path} to train again"
-        if not file.is_file():
-            mend = mend if snapshot != FINAL else MADE_AGAIN.format("summary.json")
-            lost = f": {file.name} is missing; {mend}" if self._kept(snapshot) else ""
-            raise ValueError(f"{self.path} keeps no weights called {snapshot}{lost}")
-        try:
-            return safetensors.torch.load_file(file)
-        except (OSError, safetensors.SafetensorError) as error:
-            mend = mend if snapshot != FINAL else MADE_AGAIN.format("it and summary.json")
-            raise ValueError(f"{file} cannot be read: it is damaged ({error}); {mend}") from error
-
-    def _kept(self, snapshot: str) -> bool:
-        """Whether a finished training left weights of that name."""
-        if not self.finished:
-            return False
-        summary = self.summary()
-        if snapshot == FINAL:
-            return bool(summary["outcome"] != "diverged")
-        return snapshot in map(milestone_name, summary["milestones"])
-
+    @cached_property
     def rows(self) -> list[Row]:
-        """Measures during training. Raises ValueError naming a file that is damaged or lost rows."""
-        rows = read_rows(self.path)
-        if self.finished and not _is_whole(rows, self.summary()):
+        """Measures during training; of a finished job from the first step to the last."""
+        rows: list[Any] = read_rows(self.path)
+        steps = [row.get("step") if isinstance(row, dict) else None for row in rows]
+        whole = not steps or steps[0] == 0
+        if self.finished and not self.diverged:  # a diverged network's rows may stop earlier
+            whole = steps[:1] == [0] and steps[-1] == self.summary.get("step")
+        if self.finished and not whole:
             raise ValueError(
                 f"{self.path / 'metrics.jsonl'} is damaged: rows were lost; delete the folder "
                 f"{self.path} to train again"
             )
         return rows
 
-    def environment(self) -> Row:
-        """What may differ between equal runs, as far as it was kept. Raises ValueError where damaged."""
+    @cached_property
+    def environment(self) -> Environment:
+        """Versions, device and seconds, as far as they were kept."""
         file = self.path / "environment.json"
         if not file.is_file():
             return {}
         found: Any = None
         with suppress(ValueError):
             found = read_json(file)
-        if not isinstance(found, dict) or not isinstance(found.get(TAKEN, {}), dict):
-            raise ValueError(f"{file} is damaged; delete it, and what it told is called unknown")
-        return found
+        if not isinstance(found, dict) or not isinstance(found.get("diagnosis_seconds", {}), dict):
+            raise ValueError(f"{file} is damaged; delete it: the page then calls it unknown")
+        return found  # type: ignore[return-value]
 
-    def note_seconds(self, snapshot: str, seconds: float) -> None:
-        """Write down how long the diagnosis of these weights took."""
-        environment = self.environment()
-        taken = environment.get(TAKEN, {}) | {snapshot: round(seconds, 1)}
-        write_json(self.path / "environment.json", environment | {TAKEN: taken})
+    @cached_property
+    def report(self) -> records.Row | None:
+        """The record of the diagnosis of these weights; None where there is none."""
+        if not self.diagnosed:
+            return None
+        try:
+            return Report.from_json(self.report_file).record
+        except ValueError as error:
+            raise ValueError(f"{error}; delete it to diagnose the network again") from error
 
+    def read_weights(self) -> dict[str, Tensor]:
+        """These weights. Raises ValueError where they are missing, and why, as far as that is known."""
+        file, mend = self.weights_file, f"delete the folder {self.path} to train again"
+        if not file.is_file():
+            mend = mend if self.snapshot != FINAL else MADE_AGAIN.format("summary.json")
+            lost = f": {file.name} is missing; {mend}" if self._kept() else ""
+            raise ValueError(f"{self.path} keeps no weights called {self.snapshot}{lost}")
+        try:
+            return safetensors.torch.load_file(file)
+        except (OSError, safetensors.SafetensorError) as error:
+            mend = mend if self.snapshot != FINAL else MADE_AGAIN.format("it and summary.json")
+            raise ValueError(f"{file} cannot be read: it is damaged ({error}); {mend}") from error
 
-def _is_whole(rows: Sequence[Any], summary: Row) -> bool:
-    """Whether rows run from the first step to the last; those of a diverged network may stop earlier."""
-    steps = [row.get("step") if isinstance(row, dict) else None for row in rows]
-    if summary["outcome"] == "diverged":
-        return steps[:1] in ([], [0])
-    return steps[:1] == [0] and steps[-1] == summary.get("step")
+    def _kept(self) -> bool:
+        """Whether a finished training left these weights."""
+        if not self.finished:
+            return False
+        if self.snapshot == FINAL:
+            return not self.diverged
+        return self.snapshot in map(milestone_name, self.summary["milestones"])
 
+    def note_seconds(self, seconds: float) -> None:
+        """Record how long the diagnosis of these weights took."""
+        environment = JobFolder(self.path).environment  # as training left it just now
+        taken = environment.get("diagnosis_seconds", {}) | {self.snapshot: round(seconds, 1)}
+        write_json(self.path / "environment.json", environment | {"diagnosis_seconds": taken})
 
-def milestone_name(accuracy: float) -> str:
-    """Name of the weights kept at an accuracy."""
-    return f"accuracy-{accuracy:g}"
+    @cached_property
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width of the network's images, as far as that was kept."""
+        asked = self.job.image_size
+        kept = self.cards["own"].get("image_size") if "own" in self.cards else None
+        height, width = kept or (asked, asked)
+        return (height, width) if height and width else None
+
+    def measure(self, name: str) -> float | None:
+        """A number of the report by its dotted name."""
+        found = records.find(self.report, name) if self.report else None
+        return None if found in (None, records.MISSING) else float(found)
+
+    @property
+    def train_accuracy(self) -> float | None:
+        """On all train images at the end, on the diagnosed ones of other weights."""
+        at_end = self.snapshot == FINAL
+        return self.summary.get("accuracy") if at_end else self.measure("train.accuracy")
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """On all test images at the end, on the diagnosed ones of other weights."""
+        at_end = self.snapshot == FINAL
+        return self.summary.get("test_accuracy") if at_end else self.measure("test.accuracy")
+
+    @property
+    def rank(self) -> float | None:
+        """Rank of the logits of all train images at the end, of the diagnosed ones of other weights."""
+        at_end = self.snapshot == FINAL
+        return self.summary.get("rank") if at_end else self.measure("train.logits.rank")
+
+    def ranks(self, curve: Curve) -> dict[float, int]:
+        """Rank of the same logits by gamma."""
+        found: dict[str, int] | None = None
+        if self.snapshot == FINAL:
+            found = self.summary.get(curve)
+        elif self.report:
+            found = self.report["train"]["logits"][curve]
+        return {float(gamma): rank for gamma, rank in (found or {}).items()}
+
+    @property
+    def effective_depth(self) -> float | None:
+        """kappa."""
+        return self.measure("effective_depth.value")
+
+    @property
+    def probe_accuracies(self) -> Tensor | None:
+        """Accuracies (layers) of the probes on test images."""
+        found = records.probe_accuracies(self.report) if self.report else []
+        return torch.tensor(found, dtype=torch.float64) if found else None
+
+    def ood_drop(self, ood: str) -> float | None:
+        """rho on an out-of-distribution set."""
+        return self.measure(f"ood_drop.{ood}.value")
+
+    def best_ood_accuracy(self, ood: str) -> float | None:
+        """The best layer's accuracy of the probes of an out-of-distribution set."""
+        layers = self.report["layers"] if self.report else []
+        probes = [layer["ood_probes"].get(ood) for layer in layers]
+        return max((float(probe["accuracy"]) for probe in probes if probe), default=None)
+
+    def neco(self, ood: str, measure: str = "auroc") -> float | None:
+        """NECO, in the variant of its authors for this network, on an out-of-distribution set."""
+        if not self.report:
+            return None
+        return self.measure(f"detection.{ood}.{records.default_neco(self.report)}.{measure}")
 
 
 def open_folder(job: Job, data: JobData, path: Path) -> RunFolder:
-    """The job's folder, new or left by an earlier process, for this process alone.
+    """The job's folder, new or left by an earlier process, locked for this process.
 
     Raises ValueError where it is in use, holds another job, or was made with other data.
     """
     root = data.source.root
-    written = {"job": job.record(), "data": data.card(), "root": root and str(root)}
     if not JobFolder(path).begun:
-        return RunFolder.create(path, PROGRAM, written)
-    folder, found = RunFolder.reopen(path, PROGRAM)
+        record = {"job": job.record(), "data": data.card(), "root": root and str(root)}
+        return RunFolder.create(path, PROGRAM, record)
+    folder, record = RunFolder.reopen(path, PROGRAM)
     try:
-        if not _tells_of(job, found.get("job")):
+        found: JobSettings | None = None
+        with suppress(KeyError, TypeError, ValueError):
+            found = JobSettings.of(record)
+        if found is None or found.job != job:
             raise ValueError(
                 f"{path} holds another job (settings.json tells which); name another folder with --out"
             )
-        check_data(path, found, data)
+        _check_data(path, found, data)
     except ValueError:
         folder.close()
         raise
     return folder
-
-
-def check_data(path: Path, record: Row, data: JobData) -> None:
-    """Raise ValueError where the job's record tells of other data than these."""
-    if record.get("data") != _plain(data.card()):
-        raise ValueError(
-            f"{path} was trained on other data than there are now (settings.json tells which); "
-            "restore them, or name another folder with --out"
-        )
 
 
 def check_finished(job: Job, source: DataSource, path: Path) -> None:
@@ -178,25 +306,14 @@ def check_finished(job: Job, source: DataSource, path: Path) -> None:
 
     Data in the folder that they came from are taken to be the same: reading them takes its time.
     """
-    try:
-        record = read_json(path / "settings.json")["settings"]
-        root = record["root"]
-    except (KeyError, TypeError, ValueError) as error:
+    settings = JobFolder(path).settings
+    if source.root is not None and settings.root != source.root:
+        _check_data(path, settings, JobData(job, source, torch.device("cpu")))
+
+
+def _check_data(path: Path, settings: JobSettings, data: JobData) -> None:
+    if settings.cards != json.loads(json.dumps(data.card())):
         raise ValueError(
-            f"{path / 'settings.json'} is damaged; restore it, or delete the folder {path} to train again"
-        ) from error
-    if source.root is not None and root != str(source.root):
-        check_data(path, record, JobData(job, source, torch.device("cpu")))
-
-
-def _tells_of(job: Job, record: object) -> bool:
-    """Whether the record is the job's own; one from before an option existed had its default."""
-    try:
-        return isinstance(record, dict) and Job.of(record) == job
-    except (TypeError, ValueError):
-        return False
-
-
-def _plain(content: object) -> object:
-    """As JSON gives it back."""
-    return json.loads(json.dumps(content))
+            f"{path} was trained on other data than there are now (settings.json tells which); "
+            "restore them, or name another folder with --out"
+        )

@@ -20,16 +20,10 @@ from rankdeficit.images import Images
 from rankdeficit.spectrum import Spectrum
 from real_nets.jobs.data import JobData
 from real_nets.jobs.job import Job
-from real_nets.training.loop import Row
+from real_nets.jobs.records import FinalMeasures, LogitsRecord, LogitsRow, Measured
 
 TOP_VALUES = 5
 """Singular values that are recorded of each layer (the paper's Figure 3)."""
-
-MEASURES = (
-    "accuracy loss test_accuracy test_loss test_logits layers layer_ranks layer_rank_intervals "
-    "train_layer_ranks"
-).split()
-"""What `final_measures` tells, besides the measures of the logits."""
 
 GRID = 2
 """Cells per side to which maps are averaged."""
@@ -66,14 +60,13 @@ class Follower:
         weight = weight_matrix(self.network.module(self.network.layers.classifier.module))
         return self.network.classes if weight is None else weight.shape[1]
 
-    def measure(self) -> Row:
+    def measure(self) -> Measured:
         """Accuracy, loss, ranks and norm of the logits, layers, alignment, OrthoDev."""
         with RowStore() as store:
             wanted = Wanted(spectra=True, classes=True, rows=1)
             on_train = self._look(self.train, wanted, store)
             on_test = self._look(self.test, Wanted(spectra=True), store)
             seen = logits_row(on_train, self.job.gamma)
-            del seen["singular_values"]
             deviations = {
                 name: self._ortho_dev(on_train, images, store)
                 for name, images in self.strange.items()
@@ -81,7 +74,8 @@ class Follower:
         spectra = layer_spectra(self.network, on_train)
         alignments = self._alignments(on_train)
         known = [value for value in alignments if value is not None]
-        return seen | {
+        return {
+            **seen,
             "test_accuracy": on_test.accuracy,
             "test_loss": on_test.loss,
             "alignment": sum(known) / len(known) if known else None,
@@ -172,7 +166,7 @@ def look(
     )
 
 
-def final_measures(network: Network, job: Job, data: JobData) -> Row:
+def final_measures(network: Network, job: Job, data: JobData) -> FinalMeasures:
     """Accuracy, loss, ranks and norms on all train and all test images, and ranks of all layers.
 
     Of a network that was not to be trained, on as many of each as would have been followed.
@@ -185,10 +179,11 @@ def final_measures(network: Network, job: Job, data: JobData) -> Row:
         on_test = look(network, test, wanted, job.temperature, store)
     gammas = {job.gamma, *GAMMAS}
     spectra = layer_spectra(network, on_test)
-    return logits_row(on_train, job.gamma) | {
+    return {
+        **logits_record(on_train, job.gamma),
         "test_accuracy": on_test.accuracy,
         "test_loss": on_test.loss,
-        "test_logits": logits_row(on_test, job.gamma),
+        "test_logits": logits_record(on_test, job.gamma),
         "layers": [layer.name for layer in network.layers.chosen],
         "layer_ranks": layer_ranks(spectra, gammas),
         "layer_rank_intervals": {
@@ -199,10 +194,15 @@ def final_measures(network: Network, job: Job, data: JobData) -> Row:
     }
 
 
-def logits_row(seen: Survey, gamma: float) -> Row:
+def logits_record(seen: Survey, gamma: float) -> LogitsRecord:
     """Accuracy, loss and the measures of the logits."""
-    scores: dict[str, Any] = {"accuracy": seen.accuracy, "loss": seen.loss}
+    scores: Any = {"accuracy": seen.accuracy, "loss": seen.loss}
     return scores | seen.logits.measures(gamma).record()
+
+
+def logits_row(seen: Survey, gamma: float) -> LogitsRow:
+    """The same without singular values, of which a row would have too many."""
+    return {k: v for k, v in logits_record(seen, gamma).items() if k != "singular_values"}  # type: ignore[return-value]
 
 
 def layer_spectra(network: Network, seen: Survey) -> list[Spectrum]:

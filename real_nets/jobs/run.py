@@ -5,22 +5,23 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any, cast
 
 import safetensors.torch
 from torch import nn
 
 from rankdeficit.diagnostics.diagnose import diagnose
 from rankdeficit.diagnostics.report import Report
-from rankdeficit.diagnostics.states.logits import LogitsMeasures
 from rankdeficit.distributed import buffers_from_first, from_first, is_first
 from rankdeficit.experiments import tables
 from rankdeficit.experiments.runs import RunFolder, write_atomically
 from real_nets.jobs.data import JobData
 from real_nets.jobs.folder import FINAL, JobFolder, milestone_name, open_folder
 from real_nets.jobs.job import Job
-from real_nets.jobs.measures import MEASURES, Follower, final_measures, measured_at
+from real_nets.jobs.measures import Follower, final_measures, measured_at
+from real_nets.jobs.records import FinalMeasures, Measured, Row, Summary
 from real_nets.jobs.trial import try_training
-from real_nets.training.loop import DivergedError, Row, Training
+from real_nets.training.loop import DivergedError, Training
 
 CHECKPOINT_SECONDS = 60.0
 """Time between checkpoints; there is one after every measurement, too."""
@@ -28,8 +29,8 @@ CHECKPOINT_SECONDS = 60.0
 INTERPOLATION = tables.INTERPOLATION
 """Train accuracy from which a network counts as interpolating its images."""
 
-UNMEASURED = dict.fromkeys((*MEASURES, *LogitsMeasures._fields))
-"""What the summary of a diverged network says of all measures."""
+UNMEASURED = cast("FinalMeasures", dict.fromkeys(FinalMeasures.__annotations__))
+"""The measures of a diverged network."""
 
 OnRow = Callable[[Row], None]
 OnStep = Callable[[int], object]
@@ -47,7 +48,7 @@ def train_job(
     *,
     on_step: OnStep = lambda step: None,
     on_row: OnRow = lambda row: None,
-) -> Row:
+) -> Summary:
     """Train a job to its end, from its last checkpoint if there is one; returns its summary.
 
     A finished job is not touched. on_step hears the number of steps done, on_row each measurement.
@@ -60,9 +61,10 @@ def train_job(
     folder = open_folder(job, data, path) if is_first() else None
     try:
         if from_first(JobFolder(path).finished if folder else None):
-            return JobFolder(path).summary()
+            return JobFolder(path).summary
         summary = _TrainingInFolder(job, data, path, folder, on_step, on_row).run()
-        return dict(from_first(summary))  # the others wait until all is written
+        found: Summary = from_first(summary)  # the others wait until all is written
+        return found
     finally:
         if folder is not None:
             folder.close()
@@ -80,7 +82,7 @@ class _TrainingInFolder:
         on_step: OnStep,
         on_row: OnRow,
     ) -> None:
-        self.job, self.data, self.files, self.folder = job, data, JobFolder(path), folder
+        self.job, self.data, self.path, self.folder = job, data, path, folder
         self.on_step, self.on_row = on_step, on_row
         self.training = Training(
             initial_network(job, data),
@@ -100,7 +102,7 @@ class _TrainingInFolder:
         self.stopped = False
         self.saved_at = time.monotonic()
 
-    def run(self) -> Row:
+    def run(self) -> Summary:
         training = self.training
         follower = Follower(training.model, self.job, self.data)
         self.predicted_rank = tables.neural_collapse_rank(self.data.classes, follower.features)
@@ -122,14 +124,12 @@ class _TrainingInFolder:
                 self._save()
         except DivergedError as error:
             sound = max((stop for stop in self.stops if stop < training.step), default=0)
-            return self._conclude(
-                sound, UNMEASURED | {"outcome": "diverged", "message": str(error)}
-            )
+            return self._conclude(sound, UNMEASURED, "diverged", str(error))
         training.model.eval()
         with self._as_trained(follower):
             measured = final_measures(follower.network, self.job, self.data)
         self._save_weights(FINAL)
-        return self._conclude(training.step, measured | self._outcome(measured))
+        return self._conclude(training.step, measured, self._outcome(measured))
 
     def _as_trained(self, follower: Follower) -> AbstractContextManager[None]:
         """Within the first epoch: meanwhile the network normalises as it does while it trains."""
@@ -152,11 +152,11 @@ class _TrainingInFolder:
         if not from_first(follower.is_finite()):
             raise self.training.diverged("the squared logits are", self.training.step)
 
-    def _record(self, measured: Row) -> None:
+    def _record(self, measured: Measured) -> None:
         training = self.training
-        row = {"step": training.step, "epoch": training.epoch} | measured
+        row: Row = {"step": training.step, "epoch": training.epoch, **measured}
         if self.folder is not None:
-            self.folder.append_rows([row])
+            self.folder.append_rows([{**row}])
             self.on_row(row)
 
     def _note(self, accuracy: float, follower: Follower) -> None:
@@ -181,7 +181,7 @@ class _TrainingInFolder:
 
     def _restore(self) -> bool:
         """Go on from the last checkpoint; tells whether there was one."""
-        found: list[Row] = []
+        found: list[dict[str, Any]] = []
         if self.folder is not None:
             self.folder.restore_checkpoint("cpu", found.append)
         state = from_first(found[0] if found else None)
@@ -196,16 +196,19 @@ class _TrainingInFolder:
             weights = {
                 key: value.contiguous() for key, value in self.training.model.state_dict().items()
             }
-            write_atomically(self.files.weights(name), safetensors.torch.save(weights))
+            write_atomically(
+                JobFolder(self.path, name).weights_file, safetensors.torch.save(weights)
+            )
 
-    def _outcome(self, measured: Row) -> Row:
+    def _outcome(self, measured: FinalMeasures) -> str:
         uniform = math.log(self.data.classes)
-        found = tables.outcome(measured["loss"], measured["accuracy"], uniform, INTERPOLATION)
-        return {"outcome": found, "message": None}
+        return tables.outcome(measured["loss"], measured["accuracy"], uniform, INTERPOLATION)
 
-    def _conclude(self, step: int, results: Row) -> Row:
+    def _conclude(
+        self, step: int, measured: FinalMeasures, outcome: str, message: str | None = None
+    ) -> Summary:
         """The summary of a network as it was after a step: at its end, or when last seen to be sound."""
-        summary = {
+        summary: Summary = {
             "step": step,
             "epoch": step / self.training.batches.steps_per_epoch,
             "stopped_early": self.stopped,
@@ -214,7 +217,10 @@ class _TrainingInFolder:
             "neural_collapse_rank": self.predicted_rank,
             "train_images": len(self.data.train),
             "test_images": len(self.data.test),
-        } | results
+            **measured,
+            "outcome": outcome,
+            "message": message,
+        }
         if self.folder is not None:
             self.folder.write_environment(self.data.device)
             self.folder.write_json("summary.json", summary)
@@ -232,11 +238,11 @@ def diagnose_job(
 
     Raises ValueError naming a damaged file, and for weights that were never kept.
     """
-    files = JobFolder(path)
-    target = files.diagnosis(snapshot)
-    if from_first(target.is_file() if is_first() else None):
-        return files.report(snapshot)
-    weights = files.read_weights(snapshot)
+    files = JobFolder(path, snapshot)
+    if from_first(files.diagnosed if is_first() else None):
+        assert files.report is not None
+        return Report(files.report)
+    weights = files.read_weights()
     model = initial_network(job, data)
     model.load_state_dict(weights)
     count, started = job.diagnosed_images, time.monotonic()
@@ -263,7 +269,7 @@ def diagnose_job(
     notes = [*record["notes"], *job.notes_on_loss]
     report = Report(record | {"conditions": conditions, "notes": notes})
     if is_first():
-        report.to_json(target)
-        files.note_seconds(snapshot, time.monotonic() - started)
+        report.to_json(files.report_file)
+        files.note_seconds(time.monotonic() - started)
     from_first(None)  # the others wait until all is written
     return report

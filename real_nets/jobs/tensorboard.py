@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-Row = dict[str, Any]
+from real_nets.jobs.records import Row
 
 
 @contextmanager

@@ -4,19 +4,18 @@ from collections.abc import Callable, Sequence
 
 from rankdeficit.diagnostics.report import records
 from rankdeficit.diagnostics.report.sentences import near_chance
-from real_nets.jobs.folder import FINAL
-from real_nets.jobs.outcomes import Outcome
+from real_nets.jobs.folder import FINAL, JobFolder
 from real_nets.page.numbers import share
 from real_nets.paper.grid import Cell as Place
 from real_nets.paper.targets.parts import condition
 
-Side = tuple[Place, Sequence[Outcome]]
+Side = tuple[Place, Sequence[JobFolder]]
 """A cell with its networks, at the end or when they reached an accuracy."""
 
 AT_CHANCE = "did not leave their start or hardly beat guessing on their train images"
 
 
-def learned(one: Outcome) -> bool:
+def learned(one: JobFolder) -> bool:
     """Whether a network left its start and beats guessing on its train images."""
     if one.snapshot == FINAL and one.summary["outcome"] == "stalled":
         return False
@@ -24,19 +23,19 @@ def learned(one: Outcome) -> bool:
     return one.train_accuracy is None or _knows(one, one.train_accuracy, "train", int(images or 1))
 
 
-def probed(one: Outcome) -> bool:
+def probed(one: JobFolder) -> bool:
     """Whether the last layer's probe beats guessing, where there is one."""
     found, images = one.probe_accuracies, one.measure("test.samples")
     return found is None or _knows(one, float(found[-1]), "test", int(images or 1))
 
 
-def probed_anywhere(one: Outcome) -> bool:
+def probed_anywhere(one: JobFolder) -> bool:
     """Whether the best layer's probe beats guessing, where there is one."""
     found, images = one.probe_accuracies, one.measure("test.samples")
     return found is None or _knows(one, float(found.max()), "test", int(images or 1))
 
 
-def probed_outside(one: Outcome, ood: str) -> bool:
+def probed_outside(one: JobFolder, ood: str) -> bool:
     """Whether the best layer's probe of an OOD set beats guessing, where there is one."""
     found, odds = one.best_ood_accuracy(ood), ood_chance(one, ood)
     if found is None or odds is None:
@@ -44,19 +43,19 @@ def probed_outside(one: Outcome, ood: str) -> bool:
     return not near_chance(found, odds, int(one.measure("test.samples") or 1))
 
 
-def chance(one: Outcome, split: str) -> float:
+def chance(one: JobFolder, split: str) -> float:
     """The odds of guessing, of the images of a split."""
     return records.chance(one.report, split) if one.report else 1 / one.summary["classes"]
 
 
-def ood_chance(one: Outcome, ood: str) -> float | None:
+def ood_chance(one: JobFolder, ood: str) -> float | None:
     """The odds of guessing, of the test images of an OOD set; None where nothing tells."""
     found = records.ood_chance(one.report, ood) if one.report else None
     card = one.cards.get("ood", {}).get(ood)
     return found or (1 / card["classes"] if card else None)
 
 
-def _knows(one: Outcome, accuracy: float, split: str, images: int) -> bool:
+def _knows(one: JobFolder, accuracy: float, split: str, images: int) -> bool:
     return not near_chance(accuracy, chance(one, split), images)
 
 
@@ -79,14 +78,14 @@ def no_verdict_on_drop(ood: str, *sides: Side) -> str | None:
     )
 
 
-def _train_chance(one: Outcome) -> float:
+def _train_chance(one: JobFolder) -> float:
     return chance(one, "train")
 
 
 def _without(
     why: str,
-    fit: Callable[[Outcome], bool],
-    odds: Callable[[Outcome], float],
+    fit: Callable[[JobFolder], bool],
+    odds: Callable[[JobFolder], float],
     sides: Sequence[Side],
 ) -> str | None:
     """The sentence with the odds of guessing, and how many networks of each side are not fit."""

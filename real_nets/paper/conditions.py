@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from real_nets.jobs.outcomes import DEFAULTS, Outcome, Row
+from real_nets.jobs.folder import JobFolder
+from real_nets.jobs.job import Job
 from real_nets.page.numbers import WORDS, pixels, spread
 from real_nets.paper.store import TargetRecord
 
@@ -23,7 +24,7 @@ WALL_TIME = "seconds of training and measuring (last process of each job)"
 
 
 def conditions(
-    records: Sequence[TargetRecord], outcomes: Sequence[Outcome]
+    records: Sequence[TargetRecord], outcomes: Sequence[JobFolder]
 ) -> Iterator[tuple[str, str]]:
     """What the numbers were made with."""
     yield "budget", ", ".join(sorted({record.budget for record in records}))
@@ -32,10 +33,10 @@ def conditions(
     yield "network", ", ".join(sorted({network(one.job) for one in outcomes}))
     yield from of_data(outcomes)
     for name in (*ALWAYS, *WHERE_CHANGED):
-        values = [(network(one.job), one.job[name]) for one in outcomes]
+        values = [(network(one.job), getattr(one.job, name)) for one in outcomes]
         if name == "diagnosed_images":
             values = [(whose, count or "all") for whose, count in values]
-        if name in ALWAYS or any(value != DEFAULTS[name] for _, value in values):
+        if name in ALWAYS or any(value != getattr(Job(), name) for _, value in values):
             yield name.replace("_", " "), by_group(values)
     if seconds := wall_seconds(outcomes):
         yield WALL_TIME, seconds
@@ -44,23 +45,27 @@ def conditions(
         yield name.replace("_", " "), ", ".join(found)
 
 
-def of_data(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, str]]:
+def of_data(outcomes: Sequence[JobFolder]) -> Iterator[tuple[str, str]]:
     """Numbers of images, what was left out of them, and their size where it was changed."""
     for split in ("train", "test"):
-        counts = [(one.job["data"], one.summary[f"{split}_images"]) for one in outcomes]
-        yield f"{split} images", by_group(counts)
+        seen = [(one.job.data, one.summary) for one in outcomes]
+        counts = {
+            "train": [(name, summary["train_images"]) for name, summary in seen],
+            "test": [(name, summary["test_images"]) for name, summary in seen],
+        }
+        yield f"{split} images", by_group(counts[split])
     left_out = {name: count for one in outcomes for name, count in skipped(one) if count}
     if left_out:
         told = [f"{count} of {name}" for name, count in sorted(left_out.items())]
         yield "images left out, as they cannot be read", ", ".join(told)
-    if any(one.job["image_size"] is not None for one in outcomes):
-        sizes = [(one.job["data"], one.image_size) for one in outcomes]
+    if any(one.job.image_size is not None for one in outcomes):
+        sizes = [(one.job.data, one.image_size) for one in outcomes]
         yield "pixels per side", by_group([(name, size and pixels(size)) for name, size in sizes])
-    if any(one.job["crop"] is not None for one in outcomes):
-        yield "crop", by_group([(one.job["data"], one.job["crop"]) for one in outcomes])
+    if any(one.job.crop is not None for one in outcomes):
+        yield "crop", by_group([(one.job.data, one.job.crop) for one in outcomes])
 
 
-def wall_seconds(outcomes: Sequence[Outcome]) -> str:
+def wall_seconds(outcomes: Sequence[JobFolder]) -> str:
     """Of each kind of network; empty where none is known."""
     found: dict[str, list[float]] = {}
     for one in outcomes:
@@ -72,16 +77,18 @@ def wall_seconds(outcomes: Sequence[Outcome]) -> str:
     )
 
 
-def skipped(outcome: Outcome) -> Iterator[tuple[str, int]]:
+def skipped(outcome: JobFolder) -> Iterator[tuple[str, int]]:
     """How many images of each of its data sets could not be read and were left out."""
-    for card in (outcome.cards.get("own", {}), *outcome.cards.get("ood", {}).values()):
-        yield card.get("name", ""), card.get("skipped", 0)
+    own = [outcome.cards["own"]] if "own" in outcome.cards else []
+    for card in (*own, *outcome.cards.get("ood", {}).values()):
+        yield card["name"], card.get("skipped", 0)
 
 
-def network(job: Row) -> str:
+def network(job: Job) -> str:
     """With its size, where that is not the network's own."""
-    sizes = [f"{name} {job[name]}" for name in ("width", "depth") if job[name] is not None]
-    return f"{job['model']} ({', '.join(sizes)})" if sizes else job["model"]
+    own = {"width": job.width, "depth": job.depth}
+    sizes = [f"{name} {size}" for name, size in own.items() if size is not None]
+    return f"{job.model} ({', '.join(sizes)})" if sizes else job.model
 
 
 def by_group(values: Sequence[tuple[str, Any]]) -> str:

@@ -16,7 +16,6 @@ from rankdeficit.distributed import is_first
 from real_nets.data.catalogue import DataSource
 from real_nets.jobs.data import JobData
 from real_nets.jobs.execute import How, Work, devices
-from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.job import Job
 from real_nets.jobs.measures import Follower, measured_at
 from real_nets.jobs.run import initial_network
@@ -75,9 +74,7 @@ def naming(job: Job) -> Iterator[None]:
 
 def left(whole: Estimate, item: Work) -> Estimate:
     """Of a job's estimate with one diagnosis what is not done yet."""
-    files = JobFolder(item.path)
-    missing = [name for name in item.snapshots if not files.diagnosis(name).is_file()]
-    diagnosing = whole.diagnosing * len(missing)
+    diagnosing = whole.diagnosing * len(item.undiagnosed)
     if item.trained:
         return Estimate(0.0, 0.0, diagnosing)
     return replace(whole, diagnosing=diagnosing)

@@ -19,8 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from rankdeficit.experiments.runs import read_json, write_json
-from real_nets.jobs.folder import milestone_name
-from real_nets.jobs.outcomes import Outcome
+from real_nets.jobs.folder import JobFolder, milestone_name
 from real_nets.paper.grid import Cell
 
 JOBS = "jobs"
@@ -177,15 +176,15 @@ class Results:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._found: dict[str, Outcome | None] = {}
+        self._found: dict[str, JobFolder | None] = {}
 
-    def outcome(self, key: str) -> Outcome | None:
+    def outcome(self, key: str) -> JobFolder | None:
         """What a job left; None unless it came to an end. Raises ValueError naming a damaged file."""
         if key not in self._found:
             self._found[key] = self._read(key)
         return self._found[key]
 
-    def outcomes(self, cell: Cell) -> list[Outcome]:
+    def outcomes(self, cell: Cell) -> list[JobFolder]:
         """The networks of a cell that were trained to the end and did not diverge."""
         found = [self.outcome(key) for key in cell.keys]
         return [one for one in found if one is not None and not one.diverged]
@@ -193,7 +192,7 @@ class Results:
     def diverged(self, cell: Cell) -> list[str]:
         """What the jobs of a cell said that diverged."""
         found = [self.outcome(key) for key in cell.keys]
-        return [one.summary["message"] for one in found if one is not None and one.diverged]
+        return [str(one.summary["message"]) for one in found if one is not None and one.diverged]
 
     def common_milestone(self, cells: Iterable[Cell]) -> str | None:
         """Weights kept at the highest accuracy that all networks of the cells reached."""
@@ -201,8 +200,8 @@ class Results:
         common = set.intersection(*reached) if reached else set()
         return milestone_name(max(common)) if common else None
 
-    def _read(self, key: str) -> Outcome | None:
-        return Outcome.read(job_folder(self.root, key))
+    def _read(self, key: str) -> JobFolder | None:
+        return JobFolder.finished_at(job_folder(self.root, key))
 
 
 def groups(cells: Sequence[Cell]) -> Mapping[tuple[str, str], list[Cell]]:

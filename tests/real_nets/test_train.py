@@ -61,7 +61,7 @@ def test_a_run_learns_and_reports(
         assert run["accuracy"] > 0.95
         assert run["test_accuracy"] > 0.7
         assert (run["model"], run["seed"], run["outcome"]) == ("mlp", 0, "interpolated")
-        assert run.items() >= JobFolder(folder / name).summary().items()
+        assert run.items() >= JobFolder(folder / name).summary.items()
         assert (folder / name / "weights.safetensors").is_file()
     assert {path.name for path in folder.glob("*.png")} == FIGURES
     assert runs.read_json(folder / "environment.json")["device"] == "cpu"

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ class FigureRun:
     temperature: float
     seed: int
     layers: int
-    rows: list[Row]
+    rows: Sequence[Mapping[str, Any]]
     """Its measurements during training, in the order of steps."""
     report: Row | None = None
     """The record of `rankdeficit.diagnose`."""

@@ -168,7 +168,7 @@ class Hyperparameters(Target):
 
 def _gammas(cells: Sequence[Place], results: Results) -> str:
     """Thresholds of the networks' ranks."""
-    found = {one.job["gamma"] for cell in cells for one in results.outcomes(cell)}
+    found = {one.job.gamma for cell in cells for one in results.outcomes(cell)}
     return ", ".join(f"{gamma:g}" for gamma in sorted(found or {GAMMA}))
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
-from real_nets.jobs.outcomes import Outcome
+from real_nets.jobs.folder import JobFolder
 from real_nets.page import Column, Picture, Section, Table, TableCell
 from real_nets.page import figures as drawn
 from real_nets.page.numbers import rank, share, spread
@@ -168,7 +168,7 @@ class RankTwo(Target):
         return Section(self.name, self.title, said, [table], [], accuracies(cells, results))
 
 
-def _fit(outcomes: Sequence[Outcome]) -> str:
+def _fit(outcomes: Sequence[JobFolder]) -> str:
     """Whether some networks fit all of their train images, and how well they do on others."""
     images = outcomes[0].summary["train_images"]
     wrong = [round((1 - (one.train_accuracy or 0.0)) * images) for one in outcomes]
@@ -204,7 +204,7 @@ class OrthoDev(Target):
                     TableCell(ood),
                     measured(results.outcomes(cell), ortho_dev(ood), "{:.3f}".format),
                 ]
-                for ood in (cold[0].job["ood"] if cold else [])
+                for ood in (cold[0].job.ood if cold else [])
                 for cell in (baseline, low)
             ]
             figure = drawn.ortho_dev(runs([baseline, low], results))
@@ -229,7 +229,7 @@ def ortho_dev_moves(baseline: Side, low: Side) -> Moves:
     _, cold = baseline
     return [
         move(baseline, low, f"OrthoDev ({ood})", ortho_dev(ood), -1, "{:.3f}".format)
-        for ood in (cold[0].job["ood"] if cold else [])
+        for ood in (cold[0].job.ood if cold else [])
     ]
 
 
@@ -286,7 +286,7 @@ class TradeOff(Target):
         return Section(self.name, self.title, said, tables, pictures, of_probes(cells, results))
 
 
-def _judged(one: Outcome) -> drawn.FigureRun:
+def _judged(one: JobFolder) -> drawn.FigureRun:
     """A network as figures take it, without rho of OOD sets on which its probes guess."""
     run = figure_run(one)
     if run.report is None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from real_nets.jobs.outcomes import Outcome
+from real_nets.jobs.folder import JobFolder
 from real_nets.page import Column, Table, TableCell
 from real_nets.page.numbers import percentage_points, rate
 from real_nets.paper import numbers as paper
@@ -40,7 +40,7 @@ def detections(
     rows = []
     for cell in cells:
         outcomes = at(results.outcomes(cell), snapshot)
-        sets = outcomes[0].job["ood"] if outcomes else []
+        sets = outcomes[0].job.ood if outcomes else []
         if not sets and snapshot is None:
             sets = [""]  # the paper's numbers are shown at any rate
         rows += [[*place(cell), TableCell(ood), *_detection(cell, outcomes, ood)] for ood in sets]
@@ -58,7 +58,7 @@ def _moves(baseline: Side, low: Side) -> Moves:
     _, cold = baseline
     return [
         move(baseline, low, f"{what} ({ood})", _neco(ood, measure), expected, rate)
-        for ood in (cold[0].job["ood"] if cold else [])
+        for ood in (cold[0].job.ood if cold else [])
         for what, measure, expected in (
             ("the AUROC", "auroc", 1),
             ("the FPR", "fpr_id_positive", -1),
@@ -70,7 +70,7 @@ def _neco(ood: str, measure: str) -> Measure:
     return lambda one: one.neco(ood, measure)
 
 
-def _detection(cell: Place, outcomes: Sequence[Outcome], ood: str) -> list[TableCell]:
+def _detection(cell: Place, outcomes: Sequence[JobFolder], ood: str) -> list[TableCell]:
     auroc, fpr = _neco(ood, "auroc"), _neco(ood, "fpr_id_positive")
     theirs, note = _printed(cell, ood)
     printed = [TableCell("", "missing")] * 2
@@ -128,7 +128,7 @@ def all_variants(cells: Sequence[Place], results: Results) -> Table:
         ]
         for cell, outcomes in found
         if outcomes
-        for ood in outcomes[0].job["ood"]
+        for ood in outcomes[0].job.ood
     ]
     columns = [*PLACE, Column("OOD"), *(Column(name, "AUROC") for name in names)]
     return Table("AUROC of all detectors, NECO in each published variant", columns, rows)

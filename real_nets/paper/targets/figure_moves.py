@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from statistics import mean
 
 from rankdeficit.spectrum import GAMMA
-from real_nets.jobs.outcomes import Outcome
+from real_nets.jobs.folder import JobFolder
 from real_nets.page.figures.points import Points, during_training, number, over_layers
 from real_nets.page.numbers import norm, rank
 from real_nets.paper.chance import Side
@@ -25,7 +25,7 @@ SATURATED = 0.95
 def probes(baseline: Side, low: Side) -> Moves:
     """Figure 1: effective depth and OOD drop."""
     (_, cold), _ = baseline, low
-    sets = cold[0].job["ood"] if cold else []
+    sets = cold[0].job.ood if cold else []
     return [*depth_moves(baseline, low), *(drop_move(baseline, low, ood) for ood in sets)]
 
 
@@ -77,7 +77,7 @@ def ortho_dev(baseline: Side, low: Side) -> Moves:
     (_, cold), _ = baseline, low
     return [
         move(baseline, low, f"OrthoDev ({ood})", _last("ortho_dev", ood), -1, "{:.3f}".format)
-        for ood in (cold[0].job["ood"] if cold else [])
+        for ood in (cold[0].job.ood if cold else [])
     ]
 
 
@@ -88,14 +88,14 @@ def _times(value: float) -> str:
 def _last(*keys: str | int) -> Measure:
     """A number of the last measurement in training."""
 
-    def measure(one: Outcome) -> float | None:
+    def measure(one: JobFolder) -> float | None:
         found = number(one.rows[-1], *keys) if one.rows else math.nan
         return found if math.isfinite(found) else None
 
     return measure
 
 
-def _trace(one: Outcome, *keys: str | int) -> Points:
+def _trace(one: JobFolder, *keys: str | int) -> Points:
     """(epoch, number) of all measurements that have it."""
     return during_training([figure_run(one)], *keys)
 
@@ -103,7 +103,7 @@ def _trace(one: Outcome, *keys: str | int) -> Points:
 def _growth(epochs: float) -> Measure:
     """Norm of the logits after so many epochs over that of the untrained network."""
 
-    def measure(one: Outcome) -> float | None:
+    def measure(one: JobFolder) -> float | None:
         found = [value for epoch, value in _trace(one, "logits_norm") if epoch <= epochs]
         return found[-1] / found[0] if len(found) > 1 and found[0] > 0 else None
 
@@ -117,7 +117,7 @@ def _highest(name: str, epochs: float) -> Measure:
 def _deeper(name: str) -> Measure:
     """Mean rank over the deeper half of the layers."""
 
-    def measure(one: Outcome) -> float | None:
+    def measure(one: JobFolder) -> float | None:
         found = over_layers([figure_run(one)], name, "rank")
         half = [value for layer, value in found if layer > figure_run(one).layers / 2]
         return mean(half) if half else None
@@ -125,7 +125,7 @@ def _deeper(name: str) -> Measure:
     return measure
 
 
-def _bounded(outcomes: Iterable[Outcome]) -> str | None:
+def _bounded(outcomes: Iterable[JobFolder]) -> str | None:
     pairs = [
         (inputs[layer], value)
         for one in outcomes
@@ -140,12 +140,12 @@ def _bounded(outcomes: Iterable[Outcome]) -> str | None:
     return f"{above} of {len(pairs)} gradients exceed the rank of their layer's input, in the paper none"
 
 
-def _gap(one: Outcome) -> float | None:
+def _gap(one: JobFolder) -> float | None:
     after, before = (_last(name)(one) for name in ("post_softmax_rank", "rank"))
     return None if after is None or before is None else after - before
 
 
-def _saturated(one: Outcome) -> float | None:
+def _saturated(one: JobFolder) -> float | None:
     found = _trace(one, "post_softmax_rank")
     highest = max((value for _, value in found), default=0.0)
     return next((epoch for epoch, value in found if value >= SATURATED * highest), None)

@@ -5,7 +5,7 @@ from statistics import median
 
 from rankdeficit import GAMMAS
 from rankdeficit.diagnostics.report import records
-from real_nets.jobs.outcomes import Outcome
+from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.run import INTERPOLATION
 from real_nets.page import Column, Table, TableCell
 from real_nets.page.numbers import rank, share, spread
@@ -14,7 +14,7 @@ from real_nets.paper.grid import BASELINE, DATASETS, LOW_NORM
 from real_nets.paper.grid import Cell as Place
 from real_nets.paper.store import Results, groups
 
-Measure = Callable[[Outcome], float | None]
+Measure = Callable[[JobFolder], float | None]
 
 COARSE = "0.01"
 """Threshold at which ranks of hidden layers tell networks apart on ten classes."""
@@ -25,7 +25,7 @@ def claim(exhibit: str) -> str:
     return f"The paper's claim: {paper.exhibit(exhibit).claim}"
 
 
-def values(outcomes: Sequence[Outcome], measure: Measure) -> list[float]:
+def values(outcomes: Sequence[JobFolder], measure: Measure) -> list[float]:
     """The measure of all networks that have it."""
     found = [measure(one) for one in outcomes]
     return [float(value) for value in found if value is not None]
@@ -34,27 +34,27 @@ def values(outcomes: Sequence[Outcome], measure: Measure) -> list[float]:
 def ortho_dev(ood: str) -> Measure:
     """OrthoDev on an out-of-distribution set, of the diagnosis."""
 
-    def measure(one: Outcome) -> float | None:
+    def measure(one: JobFolder) -> float | None:
         found = (one.report or {}).get("ortho_dev", {}).get(ood)
         return None if found is None else float(found)
 
     return measure
 
 
-def hidden_rank(one: Outcome) -> float | None:
+def hidden_rank(one: JobFolder) -> float | None:
     """Rank of the layer before the classifier on all train images, at a coarse threshold."""
     ranks = (one.summary.get("train_layer_ranks") or {}).get(COARSE)
     return float(ranks[-2]) if ranks and len(ranks) > 1 else None
 
 
-def initial_norm(one: Outcome) -> float | None:
+def initial_norm(one: JobFolder) -> float | None:
     """Norm of the logits of the untrained network over T."""
     found: float | None = one.rows[0]["effective_logits_norm"] if one.rows else None
     return found
 
 
 def measured(
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[JobFolder],
     measure: Measure,
     form: Callable[[float], str],
     note: str | None = None,
@@ -65,7 +65,7 @@ def measured(
 
 
 def difference(
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[JobFolder],
     measure: Measure,
     paper: float | None,
     form: Callable[[float], str],
@@ -132,7 +132,7 @@ def rank_curves(cells: Sequence[Place], results: Results) -> Table:
     )
 
 
-def at(outcomes: Sequence[Outcome], snapshot: str | None) -> list[Outcome]:
+def at(outcomes: Sequence[JobFolder], snapshot: str | None) -> list[JobFolder]:
     """The same networks at another time, as far as they were diagnosed then."""
     if snapshot is None:
         return list(outcomes)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from real_nets.jobs.outcomes import Outcome
+from real_nets.jobs.folder import JobFolder
 from real_nets.page import Column, Section, Table, TableCell
 from real_nets.page.figures import probe_accuracies, ranks_around_softmax
 from real_nets.page.numbers import rank, rate, share
@@ -77,7 +77,7 @@ def _on_other_data(cells: Sequence[Place]) -> list[str]:
     ]
 
 
-def _measures(outcomes: Sequence[Outcome]) -> list[TableCell]:
+def _measures(outcomes: Sequence[JobFolder]) -> list[TableCell]:
     ood = first_ood(outcomes) or ""
     against = f"out of distribution: {ood}"
     return [

@@ -5,7 +5,7 @@ from typing import Any
 
 from rankdeficit.diagnostics import effective_depth
 from rankdeficit.spectrum import GAMMA
-from real_nets.jobs.outcomes import Outcome
+from real_nets.jobs.folder import JobFolder
 from real_nets.page import Column, Picture, Section, Table, TableCell
 from real_nets.page.figures import rank_over_gamma
 from real_nets.page.numbers import percentage_points, rank, ranks, share
@@ -138,7 +138,7 @@ def representations(
     return Table(caption, columns, rows)
 
 
-def _representation(cell: Place, outcomes: Sequence[Outcome]) -> list[TableCell]:
+def _representation(cell: Place, outcomes: Sequence[JobFolder]) -> list[TableCell]:
     theirs = _printed(cell)
     printed = [TableCell("", "missing")] * 3
     if theirs is not None:
@@ -163,9 +163,9 @@ def _representation(cell: Place, outcomes: Sequence[Outcome]) -> list[TableCell]
     ]
 
 
-def _threshold(outcomes: Sequence[Outcome]) -> str | None:
+def _threshold(outcomes: Sequence[JobFolder]) -> str | None:
     """Of the rank, where it is not the usual one."""
-    found = sorted({one.job["gamma"] for one in outcomes} - {GAMMA})
+    found = sorted({one.job.gamma for one in outcomes} - {GAMMA})
     return f"at γ = {', '.join(f'{gamma:g}' for gamma in found)}" if found else None
 
 
@@ -198,16 +198,16 @@ def _printed(cell: Place) -> paper.Representation | None:
     return known.baseline if cell.condition == BASELINE else known.low_norm
 
 
-def _depth(one: Outcome) -> float | None:
+def _depth(one: JobFolder) -> float | None:
     return one.effective_depth
 
 
-def _depth_of_best(one: Outcome) -> float | None:
+def _depth_of_best(one: JobFolder) -> float | None:
     accuracies = one.probe_accuracies
     return None if accuracies is None else float(effective_depth(accuracies, bar="best"))
 
 
-def _last_over_best(one: Outcome) -> float | None:
+def _last_over_best(one: JobFolder) -> float | None:
     accuracies = one.probe_accuracies
     if accuracies is None or not accuracies.max():
         return None
@@ -218,7 +218,7 @@ def _drop(ood: str | None) -> Measure:
     return lambda one: one.ood_drop(ood) if ood else None
 
 
-def _rank(one: Outcome) -> float | None:
+def _rank(one: JobFolder) -> float | None:
     return one.rank
 
 
@@ -260,7 +260,7 @@ def drop_move(baseline: Side, low: Side, ood: str | None) -> str | None:
     return found and (no_verdict_on_drop(ood or "", baseline, low) or found)
 
 
-def _directions(cell: Place, outcomes: Sequence[Outcome]) -> tuple[int, int, int | None]:
+def _directions(cell: Place, outcomes: Sequence[JobFolder]) -> tuple[int, int, int | None]:
     """Where kappa, rho and the rank go in the paper, from its numbers of this network on these data.
 
     Of the rank nothing is known where there are other numbers of classes than in the paper's data.

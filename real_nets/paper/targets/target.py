@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from matplotlib.figure import Figure
 
 from rankdeficit.spectrum import GAMMA
-from real_nets.jobs.outcomes import Outcome
+from real_nets.jobs.folder import JobFolder
 from real_nets.page import Picture, Section
 from real_nets.page.figures import FigureRun
 from real_nets.paper.grid import Cell, Setup
@@ -63,20 +63,20 @@ def find(name: str) -> Target:
     return TARGETS[name]
 
 
-def networks(cells: Sequence[Cell], results: Results) -> list[Outcome]:
+def networks(cells: Sequence[Cell], results: Results) -> list[JobFolder]:
     """The cells' networks, each once, if cells share it."""
     found = {one.key: one for cell in cells for one in results.outcomes(cell)}
     return list(found.values())
 
 
-def figure_run(one: Outcome) -> FigureRun:
+def figure_run(one: JobFolder) -> FigureRun:
     """A network as figures take it."""
-    options = {name: value for name, value in one.job.items() if name not in NAMED}
+    options = {name: value for name, value in one.job.record().items() if name not in NAMED}
     return FigureRun(
-        network=one.job["model"],
-        data=one.job["data"],
-        temperature=one.job["temperature"],
-        seed=one.job["seed"],
+        network=one.job.model,
+        data=one.job.data,
+        temperature=one.job.temperature,
+        seed=one.job.seed,
         layers=len(one.report["layers"]) if one.report else len(one.summary.get("layers") or []),
         rows=one.rows,
         report=one.report,
@@ -95,7 +95,7 @@ def drawn(found: list[FigureRun], captions: Mapping[Draw, str]) -> list[Picture]
     return [Picture(figure, caption, caption) for figure, caption in figures if figure is not None]
 
 
-def first_ood(outcomes: Sequence[Outcome]) -> str | None:
+def first_ood(outcomes: Sequence[JobFolder]) -> str | None:
     """The out-of-distribution set on which generalisation is measured."""
-    names = outcomes[0].job["ood"] if outcomes else []
+    names = outcomes[0].job.ood if outcomes else []
     return names[0] if names else None

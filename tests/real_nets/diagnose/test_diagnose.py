@@ -21,7 +21,7 @@ from real_nets import diagnose, train
 from real_nets.data import images as data_images
 from real_nets.data.images import Folders
 from real_nets.diagnose_settings import complete
-from real_nets.jobs import networks
+from real_nets.jobs.trained import find_trained, folder_of_images
 from tests.conftest import ROOT
 from tests.real_nets.diagnose.asking import (
     AS_TRAINED,
@@ -198,11 +198,13 @@ def test_ood_folders_with_test_images_alone_or_classes_at_their_top(
 
 
 def test_a_run_without_a_root_has_no_folder(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = networks.trained_run(trained)
-    assert run.root is not None
-    assert run.folder == run.root / run.job.data
-    monkeypatch.chdir(run.root)
-    assert replace(run, root=None).folder is None
+    run = find_trained(trained)
+    root = run.settings.root
+    assert root is not None
+    assert folder_of_images(run) == root / run.job.data
+    monkeypatch.chdir(root)
+    vars(run).update(settings=replace(run.settings, root=None))
+    assert folder_of_images(run) is None
 
 
 def test_a_network_with_more_classes_than_folders(images: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from real_nets import diagnose
-from real_nets.jobs import networks
+from real_nets.jobs.trained import find_trained
 from tests.conftest import assert_one_line_error
 from tests.real_nets.diagnose.asking import (
     FREE,
@@ -23,18 +23,18 @@ from tests.real_nets.diagnose.asking import (
 
 def test_runs_that_name_no_network(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"has no settings.json"):
-        networks.trained_run(tmp_path)
+        find_trained(tmp_path)
     copy = tmp_path / "copy"
     shutil.copytree(trained, copy)
     shutil.copytree(copy / "T20-seed0", copy / "T1-seed0")
     with pytest.raises(ValueError, match=r"one of .*T1-seed0, .*T20-seed0"):
-        networks.trained_run(copy)
+        find_trained(copy)
     with pytest.raises(
         ValueError, match=r"accuracy-0\.123.* does not exist; the job kept .*-0\.9\."
     ):
-        networks.trained_run(copy / "T1-seed0" / "accuracy-0.123.safetensors")
+        find_trained(copy / "T1-seed0" / "accuracy-0.123.safetensors")
     (copy / "T1-seed0" / "weights.safetensors").unlink()
-    assert networks.trained_run(copy).job.temperature == 20
+    assert find_trained(copy).job.temperature == 20
     written = json.loads((copy / "T20-seed0" / "settings.json").read_text())
     options = written["settings"]["job"]
     for broken in (
@@ -43,7 +43,7 @@ def test_runs_that_name_no_network(trained: Path, tmp_path: Path) -> None:
     ):
         (copy / "T20-seed0" / "settings.json").write_text(json.dumps(written | broken))
         with pytest.raises(ValueError, match=r"no folder of a trained network|another version"):
-            networks.trained_run(copy)
+            find_trained(copy)
 
 
 def test_why_a_job_has_no_weights_is_said(trained: Path, tmp_path: Path) -> None:
@@ -56,18 +56,18 @@ def test_why_a_job_has_no_weights_is_said(trained: Path, tmp_path: Path) -> None
     )
     for path in (job, copy, job / "weights.safetensors"):
         with pytest.raises(ValueError, match=left_out):
-            networks.trained_run(path)
+            find_trained(path)
     summary = json.loads((job / "summary.json").read_text())
     (job / "summary.json").write_text(json.dumps(summary | {"outcome": "diverged"}))
     with pytest.raises(ValueError, match="T20-seed0 diverged and left no weights; name another"):
-        networks.trained_run(job)
+        find_trained(job)
     (job / "summary.json").unlink()
     for path in (job, copy):
         with pytest.raises(ValueError, match="holds no weights yet; wait for it to end"):
-            networks.trained_run(path)
+            find_trained(path)
     shutil.rmtree(job)
     with pytest.raises(ValueError, match="run holds no trained network; wait for it to end"):
-        networks.trained_run(copy)
+        find_trained(copy)
 
 
 def test_what_is_wrong_with_an_ood_folder_is_said_of_it(

@@ -30,7 +30,7 @@ def test_work_is_done_once_all_of_it_is_there(root: Path, done: Path, tmp_path: 
     assert (trained.done, diagnosed.done) == (True, True)
     more = replace(diagnosed, snapshots=(FINAL, "accuracy-0.5"))
     assert (more.trained, more.done) == (True, False)
-    JobFolder(diagnosed.path).diagnosis(FINAL).unlink()
+    JobFolder(diagnosed.path).report_file.unlink()
     assert (trained.done, diagnosed.trained, diagnosed.done) == (True, True, False)
     (diagnosed.path / "summary.json").unlink()
     assert (trained.done, diagnosed.trained, diagnosed.done) == (False, False, False)
@@ -46,7 +46,7 @@ def test_only_what_is_missing_is_done(
 ) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(done, folder)
-    JobFolder(folder / JOB.key).diagnosis(FINAL).unlink()
+    JobFolder(folder / JOB.key).report_file.unlink()
     kept = (folder / OTHER_JOB.key / "summary.json").stat().st_mtime_ns
     execute(works(folder), how, folder / "logs", CPU)
     assert capsys.readouterr().err == f"1/2 {JOB.key}: diagnosing the weights final\n"

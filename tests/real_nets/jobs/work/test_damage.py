@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from rankdeficit.experiments.runs import RunFolder
-from real_nets.jobs import folder as job_folder
-from real_nets.jobs.folder import JobFolder
+from real_nets.jobs.folder import PROGRAM, JobFolder
 from tests.real_nets.jobs.work.jobs import HOT, CutError, diagnose, train
 from tests.real_nets.tiny import contents, tiny_job
 
@@ -27,7 +26,7 @@ def test_a_folder_of_other_data_is_refused(root: Path, copy: Path, tmp_path: Pat
         train(HOT, moved, copy)
     assert contents(copy) == before
     changed.write_bytes(original)
-    assert train(HOT, moved, copy) == JobFolder(copy).summary()
+    assert train(HOT, moved, copy) == JobFolder(copy).summary
 
 
 @pytest.mark.parametrize("change", [{"lr": 0.2}, {"seed": 1}, {"ood": ()}], ids=str)
@@ -42,24 +41,24 @@ def test_a_job_from_before_an_option_existed_had_its_default(root: Path, copy: P
     written = json.loads((copy / "settings.json").read_text())
     del written["settings"]["job"]["head_norm"]
     (copy / "settings.json").write_text(json.dumps(written))
-    assert train(HOT, root, copy) == JobFolder(copy).summary()
+    assert train(HOT, root, copy) == JobFolder(copy).summary
     with pytest.raises(ValueError, match="holds another job"):
         train(replace(HOT, head_norm="layer"), root, copy)
 
 
 def test_a_folder_that_another_process_uses_is_refused(root: Path, copy: Path) -> None:
-    folder, _ = RunFolder.reopen(copy, job_folder.PROGRAM)
+    folder, _ = RunFolder.reopen(copy, PROGRAM)
     with pytest.raises(ValueError, match=r"hot is in use by another process"):
         train(HOT, root, copy)
     folder.close()
-    assert train(HOT, root, copy) == JobFolder(copy).summary()
+    assert train(HOT, root, copy) == JobFolder(copy).summary
 
 
 def test_a_refused_job_leaves_its_folder_to_others(root: Path, copy: Path) -> None:
     with pytest.raises(ValueError, match="holds another job") as kept:  # with all that it refers to
         train(replace(HOT, lr=0.2), root, copy)
     assert kept.traceback
-    RunFolder.reopen(copy, job_folder.PROGRAM)[0].close()
+    RunFolder.reopen(copy, PROGRAM)[0].close()
 
 
 def test_files_of_others_are_not_written_over(root: Path, tmp_path: Path) -> None:
@@ -82,13 +81,13 @@ def test_a_damaged_summary_is_measured_again(root: Path, hot: Path, copy: Path) 
 
 
 @pytest.mark.parametrize(
-    "content", ["", '{"program": "real', "[]", '{"program": "real_nets.jobs.job", "settings": 3}']
+    "content", ["", '{"program": "real', "[]", '{"program": "real_nets.job", "settings": 3}']
 )
 def test_damaged_settings_are_one_clear_error(content: str, root: Path, copy: Path) -> None:
     (copy / "settings.json").write_text(content)
     before = contents(copy)
     with pytest.raises(
-        ValueError, match=r"settings\.json is damaged|is not a run of real_nets.jobs.job"
+        ValueError, match=r"settings\.json is damaged|is not a run of real_nets.job"
     ):
         train(HOT, root, copy)
     assert contents(copy) == before

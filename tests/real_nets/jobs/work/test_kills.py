@@ -14,7 +14,7 @@ from rankdeficit.experiments.runs import RunFolder
 from real_nets.data.catalogue import DataSource
 from real_nets.jobs import run as work
 from real_nets.jobs.data import JobData
-from real_nets.jobs.folder import FINAL, JobFolder
+from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.job import Job
 from real_nets.jobs.run import train_job
 from tests.real_nets.jobs.work.jobs import DIVERGING, HOT, CutError, diagnose, train
@@ -29,8 +29,8 @@ def test_a_finished_job_is_not_touched(root: Path, copy: Path) -> None:
     heard: list[Any] = []
     summary = train(HOT, root, copy, on_step=heard.append, on_row=heard.append)
     report = diagnose(HOT, root, copy)
-    assert summary == JobFolder(copy).summary()
-    assert report.record == JobFolder(copy).report(FINAL).record
+    assert summary == JobFolder(copy).summary
+    assert report.record == JobFolder(copy).report
     assert heard == []
     assert times() == before
 
@@ -85,7 +85,7 @@ def test_a_training_cut_after_each_of_its_steps_ends_with_the_same_bytes(
     job = CUT_JOBS[name]
     train(job, root, tmp_path / "whole")
     monkeypatch.setattr(work, "CHECKPOINT_SECONDS", seconds)
-    last = JobFolder(tmp_path / "whole").summary()["step"]
+    last = JobFolder(tmp_path / "whole").summary["step"]
     due = {0, 17, 38, 41} if job is DIVERGING else set(range(last + 1))
 
     def cut(step: int) -> None:

@@ -37,7 +37,7 @@ def hidden(model: nn.Sequential, inputs: Tensor) -> list[Tensor]:
 
 
 def test_a_job_learns_and_its_weights_give_the_reported_numbers(root: Path, hot: Path) -> None:
-    summary, data = JobFolder(hot).summary(), data_of(HOT, root)
+    summary, data = JobFolder(hot).summary, data_of(HOT, root)
     assert (summary["outcome"], summary["message"]) == ("interpolated", None)
     assert summary["accuracy"] > 0.99
     assert summary["test_accuracy"] > 0.8
@@ -90,7 +90,7 @@ def test_networks_trained_in_bf16_are_measured_in_float32(root: Path, tmp_path: 
     for found in (summary, last, summary["test_logits"]):
         assert found["rank_curve"]["0.0001"] == found["centred_rank_curve"]["0.0001"] == 2
     model = initial_network(job, data := data_of(job, root))
-    model.load_state_dict(JobFolder(tmp_path / "job").read_weights(FINAL))
+    model.load_state_dict(JobFolder(tmp_path / "job").read_weights())
     whole = final_measures(Network.of(model, torch.zeros(2, 3, 8, 8), None, pick_logits), job, data)
     assert whole.items() <= summary.items()
 
@@ -111,7 +111,7 @@ def test_untrained_networks_are_measured_with_the_statistics_that_training_sees(
     assert abs(unseen / seen - 1) > 0.1
     if not epochs:
         assert summary["logits_norm"] == first["logits_norm"]
-        weights = JobFolder(tmp_path / "job").read_weights(FINAL)
+        weights = JobFolder(tmp_path / "job").read_weights()
         for name, value in initial_network(job, data).state_dict().items():
             assert torch.equal(weights[name], value)
 
@@ -183,7 +183,7 @@ def test_gradient_ranks_are_of_the_loss_that_was_trained(
         assert bool(notes) == (told == job)
         spectra.append([layer["gradient"] for layer in record["layers"]])
     model = initial_network(job, data := data_of(job, root))
-    model.load_state_dict(JobFolder(tmp_path / "job").read_weights(FINAL))
+    model.load_state_dict(JobFolder(tmp_path / "job").read_weights())
     inputs, labels = (torch.cat(part) for part in zip(*data.train, strict=True))
     job.mean_loss(model(inputs), labels, 5.0).backward()
     weights = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
@@ -201,10 +201,10 @@ def test_a_diagnosis_counts_ranks_at_the_threshold_of_its_job(root: Path, tmp_pa
 
 
 def test_every_diagnosis_has_its_own_seconds(root: Path, copy: Path) -> None:
-    first = JobFolder(copy).environment()["diagnosis_seconds"]
+    first = JobFolder(copy).environment["diagnosis_seconds"]
     assert first.keys() == {FINAL}
     diagnose(HOT, root, copy, "accuracy-0.5")
-    taken = JobFolder(copy).environment()["diagnosis_seconds"]
+    taken = JobFolder(copy).environment["diagnosis_seconds"]
     assert taken.keys() == {FINAL, "accuracy-0.5"}
     assert taken[FINAL] == first[FINAL]
 
@@ -220,7 +220,7 @@ def test_what_is_measured_does_not_change_what_is_learnt(root: Path, tmp_path: P
 
 def test_a_diagnosis_is_of_the_weights_that_are_named(root: Path, hot: Path, copy: Path) -> None:
     final = Report.from_json(hot / "diagnoses" / "final.json")
-    summary = JobFolder(hot).summary()
+    summary = JobFolder(hot).summary
     assert final["conditions.temperature"] == 20
     assert final["conditions.images_of_each_split"] == 36
     assert (final["train.samples"], final["test.samples"]) == (36, 36)

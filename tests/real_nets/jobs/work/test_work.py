@@ -14,7 +14,7 @@ from rankdeficit.experiments import runs
 from real_nets.data import images
 from real_nets.data.catalogue import DataSource
 from real_nets.jobs.data import JobData
-from real_nets.jobs.folder import FINAL, JobFolder
+from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.run import diagnose_job, initial_network, train_job
 from tests.real_nets.jobs.work.jobs import DIVERGING, diagnose, network, train
 from tests.real_nets.tiny import CPU, contents, data_of, tiny_job
@@ -29,7 +29,7 @@ def test_runs_stop_at_ends_of_epochs_alone(root: Path, tmp_path: Path) -> None:
     assert any(row["accuracy"] >= 0.3 for row in rows if 0 < row["epoch"] < 1)
     assert (summary["epoch"], summary["stopped_early"], summary["milestones"]) == (1, True, [0.3])
     kept = JobFolder(tmp_path / "job")
-    assert kept.weights(FINAL).read_bytes() == kept.weights("accuracy-0.3").read_bytes()
+    assert kept.weights_file.read_bytes() == kept.at("accuracy-0.3").weights_file.read_bytes()
 
 
 def test_temperatures_share_start_and_batches(root: Path, tmp_path: Path) -> None:

@@ -6,8 +6,7 @@ from pathlib import Path
 from statistics import median
 
 from rankdeficit.diagnostics import effective_depth
-from real_nets.jobs.folder import FINAL
-from real_nets.jobs.outcomes import Outcome
+from real_nets.jobs.folder import FINAL, JobFolder
 from real_nets.paper.store import Results, read_targets
 from real_nets.paper.targets.appendices_i_to_m import collapse
 from real_nets.paper.targets.parts import pairs
@@ -20,7 +19,7 @@ STORES = (STORE, FEWER, TENTH)
 FINDINGS = STORE / "FINDINGS.md"
 OOD = {"cifar10": "tiny-imagenet-100", "tiny-imagenet-100": "cifar10"}
 
-Measure = Callable[[Outcome], float | None]
+Measure = Callable[[JobFolder], float | None]
 Form = Callable[[float], str]
 
 
@@ -58,12 +57,12 @@ class Pair:
     """The networks of one kind at T = 1 and at the high temperature, three seeds each."""
 
     name: str
-    cold: list[Outcome]
-    hot: list[Outcome]
+    cold: list[JobFolder]
+    hot: list[JobFolder]
     milestone: str
     """Weights kept when all of them first reached the highest common train accuracy."""
 
-    def at(self, snapshot: str) -> tuple[list[Outcome], list[Outcome]]:
+    def at(self, snapshot: str) -> tuple[list[JobFolder], list[JobFolder]]:
         """Both sides at the end or at equal accuracy."""
         cold, hot = ([one.at(snapshot) for one in side] for side in (self.cold, self.hot))
         return cold, hot
@@ -85,7 +84,7 @@ def pair_of(store: Path, network: str, name: str) -> Pair:
     milestone = results.common_milestone(pair)
     assert milestone is not None
     cold, hot = map(results.outcomes, pair)
-    assert [one.job["seed"] for one in (*cold, *hot)] == [0, 1, 2, 0, 1, 2]
+    assert [one.job.seed for one in (*cold, *hot)] == [0, 1, 2, 0, 1, 2]
     return Pair(name, cold, hot, milestone)
 
 
@@ -99,48 +98,48 @@ PAIRS = {
 }
 
 
-def strange(one: Outcome) -> str:
+def strange(one: JobFolder) -> str:
     """The OOD set of a network."""
-    return OOD[one.job["data"]]
+    return OOD[one.job.data]
 
 
 def rank_at(kind: str, gamma: float) -> Measure:
     return lambda one: one.ranks(kind).get(gamma)
 
 
-def depth_of_best(one: Outcome) -> float:
+def depth_of_best(one: JobFolder) -> float:
     """kappa against the best layer's probe."""
     assert one.probe_accuracies is not None
     return float(effective_depth(one.probe_accuracies, bar="best"))
 
 
-def depth(one: Outcome) -> float | None:
+def depth(one: JobFolder) -> float | None:
     return one.effective_depth
 
 
-def drop(one: Outcome) -> float | None:
+def drop(one: JobFolder) -> float | None:
     return one.ood_drop(strange(one))
 
 
-def neco(one: Outcome) -> float | None:
+def neco(one: JobFolder) -> float | None:
     return one.neco(strange(one))
 
 
-def ortho_dev(one: Outcome) -> float | None:
+def ortho_dev(one: JobFolder) -> float | None:
     return one.measure(f"ortho_dev.{strange(one)}")
 
 
-def penultimate_rank(one: Outcome) -> int:
+def penultimate_rank(one: JobFolder) -> int:
     """Of what the classifier reads, at gamma = 1e-2, on the diagnosed train images."""
     assert one.report is not None
     return int(one.report["penultimate"]["train"]["rank_curve"]["0.01"])
 
 
-def train_accuracy(one: Outcome) -> float | None:
+def train_accuracy(one: JobFolder) -> float | None:
     return one.train_accuracy
 
 
-def test_accuracy(one: Outcome) -> float | None:
+def test_accuracy(one: JobFolder) -> float | None:
     return one.test_accuracy
 
 

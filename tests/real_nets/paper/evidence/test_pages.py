@@ -11,8 +11,7 @@ from statistics import median
 
 import pytest
 
-from real_nets.jobs.folder import FINAL
-from real_nets.jobs.outcomes import Outcome
+from real_nets.jobs.folder import FINAL, JobFolder
 from real_nets.paper.correlation import correlation
 from real_nets.paper.grid import Cell
 from real_nets.paper.store import Results, read_targets
@@ -42,12 +41,12 @@ PAGES = [ROOT / "README.md", FINDINGS]
 TABLES = {"findings": findings_table, "headline": headline_table}
 
 
-def outcomes_of(store: Path, target: str) -> list[list[Outcome]]:
+def outcomes_of(store: Path, target: str) -> list[list[JobFolder]]:
     (record,) = read_targets(store, [target])
     return [Results(store).outcomes(cell) for cell in record.cells]
 
 
-def layer_ranks(step: int, side: list[Outcome]) -> str:
+def layer_ranks(step: int, side: list[JobFolder]) -> str:
     """Rank of the last hidden layer at gamma = 1e-3 after some steps."""
     rows = [{row["step"]: row for row in one.rows}[step] for one in side]
     return spelled((row["layer_ranks"]["0.001"][-2] for row in rows), integer)
@@ -69,15 +68,17 @@ def detectors(key: str) -> str:
     return ", ".join(f"{moves.count(1)} / {moves.count(-1)}" for moves in both)
 
 
-def squared_error(measure: Callable[[Outcome], float | None], form: Callable[[float], str]) -> str:
+def squared_error(
+    measure: Callable[[JobFolder], float | None], form: Callable[[float], str]
+) -> str:
     return " to ".join(spelled(map(measure, side), form) for side in outcomes_of(STORE, "mse"))
 
 
-def hidden_rank(one: Outcome) -> float:
+def hidden_rank(one: JobFolder) -> float:
     return float(one.summary["train_layer_ranks"]["0.01"][-2])
 
 
-def wrong_images(one: Outcome) -> float:
+def wrong_images(one: JobFolder) -> float:
     return round((1 - one.summary["accuracy"]) * one.summary["train_images"])
 
 
@@ -87,7 +88,7 @@ def norm_at(key: str, step: int, hot: bool = False) -> str:
     return spelled((row["logits_norm"] for row in rows if row["step"] == step), "{:.1f}".format)
 
 
-def own_and_narrow(store: Path) -> list[list[Outcome]]:
+def own_and_narrow(store: Path) -> list[list[JobFolder]]:
     own, narrow = outcomes_of(store, "rank-two")
     assert {one.rank for one in narrow} == {2}
     return [own, narrow]
@@ -168,7 +169,7 @@ def test_pairs_differ_in_temperature_alone(key: str) -> None:
     pair = PAIRS[key]
     jobs = [{**one.job, "temperature": None, "seed": None} for one in (*pair.cold, *pair.hot)]
     assert all(job == jobs[0] for job in jobs)
-    assert {one.job["temperature"] for one in pair.cold} == {1.0}
+    assert {one.job.temperature for one in pair.cold} == {1.0}
 
 
 @pytest.mark.parametrize("network", ["mlp", "resnet20", "vgg19", "resnet18"])

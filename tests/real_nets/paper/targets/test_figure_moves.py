@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from real_nets.jobs.outcomes import Outcome
+from real_nets.jobs.folder import JobFolder
+from real_nets.jobs.job import Job
+from real_nets.jobs.records import JobSettings
 from real_nets.paper.chance import Side
 from real_nets.paper.grid import BASELINE, LOW_NORM, Cell
 from real_nets.paper.targets import TARGETS, figure_moves
@@ -29,22 +31,25 @@ SINGLE = ", judged by a single seed"
 
 def outcome(
     rows: list[Row], layers: list[Row] | None = None, classes: int = 10, ood: str = "svhn"
-) -> Outcome:
+) -> JobFolder:
     """A network of these measurements, and of these layers in its report."""
-    job = {"model": "mlp", "data": "cifar10", "temperature": 1.0, "seed": 0, "ood": [ood]}
-    summary = {"classes": classes, "layers": layers or []}
-    found = Outcome("key", Path("nowhere"), job, summary, rows)
-    report = None if layers is None else {"layers": layers}
-    vars(found).update(report=report, image_size=(32, 32))  # as if read
+    found = JobFolder(Path("nowhere"))
+    vars(found).update(  # as if read
+        settings=JobSettings(Job(data="cifar10", ood=(ood,)), {}, None),
+        summary={"classes": classes, "layers": layers or []},
+        rows=rows,
+        report=None if layers is None else {"layers": layers},
+        image_size=(32, 32),
+    )
     return found
 
 
-def sides(cold: list[Outcome], hot: list[Outcome]) -> tuple[Side, Side]:
+def sides(cold: list[JobFolder], hot: list[JobFolder]) -> tuple[Side, Side]:
     cell = Cell("CIFAR-10", "MLP", BASELINE, "cifar10", 1.0, ())
     return (cell, cold), (Cell("CIFAR-10", "MLP", LOW_NORM, "cifar10", 50.0, ()), hot)
 
 
-def traced(name: str, values: dict[float, Any]) -> Outcome:
+def traced(name: str, values: dict[float, Any]) -> JobFolder:
     return outcome([{"epoch": epoch, name: value} for epoch, value in values.items()])
 
 
@@ -62,7 +67,7 @@ def test_growth_is_counted_from_the_untrained_network_in_the_first_epoch_and_in_
     assert figure_moves.norms(*sides([traced("logits_norm", {0.0: 0.0, 1.0: 1.0})], hot))[0] is None
 
 
-def collapsing(alignments: dict[float, float], rank: int, top: float) -> Outcome:
+def collapsing(alignments: dict[float, float], rank: int, top: float) -> JobFolder:
     """Ranks and singular values of the last row count, of what the last of three layers reads."""
     rows = [{"epoch": epoch, "alignment": value} for epoch, value in alignments.items()]
     rows[-1] |= {
@@ -84,7 +89,7 @@ def test_collapse_is_of_early_alignment_and_of_the_last_hidden_layer() -> None:
     assert figure_moves.collapse(*sides(empty, hot)) == [None, None, None]
 
 
-def layered(inputs: list[int], gradients: list[int | None]) -> Outcome:
+def layered(inputs: list[int], gradients: list[int | None]) -> JobFolder:
     layers = [
         {"input": {"rank": own}, "gradient": gradient and {"rank": gradient}}
         for own, gradient in zip(inputs, gradients, strict=True)
@@ -109,7 +114,7 @@ def test_gradients_are_judged_over_the_deeper_half_and_against_their_bound() -> 
 
 @pytest.mark.parametrize(("classes", "agrees"), [(10, ""), (100, ", as in the paper")])
 def test_ranks_around_the_softmax_are_judged_by_their_gap(classes: int, agrees: str) -> None:
-    def network(ranks: list[int], after: list[int]) -> Outcome:
+    def network(ranks: list[int], after: list[int]) -> JobFolder:
         rows = [
             {"epoch": float(epoch), "rank": rank, "post_softmax_rank": own}
             for epoch, (rank, own) in enumerate(zip(ranks, after, strict=True))

@@ -1,0 +1,123 @@
+"""What `--trained PATH` names: a job's folder, and the images that its network was trained with."""
+
+from pathlib import Path
+
+from rankdeficit.experiments.runs import read_json
+from rankdeficit.image_files import square
+from rankdeficit.images import Images, held_out_folder, list_splits
+from real_nets.data.catalogue import open_dataset
+from real_nets.data.images import Dataset
+from real_nets.jobs.folder import FINAL, PROGRAM, JobFolder
+from real_nets.models.checkpoint import some
+
+TRAIN = "real_nets.train"
+"""The command whose run folders hold several networks."""
+
+WEIGHTS = ".safetensors"
+
+
+def find_trained(path: Path) -> JobFolder:
+    """The job of a network's folder, a run folder with one network, or a .safetensors file in one.
+
+    Its `snapshot` are the weights that were named. Raises ValueError for anything else, and naming the
+    networks where there are several.
+    """
+    folder = path.parent if path.suffix == WEIGHTS else path
+    if not (folder / "settings.json").is_file():
+        raise ValueError(
+            f"--trained {path} has no settings.json; name a folder of {TRAIN} or of a job"
+        )
+    written = read_json(folder / "settings.json")
+    program = written.get("program") if isinstance(written, dict) else None
+    if program == TRAIN:
+        return find_trained(_only_network(folder))
+    if program != PROGRAM:
+        raise ValueError(f"--trained {folder} is no folder of a trained network")
+    named = path.suffix == WEIGHTS and path.name != f"weights{WEIGHTS}"
+    found = JobFolder(folder, path.stem if named else FINAL)
+    if not found.weights_file.is_file():
+        raise _without_weights(path, found)
+    if "own" not in found.cards:
+        raise ValueError(
+            f"{folder / 'settings.json'} is of an earlier version; give --model and --checkpoint"
+        )
+    return found
+
+
+def _only_network(run: Path) -> Path:
+    """The one network in a run folder with weights, or the only one that was begun."""
+    trained = sorted(found.parent for found in run.glob(f"*/weights{WEIGHTS}"))
+    begun = sorted(found.parent for found in run.glob("*/settings.json"))
+    if len(trained) > 1:
+        names = some("", [str(network) for network in trained])
+        raise ValueError(f"--trained {run} names no network; name one of {names}")
+    if not trained and len(begun) != 1:
+        raise ValueError(
+            f"--trained {run} holds no trained network; wait for it to end, or name another"
+        )
+    return (trained or begun)[0]
+
+
+def _without_weights(path: Path, job: JobFolder) -> ValueError:
+    """The error for a job's folder, or a file in it, where there are no such weights."""
+    if not job.finished:
+        return ValueError(
+            f"--trained {path} holds no weights yet; wait for it to end, or name another"
+        )
+    if path.suffix == WEIGHTS and (kept := sorted(job.path.glob(f"*{WEIGHTS}"))):
+        return ValueError(
+            f"--trained {path} does not exist; the job kept {some('', [file.name for file in kept])}"
+        )
+    if job.diverged:
+        return ValueError(f"--trained {path} diverged and left no weights; name another network")
+    return ValueError(
+        f"--trained {path} holds no weights, though its training has ended: an export of "
+        "real_nets.report leaves them out; name the folder that was exported, or train again"
+    )
+
+
+def folder_of_images(trained: JobFolder) -> Path | None:
+    """The folder of images that it was trained with, if it is still there and all of it can be read."""
+    root = trained.settings.root
+    if root is None or trained.cards["own"]["skipped"]:
+        return None
+    folder = root / trained.job.data
+    return folder if (folder / "train").is_dir() and held_out_folder(folder) else None
+
+
+def own_data(trained: JobFolder, image_size: int | None, crop: float | None) -> Dataset:
+    """Its data set, without images that could not be read then. Raises ValueError if it is gone."""
+    return open_dataset(
+        trained.job.data,
+        trained.settings.root,
+        image_size=image_size,
+        crop=crop,
+        on_corrupt="skip" if trained.cards["own"]["skipped"] else "stop",
+    )
+
+
+def is_framed_alike(
+    trained: JobFolder, data: Path | None, image_size: int | None, crop: float | None
+) -> bool:
+    """Whether that folder (None: its own data) and that framing give the images of its training."""
+    own, job = folder_of_images(trained), trained.job
+    same = (image_size, crop) == (job.image_size, job.crop)
+    return same and data in (None, own and own.resolve())
+
+
+def train_images(trained: JobFolder) -> Images:
+    """All that it was trained with, framed as then; those of a folder are not decoded.
+
+    Raises ValueError if they are gone, or if there are more or fewer than there were.
+    """
+    job, folder = trained.job, folder_of_images(trained)
+    if folder is None:
+        found = own_data(trained, job.image_size, job.crop).train
+    else:
+        found, _ = list_splits(folder, square(job.image_size, job.crop))
+    before = trained.cards["own"]["train_images"]
+    if len(found) != before:
+        raise ValueError(
+            f"data {job.data} has {len(found)} train images, where there were {before}"
+        )
+    return found
