@@ -237,7 +237,8 @@ class JobFolder:
     def rank(self) -> float | None:
         """Rank of the logits of all train images at the end, of the diagnosed ones of other weights."""
         at_end = self.snapshot == FINAL
-        return self.summary.get("rank") if at_end else self.measure("train.logits.rank")
+        found = self.summary.get("rank") if at_end else self.measure("train.logits.rank")
+        return None if found is None else float(found)
 
     def ranks(self, curve: Curve) -> dict[float, int]:
         """Rank of the same logits by gamma."""

@@ -60,7 +60,7 @@ CHANGES = {
 def test_conditions_tell_options_that_are_not_the_usual_ones(name: str, store: Path) -> None:
     title, (value, told) = name.replace("_", " "), CHANGES[name]
     assert title not in conditions_of(store)
-    change_jobs(store, **{name: value})
+    change_jobs(store, **{"optimizer": "sgd", name: value})  # Nesterov's momentum is for SGD
     assert conditions_of(store)[title] == told
 
 

@@ -194,7 +194,7 @@ def moved_cell(pair: Pair, measure: Measure, form: Form, snapshot: str) -> str:
 
 def findings_table() -> str:
     """Measure x network at equal budget (first line of a cell) and at equal train accuracy (second)."""
-    names = [f"{pair.name}, T = 1 → {pair.hot[0].job['temperature']:g}" for pair in PAIRS.values()]
+    names = [f"{pair.name}, T = 1 → {pair.hot[0].job.temperature:g}" for pair in PAIRS.values()]
     lines = [
         f"| measure | paper | {' | '.join(names)} |",
         "|---" * (2 + len(names)) + "|",
@@ -236,7 +236,7 @@ def headline_table() -> str:
             shares = [
                 f"{spelled(map(measure, side))} %" for measure in (depth, drop, train_accuracy)
             ]
-            temperature = f"{side[0].job['temperature']:g}"
+            temperature = f"{side[0].job.temperature:g}"
             lines.append(
                 f"| {pair.name}, {data} | {temperature} | {' | '.join([both[0], *shares, both[1]])} |"
             )
