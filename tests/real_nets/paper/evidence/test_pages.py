@@ -167,7 +167,9 @@ def test_every_value_has_its_anchor() -> None:
 @pytest.mark.parametrize("key", PAIRS)
 def test_pairs_differ_in_temperature_alone(key: str) -> None:
     pair = PAIRS[key]
-    jobs = [{**one.job.record(), "temperature": None, "seed": None} for one in (*pair.cold, *pair.hot)]
+    jobs = [
+        {**one.job.record(), "temperature": None, "seed": None} for one in (*pair.cold, *pair.hot)
+    ]
     assert all(job == jobs[0] for job in jobs)
     assert {one.job.temperature for one in pair.cold} == {1.0}
 
