@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rankdeficit.checks import check_floating, check_gamma, check_magnitudes
 from rankdeficit.softmax import softmax
-from rankdeficit.spectrum import centre
+from rankdeficit.spectrum import centre, root
 
 Scalars = Float64[Tensor, "*batch"]
 
@@ -73,7 +73,7 @@ def refined_gap(S: Float[Tensor, "*batch n n"]) -> Interval:
         lower = torch.zeros_like(upper)
     else:
         excess = (S.square().sum(dim=(-2, -1)) - 1).clamp(min=0)
-        lower = 1 - (excess / (n - 1)).sqrt()
+        lower = 1 - root(excess / (n - 1))
     return Interval(lower, largest.value - smallest.value, upper)
 
 
@@ -84,12 +84,10 @@ def gap_bound_in_r(r: Float64[Tensor, "*batch"], n: int) -> Float64[Tensor, "*ba
     sqrt(2) r up to r = sqrt(2) - 1, 1 - sqrt(1 - 2r) up to r = 1/2, sqrt(2r) beyond.
     """
     if n == 2:
-        middle = 1 - (1 - 2 * r).clamp(min=0).sqrt()
-        return torch.where(
-            r <= 2**0.5 - 1, 2**0.5 * r, torch.where(r <= 0.5, middle, (2 * r).sqrt())
-        )
+        middle = 1 - root((1 - 2 * r).clamp(min=0))
+        return torch.where(r <= 2**0.5 - 1, 2**0.5 * r, torch.where(r <= 0.5, middle, root(2 * r)))
     floor = (1 - n * r).clamp(min=1 / n) - r
-    return (1 + r).sqrt() - floor.clamp(min=0).sqrt()
+    return (1 + r).sqrt() - root(floor.clamp(min=0))
 
 
 def largest_singular_value(S: Float[Tensor, "*batch m n"]) -> Interval:
@@ -130,8 +128,8 @@ def smallest_singular_value(S: Float[Tensor, "*batch n n"]) -> Interval:
         [(diagonal - radii).amin(dim=-1), rows.amin(dim=-1), _cassini(S, largest=False)]
     ).amax(dim=0)
     mean_square = (S.square().sum(dim=(-2, -1)) - 1) / max(n - 1, 1) if n > 1 else lower
-    upper = mean_square.clamp(min=0).sqrt()
-    return Interval(lower.clamp(min=0).sqrt(), torch.linalg.svdvals(S)[..., -1], upper)
+    upper = root(mean_square.clamp(min=0))
+    return Interval(root(lower.clamp(min=0)), torch.linalg.svdvals(S)[..., -1], upper)
 
 
 def numerical_rank_bounds(S: Float[Tensor, "*batch m n"], gamma: float) -> Interval:
@@ -179,7 +177,7 @@ def frobenius_slope(logits: Float[Tensor, "*batch n c"], scale: float) -> Float6
 def _gap_bound(S: Tensor) -> tuple[Tensor, Tensor]:
     """sqrt(1 + r) - sqrt(max(1/n - r, 0)), and r."""
     r = _largest_overlap(S)
-    return (1 + r).sqrt() - (1 / S.shape[-1] - r).clamp(min=0).sqrt(), r
+    return (1 + r).sqrt() - root((1 / S.shape[-1] - r).clamp(min=0)), r
 
 
 def _largest_overlap(S: Tensor) -> Tensor:
@@ -203,7 +201,7 @@ def _cassini(S: Tensor, *, largest: bool) -> Tensor:
     first, second = torch.triu_indices(n, n, offset=1, device=S.device)
     mean = (diagonal[..., first] + diagonal[..., second]) / 2
     half_gap = (diagonal[..., first] - diagonal[..., second]) / 2
-    reach = (half_gap.square() + radii[..., first] * radii[..., second]).sqrt()
+    reach = root(half_gap.square() + radii[..., first] * radii[..., second])
     return (mean + reach).amax(dim=-1) if largest else (mean - reach).amin(dim=-1)
 
 

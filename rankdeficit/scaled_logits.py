@@ -36,7 +36,8 @@ def critical_scales(
     centred = centred - centred.mean(dim=-1, keepdim=True)
     values = torch.linalg.svdvals(centred - centred.mean(dim=-2, keepdim=True))
     noise = n * torch.finfo(torch.float64).eps * logits.double().abs().amax(dim=(-2, -1))
-    return torch.where(values > noise[..., None], gamma * n / values, math.inf)
+    seen = values > noise[..., None]
+    return torch.where(seen, gamma * n / torch.where(seen, values, 1.0), math.inf)
 
 
 def large_scale_rank(logits: Float[Tensor, "*batch n c"], gamma: float) -> Int64[Tensor, "*batch"]:

@@ -5,10 +5,11 @@ A temperature may be a number or a tensor that broadcasts against the batch shap
 (one temperature per run, say: shape (runs, 1) for logits of shape (runs, n, c)).
 
 Finite logits never give NaN: logits of 1e30 or of float16's largest values are handled, half
-precisions are computed in float32.
+precisions are computed in float32. Everything is differentiable in logits, temperature and floating
+targets; gradients of underflowed probabilities are zero.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Shaped
@@ -104,7 +105,10 @@ def entropy(
     logits: Float[Tensor, "*batch c"], temperature: float | Tensor = 1.0
 ) -> Float[Tensor, "*batch"]:
     """Entropy -sum_k p_k ln p_k of p = softmax_T(e), in nats: ln c when flat, 0 when one-hot."""
-    return torch.special.entr(log_softmax(logits, temperature).exp()).sum(dim=-1)
+    p = log_softmax(logits, temperature).exp()
+    positive = p > 0  # the slope of -p ln p is infinite at zero
+    terms = torch.special.entr(torch.where(positive, p, 1.0))
+    return torch.where(positive, terms, 0.0).sum(dim=-1)
 
 
 def free_energy(
@@ -116,7 +120,7 @@ def free_energy(
     """
     _check_logits(logits, temperature)
     energies = _relative_energies(logits, temperature)
-    highest = logits.to(energies.dtype).amax(dim=-1)
+    highest = logits.detach().to(energies.dtype).amax(dim=-1)  # cancels, its slope included
     return -(highest + temperature * torch.logsumexp(energies, dim=-1))
 
 
@@ -131,15 +135,45 @@ def _relative_energies(logits: Tensor, temperature: float | Tensor) -> Tensor:
         T = temperature.to(logits.device, dtype).unsqueeze(-1)
     else:  # of no dimension and on the CPU, which all devices divide by without waiting
         T = torch.tensor(temperature, dtype=dtype)
-    smallest = torch.finfo(dtype).tiny
-    scaled = logits.to(dtype) / T.clamp(min=1)
-    return (scaled - scaled.detach().amax(dim=-1, keepdim=True)) / T.clamp(min=smallest, max=1)
+    limits = torch.finfo(dtype)
+    fixed = T.detach()
+    scaled = logits.to(dtype) / fixed.clamp(min=1)
+    highest = scaled.detach().amax(dim=-1, keepdim=True)
+    energies = (scaled - highest) / fixed.clamp(min=limits.tiny, max=1)
+    if not T.requires_grad:
+        return energies
+    # A factor of 1 has the whole slope in T, -energies / T, whose digits no large logits cancel. What
+    # overflowed has none: its probability is zero whatever T.
+    T = T.clamp(min=limits.tiny, max=limits.max)
+    lost = energies.isinf()
+    kept = torch.where(lost, 0.0, energies) * (T.detach() / T)
+    return torch.where(lost, energies, kept)
+
+
+class _Floor(torch.autograd.Function):
+    """Values of at least `lowest`, with the gradient of the values themselves."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(values: Tensor, lowest: float) -> Tensor:
+        return values.clamp(min=lowest)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
 
 
 def _expectation(weights: Tensor, log_probabilities: Tensor) -> Tensor:
     """sum_k w_k ln p_k with 0 * (-inf) = 0."""
     lowest = torch.finfo(log_probabilities.dtype).min
-    return (weights.to(log_probabilities.dtype) * log_probabilities.clamp(min=lowest)).sum(dim=-1)
+    return (weights.to(log_probabilities.dtype) * _Floor.apply(log_probabilities, lowest)).sum(
+        dim=-1
+    )
 
 
 def _reduce(losses: Tensor, reduction: Reduction) -> Tensor:

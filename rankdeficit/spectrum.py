@@ -81,7 +81,8 @@ class Spectrum:
         """
         values = torch.where(self.lower > 0, self.singular_values, 0.0)
         total = values.sum(dim=-1, keepdim=True)
-        entropy = torch.special.entr(values / _one_where_zero(total)).sum(dim=-1)
+        shares = torch.where(values > 0, values / _one_where_zero(total), 1.0)
+        entropy = torch.special.entr(shares).sum(dim=-1)  # of a share of 1, as of 0, it is 0
         return torch.where(total.squeeze(-1) > 0, entropy.exp(), 0.0)
 
 
@@ -198,9 +199,17 @@ def spectrum_from_gram(gram: Float64[Tensor, "*batch k k"], error: Tensor) -> Sp
 
     Adds the eigensolver's own backward error, taken as 4 k u ||G||.
     """
+    if gram.requires_grad:  # eigvalsh's gradient is for both triangles
+        gram = gram.triu() + gram.triu(1).mT
     squares = torch.linalg.eigvalsh(gram, UPLO="U").flip(-1).clamp(min=0)
     error = error.unsqueeze(-1) + 4 * gram.shape[-1] * UNIT_ROUNDOFF * squares[..., :1]
-    return Spectrum(squares.sqrt(), (squares - error).clamp(min=0).sqrt(), (squares + error).sqrt())
+    ends = (squares - error).clamp(min=0).detach(), (squares + error).detach()
+    return Spectrum(root(squares), *(end.sqrt() for end in ends))
+
+
+def root(squares: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Square root of numbers >= 0, whose gradient at 0 is 0 instead of infinite."""
+    return torch.where(squares > 0, torch.where(squares > 0, squares, 1.0).sqrt(), 0.0)
 
 
 def _gram_spectrum(matrix: Tensor, centred: bool) -> Spectrum:
@@ -222,14 +231,16 @@ def _svd_spectrum(matrix: Tensor, centred: bool) -> Spectrum:
     for block in _blocks(matrix, centred):
         blocks += 1
         stacked = block if triangle is None else torch.cat([triangle, block], dim=-2)
-        triangle = torch.linalg.qr(stacked, mode="r").R
+        # A factorisation of deficient rank has no derivative, the singular values do.
+        triangle = stacked if stacked.requires_grad else torch.linalg.qr(stacked, mode="r").R
     assert triangle is not None
     values = torch.linalg.svdvals(triangle)
     rows, columns = matrix.shape[-2:]
     # A working estimate: each of the QR factorisations and the SVD are backward stable.
     roundings = 4 * (min(rows, columns) + blocks) + (2 * columns if centred else 0)
-    error = roundings * UNIT_ROUNDOFF * values.square().sum(dim=-1, keepdim=True).sqrt()
-    return Spectrum(values, (values - error).clamp(min=0), values + error)
+    found = values.detach()
+    error = roundings * UNIT_ROUNDOFF * found.square().sum(dim=-1, keepdim=True).sqrt()
+    return Spectrum(values, (found - error).clamp(min=0), found + error)
 
 
 def _blocks(matrix: Tensor, centred: bool) -> Iterator[Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rankdeficit.gram import Gram
 from rankdeficit.softmax import softmax
-from rankdeficit.spectrum import GAMMA, GAMMAS, Spectrum, centre, resolved_spectrum
+from rankdeficit.spectrum import GAMMA, GAMMAS, Spectrum, centre, resolved_spectrum, root
 
 
 class LogitsMeasures(NamedTuple):
@@ -90,7 +90,7 @@ class LogitsStatistics:
 def _measures(
     raw: Spectrum, centred: Spectrum, softened: Spectrum, samples: int, T: Tensor, gamma: float
 ) -> LogitsMeasures:
-    norm = raw.singular_values.square().sum(dim=-1).sqrt() / samples**0.5
+    norm = root(raw.singular_values.square().sum(dim=-1)) / samples**0.5
     return LogitsMeasures(
         rank=raw.rank(gamma),
         rank_interval=torch.stack(raw.rank_interval(gamma), dim=-1),
