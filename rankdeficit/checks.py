@@ -75,15 +75,19 @@ def check_floating(name: str, value: Any, dimensions: int) -> None:
         raise ValueError(f"{name} has shape {tuple(value.shape)}; it must not be empty")
 
 
+def check_finite(name: str, value: Tensor) -> None:
+    """Raise on NaN and infinity. Makes no copy of the tensor."""
+    low, high = torch.aminmax(value)
+    if not bool(torch.isfinite(torch.maximum(-low, high))):
+        raise ValueError(f"{name} has NaN or infinite entries; remove or mend those samples first")
+
+
 def check_magnitudes(name: str, value: Tensor) -> None:
     """Raise on NaN, infinity, and matrices whose squared entries would leave float64.
 
     Makes no copy of the matrix.
     """
-    low, high = torch.aminmax(value)
-    largest = torch.maximum(-low, high)
-    if not bool(torch.isfinite(largest)):
-        raise ValueError(f"{name} has NaN or infinite entries; remove or mend those samples first")
+    check_finite(name, value)
     if value.dtype != torch.float64:
         return
     low, high = torch.aminmax(value, dim=-1)

@@ -1,12 +1,13 @@
 """Rank of the loss's gradient at each weight, beside that of what the layer reads (equation 3)."""
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -27,6 +28,16 @@ PLAIN: Loss = partial(cross_entropy, validate=False)
 CHUNK = 64
 """Samples that go through the network at a time."""
 
+LARGEST_SLOPE = {torch.float16: 2.0**15}
+"""Size to which the loss's slope in the logits is scaled at first, by precision; 1 for others."""
+
+BACK_OFF = {torch.float16: 2.0**-3}
+"""Factor on that size for weights whose gradient overflowed; 2^-16 for others."""
+
+
+TRIALS = 12
+"""Scales that are tried."""
+
 
 class GradientSpectra(NamedTuple):
     """Spectra of one layer over the same samples."""
@@ -46,10 +57,12 @@ def gradient_spectra(
 ) -> dict[str, GradientSpectra]:
     """Spectra of dL/dW of each layer with a weight matrix, and of the input it multiplies, by name.
 
-    L is the mean loss, in evaluation mode. A module that runs several times has one gradient; it
-    stands at its first call, with the inputs of all. Weights that the loss does not depend on have a
-    gradient of zero. The parameters' `grad` and `requires_grad` stay as they are. Raises ValueError for
-    models that run without gradients.
+    L is the mean loss, in evaluation mode. Its slope in the logits, in float64 for `PLAIN` and at least
+    float32 for others, goes back through the network in the network's precision, scaled by a power of
+    two so that neither small nor large gradients leave the format. A module that runs several times has
+    one gradient; it stands at its first call, with the inputs of all. Weights that the loss does not
+    depend on have a gradient of zero. The parameters' `grad` and `requires_grad` stay as they are. Raises
+    ValueError for models that run without gradients.
     """
     layers: dict[str, Layer] = {}
     for layer in network.layers.chosen:
@@ -83,18 +96,58 @@ def gradient_spectra(
                         "the model computes its logits without gradients (no_grad or detach in its "
                         "forward pass)"
                     )
-                targets = targets.to(logits.device)
-                gradients = torch.autograd.grad(
-                    loss(logits, targets, temperature),
-                    list(weights.values()),
-                    materialize_grads=True,
-                )
+                slope = _slope(loss, logits, targets.to(logits.device), temperature)
+                gradients = _scaled_gradients(logits, slope, list(weights.values()))
             for total, gradient in zip(sums.values(), gradients, strict=True):
                 total += gradient * (len(chunk) / len(inputs))
     return {
         layer.name: GradientSpectra(spectrum(sums[name].flatten(1)), grams[name].spectrum())
         for name, layer in layers.items()
     }
+
+
+def _slope(
+    loss: Loss, logits: Tensor, targets: Tensor, temperature: float
+) -> Float[Tensor, "n classes"]:
+    """Gradient of the loss in the logits, precise also where probabilities are almost 0 or 1."""
+    least = torch.float64 if loss is PLAIN else torch.float32
+    own = logits.detach().to(torch.promote_types(logits.dtype, least)).requires_grad_()
+    return torch.autograd.grad(loss(own, targets, temperature), own)[0]
+
+
+def _scaled_gradients(
+    logits: Tensor, slope: Tensor, weights: list[Tensor]
+) -> list[Float64[Tensor, "..."]]:
+    """Gradients in float64 of weights, from the loss's slope in the logits.
+
+    Each is that of the largest scale at which it does not overflow.
+    """
+    dtype = logits.dtype
+    largest = float(slope.abs().max())
+    if not 0 < largest < math.inf:
+        return [torch.full_like(w, 0 * largest, dtype=torch.float64) for w in weights]
+    scale = LARGEST_SLOPE.get(dtype, 1.0) * 2.0 ** -max(math.frexp(largest)[1], -1000)
+    found: list[Tensor | None] = [None] * len(weights)
+    for _ in range(TRIALS):
+        missing = [number for number, gradient in enumerate(found) if gradient is None]
+        gradients = torch.autograd.grad(
+            logits,
+            [weights[number] for number in missing],
+            (slope * scale).to(dtype),
+            retain_graph=True,
+            materialize_grads=True,
+        )
+        for number, gradient in zip(missing, gradients, strict=True):
+            if bool(gradient.isfinite().all()):
+                found[number] = gradient.double() / scale
+        if all(gradient is not None for gradient in found):
+            break
+        scale *= BACK_OFF.get(dtype, 2.0**-16)
+    nothing = math.nan  # told as such where spectra are computed
+    return [
+        torch.full_like(weight, nothing, dtype=torch.float64) if gradient is None else gradient
+        for weight, gradient in zip(weights, found, strict=True)
+    ]
 
 
 def _parameter(module: nn.Module) -> Tensor:

@@ -34,6 +34,9 @@ NEIGHBOURS = 50
 RIDGE = 1e-6
 """Added to the scatter of features of root mean square norm 1 before "mahalanobis" inverts it."""
 
+TINY = torch.finfo(torch.float64).tiny
+"""Norm below which "knn" takes a feature as zero."""
+
 ROWS = 4096
 """Samples scored at a time."""
 
@@ -196,24 +199,29 @@ def _vim(known: KnownData) -> Detector:
     weight = known.weight.detach().double() * (scale / known.temperature)
     bias = weight.new_zeros(len(weight)) if known.bias is None else known.bias.detach().double()
     fitted = ViM(encoder=None, d=dimension, w=weight, b=bias / known.temperature)
-    fitted.fit_features(known.features.detach() / scale, known.labels)
+    fitted.fit_features(known.features.detach().double() / scale, known.labels)
     if fitted.alpha is None or not math.isfinite(fitted.alpha):
         raise ValueError(
             f"features of known data have no part outside their first {dimension} principal "
             "directions; ViM's virtual logit is undefined"
         )
-    return lambda features, logits: fitted.predict_features(features / scale)
+    return lambda features, logits: fitted.predict_features(features.double() / scale)
 
 
 @_detector("knn", "pytorch_ood", "sklearn")
 def _knn(known: KnownData) -> Detector:
     from pytorch_ood.detector import KNN
 
-    features = known.features.detach().cpu()
-    features = features.to(torch.promote_types(features.dtype, torch.float32))
-    fitted = KNN(encoder=None, k=min(NEIGHBOURS, len(features)), algorithm="brute")
-    fitted.fit_features(features, known.labels.cpu())
-    return lambda own, logits: fitted.predict_features(own.to(features))
+    dtype = torch.promote_types(known.features.dtype, torch.float32)
+
+    def unit(features: Tensor) -> Tensor:  # squares of large features leave float32
+        return torch.nn.functional.normalize(features.detach().cpu().double(), eps=TINY).to(dtype)
+
+    fitted = KNN(encoder=None, k=min(NEIGHBOURS, len(known.features)), algorithm="brute")
+    fitted.fit_features(
+        torch.cat([unit(block) for block in known.features.split(ROWS)]), known.labels.cpu()
+    )
+    return lambda own, logits: fitted.predict_features(unit(own))
 
 
 def _root_mean_square_norm(statistics: ClassStatistics) -> float:

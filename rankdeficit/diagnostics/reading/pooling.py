@@ -1,5 +1,6 @@
 """From maps and tokens to one vector of features per sample."""
 
+from collections.abc import Callable
 from functools import lru_cache, reduce
 
 import torch
@@ -16,14 +17,29 @@ def pool_features(
     """A representation averaged to grid cells per side (adaptively) and flattened; tokens to their mean.
 
     channels_last: (n, tokens, channels) and (n, *sides, channels) instead of (n, channels, *sides).
-    Sides shorter than the grid stay as they are.
+    Sides shorter than the grid stay as they are. Averages are at least float32, of numbers up to the
+    largest of their precision too.
     """
     if tensor.ndim == 2:
         return tensor
     if channels_last and tensor.ndim == 3:
-        return tensor.mean(dim=1)
+        return _finite(tensor, lambda exact: exact.mean(dim=1))
     if channels_last:
         tensor = tensor.movedim(-1, 1)
+    return _finite(tensor, lambda exact: _cells(exact, grid))
+
+
+def _finite(tensor: Tensor, average: Callable[[Tensor], Tensor]) -> Tensor:
+    """An average in float32 or float64; in float64 if sums overflow float32."""
+    exact = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    found = average(exact)
+    if found.dtype == torch.float32 and not bool(found.isfinite().all()):
+        found = average(exact.double()).to(found)
+    return found
+
+
+def _cells(tensor: Float[Tensor, "n channels *sides"], grid: int) -> Float[Tensor, "n features"]:
+    """Averages of the cells of each channel's map."""
     if tensor.ndim == 4 and tensor.shape[2] >= LARGE and tensor.shape[2] % grid == 0:
         tensor = tensor.unflatten(2, (grid, -1)).mean(dim=3)  # whole rows: what memory allows
     # One product with a contiguous matrix is faster than torch's adaptive pooling.

@@ -101,8 +101,8 @@ class Survey:
         device, width = self._network.device, block.penultimate.shape[1]
         if self.wanted.spectra:
             self.logits.update(block.logits)
-            loss = cross_entropy(block.logits, block.labels, self.logits.temperature)
-            self._losses += len(block.labels) * loss.double().cpu()
+            loss = cross_entropy(block.logits.double(), block.labels, self.logits.temperature)
+            self._losses += len(block.labels) * loss.cpu()
             self.penultimate = self.penultimate or Gram(width, device=device)
             self.penultimate.update(block.penultimate)
             for name, features in block.features.items():

@@ -9,12 +9,18 @@ from jaxtyping import Float, Float64, Int64
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
-from rankdeficit.checks import check_floating, check_magnitudes
+from rankdeficit.checks import check_finite, check_floating, check_magnitudes
 from rankdeficit.diagnostics.states.sampling import scramble
 from rankdeficit.spectrum import accumulate_gram
 
 DIRECTIONS = 15
 """Number of top singular directions compared, the paper's choice."""
+
+ROWS = 1024
+"""Rows that `update` converts to float64 at a time, at least."""
+
+LEAST_EXPONENT = -1000
+"""Of the powers of two that scale rows: that of the other sign is still a float64."""
 
 
 def alignment(
@@ -63,25 +69,33 @@ class InputDirections:
     """Streaming Gram matrices of some rows of what a layer reads, from which its alignment is told.
 
     The rows are a sample of all (patches of a convolution, tokens). Two matrices, one per half of the
-    samples, tell the error of that choice. Products are taken in the precision of the rows, sums in
-    float64. Memory is 2 width^2.
+    samples, tell the error of that choice. Products and sums are in float64, of rows over a power of two
+    that grows with the largest entry: no scale of the rows overflows or underflows. Memory is 2 width^2.
     """
 
     def __init__(self, width: int, *, device: torch.device | str | None = None) -> None:
         self._halves = torch.zeros((2, width, width), dtype=torch.float64, device=device)
         self._rows = torch.zeros(2, dtype=torch.int64, device=device)
+        self._exponent = torch.full((), LEAST_EXPONENT, dtype=torch.int64, device=device)
+        """The matrices are those of rows over 2^exponent."""
 
     def update(self, rows: Float[Tensor, "rows width"], keys: Int64[Tensor, " n"]) -> None:
         """Add rows, equally many of each sample; keys (`sample_keys`) tell the halves apart."""
+        check_floating("rows", rows, dimensions=2)
+        check_finite("rows", rows)
+        rows = rows.detach()
+        self._rescale(torch.maximum(self._exponent, _exponent(rows)))
         second = (scramble(keys) & 1).bool().repeat_interleave(len(rows) // len(keys))
         for half, own in enumerate((~second, second)):
-            product = rows.new_zeros(self._halves.shape[1:])
-            accumulate_gram(product, rows[own])
-            self._halves[half] += product
+            for block in rows[own].split(max(ROWS, rows.shape[1])):
+                accumulate_gram(self._halves[half], _times_power(block.double(), -self._exponent))
             self._rows[half] += own.sum()
 
     def all_reduce(self, group: distributed.ProcessGroup | None = None) -> None:
         """Replace the state on every process of the group by the merge of all of theirs."""
+        exponent = self._exponent.clone()
+        distributed.all_reduce(exponent, op=distributed.ReduceOp.MAX, group=group)
+        self._rescale(exponent)
         for value in (self._halves, self._rows):
             distributed.all_reduce(value, group=group)
 
@@ -106,12 +120,19 @@ class InputDirections:
             error = abs(value(first, 1e-3) - value(second, 1e-3)) / 2
         return StreamedAlignment(value(first + second, 1e-10), error, int(self._rows.sum()))
 
+    def _rescale(self, exponent: Int64[Tensor, ""]) -> None:
+        """Take a larger power of two, or the same."""
+        if bool(exponent > self._exponent):
+            self._halves = _times_power(self._halves, 2 * (self._exponent - exponent))
+            self._exponent = exponent
+
 
 def _leading_eigenvectors(
     square: Float64[Tensor, "k k"], count: int, accuracy: float
 ) -> Float64[Tensor, "k top"]:
     """Eigenvectors of the largest eigenvalues of a Gram matrix, zero where it has no such direction."""
     k = square.shape[0]
+    square = _times_power(square, -_exponent(square))  # ARPACK's tolerance is absolute below 1e-11
     if k <= 8 * count or not bool(square.any()):
         values, vectors = torch.linalg.eigh(square)
     else:  # a few leading vectors of a large matrix: Lanczos is many times faster
@@ -130,6 +151,7 @@ def _top_directions(matrix: Tensor, count: int) -> Tensor:
     From the Gram matrix of the shorter side: images have thousands of columns and few rows.
     """
     matrix = matrix.double()
+    matrix = _times_power(matrix, -_exponent(matrix, (-2, -1)))
     wide = matrix.shape[-2] < matrix.shape[-1]
     squares, vectors = torch.linalg.eigh(matrix @ matrix.mT if wide else matrix.mT @ matrix)
     count = min(count, *matrix.shape[-2:])
@@ -138,3 +160,17 @@ def _top_directions(matrix: Tensor, count: int) -> Tensor:
     if wide:
         vectors = matrix.mT @ vectors / torch.where(kept, squares, 1.0).sqrt()
     return torch.where(kept, vectors, 0.0)
+
+
+def _exponent(values: Tensor, dim: tuple[int, ...] = ()) -> Int64[Tensor, "..."]:
+    """Least e with |values| < 2^e, of all or over some axes, which stay with length 1."""
+    keep = bool(dim)
+    largest = torch.maximum(-values.amin(dim, keepdim=keep), values.amax(dim, keepdim=keep))
+    exponent = torch.frexp(largest.double()).exponent.long().clamp(min=LEAST_EXPONENT)
+    return torch.where(largest > 0, exponent, LEAST_EXPONENT)
+
+
+def _times_power(values: Float64[Tensor, "*shape"], exponent: Tensor) -> Float64[Tensor, "*shape"]:
+    """values 2^exponent, exact but where it underflows; in two steps, as 2^exponent may be no float64."""
+    half = exponent // 2
+    return values * torch.pow(2.0, half.double()) * torch.pow(2.0, (exponent - half).double())
