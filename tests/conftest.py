@@ -12,6 +12,7 @@ import torch
 from hypothesis import settings
 
 from rankdeficit.experiments import cli
+from tests.benchmarks import timing
 from tests.stand_in import DEVICE, stand_in
 
 settings.register_profile("tests", deadline=None, derandomize=True, max_examples=100)
@@ -23,6 +24,14 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--trial", action="store_true", help="benchmarks: small, once, without goals")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    timing.TRIAL = bool(config.getoption("trial"))
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -8,19 +8,21 @@ import pytest
 import torch
 
 import rankdeficit as rd
-from tests.benchmarks.timing import THREADS, seconds
+from tests.benchmarks import timing
+from tests.benchmarks.timing import THREADS, meet, seconds, size
 from tests.networks import narrow_resnet18
 
 pytestmark = pytest.mark.benchmark
-IMAGES, BATCH = 10_000, 200
+BATCH = 200
 
 
 def test_diagnosis_without_probes_against_a_bare_forward_pass() -> None:
     torch.set_num_threads(THREADS)
-    model = narrow_resnet18(width=16, classes=100)
-    inputs = torch.randn(IMAGES, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(IMAGES) % 100
-    batches = list(zip(inputs.split(BATCH), labels.split(BATCH), strict=True))
+    count = size(10_000, 250)
+    model = narrow_resnet18(width=size(16, 4), classes=100)
+    inputs = torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(count) % 100
+    batches = list(zip(inputs.split(size(BATCH, 50)), labels.split(size(BATCH, 50)), strict=True))
     cut = len(batches) * 4 // 5
     train, test = batches[:cut], batches[cut:]
 
@@ -42,11 +44,11 @@ def test_diagnosis_without_probes_against_a_bare_forward_pass() -> None:
     )
     ratios = [time / bare for time in (streamed, aligned, whole)]
     print(
-        f"\ndiagnose without probes, {IMAGES} images, narrow ResNet-18, against a bare forward pass "
+        f"\ndiagnose without probes, {count} images, narrow ResNet-18, against a bare forward pass "
         f"({bare:.1f} s): {ratios[0]:.2f}x (goal 1.3x), with alignment {ratios[1]:.2f}x (goal 2.5x), "
         f"with gradient ranks too {ratios[2]:.2f}x"
     )
-    assert ratios[0] <= 1.7
-    assert ratios[2] <= 3.5
-    if ratios[0] > 1.3 or ratios[1] > 2.5:
+    meet(ratios[0] <= 1.7)
+    meet(ratios[2] <= 3.5)
+    if not timing.TRIAL and (ratios[0] > 1.3 or ratios[1] > 2.5):
         pytest.xfail(f"{ratios[0]:.2f}x and {ratios[1]:.2f}x")

@@ -13,25 +13,27 @@ from torch import Tensor
 from rankdeficit.diagnostics import detection
 from rankdeficit.diagnostics.measures.neco import fit_neco
 from rankdeficit.diagnostics.states.moments import Moments
-from tests.benchmarks.timing import THREADS, seconds
+from tests.benchmarks import timing
+from tests.benchmarks.timing import THREADS, meet, seconds, size
 
 pytestmark = pytest.mark.benchmark
-TRAIN, TEST, WIDTH, BATCH = 50_000, 10_000, 512, 1000
+BATCH = 1000
 
 
 def features(classes: int) -> list[Tensor]:
     """Train, ID test and OOD features as after a ReLU."""
     generator = torch.Generator().manual_seed(0)
-    known, strange = torch.randn(2, classes, WIDTH, generator=generator)
+    width, trained, tested = size((512, 50_000, 10_000), (128, 2_000, 500))
+    known, strange = torch.randn(2, classes, width, generator=generator)
     parts = []
-    for means, n in ((known, TRAIN), (known, TEST), (0.9 * known + 0.1 * strange, TEST)):
+    for means, n in ((known, trained), (known, tested), (0.9 * known + 0.1 * strange, tested)):
         labels = torch.randint(classes, (n,), generator=generator)
-        parts.append((means[labels] + 3 * torch.randn(n, WIDTH, generator=generator)).relu())
+        parts.append((means[labels] + 3 * torch.randn(n, width, generator=generator)).relu())
     return parts
 
 
 def streamed(parts: list[Tensor], dimension: int) -> list[Tensor]:
-    moments = Moments(WIDTH)
+    moments = Moments(parts[0].shape[1])
     for batch in parts[0].split(BATCH):
         moments.update(batch)
     fitted = fit_neco(moments, "resnet", dimension)
@@ -83,6 +85,6 @@ def test_neco_against_scikit_learn(classes: int) -> None:
         for ratio, (name, known, _) in zip(ratios, ways, strict=True)
     )
     print(f"\nNECO, {classes} classes, {ours_took:.2f} s, against scikit-learn: {listed} (goal 1x)")
-    assert min(ratios[:2]) >= 1
-    if min(ratios) < 1:
+    meet(min(ratios[:2]) >= 1)
+    if not timing.TRIAL and min(ratios) < 1:
         pytest.xfail(f"{min(ratios):.2f}x scikit-learn's fastest way")

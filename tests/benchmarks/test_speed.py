@@ -14,10 +14,12 @@ import torch
 import rankdeficit as rd
 from proofs.__main__ import Settings, check
 from proofs.claims import load_claims
+from rankdeficit.experiments.conduct import measured_steps
 from rankdeficit.toys.optimizers import make_optimizer
 from rankdeficit.toys.ufm import DeepUfm, UfmShape, initial_parameters
 from simulations import phase_diagram, ufm
-from tests.benchmarks.timing import THREADS, seconds
+from tests.benchmarks import timing
+from tests.benchmarks.timing import THREADS, meet, seconds, size
 
 pytestmark = pytest.mark.benchmark
 TEMPERATURE, DECAY = 50.0, 1e-4
@@ -94,7 +96,7 @@ def test_batched_ufm_against_a_plain_loop(runs: int, shape: UfmShape, goal: floa
     No program is faster than its matrix products: where they alone miss the goal, half their rate
     is asked for and the miss is reported.
     """
-    steps = 20
+    steps = size(20, 2)
     batched, plain, bmm = seconds(
         batched_steps(shape, runs, steps), plain_steps(shape, steps), products(shape, runs, steps)
     )
@@ -103,17 +105,17 @@ def test_batched_ufm_against_a_plain_loop(runs: int, shape: UfmShape, goal: floa
         f"\nbatched UFM, {runs} runs of {shape}: {ratio:.1f}x a plain loop (goal {goal}x; the "
         f"matrix products alone would give {ceiling:.1f}x)"
     )
-    assert ratio >= min(goal, ceiling / 2)
-    if ratio < goal:
+    meet(ratio >= min(goal, ceiling / 2))
+    if ratio < goal and not timing.TRIAL:
         pytest.xfail(f"{ratio:.1f}x, where the matrix products alone would give {ceiling:.1f}x")
 
 
 @pytest.mark.parametrize("activation", ["linear", "relu"])
 def test_batched_ufm_against_bmm(activation: str) -> None:
-    shape, steps = replace(LARGE, activation=activation), 10  # type: ignore[arg-type]
+    shape, steps = replace(LARGE, activation=activation), size(10, 1)  # type: ignore[arg-type]
     step, bmm = seconds(batched_steps(shape, 16, steps), products(shape, 16, steps))
     print(f"\nbatched UFM, 16 runs, {activation}: {bmm / step:.0%} of torch.bmm's rate (goal 70 %)")
-    assert bmm / step >= 0.7
+    meet(bmm / step >= 0.7)
 
 
 def test_numerical_rank_against_svdvals() -> None:
@@ -123,7 +125,7 @@ def test_numerical_rank_against_svdvals() -> None:
     take as long as half the float32 QR that svdvals starts with.
     """
     generator = torch.Generator().manual_seed(0)
-    matrix = torch.randn(50_000, 512, generator=generator) * torch.logspace(0, -5, 512)
+    matrix = torch.randn(size(50_000, 2_000), 512, generator=generator) * torch.logspace(0, -5, 512)
     values = torch.linalg.svdvals(matrix)
     assert rd.numerical_rank(matrix) == (values > 1e-3 * values[0]).sum()
     exact = matrix.double()
@@ -136,9 +138,9 @@ def test_numerical_rank_against_svdvals() -> None:
         f"\nnumerical_rank of 50,000 x 512: {single / ours:.2f}x svdvals in float32 (goal 3x), "
         f"{double / ours:.2f}x svdvals in float64"
     )
-    assert single / ours >= 1
-    assert double / ours >= 1.7
-    if single / ours < 3:
+    meet(single / ours >= 1)
+    meet(double / ours >= 1.7)
+    if single / ours < 3 and not timing.TRIAL:
         pytest.xfail(f"{single / ours:.2f}x svdvals in float32")
 
 
@@ -146,26 +148,29 @@ def test_measuring_costs_less_than_a_tenth_of_the_default_run(tmp_path: Path) ->
     settings = replace(ufm.Settings(), out=tmp_path / "run", device="cpu")
     (batch,) = ufm.build(settings)
     step, measure = seconds(batch.step, lambda: batch.measure(0), repetitions=15)
-    count = len(ufm.measured_steps(settings.steps, settings.measure_every))
+    count = len(measured_steps(settings.steps, settings.measure_every))
     share = count * measure / (count * measure + settings.steps * step)
     print(f"\nmeasuring {count} times costs {share:.1%} of the default run (ceiling 10 %)")
-    assert share < 0.1
+    meet(share < 0.1)
 
 
 def test_a_thousand_runs_of_the_phase_diagram(tmp_path: Path) -> None:
     """c = 10, width 20, three depths, 1,008 runs in one program per depth: within five minutes."""
     started = time.perf_counter()
-    phase_diagram.run(phase_diagram.Settings(device="cpu", out=tmp_path / "run"))
+    steps = size(phase_diagram.Settings.steps, 20)
+    phase_diagram.run(phase_diagram.Settings(device="cpu", steps=steps, out=tmp_path / "run"))
     took = time.perf_counter() - started
     print(f"\nphase diagram, 1,008 runs: {took:.0f} s (goal: 300)")
-    assert took < 300
+    meet(took < 300)
 
 
 def test_all_proofs() -> None:
     """`python -m proofs` with its defaults: within five minutes."""
     started = time.perf_counter()
-    results = check(list(load_claims().values()), Settings())
+    results = check(
+        list(load_claims().values())[: size(None, 2)], Settings(instances=size(None, 2))
+    )
     took = time.perf_counter() - started
     print(f"\nproofs, {len(results)} statements: {took:.0f} s (goal: 300)")
     assert {result.verdict for result in results} == {"proved"}
-    assert took < 300
+    meet(took < 300)
