@@ -1,7 +1,7 @@
 """What `python -m real_nets.diagnose` is asked to do, and whether that makes sense."""
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ from rankdeficit.checks import check_at_least, check_seeds, check_temperature
 from rankdeficit.diagnostics.measures.ood import missing_packages
 from real_nets.data.catalogue import why_missing
 from real_nets.jobs.trained import find_trained, folder_of_images
-from real_nets.models import HeadNorm, Norm, Stem
+from real_nets.models import HeadNorm, Norm, Stem, model_help
 
 Channels = tuple[float, float, float]
 
@@ -22,8 +22,7 @@ TOLD_BY_RUN = (*NETWORK_OPTIONS, *"classes checkpoint untrained temperature".spl
 class Settings:
     """Diagnose a trained classifier of images."""
 
-    model: str | None = None
-    """Network: torchvision:NAME, timm:NAME, or one of this project's own, mlp or resnet18 for example."""
+    model: str | None = field(default=None, metadata={"help": model_help})
     checkpoint: Path | None = None
     """Its weights: .safetensors, or a state dict saved by torch.save."""
     trained: Path | None = None
@@ -104,9 +103,9 @@ def complete(settings: Settings) -> Settings:
     """The settings with absolute paths and, of `trained`, all that its folder tells."""
     changes: dict[str, Any] = {"ood": tuple(path.resolve() for path in settings.ood)}
     if settings.trained is not None:
-        for field in fields(Settings):
-            if field.name in TOLD_BY_RUN and getattr(settings, field.name) != field.default:
-                raise ValueError(f"--trained tells which network it is; leave out --{field.name}")
+        for own in fields(Settings):
+            if own.name in TOLD_BY_RUN and getattr(settings, own.name) != own.default:
+                raise ValueError(f"--trained tells which network it is; leave out --{own.name}")
         found = find_trained(settings.trained)
         changes |= {name: getattr(found.job, name) for name in NETWORK_OPTIONS}
         changes |= {"checkpoint": found.weights_file, "temperature": found.job.temperature}

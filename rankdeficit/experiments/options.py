@@ -1,7 +1,8 @@
 """The command line of a settings dataclass: parsing, help, and one-line errors.
 
-Every field is an option. The text below a field is its help; where it ends with "[default: ...]", as
-for a default that depends on other options, that is shown as the default.
+Every field is an option. The text below a field is its help, or what the function `help` in its metadata
+returns, for texts that depend on what is registered. Where the text ends with "[default: ...]", as for a
+default that depends on other options, that is shown as the default.
 """
 
 import ast
@@ -93,7 +94,8 @@ def _as_options(kind: type[Any]) -> type[Any]:
     hints, texts = get_type_hints(kind, include_extras=True), documentation(kind)
     columns = []
     for own in fields(kind):
-        text, default = _help(own, texts.get(own.name, ""))
+        made = own.metadata.get("help")
+        text, default = _help(own, made() if made else texts.get(own.name, ""))
         flag = get_type_hints(kind)[own.name] is bool
         word = None if flag else _placeholder(own.name, hints[own.name])
         shown = tyro.conf.arg(metavar=word, help=text, help_behavior_hint=default)

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from rankdeficit.checks import check_at_least, check_gamma, check_seeds, check_temperature
 from rankdeficit.gram import LEAST_GAMMA
 from rankdeficit.image_files import square
-from real_nets.models import Architecture, NetworkOptions
+from real_nets.models import Architecture, NetworkOptions, model_help
 from real_nets.training.loop import Recipe, Row
 
 
@@ -16,9 +16,7 @@ from real_nets.training.loop import Recipe, Row
 class JobOptions(Recipe, NetworkOptions):
     """What the jobs of an experiment share: network, recipe, and what is measured of them."""
 
-    model: str = "mlp"
-    """Network: mlp, resnet18, resnet20, resnet34, resnet50, vgg19, vit, vit_b16, torchvision:NAME or
-    timm:NAME."""
+    model: str = field(default="mlp", metadata={"help": model_help})
     image_size: int | None = None
     """Resize images to so many pixels squared [default: leave them as they are]."""
     crop: float | None = None

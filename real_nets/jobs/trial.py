@@ -11,7 +11,7 @@ from rankdeficit.distributed import rank_and_size
 from rankdeficit.image_files import spell_size
 from real_nets.jobs.data import JobData
 from real_nets.jobs.job import Job
-from real_nets.models.heads import UNFIT, check_one_classifier
+from real_nets.models.surgery import UNFIT, check_one_classifier
 from real_nets.training.compiling import check_compiler
 from real_nets.training.rates import homogeneous_layers, last_linear, parameter_groups
 

@@ -1,17 +1,31 @@
-"""Networks by name. A new one is a function with the decorator `register`, in any module here."""
+"""Networks by name. A function with the decorator `register` is one, in a module here or elsewhere.
+
+@register("MyNet", options={"small": {"epochs": 20}})
+def mynet(*, inputs: Shape, classes: int, width: int = 64) -> nn.Module: ...
+"""
 
 import importlib
 import pkgutil
 
-from real_nets.models.build import Architecture, NetworkOptions
-from real_nets.models.norms import Norm
-from real_nets.models.parts import Shape, Stem
-from real_nets.models.registry import MODELS, build, register
+from real_nets.models.build import (
+    MODELS,
+    Architecture,
+    BudgetName,
+    Definition,
+    NetworkOptions,
+    build,
+    model_help,
+    named_in_paper,
+    register,
+)
+from real_nets.models.parts import Norm, Shape, Stem
 from real_nets.models.surgery import HeadNorm, Initialisation
 
 __all__ = [
     "MODELS",
     "Architecture",
+    "BudgetName",
+    "Definition",
     "HeadNorm",
     "Initialisation",
     "NetworkOptions",
@@ -19,6 +33,8 @@ __all__ = [
     "Shape",
     "Stem",
     "build",
+    "model_help",
+    "named_in_paper",
     "register",
 ]
 

@@ -1,26 +1,88 @@
-"""All that a network is built from, as plain values."""
+"""Networks by name, and a network built from plain values."""
 
+import inspect
 import math
-from dataclasses import dataclass, fields
-from typing import Any, get_args
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import nn
 
 from rankdeficit.checks import check_at_least
-from real_nets.models import registry
-from real_nets.models.heads import check_one_classifier
-from real_nets.models.norms import Norm
-from real_nets.models.parts import Shape, Stem
+from real_nets.models.libraries import LIBRARIES
+from real_nets.models.parts import Norm, Shape, Stem
 from real_nets.models.surgery import (
     HeadNorm,
     Initialisation,
     change_head,
+    check_one_classifier,
     find_classifier,
     initialise,
     scale_logits,
     scale_weights,
 )
+
+BudgetName = Literal["smoke", "small", "paper"]
+JobOptions = Mapping[str, Any]
+Maker = TypeVar("Maker", bound=Callable[..., nn.Module])
+
+
+@dataclass(frozen=True)
+class Definition:
+    """All that is known of a network of this project."""
+
+    make: Callable[..., nn.Module]
+    """Takes `inputs` and `classes`, and those of the options width, depth, stem, norm and pretrained that
+    have a meaning for the network, with its own defaults. Draws weights from torch's global generator."""
+    paper_name: str
+    """Name in tables, and in the cells of `real_nets.reproduce`."""
+    convolutional: bool = False
+    """Whether the budgets' recipes for convolutional networks suit it."""
+    options: Mapping[BudgetName, JobOptions] = field(default_factory=dict)
+    """Options of its jobs under each budget, over those of the budget."""
+    low_norm_temperature: Mapping[BudgetName, float] = field(default_factory=dict)
+    """Temperature of its networks with low logit norm, where the budget's does not suit it."""
+
+
+MODELS: dict[str, Definition] = {}
+"""By the name of the function that makes the network."""
+
+
+def register(
+    paper_name: str,
+    *,
+    convolutional: bool = False,
+    options: Mapping[BudgetName, JobOptions] | None = None,
+    low_norm_temperature: Mapping[BudgetName, float] | None = None,
+) -> Callable[[Maker], Maker]:
+    """Decorator of a function that makes a network; its arguments are fields of `Definition`."""
+
+    def add(make: Maker) -> Maker:
+        MODELS[make.__name__] = Definition(
+            make, paper_name, convolutional, options or {}, low_norm_temperature or {}
+        )
+        return make
+
+    return add
+
+
+def named_in_paper(name: str) -> str:
+    """The network of that name in tables; other names stay as they are."""
+    known = {definition.paper_name: own for own, definition in MODELS.items()}
+    return known.get(name, name)
+
+
+def choices() -> str:
+    """All names of networks."""
+    return ", ".join([*sorted(MODELS), *(f"{library}:NAME" for library in LIBRARIES)])
+
+
+def model_help() -> str:
+    """Help of the option --model."""
+    return f"Name of the network, one of {choices()}."
+
 
 CHOICES = {"stem": Stem, "norm": Norm, "head_norm": HeadNorm, "init": Initialisation}
 OPTIONS = ("width", "depth", "stem", "norm", "pretrained")
@@ -70,7 +132,7 @@ class Architecture(NetworkOptions):
     """Channels, height and width of an image."""
 
     def __post_init__(self) -> None:
-        registry.check_options(self.name, self._options())
+        check_options(self.name, self._options())
         check_at_least(2, classes=self.classes)
         if len(self.inputs) != 3 or min(self.inputs) < 1:
             raise ValueError(
@@ -98,9 +160,7 @@ class Architecture(NetworkOptions):
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = registry.build(
-                self.name, inputs=self.inputs, classes=self.classes, **self._options()
-            )
+            model = build(self.name, inputs=self.inputs, classes=self.classes, **self._options())
             self._check_head(model)
             initialise(model, self.init)
             change_head(model, self.classes, self.head_rank, self.head_norm)
@@ -127,3 +187,28 @@ class Architecture(NetworkOptions):
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         defaults = {field.name: field.default for field in fields(self)}
         return {name: own[name] for name in OPTIONS if own[name] != defaults[name]}
+
+
+def build(name: str, *, inputs: Shape, classes: int, **options: Any) -> nn.Module:
+    """The network of that name, in training mode. Raises ValueError as `check_options`."""
+    check_options(name, options)
+    return _maker(name)(inputs=inputs, classes=classes, **options)
+
+
+def check_options(name: str, options: dict[str, Any]) -> None:
+    """Raise ValueError for unknown names, options that the network lacks, and sizes below 1."""
+    known = inspect.signature(_maker(name)).parameters
+    for option, value in options.items():
+        if option not in known:
+            raise ValueError(f"{option} is {value!r}, but {name} has none to choose; leave it out")
+        if option in ("width", "depth"):
+            check_at_least(1, **{option: value})
+
+
+def _maker(name: str) -> Callable[..., nn.Module]:
+    source, colon, own_name = name.partition(":")
+    if colon and source in LIBRARIES:
+        return partial(LIBRARIES[source], own_name)
+    if name not in MODELS:
+        raise ValueError(f"model is {name!r}; it must be one of {choices()}")
+    return MODELS[name].make

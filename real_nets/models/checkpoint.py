@@ -7,8 +7,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from real_nets.models.build import Architecture
-from real_nets.models.registry import MODELS
+from real_nets.models.build import MODELS, Architecture
 
 NESTS = ("state_dict", "model", "model_state_dict", "net")
 """Keys under which training scripts put a network's state dict."""

@@ -5,12 +5,18 @@ from itertools import pairwise
 
 from torch import nn
 
-from real_nets.models.norms import Norm, vector_norm
-from real_nets.models.parts import Shape
-from real_nets.models.registry import register
+from real_nets.models.build import register
+from real_nets.models.parts import Norm, Shape, vector_norm
 
 
-@register
+@register(
+    "MLP",
+    options={
+        "smoke": {"optimizer": "adamw", "lr": 3e-4, "clip_norm": None, "width": 256, "epochs": 30},
+        "small": {"width": 512, "epochs": 25},
+        "paper": {"width": 512, "epochs": 100},
+    },
+)
 def mlp(
     *, inputs: Shape, classes: int, width: int = 512, depth: int = 8, norm: Norm = "none"
 ) -> nn.Sequential:

@@ -9,14 +9,21 @@ import torch
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from real_nets.models.norms import Norm, map_norm
-from real_nets.models.parts import Shape, Stem, check_colours, is_small, use_small_stem
-from real_nets.models.registry import register
+from real_nets.models.build import register
+from real_nets.models.parts import (
+    Norm,
+    Shape,
+    Stem,
+    check_colours,
+    is_small,
+    map_norm,
+    use_small_stem,
+)
 
 STAGES = 4
 
 
-@register
+@register("ResNet-18", convolutional=True)
 def resnet18(
     *, inputs: Shape, classes: int, width: int = 64, stem: Stem = "auto", norm: Norm = "batch"
 ) -> ResNet:
@@ -24,7 +31,7 @@ def resnet18(
     return _resnet(BasicBlock, (2, 2, 2, 2), inputs, classes, width, stem, norm)
 
 
-@register
+@register("ResNet-20", convolutional=True, low_norm_temperature={"small": 100.0})
 def resnet20(
     *, inputs: Shape, classes: int, width: int = 16, stem: Stem = "auto", norm: Norm = "batch"
 ) -> ResNet:
@@ -36,7 +43,7 @@ def resnet20(
     return _resnet(BasicBlock, (3, 3, 3), inputs, classes, width, stem, norm)
 
 
-@register
+@register("ResNet-34", convolutional=True)
 def resnet34(
     *, inputs: Shape, classes: int, width: int = 64, stem: Stem = "auto", norm: Norm = "batch"
 ) -> ResNet:
@@ -44,7 +51,7 @@ def resnet34(
     return _resnet(BasicBlock, (3, 4, 6, 3), inputs, classes, width, stem, norm)
 
 
-@register
+@register("ResNet-50", convolutional=True)
 def resnet50(
     *, inputs: Shape, classes: int, width: int = 64, stem: Stem = "auto", norm: Norm = "batch"
 ) -> ResNet:

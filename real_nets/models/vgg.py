@@ -4,15 +4,14 @@ import torch
 from torch import nn
 from torchvision.models.vgg import VGG, cfgs, make_layers
 
-from real_nets.models.norms import Norm, map_norm
-from real_nets.models.parts import Shape, Stem, check_colours, is_small
-from real_nets.models.registry import register
+from real_nets.models.build import register
+from real_nets.models.parts import Norm, Shape, Stem, check_colours, is_small, map_norm
 
 FULL_WIDTH = 64
 HALVINGS = 5
 
 
-@register
+@register("VGG-19", convolutional=True)
 def vgg19(
     *, inputs: Shape, classes: int, width: int = 64, stem: Stem = "auto", norm: Norm = "batch"
 ) -> VGG:

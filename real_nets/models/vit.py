@@ -6,18 +6,26 @@ from functools import partial
 from torch import nn
 from torchvision.models.vision_transformer import VisionTransformer
 
+from real_nets.models.build import register
 from real_nets.models.libraries import create_timm
-from real_nets.models.norms import Norm
-from real_nets.models.parts import Shape, Stem, check_colours, is_small, side_in_patches
-from real_nets.models.registry import register
+from real_nets.models.parts import Norm, Shape, Stem, check_colours, is_small, side_in_patches
 
 SMALL_PATCH, PATCH = 4, 16
 HEAD_WIDTH = 64
 EXPANSION = 4
 """Width of the hidden layer of a block's perceptron, relative to the embedding's."""
 
+FROM_SCRATCH = {
+    "model": "vit",
+    "optimizer": "adamw",
+    "lr": 1e-3,
+    "clip_norm": None,
+    "warmup_epochs": 1.0,
+}
+"""A small network of this kind, under budgets for which the pretrained ViT-B is too large."""
 
-@register
+
+@register("ViT")
 def vit(
     *,
     inputs: Shape,
@@ -57,7 +65,25 @@ def vit(
     return model
 
 
-@register
+@register(
+    "ViT-B",
+    options={
+        "smoke": FROM_SCRATCH | {"width": 48, "depth": 4},
+        "small": FROM_SCRATCH | {"width": 64, "depth": 6},
+        "paper": {
+            "pretrained": True,
+            "image_size": 224,
+            "epochs": 10,
+            "optimizer": "adamw",
+            "lr": 1e-5,
+            "weight_decay": 0.05,
+            "warmup_epochs": 1.0,
+            "precision": "bf16",
+            "augmentation": "flip",
+        },
+    },
+    low_norm_temperature={"smoke": 10.0, "small": 10.0},
+)
 def vit_b16(*, inputs: Shape, classes: int, pretrained: bool = False) -> nn.Module:
     """timm's ViT-B/16, pretrained on ImageNet-21k if so wished (Steiner et al., 2022, arXiv 2106.10270).
 

@@ -1,12 +1,12 @@
-"""What the paper's networks and data sets become under each budget."""
+"""The paper's networks and data sets under each budget."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from real_nets.jobs.job import Job
+from real_nets.models import MODELS, BudgetName
 
-BudgetName = Literal["smoke", "small", "paper"]
 Options = Mapping[str, Any]
 
 LOW_NORM_TEMPERATURE = 50.0
@@ -16,35 +16,52 @@ and 1000 without telling which it took where."""
 
 @dataclass(frozen=True)
 class Budget:
-    """Options of jobs, from the general to the particular: all, by network, by data set."""
+    """Options of jobs, from the general to the particular.
 
+    Options of a network under this budget are in its definition (`real_nets.models`).
+    """
+
+    name: BudgetName
     seeds: int
     common: Options
-    networks: Mapping[str, Options]
-    """By the project's name of the network; others get the common options."""
+    convolutional: Options
+    """Of convolutional networks."""
     datasets: Mapping[str, Options] = field(default_factory=dict)
     """By the project's name of the data set."""
-    low_norm_temperatures: Mapping[str, float] = field(default_factory=dict)
-    """By network, instead of LOW_NORM_TEMPERATURE: lower where matched training would not leave its
-    start, higher where it takes more to move what is measured."""
+    changes: Options = field(default_factory=dict)
+    """Over all the others."""
+    convolutional_temperature: float = LOW_NORM_TEMPERATURE
+    """Of convolutional networks with low logit norm, unless one has its own: lower where matched training
+    would not leave its start, higher where it takes more to move what is measured."""
     synthetic: bool = False
     """Whether glyphs stand for all data sets."""
 
     def job(self, dataset: str, network: str, **options: Any) -> Job:
         """The first seed's job at T = 1, or with options of its own."""
-        chosen = {
+        own = MODELS.get(network)
+        given: dict[str, Any] = {
+            "model": network,
+            "data": dataset,
             **self.common,
-            **self.networks.get(network, {}),
+            **(self.convolutional if own and own.convolutional else {}),
+            **(own.options.get(self.name, {}) if own else {}),
             **self.datasets.get(dataset, {}),
+            **self.changes,
+            **options,
         }
-        given = {"model": network, "data": dataset} | chosen | options
         if "warmup_epochs" in given:
             given["warmup_epochs"] = min(given["warmup_epochs"], LONGEST_WARMUP * given["epochs"])
         return Job(**given)
 
     def low_norm_temperature(self, network: str) -> float:
         """The temperature of that network's runs with low logit norm."""
-        return self.low_norm_temperatures.get(network, LOW_NORM_TEMPERATURE)
+        own = MODELS.get(network)
+        usual = LOW_NORM_TEMPERATURE
+        if own is None:
+            return usual
+        if own.convolutional:
+            usual = self.convolutional_temperature
+        return own.low_norm_temperature.get(self.name, usual)
 
 
 LONGEST_WARMUP = 0.2
@@ -66,19 +83,16 @@ RESIDUAL: Options = {
     "weight_decay": 5e-4,
     "clip_norm": None,
     "augmentation": "crop-flip",
+    "channels_last": True,
 }
 """The usual recipe of ResNets and VGG on CIFAR; the paper's own is in an appendix that is not public."""
 
-CONVOLUTIONAL = ("resnet18", "resnet20", "resnet34", "resnet50", "vgg19")
-
-ADAPTIVE: Options = {"optimizer": "adamw", "lr": 3e-3, "weight_decay": 0.0, "clip_norm": None}
+ADAPTIVE: Options = {"optimizer": "adamw", "lr": 3e-3, "clip_norm": None, "channels_last": True}
 """For networks that have minutes: Adam's steps do not shrink with the gradients, which are
 T times smaller at the start, so high temperatures leave their start in fewer epochs than with SGD."""
 
-SMALL_VIT: Options = {**ADAPTIVE, "model": "vit", "lr": 1e-3, "warmup_epochs": 1.0}
-"""A vision transformer from scratch, where the pretrained ViT-B would be too large."""
-
 SMOKE = Budget(
+    "smoke",
     seeds=1,
     synthetic=True,
     common={
@@ -88,15 +102,12 @@ SMOKE = Budget(
         "diagnosed_images": 1500,
         "milestones": (0.5, 0.8),
     },
-    networks={
-        "mlp": {**ADAPTIVE, "lr": 3e-4, "width": 256, "epochs": 30},
-        **{name: {**ADAPTIVE, "width": 8, "channels_last": True} for name in CONVOLUTIONAL},
-        "vit_b16": {**SMALL_VIT, "width": 48, "depth": 4},
-    },
-    low_norm_temperatures=dict.fromkeys((*CONVOLUTIONAL, "vit_b16"), 10.0),
+    convolutional={**ADAPTIVE, "width": 8},
+    convolutional_temperature=10.0,
 )
 
 SMALL = Budget(
+    "small",
     seeds=3,
     common={
         "epochs": 10,
@@ -104,13 +115,9 @@ SMALL = Budget(
         "diagnosed_images": 5000,
         "milestones": (0.2, 0.5, 0.8, 0.9),
     },
-    networks={
-        "mlp": {"width": 512, "epochs": 25},
-        **{name: {**ADAPTIVE, "width": 16, "channels_last": True} for name in CONVOLUTIONAL},
-        "vit_b16": {**SMALL_VIT, "width": 64, "depth": 6},
-    },
+    convolutional={**ADAPTIVE, "width": 16},
     datasets={name: {"image_size": 64, "crop": 0.875} for name in ("imagenet100", "imagenet")},
-    low_norm_temperatures={**dict.fromkeys((*CONVOLUTIONAL, "vit_b16"), 10.0), "resnet20": 100.0},
+    convolutional_temperature=10.0,
 )
 
 _IMAGENET: Options = {
@@ -127,6 +134,7 @@ _IMAGENET: Options = {
 }
 
 PAPER = Budget(
+    "paper",
     seeds=3,
     common={
         "epochs": 160,
@@ -134,34 +142,14 @@ PAPER = Budget(
         "followed_images": 10_000,
         "diagnosed_images": 0,
     },
-    networks={
-        "mlp": {"width": 512, "epochs": 100},
-        **{name: {**RESIDUAL, "channels_last": True} for name in CONVOLUTIONAL},
-        "vit_b16": {
-            "pretrained": True,
-            "image_size": 224,
-            "epochs": 10,
-            "optimizer": "adamw",
-            "lr": 1e-5,
-            "weight_decay": 0.05,
-            "warmup_epochs": 1.0,
-            "precision": "bf16",
-            "augmentation": "flip",
-        },
-    },
+    convolutional=RESIDUAL,
     datasets={"imagenet100": _IMAGENET, "imagenet": _IMAGENET},
 )
 
-BUDGETS: dict[str, Budget] = {"smoke": SMOKE, "small": SMALL, "paper": PAPER}
+BUDGETS: dict[BudgetName, Budget] = {budget.name: budget for budget in (SMOKE, SMALL, PAPER)}
 
 
 def with_changes(budget: Budget, seeds: int | None, options: Options) -> Budget:
-    """The budget with another number of seeds, and options that override all of its own."""
-    override = {name: value for name, value in options.items() if value is not None}
-    return replace(
-        budget,
-        seeds=budget.seeds if seeds is None else seeds,
-        common={**budget.common, **override},
-        networks={name: {**own, **override} for name, own in budget.networks.items()},
-        datasets={name: {**own, **override} for name, own in budget.datasets.items()},
-    )
+    """The budget with another number of seeds, and options over all of its own; None leaves them."""
+    changes = {name: value for name, value in options.items() if value is not None}
+    return replace(budget, seeds=budget.seeds if seeds is None else seeds, changes=changes)

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Any
 
 from real_nets.jobs.job import Job
+from real_nets.models import named_in_paper
 from real_nets.paper.budgets import DEFAULT_OOD, GLYPH_OOD, GLYPHS, OOD_SETS, Budget
 
 BASELINE, LOW_NORM = "baseline", "low logit norm"
@@ -28,17 +29,6 @@ IMAGES = {
 
 REPLACEABLE = tuple(dict.fromkeys([*DATASETS.values(), *chain(*OOD_SETS.values()), *DEFAULT_OOD]))
 """Data sets that targets take, to learn from or as out-of-distribution sets."""
-
-NETWORKS = {
-    "MLP": "mlp",
-    "ResNet-18": "resnet18",
-    "ResNet-20": "resnet20",
-    "ResNet-34": "resnet34",
-    "ResNet-50": "resnet50",
-    "VGG-19": "vgg19",
-    "ViT-B": "vit_b16",
-}
-"""The project's names of the paper's networks."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +109,7 @@ class Setup:
             self.names.append(name)
         if self.pick and not any(matches(name, pattern) for pattern in self.pick):
             return []
-        model = NETWORKS.get(network, network)
+        model = named_in_paper(network)
         paper_data = DATASETS.get(dataset, dataset)
         data = self._data(paper_data)
         if reason := self.why_missing(data):

@@ -6,6 +6,7 @@ from operator import attrgetter
 from typing import Any
 
 from real_nets.jobs.folder import JobFolder
+from real_nets.models import named_in_paper
 from real_nets.page import Column, Picture, Section, Table, TableCell
 from real_nets.page import figures as drawn
 from real_nets.page.numbers import rank, share, spread
@@ -18,8 +19,8 @@ from real_nets.paper.chance import (
 )
 from real_nets.paper.compare import Moves, move, pair_sentences
 from real_nets.paper.correlation import Correlation, correlation
-from real_nets.paper.grid import NETWORKS, Setup
 from real_nets.paper.grid import Cell as Place
+from real_nets.paper.grid import Setup
 from real_nets.paper.store import Results
 from real_nets.paper.targets.parts import (
     PLACE,
@@ -136,7 +137,7 @@ class RankTwo(Target):
                 RANK_TWO,
                 head_rank=2,
                 stop_accuracy=1.0,
-                epochs=SLOWER * int(setup.budget.job("cifar10", NETWORKS[network]).epochs),
+                epochs=SLOWER * int(setup.budget.job("cifar10", named_in_paper(network)).epochs),
             )
         return found
 

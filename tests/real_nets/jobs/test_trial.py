@@ -15,7 +15,7 @@ from real_nets.jobs import trial
 from real_nets.jobs.job import Job
 from real_nets.jobs.run import train_job
 from real_nets.jobs.trial import try_training
-from real_nets.models import MODELS
+from real_nets.models import MODELS, Definition
 from real_nets.models.parts import Shape
 from real_nets.training.compiling import check_compiler
 from real_nets.training.loop import Recipe
@@ -57,7 +57,7 @@ def job_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
         def own(*, inputs: Shape, classes: int) -> nn.Module:
             return network(classes)
 
-        monkeypatch.setitem(MODELS, "own", own)
+        monkeypatch.setitem(MODELS, "own", Definition(own, "own"))
         return tiny_job(model="own", width=None, depth=None, **options)
 
     return make

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from rankdeficit import numerical_rank
-from real_nets.models import MODELS, Architecture
+from real_nets.models import MODELS, Architecture, Definition
 from real_nets.models.parts import Shape
 from tests.real_nets.models.headed import OneHead, TwoHeads, WithBypass
 from tests.real_nets.models.narrow import random_images
@@ -20,7 +20,7 @@ def build(network: nn.Module, monkeypatch: pytest.MonkeyPatch, **options: Any) -
     def own(*, inputs: Shape, classes: int) -> nn.Module:
         return network
 
-    monkeypatch.setitem(MODELS, "own", own)
+    monkeypatch.setitem(MODELS, "own", Definition(own, "own"))
     return Architecture("own", CLASSES, (3, 8, 8), **options).build(0)
 
 

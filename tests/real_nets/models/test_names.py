@@ -19,9 +19,9 @@ from tests.real_nets.models.narrow import (
 
 
 def test_a_function_with_the_decorator_is_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("real_nets.models.registry.MODELS", dict(models.MODELS))
+    monkeypatch.setattr("real_nets.models.build.MODELS", dict(models.MODELS))
 
-    @register
+    @register("Linear")
     def linear(*, inputs: models.Shape, classes: int, width: int = 5) -> nn.Module:
         return nn.Sequential(
             nn.Flatten(), nn.Linear(math.prod(inputs), width), nn.Linear(width, classes)

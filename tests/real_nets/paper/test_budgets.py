@@ -6,25 +6,45 @@ from typing import Any
 import pytest
 
 from real_nets.jobs.job import Job
-from real_nets.paper.budgets import BUDGETS, CONVOLUTIONAL, PAPER, Budget, with_changes
-from real_nets.paper.grid import DATASETS, NETWORKS
+from real_nets.models import MODELS, Definition, mlp
+from real_nets.paper.budgets import BUDGETS, PAPER, Budget, with_changes
+from real_nets.paper.grid import DATASETS
+from real_nets.paper.numbers import LAYERS
 from real_nets.paper.targets import TARGETS
 from tests.real_nets.fabricated import setup_of
 
+NETWORKS = ("mlp", "resnet18", "resnet20", "resnet34", "resnet50", "vgg19", "vit_b16")
+"""Those of the paper."""
+CONVOLUTIONAL = NETWORKS[1:-1]
+
 LAYERED = Budget(
+    "small",
     seeds=2,
     common={"epochs": 1, "lr": 0.1, "batch_size": 8, "width": 4},
-    networks={"mlp": {"lr": 0.2, "batch_size": 16, "width": 5}},
+    convolutional={"lr": 0.3, "momentum": 0.5},
     datasets={"cifar10": {"batch_size": 32, "width": 6}},
-    low_norm_temperatures={"mlp": 7.0},
+    convolutional_temperature=9.0,
 )
 
 
+@pytest.fixture(autouse=True)
+def _own_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`own`, a network with options and a temperature of its own, and `conv`, a convolutional one."""
+    options: dict[str, Any] = {"lr": 0.2, "batch_size": 16, "width": 5}
+    own = Definition(mlp.mlp, "Own", False, {"small": options}, {"small": 7.0})
+    monkeypatch.setitem(MODELS, "own", own)
+    monkeypatch.setitem(MODELS, "conv", replace(own, convolutional=True, low_norm_temperature={}))
+
+
 def test_the_particular_wins_over_the_general() -> None:
-    job = LAYERED.job("cifar10", "mlp", width=7)
-    assert (job.epochs, job.lr, job.batch_size, job.width) == (1, 0.2, 32, 7)
-    other = LAYERED.job("cifar100", "resnet18")
-    assert (other.epochs, other.lr, other.batch_size, other.width) == (1, 0.1, 8, 4)
+    job = LAYERED.job("cifar10", "own", width=7)
+    assert (job.epochs, job.lr, job.batch_size, job.width, job.momentum) == (1, 0.2, 32, 7, 0.9)
+    conv = LAYERED.job("cifar100", "conv")
+    assert (conv.lr, conv.batch_size, conv.width, conv.momentum) == (0.2, 16, 5, 0.5)
+    for other in ("vit", "torchvision:resnet18"):
+        job = LAYERED.job("cifar100", other)
+        assert (job.epochs, job.lr, job.batch_size, job.width) == (1, 0.1, 8, 4)
+    assert replace(LAYERED, name="paper").job("cifar100", "own").lr == 0.1
 
 
 def test_jobs_are_of_the_first_seed_at_temperature_one() -> None:
@@ -33,11 +53,14 @@ def test_jobs_are_of_the_first_seed_at_temperature_one() -> None:
 
 
 def test_a_network_may_have_a_temperature_of_its_own() -> None:
-    assert LAYERED.low_norm_temperature("mlp") == 7
-    assert LAYERED.low_norm_temperature("resnet18") == 50
+    assert LAYERED.low_norm_temperature("own") == 7
+    assert LAYERED.low_norm_temperature("conv") == 9
+    assert LAYERED.low_norm_temperature("vit") == 50
+    assert LAYERED.low_norm_temperature("timm:resnet18") == 50
+    assert replace(LAYERED, name="paper").low_norm_temperature("own") == 50
 
 
-@pytest.mark.parametrize("network", ["mlp", "resnet18"])
+@pytest.mark.parametrize("network", ["own", "conv", "vit"])
 @pytest.mark.parametrize("data", ["cifar10", "cifar100"])
 def test_changes_win_over_every_layer(network: str, data: str) -> None:
     changes = {"epochs": 9, "lr": 0.9, "batch_size": 99, "width": 90, "gamma": None}
@@ -87,7 +110,7 @@ def test_warming_up_takes_a_fifth_of_training_at_most(epochs: int | None, warmup
 
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_budgets_make_jobs_that_can_be_trained(budget: str) -> None:
-    for network in NETWORKS.values():
+    for network in NETWORKS:
         for data in DATASETS.values():
             job = BUDGETS[budget].job(data, network)
             job.check()  # raises for what makes no sense
@@ -106,10 +129,10 @@ def test_the_paper_budget_has_the_usual_recipes() -> None:
     assert (imagenet.epochs, imagenet.image_size, imagenet.weight_decay) == (90, 224, 1e-4)
     vit = PAPER.job("cifar100", "vit_b16")
     assert (vit.pretrained, vit.optimizer, vit.image_size) == (True, "adamw", 224)
-    assert {PAPER.low_norm_temperature(name) for name in NETWORKS.values()} == {50.0}
+    assert {PAPER.low_norm_temperature(name) for name in NETWORKS} == {50.0}
 
 
-def test_every_network_has_a_recipe_in_every_budget() -> None:
-    for budget in BUDGETS.values():
-        assert set(budget.networks) == set(NETWORKS.values())
-        assert set(budget.low_norm_temperatures) <= set(budget.networks)
+def test_networks_of_the_paper_have_their_names_and_kinds() -> None:
+    assert set(NETWORKS) <= set(MODELS)
+    assert {name for name in NETWORKS if MODELS[name].convolutional} == set(CONVOLUTIONAL)
+    assert {MODELS[name].paper_name for name in NETWORKS} == {*LAYERS, "ViT-B"}
