@@ -160,7 +160,8 @@ class Architecture(NetworkOptions):
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = build(self.name, inputs=self.inputs, classes=self.classes, **self._options())
+            make = _maker(self.name)
+            model = make(inputs=self.inputs, classes=self.classes, **self._options())
             self._check_head(model)
             initialise(model, self.init)
             change_head(model, self.classes, self.head_rank, self.head_norm)
@@ -187,12 +188,6 @@ class Architecture(NetworkOptions):
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         defaults = {field.name: field.default for field in fields(self)}
         return {name: own[name] for name in OPTIONS if own[name] != defaults[name]}
-
-
-def build(name: str, *, inputs: Shape, classes: int, **options: Any) -> nn.Module:
-    """The network of that name, in training mode. Raises ValueError as `check_options`."""
-    check_options(name, options)
-    return _maker(name)(inputs=inputs, classes=classes, **options)
 
 
 def check_options(name: str, options: dict[str, Any]) -> None:

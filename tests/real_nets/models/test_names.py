@@ -11,7 +11,7 @@ from torch import nn
 
 from rankdeficit import numerical_rank
 from real_nets import models
-from real_nets.models import Architecture, register
+from real_nets.models import Architecture, build, register
 from real_nets.models.surgery import weights
 from tests.real_nets.models.narrow import (
     random_images,
@@ -19,7 +19,7 @@ from tests.real_nets.models.narrow import (
 
 
 def test_a_function_with_the_decorator_is_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("real_nets.models.build.MODELS", dict(models.MODELS))
+    monkeypatch.setattr(build, "MODELS", dict(models.MODELS))
 
     @register("Linear")
     def linear(*, inputs: models.Shape, classes: int, width: int = 5) -> nn.Module:
