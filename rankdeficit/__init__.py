@@ -1,4 +1,4 @@
-"""What the softmax does to a network's representations: ranks, bounds, constructions, toy models."""
+"""Rank deficit of softmax networks: numerical ranks, bounds, constructions, diagnostics, toy models."""
 
 from rankdeficit import bounds, constructions
 from rankdeficit.diagnostics.diagnose import diagnose

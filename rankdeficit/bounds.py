@@ -1,10 +1,11 @@
-"""Proposition 3.1, a bound on the spread of a softmax matrix's singular values, and refinements.
+"""Bounds on the singular values of a softmax matrix: the paper's Proposition 3.1 and refinements.
 
-Notation, as in the paper: the columns s_1 .. s_n of S are probability vectors (for probabilities
-(n, c) with samples first, pass `probabilities.mT`); G = S^T S; d_i = ||s_i||^2;
-R_i = sum_{j != i} G_ij; r = max_i R_i; rho = S 1; t_k the rows of S; F = ||S||_F^2. Every function takes
-batches and returns float64. S is cast to float64 and its columns divided by their sums, so each
-statement is about an exact probability matrix and holds up to float64 rounding.
+Notation as in the paper: the columns s_1 .. s_n of S are probability vectors (for probabilities
+(n, c) with samples first, pass `probabilities.mT`), G = S^T S, d_i = ||s_i||^2,
+R_i = sum_{j != i} G_ij, r = max_i R_i, rho = S 1, t_k are the rows of S, and F = ||S||_F^2.
+
+All functions accept batches and return float64. S is converted to float64 and its columns are
+normalised to sum 1, so the bounds hold for an exact probability matrix up to float64 rounding.
 """
 
 from typing import NamedTuple
@@ -30,7 +31,7 @@ class SingularGap(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """lower <= value <= upper; the value is computed, the bounds are the theory's."""
+    """lower <= value <= upper, with the computed value and its theoretical bounds."""
 
     lower: Scalars
     value: Scalars
@@ -40,10 +41,10 @@ class Interval(NamedTuple):
 def singular_gap(S: Float[Tensor, "*batch n n"]) -> SingularGap:
     """0 <= sigma_1 - sigma_n <= sqrt(1 + r) - sqrt(max(1/n - r, 0)) (the paper's Proposition 3.1).
 
-    r measures how similar the columns are. The left side is attained by permutation matrices
-    alone; the right side by every 0/1 assignment matrix that is no permutation, and by no softmax
-    of finite logits. The bound does not explain the post-softmax rank by itself: it grows with
-    the scale of the logits.
+    r measures the similarity of the columns. Only permutation matrices attain the left side. Every
+    0/1 assignment matrix that is not a permutation attains the right side; the softmax of finite
+    logits never does. The bound grows with the scale of the logits, so it does not by itself explain
+    the post-softmax rank.
     Raises ValueError unless S is square with probability vectors as columns.
     """
     S = _probability_columns(S, square=True)
@@ -54,16 +55,15 @@ def singular_gap(S: Float[Tensor, "*batch n n"]) -> SingularGap:
 
 
 def gap_bound(S: Float[Tensor, "*batch n n"]) -> Scalars:
-    """The right side of Proposition 3.1 alone, without singular values: see `singular_gap`."""
+    """Right side of Proposition 3.1, without computing singular values. Raises as `singular_gap`."""
     return _gap_bound(_probability_columns(S, square=True))[0]
 
 
 def refined_gap(S: Float[Tensor, "*batch n n"]) -> Interval:
-    """The sharpest bounds on sigma_1 - sigma_n here.
+    """Sharpest bounds of this module on sigma_1 - sigma_n. Raises ValueError as `singular_gap`.
 
-    From above: the best bounds of `largest_singular_value` and `smallest_singular_value`, and the
-    bound in r alone, sqrt(1 + r) - sqrt([max(1/n, 1 - n r) - r]_+). From below:
-    1 - sqrt((F - 1)/(n - 1)), with equality on alpha I + (1 - alpha) 11^T/n.
+    The upper bound combines `largest_singular_value`, `smallest_singular_value` and `gap_bound_in_r`.
+    The lower bound is 1 - sqrt((F - 1)/(n - 1)), with equality for alpha I + (1 - alpha) 11^T/n.
     """
     S = _probability_columns(S, square=True)
     n = S.shape[-1]
@@ -78,10 +78,10 @@ def refined_gap(S: Float[Tensor, "*batch n n"]) -> Interval:
 
 
 def gap_bound_in_r(r: Float64[Tensor, "*batch"], n: int) -> Float64[Tensor, "*batch"]:
-    """Upper bound on sigma_1 - sigma_n that knows r and n only; never above Proposition 3.1's.
+    """Upper bound on sigma_1 - sigma_n in terms of r and n; at most that of Proposition 3.1.
 
-    sqrt(1 + r) - sqrt([max(1/n, 1 - n r) - r]_+), exact at r = 0; for n = 2 the best possible:
-    sqrt(2) r up to r = sqrt(2) - 1, 1 - sqrt(1 - 2r) up to r = 1/2, sqrt(2r) beyond.
+    It is sqrt(1 + r) - sqrt([max(1/n, 1 - n r) - r]_+), which is exact at r = 0. For n = 2 it is the best
+    possible: sqrt(2) r up to r = sqrt(2) - 1, 1 - sqrt(1 - 2r) up to r = 1/2, sqrt(2r) beyond.
     """
     if n == 2:
         middle = 1 - root((1 - 2 * r).clamp(min=0))
@@ -91,11 +91,12 @@ def gap_bound_in_r(r: Float64[Tensor, "*batch"], n: int) -> Float64[Tensor, "*ba
 
 
 def largest_singular_value(S: Float[Tensor, "*batch m n"]) -> Interval:
-    """Bounds on sigma_1(S) of an m x n matrix of probability columns.
+    """Bounds on sigma_1(S) of an m x n matrix with probability vectors as columns.
 
-    From below: ||rho||^2 / n >= n / m and the Collatz-Wielandt minimum with v = G 1. From above, on
-    sigma_1^2: max_i <s_i, rho> = max_i (d_i + R_i), max_k rho_k, Brauer's ovals of Cassini, and the
-    Collatz-Wielandt maximum.
+    Lower bounds on sigma_1^2: ||rho||^2 / n >= n / m and the Collatz-Wielandt minimum with v = G 1.
+    Upper bounds: max_i <s_i, rho> = max_i (d_i + R_i), max_k rho_k, Brauer's ovals of Cassini and the
+    Collatz-Wielandt maximum. The tightest of each are returned.
+    Raises ValueError unless the columns are probability vectors.
     """
     S = _probability_columns(S)
     n = S.shape[-1]
@@ -115,10 +116,11 @@ def largest_singular_value(S: Float[Tensor, "*batch m n"]) -> Interval:
 
 
 def smallest_singular_value(S: Float[Tensor, "*batch n n"]) -> Interval:
-    """Bounds on sigma_n(S) of a square matrix of probability columns.
+    """Bounds on sigma_n(S) of a square matrix with probability vectors as columns.
 
-    From below, on sigma_n^2: min_i (d_i - R_i), min_k (2 ||t_k||^2 - rho_k), Cassini's ovals, 0. From
-    above: sigma_n^2 <= (F - 1)/(n - 1), since sigma_1 >= 1.
+    Lower bounds on sigma_n^2: min_i (d_i - R_i), min_k (2 ||t_k||^2 - rho_k), Brauer's ovals of Cassini
+    and 0. The upper bound (F - 1)/(n - 1) follows from sigma_1 >= 1.
+    Raises ValueError as `singular_gap`.
     """
     S = _probability_columns(S, square=True)
     n = S.shape[-1]
@@ -133,9 +135,10 @@ def smallest_singular_value(S: Float[Tensor, "*batch n n"]) -> Interval:
 
 
 def numerical_rank_bounds(S: Float[Tensor, "*batch m n"], gamma: float) -> Interval:
-    """Bounds on N_gamma = #{sigma_i > gamma sigma_1} from the stable rank q = F / sigma_1^2 alone.
+    """Bounds on N_gamma = #{sigma_i > gamma sigma_1} in terms of the stable rank q = F / sigma_1^2.
 
     (q - k gamma^2) / (1 - gamma^2) <= N_gamma <= 1 + (q - 1) / gamma^2 with k = min(m, n).
+    Raises ValueError for gamma outside (0, 1), and unless the columns of S are probability vectors.
     """
     check_gamma(gamma)
     values = torch.linalg.svdvals(_probability_columns(S))
@@ -154,7 +157,10 @@ class Interlacing(NamedTuple):
 
 
 def centred_interlacing(S: Float[Tensor, "*batch m n"]) -> Interlacing:
-    """sigma_{k+1}(S) <= sigma_k(C) <= sigma_k(S) for C = S - 11^T/m, so ranks differ by at most 1."""
+    """sigma_{k+1}(S) <= sigma_k(C) <= sigma_k(S) for C = S - 11^T/m, so the ranks differ by at most 1.
+
+    Raises ValueError unless the columns of S are probability vectors.
+    """
     S = _probability_columns(S)
     values = torch.linalg.svdvals(S)
     lower = torch.cat([values[..., 1:], torch.zeros_like(values[..., :1])], dim=-1)
@@ -162,20 +168,21 @@ def centred_interlacing(S: Float[Tensor, "*batch m n"]) -> Interlacing:
 
 
 def frobenius_slope(logits: Float[Tensor, "*batch n c"], scale: float) -> Float64[Tensor, "*batch"]:
-    """d/ds ||softmax(s M)||_F^2 = 2 sum_samples Cov_p(p, m), never negative: growth sharpens.
+    """d/ds ||softmax(s M)||_F^2 = 2 sum_samples Cov_p(p, m) >= 0.
 
-    logits: samples first, softmax over the last dimension; scale: s > 0, an inverse temperature.
+    logits: samples first, with the softmax over the last dimension; scale: s > 0, an inverse
+    temperature. Raises ValueError unless s is positive and finite and the logits are finite.
     """
     if not 0 < scale < float("inf"):
         raise ValueError(f"scale is {scale}; it must be a positive finite number")
-    m = centre(logits)  # a shift of a sample's logits changes nothing but the rounding
+    m = centre(logits)  # the result is invariant; centring reduces the rounding error
     p = softmax(m, 1 / scale)
     covariance = (p * p * m).sum(-1) - (p * p).sum(-1) * (p * m).sum(-1)
     return 2 * covariance.sum(dim=-1)
 
 
 def _gap_bound(S: Tensor) -> tuple[Tensor, Tensor]:
-    """sqrt(1 + r) - sqrt(max(1/n - r, 0)), and r."""
+    """sqrt(1 + r) - sqrt(max(1/n - r, 0)) and r."""
     r = _largest_overlap(S)
     return (1 + r).sqrt() - root((1 / S.shape[-1] - r).clamp(min=0)), r
 
@@ -206,12 +213,12 @@ def _cassini(S: Tensor, *, largest: bool) -> Tensor:
 
 
 def _probability_columns(S: Tensor, *, square: bool = False) -> Tensor:
-    """S in float64 with columns that sum to one; raises unless they nearly did."""
+    """S in float64 with normalised columns. Raises ValueError unless they sum to 1 up to rounding."""
     check_floating("S", S, dimensions=2)
     if square and S.shape[-1] != S.shape[-2]:
-        raise ValueError(f"S has shape {tuple(S.shape)}; this bound is about square matrices")
+        raise ValueError(f"S has shape {tuple(S.shape)}; this bound needs a square matrix")
     check_magnitudes("S", S)
-    # Probabilities computed in float32 and cast to float64 are welcome.
+    # float32 is the least tolerance: S may have been computed in float32 and converted to float64.
     eps = max(torch.finfo(S.dtype).eps, torch.finfo(torch.float32).eps)
     tolerance = min(4 * S.shape[-2] * eps, 0.05)
     S = S.double()

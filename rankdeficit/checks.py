@@ -1,4 +1,4 @@
-"""Argument checks: each raises ValueError naming the argument, its value and the mend."""
+"""Argument checks; each raises ValueError with the argument, its value and the accepted values."""
 
 import math
 from typing import Any
@@ -18,7 +18,7 @@ def check_temperature(temperature: Any) -> None:
 
 
 def check_runs(parameters: Tensor, temperatures: Tensor, parameter_count: int) -> None:
-    """Raise unless (runs, parameters) has a row of that length per temperature of (runs,)."""
+    """Raise unless `parameters` has one row of `parameter_count` entries per temperature."""
     runs = temperatures.shape[0]
     if parameters.shape != (runs, parameter_count):
         raise ValueError(
@@ -28,12 +28,12 @@ def check_runs(parameters: Tensor, temperatures: Tensor, parameter_count: int) -
 
 
 def check_temperature_in(temperatures: Tensor, dtype: torch.dtype) -> None:
-    """Raise unless every temperature is positive and finite, in this precision too."""
+    """Raise unless every temperature is positive and finite after conversion to `dtype`."""
     check_temperature(temperatures)
     rounded = temperatures.to(dtype)
     if not bool(((rounded > 0) & rounded.isfinite()).all()):
         raise ValueError(
-            f"temperature is {temperatures.tolist()}, beyond {dtype}; choose a moderate one, or float64"
+            f"temperature is {temperatures.tolist()}, beyond {dtype}; use a moderate one or float64"
         )
 
 
@@ -46,21 +46,21 @@ def check_gamma(gamma: Any) -> None:
 
 
 def check_at_least(least: int, **values: int) -> None:
-    """Raise unless every named value is a number of at least `least`."""
+    """Raise unless every named value is a number >= `least`."""
     for name, value in values.items():
         if not (_is_number(value) and value >= least):
             raise ValueError(f"{name} is {value}; it must be at least {least}")
 
 
 def check_seeds(seed: int, seeds: int) -> None:
-    """Raise unless `seeds` >= 1 seeds from `seed` on lie in 0..2^32 - 1."""
+    """Raise unless `seeds` >= 1 and the seeds seed, seed + 1, .. all lie in 0..2^32 - 1."""
     check_at_least(1, seeds=seeds)
     if not 0 <= seed <= 2**32 - seeds:
         raise ValueError(f"seed is {seed}; it must lie in 0..{2**32 - seeds}")
 
 
 def check_floating(name: str, value: Any, dimensions: int) -> None:
-    """Raise unless the value is a non-empty real floating-point tensor of at least so many dimensions."""
+    """Raise unless `value` is a non-empty floating-point tensor with at least `dimensions` dimensions."""
     if not isinstance(value, Tensor):
         raise ValueError(
             f"{name} is a {type(value).__name__}; pass a torch tensor (torch.as_tensor(...))"
@@ -76,14 +76,14 @@ def check_floating(name: str, value: Any, dimensions: int) -> None:
 
 
 def check_finite(name: str, value: Tensor) -> None:
-    """Raise on NaN and infinity. Makes no copy of the tensor."""
+    """Raise for NaN and infinite entries, without a copy of the tensor."""
     low, high = torch.aminmax(value)
     if not bool(torch.isfinite(torch.maximum(-low, high))):
-        raise ValueError(f"{name} has NaN or infinite entries; remove or mend those samples first")
+        raise ValueError(f"{name} has NaN or infinite entries; remove or fix these samples first")
 
 
 def check_magnitudes(name: str, value: Tensor) -> None:
-    """Raise on NaN, infinity, and matrices whose squared entries would leave float64.
+    """Raise for NaN and infinite entries, and if squared entries overflow or underflow in float64.
 
     Makes no copy of the matrix.
     """
@@ -94,13 +94,13 @@ def check_magnitudes(name: str, value: Tensor) -> None:
     largest = torch.maximum(-low.amin(dim=-1), high.amax(dim=-1))
     if bool(((largest > 1e140) | ((largest > 0) & (largest < 1e-140))).any()):
         raise ValueError(
-            f"{name} has a largest magnitude beyond 1e+-140, whose square leaves float64; divide it "
+            f"{name} has a largest magnitude outside 1e-140..1e140, so squares leave float64; divide it "
             "by a constant (ranks and ratios of singular values do not change)"
         )
 
 
 def divergence_bound(dtype: torch.dtype) -> float:
-    """Magnitude of a weight, representation or logit beyond which a run has diverged."""
+    """Magnitude of weights, representations or logits above which a run counts as diverged."""
     return 1e100 if dtype == torch.float64 else 1e30
 
 

@@ -1,11 +1,11 @@
-"""Codes: arrangements of c class directions whose logits classify perfectly at rank c - 1 and below.
+"""Codes: c class directions of rank at most c - 1 whose logits classify every sample correctly.
 
-Class k has the unit direction u_k, which serves as its features and as its row of the classifier,
-so the logits of class y at scale s are s <u_y, u_k>. All codes here are unit-norm tight frames:
-one sample per class gives `rank` equal singular values s c / rank. The margin is the own logit less
-the best other at scale 1, so accuracy is 1 at any scale and any loss is reached by a large one.
-For codes like these as minimisers of the softmax loss see Garrod, Keating and Thrampoulidis (2026,
-arXiv 2605.23087).
+Class k has a unit direction u_k, used both as its feature vector and as its row of the classifier.
+The logits of a sample of class y at scale s are s <u_y, u_k>. All codes are unit-norm tight frames, so
+one sample per class gives `rank` equal singular values s c / rank. The margin is the difference
+between the true logit and the largest other logit at scale 1. It is positive, so the accuracy is 1 at
+every scale and a large scale reaches any loss. Garrod, Keating and Thrampoulidis (2026, arXiv
+2605.23087) study such codes as minimisers of the softmax loss.
 """
 
 import math
@@ -37,15 +37,15 @@ class Code:
 
     @property
     def rank(self) -> int:
-        """Rank of the logits of all classes. Labels that span fewer directions have a lower rank."""
+        """Rank of the logits when all classes occur. It can be lower for a subset of the classes."""
         return self.directions.shape[1]
 
     def logits(
         self, labels: Int64[Tensor, " n"], scale: float = 1.0
     ) -> Float64[Tensor, "n {self.classes}"]:
-        """Logits scale * <u_y, u_k> of samples with these labels.
+        """Logits scale * <u_y, u_k> of samples with the given labels.
 
-        Raises ValueError for labels outside 0..c-1 and for a scale that is not positive.
+        Raises ValueError for labels outside 0..c-1, and unless the scale is positive and finite.
         """
         _check_labels(labels, self.classes)
         _check_scale(scale)
@@ -53,15 +53,15 @@ class Code:
         return scale * directions[labels] @ directions.mT
 
     def scale_for_loss(self, loss: float, temperature: float = 1.0) -> float:
-        """A scale at which the cross-entropy of every sample is at most `loss`.
+        """Scale at which the cross-entropy of every sample is at most `loss`.
 
-        From l <= ln(1 + (c - 1) exp(-scale margin / T)). Raises ValueError unless loss > 0.
+        It follows from l <= ln(1 + (c - 1) exp(-scale margin / T)). Raises ValueError unless loss > 0.
         """
         check_temperature(temperature)
         if not 0 < loss < math.inf:
-            raise ValueError(f"loss is {loss}; it must be positive: zero is reached in the limit")
+            raise ValueError(f"loss is {loss}; it must be positive and finite")
         log_expm1 = loss + math.log(-math.expm1(-loss))
-        margin = max(math.log(self.classes - 1) - log_expm1, 1.0)  # any will do for a large loss
+        margin = max(math.log(self.classes - 1) - log_expm1, 1.0)  # large losses allow any scale
         return temperature / self.margin * margin
 
 
@@ -79,7 +79,7 @@ def simplex_etf(classes: int) -> Code:
 def circle(classes: int) -> Code:
     """Directions at angles 2 pi k / c: rank 2 for every c >= 3, margin 1 - cos(2 pi / c).
 
-    Attains the limit of the paper's Proposition 3.2.
+    The rank-2 solution of the paper's Proposition 3.2; its loss tends to 0 as the scale grows.
     """
     _check_classes(classes, 3)
     angles = 2 * math.pi * torch.arange(classes, dtype=torch.float64) / classes
@@ -88,7 +88,10 @@ def circle(classes: int) -> Code:
 
 
 def pairs(classes: int) -> Code:
-    """Classes 2k and 2k + 1 at +e_k and -e_k: rank c/2, margin 1 (2 for c = 2). c must be even."""
+    """Classes 2k and 2k + 1 at +e_k and -e_k: rank c/2, margin 1 (2 for c = 2).
+
+    Raises ValueError for odd c.
+    """
     _check_classes(classes, 2)
     if classes % 2:
         raise ValueError(f"classes is {classes}; pairs need an even number of classes")
@@ -98,9 +101,10 @@ def pairs(classes: int) -> Code:
 
 
 def petersen() -> Code:
-    """Ten classes at rank 4: cosines -2/3 between neighbours in the Petersen graph and 1/6 else.
+    """Ten classes at rank 4: cosines -2/3 between neighbours in the Petersen graph, otherwise 1/6.
 
-    The projector on the eigenvalue -2 of the graph of disjoint 2-subsets of five; margin 5/6.
+    The classes are the 2-subsets of five elements, and disjoint subsets are neighbours. The Gram matrix
+    is a multiple of the projector onto the eigenspace of eigenvalue -2. The margin is 5/6.
     """
     subsets = list(combinations(range(5), 2))
     cosines = torch.tensor(
@@ -119,13 +123,14 @@ def realise(
     scale: float = 1.0,
     seed: int = 0,
 ) -> nn.Sequential:
-    """A ReLU network (p, n, rank, c) whose logits on these distinct inputs are the code's.
+    """ReLU network of widths (p, n, rank, c) whose logits on the given inputs are those of the code.
 
-    Projects the inputs on a random line, interpolates the targets scale * u_y piecewise linearly
-    with one ReLU per sample (Zhang et al., 2017), and ends in the code's directions without bias:
-    any data set with distinct inputs is fitted at the code's rank. Float64; for data sets of
-    thousands the steep pieces cost digits.
-    Raises ValueError for inputs that coincide, and for labels and scale as `Code.logits`.
+    The network projects the inputs onto a random line and interpolates the targets scale * u_y
+    piecewise linearly with one ReLU per sample (Zhang et al., 2017). Its last layer has the code's
+    directions as weights and no bias. Any data set of distinct inputs is thus fitted at the code's rank.
+    Parameters are float64; with thousands of samples the steep segments lose digits.
+
+    Raises ValueError for repeated inputs, and for labels and scale as `Code.logits`.
     """
     _check_labels(labels, code.classes)
     _check_scale(scale)
@@ -142,7 +147,7 @@ def realise(
     position, order = (x @ line).sort()
     gaps = position.diff()
     if bool((gaps == 0).any()):
-        raise ValueError("inputs must be distinct (on the random line of `seed`, too)")
+        raise ValueError("inputs must be distinct; remove repeated rows or change the seed")
     directions = code.directions.to(x.device)
     targets = scale * directions[labels[order]]
     slopes = targets.diff(dim=0) / gaps.unsqueeze(-1)

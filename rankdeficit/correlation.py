@@ -1,4 +1,4 @@
-"""Rank correlation of two measures over networks."""
+"""Spearman's rank correlation with permutation p-values."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import permutation_test, rankdata, spearmanr
 
 PERMUTATIONS = 9999
-"""All permutations of up to seven points are tried; of more points, this many random ones."""
+"""Number of random permutations for more than seven points; up to seven, all are enumerated."""
 
 
 class Correlation(NamedTuple):
@@ -15,25 +15,24 @@ class Correlation(NamedTuple):
 
     rho: float
     p: float
-    """Two-sided p-value by permutations."""
+    """Two-sided permutation p-value."""
     n: int
     """Number of points."""
 
 
 def spearman(first: Sequence[float | int], second: Sequence[float | int]) -> Correlation | None:
-    """Spearman's rho and its two-sided p-value by permutations (`scipy.stats.permutation_test`).
+    """Spearman's rho and its two-sided permutation p-value (`scipy.stats.permutation_test`).
 
-    Up to seven points have an exact p-value, from all permutations. More points have one from 9999
-    random permutations with a fixed seed, which is at least 2e-4; no distribution is assumed.
-    None for fewer than three points, and where either measure is constant. Raises ValueError for
-    sequences of different lengths and NaN.
+    The p-value is exact for up to seven points. For more points it uses 9999 random permutations with a
+    fixed seed, so it is at least 2e-4. Returns None for fewer than three points or if either sequence is
+    constant. Raises ValueError for sequences of different lengths and for NaN.
     """
     if len(first) != len(second):
         raise ValueError(
-            f"first has {len(first)} values and second {len(second)}; they must be pairs"
+            f"first has {len(first)} values and second {len(second)}; pass sequences of equal length"
         )
     if np.isnan([*first, *second]).any():
-        raise ValueError("first or second has NaN; leave those pairs out")
+        raise ValueError("first or second has NaN; remove these pairs")
     if len(first) < 3 or len(set(first)) == 1 or len(set(second)) == 1:
         return None
     ranks, centred = rankdata(first), rankdata(second)

@@ -1,4 +1,4 @@
-"""Several processes (torch.distributed): who this one is, and what is exchanged between them."""
+"""Helpers for torch.distributed that also work without a process group."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def rank_and_size() -> tuple[int, int]:
-    """Number of this process and how many there are: (0, 1) without a process group."""
+    """Rank of this process and the number of processes; (0, 1) without a process group."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return 0, 1
     return distributed.get_rank(), distributed.get_world_size()
@@ -18,10 +18,11 @@ def rank_and_size() -> tuple[int, int]:
 def gather_rows(
     rows: Shaped[Tensor, "n *shape"], destination: int | None = None
 ) -> Shaped[Tensor, "all *shape"] | None:
-    """The rows of all processes, one process after the other; shares may differ in length.
+    """Concatenate the rows of all processes, in order of rank. The number of rows may differ.
 
-    destination: the process that gets them, the others get None; without it all do. Every process
-    must call it, with rows of one dtype and shape. Without a process group the rows themselves.
+    destination: the only process that receives the result; the others get None [default: all receive it].
+    Every process must call it with rows of the same dtype and trailing shape. Without a process group
+    the rows are returned unchanged.
     """
     own, size = rank_and_size()
     if size == 1:
@@ -44,12 +45,12 @@ def gather_rows(
 
 
 def is_first() -> bool:
-    """Whether this process is the one that prints and writes."""
+    """Whether this is process 0, which prints and writes."""
     return rank_and_size()[0] == 0
 
 
 def from_first(value: Any) -> Any:
-    """What the first process has, in all of them; every process must call it."""
+    """Broadcast a picklable value from process 0. Every process must call it."""
     box = [value]
     if rank_and_size()[1] > 1:
         distributed.broadcast_object_list(box)
@@ -57,7 +58,7 @@ def from_first(value: Any) -> Any:
 
 
 def buffers_from_first(model: nn.Module) -> None:
-    """Give all processes the first one's buffers: BatchNorm's differ, each having seen its own images."""
+    """Broadcast all buffers from process 0, as BatchNorm statistics differ between processes."""
     if rank_and_size()[1] > 1:
         for buffer in model.buffers():
             distributed.broadcast(buffer, 0)

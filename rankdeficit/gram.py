@@ -1,4 +1,4 @@
-"""A mergeable state from which the spectrum of a matrix too large to hold is read."""
+"""Streaming Gram matrix, for spectra of matrices that do not fit in memory."""
 
 import torch
 import torch.distributed as distributed
@@ -16,18 +16,18 @@ from rankdeficit.spectrum import (
 )
 
 LEAST_GAMMA = 1e-6
-"""Smallest rank threshold that streamed Gram matrices resolve."""
+"""Smallest rank threshold that a streamed Gram matrix resolves."""
 
 ROWS = 1024
-"""Rows that `update` converts to float64 at a time, at least: more are faster, fewer more exact."""
+"""Least number of rows that `update` converts to float64 at a time; larger blocks round more."""
 
 
 class Gram:
-    """Streaming float64 Gram matrix A^T A of rows that arrive in batches, with its rounding error.
+    """Streaming float64 Gram matrix A^T A of rows that arrive in batches, with a rounding error bound.
 
-    States add up: over batches, over processes (`all_reduce`) and over machines (`merge`); order
-    and batch size change the result by rounding only. Memory is features^2, whatever the rows.
-    Not a covariance: nothing is centred. For class-centred logits, update with `centre(logits)`.
+    States are additive over batches, processes (`all_reduce`) and machines (`merge`). The order and the
+    batch size affect the result by rounding only. Memory is features^2 for any number of rows.
+    It is not a covariance: nothing is centred. For centred logits, update with `centre(logits)`.
 
     >>> gram = Gram(features=512)
     >>> for features, _ in batches:
@@ -42,15 +42,18 @@ class Gram:
         self._upper = torch.zeros((features, features), dtype=torch.float64, device=device)
         self.rows = 0
         self.error = torch.zeros((), dtype=torch.float64, device=device)
-        """A-priori bound on the 2-norm of the matrix's rounding error."""
+        """A-priori bound on the 2-norm of the rounding error of `matrix`."""
 
     @property
     def matrix(self) -> Float64[Tensor, "{self.features} {self.features}"]:
-        """A^T A of all rows seen."""
+        """A^T A of all rows so far."""
         return self._upper.triu() + self._upper.triu(1).mT
 
     def update(self, batch: Float[Tensor, "n features"]) -> None:
-        """Add rows. Raises ValueError, state unchanged, for wrong shapes or non-finite entries."""
+        """Add rows.
+
+        Raises ValueError for a wrong shape or non-finite entries, and then leaves the state unchanged.
+        """
         check_floating("batch", batch, dimensions=2)
         if batch.ndim != 2 or batch.shape[1] != self.features:
             raise ValueError(
@@ -65,11 +68,11 @@ class Gram:
         self.rows += batch.shape[0]
 
     def merge(self, other: "Gram") -> "Gram":
-        """A new state that has seen the rows of both, on this state's device."""
+        """New state with the rows of both, on this state's device. Raises ValueError for other widths."""
         if other.features != self.features:
             raise ValueError(
                 f"other has {other.features} features and this state {self.features}; "
-                "they must be the same"
+                "merge states with the same number of features"
             )
         merged = Gram(self.features, device=self._upper.device)
         merged._upper = self._upper + other._upper.to(self._upper)
@@ -79,9 +82,9 @@ class Gram:
         return merged
 
     def all_reduce(self, group: distributed.ProcessGroup | None = None) -> None:
-        """Replace the state on every process of the group by the merge of all of theirs.
+        """Merge the states of all processes of the group, in place on each of them.
 
-        Call it once, when every process has seen its share: a second call counts the rows again.
+        Call it once, after all updates; a second call counts the rows again.
         """
         rows = torch.tensor(self.rows, device=self._upper.device)
         for value in (self._upper, self.error, rows):
@@ -91,20 +94,20 @@ class Gram:
         self.error += additions * UNIT_ROUNDOFF * self._upper.trace()
 
     def spectrum(self) -> Spectrum:
-        """Singular values of all rows seen, descending, with their Weyl intervals.
+        """Singular values of all rows so far, descending, with their Weyl intervals.
 
-        Raises ValueError before the first row.
+        Raises ValueError if there are no rows yet.
         """
         if not self.rows:
-            raise ValueError("the Gram state has seen no rows; call update first")
+            raise ValueError("the Gram state has no rows; call update first")
         full = spectrum_from_gram(self._upper, self.error)
         k = min(self.rows, self.features)
         return Spectrum(full.singular_values[:k], full.lower[:k], full.upper[:k])
 
     def singular_values(self) -> Float64[Tensor, " k"]:
-        """Singular values of all rows seen, descending."""
+        """Singular values of all rows so far, descending."""
         return self.spectrum().singular_values
 
     def rank_interval(self, gamma: float = GAMMA) -> tuple[Int64[Tensor, ""], Int64[Tensor, ""]]:
-        """Weyl interval of the numerical rank of all rows seen."""
+        """Interval of the numerical rank of all rows so far (Weyl's inequality)."""
         return self.spectrum().rank_interval(gamma)

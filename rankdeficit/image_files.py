@@ -1,4 +1,4 @@
-"""Image files: listed, decoded, brought to a size; and the errors for unreadable ones."""
+"""Listing, decoding and resizing of image files, and the errors for unreadable ones."""
 
 import os
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 NAMED = 3
-"""Unreadable images that an error names; it counts the others."""
+"""Number of unreadable images listed in an error message."""
 
 
 @dataclass(frozen=True)
 class Framing:
-    """How images get their size, wherever they are stored: bicubic, crops bilinear, both antialiased."""
+    """Resizing (bicubic), or centre cropping and resizing (bilinear); both antialiased."""
 
     size: tuple[int, int] | None = None
-    """Height and width to resize to; None leaves images as they are."""
+    """Target height and width; None keeps the size."""
     crop: float | None = None
-    """Resize this share of the largest centred rectangle of that shape (0.875 is usual for ImageNet);
-    None squeezes the whole image."""
+    """Fraction of the largest centred rectangle with the target aspect ratio to keep (0.875 is usual for
+    ImageNet); None resizes the whole image without keeping its aspect ratio."""
 
     def __post_init__(self) -> None:
         if self.crop is not None and not (self.size and 0 < self.crop <= 1):
@@ -34,7 +34,7 @@ class Framing:
             )
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """The image at its size."""
+        """Resize one image."""
         if self.size is None:
             return image
         size = self.size[::-1]
@@ -45,7 +45,7 @@ class Framing:
     def of_pixels(
         self, images: UInt8[Tensor, "n 3 height width"]
     ) -> UInt8[Tensor, "n 3 new_height new_width"]:
-        """RGB images in memory at their size, equal to the same images read from files."""
+        """Resize RGB images in memory; the result equals that of the same images in files."""
         if self.size is None or (self.crop is None and self.size == tuple(images.shape[2:])):
             return images
         framed = torch.empty(len(images), 3, *self.size, dtype=torch.uint8)
@@ -61,9 +61,9 @@ class Framing:
 
 
 def square(image_size: int | None, crop: float | None = None) -> Framing:
-    """Framing to `image_size` pixels squared; None leaves images as they are.
+    """Framing to height and width `image_size`; None keeps the size.
 
-    Raises ValueError for a size below 1, and for a crop outside (0, 1] or without a size.
+    Raises ValueError for a size below 1, a crop outside (0, 1], and a crop without a size.
     """
     if image_size is None:
         return Framing(crop=crop)
@@ -73,14 +73,15 @@ def square(image_size: int | None, crop: float | None = None) -> Framing:
 
 
 def list_folder(folder: Path, option: str = "data") -> tuple[list[str], list[str], list[int]]:
-    """Classes, and paths and class indices of all images, of FOLDER/CLASS/*, in sorted order.
+    """Class names, and the path and class index of each image file FOLDER/CLASS/*, sorted.
 
-    Names that start with a dot are left out, and so is all that is neither a regular file nor missing
-    behind a link. Raises ValueError, naming the option, for a class without images and for no class.
+    Names that start with a dot and special files are ignored; dangling links are listed.
+    option: name of the option in error messages.
+    Raises ValueError if the folder does not exist, has no classes, or a class has no images.
     """
     if not folder.is_dir():
         raise ValueError(
-            f"{option} {folder} does not exist; name a folder with one of images per class"
+            f"{option} {folder} does not exist; name a folder with a folder of images per class"
         )
     with os.scandir(folder) as entries:
         classes = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
@@ -97,7 +98,7 @@ def list_folder(folder: Path, option: str = "data") -> tuple[list[str], list[str
 
 
 def _images_below(folder: Path) -> list[str]:
-    """Paths of the image files in a folder and those in it, sorted by folder and then by name."""
+    """Paths of the image files in a folder and its subfolders, sorted by folder and then by name."""
     found: list[tuple[str, str, str]] = []
     waiting = [str(folder)]
     while waiting:
@@ -108,14 +109,15 @@ def _images_below(folder: Path) -> list[str]:
                 if entry.is_dir():
                     waiting.append(entry.path)
                 elif entry.name.lower().endswith(IMG_EXTENSIONS) and (
-                    entry.is_file() or not Path(entry).exists()  # errors tell of a dangling link
+                    entry.is_file()
+                    or not Path(entry).exists()  # report dangling links as unreadable
                 ):
                     found.append((current, entry.name, entry.path))
     return [path for _, _, path in sorted(found)]
 
 
 def read_image(path: str) -> Image.Image | str:
-    """The image of a file in RGB; for an unreadable file its path, with the reason where it is known."""
+    """Decode a file to RGB; for an unreadable file return its path, with the reason if known."""
     try:
         with Image.open(path) as image:
             if image.mode.startswith(("I", "F")):
@@ -123,12 +125,12 @@ def read_image(path: str) -> Image.Image | str:
             return image.convert("RGB")
     except MemoryError:
         raise
-    except Exception:  # Pillow raises many kinds, for each way in which a file is damaged
+    except Exception:  # Pillow raises many exception types for damaged files
         return path
 
 
 def check_readable(unreadable: Sequence[str], total: int) -> None:
-    """Raise ValueError with the number and first names of unreadable images out of `total`, if any."""
+    """Raise ValueError if there are unreadable images, with their number and the first of their paths."""
     if unreadable:
         raise ValueError(
             f"{len(unreadable)} of {total} images cannot be read ({spell_some(unreadable)}); "
@@ -137,7 +139,7 @@ def check_readable(unreadable: Sequence[str], total: int) -> None:
 
 
 def check_sizes(sizes: set[tuple[int, int]], where: object) -> None:
-    """Raise ValueError where images have several (height, width)."""
+    """Raise ValueError if there is more than one (height, width)."""
     if len(sizes) > 1:
         some = sorted(sizes)[:2]
         raise ValueError(
@@ -152,5 +154,5 @@ def spell_some(names: Sequence[str]) -> str:
 
 
 def spell_size(size: Sequence[int]) -> str:
-    """Height x width."""
+    """Format a size as height x width."""
     return " x ".join(map(str, size))

@@ -1,4 +1,4 @@
-"""Labelled images in memory or in files: listed, taken in parts, shared, decoded, normalised."""
+"""Labelled images in memory or in files: subsets, process shards, decoding, normalised batches."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,21 +24,21 @@ from rankdeficit.image_files import (
 )
 
 BATCHES_AHEAD = 2
-"""Batches that threads decode while the caller works on one."""
+"""Number of batches that are decoded ahead in threads."""
 MEASURED_BATCH = 250
-"""Images per forward pass outside of training."""
+"""Batch size of forward passes outside training."""
 T = TypeVar("T")
 
 
 def level_counts(images: UInt8[Tensor, "n channels height width"]) -> Int64[Tensor, "channels 256"]:
-    """Number of pixels of each channel at each level; counts of parts of a data set add up."""
+    """Histogram of the pixel values of each channel; histograms of subsets can be added."""
     channels = images.unbind(1)
     return torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in channels])
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Per-channel mean and standard deviation of the train images, on the scale of 0..1."""
+    """Per-channel mean and standard deviation of the train images, for pixel values in 0..1."""
 
     mean: Float[Tensor, "channels 1 1"]
     std: Float[Tensor, "channels 1 1"]
@@ -50,7 +50,7 @@ class Normalisation:
 
     @classmethod
     def of_levels(cls, counts: Int64[Tensor, "channels 256"]) -> "Normalisation":
-        """From `level_counts`, in float64."""
+        """Mean and standard deviation from `level_counts`, computed in float64."""
         share = counts.double() / counts.sum(dim=1, keepdim=True)
         level = torch.arange(256, dtype=torch.float64, device=share.device) / 255
         mean = share @ level
@@ -59,7 +59,7 @@ class Normalisation:
 
     @classmethod
     def fixed(cls, mean: Sequence[float], std: Sequence[float]) -> "Normalisation":
-        """Given mean and deviation per channel. Raises ValueError for deviations <= 0."""
+        """Given mean and standard deviation per channel. Raises ValueError unless `std` is positive."""
         if min(std) <= 0:
             raise ValueError(f"std is {tuple(std)}; it must be positive")
         return cls(
@@ -67,7 +67,7 @@ class Normalisation:
         )
 
     def to(self, device: torch.device) -> "Normalisation":
-        """The same on a device."""
+        """Copy on a device."""
         return Normalisation(self.mean.to(device), self.std.to(device))
 
     def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
@@ -76,16 +76,16 @@ class Normalisation:
 
 
 def unchanged() -> Normalisation:
-    """Mean 0 and deviation 1: inputs on the scale of 0..1."""
+    """Normalisation with mean 0 and standard deviation 1, so that inputs lie in 0..1."""
     return Normalisation.fixed((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images of a data set, all or some of them, in memory or in files.
+    """Labelled images of a data set or a subset of it, in memory or in files.
 
-    Iterating gives batches of network inputs and labels on the device, the same ones every time.
-    Files are decoded to RGB at each use; `load` decodes them once.
+    Iteration yields batches of network inputs and labels on the device, in the same order each time.
+    Files are decoded to RGB in every pass; `load` decodes them once into memory.
     """
 
     labels: Int64[Tensor, " n"]
@@ -95,11 +95,11 @@ class Images:
     memory: UInt8[Tensor, "n channels height width"] | None = None
     """Pixels of images in memory; None for images in files."""
     paths: Sequence[str] = ()
-    """Files of images that are not in memory."""
+    """Paths of images in files."""
     folder: Path = Path()
-    """The folder of the files."""
+    """Folder of the files."""
     framing: Framing = field(default_factory=Framing)
-    """How files get their size."""
+    """Resizing and cropping of decoded files."""
     name: str = "images"
     normalise: Normalisation = field(default_factory=unchanged)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -109,7 +109,7 @@ class Images:
     def of_folder(
         cls, folder: Path, framing: Framing | None = None, option: str = "data"
     ) -> "Images":
-        """The images FOLDER/CLASS/*, in files. Raises ValueError as `list_folder`."""
+        """The image files FOLDER/CLASS/*, not decoded yet. Raises ValueError as `list_folder`."""
         classes, paths, labels = list_folder(folder, option)
         return cls(
             torch.tensor(labels), classes, None, paths, folder, framing or Framing(), folder.name
@@ -127,31 +127,31 @@ class Images:
     def pixels(self) -> UInt8[Tensor, "n channels height width"]:
         """The pixels of images in memory. Raises ValueError for images in files."""
         if self.memory is None:
-            raise ValueError(f"{self.name}: the images are in files; load() them first")
+            raise ValueError(f"{self.name}: the images are in files; call load() first")
         return self.memory
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of all images, or of the first of files without a size."""
+        """Height and width of the images; for files without a target size, those of the first file."""
         if self.memory is not None:
             return self.memory.shape[2], self.memory.shape[3]
         return self.framing.size or self.size_in_file()
 
     def size_in_file(self) -> tuple[int, int]:
-        """Height and width of the first image in its file. Raises ValueError if it cannot be read."""
+        """Height and width stored in the first file. Raises ValueError if it cannot be read."""
         return replace(self.part([0]), framing=Framing()).load().size
 
     def part(self, chosen: Sequence[int]) -> "Images":
-        """The images at these positions."""
+        """Subset at the given positions."""
         places = torch.as_tensor(chosen, dtype=torch.int64, device=self.labels.device)
         if self.memory is not None:
             return replace(self, labels=self.labels[places], memory=self.memory[places])
         return replace(self, labels=self.labels[places], paths=[self.paths[i] for i in chosen])
 
     def some(self, count: int, seed: int = 0, *, sort: bool = False) -> "Images":
-        """At most `count` images, chosen by the seed; all of them for 0.
+        """Random subset of at most `count` images; all images for a count of 0.
 
-        sort: keep their order, instead of the order in which they were drawn.
+        sort: keep the original order instead of the random one.
         """
         if not count or count >= len(self):
             return self
@@ -160,9 +160,9 @@ class Images:
         return self.part((chosen.sort().values if sort else chosen).tolist())
 
     def share(self) -> "Images":
-        """Share of this process: every k-th image.
+        """Shard of this process: every k-th image for k processes.
 
-        Raises ValueError, in all processes, where some process would get none.
+        Raises ValueError on all processes if there are fewer images than processes.
         """
         process, processes = rank_and_size()
         if processes == 1:
@@ -174,13 +174,13 @@ class Images:
         return self.part(range(process, len(self), processes))
 
     def on(self, device: torch.device, normalise: Normalisation) -> "Images":
-        """The same images as network inputs on a device, by this normalisation."""
+        """The same images with batches on the given device and with the given normalisation."""
         return replace(self, device=device, normalise=normalise.to(device))
 
     def load(self, on_progress: Callable[[int], object] | None = None) -> "Images":
-        """The same images in memory on their device; `on_progress` hears how many are decoded.
+        """The same images, decoded into memory on the device.
 
-        Raises ValueError as `decoded`.
+        on_progress: called with the number of decoded images. Raises ValueError as `decoded`.
         """
         if self.memory is not None:
             return replace(self, memory=self.memory.to(self.device))
@@ -191,9 +191,9 @@ class Images:
     def load_readable(
         self, on_progress: Callable[[int], object] | None = None
     ) -> tuple["Images", list[str]]:
-        """The readable files decoded to memory, and the names of the others.
+        """Images of the readable files, decoded into memory, and the paths of the unreadable ones.
 
-        Raises ValueError where sizes differ.
+        Raises ValueError if the sizes differ.
         """
         decoded = list(self._each(self._decode, on_progress))
         arrays, unreadable = _sift(decoded)
@@ -202,9 +202,9 @@ class Images:
         return replace(self, labels=self.labels[readable], memory=pixels, paths=()), unreadable
 
     def unreadable(self, on_progress: Callable[[int], object] | None = None) -> list[int]:
-        """Positions of the files that cannot be decoded; nothing is kept in memory.
+        """Positions of the files that cannot be decoded, without keeping pixels in memory.
 
-        Raises ValueError where sizes differ.
+        Raises ValueError if the sizes differ.
         """
 
         def shape(path: str) -> tuple[int, int] | None:
@@ -220,11 +220,11 @@ class Images:
         return self.batches(MEASURED_BATCH)
 
     def evenly(self) -> Iterator[tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"]]]:
-        """The same number of batches, of nearly equal sizes."""
+        """As many batches as by iteration, but of nearly equal sizes."""
         return self.batches(-(-len(self) // -(-len(self) // MEASURED_BATCH)))
 
     def batches(self, size: int) -> Iterator[tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"]]]:
-        """Network inputs and labels in order, `size` at a time. Raises ValueError as `decoded`."""
+        """Batches of network inputs and labels, in order. Raises ValueError as `decoded`."""
         normalise = self.normalise.to(self.device)
         for images, labels in self.decoded(size):
             yield normalise(images.to(self.device)), labels.to(self.device)
@@ -232,9 +232,9 @@ class Images:
     def decoded(
         self, size: int
     ) -> Iterator[tuple[UInt8[Tensor, "n channels height width"], Int64[Tensor, " n"]]]:
-        """Pixels and labels in order, `size` at a time, the last batch possibly smaller.
+        """Batches of pixels and labels, in order; the last batch may be smaller.
 
-        Raises ValueError naming an image that cannot be read, or the sizes where they differ.
+        Raises ValueError for unreadable files (with their paths) and for images of different sizes.
         """
         if self.memory is not None:
             yield from zip(self.memory.split(size), self.labels.split(size), strict=True)
@@ -257,7 +257,7 @@ class Images:
     def _each(
         self, task: Callable[[str], T], on_progress: Callable[[int], object] | None
     ) -> Iterator[T]:
-        """Results of a task for every path, by threads, in order."""
+        """Results of a task for each path, in order, computed in threads."""
         with ThreadPoolExecutor() as pool:
             for done, item in enumerate(pool.map(task, self.paths), start=1):
                 yield item
@@ -265,12 +265,12 @@ class Images:
                     on_progress(done)
 
     def _decode(self, path: str) -> np.ndarray | str:
-        """The pixels, or the name of a file that cannot be read."""
+        """Pixels of a file, or its path if it cannot be read."""
         image = read_image(path)
         return image if isinstance(image, str) else np.asarray(self.framing(image))
 
     def _stack(self, decoded: list[np.ndarray], shape: torch.Size | None = None) -> Tensor:
-        """One tensor of images that have one shape, this one if it is known."""
+        """Stack images of equal shape. Raises ValueError if shapes differ from each other or `shape`."""
         sizes = {(item.shape[0], item.shape[1]) for item in decoded}
         check_sizes(sizes | {(shape[1], shape[2])} if shape else sizes, self.folder)
         if not decoded:
@@ -279,23 +279,24 @@ class Images:
 
 
 def _sift(decoded: Iterable[np.ndarray | str]) -> tuple[list[np.ndarray], list[str]]:
-    """Images that were read, and the names of those that were not."""
+    """Decoded images, and the paths of unreadable ones."""
     items = list(decoded)
     arrays = [item for item in items if not isinstance(item, str)]
     return arrays, [item for item in items if isinstance(item, str)]
 
 
 def held_out_folder(data: Path) -> Path | None:
-    """DATA/test or DATA/val, the first that exists."""
+    """The first of DATA/test and DATA/val that exists."""
     return next((data / name for name in ("test", "val") if (data / name).is_dir()), None)
 
 
 def list_splits(
     data: Path, framing: Framing | None = None, least_classes: int = 2, option: str = "data"
 ) -> tuple[Images, Images]:
-    """Images of DATA/train/CLASS/* and DATA/test/CLASS/* (or DATA/val), in files, with equal classes.
+    """Image files DATA/train/CLASS/* and DATA/test/CLASS/* (or DATA/val), with the same classes.
 
-    option: the one that named the folder. Raises ValueError that names what is missing or uneven.
+    option: name of the option in error messages.
+    Raises ValueError for missing folders, fewer than `least_classes` classes, or different classes.
     """
     held_out = held_out_folder(data)
     if not (data / "train").is_dir() or held_out is None:
@@ -322,8 +323,8 @@ def list_splits(
 def load_splits(data: Path, image_size: int | None = None) -> tuple[Images, Images]:
     """Train and test images of `list_splits` in memory.
 
-    image_size: resize all images to so many pixels squared; without it all must have one size.
-    Raises ValueError that names what is missing, unreadable or uneven.
+    image_size: resize all images to this height and width; without it all must have the same size.
+    Raises ValueError as `list_splits`, and for unreadable files or different sizes.
     """
     files = list_splits(data, square(image_size))
     train, test = (split.load() for split in files)

@@ -1,9 +1,9 @@
-"""Numerical rank of softmax(s M) against the scale s: what theory says of small, middling and large s.
+"""Theoretical numerical rank of softmax(s M) at small, intermediate and large scale s.
 
-All functions take samples as rows, as elsewhere: the softmax is over the last dimension. The matrix
-of probabilities has the largest singular value sqrt(n / c) (1 + O(s^2)) at small s; for square M,
-1. Rank-one logits with distinct entries have a softmax of full exact rank at every s != 0, so
-everything here is about numerical rank, at a threshold gamma that has to be named.
+Samples are rows, and the softmax is over the last dimension. At small s the largest singular value of
+the probability matrix is sqrt(n / c) (1 + O(s^2)), which is about 1 for square M. The softmax of
+rank-one logits with distinct entries has full exact rank at every s != 0, so the results concern the
+numerical rank at a given threshold gamma.
 """
 
 import math
@@ -22,16 +22,16 @@ def critical_scales(
 ) -> Float64[Tensor, "*batch n"]:
     """Scales s*_k = gamma n / sigma_k(P M P) at which singular value k + 1 reaches gamma sigma_1.
 
-    P = I - 11^T/n. From sigma_{k+1}(S) = (s/n) sigma_k(PMP) + O(s^2): right where s*_k times the size
-    of the logits is small, that is for small gamma. Infinite beyond the rank of PMP.
-    Raises ValueError unless the logits are square.
+    P = I - 11^T/n. They follow from sigma_{k+1}(S) = (s/n) sigma_k(PMP) + O(s^2) and are accurate if
+    s*_k times the magnitude of the logits is small, that is for small gamma. Scales beyond the rank of
+    PMP are infinite. Raises ValueError unless the logits are square, and for gamma outside (0, 1).
     """
     check_gamma(gamma)
     check_floating("logits", logits, dimensions=2)
     check_magnitudes("logits", logits)
     n = logits.shape[-1]
     if logits.shape[-2] != n:
-        raise ValueError(f"logits have shape {tuple(logits.shape)}; they must be square here")
+        raise ValueError(f"logits have shape {tuple(logits.shape)}; they must be square")
     centred = logits.double()
     centred = centred - centred.mean(dim=-1, keepdim=True)
     values = torch.linalg.svdvals(centred - centred.mean(dim=-2, keepdim=True))
@@ -43,8 +43,8 @@ def critical_scales(
 def large_scale_rank(logits: Float[Tensor, "*batch n c"], gamma: float) -> Int64[Tensor, "*batch"]:
     """Numerical rank in the limit s -> infinity, for logits without ties within a row.
 
-    The softmax tends to the 0/1 matrix of argmaxes, whose nonzero singular values are the square
-    roots of how many rows share an argmax; at most as many as there are distinct argmaxes.
+    The softmax tends to the 0/1 matrix of argmaxes. Its nonzero singular values are the square roots
+    of the number of rows with each argmax. Raises ValueError for gamma outside (0, 1).
     """
     check_gamma(gamma)
     check_floating("logits", logits, dimensions=2)
@@ -57,18 +57,19 @@ def large_scale_rank(logits: Float[Tensor, "*batch n c"], gamma: float) -> Int64
 def kernel_spectrum(scale: float, nodes: int | None = None) -> Float64[np.ndarray, " nodes"]:
     """Singular values tau_p = sigma_p / sigma_0 of the kernel exp(s x y) s y / sinh(s y) on [-1, 1]^2.
 
-    The softmax of rank-one logits s x_i y_j with x, y uniform on [-1, 1] tends to it for n -> infinity.
-    Gauss-Legendre quadrature; nodes: how many [default: enough for the scale].
+    It is the limit n -> infinity of the softmax of rank-one logits s x_i y_j with x, y uniform on
+    [-1, 1]. The singular values are computed by Gauss-Legendre quadrature.
+    nodes: number of quadrature nodes, at least 2 [default: 64 + 3 ceil(scale)].
     Raises ValueError unless the scale is positive and finite.
     """
     if not 0 < scale < math.inf:
         raise ValueError(f"scale is {scale}; it must be a positive finite number")
-    # poles at distance pi / s from the real line
+    # the kernel has poles at distance pi / s from the real line
     count = 64 + 3 * math.ceil(scale) if nodes is None else nodes
     check_at_least(2, nodes=count)
     x, weights = np.polynomial.legendre.leggauss(count)
     growth = np.abs(scale * x)
-    # s y / sinh(s y) = 2 s|y| e^{-s|y|} / (1 - e^{-2 s|y|}); the exponents are joined: no overflow
+    # s y / sinh(s y) = 2 s|y| e^{-s|y|} / (1 - e^{-2 s|y|}), with joint exponents to avoid overflow
     prefactor = 2 * np.where(growth > 0, growth / -np.expm1(-2 * np.maximum(growth, 1e-300)), 0.5)
     kernel = np.exp(scale * np.outer(x, x) - growth) * prefactor
     root = np.sqrt(weights)
@@ -77,10 +78,12 @@ def kernel_spectrum(scale: float, nodes: int | None = None) -> Float64[np.ndarra
 
 
 def large_n_rank(scale: float, logits_rank: int, gamma: float) -> int:
-    """Numerical rank for n -> infinity of the softmax of s A B^T, entries of A and B uniform on [-1, 1].
+    """Numerical rank for n -> infinity of softmax(s A B^T) with uniform entries on [-1, 1].
 
-    The kernel is a product over the k columns of A and B, so N = #{(p_1 .. p_k): prod tau_{p_l}(s) >
-    gamma}. Says something of finite n only for s << n and N << n.
+    The kernel is a product over the k = `logits_rank` columns of A and B, so
+    N = #{(p_1 .. p_k): prod tau_{p_l}(s) > gamma} with tau from `kernel_spectrum`. It approximates
+    finite n only for s << n and N << n. Raises ValueError for gamma outside (0, 1), a rank below 1, and
+    as `kernel_spectrum`.
     """
     check_gamma(gamma)
     check_at_least(1, logits_rank=logits_rank)
@@ -89,14 +92,14 @@ def large_n_rank(scale: float, logits_rank: int, gamma: float) -> int:
     products = tau
     for _ in range(logits_rank - 1):
         ascending = np.sort(products)
-        # tau_p times x stays above gamma for the x beyond gamma / tau_p
+        # tau_p x > gamma exactly for x > gamma / tau_p
         first = np.searchsorted(ascending, gamma / tau, side="right")
         products = np.concatenate([t * ascending[i:] for t, i in zip(tau, first, strict=True)])
     return len(products)
 
 
 def random_logits(n: int, rank: int, seeds: Sequence[int]) -> Float64[Tensor, "seeds n n"]:
-    """A B^T with entries of the n x rank matrices A and B uniform on [-1, 1] (the paper's Figure 6)."""
+    """Logits A B^T with n x rank matrices A and B, uniform on [-1, 1] (the paper's Figure 6)."""
     check_at_least(1, n=n, rank=rank)
     generator = torch.Generator()
     factors = torch.stack(

@@ -1,12 +1,12 @@
-"""The softmax with a temperature, the losses built on it, and its thermodynamics.
+"""Softmax with a temperature, its losses, entropy and free energy.
 
-Everywhere the last dimension holds the classes and T divides: softmax_T(e) = softmax(e / T).
-A temperature may be a number or a tensor that broadcasts against the batch shape of the logits
-(one temperature per run, say: shape (runs, 1) for logits of shape (runs, n, c)).
+The last dimension holds the classes, and logits are divided by T: softmax_T(e) = softmax(e / T).
+A temperature is a number or a tensor that broadcasts to the batch shape of the logits. One
+temperature per run, for example, has shape (runs, 1) for logits of shape (runs, n, c).
 
-Finite logits never give NaN: logits of 1e30 or of float16's largest values are handled, half
-precisions are computed in float32. Everything is differentiable in logits, temperature and floating
-targets; gradients of underflowed probabilities are zero.
+Finite logits of any magnitude never produce NaN. Half precision is computed in float32. All functions
+are differentiable in the logits, the temperature and floating-point targets; the gradient of an
+underflowed probability is zero.
 """
 
 from typing import Any, Literal
@@ -25,8 +25,8 @@ def softmax(
 ) -> Float[Tensor, "*batch c"]:
     """Probabilities exp(e_k / T) / sum_j exp(e_j / T) (the paper's equation 1), in the logits' dtype.
 
-    `validate=False` skips the checks, which wait for the device; NaN then goes in and comes out.
-    Raises ValueError if T is not positive and finite, or if the logits are not finite floats.
+    validate: check the arguments, which synchronises with the device. Without it NaN propagates.
+    Raises ValueError unless T is positive and finite and the logits are finite floating-point numbers.
     """
     return log_softmax(logits, temperature, validate=validate).exp().to(logits.dtype)
 
@@ -34,7 +34,7 @@ def softmax(
 def log_softmax(
     logits: Float[Tensor, "*batch c"], temperature: float | Tensor = 1.0, *, validate: bool = True
 ) -> Float[Tensor, "*batch c"]:
-    """Logarithm of `softmax`, at least float32 (half precisions are promoted). Raises as `softmax`."""
+    """Logarithm of `softmax`, with half precision promoted to float32. Raises as `softmax`."""
     if validate:
         _check_logits(logits, temperature)
     return torch.log_softmax(_relative_energies(logits, temperature), dim=-1)
@@ -49,12 +49,12 @@ def cross_entropy(
     reduction: Reduction = "mean",
     validate: bool = True,
 ) -> Float[Tensor, "..."]:
-    """Cross-entropy -sum_k y_k log softmax_T(e)_k; uniform predictions cost ln c.
+    """Cross-entropy -sum_k y_k ln softmax_T(e)_k, which is ln c for uniform predictions.
 
-    targets: class indices, integers of the batch shape, or probabilities of the logits' shape.
+    targets: integer class indices of the batch shape, or probabilities of the logits' shape.
     label_smoothing: weight in [0, 1) of the uniform distribution mixed into the targets.
-    reduction: over all samples of the batch; "none" keeps the batch shape.
-    Raises ValueError as `softmax`, and for targets of a wrong shape, dtype or range.
+    reduction: "mean" or "sum" over all samples, or "none" for one loss per sample (batch shape).
+    Raises ValueError as `softmax`, and for targets with the wrong shape, dtype or range.
     """
     log_probabilities = log_softmax(logits, temperature, validate=validate)
     if not 0 <= label_smoothing < 1:
@@ -83,10 +83,10 @@ def softmax_mse(
     reduction: Reduction = "mean",
     validate: bool = True,
 ) -> Float[Tensor, "..."]:
-    """Squared error sum_k (softmax_T(e)_k - y_k)^2 (the Brier score; the paper's appendix F).
+    """Brier score sum_k (softmax_T(e)_k - y_k)^2 (the paper's appendix F).
 
-    Summed over classes, reduced over samples; uniform predictions cost 1 - 1/c.
-    Targets, reduction and errors are those of `cross_entropy`.
+    It is summed over classes and is 1 - 1/c for uniform predictions. Targets, reduction and errors are
+    those of `cross_entropy`.
     """
     probabilities = log_softmax(logits, temperature, validate=validate).exp()
     _check_is_tensor(targets)
@@ -104,9 +104,9 @@ def softmax_mse(
 def entropy(
     logits: Float[Tensor, "*batch c"], temperature: float | Tensor = 1.0
 ) -> Float[Tensor, "*batch"]:
-    """Entropy -sum_k p_k ln p_k of p = softmax_T(e), in nats: ln c when flat, 0 when one-hot."""
+    """Entropy -sum_k p_k ln p_k of p = softmax_T(e) in nats, from 0 (one-hot) to ln c (uniform)."""
     p = log_softmax(logits, temperature).exp()
-    positive = p > 0  # the slope of -p ln p is infinite at zero
+    positive = p > 0  # the derivative of -p ln p is infinite at zero
     terms = torch.special.entr(torch.where(positive, p, 1.0))
     return torch.where(positive, terms, 0.0).sum(dim=-1)
 
@@ -116,24 +116,24 @@ def free_energy(
 ) -> Float[Tensor, "*batch"]:
     """Helmholtz free energy F = -T ln sum_k exp(e_k / T) of states with energies -e_k.
 
-    F = <E> - T H with <E> = -sum_k p_k e_k and H the `entropy`. Raises as `softmax`.
+    F = <E> - T H with the mean energy <E> = -sum_k p_k e_k and the `entropy` H. Raises as `softmax`.
     """
     _check_logits(logits, temperature)
     energies = _relative_energies(logits, temperature)
-    highest = logits.detach().to(energies.dtype).amax(dim=-1)  # cancels, its slope included
+    highest = logits.detach().to(energies.dtype).amax(dim=-1)  # cancels, gradient included
     return -(highest + temperature * torch.logsumexp(energies, dim=-1))
 
 
 def _relative_energies(logits: Tensor, temperature: float | Tensor) -> Tensor:
-    """(e - max e) / T, at least float32, without overflow to NaN.
+    """(e - max e) / T in float32 or float64, without overflow to NaN.
 
-    T >= 1 divides before the maximum is subtracted and T < 1 after it, so that what overflows is
-    a difference whose exponential is zero anyway.
+    The division comes before the subtraction for T >= 1 and after it for T < 1. Only differences
+    whose exponential is zero can then overflow.
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
     if isinstance(temperature, Tensor):
         T = temperature.to(logits.device, dtype).unsqueeze(-1)
-    else:  # of no dimension and on the CPU, which all devices divide by without waiting
+    else:  # a zero-dimensional CPU tensor: operations on any device accept it without synchronising
         T = torch.tensor(temperature, dtype=dtype)
     limits = torch.finfo(dtype)
     fixed = T.detach()
@@ -142,8 +142,8 @@ def _relative_energies(logits: Tensor, temperature: float | Tensor) -> Tensor:
     energies = (scaled - highest) / fixed.clamp(min=limits.tiny, max=1)
     if not T.requires_grad:
         return energies
-    # A factor of 1 has the whole slope in T, -energies / T, whose digits no large logits cancel. What
-    # overflowed has none: its probability is zero whatever T.
+    # A factor of value 1 carries the derivative -energies / T, so large logits cause no cancellation.
+    # Overflowed energies get no gradient, as their probability is zero.
     T = T.clamp(min=limits.tiny, max=limits.max)
     lost = energies.isinf()
     kept = torch.where(lost, 0.0, energies) * (T.detach() / T)
@@ -151,7 +151,7 @@ def _relative_energies(logits: Tensor, temperature: float | Tensor) -> Tensor:
 
 
 class _Floor(torch.autograd.Function):
-    """Values of at least `lowest`, with the gradient of the values themselves."""
+    """Clamp to at least `lowest` in the forward pass, the identity in the backward pass."""
 
     generate_vmap_rule = True
 
@@ -198,7 +198,7 @@ def _check_logits(logits: Tensor, temperature: float | Tensor) -> None:
                 f"batch shape {tuple(batch)} of the logits"
             )
     if not bool(torch.isfinite(logits).all()):
-        raise ValueError("logits have NaN or infinite entries; remove or mend those samples first")
+        raise ValueError("logits have NaN or infinite entries; remove or fix these samples first")
 
 
 def _check_is_tensor(targets: Tensor) -> None:

@@ -1,10 +1,11 @@
-"""Singular values in float64 and what is counted from them: ranks, curves over gamma, effective ranks.
+"""Singular values in float64 and the ranks computed from them: numerical, stable and effective.
 
-A spectrum comes from the Gram matrix of the smaller side, accumulated in float64 over blocks of
-rows: for a tall matrix that needs memory for columns^2 numbers and no copy of the matrix. Each
-singular value carries an interval by Weyl's inequality, from an a-priori bound on the rounding of
-the computation; where a count depends on it, `numerical_rank` computes the spectrum again by
-QR and SVD, which resolves singular values down to 1e-15 of the largest instead of about 1e-7.
+The default spectrum comes from the Gram matrix of the smaller side, accumulated in float64 over blocks
+of rows. For a tall matrix it needs memory for columns^2 numbers and makes no copy of the matrix.
+
+Each singular value has an interval from Weyl's inequality and an a-priori bound on the rounding error.
+If the interval leaves a numerical rank undecided, `numerical_rank` recomputes the spectrum by QR and
+SVD, which resolves singular values down to 1e-15 of the largest instead of about 1e-7.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,22 +19,22 @@ from torch import Tensor
 from rankdeficit.checks import check_floating, check_gamma, check_magnitudes
 
 GAMMA = 1e-3
-"""The rank threshold of the paper, relative to the largest singular value."""
+"""Rank threshold of the paper, relative to the largest singular value."""
 
 GAMMAS = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1)
-"""The thresholds at which a rank curve is reported."""
+"""Default thresholds of a rank curve."""
 
 PANEL = 128
-"""Columns that `accumulate_gram` multiplies at a time; a multiple of what BLAS kernels like."""
+"""Number of columns per panel in `accumulate_gram`; a multiple of common BLAS block sizes."""
 
 UNIT_ROUNDOFF = torch.finfo(torch.float64).eps / 2
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Singular values (descending, float64) of a batch of matrices, each within [lower, upper].
+    """Singular values of a batch of matrices (descending, float64), each within [lower, upper].
 
-    The interval bounds the rounding of how the spectrum was computed, not noise in the data.
+    The interval bounds the rounding error of the computation, not noise in the data.
     """
 
     singular_values: Float64[Tensor, "*batch k"]
@@ -60,12 +61,12 @@ class Spectrum:
         return torch.stack([self.rank(gamma) for gamma in gammas], dim=-1)
 
     def stable_rank(self) -> Float64[Tensor, "*batch"]:
-        """||A||_F^2 / sigma_1^2, at least 1 and at most the rank; 0 for the zero matrix."""
+        """||A||_F^2 / sigma_1^2, between 1 and the rank; 0 for the zero matrix."""
         largest = self.singular_values[..., :1]
         return (self.singular_values / _one_where_zero(largest)).square().sum(dim=-1)
 
     def record(self, gamma: float = GAMMA) -> dict[str, Any]:
-        """Plain numbers: rank at gamma with its interval, curve, stable and effective rank."""
+        """Rank at gamma with its interval, rank curve, stable and effective rank, as plain numbers."""
         return {
             "rank": self.rank(gamma).tolist(),
             "rank_interval": [end.tolist() for end in self.rank_interval(gamma)],
@@ -75,14 +76,14 @@ class Spectrum:
         }
 
     def effective_rank(self) -> Float64[Tensor, "*batch"]:
-        """exp(H(sigma / sum sigma)), H the entropy in nats (Roy and Vetterli, 2007).
+        """exp(H(sigma / sum sigma)) with the entropy H in nats (Roy and Vetterli, 2007).
 
-        Values that rounding cannot tell from zero are left out; 0 for the zero matrix.
+        Singular values whose interval contains zero are left out. The zero matrix has 0.
         """
         values = torch.where(self.lower > 0, self.singular_values, 0.0)
         total = values.sum(dim=-1, keepdim=True)
         shares = torch.where(values > 0, values / _one_where_zero(total), 1.0)
-        entropy = torch.special.entr(shares).sum(dim=-1)  # of a share of 1, as of 0, it is 0
+        entropy = torch.special.entr(shares).sum(dim=-1)  # entr(1) = 0
         return torch.where(total.squeeze(-1) > 0, entropy.exp(), 0.0)
 
 
@@ -92,13 +93,13 @@ def spectrum(
     method: Literal["gram", "svd"] = "gram",
     centred: bool = False,
 ) -> Spectrum:
-    """Spectrum of each matrix, on its device, in float64 whatever the input's precision.
+    """Spectrum of each matrix, computed on its device in float64 for any input precision.
 
     method: "gram" is fast and resolves about 1e-7 sigma_1; "svd" (blocked QR, then the SVD of the
-        triangular factor) is some times slower and resolves about 1e-15 sigma_1.
-    centred: subtract from every row its mean over the columns first. For logits (n, c) that
-        removes what the softmax is blind to.
-    Raises ValueError for empty or non-finite matrices and for other dtypes than floats.
+        triangular factor) is several times slower and resolves about 1e-15 sigma_1.
+    centred: first subtract from each row its mean over the columns. For logits (n, c) this removes
+        the component to which the softmax is invariant.
+    Raises ValueError for empty or non-finite matrices and for dtypes that are not floating-point.
     """
     check_floating("matrix", matrix, dimensions=2)
     if method not in ("gram", "svd"):
@@ -112,10 +113,9 @@ def numerical_rank(
 ) -> Int64[Tensor, "*batch"]:
     """Numerical rank #{i: sigma_i(A) > gamma sigma_1(A)} of each matrix; 0 for the zero matrix.
 
-    gamma: threshold in (0, 1) relative to the largest singular value; the paper's 1e-3.
+    gamma: threshold in (0, 1) relative to the largest singular value; the paper uses 1e-3.
     centred: as in `spectrum`.
-    Counts as `resolved_spectrum`: from the Gram matrix, and from the SVD where that could miscount.
-    Raises ValueError as `spectrum`, and for gamma outside (0, 1).
+    The count uses `resolved_spectrum`. Raises ValueError as `spectrum`, and for gamma outside (0, 1).
     """
     return rank_curve(matrix, (gamma,), centred=centred).squeeze(-1)
 
@@ -136,7 +136,7 @@ def resolved_spectrum(
     *,
     centred: bool = False,
 ) -> Spectrum:
-    """The Gram spectrum, replaced by the SVD's for matrices whose rank at some gamma it leaves open."""
+    """Gram spectrum, replaced by the SVD where the rounding error leaves the rank at some gamma open."""
     if not gammas:
         raise ValueError("gammas is empty; give at least one threshold")
     for gamma in gammas:
@@ -154,52 +154,55 @@ def resolved_spectrum(
 def centred_rank(
     logits: Float[Tensor, "*batch n c"], gamma: float = GAMMA
 ) -> Int64[Tensor, "*batch"]:
-    """Numerical rank of logits whose mean over classes was subtracted from every sample.
+    """Numerical rank of the logits after each sample's mean logit is subtracted.
 
-    The part of the rank that the softmax can see: at most c - 1, and 0 for all-equal logits.
+    The softmax depends only on the centred logits. Their rank is at most c - 1, and 0 if all logits of
+    each sample are equal.
     """
     return numerical_rank(logits, gamma, centred=True)
 
 
 def stable_rank(matrix: Float[Tensor, "*batch rows columns"]) -> Float64[Tensor, "*batch"]:
-    """||A||_F^2 / sigma_1^2, a lower bound on the rank that needs no threshold; 0 for zero."""
+    """||A||_F^2 / sigma_1^2, a lower bound on the rank without a threshold; 0 for the zero matrix."""
     return spectrum(matrix).stable_rank()
 
 
 def effective_rank(matrix: Float[Tensor, "*batch rows columns"]) -> Float64[Tensor, "*batch"]:
-    """Entropy effective rank exp(H(sigma / sum sigma)) of each matrix; 0 for zero."""
+    """Effective rank exp(H(sigma / sum sigma)) of each matrix; 0 for the zero matrix."""
     return spectrum(matrix).effective_rank()
 
 
 def centre(logits: Float[Tensor, "*batch c"]) -> Float64[Tensor, "*batch c"]:
-    """Logits less their mean over classes, in float64; exactly zero where all logits are equal."""
+    """Subtract each sample's mean logit, in float64; exactly zero where all its logits are equal."""
     relative = logits.double()
     relative = relative - relative[..., :1]
     return relative - relative.mean(dim=-1, keepdim=True)
 
 
 def gram_error(trace: Tensor, terms: int) -> Tensor:
-    """Bound on the 2-norm of the rounding error of a Gram matrix whose entries sum so many products.
+    """Bound on the 2-norm of the rounding error of a Gram matrix A^T A.
 
+    terms: number m of products summed in each entry; trace: of the Gram matrix, ||A||_F^2.
     |fl(A^T A) - A^T A| <= gamma_m |A|^T |A| entrywise (Higham, Accuracy and Stability, 2002,
-    section 3.5), and || |A|^T |A| ||_2 <= ||A||_F^2, the trace.
+    section 3.5), and || |A|^T |A| ||_2 <= ||A||_F^2.
     """
     return 1.01 * terms * UNIT_ROUNDOFF * trace
 
 
 def accumulate_gram(gram: Float[Tensor, "*batch k k"], rows: Tensor) -> None:
-    """Add rows^T rows to the upper triangle of `gram`, in panels that skip most of the lower one."""
+    """Add rows^T rows to the upper triangle of `gram`, in panels that skip most of the lower triangle."""
     for start in range(0, gram.shape[-1], PANEL):
         panel = rows[..., start : start + PANEL]
         gram[..., start : start + PANEL, start:] += panel.mT @ rows[..., start:]
 
 
 def spectrum_from_gram(gram: Float64[Tensor, "*batch k k"], error: Tensor) -> Spectrum:
-    """Spectrum of A from the upper triangle of A^T A, known up to `error` in 2-norm (batch shape).
+    """Spectrum of A from the upper triangle of G = A^T A.
 
-    Adds the eigensolver's own backward error, taken as 4 k u ||G||.
+    error: bound on the 2-norm of the error of G (batch shape). The backward error of the eigensolver,
+    taken as 4 k u ||G||, is added to it.
     """
-    if gram.requires_grad:  # eigvalsh's gradient is for both triangles
+    if gram.requires_grad:  # the gradient of eigvalsh assumes both triangles
         gram = gram.triu() + gram.triu(1).mT
     squares = torch.linalg.eigvalsh(gram, UPLO="U").flip(-1).clamp(min=0)
     error = error.unsqueeze(-1) + 4 * gram.shape[-1] * UNIT_ROUNDOFF * squares[..., :1]
@@ -208,7 +211,7 @@ def spectrum_from_gram(gram: Float64[Tensor, "*batch k k"], error: Tensor) -> Sp
 
 
 def root(squares: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Square root of numbers >= 0, whose gradient at 0 is 0 instead of infinite."""
+    """Square root of numbers >= 0, with gradient 0 instead of infinity at 0."""
     return torch.where(squares > 0, torch.where(squares > 0, squares, 1.0).sqrt(), 0.0)
 
 
@@ -231,12 +234,12 @@ def _svd_spectrum(matrix: Tensor, centred: bool) -> Spectrum:
     for block in _blocks(matrix, centred):
         blocks += 1
         stacked = block if triangle is None else torch.cat([triangle, block], dim=-2)
-        # A factorisation of deficient rank has no derivative, the singular values do.
+        # QR of a rank-deficient matrix is not differentiable, but its singular values are.
         triangle = stacked if stacked.requires_grad else torch.linalg.qr(stacked, mode="r").R
     assert triangle is not None
     values = torch.linalg.svdvals(triangle)
     rows, columns = matrix.shape[-2:]
-    # A working estimate: each of the QR factorisations and the SVD are backward stable.
+    # An estimate: the QR factorisations and the SVD are backward stable.
     roundings = 4 * (min(rows, columns) + blocks) + (2 * columns if centred else 0)
     found = values.detach()
     error = roundings * UNIT_ROUNDOFF * found.square().sum(dim=-1, keepdim=True).sqrt()
@@ -244,7 +247,7 @@ def _svd_spectrum(matrix: Tensor, centred: bool) -> Spectrum:
 
 
 def _blocks(matrix: Tensor, centred: bool) -> Iterator[Tensor]:
-    """Blocks of rows in float64, centred if asked. A wide matrix is one block."""
+    """Blocks of rows in float64, optionally centred. A wide matrix is one block."""
     rows, columns = matrix.shape[-2:]
     for block in matrix.split(max(columns, 256) if rows > columns else rows, dim=-2):
         yield centre(block) if centred else block.double()

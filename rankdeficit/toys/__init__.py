@@ -1,1 +1,1 @@
-"""Toy models that learn in seconds, many runs at a time, and the closed forms of their optima."""
+"""Toy models trained in batches of runs, and closed forms of their optima and dynamics."""

@@ -1,8 +1,9 @@
-"""Multi-layer perceptrons on data, many runs in one program; gradients by autograd.
+"""Batched multi-layer perceptrons on data, with gradients by autograd.
 
-`depth` D counts the weight matrices. Hidden layers are linear maps, an optional normalisation without
-parameters, and the activation. All parameters of a run lie in one row of a (runs, parameters) tensor,
-as in `toys.ufm`; bias-free ReLU or linear networks without normalisation are homogeneous of degree D.
+`depth` D is the number of weight matrices. A hidden layer is a linear map, an optional normalisation
+without parameters, and the activation. The parameters of a run are one row of a (runs, parameters)
+tensor, as in `toys.ufm`. Linear and ReLU networks without bias or normalisation are homogeneous of
+degree D.
 """
 
 import math
@@ -24,16 +25,17 @@ Initialisation = Literal["he", "lecun", "xavier", "orthogonal", "small-head"]
 Loss = Literal["ce", "mse"]
 SMALL_HEAD = 1e-12
 EPSILON = 1e-5
-"""Added to the variance in normalisations."""
+"""Constant added to the variance in normalisations."""
 
 
 @dataclass(frozen=True)
 class MlpShape:
     """Shape of a multi-layer perceptron.
 
-    normalisation: of each hidden layer before its activation, over its units ("layer", "rms") or over the
-    samples it is given ("batch"). norm_logits: the same normalisation after the last layer as well
-    (layer where hidden layers have none).
+    normalisation: applied in each hidden layer before the activation, over the units ("layer", "rms") or
+        over the samples of the batch ("batch").
+    norm_logits: normalise the logits as well, by the same method ("layer" for "none").
+    Raises ValueError for sizes that are too small and for unknown names.
     """
 
     inputs: int
@@ -63,14 +65,14 @@ class MlpShape:
 
     @property
     def parameter_count(self) -> int:
-        """Number of parameters of a run: weights, then biases."""
+        """Number of parameters of a run, in the order weights, biases."""
         weights = sum(rows * columns for rows, columns in self.weight_shapes)
         return weights + (sum(rows for rows, _ in self.weight_shapes) if self.bias else 0)
 
     def unpack(
         self, parameters: Float[Tensor, "runs parameters"]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Views of the weights (runs, out, in) and the biases (runs, 1, out), if any."""
+        """Views of the weights (runs, out, in) and biases (runs, 1, out); no biases without `bias`."""
         shapes = list(self.weight_shapes)
         if self.bias:
             shapes += [(1, rows) for rows, _ in self.weight_shapes]
@@ -91,12 +93,13 @@ def initial_parameters(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
 ) -> Float[Tensor, "runs parameters"]:
-    """Random weights of each run, from its own seed on the CPU; biases are zero.
+    """Random weights of each run, drawn on the CPU from its own seed; biases are zero.
 
-    scheme: standard deviations sqrt(2 / in) ("he"), 1/sqrt(in) ("lecun"), sqrt(2 / (in + out))
-        ("xavier"); "orthogonal" rows or columns; "small-head" is he with a last layer uniform in
-        +-1e-12, as in contrastive reinforcement learning.
-    scale: factor on all weights. Raises ValueError unless it is positive and finite.
+    scheme: Gaussian weights of standard deviation sqrt(2 / in) ("he"), 1/sqrt(in) ("lecun") or
+        sqrt(2 / (in + out)) ("xavier"); orthonormal rows or columns ("orthogonal"); or "he" with the last
+        layer uniform in +-1e-12, as in contrastive reinforcement learning ("small-head").
+    scale: factor on all weights.
+    Raises ValueError for an unknown scheme, and unless the scale is positive and finite.
     """
     if not 0 < scale < math.inf:
         raise ValueError(f"init_scale is {scale}; it must be a positive finite number")
@@ -128,19 +131,22 @@ def _draw(
 
 
 class Layers(NamedTuple):
-    """What a forward pass saw: the input of each weight matrix, and the logits."""
+    """Result of a forward pass: the input of each weight matrix and the logits."""
 
     inputs: list[Float[Tensor, "runs n width"]]
     logits: Float[Tensor, "runs n classes"]
 
 
 class BatchedMlp:
-    """A batch of runs on labelled samples, at a temperature each.
+    """A batch of runs on labelled samples, each at its own temperature.
 
-    parameters: (runs, parameters), owned and changed in place by whoever trains;
-        `compute_gradient` writes to `gradient`.
-    temperatures: (runs,); weight_decay: lambda >= 0 of each run on weights (biases are not decayed).
-    label_smoothing: share of each label spread evenly over all classes (cross-entropy only).
+    parameters: (runs, parameters), updated in place by the optimiser; `compute_gradient` writes the
+        gradient to `gradient`.
+    temperatures: (runs,), the softmax temperature of each run.
+    loss: "ce" (cross-entropy) or "mse" (softmax-MSE).
+    weight_decay: lambda >= 0 on the weights, a number or (runs,). Biases are not decayed.
+    label_smoothing: weight in [0, 1) of the uniform distribution in the targets (cross-entropy only).
+    Raises ValueError for arguments outside these ranges.
     """
 
     def __init__(
@@ -171,7 +177,7 @@ class BatchedMlp:
     def forward(
         self, x: Float[Tensor, "#runs n inputs"], parameters: Tensor | None = None
     ) -> Layers:
-        """Logits of samples x, the same for all runs where its first axis is 1."""
+        """Layer inputs and logits of samples x, which all runs share if the first axis is 1."""
         weights, biases = self.shape.unpack(self.parameters if parameters is None else parameters)
         inputs, hidden = [], x.to(weights[0].dtype).expand(weights[0].shape[0], -1, -1)
         for layer, weight in enumerate(weights):
@@ -195,7 +201,7 @@ class BatchedMlp:
         labels: Int64[Tensor, "#runs n"],
         parameters: Tensor | None = None,
     ) -> Float[Tensor, " runs"]:
-        """Mean loss over samples of each run, differentiable in `parameters`."""
+        """Mean loss of each run over samples, differentiable in `parameters`."""
         return self._loss(self.forward(x, parameters).logits, labels)
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -212,7 +218,7 @@ class BatchedMlp:
     def compute_gradient(
         self, x: Float[Tensor, "#runs n inputs"], labels: Int64[Tensor, "#runs n"]
     ) -> None:
-        """Write the gradient of every run's loss and decay into `gradient`."""
+        """Write the gradient of each run's loss, including weight decay, into `gradient`."""
         parameters = self.parameters.detach().requires_grad_()
         loss = self.data_loss(x, labels, parameters).sum()
         (gradient,) = torch.autograd.grad(loss, parameters)
@@ -223,7 +229,7 @@ class BatchedMlp:
     def weight_gradients(
         self, x: Float[Tensor, "#runs n inputs"], labels: Int64[Tensor, "#runs n"]
     ) -> list[Float[Tensor, "runs out in"]]:
-        """Gradient of the data loss in each weight matrix (no decay)."""
+        """Gradient of the data loss with respect to each weight matrix, without weight decay."""
         parameters = self.parameters.detach().requires_grad_()
         loss = self.data_loss(x, labels, parameters).sum()
         return self.shape.unpack(torch.autograd.grad(loss, parameters)[0])[0]
@@ -255,9 +261,10 @@ def gaussian_clusters(
     clusters_per_class: int = 1,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Float[Tensor, "n inputs"], Int64[Tensor, " n"]]:
-    """Samples x = separation * mean + noise, sorted by class; a class may have several clusters.
+    """Samples x = separation * mean + noise, sorted by class, with one or more clusters per class.
 
-    Means and noise are Gaussian with about unit norm, so larger separations are easier.
+    Means and noise are Gaussian with expected squared norm 1, so a larger separation is easier.
+    Raises ValueError unless the counts are positive, classes >= 2, and the separation is positive.
     """
     check_at_least(1, samples_per_class=samples_per_class, inputs=inputs)
     check_at_least(1, clusters_per_class=clusters_per_class)

@@ -1,9 +1,9 @@
-"""How the modes of a balanced, aligned deep linear UFM grow while its logits are small.
+"""Mode dynamics of a balanced, aligned deep linear UFM with small logits.
 
-L counts the factors, free features among them (L = depth + 1 for `toys.ufm`). Under gradient flow
-each of the c - 1 singular values s of the logits obeys ds/dt = L s^(2 - 2/L) g with the same
-g = 1/(c T sqrt(N)), for as long as s << T sqrt(N). Balanced dynamics of deep linear networks: Saxe,
-McClelland and Ganguli (2014, arXiv 1312.6120); Arora, Cohen and Hazan (2018, arXiv 1802.06509).
+L is the number of factors including the free features (L = depth + 1 for `toys.ufm`). Under gradient
+flow each of the c - 1 singular values s of the logits satisfies ds/dt = L s^(2 - 2/L) g with the same
+g = 1/(c T sqrt(N)), as long as s << T sqrt(N). Sources on balanced dynamics: Saxe, McClelland and Ganguli
+(2014, arXiv 1312.6120); Arora, Cohen and Hazan (2018, arXiv 1802.06509).
 """
 
 import math
@@ -19,7 +19,10 @@ Values = Float64[Tensor, "*#batch"]
 
 
 def growth_rate(classes: int, temperature: float, samples_per_class: int = 1) -> float:
-    """g = 1/(c T sqrt(N)): the singular value of the loss's slope at zero logits."""
+    """g = 1/(c T sqrt(N)), the singular value of the loss gradient at zero logits.
+
+    Raises ValueError for classes < 2, samples_per_class < 1 and temperatures that are not positive.
+    """
     check_temperature(temperature)
     check_at_least(2, classes=classes)
     check_at_least(1, samples_per_class=samples_per_class)
@@ -27,9 +30,10 @@ def growth_rate(classes: int, temperature: float, samples_per_class: int = 1) ->
 
 
 def grow(start: Values, time: Values, factors: int, rate: Values) -> Values:
-    """Singular values after a time: s e^(2gt) for L = 2, (s^-b - (L-2) g t)^(-1/b) beyond, b = 1 - 2/L.
+    """Singular values at a time: s e^(2gt) for L = 2, (s^-b - (L-2) g t)^(-1/b) for L >= 3, b = 1 - 2/L.
 
-    Infinite from the time on at which the small-logits solution blows up. All arguments but L broadcast.
+    The result is infinite once the small-logits solution has blown up. Tensor arguments broadcast.
+    Raises ValueError for factors < 2.
     """
     check_at_least(2, factors=factors)
     if factors == 2:
@@ -39,7 +43,11 @@ def grow(start: Values, time: Values, factors: int, rate: Values) -> Values:
 
 
 def escape_time(start: Values, end: Values, factors: int, rate: Values) -> Values:
-    """Time from s = start to s = end: ln(end/start)/(2g), or (start^-b - end^-b)/((L - 2) g)."""
+    """Time from s = start to s = end, with b = 1 - 2/L.
+
+    It is ln(end/start)/(2g) for L = 2 and (start^-b - end^-b)/((L - 2) g) for L >= 3.
+    Raises ValueError for factors < 2.
+    """
     check_at_least(2, factors=factors)
     if factors == 2:
         return (end / start).log() / (2 * rate)
@@ -48,11 +56,11 @@ def escape_time(start: Values, end: Values, factors: int, rate: Values) -> Value
 
 
 def ratio_at_escape(start: Values, first: Values, end: Values, factors: int) -> Values:
-    """s_i / s_1 when s_1 reaches `end`, from s_i = start and s_1 = first at time 0.
+    """s_i / s_1 when s_1 reaches `end`, starting from s_i = start and s_1 = first.
 
-    [1 + (end/first)^b ((first/start)^b - 1)]^(-1/b), b = 1 - 2/L. For L = 2 the ratio never changes; for
-    L >= 3 it falls with the end point, which is proportional to T: high temperature and depth together
-    make the first mode dominate.
+    It is [1 + (end/first)^b ((first/start)^b - 1)]^(-1/b) with b = 1 - 2/L. For L = 2 it is constant. For
+    L >= 3 it decreases with `end`, which is proportional to T, so the first mode dominates at high
+    temperature. Raises ValueError for factors < 2.
     """
     check_at_least(2, factors=factors)
     if factors == 2:
@@ -64,17 +72,18 @@ def ratio_at_escape(start: Values, first: Values, end: Values, factors: int) -> 
 def balanced_start(
     shape: UfmShape, modes: Float64[Tensor, "runs k"], seeds: list[int]
 ) -> Float64[Tensor, "runs parameters"]:
-    """Factors of logits with these singular values, balanced and aligned with the loss's slope at zero.
+    """Balanced factors whose logits have the given singular values and align with the loss gradient at 0.
 
-    Each factor has the singular values s^(1/L), its singular vectors agree with its neighbours', and the
-    logits are U diag(s) V^T with random orthonormal class directions U orthogonal to 1, V the same
-    per sample. Raises ValueError unless k <= min(c - 1, width), no bias, and the activation is linear.
+    Each factor has the singular values s^(1/L), and the singular vectors of adjacent factors match. The
+    logits are U diag(s) V^T with random orthonormal class directions U orthogonal to 1; V repeats U for
+    the samples of each class. Raises ValueError unless k <= min(c - 1, width) and the model is linear
+    without bias.
     """
     k = modes.shape[1]
     if k > min(shape.classes - 1, shape.width) or shape.bias or shape.activation != "linear":
         raise ValueError(
-            f"modes are {k}; a balanced start has at most c - 1 = {shape.classes - 1} modes, a width of "
-            "at least as many, no bias and the linear activation"
+            f"modes are {k}; a balanced start needs at most c - 1 = {shape.classes - 1} modes, a width "
+            "of at least as many, no bias and the linear activation"
         )
     parameters = torch.zeros(len(seeds), shape.parameter_count, dtype=torch.float64)
     factors = shape.unpack(parameters)
@@ -94,6 +103,6 @@ def balanced_start(
 
 
 def _frame(rows: int, k: int, generator: torch.Generator, centred: bool = False) -> Tensor:
-    """Random orthonormal columns (rows, k), orthogonal to the vector of ones where centred."""
+    """Random orthonormal columns (rows, k), orthogonal to the vector of ones if `centred`."""
     gaussian = torch.randn(rows, k, dtype=torch.float64, generator=generator)
     return torch.linalg.qr(gaussian - gaussian.mean(dim=0) if centred else gaussian)[0]

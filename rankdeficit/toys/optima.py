@@ -1,11 +1,12 @@
-"""Closed forms of the minima of linear unconstrained feature models without bias.
+"""Closed-form minima of linear unconstrained feature models without bias.
 
-L counts the factors, free features among them: L = depth + 1 for `toys.ufm`. Objective: mean
-cross-entropy at temperature T plus lambda_l / 2 ||factor_l||^2 for each factor; N samples per class.
+L is the number of factors including the free features (L = depth + 1 for `toys.ufm`), and N the number
+of samples per class. The objective is the mean cross-entropy at temperature T plus
+lambda_l / 2 ||factor_l||^2 for each factor.
 
-The model and its two-factor geometry are those of Zhu et al. (2021); that deeper ones prefer low ranks
-was shown by Sukenik, Lampert and Mondelli (2024, arXiv 2405.14468) and Garrod and Keating (2024,
-arXiv 2410.23169). The closed forms are exact consequences, tested against optimisation.
+Zhu et al. (2021) introduced the model and its two-factor geometry. Sukenik, Lampert and Mondelli (2024,
+arXiv 2405.14468) and Garrod and Keating (2024, arXiv 2410.23169) showed that deeper models prefer low
+rank. The closed forms here are exact and tested against optimisation.
 """
 
 import math
@@ -19,7 +20,7 @@ from rankdeficit.constructions import Code
 
 
 class TwoFactorOptimum(NamedTuple):
-    """Global minimum of the two-factor model M = W H: a simplex ETF of this margin, or zero."""
+    """Global minimum of the two-factor model M = W H: a simplex ETF with this margin, or zero."""
 
     value: float
     margin: float
@@ -35,9 +36,9 @@ def two_factor_optimum(
 ) -> TwoFactorOptimum:
     """Optimum for L = 2, with tau = T sqrt(N lambda_W lambda_H).
 
-    tau < 1/c: every wrong class has probability tau, the margin is T ln(1/tau - (c - 1)) and the value
-    -p ln p - (c - 1) tau ln tau with p = 1 - (c - 1) tau. Otherwise zero weights and value ln c.
-    Raises ValueError for decays that are not positive (without decay there is no minimum).
+    For tau < 1/c every wrong class has probability tau, the margin is T ln(1/tau - (c - 1)) and the value
+    is -p ln p - (c - 1) tau ln tau with p = 1 - (c - 1) tau. Otherwise the weights are zero and the value
+    is ln c. Raises ValueError unless the decays are positive, as there is no minimum without decay.
     """
     check_temperature(temperature)
     check_at_least(2, classes=classes)
@@ -61,11 +62,12 @@ def code_objective(
     temperature: float,
     weight_decay: float,
 ) -> float:
-    """Objective of a code's logits at a scale, realised by L balanced factors.
+    """Objective of a code's logits at a scale s, realised by L balanced factors.
 
-    l(s) + L/2 lambda K (sqrt(N) s c / K)^(2/L) for a code of rank K, whose class-mean logits have K
-    singular values s c / K; l(s) is the cross-entropy of any one class (all are alike).
-    weight_decay: the geometric mean of the factors' lambdas.
+    It is l(s) + L/2 lambda K (sqrt(N) s c / K)^(2/L) for a code of rank K, whose class-mean logits have K
+    singular values s c / K. The cross-entropy l(s) is the same for all classes.
+    weight_decay: geometric mean of the weight decays of the factors.
+    Raises ValueError unless the temperature and the decay are positive.
     """
     check_temperature(temperature)
     check_at_least(1, factors=factors, samples_per_class=samples_per_class)
@@ -77,7 +79,7 @@ def code_objective(
 
 
 class BestScale(NamedTuple):
-    """The scale at which a code does best, and its objective there; scale 0 where zero is better."""
+    """Optimal scale of a code and its objective; scale 0 if zero logits are better."""
 
     scale: float
     value: float
@@ -86,10 +88,11 @@ class BestScale(NamedTuple):
 def best_scale(
     code: Code, factors: int, samples_per_class: int, temperature: float, weight_decay: float
 ) -> BestScale:
-    """Minimise `code_objective` over the scale, zero included (value ln c).
+    """Minimise `code_objective` over scales >= 0, where scale 0 has the value ln c.
 
-    The objective can have a local minimum away from zero beside the one at zero, so every local
-    minimum on a grid over twelve decades is refined. Raises ValueError where it ends too low.
+    The objective can have a local minimum besides the one at zero, so every local minimum on a
+    logarithmic grid is refined. Raises ValueError if the objective still decreases at the end of the
+    grid, which means that the decay is too small.
     """
 
     def objective(log_scale: float) -> float:
@@ -100,7 +103,9 @@ def best_scale(
     grid = [math.log(temperature / code.margin) + step / 4 for step in range(-60, 60)]
     values = [objective(point) for point in grid]
     if values[-1] < values[-2]:
-        raise ValueError(f"weight_decay is {weight_decay}: too small, the best scale exceeds 1e6")
+        raise ValueError(
+            f"weight_decay is {weight_decay}; use a larger one, as the best scale exceeds 1e6"
+        )
     best = BestScale(0.0, math.log(code.classes))
     for i in range(1, len(grid) - 1):
         if values[i] <= min(values[i - 1], values[i + 1]):

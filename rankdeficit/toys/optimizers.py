@@ -1,4 +1,4 @@
-"""torch's own optimisers over a batch of runs that may differ in learning rate and epsilon."""
+"""torch optimisers for a batch of runs with individual learning rates and epsilons."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -20,11 +20,12 @@ def make_optimizer(
     nesterov: bool = False,
     epsilon: float | Sequence[float] = 1e-8,
 ) -> torch.optim.Optimizer:
-    """Optimiser that steps `parameters` by what stands in `gradient`, which it never clears.
+    """Optimiser that updates `parameters` from `gradient`, without clearing the gradient.
 
-    name: "gd" (gradient descent), "sgd" (heavy-ball or Nesterov momentum; full batch, as the
-        gradient is), "adam". Decay belongs to the gradient (`DeepUfm`), as in torch's coupled L2.
-    learning_rate, epsilon: one for all runs, or one each. Raises ValueError unless positive.
+    name: "gd" (gradient descent), "sgd" (heavy-ball or Nesterov momentum) or "adam". Weight decay is
+        part of the gradient (see `DeepUfm`), as in the coupled L2 penalty of torch.
+    learning_rate, epsilon: one value for all runs or one per run.
+    Raises ValueError for an unknown name and for settings outside their range.
     """
     runs = parameters.shape[0]
     rates, epsilons = _per_run("lr", learning_rate, runs), _per_run("epsilon", epsilon, runs)
@@ -55,7 +56,7 @@ def _per_run(name: str, value: float | Sequence[float], runs: int) -> list[float
     values = [float(v) for v in value] if isinstance(value, Sequence) else [float(value)] * runs
     if len(values) != runs:
         raise ValueError(
-            f"{name} has {len(values)} values; it needs one, or one for each of {runs}"
+            f"{name} has {len(values)} values; it needs one, or one for each of {runs} runs"
         )
     if not all(0 < v < float("inf") for v in values):
         raise ValueError(f"{name} is {value}; it must be positive and finite")

@@ -1,4 +1,4 @@
-"""Softmax temperatures that change during training, between 1 and a hottest one."""
+"""Softmax temperature schedules between 1 and a maximum."""
 
 import math
 from typing import Literal, get_args
@@ -12,10 +12,10 @@ SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 def temperature_at(
     schedule: Schedule, hottest: float, progress: float, ramp: float = 0.5, cycles: int = 4
 ) -> float:
-    """T = hottest^w at a share `progress` in [0, 1] of the training.
+    """Temperature T = hottest^w at the fraction `progress` in [0, 1] of training.
 
-    "cold": w = 0 (T = 1); "hot": w = 1; "up": w = progress / ramp, at most 1; "down": one less that;
-    "cyclic": w = (1 + cos(2 pi cycles progress)) / 2, so it begins and ends hot.
+    The exponent w is 0 for "cold", 1 for "hot", min(1, progress / ramp) for "up", 1 minus that for
+    "down", and (1 + cos(2 pi cycles progress)) / 2 for "cyclic", which starts and ends hot.
     Raises ValueError for progress outside [0, 1], a ramp outside (0, 1], and unknown schedules.
     """
     check_temperature(hottest)

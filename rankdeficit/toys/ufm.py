@@ -1,13 +1,13 @@
-"""Deep unconstrained feature models: features and weights both free, many runs in one program.
+"""Batched deep unconstrained feature models (UFM), with free features and weights.
 
-The logits of a run are W_D phi(W_{D-1} ... phi(W_1 h)) for a free feature vector h per sample, with
-phi the identity or ReLU; `depth` D counts the weight matrices (as in Sukenik, Mondelli and Lampert,
-2023), so the logits are homogeneous of degree L = D + 1 in the parameters of a bias-free run.
-Objective of a run: mean loss over samples at its temperature, plus half the weight decay times the
-squared norm of each factor (weights and features; biases are not decayed).
+The logits of a run are W_D phi(W_{D-1} ... phi(W_1 h)) with a free feature vector h per sample and phi
+the identity or ReLU. `depth` D is the number of weight matrices (as in Sukenik, Mondelli and Lampert,
+2023), so without bias the logits are homogeneous of degree L = D + 1 in the parameters. The objective
+of a run is its mean loss at its temperature, plus half the decay times the squared norm of each factor
+(weights and features; biases are not decayed).
 
-The runs share a shape and differ in seed, temperature, decay and learning rate. All parameters of
-a run lie in one row of a (runs, parameters) tensor, which is what optimisers and checkpoints see.
+All runs have the same shape and may differ in seed, temperature, decay and learning rate. The
+parameters of a run are one row of a (runs, parameters) tensor.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ Loss = Literal["ce", "mse"]
 
 
 class Factors(NamedTuple):
-    """Views of the parameters: W_1 .. W_D (runs, out, in), biases (runs, 1, out) or none, H."""
+    """Views of the parameters: weights W_1 .. W_D (runs, out, in), biases (runs, 1, out) and features."""
 
     weights: list[Tensor]
     biases: list[Tensor]
@@ -36,7 +36,7 @@ class Factors(NamedTuple):
 
 @dataclass(frozen=True)
 class UfmShape:
-    """Shape of a deep unconstrained feature model with balanced classes, samples sorted by class."""
+    """Shape of a deep UFM with balanced classes and samples sorted by class."""
 
     classes: int
     samples_per_class: int
@@ -71,7 +71,7 @@ class UfmShape:
 
     @property
     def parameter_count(self) -> int:
-        """Number of parameters of a run: weights, then features, then biases."""
+        """Number of parameters of a run, in the order weights, features, biases."""
         biases = sum(rows for rows, _ in self.weight_shapes) if self.bias else 0
         return self.weight_count + self.samples * self.width + biases
 
@@ -81,7 +81,7 @@ class UfmShape:
         return classes.repeat_interleave(self.samples_per_class)
 
     def unpack(self, parameters: Float[Tensor, "runs parameters"]) -> Factors:
-        """Views of a (runs, parameters) tensor, no copies."""
+        """Views of a (runs, parameters) tensor, without copies."""
         runs = parameters.shape[0]
         shapes = [*self.weight_shapes, (self.samples, self.width)]
         if self.bias:
@@ -99,10 +99,10 @@ def initial_parameters(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
 ) -> Float[Tensor, "runs parameters"]:
-    """Random start of each run: weights N(0, scale^2 / fan_in), features N(0, scale^2), biases 0.
+    """Random initialisation: weights N(0, scale^2 / fan_in), features N(0, scale^2), biases 0.
 
-    Drawn on the CPU in float64 from the run's own seed, so a run starts alike alone or in a batch,
-    on any device and in any dtype. Raises ValueError unless scale is positive and finite.
+    Each run is drawn on the CPU in float64 from its own seed, so it does not depend on the batch, the
+    device or the dtype. Raises ValueError unless scale is positive and finite.
     """
     if not 0 < scale < float("inf"):
         raise ValueError(f"init_scale is {scale}; it must be a positive finite number")
@@ -123,14 +123,14 @@ def initial_parameters(
 
 
 class DeepUfm:
-    """A batch of runs with hand-written gradients in batched matrix products.
+    """A batch of deep UFM runs, with explicit gradients by batched matrix products.
 
-    shape: the architecture all runs share.
-    parameters: (runs, parameters), owned and changed in place by whoever trains.
+    shape: shape of every run.
+    parameters: (runs, parameters), updated in place by the optimiser.
     temperatures: (runs,), the softmax temperature of each run.
-    loss: "ce" (cross-entropy) or "mse" (softmax-MSE), at the run's temperature.
-    weight_decay, feature_decay: lambda >= 0 of each run, number or (runs,); features take the
-        weights' decay unless told otherwise.
+    loss: "ce" (cross-entropy) or "mse" (softmax-MSE), at the temperature of the run.
+    weight_decay, feature_decay: lambda >= 0, a number or (runs,) [feature_decay default: weight_decay].
+    Raises ValueError for arguments outside these ranges or of the wrong shape.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class DeepUfm:
         n, runs = shape.samples, parameters.shape[0]
         self._hidden = [parameters.new_empty(runs, n, out) for out, _ in shape.weight_shapes[:-1]]
         self._errors = [torch.empty_like(hidden) for hidden in self._hidden]
-        # Classes before samples: the softmax over a few classes is many times faster so.
+        # Classes precede samples, as this makes the softmax over few classes many times faster.
         self._logits = parameters.new_empty(runs, shape.classes, n)
         self._logits_error = torch.empty_like(self._logits)
         # torch.bmm multiplies small matrices one by one when its output is a strided view.
@@ -169,13 +169,13 @@ class DeepUfm:
         self._feature_slopes = torch.empty(self.factors.features.shape).to(parameters)
 
     def set_temperatures(self, temperatures: Float64[Tensor, " runs"]) -> None:
-        """Change the softmax temperature of each run, for schedules."""
+        """Set the softmax temperature of each run, for temperature schedules."""
         check_temperature_in(temperatures, self.parameters.dtype)
         self.temperatures = temperatures.to(self.parameters.device)
         self._T = temperatures.to(self.parameters)[:, None, None]
 
     def logits(self) -> Float[Tensor, "runs n classes"]:
-        """Logits of all samples; overwritten by the next call."""
+        """Logits of all samples, in a buffer that the next call overwrites."""
         weights, biases, inputs = self.factors
         for layer, output in enumerate(self._hidden):
             if biases:
@@ -196,7 +196,7 @@ class DeepUfm:
         return [self.factors.features, *self._hidden]
 
     def compute_gradient(self) -> None:
-        """Write the gradient of every run's objective into `gradient`; computes the logits anew."""
+        """Recompute the logits and write the gradient of each run's objective into `gradient`."""
         weights, _, features = self.factors
         weight_slopes, bias_slopes, feature_slopes = self._slopes
         self.logits()
@@ -211,7 +211,7 @@ class DeepUfm:
             below = self._errors[layer - 1] if layer else self._feature_slopes
             torch.bmm(error, weights[layer], out=below)
             if layer and self.shape.activation == "relu":
-                # The derivative of ReLU in one pass over memory, as autograd does it.
+                # The ReLU derivative in one pass over memory, as in autograd.
                 torch.ops.aten.threshold_backward.grad_input(below, inputs, 0, grad_input=below)
             error = below
         feature_slopes.copy_(self._feature_slopes)
@@ -222,7 +222,7 @@ class DeepUfm:
                 slope.addcmul_(decayed, decay)
 
     def data_loss(self, logits: Float[Tensor, "runs n classes"]) -> Float64[Tensor, " runs"]:
-        """Mean loss over samples of each run, in float64; NaN where a run diverged."""
+        """Mean loss of each run over samples, in float64; NaN for diverged runs."""
         function = cross_entropy if self.loss == "ce" else softmax_mse
         labels = self.shape.labels(logits.device).expand(logits.shape[:-1])
         losses = function(
@@ -231,7 +231,7 @@ class DeepUfm:
         return losses.mean(dim=-1)
 
     def objective(self) -> Float64[Tensor, " runs"]:
-        """Data loss plus decay of each run, in float64."""
+        """Data loss plus decay term of each run, in float64."""
         total = self.data_loss(self.logits())
         for decayed, decay in zip(self._decayed(self.parameters), self._decays, strict=True):
             if decay is not None:
@@ -252,7 +252,7 @@ class DeepUfm:
             torch.mul(p, error * (2 / (self.shape.samples * T)), out=self._logits_error)
 
     def _own_class(self, values: Tensor) -> Tensor:
-        """View of the entries (runs, classes, n) of each sample's own class."""
+        """View of the entries of (runs, classes, n) that belong to each sample's true class."""
         shape = self.shape
         blocks = values.view(-1, shape.classes, shape.classes, shape.samples_per_class)
         return blocks.diagonal(dim1=1, dim2=2)
@@ -263,7 +263,7 @@ class DeepUfm:
         return parameters[:, :weights], parameters[:, weights : weights + features]
 
     def _per_run(self, decay: float | Tensor, name: str) -> Tensor | None:
-        """Decay as a (runs, 1) column, or None where no run decays."""
+        """Decay as a (runs, 1) column, or None if it is zero for all runs."""
         column = torch.as_tensor(decay, dtype=torch.float64).expand(self.parameters.shape[0])
         if not bool(((column >= 0) & torch.isfinite(column)).all()):
             raise ValueError(f"{name} is {decay}; it must be finite and not negative")

@@ -149,9 +149,9 @@ def test_a_bad_batch_is_refused_and_changes_nothing(batch: torch.Tensor, match: 
 def test_bad_states() -> None:
     with pytest.raises(ValueError, match="features is 0"):
         Gram(0)
-    with pytest.raises(ValueError, match="seen no rows"):
+    with pytest.raises(ValueError, match="no rows"):
         Gram(3).spectrum()
-    with pytest.raises(ValueError, match="they must be the same"):
+    with pytest.raises(ValueError, match="4 features"):
         Gram(3).merge(Gram(4))
 
 
