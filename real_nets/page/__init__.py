@@ -1,7 +1,7 @@
-"""A page of results as HTML or Markdown: its parts as plain data, numbers as text, figures."""
+"""A page of results as HTML, as Markdown or on the terminal: its parts, numbers as text, figures."""
 
-from real_nets.page.markdown import render_markdown
-from real_nets.page.page import Column, Page, Picture, Section, Table, TableCell, render, write
+from real_nets.page.page import Column, Page, Picture, Section, Table, TableCell
+from real_nets.page.render import render, render_markdown, write
 
 __all__ = [
     "Column",

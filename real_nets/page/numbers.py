@@ -8,6 +8,7 @@ from statistics import median
 NOTHING = "–"
 """Where there is no number."""
 MINUS = "−"
+SPACE = "\N{NO-BREAK SPACE}"
 
 WORDS = {None: "none", True: "yes", False: "no"}
 
@@ -43,22 +44,23 @@ def pixels(size: int | Sequence[int]) -> str:
 def spread(values: Sequence[Number | None], form: Callable[[Number], str] = share) -> str:
     """Median, range and number of values, as "67.3% (66.1–68.0), n = 3".
 
-    form: writes one number, `share` for example. The range is left out where the least and the
+    form: writes one number, `share` for example. Range and n are left out where the least and the
     largest value are written like the median; None and values that are not finite do not count.
     """
     found = [value for value in values if value is not None and math.isfinite(value)]
     if not found:
         return NOTHING
     middle, low, high = (form(value) for value in (median(found), min(found), max(found)))
-    count = f", n = {len(found)}"
     if low == middle == high:
-        return middle + count
-    return f"{middle} ({low.removesuffix('%')}–{high.removesuffix('%')}){count}"
+        return middle
+    return (
+        f"{middle} ({low.removesuffix('%')}–{high.removesuffix('%')}), n{SPACE}={SPACE}{len(found)}"
+    )
 
 
 def percentage_points(difference: Number, digits: int = 1) -> str:
     """The difference of two shares in percentage points: -0.124 is "−12.4 pp"."""
-    return f"{_signed(100 * difference, digits)} pp"
+    return f"{_signed(100 * difference, digits)}{SPACE}pp"
 
 
 def ranks(difference: Number) -> str:

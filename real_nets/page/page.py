@@ -1,22 +1,16 @@
-"""A page as plain data, and from that to one HTML file that needs nothing else."""
+"""The parts of a page as plain data."""
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import groupby, product
-from pathlib import Path
 from string import ascii_lowercase
 from typing import Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from rankdeficit.experiments.runs import write_atomically
 from real_nets.page.numbers import MINUS, NOTHING
-from real_nets.page.svg import inline_svg
 
 Kind = Literal["plain", "paper", "measured", "difference", "missing"]
 
@@ -34,7 +28,7 @@ SHORT = 16
 PORTRAIT_COLUMNS = 12
 RESERVED = ("contents", "summary", "conditions")
 NUMBER = re.compile(rf"[+{MINUS}-]?\.?\d.*|{NOTHING}|")
-SPREAD = re.compile(r"([^ ]+)(?: (\(\S+\)))?(?:, (n = \d+))?")
+SPREAD = re.compile(r"(\S+) (\(\S+\)), (n\s=\s\d+)")
 
 
 @dataclass(frozen=True)
@@ -55,7 +49,7 @@ class TableCell:
     def parts(self) -> list[str]:
         """The number, then its range and n: "67% (66–68), n = 3" has "67%", "(66–68)" and "n = 3"."""
         found = SPREAD.fullmatch(self.text) if self.kind != "plain" else None
-        return [part for part in found.groups() if part] if found else [self.text or NOTHING]
+        return [*found.groups()] if found else [self.text or NOTHING]
 
 
 @dataclass(frozen=True)
@@ -102,11 +96,23 @@ class Table:
             for i in range(len(self.columns))
         ]
 
+    @property
+    def labels(self) -> int:
+        """Number of columns that say what a row is about: those of words before the first numbers.
+
+        One where no column holds numbers, and where the first does.
+        """
+        return max(1, next((i for i, numeric in enumerate(self.numeric) if numeric), 1))
+
     def column_class(self, column: int) -> str:
-        """Classes of a column's cells: numbers, and a rule where a group of columns starts."""
+        """Classes of a column's cells: labels, numbers, and a rule where a group of columns starts."""
         group, before = self.columns[column].group, self.columns[column - 1].group if column else ""
-        starts = group != before
-        return " ".join(["number"] * self.numeric[column] + ["start"] * starts)
+        found = {
+            "label": column < self.labels,
+            "number": self.numeric[column],
+            "start": group != before,
+        }
+        return " ".join(name for name, has in found.items() if has)
 
     @property
     def notes(self) -> dict[str, str]:
@@ -139,7 +145,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page with a place in the table of contents."""
+    """A part of the page with its place in the list of results at the top."""
 
     identifier: str
     """Lower-case letters, digits and hyphens; the part of a link after #."""
@@ -148,6 +154,8 @@ class Section:
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
     notes: Sequence[str] = ()
+    headline: str = ""
+    """What came out, in a sentence that the list at the top shows beside the title."""
 
     def __post_init__(self) -> None:
         if not IDENTIFIER.fullmatch(self.identifier) or self.identifier in RESERVED:
@@ -163,6 +171,7 @@ class Page:
 
     title: str
     summary: Sequence[str]
+    """What the numbers are of; shown below the list of results."""
     sections: Sequence[Section]
     conditions: Sequence[tuple[str, str]]
     """(what, value) of all that the numbers were made with."""
@@ -172,47 +181,3 @@ class Page:
         for name, count in counts.items():
             if count > 1:
                 raise ValueError(f"identifier {name!r} is of {count} sections; give each its own")
-
-
-def render(page: Page) -> str:
-    """The page as HTML; equal pages give equal texts. Loads nothing, runs nothing.
-
-    Raises ValueError for pictures that are no SVG or refer to anything outside.
-    """
-    pictures = {
-        f"{section.identifier}-figure-{number}": picture
-        for section in page.sections
-        for number, picture in enumerate(section.pictures, start=1)
-    }
-    drawn: dict[str, Markup] = {
-        name: inline_svg(picture.figure, f"{name}-", picture.alt)
-        for name, picture in pictures.items()
-    }
-    return _template().render(page=page, drawn=drawn, headings=list(_headings(page)))
-
-
-def write(page: Page, path: Path) -> None:
-    """Write the page, replacing the file as a whole; its folder is made where there is none."""
-    text = render(page)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text.encode())
-
-
-def _headings(page: Page) -> Iterator[tuple[str, str]]:
-    if page.summary:
-        yield "summary", "In short"
-    yield from ((section.identifier, section.title) for section in page.sections)
-    if page.conditions:
-        yield "conditions", "Conditions"
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("real_nets.page", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("template.html")

@@ -1,19 +1,18 @@
-"""A page's sections on the terminal: tables cut to its width, then the sentences."""
+"""A page's sections on the terminal: a table, then the sentences."""
 
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import zip_longest
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
-from real_nets.page import Section, Table, TableCell
+from real_nets.page.page import Section, Table, TableCell
 
 FILE_COLUMNS = 160
 """Width of what is printed to a file."""
-GAP, EDGE = 3, 1
-"""Characters between two columns of a table, and left over at its end."""
+UNLIMITED = 10_000
 
 
 def open_console(stderr: bool = False) -> Console:
@@ -30,76 +29,61 @@ def say(console: Console, sentence: str) -> None:
 
 
 def print_section(section: Section, console: Console) -> None:
-    """Title, first table and sentences; the page has the rest."""
+    """Title, headline, first table and sentences; the page has the rest."""
     console.rule(section.title)
+    if section.headline:
+        say(console, section.headline)
     for table in [table for table in section.tables if table.rows][:1]:
         if table.caption != section.title:
             console.print(table.caption, style="bold", markup=False)
-        for part in terminal_tables(table, console.width):
-            console.print(part)
+        console.print(terminal_table(table, console))
         for note, mark in table.notes.items():
             say(console, f"({mark}) {note}")
     for sentence in (*section.paragraphs, *section.notes):
         say(console, sentence)
 
 
-def terminal_tables(table: Table, width: int) -> Iterator[TerminalTable]:
-    """The table, or one after the other with as many of its columns as fit in the width.
-
-    What a row is about, its first columns as far as they are words, stands in one column of each.
-    """
-    labels = next((i for i, numeric in enumerate(table.numeric) if numeric), len(table.columns))
-    lead = [_stacked([column.title for column in table.columns[:labels]])]
-    lead += [_stacked([cell.text for cell in row[:labels]]) for row in table.rows]
-    columns = [_texts(table, i) for i in range(labels, len(table.columns))]
-    groups = [[i - labels for i in own if i >= labels] for _, own in table.groups]
-    room = width - EDGE - _width(lead) - GAP
-    for part in _fitting(groups, [_width(column) + GAP for column in columns], room):
-        shown = TerminalTable(box=box.SIMPLE_HEAVY, leading=1)
-        head, *rows = zip(lead, *(columns[i] for i in part), strict=True)
-        for i, title in enumerate(head):
-            shown.add_column(title, justify="right" if i else "left", no_wrap=True)
-        for row in rows:
-            shown.add_row(*map(Text, row))
-        yield shown
+def terminal_table(table: Table, console: Console) -> TerminalTable:
+    """A line per row where all columns fit, and else a line per number; texts fold."""
+    titles = ["\n".join(filter(None, (own.group, own.title))) for own in table.columns]
+    rows = [[_text(cell, table) for cell in row] for row in table.rows]
+    shown = _side_by_side(table, titles, rows)
+    unlimited = console.options.update(width=UNLIMITED)
+    if Measurement.get(console, unlimited, shown).maximum <= console.width:
+        return shown
+    return _below_each_other(table.labels, titles, rows)
 
 
-def _texts(table: Table, column: int) -> list[str]:
-    """Heading and cells: number, range and n below each other."""
-    heading = table.columns[column]
-    cells = (row[column] for row in table.rows)
-    return [_stacked([heading.group, heading.title]), *(_text(cell, table) for cell in cells)]
+def _side_by_side(table: Table, titles: list[str], rows: list[list[str]]) -> TerminalTable:
+    """What a row is about stands in one column, its parts below each other."""
+    shown = _empty()
+    shown.leading = 1
+    shown.add_column(Text("\n".join(titles[: table.labels])))
+    for i, title in enumerate(titles[table.labels :], start=table.labels):
+        shown.add_column(Text(title), justify="right" if table.numeric[i] else "left")
+    for row in rows:
+        shown.add_row(Text("\n".join(row[: table.labels])), *map(Text, row[table.labels :]))
+    return shown
+
+
+def _below_each_other(labels: int, titles: list[str], rows: list[list[str]]) -> TerminalTable:
+    """The parts of what a row is about, then the heading of each number and the number."""
+    shown = _empty()
+    for heading in ("\n".join(titles[:labels]), "", ""):
+        shown.add_column(Text(heading), overflow="fold")
+    for number, row in enumerate(rows):
+        if number:
+            shown.add_row()
+        for line in zip_longest(row[:labels], titles[labels:], row[labels:], fillvalue=""):
+            shown.add_row(*(Text(text.replace("\n", " ")) for text in line))
+    return shown
+
+
+def _empty() -> TerminalTable:
+    return TerminalTable(box=box.SIMPLE_HEAVY, padding=(0, 1, 0, 0), pad_edge=False)
 
 
 def _text(cell: TableCell, table: Table) -> str:
-    number, *others = cell.parts
+    number, *spread = cell.parts
     mark = f" ({table.notes[cell.note]})" if cell.note else ""
-    return _stacked([number + mark, *others])
-
-
-def _stacked(lines: Sequence[str]) -> str:
-    return "\n".join(line for line in lines if line)
-
-
-def _width(texts: Sequence[str]) -> int:
-    return max(len(line) for text in texts for line in text.splitlines() or [""])
-
-
-def _fitting(
-    groups: Sequence[Sequence[int]], widths: Sequence[int], width: int
-) -> Iterator[list[int]]:
-    """Columns that stand side by side: whole groups, or parts of those that are too wide."""
-
-    def taken(columns: Sequence[int]) -> int:
-        return sum(widths[i] for i in columns)
-
-    units = chain.from_iterable(
-        [list(own)] if taken(own) <= width else [[i] for i in own] for own in groups
-    )
-    part: list[int] = []
-    for unit in units:
-        if part and taken([*part, *unit]) > width:
-            yield part
-            part = []
-        part += unit
-    yield part
+    return "\n".join([number + mark, *spread])

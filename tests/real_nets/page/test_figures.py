@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from real_nets.page import figures
 from real_nets.page.figures import FigureRun, panels, points
 from real_nets.page.figures.when_trained import Generalisation
-from real_nets.page.svg import inline_svg
+from real_nets.page.render import Image
 
 Row = dict[str, Any]
 Draw = Callable[[Sequence[FigureRun]], Figure | None]
@@ -320,7 +320,7 @@ def test_seeds_in_another_order_give_the_same_figure(draw: Draw) -> None:
     swapped = [runs[i] for i in (2, 0, 1, 5, 4, 3)]
     if draw is figures.trade_off:  # where points lie on each other the last one is seen
         runs, swapped = runs[:1], runs[:1]
-    texts = [inline_svg(drawn(draw, own), "p-", "alt") for own in (runs, swapped)]
+    texts = [Image.of(drawn(draw, own)) for own in (runs, swapped)]
     assert texts[0] == texts[1]
 
 

@@ -25,9 +25,9 @@ TABLE = Table(
 )  # fmt: skip
 SECTION = Section(
     "ranks", "Ranks_1", ["# no heading", "1. no list"], [TABLE],
-    [Picture(Figure(), "What is *seen*.", "A [curve].")], ["Left out: a & b."],
+    [Picture(Figure(), "What is *seen*.", "A [curve].")], ["Left out: a & b."], "All *fall*.",
 )  # fmt: skip
-PAGE = Page("A page", ["In short."], [SECTION], [("seed", "0, 1")])
+PAGE = Page("A page", ["About."], [SECTION], [("seed", "0, 1")])
 
 
 def tokens(text: str) -> list[Token]:
@@ -52,7 +52,8 @@ def kinds(text: str) -> list[str]:
 
 def test_all_parts_are_there_in_their_order() -> None:
     assert texts(render_markdown(PAGE, [["figures/ranks-1.png"]])) == [
-        "A page", "In short.", "Ranks_1", "# no heading", "1. no list", "Ranks | of *logits*",
+        "A page", "Ranks_1: All *fall*.", "About.", "Ranks_1", "All *fall*.",
+        "# no heading", "1. no list", "Ranks | of *logits*",
         "network", "rank at γ = 0.1", "paper: κ",
         "mlp_8", "10 (9–10), n = 3<sup>a</sup>", "67%", "vgg|19", "–", "–<sup>a</sup>",
         "a: on <test> images", "A [curve].", "What is *seen*.", "Left out: a & b.",
@@ -97,5 +98,5 @@ def test_texts_mean_what_they_say(text: str) -> None:
 
 
 def test_every_picture_needs_a_file() -> None:
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="figures has 0 names for section 'ranks'"):
         render_markdown(PAGE, [[]])

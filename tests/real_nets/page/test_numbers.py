@@ -10,6 +10,10 @@ from real_nets.page import numbers
 from real_nets.page.page import TableCell
 
 
+def n(count: int) -> str:
+    return f"n = {count}".replace(" ", "\N{NO-BREAK SPACE}")
+
+
 def test_each_kind_of_number_has_its_form() -> None:
     assert numbers.share(0.675) == "67.5%"
     assert numbers.share(0.675, 0) == "68%"
@@ -25,34 +29,34 @@ def test_sizes_of_images_are_a_side_or_height_and_width() -> None:
 
 
 def test_spreads_are_medians_with_ranges_and_n() -> None:
-    assert numbers.spread([0.68, 0.661, 0.673], numbers.share) == "67.3% (66.1–68.0), n = 3"
-    assert numbers.spread([45, 44], numbers.rank) == "44.5 (44–45), n = 2"
-    assert numbers.spread([0.1234, 0.5, 0.6366], numbers.rate) == "50.00% (12.34–63.66), n = 3"
+    assert numbers.spread([0.68, 0.661, 0.673], numbers.share) == f"67.3% (66.1–68.0), {n(3)}"
+    assert numbers.spread([45, 44], numbers.rank) == f"44.5 (44–45), {n(2)}"
+    assert numbers.spread([0.1234, 0.5, 0.6366], numbers.rate) == f"50.00% (12.34–63.66), {n(3)}"
 
 
 def test_a_range_that_is_not_seen_is_not_written() -> None:
-    assert numbers.spread([9, 9, 9], numbers.rank) == "9, n = 3"
-    assert numbers.spread([0.5], numbers.share) == "50.0%, n = 1"
-    assert numbers.spread([0.50001, 0.50002], numbers.share) == "50.0%, n = 2"
-    assert numbers.spread([0.5, 0.5, 0.6], numbers.share) == "50.0% (50.0–60.0), n = 3"
+    assert numbers.spread([9, 9, 9], numbers.rank) == "9"
+    assert numbers.spread([0.5], numbers.share) == "50.0%"
+    assert numbers.spread([0.50001, 0.50002], numbers.share) == "50.0%"
+    assert numbers.spread([0.5, 0.5, 0.6], numbers.share) == f"50.0% (50.0–60.0), {n(3)}"
 
 
 def test_values_that_are_none_do_not_count() -> None:
-    assert numbers.spread([None, 0.5, math.nan, math.inf], numbers.share) == "50.0%, n = 1"
+    assert numbers.spread([None, 0.5, math.nan, math.inf], numbers.share) == "50.0%"
     assert numbers.spread([], numbers.share) == numbers.NOTHING
     assert numbers.spread([None, math.nan], numbers.share) == numbers.NOTHING
 
 
 def test_differences_have_their_sign() -> None:
-    assert numbers.percentage_points(0.013) == "+1.3 pp"
-    assert numbers.percentage_points(-0.1239, 2) == "−12.39 pp"
+    assert numbers.percentage_points(0.013) == "+1.3\N{NO-BREAK SPACE}pp"
+    assert numbers.percentage_points(-0.1239, 2) == "−12.39\N{NO-BREAK SPACE}pp"
     assert [numbers.ranks(value) for value in (13, -40.5, 0)] == ["+13", "−40.5", "0"]
 
 
 def test_what_is_written_as_zero_has_none() -> None:
-    assert numbers.percentage_points(-0.0004) == "0.0 pp"
-    assert numbers.percentage_points(0.0004) == "0.0 pp"
-    assert numbers.percentage_points(0.0004, 2) == "+0.04 pp"
+    assert numbers.percentage_points(-0.0004) == "0.0\N{NO-BREAK SPACE}pp"
+    assert numbers.percentage_points(0.0004) == "0.0\N{NO-BREAK SPACE}pp"
+    assert numbers.percentage_points(0.0004, 2) == "+0.04\N{NO-BREAK SPACE}pp"
     assert numbers.ranks(-0.0) == "0"
 
 
@@ -73,8 +77,9 @@ def test_the_order_of_seeds_does_not_count(values: list[float], order: list[int]
     ("text", "parts"),
     [
         ("67.3% (66.1–68.0), n = 3", ["67.3%", "(66.1–68.0)", "n = 3"]),
-        ("9, n = 3", ["9", "n = 3"]),
-        ("−12.4 pp", ["−12.4 pp"]),
+        (f"9 (8–10), {n(3)}", ["9", "(8–10)", n(3)]),
+        ("9", ["9"]),
+        ("−12.4\N{NO-BREAK SPACE}pp", ["−12.4\N{NO-BREAK SPACE}pp"]),
         ("2,030 (2,010–2,050), n = 3", ["2,030", "(2,010–2,050)", "n = 3"]),
         ("stalled (see note)", ["stalled (see note)"]),
         ("", [numbers.NOTHING]),
