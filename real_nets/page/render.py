@@ -18,12 +18,12 @@ from real_nets.page.page import Column, Page
 
 PIXELS_PER_INCH = 96
 """Of CSS."""
-FIXED = {"svg.fonttype": "path", "svg.hashsalt": "page"}
-"""Letters are outlines, which look alike everywhere; identifiers are the same each time."""
 LONG_NUMBER = re.compile(rb'(?<=[ "\-]\d\.\d\d)\d+|(?<=[ "\-]\d\d\.\d\d)\d+|(?<=\d\d\d\.\d\d)\d+')
 """Hundredths of a point are enough; factors, which follow a bracket, keep their digits."""
-SPECIAL = re.compile(r"([\\`*_\[\]<>|&~$])|^([#+=-]|\d+(?=[.)]))")
-"""What means something to Markdown: anywhere, and at the beginning of a line."""
+SPECIAL = re.compile(r"([\\`*_\[\]<>|&~$])")
+"""What means something to Markdown anywhere."""
+FIRST = re.compile(r"^([#+=-]|\d+(?=[.)]))")
+"""What means something to Markdown at the beginning of a line."""
 
 
 class Image(NamedTuple):
@@ -37,9 +37,9 @@ class Image(NamedTuple):
 
     @classmethod
     def of(cls, figure: Figure) -> "Image":
-        """Equal figures give equal images."""
+        """Equal figures give equal images, with letters as outlines, which look alike everywhere."""
         drawn = io.BytesIO()
-        with default_style(), rc_context(FIXED):
+        with default_style(), rc_context({"svg.fonttype": "path", "svg.hashsalt": "page"}):
             figure.savefig(drawn, format="svg", metadata={"Date": None})
         code = b64encode(LONG_NUMBER.sub(b"", drawn.getvalue())).decode()
         width, height = (round(inches * PIXELS_PER_INCH) for inches in figure.get_size_inches())
@@ -83,15 +83,19 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"plain": _plain, "heading": _heading}
+    environment.filters |= {"plain": _plain, "inline": _inline, "heading": _heading}
     return environment
+
+
+def _inline(text: str) -> str:
+    """Text that Markdown takes as it is within a line; non-breaking spaces stay."""
+    return SPECIAL.sub(r"\\\1", re.sub(r"\s+", " ", text, flags=re.ASCII).strip())
 
 
 def _plain(text: str) -> str:
     """Text that Markdown takes as it is."""
-    return SPECIAL.sub(
-        lambda found: f"{found[0]}\\" if found[0].isdigit() else f"\\{found[0]}",
-        " ".join(text.split()),
+    return FIRST.sub(
+        lambda found: f"{found[0]}\\" if found[0].isdigit() else f"\\{found[0]}", _inline(text)
     )
 
 
