@@ -1,6 +1,8 @@
 """Figures from run records (rows and summaries as plain values), never from live objects."""
 
 import io
+import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -18,6 +20,7 @@ from PIL import Image
 from rankdeficit.experiments.runs import write_atomically
 
 Row = dict[str, Any]
+Colour = tuple[float, float, float, float]
 THEORY_COLOUR = "black"
 
 
@@ -154,13 +157,12 @@ def _by_temperature(
     """One panel per value of the facet, one colour per temperature."""
     temperatures = sorted({row["temperature"] for row in rows})
     facets = sorted({row[facet] for row in rows})
-    colours = colormaps["plasma"](np.linspace(0.05, 0.75, len(temperatures)))
     figure = Figure(figsize=(0.6 + 4.0 * len(facets), 3.4))
     panels = figure.subplots(1, len(facets), sharey=True, squeeze=False)[0]
     for axes, value in zip(panels, facets, strict=True):
-        for temperature, colour in zip(temperatures, colours, strict=True):
+        for temperature in temperatures:
             own = [r for r in rows if r["temperature"] == temperature and r[facet] == value]
-            draw(axes, own, colour, f"T = {temperature:g}")
+            draw(axes, own, temperature_colour(temperature), f"T = {temperature:g}")
         finish(axes)
         axes.set_title(f"{facet} {value}", fontsize=9)
     panels[0].set_ylabel(ylabel)
@@ -220,16 +222,50 @@ def set_log_scale(axes: Axes, names: str) -> None:
         axis.set_minor_formatter(PlainLogFormatter())
 
 
+def temperature_colour(temperature: float) -> Colour:
+    """The colour (red, green, blue, alpha) of a temperature, the same in every figure.
+
+    T = 1 is dark blue. Hotter is purple at T = 2, red at 30 and yellow from 1000 on, evenly in log T;
+    colder is green, paler down to T = 0.01.
+    """
+    decades = math.log10(temperature)
+    if decades < 0:
+        return colormaps["viridis"](0.45 + 0.2 * min(-decades, 2.0))
+    return colormaps["plasma"](0.02 if decades == 0 else 0.24 + 0.22 * min(decades, 3.0))
+
+
 def with_legend_below(figure: Figure, columns: int) -> Figure:
-    """One legend for all panels, each label once."""
+    """One legend for all panels, each label once, temperatures in ascending order.
+
+    All panels get letters of the same sizes, and plain numbers on logarithmic axes.
+    """
+    for axes in figure.axes:
+        _set_style(axes)
     handles = {
-        handle.get_label(): handle
+        str(handle.get_label()): handle
         for axes in figure.axes
         for handle in axes.get_legend_handles_labels()[0]
     }
     if handles:
-        figure.legend(
-            handles=list(handles.values()), loc="outside lower center", fontsize=8, ncols=columns
-        )
+        ordered = [handles[label] for label in sorted(handles, key=_temperature_of)]
+        figure.legend(handles=ordered, loc="outside lower center", fontsize=8, ncols=columns)
     figure.set_layout_engine("constrained")
     return figure
+
+
+def _set_style(axes: Axes) -> None:
+    axes.title.set_fontsize(9)
+    axes.tick_params(which="both", labelsize=8)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set_fontsize(9)
+        if axis.get_scale() == "log":
+            axis.set_major_formatter(PlainLogFormatter())
+            axis.set_minor_formatter(PlainLogFormatter())
+        elif axis.get_scale() == "symlog":
+            axis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
+
+
+def _temperature_of(label: str) -> float:
+    """Of labels as "T = 10, raw"; infinity for others."""
+    found = re.match(r"T = ([\d.e+-]+)", label)
+    return float(found[1]) if found else math.inf

@@ -7,8 +7,9 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import LogLocator
 
+from rankdeficit.experiments.plots import with_legend_below
 from rankdeficit.spectrum import GAMMA
 from real_nets.page.figures.panels import (
     Curve,
@@ -165,7 +166,7 @@ def initial_norms(runs: Sequence[FigureRun]) -> Figure | None:
             groups.append((f"{network}\nn = {len(values)}", values))
     if not groups:
         return None
-    figure = Figure(figsize=(max(3.6, min(1.6 + 1.1 * len(groups), 9)), 3.4), layout="constrained")
+    figure = Figure(figsize=(max(3.6, min(1.6 + 1.1 * len(groups), 9)), 3.4))
     axes = figure.subplots()
     for at, (_, values) in enumerate(groups):
         aside = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)
@@ -174,13 +175,10 @@ def initial_norms(runs: Sequence[FigureRun]) -> Figure | None:
     everything = [value for _, values in groups for value in values]
     axes.set(yscale="log", ylim=(min(everything) / 2, 2 * max(everything)))
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlim(-0.6, len(groups) - 0.4)
     axes.set_xticks(range(len(groups)), [name for name, _ in groups])
-    axes.tick_params(labelsize=8)
-    axes.set_ylabel(f"{NORM}, untrained", fontsize=9)
-    return figure
+    axes.set_ylabel(f"{NORM}, untrained")
+    return with_legend_below(figure, columns=1)
 
 
 def _norm_at_start(run: FigureRun) -> float:

@@ -2,17 +2,16 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any, NamedTuple
 
-import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, SymmetricalLogLocator
 
 from rankdeficit.diagnostics.report.records import predicted_rank
-from rankdeficit.experiments.plots import THEORY_COLOUR, band, with_legend_below
+from rankdeficit.experiments.plots import THEORY_COLOUR, band, temperature_colour, with_legend_below
 from real_nets.page.figures.points import (
     FigureRun,
     Points,
@@ -71,7 +70,7 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True)
 class Panel:
-    """A pair of axes to be."""
+    """Specification of one subplot."""
 
     title: str
     frame: Frame
@@ -86,11 +85,15 @@ class Panel:
 
 
 def looks(runs: Iterable[FigureRun]) -> dict[float, Look]:
-    """By temperature, in ascending order of it."""
+    """By temperature, in ascending order of it: its colour, and a marker that is round for T = 1."""
     temperatures = sorted({run.temperature for run in runs})
-    colours = colormaps["plasma"](np.linspace(0.05, 0.75, len(temperatures)))
-    markers = (MARKERS[i % len(MARKERS)] for i in range(len(temperatures)))
-    return dict(zip(temperatures, map(Look, colours, markers), strict=True))
+    others = cycle(MARKERS[1:])
+    return {
+        temperature: Look(
+            temperature_colour(temperature), MARKERS[0] if temperature == 1 else next(others)
+        )
+        for temperature in temperatures
+    }
 
 
 def case_panels(
@@ -175,11 +178,11 @@ def _draw_row(row: Sequence[Axes], panels: Sequence[Panel]) -> None:
             twins.append(_right_axes(axes, panel.right, twins))
     for axes, panel in zip(row, panels, strict=True):  # scales, once all that share them are drawn
         panel.frame.finish(axes)
-    row[0].set_ylabel(panels[0].frame.y, fontsize=9)
+    row[0].set_ylabel(panels[0].frame.y)
     for twin in twins[:-1]:
         twin.tick_params(which="both", labelright=False)
     if twins:
-        twins[-1].set_ylabel(panels[-1].frame.right, fontsize=9)
+        twins[-1].set_ylabel(panels[-1].frame.right)
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
@@ -188,9 +191,8 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     for rule in panel.rules:
         mark = axes.axvline if rule.vertical else axes.axhline
         mark(rule.at, color=THEORY_COLOUR, linestyle=rule.line, linewidth=1, label=rule.label)
-    axes.set_title(panel.title, fontsize=9)
-    axes.set_xlabel(panel.frame.x, fontsize=9)
-    axes.tick_params(which="both", labelsize=8)
+    axes.set_title(panel.title)
+    axes.set_xlabel(panel.frame.x)
 
 
 def _right_axes(axes: Axes, curves: Sequence[Curve], before: Sequence[Axes]) -> Axes:
@@ -198,7 +200,6 @@ def _right_axes(axes: Axes, curves: Sequence[Curve], before: Sequence[Axes]) -> 
     if before:
         twin.sharey(before[0])
     twin.set_yscale("log")
-    twin.tick_params(which="both", labelsize=8)
     for curve in curves:
         draw_curve(twin, curve._replace(points=positive(curve.points)))
     return twin
@@ -220,7 +221,6 @@ def epoch_axis(axes: Axes) -> None:
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1, 3)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def from_zero(axes: Axes, room: float = 1.06) -> None:
@@ -244,4 +244,3 @@ def rank_axis(axes: Axes) -> None:
     """Logarithmic, but with room for rank 0."""
     axes.set_yscale("symlog", linthresh=1, linscale=0.3)
     from_zero(axes, room=1.7)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -345,7 +345,7 @@ def test_networks_of_other_images_or_recipes_are_no_seeds_of_each_other() -> Non
     assert columns == [f"{side}\nT = {T}" for side in sides for T in (1, 50)]
     assert {point.network for point in figures.trade_off_points(runs)} == {*sides}
     legend = [text.get_text() for text in drawn(figures.trade_off, runs).legends[0].get_texts()]
-    assert legend[:2] == sides
+    assert legend == ["T = 1", "T = 50", *sides]
     (axes,) = drawn(figures.initial_norms, runs).axes
     labels = [label.get_text().split("\n") for label in axes.get_xticklabels()]
     assert labels == [["MLP", f"on CIFAR-10, {size} px", "n = 6"] for size in (32, 64)]
@@ -371,9 +371,32 @@ def test_as_few_options_are_told_as_tell_networks_apart(
     assert list(points.cases(runs).values()) == [f"MLP on CIFAR-10, {own}" for own in told]
 
 
-@pytest.mark.parametrize("count", [2, 3, 5])
-def test_temperatures_differ_in_lightness_and_in_markers(count: int) -> None:
-    looks = panels.looks([run(10.0**i, rows=[]) for i in range(count)]).values()
+def test_temperatures_differ_in_lightness_and_in_markers() -> None:
+    looks = panels.looks([run(T, rows=[]) for T in (1.0, 5.0, 30.0, 100.0, 1000.0)]).values()
     lightness = [np.dot((0.2126, 0.7152, 0.0722), to_rgb(look.colour)) for look in looks]
-    assert all(b - a > 0.2 / count for a, b in pairwise(lightness))
+    assert all(b - a > 0.05 for a, b in pairwise(lightness))
     assert all(a.marker != b.marker for a, b in combinations(looks, 2))
+
+
+@pytest.mark.parametrize("draw", [figures.logits_norm, figures.rank_over_gamma, figures.ortho_dev])
+def test_a_temperature_has_one_colour_in_every_figure(draw: Draw) -> None:
+    """Whatever the other temperatures of a figure are."""
+
+    def colours(*temperatures: float) -> dict[str, object]:
+        figure = drawn(draw, [run(T) for T in temperatures])
+        lines = [line for axes in figure.axes for line in axes.get_lines()]
+        return {str(line.get_label()).split(",")[0]: line.get_color() for line in lines}
+
+    few, many = colours(1.0, 50.0), colours(1.0, 10.0, 50.0, 100.0)
+    assert {few[f"T = {T}"] == many[f"T = {T}"] for T in (1, 50)} == {True}
+    assert len({many[f"T = {T}"] for T in (1, 10, 50, 100)}) == 4
+
+
+def test_logarithmic_axes_have_plain_numbers_and_legends_the_order_of_temperatures() -> None:
+    runs = [*pair(), run(10.0, network="VGG-19")]
+    figure = drawn(figures.rank_over_gamma, runs)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["T = 1", "T = 10", "T = 50", "Neural Collapse"]
+    (axes, _) = figure.axes
+    assert axes.get_xscale() == "log"
+    assert axes.xaxis.get_major_formatter()(0.01, 0) == "0.01"
