@@ -219,11 +219,11 @@ def computed(name: str) -> Row:
 
 
 def row_of(table: Table, *labels: str) -> list[str]:
-    """Texts of the row that starts with these labels, less the labels."""
+    """Texts of the row that starts with these labels, less the labels, with plain spaces."""
     (found,) = [
         row for row in table.rows if [cell.text for cell in row[: len(labels)]] == list(labels)
     ]
-    return [cell.text for cell in found[len(labels) :]]
+    return [cell.text.replace("\N{NO-BREAK SPACE}", " ") for cell in found[len(labels) :]]
 
 
 def by_seed(**conditions: Iterable[Numbers | None]) -> Callable[[Job], Numbers | None]:

@@ -75,7 +75,7 @@ def test_conditions_tell_the_size_of_images_that_were_resized(tmp_path: Path) ->
 def test_conditions_tell_how_long_networks_took(store: Path) -> None:
     for seconds, file in enumerate(job_files(store, "environment.json")):
         write_json(file, read_json(file) | {"wall_seconds_of_last_process": 10.4 * seconds})
-    assert conditions_of(store)[WALL_TIME] == "resnet34 (width 16): 26 (0–52), n = 6"
+    assert conditions_of(store)[WALL_TIME] == "resnet34 (width 16): 26 (0–52), n\u00a0=\u00a06"
     for file in job_files(store, "environment.json"):
         file.unlink()
     assert WALL_TIME not in conditions_of(store)

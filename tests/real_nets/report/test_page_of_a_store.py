@@ -22,7 +22,7 @@ def test_the_page_has_a_section_per_target_in_the_order_of_the_list(original: Pa
         "neural-collapse",
     ]
     text = render(page)
-    for number in ("76.37%", "80.00%", "(75.00–85.00)", "+3.6 pp", "−12.4 pp"):
+    for number in ("76.37%", "80.00%", "(75.00–85.00)", "+3.6\u00a0pp", "−12.4\u00a0pp"):
         assert number in text
 
 
