@@ -169,8 +169,8 @@ def test_rank_two_says_whether_all_images_are_fitted(
     section = section_of(tmp_path, "rank-two", numbers)
     for network in ("MLP", "ResNet-18"):
         assert (
-            f"{network} on CIFAR-10 with rank 2 {sentence}; test accuracy 60.5% (60.0–61.0), n\u00a0=\u00a02."
-            in section.paragraphs
+            f"{network} on CIFAR-10 with rank 2 {sentence}; "
+            "test accuracy 60.5% (60.0–61.0), n\u00a0=\u00a02." in section.paragraphs
         )
     row = row_of(section.tables[0], "CIFAR-10", "MLP", f"rank 2, {T_1}")
     assert row[0] == "2"
