@@ -30,7 +30,7 @@ from rankdeficit.experiments.runs import RunFolder
 from rankdeficit.image_files import spell_size, square
 from rankdeficit.images import Images, Normalisation, list_splits, unchanged
 from real_nets.data.images import IMAGENET, Folders, measured_normalisation
-from real_nets.diagnose_settings import Settings, check, complete
+from real_nets.diagnose_settings import Settings, check, chosen_measures, complete
 from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.trained import find_trained, is_framed_alike, own_data, train_images
 from real_nets.jobs.trial import try_out
@@ -199,7 +199,7 @@ def assumptions(
             f"{name} resized from {spell_size(size)} (its first image) to {spell_size(folders.size)}"
         )
     for name, (train, _) in folders.ood.items():
-        if train is None and settings.probes:
+        if train is None and "ood_probes" in chosen_measures(settings):
             said.append(f"no probes of {name}: it has no train folder")
     if settings.untrained:
         said.append(f"the network is untrained: random weights of seed {settings.seed}")
@@ -233,6 +233,7 @@ def measure(settings: Settings, prepared: Prepared, device: torch.device) -> Rep
                 for name, (train, test) in folders.ood.items()
             },
             prepared.temperature,
+            measures=settings.measures or None,
             layers=settings.layers or None,
             gamma=GAMMA if settings.gamma is None else settings.gamma,
             loss=prepared.loss,

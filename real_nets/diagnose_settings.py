@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from rankdeficit.checks import check_at_least, check_seeds, check_temperature
 from rankdeficit.diagnostics.measures.ood import missing_packages
+from rankdeficit.diagnostics.registry import choose
 from real_nets.data.catalogue import why_missing
 from real_nets.jobs.trained import find_trained, folder_of_images
 from real_nets.models import HeadNorm, Norm, Stem, model_help
@@ -72,6 +73,8 @@ class Settings:
     """Images per forward pass."""
     stream: bool = False
     """Decode images while they are used, even where all fit in memory."""
+    measures: tuple[str, ...] = ()
+    """Names of measures to take, with those that they require [default: all not switched off]."""
     layers: tuple[str, ...] = ()
     """Names of modules, with * and ?, to look at [default: all weight layers on the main path]."""
     gamma: float | None = None
@@ -124,6 +127,12 @@ def complete(settings: Settings) -> Settings:
     return replace(settings, **{name: path and path.resolve() for name, path in paths.items()})
 
 
+def chosen_measures(settings: Settings) -> list[str]:
+    """Names of the measures to take. Raises ValueError for unknown names and switched-off measures."""
+    switches = {name: getattr(settings, name) for name in ("probes", "alignment", "gradients")}
+    return [own.name for own in choose(settings.measures or None, switches)]
+
+
 def check(settings: Settings) -> None:
     """Raise ValueError for settings that are missing, out of range, or contradict each other."""
     if settings.model is None:
@@ -160,6 +169,7 @@ def check(settings: Settings) -> None:
     for penalty in settings.probe_l2:
         if not 0 <= penalty < math.inf:
             raise ValueError(f"probe_l2 is {penalty}; it must not be negative")
+    chosen_measures(settings)
     for detector in settings.detectors:
         if missing := missing_packages(detector):
             raise ValueError(f"detector {detector} needs {' and '.join(missing)}: pip install it")

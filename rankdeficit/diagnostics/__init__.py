@@ -1,6 +1,7 @@
 """Measures of a network's representations, each a pure function of tensors or of a streamed state.
 
-`rankdeficit.diagnose` takes them all of a trained network.
+`rankdeficit.diagnose` takes all of them, or some by name, of a trained network. README.md tells how to
+add one.
 """
 
 from rankdeficit.diagnostics.measures.calibration import (
@@ -15,15 +16,24 @@ from rankdeficit.diagnostics.measures.collapse import (
     neural_collapse,
 )
 from rankdeficit.diagnostics.measures.depth import Interval, bootstrap, effective_depth, ood_drop
-from rankdeficit.diagnostics.measures.detection import Detection, detection, ortho_dev
-from rankdeficit.diagnostics.measures.layer_probes import ProbeSettings
+from rankdeficit.diagnostics.measures.detection import Detection, detection
 from rankdeficit.diagnostics.measures.neco import Neco, default_variant, fit_neco
-from rankdeficit.diagnostics.measures.ood import KnownData, detectors, fit_detector
-from rankdeficit.diagnostics.measures.probes import Probe, fit_probe, fit_probe_path, predict
+from rankdeficit.diagnostics.measures.ood import KnownData, detector, detectors, fit_detector
+from rankdeficit.diagnostics.measures.ortho_dev import ortho_dev
+from rankdeficit.diagnostics.measures.probes import (
+    Probe,
+    ProbeSettings,
+    fit_probe,
+    fit_probe_path,
+    predict,
+)
+from rankdeficit.diagnostics.registry import Measure, available_measures, measure
 from rankdeficit.diagnostics.report import Report
+from rankdeficit.diagnostics.simple import layer_measure, logits_measure
 from rankdeficit.diagnostics.states.alignment import InputDirections, alignment
 from rankdeficit.diagnostics.states.class_statistics import ClassStatistics
 from rankdeficit.diagnostics.states.logits import LogitsMeasures, LogitsStatistics, measure_logits
+from rankdeficit.diagnostics.states.sums import Sums
 
 __all__ = [
     "Calibration",
@@ -34,16 +44,20 @@ __all__ = [
     "KnownData",
     "LogitsMeasures",
     "LogitsStatistics",
+    "Measure",
     "Neco",
     "NeuralCollapse",
     "Probe",
     "ProbeSettings",
     "Report",
+    "Sums",
     "alignment",
+    "available_measures",
     "bootstrap",
     "calibration",
     "default_variant",
     "detection",
+    "detector",
     "detectors",
     "effective_depth",
     "fit_detector",
@@ -51,6 +65,9 @@ __all__ = [
     "fit_probe",
     "fit_probe_path",
     "fit_temperature",
+    "layer_measure",
+    "logits_measure",
+    "measure",
     "measure_logits",
     "nearest_centre_agreement",
     "neural_collapse",

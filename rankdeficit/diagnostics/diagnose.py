@@ -3,32 +3,32 @@
 import itertools
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as distributed
 from torch import Tensor, nn
 
 from rankdeficit.checks import check_at_least, check_gamma, check_temperature
-from rankdeficit.diagnostics.analysis import Outputs, Study
-from rankdeficit.diagnostics.measures.gradients import PLAIN, Loss
-from rankdeficit.diagnostics.measures.layer_probes import LayerProbes, ProbeSettings, probe_layers
+from rankdeficit.diagnostics.assembly import assemble, gather_outputs
 from rankdeficit.diagnostics.measures.ood import detectors as detector_names
 from rankdeficit.diagnostics.measures.ood import missing_packages
+from rankdeficit.diagnostics.measures.probes import ProbeSettings
 from rankdeficit.diagnostics.reading.blocks import checked_batch, explained
+from rankdeficit.diagnostics.reading.needs import Needs, Wanted
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.store import MEMORY, RowStore
-from rankdeficit.diagnostics.reading.survey import OnProgress, Survey, Wanted, survey
+from rankdeficit.diagnostics.reading.streams import LOSS
+from rankdeficit.diagnostics.reading.survey import OnProgress, survey
 from rankdeficit.diagnostics.reading.taps import Select, pick_logits
+from rankdeficit.diagnostics.registry import choose
 from rankdeficit.diagnostics.report import Report
-from rankdeficit.distributed import rank_and_size
+from rankdeficit.diagnostics.study import PLAIN, Loss, Options, Study
+from rankdeficit.distributed import from_first, is_first, rank_and_size
 from rankdeficit.gram import LEAST_GAMMA
 from rankdeficit.spectrum import GAMMA
 
-Row = dict[str, Any]
 Batches = Iterable[Any]
 
 GRADIENT_SAMPLES, GRADIENT_SAMPLES_OF_VECTORS = 64, 1024
@@ -42,6 +42,7 @@ def diagnose(
     ood: Mapping[str, Any] | None = None,
     temperature: float = 1.0,
     *,
+    measures: Sequence[str] | None = None,
     layers: Sequence[str] | None = None,
     logits: Select = pick_logits,
     gamma: float = GAMMA,
@@ -67,6 +68,8 @@ def diagnose(
     ood: by name, (train, test) batches of other data with labels of their own; (None, test) for
         detection without probes.
     temperature: the T of training, softmax(logits / T).
+    measures: names of the measures to take (`diagnostics.available_measures()` lists them), with what
+        they require; nothing is read or computed that they do not need. By default all.
     layers: names of modules, with * and ?, to look at instead of all weight layers on the main path.
     logits: picks the logits from what the model returns; needed where that is not one tensor.
     grid: maps are averaged to grid x grid cells before ranks and probes; tokens to their mean.
@@ -77,7 +80,7 @@ def diagnose(
         if not said.
     loss: mean loss(logits, labels, temperature) of training, whose gradient it is: cross-entropy of
         softmax(logits / T), if not said.
-    detectors: names of OOD detectors (`diagnostics.ood.detectors()`); by default all whose packages
+    detectors: names of OOD detectors (`diagnostics.detectors()`); by default all whose packages
         are installed.
     memory, spill_folder: features beyond so many bytes go to temporary files in the folder.
     Alignment rows and gradient samples are chosen by content: order and batches do not matter.
@@ -98,88 +101,63 @@ def diagnose(
     check_at_least(1, grid=grid, rows_per_sample=rows_per_sample)
     if gradient_samples is not None:
         check_at_least(1, gradient_samples=gradient_samples)
-    gradients = alignment if gradients is None else gradients
-    probing = ProbeSettings() if probes is True else probes or None
-    chosen = detector_names() if detectors is None else tuple(detectors)
-    for name in chosen:
+    switches = {"probes": probes, "alignment": alignment, "gradients": gradients}
+    chosen = choose(measures, switches)
+    options = Options(
+        temperature=temperature,
+        gamma=gamma,
+        seed=seed,
+        loss=loss,
+        probes=probes if isinstance(probes, ProbeSettings) else ProbeSettings(),
+        detectors=detector_names() if detectors is None else tuple(detectors),
+        on_progress=on_progress,
+    )
+    for name in options.detectors:
         missing_packages(name)  # an unknown name is an error before any work
     pairs = _pairs(ood)
     first, train = _peek(train)
     with explained("train, batch 0", first):
         network = Network.of(model, first, layers, logits)
-    subset = (gradient_samples or _gradient_samples(network)) if gradients else 0
+    needs = Needs.of(own.needs for own in chosen)
+    samples = gradient_samples or _gradient_samples(network)
+    wanted = Wanted((LOSS,), rows_per_sample, samples)
     look = partial(
         survey, network=network, temperature=temperature, grid=grid, on_progress=on_progress
     )
     with RowStore(memory, spill_folder) as store:
         look = partial(look, store=store)
-        kept = Wanted(spectra=True, penultimate=True, features=probing is not None)
-        on_train = replace(
-            kept,
-            classes=True,
-            rows=rows_per_sample if alignment else 0,
-            subset=subset,
-        )
-        known = look("train", batches=train, wanted=on_train)
-        held_out = look("test", batches=test, wanted=replace(kept, logits=True))
-        strange: dict[str, tuple[Survey | None, Survey]] = {}
+        known = look("train", batches=train, wanted=wanted.plus(needs.train))
+        held_out = look("test", batches=test, wanted=wanted.plus(needs.test))
+        study = Study(network, options, known, held_out, {}, {})
         for name, (own_train, own_test) in pairs.items():
-            fitted = None
-            if probing is not None and own_train is not None:
-                wanted = Wanted(features=True, own_labels=True)
-                fitted = look(f"{name} train", batches=own_train, wanted=wanted)
-            wanted = Wanted(
-                penultimate=True, logits=True, features=fitted is not None, own_labels=True
-            )
-            strange[name] = fitted, look(name, batches=own_test, wanted=wanted)
-
-        names = [layer.name for layer in network.layers.chosen]
-        notes: list[str] = []
-        fits: dict[str, LayerProbes] = {}
-        for train_survey, test_survey in [(known, held_out), *strange.values()]:
-            if probing is not None and train_survey is not None:
-                if len(train_survey.labels.unique()) > 1:
-                    fits[test_survey.name] = probe_layers(
-                        train_survey, test_survey, names, probing, seed, on_progress
-                    )
-                else:
-                    notes.append(
-                        f"no probes of {test_survey.name}: its train samples are all of one class"
-                    )
-        surveys = [known, held_out, *(seen for _, seen in strange.values())]
-        outputs = {seen.name: found for seen in surveys if (found := _outputs(seen))}
-        record = None
-        if rank_and_size()[0] == 0:
-            probed = fits.pop("test", None)
-            study = Study(
-                network,
-                known,
-                held_out,
-                outputs,
-                probed,
-                fits,
-                temperature,
-                loss,
-                gamma,
-                seed,
-                notes,
-            )
-            record = study.record(chosen)
+            paired = () if own_train is None else needs.ood_pair
+            own_needs = (*needs.ood, *paired)
+            own_labels = Wanted((), rows_per_sample, samples, own_labels=True)
+            if own_train is not None and paired:
+                study.ood_train[name] = look(
+                    f"{name} train", batches=own_train, wanted=own_labels.plus(paired)
+                )
+            if own_needs:
+                study.ood[name] = look(name, batches=own_test, wanted=own_labels.plus(own_needs))
+        for own in chosen:
+            study.prepared[own.name] = own.prepare(study)
+        gather_outputs(study)
+        record = assemble(study, chosen) if is_first() else None
     if record is not None:
         record["conditions"] = {
             "temperature": temperature,
             "gamma": gamma,
             "grid": grid,
             "seed": seed,
-            "rows_per_sample": rows_per_sample if alignment else None,
-            "gradient_samples": min(subset, known.samples),
+            "rows_per_sample": rows_per_sample if known.wanted.reads("rows") else None,
+            "gradient_samples": min(known.wanted.subset, known.samples),
             "device": str(network.device),
             "precision": str(network.dtype).removeprefix("torch."),
             "processes": rank_and_size()[1],
             "torch": torch.__version__,
             "seconds": round(time.perf_counter() - started, 3),
         }
-    return Report(_from_first_process(record))
+    return Report(from_first(record))
 
 
 def _peek(train: Batches) -> tuple[Tensor, Batches]:
@@ -208,20 +186,3 @@ def _pairs(ood: Mapping[str, Any] | None) -> dict[str, tuple[Batches | None, Bat
 def _gradient_samples(network: Network) -> int:
     linear = all(layer.kind == "linear" for layer in network.layers.chosen)
     return max(GRADIENT_SAMPLES_OF_VECTORS if linear else GRADIENT_SAMPLES, network.classes)
-
-
-def _outputs(survey: Survey) -> Outputs | None:
-    """For the first process, what the classifier reads and says; every process must call it."""
-    penultimate = survey.outputs("penultimate", 0)
-    logits = survey.outputs("logits", 0) if survey.wanted.logits else torch.zeros(0)
-    if penultimate is None or logits is None:
-        return None
-    return Outputs(penultimate, logits)
-
-
-def _from_first_process(record: Row | None) -> Row:
-    box = [record]
-    if rank_and_size()[1] > 1:
-        distributed.broadcast_object_list(box)
-    assert box[0] is not None
-    return box[0]

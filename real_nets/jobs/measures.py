@@ -9,10 +9,12 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from rankdeficit import GAMMAS
-from rankdeficit.diagnostics.measures.detection import ortho_dev
+from rankdeficit.diagnostics.measures.ortho_dev import ortho_dev
+from rankdeficit.diagnostics.reading.needs import Rows, Wanted
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.store import RowStore
-from rankdeficit.diagnostics.reading.survey import Survey, Wanted, survey
+from rankdeficit.diagnostics.reading.streams import CLASSES, FEATURES, INPUTS, LOGITS, LOSS
+from rankdeficit.diagnostics.reading.survey import Survey, survey
 from rankdeficit.diagnostics.reading.taps import pick_logits, undisturbed
 from rankdeficit.diagnostics.reading.unfolding import weight_matrix
 from rankdeficit.distributed import buffers_from_first, gather_rows
@@ -21,6 +23,8 @@ from rankdeficit.spectrum import Spectrum
 from real_nets.jobs.data import JobData
 from real_nets.jobs.job import Job
 from real_nets.jobs.records import FinalMeasures, LogitsRecord, LogitsRow, Measured
+
+SPECTRA = (LOSS, LOGITS, FEATURES)
 
 TOP_VALUES = 5
 """Singular values that are recorded of each layer (the paper's Figure 3)."""
@@ -63,9 +67,9 @@ class Follower:
     def measure(self) -> Measured:
         """Accuracy, loss, ranks and norm of the logits, layers, alignment, OrthoDev."""
         with RowStore() as store:
-            wanted = Wanted(spectra=True, classes=True, rows=1)
+            wanted = Wanted((*SPECTRA, CLASSES, INPUTS), rows_per_sample=1)
             on_train = self._look(self.train, wanted, store)
-            on_test = self._look(self.test, Wanted(spectra=True), store)
+            on_test = self._look(self.test, Wanted(SPECTRA), store)
             seen = logits_row(on_train, self.job.gamma)
             deviations = {
                 name: self._ortho_dev(on_train, images, store)
@@ -77,7 +81,7 @@ class Follower:
         return {
             **seen,
             "test_accuracy": on_test.accuracy,
-            "test_loss": on_test.loss,
+            "test_loss": on_test.state(LOSS).mean,
             "alignment": sum(known) / len(known) if known else None,
             "layer_alignments": alignments,
             "layer_ranks": layer_ranks(spectra, {self.job.gamma, *GAMMAS}),
@@ -136,7 +140,7 @@ class Follower:
     def _alignments(self, on_train: Survey) -> list[float | None]:
         found: list[float | None] = []
         for layer in self.network.layers.chosen:
-            directions = on_train.directions.get(layer.name)
+            directions = on_train.by_layer(INPUTS).get(layer.name)
             weight = weight_matrix(self.network.module(layer.module))
             aligned = None
             if directions is not None and weight is not None:
@@ -145,11 +149,10 @@ class Follower:
         return found
 
     def _ortho_dev(self, on_train: Survey, images: Images, store: RowStore) -> float | None:
-        wanted = Wanted(penultimate=True, own_labels=True)
-        features = self._look(images, wanted, store).outputs("penultimate")
-        classes = on_train.classes
+        wanted = Wanted((Rows("penultimate"),), own_labels=True)
+        features = self._look(images, wanted, store).rows("penultimate")
+        classes = on_train.state(CLASSES)
         assert features is not None
-        assert classes is not None
         mean = features.double().mean(dim=0).to(classes.means.device)
         try:
             return ortho_dev(classes.means[classes.counts > 0], mean)
@@ -173,7 +176,7 @@ def final_measures(network: Network, job: Job, data: JobData) -> FinalMeasures:
     """
     count = 0 if job.epochs else job.followed_images
     with RowStore() as store:
-        wanted = Wanted(spectra=True)
+        wanted = Wanted(SPECTRA)
         train, test = (images.some(count).share() for images in (data.train, data.test))
         on_train = look(network, train, wanted, job.temperature, store)
         on_test = look(network, test, wanted, job.temperature, store)
@@ -182,7 +185,7 @@ def final_measures(network: Network, job: Job, data: JobData) -> FinalMeasures:
     return {
         **logits_record(on_train, job.gamma),
         "test_accuracy": on_test.accuracy,
-        "test_loss": on_test.loss,
+        "test_loss": on_test.state(LOSS).mean,
         "test_logits": logits_record(on_test, job.gamma),
         "layers": [layer.name for layer in network.layers.chosen],
         "layer_ranks": layer_ranks(spectra, gammas),
@@ -196,8 +199,8 @@ def final_measures(network: Network, job: Job, data: JobData) -> FinalMeasures:
 
 def logits_record(seen: Survey, gamma: float) -> LogitsRecord:
     """Accuracy, loss and the measures of the logits."""
-    scores: Any = {"accuracy": seen.accuracy, "loss": seen.loss}
-    return scores | seen.logits.measures(gamma).record()
+    scores: Any = {"accuracy": seen.accuracy, "loss": seen.state(LOSS).mean}
+    return scores | seen.state(LOGITS).measures(gamma).record()
 
 
 def logits_row(seen: Survey, gamma: float) -> LogitsRow:
@@ -207,7 +210,7 @@ def logits_row(seen: Survey, gamma: float) -> LogitsRow:
 
 def layer_spectra(network: Network, seen: Survey) -> list[Spectrum]:
     """Spectrum of the representation after each layer."""
-    return [seen.layers[layer.name].spectrum() for layer in network.layers.chosen]
+    return [seen.by_layer(FEATURES)[layer.name].spectrum() for layer in network.layers.chosen]
 
 
 def layer_ranks(spectra: list[Spectrum], gammas: Collection[float]) -> dict[str, list[int]]:

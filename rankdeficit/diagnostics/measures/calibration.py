@@ -9,9 +9,17 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
+from matplotlib.figure import Figure
+from rich.table import Table
+from scipy.optimize import root_scalar
 from torch import Tensor
 
 from rankdeficit.checks import check_at_least, check_floating, check_magnitudes, check_temperature
+from rankdeficit.diagnostics.reading.needs import Needs, Rows
+from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values, measure
+from rankdeficit.diagnostics.report.cells import make_table, number, percent
+from rankdeficit.diagnostics.study import Study
+from rankdeficit.experiments.plots import with_legend_below
 from rankdeficit.softmax import log_softmax
 
 BINS = 15
@@ -21,7 +29,7 @@ ROWS = 2048
 """Samples read at a time."""
 
 ACCURACY = 1e-11
-"""Relative size of the Newton step at which a fitted temperature is taken as found."""
+"""Relative error of a fitted temperature."""
 
 REACH = 1e4
 """Fitted temperatures lie between the logits' spread divided by this and the spread times this."""
@@ -69,11 +77,12 @@ def calibration(
 def fit_temperature(logits: Float[Tensor, "n c"], labels: Int64[Tensor, " n"]) -> float:
     """The temperature T > 0 of least negative log-likelihood of softmax(logits / T).
 
-    The loss is convex in 1/T, so the root of its slope is found by Newton steps within a bracket, to
-    1e-10 of T. With s the standard deviation of the logits about each sample's own mean, T
-    lies in [s / 1e4, 1e4 s]: the lower end where all samples are right (the loss falls for ever as
-    T falls), the upper one where the logits know less than nothing about the labels (it falls for
-    ever as T rises). 1 where all logits of every sample are equal and T changes nothing.
+    The loss is convex in 1/T, so the root of its slope is found within a bracket
+    (`scipy.optimize.root_scalar`), to 1e-10 of T. With s the standard deviation of the logits about
+    each sample's own mean, T lies in [s / 1e4, 1e4 s]: the lower end where all samples are right (the
+    loss falls for ever as T falls), the upper one where the logits know less than nothing about the
+    labels (it falls for ever as T rises). 1 where all logits of every sample are equal and T changes
+    nothing.
     Raises ValueError as `calibration`.
     """
     _check(logits, labels)
@@ -103,6 +112,65 @@ def temperature_scaling(
     return TemperatureScaling(before, _calibration(logits, labels, temperatures, bins), found)
 
 
+def draw(record: Row) -> Figure | None:
+    """Calibration of the test samples before and after temperature scaling."""
+    found = record.get("calibration")
+    if not found:
+        return None
+    figure = Figure(figsize=(7, 3))
+    names = {"nll": "NLL, nats", "ece": "ECE", "brier": "Brier score"}
+    for axes, (name, label) in zip(figure.subplots(1, len(names)), names.items(), strict=True):
+        values = [found[when][name] for when in ("before", "after")]
+        bars = axes.bar(["before", "after"], values, color=["0.6", "C0"])
+        axes.bar_label(bars, fmt="%.3g", fontsize=8)
+        axes.margins(y=0.12)
+        axes.set_title(label, fontsize=9)
+    return with_legend_below(figure, columns=1)
+
+
+@measure("calibration", place=120)
+class CalibrationMeasure(Measure):
+    """NLL, ECE and Brier score of the test samples before and after temperature scaling."""
+
+    needs = Needs(test=(Rows("logits"),))
+    blank = Blank(sections={"calibration": None})
+    figures = (("calibration", draw),)
+
+    def values(self, study: Study) -> Values:
+        """`TemperatureScaling` of the test samples."""
+        found = temperature_scaling(
+            study.logits("test"),
+            study.test.labels,
+            study.options.temperature,
+            seed=study.options.seed,
+        )
+        row = {
+            "before": found.before._asdict(),
+            "after": found.after._asdict(),
+            "temperatures": list(found.temperatures),
+        }
+        return Values(sections={"calibration": row})
+
+    def tables(self, record: Row) -> list[Table]:
+        """A row before and one after temperature scaling."""
+        found = record.get("calibration")
+        if not found:
+            return []
+        temperatures = {
+            "before": f"{record['conditions']['temperature']:g}",
+            "after": ", ".join(f"{T:.3g}" for T in found.get("temperatures") or ()),
+        }
+        note = "Test samples; after: each half with the temperature fitted on the other."
+        columns = [
+            Column("calibration", lambda name: name, note),
+            Column("T", lambda name: temperatures[name]),
+            Column("NLL", lambda name: number(found[name]["nll"])),
+            Column("ECE", lambda name: percent(found[name]["ece"])),
+            Column("Brier", lambda name: number(found[name]["brier"])),
+        ]
+        return [make_table("Calibration", columns, ["before", "after"])]
+
+
 def _calibration(logits: Tensor, labels: Tensor, temperatures: Tensor, bins: int) -> Calibration:
     check_at_least(1, bins=bins)
     nll = brier = 0.0
@@ -124,38 +192,31 @@ def _calibration(logits: Tensor, labels: Tensor, temperatures: Tensor, bins: int
 
 
 def _fit(logits: Tensor, labels: Tensor, rows: Tensor) -> float:
-    """Least loss over beta = 1/T of these rows; the slope rises with beta."""
+    """Temperature of least loss over these rows: the root of the slope over ln(1 / T)."""
     spread = _spread(logits, rows)
     if spread == 0:
         return 1.0
-    low, high = 1 / (REACH * spread), REACH / spread
-    if _slope(logits, labels, rows, low)[0] >= 0:
-        return 1 / low
-    if _slope(logits, labels, rows, high)[0] <= 0:
-        return 1 / high
-    beta = 1 / spread
-    while high > low * (1 + ACCURACY):
-        slope, curvature = _slope(logits, labels, rows, beta)
-        low, high = (low, beta) if slope > 0 else (beta, high)
-        if abs(slope) <= ACCURACY * curvature * beta:
-            break
-        newton = beta - slope / curvature if curvature > 0 else math.inf
-        beta = newton if low < newton < high else math.sqrt(low) * math.sqrt(high)
-    return 1 / beta
+    low, high = -math.log(REACH * spread), math.log(REACH / spread)
+
+    def slope(log_beta: float) -> float:
+        return _slope(logits, labels, rows, math.exp(log_beta))
+
+    if slope(low) >= 0:
+        return math.exp(-low)
+    if slope(high) <= 0:
+        return math.exp(-high)
+    found = root_scalar(slope, bracket=(low, high), method="toms748", xtol=ACCURACY)
+    return math.exp(-found.root)
 
 
-def _slope(logits: Tensor, labels: Tensor, rows: Tensor, beta: float) -> tuple[float, float]:
-    """Sum over samples of E[e] - e_y and Var[e] under softmax(beta e): derivatives of the loss."""
-    slope = curvature = 0.0
+def _slope(logits: Tensor, labels: Tensor, rows: Tensor, beta: float) -> float:
+    """Sum over samples of E[e] - e_y under softmax(beta e): derivative of the loss, rising in beta."""
+    slope = 0.0
     for own in rows.split(ROWS):
         energies = logits[own].double()
         energies -= energies.gather(1, labels[own, None])
-        probabilities = torch.softmax(beta * energies, dim=1)
-        means = (probabilities * energies).sum(dim=1)
-        energies -= means[:, None]
-        slope += float(means.sum())
-        curvature += float((probabilities * energies.square_()).sum())
-    return slope, curvature
+        slope += float((torch.softmax(beta * energies, dim=1) * energies).sum())
+    return slope
 
 
 def _spread(logits: Tensor, rows: Tensor) -> float:

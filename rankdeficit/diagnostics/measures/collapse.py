@@ -8,10 +8,17 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64, Int64
+from rich.table import Table
 from torch import Tensor
 
 from rankdeficit.checks import check_floating, check_magnitudes
+from rankdeficit.diagnostics.reading.needs import Needs, Rows
+from rankdeficit.diagnostics.reading.streams import CLASSES
+from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values, measure
+from rankdeficit.diagnostics.report.cells import make_table, number, percent
 from rankdeficit.diagnostics.states.class_statistics import ClassStatistics
+from rankdeficit.diagnostics.study import Study
+from rankdeficit.experiments.tables import neural_collapse_rank
 from rankdeficit.spectrum import spectrum
 
 ROWS = 4096
@@ -95,6 +102,67 @@ def nearest_centre_agreement(
         nearest = torch.cdist(block.to(means), means).argmin(dim=1)
         agreeing += int((nearest == own.to(nearest)).sum())
     return agreeing / len(features)
+
+
+@measure("neural_collapse", place=90)
+class Collapse(Measure):
+    """Neural Collapse (NC1 to NC4) of the train samples before the classifier."""
+
+    needs = Needs(train=(CLASSES, Rows("penultimate")))
+    blank = Blank(sections={"neural_collapse": None})
+
+    def values(self, study: Study) -> Values:
+        """`NeuralCollapse` with NC4, the predicted rank and the train accuracy."""
+        statistics, classifier = study.train.state(CLASSES), study.network.classifier
+        if bool((statistics.counts == 0).any()):
+            missing = int((statistics.counts == 0).sum())
+            study.notes.append(
+                f"no Neural Collapse: {missing} of {statistics.classes} classes have no train samples"
+            )
+            return Values()
+        if classifier is None:
+            study.notes.append("no NC3: the last layer is not linear")
+        elif study.train.accuracy < 1:
+            study.notes.append(
+                f"Neural Collapse speaks of networks that interpolate; train accuracy is "
+                f"{study.train.accuracy:.2%}"
+            )
+        weight = None if classifier is None else classifier.weight
+        found = neural_collapse(statistics, weight, study.options.gamma)
+        agreement = nearest_centre_agreement(
+            study.penultimate("train"), study.train.predictions, statistics.means
+        )
+        row = {
+            **found._asdict(),
+            "nearest_centre_agreement": agreement,
+            "predicted_rank": neural_collapse_rank(statistics.classes, statistics.features),
+            "train_accuracy": study.train.accuracy,
+        }
+        return Values(sections={"neural_collapse": row})
+
+    def tables(self, record: Row) -> list[Table]:
+        """One row, with the rank and the accuracy without which it cannot be read."""
+        found = record.get("neural_collapse")
+        if not found:
+            return []
+        note = (
+            "NC1-NC3 are 0 and NC4 is 100% in perfect collapse; NC1 is of the retained directions."
+        )
+        columns = [
+            Column("train acc.", lambda row: percent(row.get("train_accuracy"))),
+            Column(
+                "retained rank", lambda row: f"{row['retained_rank']} of {row['predicted_rank']}"
+            ),
+            Column("NC1", lambda row: number(row.get("nc1")), note),
+            Column("tr Sw / tr Sb", lambda row: number(row.get("within_to_between"))),
+            Column("CDNV", lambda row: number(row.get("class_distance_variance"))),
+            Column("NC2 equinorm", lambda row: number(row.get("equinorm"))),
+            Column("cosine gap", lambda row: number(row.get("mean_cosine_gap"))),
+            Column("cosine std", lambda row: number(row.get("cosine_deviation"))),
+            Column("NC3", lambda row: number(row.get("self_duality"))),
+            Column("NC4", lambda row: percent(row.get("nearest_centre_agreement"))),
+        ]
+        return [make_table("Neural Collapse, train samples", columns, [found], words=0)]
 
 
 def _class_distance_variance(statistics: ClassStatistics) -> float:

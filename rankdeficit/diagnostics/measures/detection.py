@@ -4,16 +4,33 @@ Everything depends on the order of the raw scores only, so scores of 1e6 do not 
 """
 
 import math
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64
+from matplotlib.figure import Figure
+from rich.table import Table
 from torch import Tensor
 
 from rankdeficit.checks import check_floating
+from rankdeficit.diagnostics.measures.ood import KnownData, fit_detector, missing_packages
+from rankdeficit.diagnostics.reading.needs import Needs, Rows
+from rankdeficit.diagnostics.reading.streams import CLASSES
+from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values, measure
+from rankdeficit.diagnostics.report import records
+from rankdeficit.diagnostics.report.cells import make_table
+from rankdeficit.diagnostics.report.drawing import get
+from rankdeficit.diagnostics.states.class_statistics import ClassStatistics
+from rankdeficit.diagnostics.study import Study
+from rankdeficit.experiments.plots import with_legend_below
 
-Positive = Literal["id", "ood"]
 TPR = 0.95
+
+SETS_PER_TABLE = 2
+"""OOD data sets that fit beside each other in a table."""
+
+MARKERS = "osD^vP"
 
 
 class Detection(NamedTuple):
@@ -56,21 +73,138 @@ def detection(
     )
 
 
-def ortho_dev(
-    class_means: Float[Tensor, "classes features"], ood_mean: Float[Tensor, " features"]
-) -> float:
-    """OrthoDev: mean over classes of |cos(mu_c, mu_OOD)|, 0 where OOD data is orthogonal to the classes.
+def draw(record: Row) -> Figure | None:
+    """AUROC of every detector on every OOD data set; the network's own NECO is marked."""
+    names = records.detectors(record)[::-1]
+    if not names:
+        return None
+    figure = Figure(figsize=(6.4, 1.6 + 0.3 * len(names)))
+    axes = figure.subplots()
+    found = {name: rows for name, rows in sorted(records.detections(record).items()) if rows}
+    for number, (data, rows) in enumerate(found.items(), start=1):
+        axes.plot(
+            [get(rows, name, "auroc") for name in names],
+            range(len(names)),
+            MARKERS[(number - 1) % len(MARKERS)],
+            markersize=6,
+            alpha=0.8,
+            color=f"C{number}",
+            label=data,
+        )
+    axes.axvline(0.5, color="0.45", linestyle="--", linewidth=1, label="guessing")
+    default = records.default_neco(record)
+    axes.set_yticks(range(len(names)), [name + " *" * (name == default) for name in names])
+    axes.grid(axis="y", alpha=0.3)
+    axes.set(xlim=(min(0.45, *axes.get_xlim()), 1.01), xlabel="AUROC (* NECO for this network)")
+    return with_legend_below(figure, columns=4)
 
-    mu_c: mean penultimate feature of an ID class (not centred); mu_OOD: mean over all OOD samples
-    (equation 4 of the paper). Raises ValueError where a mean is zero.
-    """
-    check_floating("class_means", class_means, dimensions=2)
-    check_floating("ood_mean", ood_mean, dimensions=1)
-    means, strange = class_means.double(), ood_mean.double()
-    norms = means.norm(dim=1) * strange.norm()
-    if not bool((norms > 0).all()):
-        raise ValueError("a class mean or the OOD mean is zero; its direction is undefined")
-    return float(((means @ strange) / norms).abs().mean())
+
+@measure("detection", place=100)
+class OodDetection(Measure):
+    """AUROC, FPR and AUPR of every OOD detector on every OOD data set."""
+
+    needs = Needs(
+        train=(CLASSES, Rows("penultimate")),
+        test=(Rows("penultimate"), Rows("logits")),
+        ood=(Rows("penultimate"), Rows("logits")),
+    )
+    blank = Blank(sections={"detection": {}})
+    figures = (("detection", draw),)
+
+    def values(self, study: Study) -> Values:
+        """`Detection` by data set and detector; a note on each detector that cannot be fitted."""
+        results: dict[str, dict[str, Row]] = {name: {} for name in study.ood}
+        if not study.ood:
+            return Values(sections={"detection": results})
+        known = known_data(study)
+        for detector in study.options.detectors:
+            if missing := missing_packages(detector):
+                study.notes.append(
+                    f"detector {detector} left out: {' and '.join(missing)} not installed (pip "
+                    'install "rankdeficit[ood]")'
+                )
+                continue
+            try:
+                score = fit_detector(detector, known)
+            except ValueError as error:
+                study.notes.append(f"detector {detector} left out: {error}")
+                continue
+            id_scores = score(study.penultimate("test"), study.logits("test"))
+            for name in study.ood:
+                scores = score(study.penultimate(name), study.logits(name))
+                results[name][detector] = detection(id_scores, scores)._asdict()
+        return Values(sections={"detection": results})
+
+    def tables(self, record: Row) -> list[Table]:
+        """A row per detector, the best mean AUROC first; some data sets in each table."""
+        detections = records.detections(record)
+        names, default = records.detectors(record), records.default_neco(record)
+        sets = sorted(name for name, found in detections.items() if found)
+        note = "AUROC; FPR at 95% TPR and AUPR with ID / OOD as the positive class."
+        if default in names:
+            note += " * NECO as for this kind of network."
+        found = []
+        for start in range(0, len(sets), SETS_PER_TABLE):
+            columns = [Column("detector", lambda name: name + " *" * (name == default), note)]
+            for name in sets[start : start + SETS_PER_TABLE]:
+                rows = detections[name]
+                columns += [
+                    Column(f"{name}\nAUROC", partial(_auroc, rows)),
+                    Column(f"{name}\nFPR95", partial(_rates, rows, "fpr")),
+                    Column(f"{name}\nAUPR", partial(_rates, rows, "aupr")),
+                ]
+            found.append(make_table("OOD detection", columns, names, keep_empty=True))
+        return found
+
+    def sentences(self, record: Row) -> list[str]:
+        """The best detector and NECO per OOD data set."""
+        lines, default = [], records.default_neco(record)
+        for name, found in sorted(records.detections(record).items()):
+            if not found:
+                continue
+            best = min(found, key=lambda detector: (-found[detector]["auroc"], detector))
+            row = found[best]
+            text = (
+                f"{name}: told from ID samples best by {best}, AUROC {row['auroc']:.3f} (where 95% of "
+                f"ID samples are accepted, so are {row['fpr_id_positive']:.1%} of OOD ones)"
+            )
+            if row["auroc"] <= 0.5:
+                text = (
+                    f"{name}: no detector beats guessing, the best AUROC is {row['auroc']:.3f} "
+                    f"({best})"
+                )
+            if default in found and default != best:
+                text += f"; NECO ({default}) has {found[default]['auroc']:.3f}"
+            lines.append(text + ".")
+        if lines and len(records.detectors(record)) > 1:
+            lines.append(
+                "The best detector was picked on the samples it is judged by, which flatters it."
+            )
+        return lines
+
+
+def known_data(study: Study) -> KnownData:
+    """What detectors are fitted on, all in the CPU's memory, where the kept features are."""
+    own, classifier = study.train.state(CLASSES), study.network.classifier
+    bias = None if classifier is None else classifier.bias
+    return KnownData(
+        features=study.penultimate("train"),
+        labels=study.train.labels,
+        statistics=ClassStatistics(own.features, own.classes).merge(own),
+        weight=None if classifier is None else classifier.weight.detach().cpu(),
+        bias=None if bias is None else bias.detach().cpu(),
+        temperature=study.options.temperature,
+    )
+
+
+def _auroc(found: dict[str, Row], detector: str) -> str | None:
+    return f"{found[detector]['auroc']:.3f}" if detector in found else None
+
+
+def _rates(found: dict[str, Row], kind: str, detector: str) -> str | None:
+    if detector not in found:
+        return None
+    return " / ".join(f"{found[detector][f'{kind}_{side}_positive']:.3f}" for side in ("id", "ood"))
 
 
 def _sorted(name: str, scores: Tensor) -> Float64[Tensor, " n"]:

@@ -1,29 +1,27 @@
 """Rank of the loss's gradient at each weight, beside that of what the layer reads (equation 3)."""
 
 import math
-from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64, Int64
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from rankdeficit.diagnostics.measures.alignment import note_unmatched
+from rankdeficit.diagnostics.reading.needs import Needs, Samples
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import Layer, reading, undisturbed
 from rankdeficit.diagnostics.reading.trace import Place
 from rankdeficit.diagnostics.reading.unfolding import input_rows, weight_matrix
+from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values, measure
+from rankdeficit.diagnostics.report.cells import rank_text
+from rankdeficit.diagnostics.report.drawing import Curve, by_layer, get
+from rankdeficit.diagnostics.study import PLAIN, Loss, Study
 from rankdeficit.gram import Gram
-from rankdeficit.softmax import cross_entropy
 from rankdeficit.spectrum import Spectrum, spectrum
-
-Loss = Callable[[Tensor, Tensor, float], Tensor]
-"""Mean loss of (logits, labels, temperature)."""
-
-PLAIN: Loss = partial(cross_entropy, validate=False)
-"""Cross-entropy of softmax(logits / T)."""
 
 CHUNK = 64
 """Samples that go through the network at a time."""
@@ -148,6 +146,69 @@ def _scaled_gradients(
         torch.full_like(weight, nothing, dtype=torch.float64) if gradient is None else gradient
         for weight, gradient in zip(weights, found, strict=True)
     ]
+
+
+def draw(record: Row) -> Figure | None:
+    """Rank of each layer's loss gradient beside that of the layer's input, which bounds it."""
+    inputs, gradients = (
+        [get(layer, name, "rank") for layer in record["layers"]] for name in ("input", "gradient")
+    )
+    if all(map(math.isnan, gradients)):
+        return None
+    style = {"linestyle": "--", "marker": "s", "color": "C1"}
+    curves = [
+        Curve("layer's input", inputs, style),
+        Curve("gradient of the loss", gradients, {"color": "C0"}),
+    ]
+    label = f"numerical rank, γ = {record['conditions']['gamma']:g}"
+    return by_layer(record, curves, label, scale="rank")
+
+
+@measure("gradient_ranks", place=40)
+class GradientRanks(Measure):
+    """Numerical rank of the loss gradient at every weight, beside that of the layer's input."""
+
+    needs = Needs(train=(Samples(),))
+    switch = "gradients"
+    blank = Blank(layers={"gradient": None, "input": None})
+    figures = (("gradient_ranks", draw),)
+
+    def values(self, study: Study) -> Values:
+        """`Spectrum.record` of gradient and input by layer; a note where there are no gradients."""
+        assert study.train.subset is not None
+        _, inputs, labels = study.train.subset
+        options = study.options
+        try:
+            found = gradient_spectra(
+                study.network, inputs, labels, options.temperature, options.loss
+            )
+        except ValueError as error:
+            study.notes.append(f"no gradient ranks: {error}")
+            return Values()
+        if found:
+            note_unmatched(study)
+        return Values(
+            layers={
+                name: {
+                    "gradient": own.gradient.record(options.gamma),
+                    "input": own.inputs.record(options.gamma),
+                }
+                for name, own in found.items()
+            }
+        )
+
+    def layer_columns(self, record: Row) -> list[Column]:
+        """Of the gradient / of the input."""
+        note = (
+            "Ranks of the loss gradient / of the layer's input at "
+            f"gamma = {record['conditions']['gamma']:g}."
+        )
+        return [Column("gradient\n/ input", _ranks, note)]
+
+
+def _ranks(layer: Row) -> str | None:
+    gradient, inputs = layer.get("gradient"), layer.get("input")
+    return f"{rank_text(gradient)}/{rank_text(inputs)}" if gradient and inputs else None
 
 
 def _parameter(module: nn.Module) -> Tensor:

@@ -1,47 +1,38 @@
 """Linear probes on every layer of a network: accuracies, effective depth, drop out of distribution."""
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import cast
 
 import torch
 import torch.distributed as distributed
 from jaxtyping import Bool
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
-from rankdeficit.diagnostics.measures.depth import bootstrap, effective_depth, ood_drop
+from rankdeficit.diagnostics.measures.depth import SHARE
 from rankdeficit.diagnostics.measures.probes import (
-    TOLERANCE,
     Probe,
+    ProbeSettings,
     fit_probe,
     fit_probe_path,
     predict,
 )
+from rankdeficit.diagnostics.reading.needs import Needs, Rows
 from rankdeficit.diagnostics.reading.survey import OnProgress, Survey
+from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values, measure
+from rankdeficit.diagnostics.report import records
+from rankdeficit.diagnostics.report.drawing import Curve, by_layer, get
+from rankdeficit.diagnostics.study import Study
 from rankdeficit.distributed import rank_and_size
+from rankdeficit.experiments.plots import THEORY_COLOUR
 
-Row = dict[str, Any]
+NOTE = "Accuracies of linear probes, * where the fit has not converged."
 
 HELD_OUT = 0.2
 """Share of the train samples on which one L2 of several is chosen."""
-
-
-@dataclass(frozen=True)
-class ProbeSettings:
-    """How probes are fitted and their accuracies resampled."""
-
-    l2: tuple[float, ...] = ()
-    """L2 penalties; of several, each layer takes the best on a fifth of its train samples, held out.
-    Empty: 1/n."""
-    dtype: torch.dtype = torch.float32
-    tolerance: float = TOLERANCE
-    """Norm of the gradient at which a probe counts as converged."""
-    max_iterations: int = 1000
-    device: torch.device | None = None
-    """Where probes are fitted; by default where the network is."""
-    resamples: int = 1000
-    """Bootstrap resamples of the test samples."""
-    level: float = 0.95
-    """Level of the bootstrap intervals."""
 
 
 @dataclass(frozen=True)
@@ -71,30 +62,6 @@ class LayerProbes:
         """One row per layer: test accuracy and how the fit went."""
         pairs = zip(self.accuracies, self.fits, strict=True)
         return [{"accuracy": accuracy} | fit for accuracy, fit in pairs]
-
-    def effective_depth(self) -> Row:
-        """kappa with its bootstrap interval."""
-        return self._interval(effective_depth)
-
-    def ood_drop(self) -> Row:
-        """rho with its bootstrap interval."""
-        return self._interval(ood_drop)
-
-    def _interval(self, statistic: Any) -> Row:
-        settings = self.settings
-        found = bootstrap(
-            self.correct,
-            statistic,
-            resamples=settings.resamples,
-            level=settings.level,
-            seed=self.seed,
-        )
-        return {
-            "value": found.estimate,
-            "interval": [found.low, found.high],
-            "level": settings.level,
-            "resamples": settings.resamples,
-        }
 
 
 def probe_layers(
@@ -171,3 +138,148 @@ def _fit(
 
 def _share(hits: Tensor) -> float:
     return float(hits.double().mean())
+
+
+def draw(record: Row) -> Figure | None:
+    """Accuracy of linear probes by layer, ID and OOD, with effective depth (the paper's Figure 1)."""
+    layers, kappa = record["layers"], record.get("effective_depth")
+    known = [get(layer, "probe", "accuracy") for layer in layers]
+    found = {"ID": known}
+    for name in records.ood_sets(record):
+        found[f"OOD: {name}"] = [get(layer, "ood_probes", name, "accuracy") for layer in layers]
+    found = {label: values for label, values in found.items() if not all(map(math.isnan, values))}
+    curves = [
+        Curve(label, values, {"color": f"C{i}", "linestyle": "-" if label == "ID" else "--"})
+        for i, (label, values) in enumerate(found.items())
+    ]
+
+    def mark_depth(axes: Axes) -> None:
+        if not kappa or math.isnan(known[-1]):
+            return
+        ends = [end * len(layers) for end in kappa["interval"]]
+        axes.axvline(
+            kappa["value"] * len(layers), color=THEORY_COLOUR, linestyle="--", linewidth=1,
+            label=f"κ = {kappa['value']:.3g}",
+        )  # fmt: skip
+        axes.axvspan(*ends, color="0.5", alpha=0.25, label=f"{kappa['level']:.0%} interval of κ")
+        axes.axhspan(
+            SHARE * known[-1], known[-1], color="C0", alpha=0.3,
+            label=f"{SHARE:.0%}-100% of the last layer's",
+        )  # fmt: skip
+
+    label = "accuracy of linear probes"
+    return by_layer(record, curves, label, scale="share", columns=3, more=mark_depth)
+
+
+@measure("probes", place=70)
+class Probes(Measure):
+    """Test accuracy of a linear probe on every layer."""
+
+    needs = Needs(train=(Rows("features"),), test=(Rows("features"),))
+    switch = "probes"
+    blank = Blank(layers={"probe": None})
+    figures = (("probe_accuracies", draw),)
+
+    def prepare(self, study: Study) -> LayerProbes | None:
+        """The probes; None and a note where the train samples are of one class."""
+        return _fitted(study, study.train, study.test)
+
+    def values(self, study: Study) -> Values:
+        """By layer."""
+        fitted = probes_of(study)
+        if fitted is None:
+            return Values()
+        rows = zip(fitted.layers, fitted.rows(), strict=True)
+        return Values(layers={layer: {"probe": row} for layer, row in rows})
+
+    def layer_columns(self, record: Row) -> list[Column]:
+        """Accuracies."""
+        return [Column("probe", lambda layer: _accuracy(layer.get("probe")), NOTE)]
+
+    def sentences(self, record: Row) -> list[str]:
+        """Fits that have not converged."""
+        return _convergence("ID", {row["name"]: row.get("probe") for row in record["layers"]})
+
+
+@measure("ood_probes", place=80)
+class OodProbes(Measure):
+    """Accuracy of a linear probe on every layer for the labels of every OOD data set."""
+
+    needs = Needs(ood_pair=(Rows("features"),))
+    switch = "probes"
+    blank = Blank(sections={"ood": {}}, layers={"ood_probes": {}})
+
+    def prepare(self, study: Study) -> dict[str, LayerProbes]:
+        """The probes by data set, where its train samples are of several classes."""
+        found = {
+            name: _fitted(study, train, study.ood[name]) for name, train in study.ood_train.items()
+        }
+        return {name: fitted for name, fitted in found.items() if fitted is not None}
+
+    def values(self, study: Study) -> Values:
+        """By layer and data set, with what guessing reaches on each data set."""
+        fitted = ood_probes_of(study)
+        rows = {name: own.rows() for name, own in fitted.items()}
+        return Values(
+            sections={"ood": {name: own.data_row() for name, own in fitted.items()}},
+            layers={
+                layer.name: {"ood_probes": {name: own[number] for name, own in rows.items()}}
+                for number, layer in enumerate(study.network.layers.chosen)
+            },
+        )
+
+    def layer_columns(self, record: Row) -> list[Column]:
+        """Accuracies by data set."""
+
+        def cell(name: str, layer: Row) -> str | None:
+            return _accuracy((layer.get("ood_probes") or {}).get(name))
+
+        sets = records.ood_sets(record)
+        return [Column(f"{name}\nprobe", partial(cell, name), NOTE) for name in sets]
+
+    def sentences(self, record: Row) -> list[str]:
+        """Fits that have not converged."""
+        layers = [layer for layer in record["layers"] if layer.get("ood_probes")]
+        return [
+            sentence
+            for name in records.ood_sets(record)
+            for sentence in _convergence(
+                name, {layer["name"]: layer["ood_probes"].get(name) for layer in layers}
+            )
+        ]
+
+
+def probes_of(study: Study) -> LayerProbes | None:
+    """The probes on ID data; None where there are none."""
+    return cast("LayerProbes | None", study.prepared["probes"])
+
+
+def ood_probes_of(study: Study) -> dict[str, LayerProbes]:
+    """The probes by OOD data set."""
+    return cast("dict[str, LayerProbes]", study.prepared["ood_probes"])
+
+
+def _fitted(study: Study, train: Survey, test: Survey) -> LayerProbes | None:
+    if len(train.labels.unique()) < 2:
+        study.notes.append(f"no probes of {test.name}: its train samples are all of one class")
+        return None
+    layers = [layer.name for layer in study.network.layers.chosen]
+    options = study.options
+    return probe_layers(train, test, layers, options.probes, options.seed, options.on_progress)
+
+
+def _accuracy(probe: Row | None) -> str | None:
+    if not probe:
+        return None
+    return f"{probe['accuracy']:.1%}" + ("" if probe.get("converged", True) else "*")
+
+
+def _convergence(data: str, probes: dict[str, Row | None]) -> list[str]:
+    unfinished = [layer for layer, probe in probes.items() if probe and not probe["converged"]]
+    if not unfinished:
+        return []
+    some = ", ".join(unfinished[:3]) + (", ..." if len(unfinished) > 3 else "")
+    return [
+        f"{len(unfinished)} of {len(probes)} probes on {data} data did not converge ({some}): "
+        "accuracies there, and what follows from them, may be off; allow more iterations."
+    ]

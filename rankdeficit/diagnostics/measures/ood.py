@@ -7,7 +7,7 @@ features and logits:
 >>> detector = fit_detector("vim", known)
 >>> detection(detector(id_features, id_logits), detector(ood_features, ood_logits))
 
-A new one is a function of `KnownData` below, with its name in the decorator.
+A new one is a function of `KnownData`, in any module, with its name in the decorator `detector`.
 """
 
 import difflib
@@ -71,7 +71,7 @@ class _Entry:
 _DETECTORS: dict[str, _Entry] = {}
 
 
-def _detector(name: str, *packages: str) -> Callable[[Fit], Fit]:
+def detector(name: str, *packages: str) -> Callable[[Fit], Fit]:
     """Register a fit under a name, with the optional packages that it imports."""
 
     def register(fit: Fit) -> Fit:
@@ -138,10 +138,10 @@ def _neco(known: KnownData, variant: str) -> Detector:
 
 
 for _variant in VARIANTS:
-    _detector(f"neco-{_variant}")(partial(_neco, variant=_variant))
+    detector(f"neco-{_variant}")(partial(_neco, variant=_variant))
 
 
-@_detector("msp")
+@detector("msp")
 def _msp(known: KnownData) -> Detector:
     def scores(features: Tensor, logits: Tensor) -> Tensor:
         largest = logits.max(dim=1, keepdim=True)
@@ -151,21 +151,21 @@ def _msp(known: KnownData) -> Detector:
     return scores
 
 
-@_detector("max-logit", "pytorch_ood")
+@detector("max-logit", "pytorch_ood")
 def _max_logit(known: KnownData) -> Detector:
     from pytorch_ood.detector import MaxLogit
 
     return lambda features, logits: MaxLogit.score(logits)
 
 
-@_detector("energy", "pytorch_ood")
+@detector("energy", "pytorch_ood")
 def _energy(known: KnownData) -> Detector:
     from pytorch_ood.detector import EnergyBased
 
     return lambda features, logits: EnergyBased.score(logits, t=known.temperature)
 
 
-@_detector("mahalanobis", "pytorch_ood")
+@detector("mahalanobis", "pytorch_ood")
 def _mahalanobis(known: KnownData) -> Detector:
     """Its parameters come from the class statistics: pytorch-ood's own fit is in float32.
 
@@ -183,7 +183,7 @@ def _mahalanobis(known: KnownData) -> Detector:
     return lambda features, logits: fitted.predict_features(features.to(fitted.mu) / scale)
 
 
-@_detector("vim", "pytorch_ood")
+@detector("vim", "pytorch_ood")
 def _vim(known: KnownData) -> Detector:
     """Principal dimensions as its authors chose: 1000, 512 or half the width.
 
@@ -208,7 +208,7 @@ def _vim(known: KnownData) -> Detector:
     return lambda features, logits: fitted.predict_features(features.double() / scale)
 
 
-@_detector("knn", "pytorch_ood", "sklearn")
+@detector("knn", "pytorch_ood", "sklearn")
 def _knn(known: KnownData) -> Detector:
     from pytorch_ood.detector import KNN
 

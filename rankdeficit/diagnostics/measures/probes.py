@@ -6,6 +6,7 @@ neither on a learning rate nor on a number of epochs.
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,25 @@ TOLERANCE = 1e-4
 
 LEADING_AXES = 512
 """Principal axes that are found of more than twice as many features."""
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """How probes are fitted and their accuracies resampled."""
+
+    l2: tuple[float, ...] = ()
+    """L2 penalties; of several, each layer takes the best on a fifth of its train samples, held out.
+    Empty: 1/n."""
+    dtype: torch.dtype = torch.float32
+    tolerance: float = TOLERANCE
+    """Norm of the gradient at which a probe counts as converged."""
+    max_iterations: int = 1000
+    device: torch.device | None = None
+    """Where probes are fitted; by default where the network is."""
+    resamples: int = 1000
+    """Bootstrap resamples of the test samples."""
+    level: float = 0.95
+    """Level of the bootstrap intervals."""
 
 
 class Probe(NamedTuple):

@@ -36,6 +36,11 @@ class Block:
     rows: dict[str, Float[Tensor, "_ _"]] = field(default_factory=dict)
     """Some rows of what each layer with a weight matrix reads, the same number of every sample."""
 
+    def part(self, of: str) -> dict[str, Tensor]:
+        """The tensors of that name by layer; one called "" where it is not of layers."""
+        found = getattr(self, of)
+        return found if isinstance(found, dict) else {"": found}
+
 
 @dataclass(frozen=True)
 class Reading:

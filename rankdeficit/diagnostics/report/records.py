@@ -11,15 +11,11 @@ Row = dict[str, Any]
 REQUIRED = (
     *(f"network.{name}" for name in ("name", "classes", "penultimate_width")),
     *(f"{data}.{name}" for data in ("train", "test") for name in ("samples", "accuracy", "loss")),
-    *(f"{data}.logits.{name}" for data in ("train", "test") for name in ("rank", "rank_curve")),
     *("layers", "conditions.temperature", "conditions.gamma"),
 )
 """Without these there is nothing to report; all else may be missing."""
 
-REQUIRED_OF_LAYERS = ("name", "features", "train.rank", "test.rank")
-
-COARSE_GAMMAS = (1e-2, 1e-1)
-"""Thresholds at which layers' ranks are shown besides the record's own."""
+REQUIRED_OF_LAYERS = ("name", "features")
 
 MISSING = object()
 
@@ -135,11 +131,6 @@ def rank_over_gamma(record: Row, measures: Row, kind: str = "rank") -> dict[floa
     """Numerical rank by threshold, the record's own included, in ascending order of it."""
     curve = {float(gamma): rank for gamma, rank in measures[f"{kind}_curve"].items()}
     return dict(sorted((curve | {record["conditions"]["gamma"]: measures[kind]}).items()))
-
-
-def shown_gammas(record: Row) -> list[float]:
-    """Thresholds at which layers' ranks are shown."""
-    return sorted({record["conditions"]["gamma"], *COARSE_GAMMAS})
 
 
 def _children(node: Any) -> Row:

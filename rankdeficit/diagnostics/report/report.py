@@ -11,8 +11,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from rankdeficit.diagnostics.registry import all_measures
 from rankdeficit.diagnostics.report import records
-from rankdeficit.diagnostics.report.figures import FIGURES
 from rankdeficit.diagnostics.report.records import Row
 from rankdeficit.diagnostics.report.sentences import heading, sentences
 from rankdeficit.diagnostics.report.tables import tables
@@ -65,7 +65,7 @@ class Report(Mapping[str, Any]):
         return list(records.leaves(self.record))
 
     def tables(self) -> list[Table]:
-        """Data sets, layers, Neural Collapse, detection and calibration, as far as measured."""
+        """Data sets, layers, and what else the measures show, as far as measured."""
         return tables(self.record)
 
     def sentences(self) -> list[str]:
@@ -73,11 +73,12 @@ class Report(Mapping[str, Any]):
         return sentences(self.record)
 
     def plot(self, folder: Path | str) -> list[Path]:
-        """Draw one PNG per measure into a folder, made where there is none; their paths."""
+        """Draw the measures' figures into a folder, made where there is none; paths of the PNG files."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         paths = []
-        for name, draw in FIGURES.items():
+        drawings = [item for measure in all_measures() for item in measure.figures]
+        for name, draw in drawings:
             figure = draw(self.record)
             if figure is not None:
                 paths.append(folder / f"{name}.png")

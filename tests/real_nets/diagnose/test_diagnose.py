@@ -197,6 +197,19 @@ def test_ood_folders_with_test_images_alone_or_classes_at_their_top(
     assert "no probes of flat: it has no train folder" in found["notes"]
 
 
+def test_measures_are_picked_by_name(trained: Path, others: Path, tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    shutil.copytree(others / "test", flat)
+    settings = asked(trained=trained, ood=(flat,), measures=("calibration", "ortho_dev"))
+    found = report(replace(settings, out=tmp_path / "picked"))
+    whole = report(quick(trained=trained, ood=(flat,), out=tmp_path / "quick"))
+    for name in ("calibration", "ortho_dev"):
+        assert found[name] == whole[name]
+    assert found["train.logits"] is None
+    assert not found["detection"]
+    assert not any("no probes" in note for note in found["notes"])
+
+
 def test_a_run_without_a_root_has_no_folder(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = find_trained(trained)
     root = run.settings.root

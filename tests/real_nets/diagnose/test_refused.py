@@ -124,6 +124,8 @@ def test_what_is_wrong_with_an_ood_folder_is_said_of_it(
         ({"seed": -1}, "seed is -1"),
         ({"probe_l2": (1.0, -1.0)}, "probe_l2 is -1.0"),
         ({"detectors": ("mps",)}, "msp"),
+        ({"measures": ("calibratoin",)}, "'calibratoin'.*close names: calibration"),
+        ({"measures": ("effective_depth",)}, "probes is False.* need probes"),
         ({"layers": ("convolution",)}, "'convolution', which matches no module"),
         ({"gamma": 1e-9}, "gamma is 1e-09"),
         ({"grid": 0}, "grid is 0"),

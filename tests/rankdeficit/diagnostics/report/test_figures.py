@@ -8,7 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from rankdeficit.diagnostics.report import Report, figures
+from rankdeficit.diagnostics.registry import all_measures
+from rankdeficit.diagnostics.report import Report
 from tests.rankdeficit.diagnostics.report.fabricated import (
     Row,
     changed,
@@ -17,6 +18,8 @@ from tests.rankdeficit.diagnostics.report.fabricated import (
     rates,
     record,
 )
+
+FIGURES = dict(figure for measure in all_measures() for figure in measure.figures)
 
 
 def lines(figure: Figure, panel: int = 0) -> dict[str, tuple[list[float], list[float]]]:
@@ -38,7 +41,7 @@ def drawn(draw: Callable[[Row], Figure | None], own: Row | None = None) -> Figur
 
 
 def test_the_probe_figure_has_accuracies_and_effective_depth() -> None:
-    figure = drawn(figures.probe_accuracies)
+    figure = drawn(FIGURES["probe_accuracies"])
     found = lines(figure)
     assert found["ID"] == ([1, 2, 3, 4], [0.5, 0.7, 0.95, 0.9])
     assert found["OOD: svhn"] == ([1, 2, 3, 4], [0.2, 0.6, 0.5, 0.3])
@@ -53,13 +56,13 @@ def test_the_probe_figure_has_accuracies_and_effective_depth() -> None:
 
 
 def test_the_rank_figures_have_ranks_by_layer() -> None:
-    found = lines(drawn(figures.layer_ranks))
+    found = lines(drawn(FIGURES["layer_ranks"]))
     assert found["train, γ = 0.001"] == ([1, 2, 3, 4], [60, 59, 58, 57])
     assert found["test, γ = 0.001"][1] == [50, 49, 48, 47]
     assert found["train, γ = 0.01"][1] == [31] * 4
     assert found["test, γ = 0.1"][1] == [5] * 4
     assert found["features"][1] == [64] * 4
-    found = lines(drawn(figures.gradient_ranks))
+    found = lines(drawn(FIGURES["gradient_ranks"]))
     assert found["gradient of the loss"][1] == [11, 12, 13, 14]
     assert found["layer's input"][1] == [41, 42, 43, 44]
 
@@ -67,7 +70,7 @@ def test_the_rank_figures_have_ranks_by_layer() -> None:
 def test_the_alignment_figure_has_error_bars_and_gaps() -> None:
     altered = record()
     altered["layers"][2] |= {"alignment": None, "alignment_error": None}
-    axes = drawn(figures.alignments, altered).axes[0]
+    axes = drawn(FIGURES["alignment"], altered).axes[0]
     (bars,) = axes.containers
     values = bars.lines[0].get_ydata()  # type: ignore[attr-defined]
     np.testing.assert_equal(np.array(values, dtype=float), [0.25, 0.5, np.nan, 1.0])
@@ -81,13 +84,13 @@ def test_the_logits_figures_have_curves_and_the_prediction() -> None:
     altered = record()
     altered["conditions"]["gamma"] = 0.02
     altered["train"]["logits"] |= {"rank": 4, "centred_rank": 1}
-    figure = drawn(figures.logits_ranks, altered)
+    figure = drawn(FIGURES["logits_ranks"], altered)
     found = lines(figure)
     assert found["logits"] == ([1e-4, 1e-3, 0.01, 0.02, 0.03, 0.1], [5, 3, 2, 4, 2, 1])
     assert found["centred"][1] == [5, 3, 2, 1, 2, 1]
     assert found["Neural Collapse: 5"][1] == [5, 5]
     assert lines(figure, 1)["after the softmax"][1] == [5, 3, 2, 3, 2, 1]
-    found = lines(drawn(figures.singular_values))
+    found = lines(drawn(FIGURES["singular_values"]))
     assert found["train"] == ([1, 2, 3, 4, 5, 6], [1, 0.5, 0.25, 0.125, 0.0625, 1.25e-10])
     assert found["γ = 0.001"][1] == [0.001, 0.001]
     assert found["Neural Collapse: 5"][0] == [5, 5]
@@ -96,7 +99,7 @@ def test_the_logits_figures_have_curves_and_the_prediction() -> None:
 def test_the_detection_figure_has_a_point_per_detector_and_data_set() -> None:
     altered = record()
     altered["detection"]["noise"] = {"vim": rates(0.99)}
-    axes = drawn(figures.detection, altered).axes[0]
+    axes = drawn(FIGURES["detection"], altered).axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == ["neco-resnet *", "vim", "energy"]
     points = {
@@ -109,7 +112,7 @@ def test_the_detection_figure_has_a_point_per_detector_and_data_set() -> None:
 def test_the_calibration_figure_has_both_sides() -> None:
     heights = [
         [bar.get_height() for bar in axes.patches]  # type: ignore[attr-defined]
-        for axes in drawn(figures.calibration).axes
+        for axes in drawn(FIGURES["calibration"]).axes
     ]
     assert heights == [[2.17, 1.19], [0.234, 0.056], [0.345, 0.289]]
 
@@ -117,7 +120,7 @@ def test_the_calibration_figure_has_both_sides() -> None:
 @pytest.mark.parametrize("own", [record(), large(3)], ids=["small", "large"])
 def test_all_figures_are_written_and_nothing_else(tmp_path: Path, own: Row) -> None:
     paths = Report(own).plot(tmp_path / "figures")
-    assert [path.stem for path in paths] == list(figures.FIGURES)
+    assert [path.stem for path in paths] == list(FIGURES)
     assert sorted(paths) == sorted((tmp_path / "figures").iterdir())
     for path in paths:
         with Image.open(path) as image:

@@ -162,7 +162,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     ("altered", "match"),
     [
         (changed("network", {}), "no network.name"),
-        (changed("test/logits", None), "no test.logits.rank"),
+        (changed("test", {}), "no test.samples"),
         (changed("layers", 3), "layers is a int"),
         (changed("layers/1", {"name": "x"}), "layers.1 has no features"),
         (changed("conditions", {"temperature": 1.0}), "no conditions.gamma"),

@@ -1,0 +1,81 @@
+"""From a study to the record of a report: every measure puts its numbers where it declares them."""
+
+from collections.abc import Sequence
+
+from rankdeficit.diagnostics.measures.neco import default_variant
+from rankdeficit.diagnostics.reading.streams import LOSS
+from rankdeficit.diagnostics.reading.survey import Survey
+from rankdeficit.diagnostics.registry import Measure, Row, Values, all_measures
+from rankdeficit.diagnostics.study import Outputs, Study
+
+
+def gather_outputs(study: Study) -> None:
+    """Collect the kept logits and penultimate features in the first process; all must call it."""
+    for survey in (study.train, study.test, *study.ood.values()):
+        study.outputs[survey.name] = Outputs(
+            survey.rows("penultimate", 0) if "penultimate" in survey.wanted.kept else None,
+            survey.rows("logits", 0) if "logits" in survey.wanted.kept else None,
+        )
+
+
+def assemble(study: Study, measures: Sequence[Measure]) -> Row:
+    """The record of these measures, as plain values, in the first process.
+
+    Raises ValueError where two measures have fields of one name.
+    """
+    found = {own.name: own.values(study) for own in measures}
+    layers: dict[str, Row] = {
+        layer.name: {
+            "name": layer.name,
+            "kind": layer.kind,
+            "features": study.train.widths.get(layer.name),
+        }
+        for layer in study.network.layers.chosen
+    }
+    record: Row = {
+        "network": _network_row(study),
+        "train": _data_row(study.train),
+        "test": _data_row(study.test),
+        "layers": list(layers.values()),
+        "notes": study.notes,
+    }
+    for own in all_measures():
+        blank, values = own.blank, found.get(own.name, Values())
+        _put(record, {**blank.sections, **values.sections}, own.name)
+        for data in ("train", "test"):
+            _put(record[data], {**blank.data, **values.data.get(data, {})}, own.name)
+        for name, layer in layers.items():
+            _put(layer, {**blank.layers, **values.layers.get(name, {})}, own.name)
+    return record
+
+
+def _put(row: Row, fields: Row, measure: str) -> None:
+    if clash := sorted(row.keys() & fields.keys()):
+        raise ValueError(
+            f"measure {measure!r} has a field {clash[0]!r}, which the record has already; give it "
+            "another name"
+        )
+    row.update(fields)
+
+
+def _network_row(study: Study) -> Row:
+    """What was diagnosed."""
+    model = study.network.model
+    return {
+        "name": type(model).__name__,
+        "layers": len(study.network.layers.chosen),
+        "classes": study.network.classes,
+        "penultimate_width": study.train.penultimate_width,
+        "neco_variant": default_variant(model),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+
+
+def _data_row(survey: Survey) -> Row:
+    """Accuracy, what guessing reaches of it, and loss on one data set."""
+    return {
+        "samples": survey.samples,
+        "accuracy": survey.accuracy,
+        "largest_class": survey.largest_class,
+        "loss": survey.state(LOSS).mean,
+    }

@@ -1,0 +1,52 @@
+"""The table of all measures in README.md: python -m rankdeficit.diagnostics.listing writes it anew."""
+
+from pathlib import Path
+
+from rankdeficit.diagnostics.reading.needs import Need, Rows, Stream
+from rankdeficit.diagnostics.registry import Measure, all_measures
+
+README = Path(__file__).parent / "README.md"
+START, END = "<!-- measures -->", "<!-- end of measures -->"
+
+
+def markdown_table() -> str:
+    """Name, help and needs of every measure."""
+    lines = ["| measure | what it is | needs |", "|---|---|---|"]
+    lines += [f"| `{own.name}` | {_cell(own.help)} | {_needs(own)} |" for own in all_measures()]
+    return "\n".join(lines)
+
+
+def write(path: Path = README) -> None:
+    """Replace the table between the two marks."""
+    before, rest = path.read_text(encoding="utf-8").split(START)
+    after = rest.split(END)[1]
+    path.write_text(f"{before}{START}\n{markdown_table()}\n{END}{after}", encoding="utf-8")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+def _needs(own: Measure) -> str:
+    sets = {
+        "train": own.needs.train,
+        "test": own.needs.test,
+        "ood": own.needs.ood,
+        "ood pair": own.needs.ood_pair,
+    }
+    by_need: dict[str, list[str]] = {}
+    for data, needs in sets.items():
+        for need in needs:
+            by_need.setdefault(_spell(need), []).append(data)
+    told = [f"{need} ({', '.join(data)})" for need, data in by_need.items()]
+    return "; ".join([*(f"`{name}`" for name in own.requires), *told])
+
+
+def _spell(need: Need) -> str:
+    if isinstance(need, Stream):
+        return f"state of {need.of}"
+    return f"kept {need.of}" if isinstance(need, Rows) else "some inputs"
+
+
+if __name__ == "__main__":
+    write()

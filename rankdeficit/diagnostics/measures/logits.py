@@ -1,0 +1,151 @@
+"""Ranks, spectrum and norm of the logits of a network, beside the rank that Neural Collapse predicts."""
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from rankdeficit.diagnostics.reading.needs import Needs
+from rankdeficit.diagnostics.reading.streams import LOGITS
+from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values, measure
+from rankdeficit.diagnostics.report import records
+from rankdeficit.diagnostics.report.cells import number, rank_text, text
+from rankdeficit.diagnostics.report.drawing import mark_prediction, numbers
+from rankdeficit.diagnostics.study import Study
+from rankdeficit.experiments.plots import with_legend_below
+from rankdeficit.experiments.tables import INTERPOLATION
+
+KINDS = {"rank": "logits", "centred_rank": "centred", "post_softmax_rank": "after the softmax"}
+
+MARKED_VALUES = 50
+"""Singular values have markers up to this many."""
+
+SMALLEST_RATIO = 1e-8
+"""Lower end of the axis of relative singular values."""
+
+
+def rank_curves(record: Row) -> Figure | None:
+    """Rank of the logits over gamma: as they are, centred, after the softmax."""
+    if not _measured(record):
+        return None
+    figure = Figure(figsize=(8, 3.6))
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, data in zip(panels, ("train", "test"), strict=True):
+        found = record[data]["logits"]
+        for kind, style in zip(KINDS, ("-o", "--s", "-.^"), strict=True):
+            if f"{kind}_curve" in found:
+                curve = records.rank_over_gamma(record, found, kind)
+                axes.plot([*curve], [*curve.values()], style, markersize=4, label=KINDS[kind])
+        mark_prediction(axes.axhline, record, "--")
+        gamma = record["conditions"]["gamma"]
+        axes.axvline(gamma, color="0.6", linestyle=":", linewidth=1, label=f"γ = {gamma:g}")
+        axes.set(xscale="log", xlabel="threshold γ", ylim=(0, 1.08 * record["network"]["classes"]))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_title(f"{data} samples", fontsize=9)
+    panels[0].set_ylabel("numerical rank")
+    return with_legend_below(figure, columns=5)
+
+
+def singular_values(record: Row) -> Figure | None:
+    """Singular values of the logits relative to the largest, with the threshold."""
+    spectra = {
+        data: [value / values[0] for value in values]
+        for data in ("train", "test")
+        if (values := (record[data].get("logits") or {}).get("singular_values")) and values[0] > 0
+    }
+    if not spectra:
+        return None
+    figure = Figure(figsize=(6.4, 4))
+    axes = figure.subplots()
+    for (data, values), style in zip(spectra.items(), ("-o", ":s"), strict=False):
+        size = 3 if len(values) <= MARKED_VALUES else 0
+        axes.plot(numbers(values), values, style, markersize=size, label=data)
+    smallest = min(value for values in spectra.values() for value in values if value > 0)
+    gamma = record["conditions"]["gamma"]
+    axes.axhline(gamma, color="0.45", linestyle="--", linewidth=1, label=f"γ = {gamma:g}")
+    mark_prediction(axes.axvline, record, ":")
+    low = max(min(smallest, gamma) / 3, SMALLEST_RATIO)
+    axes.set(yscale="log", ylim=(low, 2), xlabel="index i")
+    axes.set_ylabel(r"singular value of the logits, $\sigma_i/\sigma_1$")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return with_legend_below(figure, columns=4)
+
+
+def rank_sentence(record: Row) -> str:
+    """Whether the train logits have a smaller rank than Neural Collapse predicts, and at which gamma."""
+    train, test = record["train"]["logits"], record["test"]["logits"]
+    predicted, gamma = records.predicted_rank(record), record["conditions"]["gamma"]
+    low, high = train.get("rank_interval") or (train["rank"],) * 2
+    if record["train"]["samples"] <= predicted:
+        verdict = f"Too few train samples ({record['train']['samples']}) to tell a rank deficit"
+    elif low < predicted <= high:
+        verdict = "Rounding leaves open whether there is a rank deficit"
+    else:
+        verdict = "Rank deficit" if train["rank"] < predicted else "No rank deficit"
+    curve = records.rank_over_gamma(record, train)
+    sentence = (
+        f"{verdict} at gamma = {gamma:g}: the train logits have rank {rank_text(train)} (test "
+        f"{rank_text(test)}), where Neural Collapse predicts {predicted}. Their rank over gamma: "
+        + ", ".join(f"{rank} at {threshold:g}" for threshold, rank in curve.items())
+    )
+    deficient = [threshold for threshold, rank in curve.items() if rank < predicted]
+    if 0 < len(deficient) < len(curve):
+        sentence += f"; it is below {predicted} from gamma = {deficient[0]:g} on"
+    centred = train.get("centred_rank", predicted)
+    if centred < predicted <= train["rank"]:
+        sentence += (
+            f". Centred over classes, which is all the softmax sees of them, it is {centred}"
+        )
+    if record["train"]["accuracy"] < INTERPOLATION:
+        sentence += (
+            f". Train accuracy is {100 * record['train']['accuracy']:.4g}%: of networks that do not "
+            "interpolate, neither ranks nor Neural Collapse tell much"
+        )
+    return sentence + "."
+
+
+@measure("logits", place=10)
+class Logits(Measure):
+    """Ranks of the logits before and after the softmax, their singular values and their norm."""
+
+    needs = Needs(train=(LOGITS,), test=(LOGITS,))
+    blank = Blank(data={"logits": None})
+    figures = (
+        ("logits_ranks", rank_curves),
+        ("singular_values", singular_values),
+    )
+
+    def values(self, study: Study) -> Values:
+        """`LogitsMeasures` of train and test samples."""
+        gamma = study.options.gamma
+        return Values(
+            data={
+                survey.name: {"logits": survey.state(LOGITS).measures(gamma).record()}
+                for survey in (study.train, study.test)
+            }
+        )
+
+    def data_columns(self, record: Row) -> list[Column]:
+        """Ranks, norms and the predicted rank."""
+        if not _measured(record):
+            return []
+        note = (
+            f"Ranks at gamma = {record['conditions']['gamma']:g} of the logits, centred over classes, "
+            "and after the softmax, with their range where rounding leaves it open. NC: the rank Neural "
+            "Collapse predicts, min(c - 1, width)."
+        )
+        return [
+            Column("rank", lambda row: rank_text(row["logits"]), note),
+            Column("centred", lambda row: text(row["logits"].get("centred_rank"))),
+            Column("softmax", lambda row: text(row["logits"].get("post_softmax_rank"))),
+            Column("NC", lambda row: text(records.predicted_rank(record))),
+            Column("norm", lambda row: number(row["logits"].get("logits_norm"))),
+            Column("norm / T", lambda row: number(row["logits"].get("effective_logits_norm"))),
+            Column("stable rank", lambda row: number(row["logits"].get("stable_rank"))),
+        ]
+
+    def sentences(self, record: Row) -> list[str]:
+        """The verdict on rank deficit."""
+        return [rank_sentence(record)] if _measured(record) else []
+
+
+def _measured(record: Row) -> bool:
+    return all(record[data].get("logits") for data in ("train", "test"))
