@@ -18,7 +18,7 @@ from rich.table import Table
 from rankdeficit.distributed import from_first, is_first
 from rankdeficit.experiments import cli, plots, tables
 from rankdeficit.experiments.cli import joined
-from rankdeficit.experiments.conduct import CommonSettings, Row, check_values
+from rankdeficit.experiments.settings import CommonSettings, Row, check_values
 from rankdeficit.experiments.runs import RunFolder, read_json
 from real_nets.data.catalogue import DataSource, check_folder
 from real_nets.jobs.data import JobData

@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
-from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -25,9 +24,9 @@ from rich.table import Table
 
 from rankdeficit.bounds import gap_bound
 from rankdeficit.checks import check_at_least
-from rankdeficit.experiments import cli, plots
-from rankdeficit.experiments.conduct import CommonSettings, Row, check_values, conduct, work_through
-from rankdeficit.experiments.runs import RunFolder, read_json, read_rows
+from rankdeficit.experiments import cli, plots, tables
+from rankdeficit.experiments.experiment import UnitByUnit, experiment
+from rankdeficit.experiments.settings import CommonSettings, Row, check_values
 from rankdeficit.scaled_logits import (
     critical_scales,
     large_n_rank,
@@ -37,7 +36,6 @@ from rankdeficit.scaled_logits import (
 from rankdeficit.softmax import softmax
 from rankdeficit.spectrum import GAMMAS, resolved_spectrum
 
-PROGRAM = "simulations.random_softmax"
 ENTRIES_AT_ONCE = 4_000_000
 """Matrices go through the singular value decomposition in batches of about so many entries."""
 LARGE_N_SHARE = 10
@@ -68,43 +66,6 @@ class Unit(NamedTuple):
     n: int
     logits_rank: int
     seed: int
-
-
-def run(settings: Settings) -> Path:
-    """Measure, write the run folder, print the table; returns the folder."""
-    return conduct(settings, PROGRAM, prepare, work, draw, report)
-
-
-def prepare(settings: Settings) -> list[Unit]:
-    """All matrices to look at. Raises ValueError for settings that make no sense."""
-    settings.check_common()
-    check_values(n=settings.n, logits_rank=settings.logits_rank)
-    check_at_least(2, n=min(settings.n), scales=settings.scales)
-    check_at_least(1, logits_rank=min(settings.logits_rank))
-    if max(settings.logits_rank) > min(settings.n):
-        raise ValueError(
-            f"logits_rank is {max(settings.logits_rank)}; it must not exceed n, {min(settings.n)}"
-        )
-    if not 0 < settings.least_scale < settings.largest_scale < math.inf:
-        raise ValueError(
-            f"least_scale is {settings.least_scale} and largest_scale {settings.largest_scale}; "
-            "they must be positive, finite and in this order"
-        )
-    sizes, ranks = sorted(set(settings.n)), sorted(set(settings.logits_rank))
-    return [Unit(*unit) for unit in product(sizes, ranks, settings.seed_range)]
-
-
-def work(settings: Settings, units: list[Unit], folder: RunFolder, resumed: bool) -> Row:
-    """Go through all matrices; the summary has medians over seeds."""
-    device = cli.resolve_device(settings.device)
-    scales = np.geomspace(settings.least_scale, settings.largest_scale, settings.scales)
-    gammas = sorted({*GAMMAS, settings.gamma})
-
-    def compute(unit: Unit) -> Iterator[Row]:
-        return measure(unit, scales, gammas, settings.gamma, device)
-
-    work_through(units, compute, folder, resumed, "matrices")
-    return summarise(settings, read_rows(folder.path))
 
 
 def measure(
@@ -180,15 +141,26 @@ def summarise(settings: Settings, rows: list[Row]) -> Row:
     return {"gamma": settings.gamma, "seeds": settings.seeds, "curves": curves}
 
 
-def report(summary: Row) -> tuple[Table, list[str]]:
+def peaks_table(summary: Row) -> tuple[Table, list[str]]:
     """Peak and tail per size and rank, and what the bound of Proposition 3.1 does."""
     table = Table(
         box=box.SIMPLE_HEAVY,
-        caption=f"Medians over {summary['seeds']} seeds, gamma = {summary['gamma']:g}. Ranks of "
-        "softmax(s M): where they peak, at the largest s, and in the limit of large s (with its range).",
+        caption=f"Medians over {tables.counted(summary['seeds'], 'seed')}, "
+        f"gamma = {summary['gamma']:g}. Ranks of softmax(s M): where they peak, at "
+        "the largest s, and in the limit of large s (with its range). "
+        "Bound: Proposition 3.1's on sigma_1 - sigma_n of softmax(s M), at the least and the largest s.",
         caption_justify="left",
     )
-    for name in ("n", "rank of M", "peak", "at s", "at largest s", "limit", "gap bound"):
+    for name in (
+        "n",
+        "rank of M",
+        "peak",
+        "at s",
+        "at largest s",
+        "limit",
+        "bound, least s",
+        "bound, largest s",
+    ):
         table.add_column(name, justify="right")
     for curve in summary["curves"]:
         points = curve["points"]
@@ -199,23 +171,17 @@ def report(summary: Row) -> tuple[Table, list[str]]:
             f"{curve['peak_rank']:g}",
             f"{curve['peak_scale']:.3g}",
             f"{points[-1]['rank']:g}",
-            f"{curve['large_scale_rank']:g} ({low}-{high})",
-            f"{points[0]['gap_bound']:.2f} to {points[-1]['gap_bound']:.2f}",
+            f"{curve['large_scale_rank']:g}" + (f" ({low}-{high})" if low < high else ""),
+            f"{points[0]['gap_bound']:.2f}",
+            f"{points[-1]['gap_bound']:.2f}",
         )
     falling = sum(c["peak_rank"] > c["points"][-1]["rank"] for c in summary["curves"])
     return table, [
         f"In {falling} of {len(summary['curves'])} curves the rank after the softmax falls again at "
         "large scales, towards the number of distinct argmaxes.",
-        "Last column: the bound of Proposition 3.1 on sigma_1 - sigma_n, from the least to the largest "
-        "scale. Where it grows it allows a lower rank: it does not by itself explain the rise.",
+        "Where the bound of Proposition 3.1 grows with the scale it allows a lower rank; it does not by "
+        "itself explain the rise.",
     ]
-
-
-def draw(path: Path) -> None:
-    """Draw the figures of a run folder from its files alone."""
-    summary = read_json(path / "summary.json")
-    plots.save(draw_ranks(summary), path / "ranks.png")
-    plots.save(draw_gammas(summary), path / "gammas.png")
 
 
 def draw_ranks(summary: Row) -> Figure:
@@ -234,7 +200,8 @@ def draw_ranks(summary: Row) -> Figure:
             low, high = zip(*(point["rank_range"] for point in points), strict=True)
             axes.fill_between(scales, low, high, color=colour, alpha=0.2)
             _draw_theory(axes, curve, colour)
-        axes.set(xscale="log", yscale="log", ylim=(0.9, 1.3 * n), xlabel="scale s of the logits")
+        axes.set(ylim=(0.9, 1.3 * n), xlabel="scale s of the logits")
+        plots.set_log_scale(axes, "xy")
         axes.set_title(f"n = {n}, γ = {summary['gamma']:g}", fontsize=9)
     panels[0].set_ylabel("numerical rank of softmax(sM)")
     for style, label in (("--", "theory, small s and large n"), (":", "theory, s → ∞")):
@@ -276,7 +243,8 @@ def draw_gammas(summary: Row) -> Figure:
         axes.axhline(
             curve["logits_rank"], color="black", linestyle="--", linewidth=1, label="rank of M"
         )
-        axes.set(xscale="log", yscale="log", ylim=(0.9, 1.3 * n))
+        axes.set_ylim(0.9, 1.3 * n)
+        plots.set_log_scale(axes, "xy")
         axes.set_title(f"rank of M: {curve['logits_rank']}, n = {n}", fontsize=9)
     for axes in grid.flat[max(0, len(curves) - columns) : len(curves)]:
         axes.set_xlabel("scale s of the logits")
@@ -293,5 +261,49 @@ def _groups(rows: Sequence[Row], *names: str) -> Iterator[tuple[tuple[Any, ...],
         yield value, list(same)
 
 
+@experiment
+class RandomSoftmax(UnitByUnit[Settings, Unit]):
+    """How does the rank after the softmax depend on the scale of random low-rank logits?"""
+
+    settings = Settings
+    units = "matrices"
+
+    def prepare(self, settings: Settings) -> list[Unit]:
+        """All matrices to look at."""
+        check_values(n=settings.n, logits_rank=settings.logits_rank)
+        check_at_least(2, n=min(settings.n), scales=settings.scales)
+        check_at_least(1, logits_rank=min(settings.logits_rank))
+        if max(settings.logits_rank) > min(settings.n):
+            raise ValueError(
+                f"logits_rank is {max(settings.logits_rank)}; it must not exceed n, {min(settings.n)}"
+            )
+        if not 0 < settings.least_scale < settings.largest_scale < math.inf:
+            raise ValueError(
+                f"least_scale is {settings.least_scale} and largest_scale {settings.largest_scale}; "
+                "they must be positive, finite and in this order"
+            )
+        sizes, ranks = sorted(set(settings.n)), sorted(set(settings.logits_rank))
+        return [Unit(*unit) for unit in product(sizes, ranks, settings.seed_range)]
+
+    def compute(self, settings: Settings, unit: Unit) -> Iterator[Row]:
+        """One row per scale."""
+        scales = np.geomspace(settings.least_scale, settings.largest_scale, settings.scales)
+        gammas = sorted({*GAMMAS, settings.gamma})
+        device = cli.resolve_device(settings.device)
+        return measure(unit, scales, gammas, settings.gamma, device)
+
+    def summarise(self, settings: Settings, rows: list[Row]) -> Row:
+        """Medians over seeds."""
+        return summarise(settings, rows)
+
+    def report(self, summary: Row) -> tuple[Table, list[str]]:
+        """Peak and tail per size and rank."""
+        return peaks_table(summary)
+
+    def figures(self, rows: Sequence[Row], summary: Row) -> dict[str, Figure]:
+        """Rank against scale, at the run's threshold and at several."""
+        return {"ranks": draw_ranks(summary), "gammas": draw_gammas(summary)}
+
+
 if __name__ == "__main__":
-    cli.main(Settings, run, PROGRAM)
+    RandomSoftmax().main()

@@ -21,24 +21,24 @@ from rich import box
 from rich.table import Table
 
 from rankdeficit.experiments import cli, plots, tables
-from rankdeficit.experiments.conduct import (
-    OptimizedBatch,
+from rankdeficit.experiments.experiment import StepByStep, experiment
+from rankdeficit.experiments.loops import OptimizedBatch
+from rankdeficit.experiments.runs import read_rows
+from rankdeficit.experiments.settings import (
     Row,
+    ShapeSettings,
+    TemperatureSettings,
     TrainingSettings,
     check_values,
-    conduct,
 )
-from rankdeficit.experiments.runs import RunFolder, read_json, read_rows
 from rankdeficit.toys.optimizers import OptimizerName, make_optimizer
 from rankdeficit.toys.schedules import SCHEDULES, Schedule, temperature_at
 from rankdeficit.toys.ufm import Activation, DeepUfm, UfmShape, initial_parameters
 from simulations.ufm import measure_model
 
-PROGRAM = "simulations.temperature_schedule"
-
 
 @dataclass(frozen=True)
-class Settings(TrainingSettings):
+class Settings(TrainingSettings, TemperatureSettings, ShapeSettings):
     """Train deep unconstrained feature models while the softmax temperature changes."""
 
     temperature: tuple[float, ...] = (50.0,)
@@ -49,14 +49,8 @@ class Settings(TrainingSettings):
     """Share of training over which annealing moves; it then stays."""
     cycles: int = 4
     """Periods of the cyclic schedule, which begins and ends hot."""
-    classes: int = 100
-    """Number of classes c."""
-    samples_per_class: int = 10
-    """Samples per class N."""
-    width: int = 128
-    """Width of the features and of every hidden layer."""
     depth: int = 4
-    """Weight matrices above the free features."""
+    """Weight matrices above the free features; the theory counts L = depth + 1 factors."""
     activation: Activation = "linear"
     """Activation between weight matrices."""
     optimizer: OptimizerName = "adam"
@@ -66,7 +60,6 @@ class Settings(TrainingSettings):
     weight_decay: float = 0.0
     """L2 penalty lambda on every factor."""
     measure_every: int = 50
-    """Steps between measurements; before the first of them, measure at powers of two as well."""
 
 
 class Scheduled(OptimizedBatch):
@@ -134,62 +127,69 @@ class Scheduled(OptimizedBatch):
         ]
 
 
-def run(settings: Settings) -> Path:
-    """Train, measure, write the run folder, print the table; returns the folder."""
-    return conduct(settings, PROGRAM, prepare, work, draw, report)
+@experiment
+class TemperatureSchedule(StepByStep[Settings, Scheduled]):
+    """Does the final rank follow the temperature at the start of training or at its end?"""
 
+    settings = Settings
+    leave_out = ("singular_values",)
 
-def prepare(settings: Settings) -> Scheduled:
-    """The batch of all runs. Raises ValueError for settings that make no sense."""
-    settings.check_common()
-    check_values(temperature=settings.temperature, schedule=settings.schedule)
-    if min(settings.temperature) <= 1:
-        raise ValueError(
-            f"temperature is {min(settings.temperature)}; the hottest temperature must exceed 1"
-        )
-    return Scheduled(settings)
+    def prepare(self, settings: Settings) -> list[Scheduled]:
+        """One batch of all runs."""
+        check_values(schedule=settings.schedule)
+        if min(settings.temperature) <= 1:
+            raise ValueError(
+                f"temperature is {min(settings.temperature)}; the hottest temperature must exceed 1"
+            )
+        return [Scheduled(settings)]
 
-
-def work(settings: Settings, batch: Scheduled, folder: RunFolder, resumed: bool) -> Row:
-    """Train all runs; the summary has their last measures and when each first interpolated."""
-    settings.train([batch], folder, resumed, leave_out=["singular_values"])
-    uniform = math.log(settings.classes)
-    first: dict[tuple[float, str, int], int] = {}
-    for row in read_rows(folder.path):
-        if row["accuracy"] == 1:
-            first.setdefault((row["hottest"], row["schedule"], row["seed"]), row["step"])
-    runs = [
-        {
-            **row,
-            "outcome": tables.outcome(row["loss"], row["accuracy"], uniform),
-            "interpolates_from": first.get((row["hottest"], row["schedule"], row["seed"])),
+    def summarise(self, settings: Settings, batches: Sequence[Scheduled], path: Path) -> Row:
+        """The last measures of all runs, and the step from which each interpolates."""
+        uniform = math.log(settings.classes)
+        first: dict[tuple[float, str, int], int] = {}
+        for row in read_rows(path):
+            if row["accuracy"] == 1:
+                first.setdefault((row["hottest"], row["schedule"], row["seed"]), row["step"])
+        runs = [
+            {
+                **row,
+                "outcome": tables.outcome(row["loss"], row["accuracy"], uniform),
+                "interpolates_from": first.get((row["hottest"], row["schedule"], row["seed"])),
+            }
+            for row in batches[0].measure(settings.steps)
+        ]
+        return {
+            "classes": settings.classes,
+            "gamma": settings.gamma,
+            "neural_collapse_rank": tables.neural_collapse_rank(settings.classes, settings.width),
+            "runs": runs,
         }
-        for row in batch.measure(settings.steps)
-    ]
-    return {
-        "classes": settings.classes,
-        "gamma": settings.gamma,
-        "neural_collapse_rank": tables.neural_collapse_rank(settings.classes, settings.width),
-        "runs": runs,
-    }
+
+    def report(self, summary: Row) -> tuple[Table, list[str]]:
+        """Final ranks by schedule, and which constant temperature each resembles."""
+        return schedules_table(summary), schedule_sentences(summary["runs"])
+
+    def figures(self, rows: Sequence[Row], summary: Row) -> dict[str, Figure]:
+        """The course of training under each schedule."""
+        return {"schedules": draw_schedules(rows, summary)}
 
 
-def report(summary: Row) -> tuple[Table, list[str]]:
-    """Final ranks by schedule, and which constant temperature each resembles."""
+def schedules_table(summary: Row) -> Table:
+    """Final ranks by schedule."""
     table = Table(
         box=box.SIMPLE_HEAVY,
-        caption=f"Medians over seeds (ranges). c = {summary['classes']}, rank at gamma = "
-        f"{summary['gamma']:g}; Neural Collapse predicts {summary['neural_collapse_rank']}. From step: "
+        caption=f"Medians over seeds (ranges). c = {summary['classes']}, ranks of the logits as they are "
+        f"and centred over classes at gamma = {summary['gamma']:g}; Neural Collapse "
+        f"predicts {summary['neural_collapse_rank']}. From step: "
         "first measured one with 100 % train accuracy. Norm and loss at the last temperature.",
         caption_justify="left",
     )
     names = ("schedule", "hottest", "last T", "seeds", "train acc.", "from step", "loss", "norm / T",
-             "rank", "stable", "alignment")  # fmt: skip
+             "raw rank", "centred", "stable", "alignment")  # fmt: skip
     for name in names:
         table.add_column(name, justify="left" if name == "schedule" else "right")
     for (hottest, schedule), own in _cells(summary["runs"]):
         alive = [run for run in own if run["rank"] is not None]
-        ranks = [run["rank"] for run in alive]
         since = [run["interpolates_from"] for run in own if run["interpolates_from"] is not None]
 
         def middle(name: str, form: str, alive: list[Row] = alive) -> str:
@@ -204,17 +204,20 @@ def report(summary: Row) -> tuple[Table, list[str]]:
             f"{median(since):g}" if since else "-",
             middle("loss", ".2e"),
             middle("effective_logits_norm", ".3g"),
-            f"{median(ranks):g} ({min(ranks)}-{max(ranks)})" if ranks else "-",
+            tables.spread([run["rank"] for run in alive]),
+            tables.spread([run["centred_rank"] for run in alive]),
             middle("stable_rank", ".1f"),
             middle("alignment", ".2f"),
         )
-    return table, _sentences(summary["runs"])
+    return table
 
 
-def _sentences(runs: Sequence[Row]) -> list[str]:
+def schedule_sentences(runs: Sequence[Row]) -> list[str]:
     """Where each moving schedule ends between the two constants."""
     sentences = []
-    cells = {key: [r["rank"] for r in own if r["rank"] is not None] for key, own in _cells(runs)}
+    cells = {
+        key: [r["centred_rank"] for r in own if r["rank"] is not None] for key, own in _cells(runs)
+    }
     for (hottest, schedule), ranks in cells.items():
         cold, hot = cells.get((hottest, "cold")), cells.get((hottest, "hot"))
         if schedule in ("cold", "hot") or not (cold and hot and ranks):
@@ -223,8 +226,9 @@ def _sentences(runs: Sequence[Row]) -> list[str]:
             continue
         share = (median(ranks) - median(hot)) / (median(cold) - median(hot))
         sentences.append(
-            f"Hottest T = {hottest:g}, {schedule}: rank {median(ranks):g}, {share:.0%} of the way from "
-            f"the hot constant's {median(hot):g} to the cold constant's {median(cold):g}."
+            f"Hottest T = {hottest:g}, {schedule}: class-centred rank {median(ranks):g}, "
+            f"{share:.0%} of the way from the hot constant's {median(hot):g} "
+            f"to the cold constant's {median(cold):g}."
         )
     lost = sum(run["outcome"] != "interpolated" for run in runs)
     if lost:
@@ -237,12 +241,6 @@ def _sentences(runs: Sequence[Row]) -> list[str]:
 def _cells(runs: Sequence[Row]) -> list[tuple[tuple[float, str], list[Row]]]:
     keys = dict.fromkeys((run["hottest"], run["schedule"]) for run in runs)
     return [(key, [r for r in runs if (r["hottest"], r["schedule"]) == key]) for key in keys]
-
-
-def draw(path: Path) -> None:
-    """Draw the figure of a run folder from its files alone."""
-    figure = draw_schedules(read_rows(path), read_json(path / "summary.json"))
-    plots.save(figure, path / "schedules.png")
 
 
 def draw_schedules(rows: Sequence[Row], summary: Row) -> Figure:
@@ -269,7 +267,7 @@ def draw_schedules(rows: Sequence[Row], summary: Row) -> Figure:
                 text = f"Neural Collapse: {predicted}"
                 axes.axhline(predicted, color="black", linestyle="--", linewidth=1, label=text)
             else:
-                axes.set_yscale("log")
+                plots.set_log_scale(axes, "y")
             plots.set_clock_scale(axes, "step")
             if j == 0:
                 axes.set_ylabel(label)
@@ -279,4 +277,4 @@ def draw_schedules(rows: Sequence[Row], summary: Row) -> Figure:
 
 
 if __name__ == "__main__":
-    cli.main(Settings, run, PROGRAM)
+    TemperatureSchedule().main()

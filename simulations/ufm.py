@@ -7,28 +7,31 @@ one batched program per depth. Seeds pair runs: the same seed starts alike at ev
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
 import torch
+from matplotlib.figure import Figure
 from rich.table import Table
 
 from rankdeficit.checks import divergence_bound
 from rankdeficit.diagnostics import alignment, measure_logits
 from rankdeficit.experiments import cli, plots, tables
-from rankdeficit.experiments.conduct import (
-    OptimizedBatch,
+from rankdeficit.experiments.experiment import StepByStep, experiment
+from rankdeficit.experiments.loops import OptimizedBatch
+from rankdeficit.experiments.settings import (
+    DepthSettings,
+    NetworkSettings,
     Row,
+    ShapeSettings,
     TrainingSettings,
-    check_values,
-    conduct,
 )
-from rankdeficit.experiments.runs import RunFolder, read_json, read_rows
-from rankdeficit.toys.optimizers import OptimizerName, make_optimizer
-from rankdeficit.toys.ufm import Activation, DeepUfm, Loss, UfmShape, initial_parameters
+from rankdeficit.toys.optimizers import make_optimizer
+from rankdeficit.toys.ufm import Activation, DeepUfm, UfmShape, initial_parameters
 
-PROGRAM = "simulations.ufm"
 DEFAULT_LR = {
     "adam": {"ce": 1e-2, "mse": 3e-3},
     "sgd": {"ce": 1.0, "mse": 1.0},
@@ -39,44 +42,19 @@ TINY = 1e-100
 
 
 @dataclass(frozen=True)
-class Settings(TrainingSettings):
+class Settings(TrainingSettings, NetworkSettings, DepthSettings, ShapeSettings):
     """Train deep unconstrained feature models and measure the rank of their logits."""
 
-    temperature: tuple[float, ...] = (50.0,)
-    """Softmax temperatures T; logits are divided by T."""
-    baseline: bool = True
-    """Train at T = 1 as well."""
-    depth: tuple[int, ...] = (4,)
-    """Weight matrices above the free features."""
-    classes: int = 100
-    """Number of classes c."""
-    samples_per_class: int = 10
-    """Samples per class N."""
-    width: int = 128
-    """Width of the features and of every hidden layer."""
     activation: Activation = "linear"
     """Activation between weight matrices."""
     bias: bool = False
     """Add a bias to each layer (not decayed)."""
-    loss: Loss = "ce"
-    """Cross-entropy, or squared error after the softmax."""
-    optimizer: OptimizerName = "adam"
-    """Adam, SGD with momentum (full batch), or gradient descent."""
-    lr: float | None = None
-    """Learning rate, the same at every temperature [default: adam 0.01 (mse 0.003), sgd 1, gd 1]."""
-    momentum: float = 0.9
-    """Momentum of sgd."""
-    weight_decay: float = 0.0
-    """L2 penalty lambda: lambda / 2 times the squared norm of each factor joins the loss."""
     init_scale: float = 1.0
     """Scale of the initial factors: weights N(0, s^2 / fan_in), features N(0, s^2)."""
+    lr: float | None = None
+    """Learning rate, the same at every temperature [default: adam 0.01 (mse 0.003), sgd 1, gd 1]."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of training; spectra are float64 always."""
-
-    @property
-    def temperatures(self) -> tuple[float, ...]:
-        """All temperatures in ascending order, the baseline's 1 among them unless switched off."""
-        return tuple(sorted({*self.temperature, *((1.0,) if self.baseline else ())}))
 
 
 class Batch(OptimizedBatch):
@@ -91,8 +69,7 @@ class Batch(OptimizedBatch):
             settings.activation,
             settings.bias,
         )
-        seeds = range(settings.seed, settings.seed + settings.seeds)
-        self.runs = [(T, seed) for T in settings.temperatures for seed in seeds]
+        self.runs = list(product(settings.temperatures, settings.seed_range))
         self.gamma = settings.gamma
         parameters = initial_parameters(
             shape,
@@ -172,59 +149,50 @@ def measure_model(model: DeepUfm, gamma: float) -> list[Row]:
     return rows
 
 
-def run(settings: Settings) -> Path:
-    """Train, measure, write the run folder, print the table; returns the folder."""
-    return conduct(settings, PROGRAM, build, work, draw, report)
+@experiment
+class Ufm(StepByStep[Settings, Batch]):
+    """Does a deep unconstrained feature model end with a lower rank when its temperature is high?"""
 
+    settings = Settings
+    leave_out = ("singular_values",)
 
-def build(settings: Settings) -> list[Batch]:
-    """The batches of all depths. Raises ValueError for settings that make no sense."""
-    settings.check_common()
-    check_values(temperature=settings.temperature, depth=settings.depth)
-    return [Batch(settings, depth) for depth in sorted(set(settings.depth))]
+    def prepare(self, settings: Settings) -> list[Batch]:
+        """A batch for each depth."""
+        return [Batch(settings, depth) for depth in sorted(set(settings.depth))]
 
+    def summarise(self, settings: Settings, batches: Sequence[Batch], path: Path) -> Row:
+        """Final measures and outcome of every run, and the verdict in words."""
+        uniform = math.log(settings.classes) if settings.loss == "ce" else 1 - 1 / settings.classes
+        predicted = tables.neural_collapse_rank(settings.classes, settings.width)
+        runs = []
+        for batch in batches:
+            for row in batch.measure(settings.steps):
+                outcome = tables.outcome(row["loss"], row["accuracy"], uniform)
+                runs.append({**row, "neural_collapse_rank": predicted, "outcome": outcome})
+        return {
+            "runs": runs,
+            "verdict": tables.verdicts(runs, "depth"),
+            "gamma": settings.gamma,
+            "classes": settings.classes,
+        }
 
-def work(settings: Settings, batches: list[Batch], folder: RunFolder, resumed: bool) -> Row:
-    """Train all batches; the summary of all runs."""
-    settings.train(batches, folder, resumed, leave_out=["singular_values"])
-    return summarise(settings, batches)
+    def report(self, summary: Row) -> tuple[Table, list[str]]:
+        """The table and the verdict."""
+        table = tables.results_table(
+            summary["runs"], "depth", summary["gamma"], tables.depth_and_factors
+        )
+        return table, summary["verdict"]
 
-
-def summarise(settings: Settings, batches: list[Batch]) -> Row:
-    """Final measures and outcome of every run, and the verdict in words."""
-    uniform = math.log(settings.classes) if settings.loss == "ce" else 1 - 1 / settings.classes
-    predicted = tables.neural_collapse_rank(settings.classes, settings.width)
-    runs = []
-    for batch in batches:
-        for row in batch.measure(settings.steps):
-            outcome = tables.outcome(row["loss"], row["accuracy"], uniform)
-            runs.append({**row, "neural_collapse_rank": predicted, "outcome": outcome})
-    return {
-        "runs": runs,
-        "verdict": tables.verdicts(runs, "depth"),
-        "gamma": settings.gamma,
-        "classes": settings.classes,
-    }
-
-
-def report(summary: Row) -> tuple[Table, list[str]]:
-    """The table and the verdict."""
-    return tables.results_table(summary["runs"], "depth", summary["gamma"]), summary["verdict"]
-
-
-def draw(path: Path) -> None:
-    """Draw the figures of a run folder from its files alone."""
-    rows, summary = read_rows(path), read_json(path / "summary.json")
-    runs, classes = summary["runs"], summary["classes"]
-    predicted = runs[0]["neural_collapse_rank"]
-    figures = {
-        "ranks": plots.ranks_over_training(rows, classes, predicted, "step", "depth"),
-        "spectra": plots.spectra(runs, predicted, summary["gamma"], "depth"),
-        "alignment": plots.alignment_over_training(rows, "step", "depth"),
-    }
-    for name, figure in figures.items():
-        plots.save(figure, path / f"{name}.png")
+    def figures(self, rows: Sequence[Row], summary: Row) -> dict[str, Figure]:
+        """Ranks and alignment over training, and the final spectra."""
+        runs, classes = summary["runs"], summary["classes"]
+        predicted = runs[0]["neural_collapse_rank"]
+        return {
+            "ranks": plots.ranks_over_training(rows, classes, predicted, "step", "depth"),
+            "spectra": plots.spectra(runs, predicted, summary["gamma"], "depth"),
+            "alignment": plots.alignment_over_training(rows, "step", "depth"),
+        }
 
 
 if __name__ == "__main__":
-    cli.main(Settings, run, PROGRAM)
+    Ufm().main()

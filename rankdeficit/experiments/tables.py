@@ -12,10 +12,10 @@ from rich.table import Table
 Run = dict[str, Any]
 
 STALLED_BAND = (0.99, 1.01)
-"""A run whose loss lies within these multiples of the uniform predictions' loss has stalled."""
+"""A run has stalled if its loss lies within these multiples of the loss of uniform predictions."""
 
 SATURATED = 1.5
-"""A run whose wrong predictions cost at least so many times the uniform ones' loss has saturated."""
+"""A run has saturated if its wrong predictions cost at least this multiple of the uniform loss."""
 
 INTERPOLATION = 0.999
 """Train accuracy from which a network counts as interpolating its images."""
@@ -62,26 +62,50 @@ def neural_collapse_rank(classes: int, width: int) -> int:
     return min(classes - 1, width)
 
 
-def results_table(runs: Sequence[Run], facet: str, gamma: float) -> Table:
-    """One row per temperature and value of `facet`: medians over seeds, ranks with their range."""
+def counted(number: int, noun: str) -> str:
+    """A number and its noun: 1 seed, 4 seeds."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def spread(values: Sequence[float | int]) -> str:
+    """Median and range, 44 (42-46), or the one value that all are; - for none."""
+    if not values:
+        return "-"
+    low, high = min(values), max(values)
+    return f"{median(values):g}" + (f" ({low:g}-{high:g})" if low < high else "")
+
+
+def depth_and_factors(depth: int) -> str:
+    """A depth of unconstrained feature models, whose features are one more factor: 3 (L = 4)."""
+    return f"{depth} (L = {depth + 1})"
+
+
+def results_table(
+    runs: Sequence[Run], facet: str, gamma: float, spell: Callable[[Any], str] = str
+) -> Table:
+    """One row per temperature and value of `facet`: medians over seeds, ranks with their range.
+
+    spell: writes a value of the facet.
+    """
     table = Table(
         box=box.SIMPLE_HEAVY,
-        caption=f"Medians (ranges) over seeds. Numerical ranks at gamma = {gamma:g} of the logits, "
-        "centred over classes, and after the softmax. NC: the rank Neural Collapse predicts, c - 1.",
+        caption=f"Medians (ranges) over seeds. Numerical ranks at gamma = {gamma:g}: of the logits as "
+        "they are (raw), with each sample's mean logit subtracted (centred, all that the softmax sees), "
+        "and after the softmax. NC: the centred rank that Neural Collapse predicts.",
         caption_justify="left",
     )
     columns: dict[str, Callable[[Sequence[Run]], str]] = {
         "T": lambda same: f"{same[0]['temperature']:g}",
-        facet: lambda same: str(same[0][facet]),
+        facet: lambda same: spell(same[0][facet]),
         "seeds": lambda same: str(len(same)),
         "train acc.": lambda same: _median(same, "accuracy", "{:.1%}"),
         "test acc.": lambda same: _median(same, "test_accuracy", "{:.1%}"),
         "loss": lambda same: _median(same, "loss", "{:.2e}"),
         "norm": lambda same: _median(same, "logits_norm", "{:.3g}"),
         "norm / T": lambda same: _median(same, "effective_logits_norm", "{:.3g}"),
-        "rank": lambda same: _median_and_range(same, "rank"),
-        "centred": lambda same: _median_and_range(same, "centred_rank"),
-        "softmax": lambda same: _median_and_range(same, "post_softmax_rank"),
+        "raw rank": lambda same: spread(_values(same, "rank")),
+        "centred": lambda same: spread(_values(same, "centred_rank")),
+        "softmax": lambda same: spread(_values(same, "post_softmax_rank")),
         "stable": lambda same: _median(same, "stable_rank", "{:.1f}"),
         "NC": lambda same: str(same[0]["neural_collapse_rank"]),
     }
@@ -154,25 +178,29 @@ def _console() -> Console:
 
 
 def _verdict(interpolated: Sequence[Run]) -> str:
+    """The verdict on the class-centred ranks, which are all that the softmax sees."""
+
+    def ranks(runs: Sequence[Run]) -> list[int]:
+        return [run["centred_rank"] for run in runs]
+
     hottest = max(run["temperature"] for run in interpolated)
     hot = [run for run in interpolated if run["temperature"] == hottest]
     base = [run for run in interpolated if run["temperature"] == 1]
     predicted = hot[0]["neural_collapse_rank"]
     ending = (
-        f"at T = {hottest:g} the logits end with rank {_spell(hot)}, where Neural Collapse predicts "
-        f"{predicted}"
+        f"at T = {hottest:g} the class-centred logits end with rank {_spell(ranks(hot))}, where Neural "
+        f"Collapse predicts {predicted}"
     )
     if hottest == 1 or not base:
-        deficit = max(run["rank"] for run in hot) < predicted
+        deficit = max(ranks(hot)) < predicted
         return f"{'Rank deficit' if deficit else 'No rank deficit'}: {ending}."
     worst = min(run["accuracy"] for run in interpolated)
     accuracy = "100 %" if worst == 1 else f"at least {worst:.2%}"
-    ending += (
-        f" and the T = 1 baseline ends with {_spell(base)}; train accuracy is {accuracy} in all."
-    )
-    if max(run["rank"] for run in hot) < min(run["rank"] for run in base):
+    ending += f" and the T = 1 baseline ends with {_spell(ranks(base))}"
+    ending += f"; train accuracy is {accuracy} in all."
+    if max(ranks(hot)) < min(ranks(base)):
         return f"Rank-deficit bias: {ending}"
-    if median(run["rank"] for run in hot) < median(run["rank"] for run in base):
+    if median(ranks(hot)) < median(ranks(base)):
         return f"Rank-deficit bias within the spread of seeds only: {ending}"
     return f"No rank-deficit bias from temperature: {ending}"
 
@@ -191,16 +219,8 @@ def _median(runs: Sequence[Run], field: str, form: str) -> str:
     return form.format(median(values)) if values else "-"
 
 
-def _median_and_range(runs: Sequence[Run], field: str) -> str:
-    values = _values(runs, field)
-    if len(set(values)) > 1:
-        return f"{median(values):g} ({min(values)}-{max(values)})"
-    return f"{values[0]}" if values else "-"
-
-
-def _spell(runs: Sequence[Run]) -> str:
-    ranks = _values(runs, "rank")
+def _spell(ranks: Sequence[int]) -> str:
     if len(ranks) == 1:
         return f"{ranks[0]} (one seed)"
-    spread = f"{min(ranks)}-{max(ranks)} over" if len(set(ranks)) > 1 else "in all"
-    return f"{median(ranks):g} ({spread} {len(ranks)} seeds)"
+    over = f"{min(ranks)}-{max(ranks)} over" if len(set(ranks)) > 1 else "in all"
+    return f"{median(ranks):g} ({over} {counted(len(ranks), 'seed')})"

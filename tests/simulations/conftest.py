@@ -7,7 +7,8 @@ from types import ModuleType
 
 import pytest
 
-from rankdeficit.experiments import cli
+import simulations
+from rankdeficit.experiments.experiment import find_experiments
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def assert_refused(
     def check(simulation: ModuleType, flags: list[str], words: list[str]) -> None:
         monkeypatch.setattr(sys, "argv", ["simulation", *flags, "--out", str(tmp_path / "run")])
         with pytest.raises(SystemExit) as stop:
-            cli.main(simulation.Settings, simulation.run, simulation.PROGRAM)
+            find_experiments(simulations)[simulation.__name__]().main()
         error = capsys.readouterr().err
         assert stop.value.code == 2
         assert error.count("\n") == 1

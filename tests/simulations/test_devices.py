@@ -3,9 +3,13 @@
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+
+import simulations
+from rankdeficit.experiments.experiment import Experiment, find_experiments
 
 NAMES = sorted(path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py"))
 NAMES.remove("devices")
@@ -15,11 +19,16 @@ SIMULATIONS = [
 ]
 
 
+def definition(simulation: str) -> Experiment[Any, Any]:
+    return find_experiments(simulations)[f"simulations.{simulation}"]()
+
+
 def results(simulation: str, device: str, out: Path) -> list[bytes]:
     settings = import_module(f"tests.simulations.test_{simulation}").SMALL
     shorter = {"steps": settings.steps // 4} if hasattr(settings, "steps") else {}
-    run = import_module(f"simulations.{simulation}").run
-    folder = run(replace(settings, seeds=1, device=device, out=out, **shorter))
+    folder = definition(simulation).run(
+        replace(settings, seeds=1, device=device, out=out, **shorter)
+    )
     return [(folder / name).read_bytes() for name in ("summary.json", "metrics.jsonl")]
 
 
@@ -27,6 +36,6 @@ def results(simulation: str, device: str, out: Path) -> list[bytes]:
 def test_a_simulation_gives_the_same_on_a_stand_in(
     simulation: str, stand_in_device: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"simulations.{simulation}.draw", lambda path: None)
+    monkeypatch.setattr(type(definition(simulation)), "draw", lambda self, path: None)
     found = results(simulation, str(stand_in_device), tmp_path / "stand-in")
     assert found == results(simulation, "cpu", tmp_path / "cpu")

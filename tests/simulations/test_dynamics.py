@@ -17,7 +17,7 @@ from rankdeficit.experiments import runs
 from rankdeficit.toys.mode_dynamics import escape_time, grow
 from simulations import dynamics
 from simulations.dynamics import Settings
-from simulations.reports import dynamics as reports
+from simulations.dynamics import report as reports
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Row = dict[str, Any]
@@ -38,8 +38,8 @@ def results(folder: Path) -> dict[str, bytes]:
 
 def run_without_figures(settings: Settings) -> Path:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(dynamics, "draw", lambda path: None)
-        return dynamics.run(settings)
+        patched.setattr(dynamics.Dynamics, "draw", lambda self, path: None)
+        return dynamics.Dynamics().run(settings)
 
 
 def summary_of(settings: Settings, out: Path) -> Row:
@@ -52,7 +52,7 @@ def largest(rows: list[Row], field: str) -> float:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return dynamics.run(replace(SMALL, out=tmp_path_factory.mktemp("small") / "run"))
+    return dynamics.Dynamics().run(replace(SMALL, out=tmp_path_factory.mktemp("small") / "run"))
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +251,7 @@ def test_figures_come_from_the_folder_alone(small: Path, tmp_path: Path) -> None
     folder.mkdir()
     for name in ("summary.json", "metrics.jsonl"):
         shutil.copy(small / name, folder)
-    dynamics.draw(folder)
+    dynamics.Dynamics().draw(folder)
     for name in ("modes.png", "escape_times.png", "participation.png"):
         assert (folder / name).read_bytes() == (small / name).read_bytes()
     summary = runs.read_json(folder / "summary.json")
@@ -270,7 +270,7 @@ def test_figures_come_from_the_folder_alone(small: Path, tmp_path: Path) -> None
 def test_runs_that_have_not_escaped_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = dynamics.run(replace(SMALL, steps=1, out=tmp_path / "run"))
+    folder = dynamics.Dynamics().run(replace(SMALL, steps=1, out=tmp_path / "run"))
     assert "16 runs did not escape; give them more --steps." in capsys.readouterr().out
     balanced = [
         run for run in runs.read_json(folder / "summary.json")["runs"] if run["start"] == "balanced"

@@ -15,7 +15,7 @@ from rankdeficit.toys.mlp import MlpShape
 from rankdeficit.toys.ufm import UfmShape
 from simulations import equivalence
 from simulations.equivalence import CASES, Settings, Unit, twin_scales
-from simulations.reports import equivalence as reports
+from simulations.equivalence import report as reports
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Row = dict[str, Any]
@@ -36,13 +36,17 @@ def results(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return equivalence.run(replace(SMALL, out=tmp_path_factory.mktemp("small") / "run"))
+    return equivalence.Equivalence().run(
+        replace(SMALL, out=tmp_path_factory.mktemp("small") / "run")
+    )
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = Settings(depth=(2, 3), seeds=1, device="cpu")
-    return equivalence.run(replace(settings, out=tmp_path_factory.mktemp("full") / "run"))
+    return equivalence.Equivalence().run(
+        replace(settings, out=tmp_path_factory.mktemp("full") / "run")
+    )
 
 
 def test_every_case_is_as_the_theory_has_it(full: Path) -> None:
@@ -123,7 +127,7 @@ def test_one_seed_that_differs_makes_a_case_differ(
 
     monkeypatch.setattr(equivalence, "compare", differ_at_seed_one)
     monkeypatch.setattr(equivalence, "CASES", (CASES[0], CASES[12]))
-    folder = equivalence.run(replace(SMALL, seeds=2, out=tmp_path / "run"))
+    folder = equivalence.Equivalence().run(replace(SMALL, seeds=2, out=tmp_path / "run"))
     for cell in runs.read_json(folder / "summary.json")["cells"]:
         assert cell["differences"] == [0, 1]
         assert cell["found"] == "different"
@@ -157,7 +161,7 @@ def test_scaled_parameters_scale_the_logits_by_the_temperature(twin: Any, model:
 
 def test_the_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = replace(SMALL, temperature=(20.0, 5.0), seeds=2, seed=3)
-    folder = equivalence.run(replace(settings, out=tmp_path / "run"))
+    folder = equivalence.Equivalence().run(replace(settings, out=tmp_path / "run"))
     assert {path.name for path in folder.iterdir()} == {
         ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "checkpoint.previous.pt",
         "environment.json",
@@ -213,10 +217,12 @@ def test_a_run_stopped_before_a_checkpoint_ends_bit_identical(
     with monkeypatch.context() as patched:
         patched.setattr(runs.RunFolder, "save_checkpoint", save_or_stop)
         with pytest.raises(StoppedError):
-            equivalence.run(replace(SMALL, out=tmp_path / "stopped"))
+            equivalence.Equivalence().run(replace(SMALL, out=tmp_path / "stopped"))
     assert len(runs.read_rows(tmp_path / "stopped")) == 4 * (pairs + 1)
     assert not (tmp_path / "stopped" / "summary.json").exists()
-    assert results(equivalence.run(Settings(resume=tmp_path / "stopped"))) == results(small)
+    assert results(equivalence.Equivalence().run(Settings(resume=tmp_path / "stopped"))) == results(
+        small
+    )
 
 
 def test_figures_come_from_the_folder_alone(small: Path, tmp_path: Path) -> None:
@@ -224,7 +230,7 @@ def test_figures_come_from_the_folder_alone(small: Path, tmp_path: Path) -> None
     folder.mkdir()
     for name in ("summary.json", "metrics.jsonl"):
         shutil.copy(small / name, folder)
-    equivalence.draw(folder)
+    equivalence.Equivalence().draw(folder)
     assert (folder / "differences.png").read_bytes() == (small / "differences.png").read_bytes()
     rows = runs.read_rows(folder)
     figure = reports.draw_differences(rows, runs.read_json(folder / "summary.json"))
@@ -241,7 +247,7 @@ def test_diverged_and_surprising_pairs_are_reported(
     monkeypatch.setitem(equivalence.BASE_LR, "gd", 1e60)
     wrong = replace(CASES[3], left_out="start")
     monkeypatch.setattr(equivalence, "CASES", (CASES[0], wrong, CASES[12]))
-    folder = equivalence.run(replace(SMALL, out=tmp_path / "run"))
+    folder = equivalence.Equivalence().run(replace(SMALL, out=tmp_path / "run"))
     diverged, surprising, _ = runs.read_json(folder / "summary.json")["cells"]
     assert diverged["differences"] == [None]
     assert diverged["ranks"] == [[None, None]]

@@ -57,7 +57,7 @@ def test_correlations_leave_out_what_does_not_interpolate() -> None:
 def test_the_run_folder_resumes_to_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = hyperparameters.run(replace(SMALL, out=tmp_path / "whole"))
+    whole = hyperparameters.Hyperparameters().run(replace(SMALL, out=tmp_path / "whole"))
     append, calls = RunFolder.append_rows, 0
 
     def stop_within_the_third(folder: RunFolder, rows: object) -> None:
@@ -69,16 +69,18 @@ def test_the_run_folder_resumes_to_the_same_bytes(
 
     monkeypatch.setattr(RunFolder, "append_rows", stop_within_the_third)
     with pytest.raises(KeyboardInterrupt):
-        hyperparameters.run(replace(SMALL, out=tmp_path / "cut"))
+        hyperparameters.Hyperparameters().run(replace(SMALL, out=tmp_path / "cut"))
     monkeypatch.undo()
-    resumed = hyperparameters.run(Settings(resume=tmp_path / "cut"))
+    resumed = hyperparameters.Hyperparameters().run(Settings(resume=tmp_path / "cut"))
     for name in ("metrics.jsonl", "summary.json", "norm_and_rank.png"):
         assert (resumed / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_initial_norms_scale_as_they_must(tmp_path: Path) -> None:
     """By the D-th power of the init scale in a ReLU network, and by 1/T."""
-    summary = read_json(hyperparameters.run(replace(SMALL, out=tmp_path / "run")) / "summary.json")
+    summary = read_json(
+        hyperparameters.Hyperparameters().run(replace(SMALL, out=tmp_path / "run")) / "summary.json"
+    )
     norms = {cell["name"]: cell["initial_effective_norm"] for cell in summary["cells"]}
     assert norms["T = 100"] == pytest.approx(norms["baseline"] / 100, rel=1e-5)
     assert norms["init scale 0.6"] == pytest.approx(norms["baseline"] * 0.6**3, rel=1e-5)
@@ -91,7 +93,7 @@ def test_a_small_init_ends_with_the_rank_of_the_temperature_of_its_norm(tmp_path
         temperature=(10.0, 100.0), seeds=2, classes=20, samples_per_class=4, inputs=24, width=40,
         depth=5, steps=250, lr=2e-3, device="cpu", out=tmp_path / "run",
     )  # fmt: skip
-    summary = read_json(hyperparameters.run(settings) / "summary.json")
+    summary = read_json(hyperparameters.Hyperparameters().run(settings) / "summary.json")
     cells = {cell["name"]: cell for cell in summary["cells"]}
     scaled = cells["init scale 0.6"]
     assert scaled["interpolated"] == 2
@@ -112,4 +114,4 @@ def test_bad_settings_are_one_line_and_leave_nothing(tmp_path: Path, command: Co
         (replace(SMALL, separation=-1.0), "separation"),
     ):
         with pytest.raises(ValueError, match=word):
-            hyperparameters.prepare(settings)
+            hyperparameters.Hyperparameters().prepare(settings)

@@ -28,7 +28,7 @@ def contents(folder: Path) -> list[bytes]:
 
 
 def test_the_run_folder_and_its_figures(tmp_path: Path) -> None:
-    folder = mlp.run(replace(SMALL, out=tmp_path / "run"))
+    folder = mlp.Mlp().run(replace(SMALL, out=tmp_path / "run"))
     figures = sorted(path.name for path in folder.glob("*.png"))
     assert figures == [
         "alignment.png", "alignment_per_layer.png", "collapse.png", "gradient_ranks.png", "ranks.png",
@@ -36,7 +36,7 @@ def test_the_run_folder_and_its_figures(tmp_path: Path) -> None:
     before = [(folder / name).read_bytes() for name in figures]
     for name in figures:
         (folder / name).unlink()
-    mlp.draw(folder)
+    mlp.Mlp().draw(folder)
     assert [(folder / name).read_bytes() for name in figures] == before
     runs = read_json(folder / "summary.json")["runs"]
     assert [(run["temperature"], run["seed"]) for run in runs] == [(1, 0), (1, 1), (20, 0), (20, 1)]
@@ -45,7 +45,7 @@ def test_the_run_folder_and_its_figures(tmp_path: Path) -> None:
 
 def test_ranks_of_layers_and_gradients_are_those_of_the_network() -> None:
     """Against one run's forward and backward pass in plain torch."""
-    runs = mlp.prepare(SMALL)
+    runs = mlp.Mlp().prepare(SMALL)
     for _ in range(5):
         runs.step()
     row = runs.measure(5)[2]
@@ -73,7 +73,7 @@ def test_a_resumed_run_ends_bit_identical(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int | None
 ) -> None:
     settings = replace(SMALL, batch_size=batch_size)
-    whole = mlp.run(replace(settings, out=tmp_path / "whole"))
+    whole = mlp.Mlp().run(replace(settings, out=tmp_path / "whole"))
     save = RunFolder.save_checkpoint
 
     def stop(folder: RunFolder, state: dict[str, object]) -> None:
@@ -82,9 +82,9 @@ def test_a_resumed_run_ends_bit_identical(
 
     monkeypatch.setattr(RunFolder, "save_checkpoint", stop)
     with pytest.raises(KeyboardInterrupt):
-        mlp.run(replace(settings, out=tmp_path / "cut"))
+        mlp.Mlp().run(replace(settings, out=tmp_path / "cut"))
     monkeypatch.undo()
-    assert contents(mlp.run(Settings(resume=tmp_path / "cut"))) == contents(whole)
+    assert contents(mlp.Mlp().run(Settings(resume=tmp_path / "cut"))) == contents(whole)
 
 
 def test_a_hot_network_collapses_in_the_middle_with_its_gradients(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_hot_network_collapses_in_the_middle_with_its_gradients(tmp_path: Path
         seeds=2, classes=30, samples_per_class=5, inputs=24, width=48, depth=6, steps=300, lr=2e-3,
         measure_every=300, device="cpu", gamma=1e-2, out=tmp_path / "run",
     )  # fmt: skip
-    runs = read_json(mlp.run(settings) / "summary.json")["runs"]
+    runs = read_json(mlp.Mlp().run(settings) / "summary.json")["runs"]
     cold, hot = ([r for r in runs if r["temperature"] == T] for T in (1, 50))
     assert all(run["accuracy"] == 1 for run in runs)
     for field, layer in (("layer_ranks", 4), ("gradient_ranks", 3)):
@@ -106,7 +106,7 @@ def test_images_are_read_and_tested_on(tmp_path: Path) -> None:
         SMALL, data=tmp_path / "data", loss="mse", steps=150, lr=3e-3, measure_every=150,
         images=30, out=tmp_path / "run",
     )  # fmt: skip
-    summary = read_json(mlp.run(settings) / "summary.json")
+    summary = read_json(mlp.Mlp().run(settings) / "summary.json")
     assert (summary["classes"], summary["samples"]) == (3, 30)
     cold = [run for run in summary["runs"] if run["temperature"] == 1]
     assert min(run["test_accuracy"] for run in cold) > 0.6
@@ -114,8 +114,8 @@ def test_images_are_read_and_tested_on(tmp_path: Path) -> None:
 
 
 def test_runs_do_not_depend_on_what_trains_beside_them(tmp_path: Path) -> None:
-    both = mlp.run(replace(SMALL, out=tmp_path / "both"))
-    alone = mlp.run(replace(SMALL, baseline=False, seeds=1, out=tmp_path / "alone"))
+    both = mlp.Mlp().run(replace(SMALL, out=tmp_path / "both"))
+    alone = mlp.Mlp().run(replace(SMALL, baseline=False, seeds=1, out=tmp_path / "alone"))
     (run,) = read_json(alone / "summary.json")["runs"]
     twin = read_json(both / "summary.json")["runs"][2]
     assert run["loss"] == pytest.approx(twin["loss"], rel=1e-4)
@@ -133,4 +133,4 @@ def test_bad_settings_are_one_line_and_leave_nothing(tmp_path: Path, command: Co
         (replace(SMALL, separation=-1.0), "separation"),
     ):
         with pytest.raises(ValueError, match=word):
-            mlp.prepare(settings)
+            mlp.Mlp().prepare(settings)

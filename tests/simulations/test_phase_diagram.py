@@ -19,7 +19,7 @@ from rankdeficit.toys.optima import best_scale, two_factor_optimum
 from rankdeficit.toys.ufm import UfmShape, initial_parameters
 from simulations import phase_diagram
 from simulations.phase_diagram import Row, Settings, StartsOfOneDepth
-from simulations.reports import phase_diagram as reports
+from simulations.phase_diagram import report as reports
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -40,14 +40,14 @@ def results(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the figures and most points of the predicted curves out, for speed."""
-    monkeypatch.setattr(phase_diagram, "draw", lambda _: None)
+    monkeypatch.setattr(phase_diagram.PhaseDiagram, "draw", lambda self, path: None)
     monkeypatch.setattr(phase_diagram, "CURVE_POINTS", 2)
 
 
 def cells(settings: Settings, folder: Path) -> list[Row]:
-    return runs.read_json(phase_diagram.run(replace(settings, out=folder)) / "summary.json")[
-        "cells"
-    ]
+    return runs.read_json(
+        phase_diagram.PhaseDiagram().run(replace(settings, out=folder)) / "summary.json"
+    )["cells"]
 
 
 def trained(settings: Settings, depth: int, steps: int | None = None) -> StartsOfOneDepth:
@@ -79,7 +79,7 @@ def test_a_rank_three_minimum_beats_the_petersen_code(
         temperature=(1.0,), depth=(3,), init_scale=(0.2,), steps=3000, device="cpu",
         out=tmp_path / "run",
     )  # fmt: skip
-    folder = phase_diagram.run(settings)
+    folder = phase_diagram.PhaseDiagram().run(settings)
     (cell,) = runs.read_json(folder / "summary.json")["cells"]
     assert cell["rank"] == 3
     assert cell["objective"] == pytest.approx(0.0407024, abs=1e-7)
@@ -210,7 +210,7 @@ def test_the_run_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(phase_diagram, "CURVE_POINTS", 3)
-    folder = phase_diagram.run(replace(SMALL, out=tmp_path / "run"))
+    folder = phase_diagram.PhaseDiagram().run(replace(SMALL, out=tmp_path / "run"))
     assert {path.name for path in folder.iterdir()} == {
         ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "checkpoint.previous.pt",
         "environment.json",
@@ -255,11 +255,11 @@ def test_the_same_seed_gives_the_same_bytes(
     flags = "--temperature 5 --depth 2 --seeds 3 --classes 4 --width 5 --steps 20 --device cpu"
     result = command("simulations.phase_diagram", *flags.split(), "--out", tmp_path / "a")
     assert result.returncode == 0, result.stderr
-    monkeypatch.setattr(phase_diagram, "draw", lambda _: None)
+    monkeypatch.setattr(phase_diagram.PhaseDiagram, "draw", lambda self, path: None)
     settings = Settings(
         temperature=(5.0,), depth=(2,), seeds=3, classes=4, width=5, steps=20, device="cpu"
     )
-    here = phase_diagram.run(replace(settings, out=tmp_path / "b"))
+    here = phase_diagram.PhaseDiagram().run(replace(settings, out=tmp_path / "b"))
     assert results(tmp_path / "a") == results(here)
     rows = [trained(replace(settings, seed=seed), 2).measure(20) for seed in (0, 3)]
     assert rows[0][0]["objective"] != rows[1][0]["objective"]
@@ -269,7 +269,7 @@ def test_the_same_seed_gives_the_same_bytes(
 def test_resuming_from_each_checkpoint_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = phase_diagram.run(replace(SMALL, out=tmp_path / "whole"))
+    whole = phase_diagram.PhaseDiagram().run(replace(SMALL, out=tmp_path / "whole"))
     saved = []
     original = runs.RunFolder.append_rows
 
@@ -280,22 +280,24 @@ def test_resuming_from_each_checkpoint_changes_nothing(
 
     with monkeypatch.context() as patched:
         patched.setattr(runs.RunFolder, "append_rows", copy_and_append)
-        phase_diagram.run(replace(SMALL, out=tmp_path / "again"))
+        phase_diagram.PhaseDiagram().run(replace(SMALL, out=tmp_path / "again"))
     # At the start, between the depths' rows at step 1, with and without rows to cut off, at the end.
     assert len(saved) == 18
     for copy in (saved[2], saved[14], saved[15]):
-        assert results(phase_diagram.run(Settings(resume=copy))) == results(whole)
+        assert results(phase_diagram.PhaseDiagram().run(Settings(resume=copy))) == results(whole)
 
 
 def test_figures_come_from_the_folder_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(phase_diagram, "CURVE_POINTS", 5)
-    folder = phase_diagram.run(replace(SMALL, weight_decay=(1e-3, 1e-2), out=tmp_path / "run"))
+    folder = phase_diagram.PhaseDiagram().run(
+        replace(SMALL, weight_decay=(1e-3, 1e-2), out=tmp_path / "run")
+    )
     before = {path.name: path.read_bytes() for path in folder.glob("*.png")}
     for path in [*folder.glob("*.png"), folder / "checkpoint.pt", folder / "metrics.jsonl"]:
         path.unlink()
-    phase_diagram.draw(folder)
+    phase_diagram.PhaseDiagram().draw(folder)
     assert {path.name: path.read_bytes() for path in folder.glob("*.png")} == before
     summary = runs.read_json(folder / "summary.json")
     panels = reports.draw_diagram(summary).axes
@@ -360,7 +362,7 @@ def test_a_cell_whose_runs_all_diverged_can_be_drawn(
 ) -> None:
     monkeypatch.setattr(phase_diagram, "CURVE_POINTS", 2)
     settings = replace(SMALL, temperature=(1.0,), depth=(1,), init_scale=(1e200,), steps=1)
-    folder = phase_diagram.run(replace(settings, out=tmp_path / "run"))
+    folder = phase_diagram.PhaseDiagram().run(replace(settings, out=tmp_path / "run"))
     (axes,) = reports.draw_diagram(runs.read_json(folder / "summary.json")).axes
     assert not axes.texts
 

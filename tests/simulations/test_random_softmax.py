@@ -36,14 +36,14 @@ def results(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the figures out, for speed."""
-    monkeypatch.setattr(random_softmax, "draw", lambda _: None)
+    monkeypatch.setattr(random_softmax.RandomSoftmax, "draw", lambda self, path: None)
 
 
 @pytest.fixture(scope="module")
 def hundred(tmp_path_factory: pytest.TempPathFactory) -> Row:
     """Summary at n = 100, seven seeds, two scales per decade."""
     settings = Settings(scales=17, device="cpu", out=tmp_path_factory.mktemp("runs") / "hundred")
-    return runs.read_json(random_softmax.run(settings) / "summary.json")
+    return runs.read_json(random_softmax.RandomSoftmax().run(settings) / "summary.json")
 
 
 def rank_at(curve: Row, scale: float) -> float:
@@ -81,7 +81,7 @@ def test_theory_meets_the_ranks_at_small_scales(hundred: Row) -> None:
 
 
 def test_the_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = random_softmax.run(replace(SMALL, out=tmp_path / "run"))
+    folder = random_softmax.RandomSoftmax().run(replace(SMALL, out=tmp_path / "run"))
     assert {path.name for path in folder.iterdir()} == {
         ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "checkpoint.previous.pt",
         "environment.json",
@@ -113,7 +113,7 @@ def test_the_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 @pytest.mark.usefixtures("undrawn")
 def test_rows_are_what_the_library_says_of_each_softmax(tmp_path: Path) -> None:
-    rows = runs.read_rows(random_softmax.run(replace(SMALL, out=tmp_path / "run")))
+    rows = runs.read_rows(random_softmax.RandomSoftmax().run(replace(SMALL, out=tmp_path / "run")))
     for row in rows[::7]:
         (logits,) = scaled_logits.random_logits(row["n"], row["logits_rank"], [row["seed"]])
         S = torch.softmax(row["scale"] * logits, dim=-1)
@@ -160,17 +160,17 @@ def test_how_many_matrices_go_at_once_changes_nothing(monkeypatch: pytest.Monkey
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, command: Command) -> None:
     result = command("simulations.random_softmax", *SMALL_FLAGS, "--out", tmp_path / "a")
     assert result.returncode == 0, result.stderr
-    here = random_softmax.run(replace(SMALL, out=tmp_path / "b"))
+    here = random_softmax.RandomSoftmax().run(replace(SMALL, out=tmp_path / "b"))
     assert results(tmp_path / "a") == results(here)
-    other = random_softmax.run(replace(SMALL, seed=3, out=tmp_path / "c"))
+    other = random_softmax.RandomSoftmax().run(replace(SMALL, seed=3, out=tmp_path / "c"))
     assert results(other) != results(here)
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_matrix_does_not_depend_on_what_is_looked_at_beside_it(tmp_path: Path) -> None:
     # Repeated and unsorted sizes and ranks are no others.
-    many = random_softmax.run(replace(SMALL, n=(12, 8, 12), out=tmp_path / "many"))
-    alone = random_softmax.run(
+    many = random_softmax.RandomSoftmax().run(replace(SMALL, n=(12, 8, 12), out=tmp_path / "many"))
+    alone = random_softmax.RandomSoftmax().run(
         replace(SMALL, n=(12,), logits_rank=(2,), seed=1, seeds=1, out=tmp_path / "alone")
     )
     others = runs.read_rows(many)
@@ -185,7 +185,7 @@ def test_resuming_from_each_matrix_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = replace(SMALL, n=(8,), gamma=0.01)
-    whole = random_softmax.run(replace(settings, out=tmp_path / "whole"))
+    whole = random_softmax.RandomSoftmax().run(replace(settings, out=tmp_path / "whole"))
     saved = []
     original = runs.RunFolder.save_checkpoint
 
@@ -197,18 +197,18 @@ def test_resuming_from_each_matrix_changes_nothing(
 
     with monkeypatch.context() as patched:
         patched.setattr(runs.RunFolder, "save_checkpoint", copy_save_copy)
-        random_softmax.run(replace(settings, out=tmp_path / "again"))
+        random_softmax.RandomSoftmax().run(replace(settings, out=tmp_path / "again"))
     assert len(saved) == 12  # before and after each of six checkpoints
     for copy in saved[::3]:
-        assert results(random_softmax.run(Settings(resume=copy))) == results(whole)
+        assert results(random_softmax.RandomSoftmax().run(Settings(resume=copy))) == results(whole)
 
 
 def test_figures_come_from_the_folder_alone(tmp_path: Path) -> None:
-    folder = random_softmax.run(replace(SMALL, out=tmp_path / "run"))
+    folder = random_softmax.RandomSoftmax().run(replace(SMALL, out=tmp_path / "run"))
     before = {path.name: path.read_bytes() for path in folder.glob("*.png")}
     for path in [*folder.glob("*.png"), folder / "checkpoint.pt", folder / "metrics.jsonl"]:
         path.unlink()
-    random_softmax.draw(folder)
+    random_softmax.RandomSoftmax().draw(folder)
     assert {path.name: path.read_bytes() for path in folder.glob("*.png")} == before
 
 
@@ -262,4 +262,4 @@ def test_a_run_of_another_program_is_not_resumed(tmp_path: Path) -> None:
     folder = runs.RunFolder.create(tmp_path / "other", "simulations.ufm", {})
     folder.close()
     with pytest.raises(ValueError, match=r"is not a run of simulations\.random"):
-        random_softmax.run(Settings(resume=tmp_path / "other"))
+        random_softmax.RandomSoftmax().run(Settings(resume=tmp_path / "other"))

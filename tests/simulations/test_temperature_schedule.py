@@ -25,7 +25,7 @@ def contents(folder: Path) -> list[bytes]:
 
 
 def test_the_run_folder_and_its_figure(tmp_path: Path) -> None:
-    folder = temperature_schedule.run(replace(SMALL, out=tmp_path / "run"))
+    folder = temperature_schedule.TemperatureSchedule().run(replace(SMALL, out=tmp_path / "run"))
     rows, summary = read_rows(folder), read_json(folder / "summary.json")
     assert {row["step"] for row in rows} == {0, 1, 2, 4, 8, 16, 20, 40, 60}
     assert len(summary["runs"]) == 5 * 2
@@ -34,19 +34,19 @@ def test_the_run_folder_and_its_figure(tmp_path: Path) -> None:
     assert ends == pytest.approx(expected)
     before = (folder / "schedules.png").read_bytes()
     (folder / "schedules.png").unlink()
-    temperature_schedule.draw(folder)
+    temperature_schedule.TemperatureSchedule().draw(folder)
     assert (folder / "schedules.png").read_bytes() == before
 
 
 def test_constant_schedules_are_the_ufm_at_that_temperature(tmp_path: Path) -> None:
-    folder = temperature_schedule.run(
+    folder = temperature_schedule.TemperatureSchedule().run(
         replace(SMALL, schedule=("cold", "hot"), out=tmp_path / "schedule")
     )
     same = ufm.Settings(
         temperature=(20.0,), depth=(3,), seeds=2, classes=6, samples_per_class=2, width=8, steps=60,
         measure_every=20, device="cpu",
     )  # fmt: skip
-    other = ufm.run(replace(same, out=tmp_path / "ufm"))
+    other = ufm.Ufm().run(replace(same, out=tmp_path / "ufm"))
     ours, theirs = (read_json(path / "summary.json")["runs"] for path in (folder, other))
     theirs = {(run["temperature"], run["seed"]): run for run in theirs}
     for run in ours:
@@ -56,7 +56,7 @@ def test_constant_schedules_are_the_ufm_at_that_temperature(tmp_path: Path) -> N
 
 
 def test_a_resumed_run_ends_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = temperature_schedule.run(replace(SMALL, out=tmp_path / "whole"))
+    whole = temperature_schedule.TemperatureSchedule().run(replace(SMALL, out=tmp_path / "whole"))
     saves = 0
     save = RunFolder.save_checkpoint
 
@@ -69,9 +69,9 @@ def test_a_resumed_run_ends_bit_identical(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(RunFolder, "save_checkpoint", stop_after_the_second)
     with pytest.raises(KeyboardInterrupt):
-        temperature_schedule.run(replace(SMALL, out=tmp_path / "cut"))
+        temperature_schedule.TemperatureSchedule().run(replace(SMALL, out=tmp_path / "cut"))
     monkeypatch.undo()
-    resumed = temperature_schedule.run(Settings(resume=tmp_path / "cut"))
+    resumed = temperature_schedule.TemperatureSchedule().run(Settings(resume=tmp_path / "cut"))
     assert contents(resumed) == contents(whole)
 
 
@@ -81,7 +81,9 @@ def test_the_early_temperature_decides(tmp_path: Path) -> None:
         schedule=("cold", "hot", "down"), seeds=2, classes=30, samples_per_class=3, width=40,
         steps=250, measure_every=250, device="cpu", out=tmp_path / "run",
     )  # fmt: skip
-    runs = read_json(temperature_schedule.run(settings) / "summary.json")["runs"]
+    runs = read_json(temperature_schedule.TemperatureSchedule().run(settings) / "summary.json")[
+        "runs"
+    ]
     ranks = {
         name: [run["rank"] for run in runs if run["schedule"] == name]
         for name in ("cold", "hot", "down")
@@ -103,4 +105,4 @@ def test_bad_settings_are_one_line_and_leave_nothing(tmp_path: Path, command: Co
         (replace(SMALL, schedule=()), "schedule"),
     ):
         with pytest.raises(ValueError, match=word):
-            temperature_schedule.prepare(settings)
+            temperature_schedule.TemperatureSchedule().prepare(settings)

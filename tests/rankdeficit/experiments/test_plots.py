@@ -69,7 +69,8 @@ def drawn(path: Path) -> np.ndarray:
         figure = Figure()
         figure.subplots().plot([1, 2, 4], label="a line")
         plots.save(plots.with_legend_below(figure, 1), path)
-    return np.asarray(Image.open(path))
+    with Image.open(path) as image:
+        return np.asarray(image)
 
 
 def test_the_user_s_style_changes_no_pixel_and_comes_back(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_troubled_runs_are_named_and_kept_out_of_the_verdict() -> None:
         record(1000, 1, 0, "stalled"), record(1000, None, 1, "diverged"),
     ]  # fmt: skip
     sentences = tables.verdicts(runs, "depth")
-    assert "at T = 50 the logits end with rank 4 (one seed)" in sentences[0]
+    assert "rank 4 (one seed)" in sentences[0]
     assert any(s.startswith("T = 50, depth 3: 1 of 2 runs underfit") for s in sentences)
     assert any(s.startswith("T = 1000, depth 3: 1 of 2 runs stalled") for s in sentences)
     assert any(s.startswith("T = 1000, depth 3: 1 of 2 runs diverged") for s in sentences)
@@ -151,3 +151,23 @@ def test_table_has_medians_and_ranges() -> None:
     (row,) = [line.split() for line in text.splitlines() if "5.5 (4-7)" in line]
     assert row[:3] == ["50", "3", "3"]
     assert row[-1] == "19"
+
+
+def test_the_verdict_is_on_class_centred_ranks() -> None:
+    """The raw ranks here would say the opposite."""
+    runs = [record(50, 9) | {"rank": 4}, record(1, 9) | {"rank": 10}]
+    assert tables.verdicts(runs, "depth")[0].startswith("No rank-deficit bias")
+    runs = [record(50, 4) | {"rank": 10}, record(1, 9)]
+    assert tables.verdicts(runs, "depth")[0].startswith("Rank-deficit bias: ")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([], "-"), ([14, 14], "14"), ([9], "9"), ([42, 44, 46], "44 (42-46)"), ([1, 2], "1.5 (1-2)")],
+)
+def test_spreads(values: list[int], expected: str) -> None:
+    assert tables.spread(values) == expected
+
+
+def test_nouns_follow_their_numbers() -> None:
+    assert [tables.counted(n, "seed") for n in (0, 1, 2)] == ["0 seeds", "1 seed", "2 seeds"]

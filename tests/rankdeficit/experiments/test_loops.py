@@ -1,7 +1,8 @@
-"""What all experiments share: the order of a run, and loops that resume bit-identically."""
+"""Loops that write rows and checkpoints, and resume bit-identically."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.table import Table
 
 from rankdeficit.experiments import runs
-from rankdeficit.experiments.conduct import (
-    Batch,
-    CommonSettings,
-    Row,
-    check_values,
-    conduct,
-    measured_steps,
-    train_together,
-    work_through,
-)
+from rankdeficit.experiments.loops import Batch, measured_steps, train_together, work_through
 from rankdeficit.experiments.runs import RunFolder
+from rankdeficit.experiments.settings import Row
 
 PROGRAM = "tests.tiny"
 CPU = torch.device("cpu")
@@ -30,99 +22,6 @@ CPU = torch.device("cpu")
 
 class StoppedError(Exception):
     """The process ended here."""
-
-
-@dataclass(frozen=True)
-class Settings(CommonSettings):
-    """A tiny experiment."""
-
-    size: int = 3
-
-
-class Tiny:
-    """Records the order in which its parts are called; each of them can be made to fail."""
-
-    def __init__(self, failing: str = "") -> None:
-        self.calls: list[Any] = []
-        self.failing = failing
-        self.folders: list[RunFolder] = []
-
-    def note(self, name: str, *details: Any) -> None:
-        self.calls.append((name, *details))
-        if name == self.failing:
-            raise ValueError(f"{name} failed")
-
-    def prepare(self, settings: Settings) -> int:
-        self.note("prepare", settings.size)
-        return 10 * settings.size
-
-    def work(self, settings: Settings, prepared: int, folder: RunFolder, resumed: bool) -> Row:
-        assert (folder.path / "settings.json").exists()
-        assert folder.lock.is_locked
-        self.folders.append(folder)
-        self.note("work", settings.size, prepared, resumed)
-        return {"result": prepared + 1}
-
-    def draw(self, path: Path) -> None:
-        self.note("draw", runs.read_json(path / "summary.json"))
-
-    def report(self, summary: Row) -> tuple[Table, Sequence[str]]:
-        self.note("report", summary)
-        return Table("column"), ["All is said."]
-
-    def conduct(self, settings: Settings) -> Path:
-        return conduct(settings, PROGRAM, self.prepare, self.work, self.draw, self.report)
-
-
-def test_a_run_goes_from_settings_to_report(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tiny = Tiny()
-    folder = tiny.conduct(Settings(size=4, out=tmp_path / "run"))
-    assert folder == tmp_path / "run"
-    summary = {"result": 41}
-    assert tiny.calls == [
-        ("prepare", 4), ("work", 4, 40, False), ("report", summary), ("draw", summary)
-    ]  # fmt: skip
-    assert runs.read_json(folder / "summary.json") == summary
-    assert runs.read_json(folder / "environment.json")["device"] == (
-        "cuda" if torch.cuda.is_available() else "cpu"
-    )
-    output = capsys.readouterr().out
-    assert "All is said." in output
-    assert str(folder) in output
-
-
-def test_a_resumed_run_has_the_settings_of_its_folder(tmp_path: Path) -> None:
-    tiny = Tiny("work")
-    with pytest.raises(ValueError, match="work failed"):
-        tiny.conduct(Settings(size=7, out=tmp_path / "run"))
-    assert not (tmp_path / "run" / "summary.json").exists()
-    tiny = Tiny()
-    assert tiny.conduct(Settings(resume=tmp_path / "run")) == tmp_path / "run"
-    assert tiny.calls[:2] == [("prepare", 7), ("work", 7, 70, True)]
-    with pytest.raises(ValueError, match="leave out --size"):
-        Tiny().conduct(Settings(size=8, resume=tmp_path / "run"))
-
-
-def test_prepare_fails_before_a_folder_exists(tmp_path: Path) -> None:
-    tiny = Tiny("prepare")
-    with pytest.raises(ValueError, match="prepare failed"):
-        tiny.conduct(Settings(out=tmp_path / "runs" / "run"))
-    assert tiny.calls == [("prepare", 3)]
-    assert [*tmp_path.iterdir()] == []
-
-
-@pytest.mark.parametrize("part", ["prepare", "work", "draw", "report"])
-def test_whatever_fails_leaves_a_folder_that_can_be_resumed(part: str, tmp_path: Path) -> None:
-    Tiny().conduct(Settings(out=tmp_path / "run"))
-    before = (tmp_path / "run" / "settings.json").read_bytes()
-    tiny = Tiny(part)
-    with pytest.raises(ValueError, match=f"{part} failed"):
-        tiny.conduct(Settings(resume=tmp_path / "run"))
-    assert not any(folder.lock.is_locked for folder in tiny.folders)
-    Tiny().conduct(Settings(resume=tmp_path / "run"))
-    assert (tmp_path / "run" / "settings.json").read_bytes() == before
 
 
 def all_stops(
@@ -335,46 +234,32 @@ def test_measured_steps_of_small_runs() -> None:
     assert measured_steps(1, 8) == {0, 1}
 
 
-@pytest.mark.parametrize(
-    ("values", "match"),
-    [
-        ({"depth": (1,), "width": ()}, "width is empty"),
-        ({"temperature": ()}, "temperature is empty"),
-        ({"temperature": (1.0, 0.0)}, r"temperature is 0\.0"),
-        ({"temperature": (1.0, float("nan"))}, "temperature is nan"),
-        ({"temperature": (-2.0,)}, r"temperature is -2\.0"),
-        ({"temperature": (float("inf"),)}, "temperature is inf"),
-    ],
-)
-def test_bad_lists(values: dict[str, Any], match: str) -> None:
-    with pytest.raises(ValueError, match=match):
-        check_values(**values)
+def test_sigterm_saves_the_state_of_the_step_that_it_met(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = RunFolder.create(tmp_path / "whole", PROGRAM, {})
+    walk(whole, False, every=100)
+    folder = RunFolder.create(tmp_path / "stopped", PROGRAM, {})
+    first = Walks.step
 
+    def step(self: Walks) -> None:
+        first(self)
+        if self.steps == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-def test_lists_other_than_temperatures_may_hold_anything() -> None:
-    values = {"depth": (0, -1), "start": ["any"]}
-    check_values(temperature=(1e-9, 1.0), **values)
-    with pytest.raises(ValueError, match="temperature is 0"):
-        check_values(temperature=(1e-9, 0.0), **values)
+    def stop(*_: object) -> None:
+        raise StoppedError
 
-
-@pytest.mark.parametrize(
-    ("change", "match"),
-    [
-        ({"seeds": 0}, "seeds is 0"),
-        ({"seed": -1}, "seed is -1"),
-        ({"seed": 2**32 - 3}, "seed is 4294967293"),
-        ({"gamma": 0.0}, "gamma is 0"),
-        ({"gamma": float("nan")}, "gamma is nan"),
-        ({"device": "abacus"}, "device is 'abacus'"),
-    ],
-)
-def test_bad_common_settings(change: dict[str, Any], match: str) -> None:
-    with pytest.raises(ValueError, match=match):
-        replace(CommonSettings(), **change).check_common()
-
-
-def test_seeds_follow_the_first() -> None:
-    settings = CommonSettings(seed=5, seeds=3)
-    settings.check_common()
-    assert [*settings.seed_range] == [5, 6, 7]
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(Walks, "step", step)
+            with pytest.raises(StoppedError):
+                walk(folder, False, every=100)
+        assert signal.getsignal(signal.SIGTERM) is stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert torch.load(folder.path / "checkpoint.pt")["state"]["step"] == 4
+    walk(folder, True, every=100)
+    for name in ("metrics.jsonl", "checkpoint.pt"):
+        assert (folder.path / name).read_bytes() == (whole.path / name).read_bytes()

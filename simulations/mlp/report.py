@@ -1,7 +1,6 @@
 """Collapse and gradient ranks of multi-layer perceptrons."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
@@ -9,8 +8,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from rankdeficit.experiments import plots, tables
-from rankdeficit.experiments.conduct import Row
-from rankdeficit.experiments.runs import read_json, read_rows
+from rankdeficit.experiments.settings import Row
 
 
 def report(summary: Row) -> tuple[Table, Sequence[str]]:
@@ -31,20 +29,17 @@ def report(summary: Row) -> tuple[Table, Sequence[str]]:
     return table, [*lines, *summary["verdict"]]
 
 
-def draw(path: Path) -> None:
-    """Draw the figures of a run folder from its files alone."""
-    rows, summary = read_rows(path), read_json(path / "summary.json")
+def figures(rows: Sequence[Row], summary: Row) -> dict[str, Figure]:
+    """The figures by name."""
     runs, classes = summary["runs"], summary["classes"]
     predicted = runs[0]["neural_collapse_rank"]
-    figures = {
+    return {
         "ranks": plots.ranks_over_training(rows, classes, predicted, "step", "depth"),
         "alignment": plots.alignment_over_training(rows, "step", "depth"),
         "alignment_per_layer": draw_alignment_per_layer(rows),
         "collapse": draw_collapse(rows, predicted),
         "gradient_ranks": draw_gradient_ranks(runs),
     }
-    for name, figure in figures.items():
-        plots.save(figure, path / f"{name}.png")
 
 
 def draw_alignment_per_layer(rows: Sequence[Row]) -> Figure:
@@ -87,9 +82,10 @@ def draw_collapse(rows: Sequence[Row], predicted: int) -> Figure:
         )
         label = f"Neural Collapse: {predicted}"
         right.axhline(predicted, color="black", linestyle="--", linewidth=1, label=label)
-        axes.set(yscale="log", xlabel="training steps")
+        axes.set_xlabel("training steps")
+        plots.set_log_scale(axes, "y")
         plots.set_clock_scale(axes, "step")
-        right.set_yscale("log")
+        plots.set_log_scale(right, "y")
         right.tick_params(which="both", labelright=temperatures[-1] == T)
         axes.set_title(f"T = {T:g}", fontsize=9)
     panels[0].set_ylabel("singular values,\nlast hidden layer")
@@ -116,7 +112,8 @@ def draw_gradient_ranks(runs: Sequence[Row]) -> Figure:
                 axes.fill_between(
                     layer, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2
                 )
-        axes.set(yscale="log", xlabel="layer")
+        axes.set_xlabel("layer")
+        plots.set_log_scale(axes, "y")
         axes.set_title(f"T = {T:g}", fontsize=9)
     panels[0].set_ylabel("numerical rank")
     return plots.with_legend_below(figure, columns=2)

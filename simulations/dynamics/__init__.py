@@ -8,23 +8,28 @@ temperature. From random starts (same scale at every T) the same is seen without
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
+from matplotlib.figure import Figure
+from rich.table import Table
 from torch import Tensor
 
 from rankdeficit.checks import check_at_least
 from rankdeficit.experiments import cli
-from rankdeficit.experiments.conduct import (
+from rankdeficit.experiments.experiment import StepByStep, experiment
+from rankdeficit.experiments.settings import (
+    DepthSettings,
     Row,
+    ShapeSettings,
+    TemperatureSettings,
     TrainingSettings,
     check_values,
-    conduct,
 )
-from rankdeficit.experiments.runs import RunFolder
 from rankdeficit.toys.mode_dynamics import (
     balanced_start,
     escape_time,
@@ -33,9 +38,8 @@ from rankdeficit.toys.mode_dynamics import (
     ratio_at_escape,
 )
 from rankdeficit.toys.ufm import DeepUfm, UfmShape, initial_parameters
-from simulations.reports.dynamics import draw, report
+from simulations.dynamics import report
 
-PROGRAM = "simulations.dynamics"
 Start = Literal["balanced", "random"]
 ESCAPED_LOSS = 0.8
 """A run is followed until its loss falls to this share of ln c."""
@@ -44,21 +48,16 @@ LEAST = 1e-50
 
 
 @dataclass(frozen=True)
-class Settings(TrainingSettings):
+class Settings(TrainingSettings, TemperatureSettings, DepthSettings, ShapeSettings):
     """Escape of modes from small logits, over temperature and depth."""
 
     temperature: tuple[float, ...] = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
-    """Softmax temperatures T."""
     depth: tuple[int, ...] = (1, 2, 3, 4, 5)
-    """Weight matrices above the free features; the number of factors L is one more."""
     start: tuple[Start, ...] = ("balanced", "random")
     """Balanced starts, which have closed forms; random starts, weights N(0, s^2 / fan_in)."""
     classes: int = 10
-    """Number of classes c."""
     samples_per_class: int = 1
-    """Samples per class N."""
     width: int = 20
-    """Width of the features and of every hidden layer."""
     smallest_mode: float = 5e-5
     """Balanced starts: the c - 1 singular values of the logits lie between this and the next."""
     largest_mode: float = 1e-4
@@ -74,7 +73,6 @@ class Settings(TrainingSettings):
     measure_every: int = 4
     """Steps between rows of the record."""
     checkpoint_every: int = 500
-    """Steps between checkpoints."""
 
 
 class Configuration(NamedTuple):
@@ -231,57 +229,51 @@ class Flow:
         self.escape_times, self.ratios = state["escape_times"], state["ratios"]
 
 
-def run(settings: Settings) -> Path:
-    """Follow the flows, write the run folder, print the table; returns the folder."""
-    return conduct(settings, PROGRAM, prepare, work, draw, report)
+@experiment
+class Dynamics(StepByStep[Settings, Flow]):
+    """Do the modes of a deep linear model escape small logits as the closed form says?"""
 
+    settings = Settings
 
-def prepare(settings: Settings) -> list[Flow]:
-    """The flows of all depths and starts. Raises ValueError for settings that make no sense."""
-    settings.check_common()
-    check_at_least(3, classes=settings.classes)  # two modes, for a race
-    check_at_least(2, width=settings.width)
-    check_at_least(
-        1,
-        samples_per_class=settings.samples_per_class,
-        steps=settings.steps,
-        measure_every=settings.measure_every,
-        checkpoint_every=settings.checkpoint_every,
-    )
-    check_values(temperature=settings.temperature, depth=settings.depth, start=settings.start)
-    if max(settings.temperature) > 1 / LEAST:
-        raise ValueError(
-            f"temperature is {max(settings.temperature)}; it must be at most {1 / LEAST:g}"
-        )
-    if not 0 < settings.escape < 1:
-        raise ValueError(f"escape is {settings.escape}; it must lie between 0 and 1")
-    least = settings.escape * min(settings.temperature) * math.sqrt(settings.samples_per_class)
-    modes_fit = 0 < settings.smallest_mode < settings.largest_mode < least
-    if "balanced" in settings.start and not modes_fit:
-        raise ValueError(
-            f"smallest_mode is {settings.smallest_mode} and largest_mode {settings.largest_mode}; they "
-            f"must be positive, in this order, and below the least escape point, {least:g}"
-        )
-    if not 0 < settings.step_size <= 0.1:
-        raise ValueError(f"step_size is {settings.step_size}; it must lie in (0, 0.1]")
-    return [
-        Flow(settings, depth, start)
-        for depth, start in product(sorted(set(settings.depth)), dict.fromkeys(settings.start))
-    ]
+    def prepare(self, settings: Settings) -> list[Flow]:
+        """A flow for each depth and kind of start."""
+        check_at_least(3, classes=settings.classes)  # two modes, for a race
+        check_at_least(2, width=settings.width)
+        check_at_least(1, samples_per_class=settings.samples_per_class)
+        check_values(start=settings.start)
+        if max(settings.temperature) > 1 / LEAST:
+            raise ValueError(
+                f"temperature is {max(settings.temperature)}; it must be at most {1 / LEAST:g}"
+            )
+        if not 0 < settings.escape < 1:
+            raise ValueError(f"escape is {settings.escape}; it must lie between 0 and 1")
+        least = settings.escape * min(settings.temperature) * math.sqrt(settings.samples_per_class)
+        modes_fit = 0 < settings.smallest_mode < settings.largest_mode < least
+        if "balanced" in settings.start and not modes_fit:
+            raise ValueError(
+                f"smallest_mode is {settings.smallest_mode} and largest_mode {settings.largest_mode}; "
+                f"they must be positive, in this order, and below the least escape point, {least:g}"
+            )
+        if not 0 < settings.step_size <= 0.1:
+            raise ValueError(f"step_size is {settings.step_size}; it must lie in (0, 0.1]")
+        depths, starts = sorted(set(settings.depth)), dict.fromkeys(settings.start)
+        return [Flow(settings, depth, start) for depth, start in product(depths, starts)]
 
+    def summarise(self, settings: Settings, batches: Sequence[Flow], path: Path) -> Row:
+        """The escapes and their errors."""
+        return {
+            "classes": settings.classes,
+            "gamma": settings.gamma,
+            "escape": settings.escape,
+            "escaped_loss": ESCAPED_LOSS,
+            "samples_per_class": settings.samples_per_class,
+            "runs": [row for flow in batches for row in flow.outcome()],
+        }
 
-def work(settings: Settings, flows: list[Flow], folder: RunFolder, resumed: bool) -> Row:
-    """Follow all flows; the summary has the escapes and their errors."""
-    settings.train(flows, folder, resumed)
-    return {
-        "classes": settings.classes,
-        "gamma": settings.gamma,
-        "escape": settings.escape,
-        "escaped_loss": ESCAPED_LOSS,
-        "samples_per_class": settings.samples_per_class,
-        "runs": [row for flow in flows for row in flow.outcome()],
-    }
+    def report(self, summary: Row) -> tuple[Table, list[str]]:
+        """Escapes against the closed form, participation ratios and ranks."""
+        return report.report(summary)
 
-
-if __name__ == "__main__":
-    cli.main(Settings, run, PROGRAM)
+    def figures(self, rows: Sequence[Row], summary: Row) -> dict[str, Figure]:
+        """Modes over time, escape times, participation ratios."""
+        return report.figures(rows, summary)

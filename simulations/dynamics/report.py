@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -13,11 +12,8 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from rich import box
 from rich.table import Table
 
-from rankdeficit.experiments import plots
-from rankdeficit.experiments.conduct import (
-    Row,
-)
-from rankdeficit.experiments.runs import read_json, read_rows
+from rankdeficit.experiments import plots, tables
+from rankdeficit.experiments.settings import Row
 
 
 def report(summary: Row) -> tuple[Table, list[str]]:
@@ -32,7 +28,7 @@ def report(summary: Row) -> tuple[Table, list[str]]:
     )
     names = (
         "start",
-        "L",
+        "depth",
         "T",
         "seeds",
         "escape time",
@@ -49,7 +45,7 @@ def report(summary: Row) -> tuple[Table, list[str]]:
         times = [run["escape_time"] for run in same if run["escape_time"] is not None]
         table.add_row(
             start,
-            str(depth + 1),
+            tables.depth_and_factors(depth),
             f"{temperature:g}",
             str(len(same)),
             f"{median(times):.3g}" if times else "-",
@@ -63,7 +59,9 @@ def report(summary: Row) -> tuple[Table, list[str]]:
 
 def _sentences(runs: Sequence[Row]) -> list[str]:
     stuck = sum(not run["escaped"] for run in runs)
-    sentences = [f"{stuck} runs did not escape; give them more --steps."] if stuck else []
+    sentences = (
+        [f"{tables.counted(stuck, 'run')} did not escape; give more --steps."] if stuck else []
+    )
     for depth in sorted({run["depth"] for run in runs}):
         for start in dict.fromkeys(run["start"] for run in runs):
             own = [run for run in runs if (run["depth"], run["start"]) == (depth, start)]
@@ -72,20 +70,23 @@ def _sentences(runs: Sequence[Row]) -> list[str]:
                 for T in (min(r["temperature"] for r in own), max(r["temperature"] for r in own))
             )
             sentences.append(
-                f"L = {depth + 1}, {start} start: participation ratio {min(coldest):.2f}-"
-                f"{max(coldest):.2f} at the lowest temperature, {min(hottest):.2f}-{max(hottest):.2f} "
-                "at the highest."
+                f"L = {depth + 1}, {start} start: participation ratio {_range(coldest)} at the lowest "
+                f"temperature, {_range(hottest)} at the highest."
             )
     return sentences
 
 
-def draw(path: Path) -> None:
-    """Draw the figures of a run folder from its files alone."""
-    summary = read_json(path / "summary.json")
+def _range(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.2f}", f"{max(values):.2f}"
+    return low if low == high else f"{low}-{high}"
+
+
+def figures(rows: Sequence[Row], summary: Row) -> dict[str, Figure]:
+    """The figures by name; those of the closed form if any balanced run escaped."""
+    found = {"participation": draw_participation(summary)}
     if any("ratio_error" in run for run in summary["runs"]):
-        plots.save(draw_modes(read_rows(path), summary), path / "modes.png")
-        plots.save(draw_escapes(summary), path / "escape_times.png")
-    plots.save(draw_participation(summary), path / "participation.png")
+        found |= {"modes": draw_modes(rows, summary), "escape_times": draw_escapes(summary)}
+    return found
 
 
 def draw_modes(rows: Sequence[Row], summary: Row) -> Figure:
@@ -130,7 +131,8 @@ def draw_modes(rows: Sequence[Row], summary: Row) -> Figure:
                 time[early], theory[early, mode], "--", color="black", linewidth=0.8, label=label
             )
         axes.axvline(1, color="red", linestyle=":", linewidth=1, label="predicted escape")
-        axes.set(yscale="log", xlim=(0, 1.5))
+        axes.set_xlim(0, 1.5)
+        plots.set_log_scale(axes, "y")
         axes.set_title(f"L = {depth + 1}, T = {T:g}", fontsize=8)
         axes.tick_params(labelsize=7)
         axes.yaxis.set_minor_formatter(NullFormatter())
@@ -164,8 +166,10 @@ def draw_escapes(summary: Row) -> Figure:
             right.plot(T, [r["ratios"][1] for r in same], "o", color=colours[depth], ms=4)
             right.plot(T, [r["predicted_ratios"][1] for r in same], "k--", linewidth=0.8)
     left.plot([], [], "k--", linewidth=0.8, label="closed form")
-    left.set(xscale="log", yscale="log", xlabel="temperature T", ylabel="escape time (flow time)")
-    right.set(xscale="log", yscale="log", xlabel="temperature T")
+    left.set(xlabel="temperature T", ylabel="escape time (flow time)")
+    right.set_xlabel("temperature T")
+    for axes in (left, right):
+        plots.set_log_scale(axes, "xy")
     right.set_ylabel("second mode / first at escape")
     return plots.with_legend_below(figure, columns=3)
 
@@ -195,7 +199,8 @@ def draw_participation(summary: Row) -> Figure:
             )
         label = f"all c - 1 = {classes - 1} modes alike"
         axes.axhline(classes - 1, color="black", linestyle="--", linewidth=1, label=label)
-        axes.set(xscale="log", xlabel="temperature T", ylim=(0, classes))
+        axes.set(xlabel="temperature T", ylim=(0, classes))
+        plots.set_log_scale(axes, "x")
         axes.set_title(f"{start} start", fontsize=9)
     panels[0].set_ylabel(f"participation ratio\nat loss {summary['escaped_loss']:g} ln c")
     return plots.with_legend_below(figure, columns=3)

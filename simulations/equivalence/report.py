@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
@@ -10,9 +9,8 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from rankdeficit.experiments import plots
-from rankdeficit.experiments.conduct import Row
-from rankdeficit.experiments.runs import read_json, read_rows
+from rankdeficit.experiments import plots, tables
+from rankdeficit.experiments.settings import Row
 
 
 def report(summary: Row) -> tuple[Table, list[str]]:
@@ -20,8 +18,10 @@ def report(summary: Row) -> tuple[Table, list[str]]:
     table = Table(
         box=box.SIMPLE_HEAVY,
         caption="Largest relative difference of theta / a and phi over all steps (range over "
-        f"{summary['seeds']} seeds); equal: below {summary['equal_below']:g}. Ranks of the logits at "
-        f"the end, original / twin, first seed, gamma = {summary['gamma']:g}.",
+        f"{tables.counted(summary['seeds'], 'seed')}); equal: below {summary['equal_below']:g}. "
+        f"Ranks of the logits at the end, original / twin, first seed, gamma = {summary['gamma']:g}. "
+        "Depth: weight matrices; L = depth + 1 factors in the unconstrained feature model, L = depth in "
+        "the MLP.",
         caption_justify="left",
     )
     for name in ("case", "T", "depth", "expected", "found", "difference", "ranks"):
@@ -57,17 +57,10 @@ def report(summary: Row) -> tuple[Table, list[str]]:
 
 def _spell(differences: Sequence[float | None]) -> str:
     finite = [d for d in differences if d is not None and math.isfinite(d)]
-    text = f"{min(finite):.1e} to {max(finite):.1e}" if finite else ""
+    ends = dict.fromkeys(f"{end:.1e}" for end in (min(finite), max(finite))) if finite else {}
+    text = " to ".join(ends)
     diverged = len(differences) - len(finite)
     return text + f" ({diverged} diverged)" * bool(diverged)
-
-
-def draw(path: Path) -> None:
-    """Draw the figure of a run folder from its files alone."""
-    plots.save(
-        draw_differences(read_rows(path), read_json(path / "summary.json")),
-        path / "differences.png",
-    )
 
 
 def draw_differences(rows: Sequence[Row], summary: Row) -> Figure:
@@ -88,7 +81,8 @@ def draw_differences(rows: Sequence[Row], summary: Row) -> Figure:
             values = [max(row["difference"], 1e-17) for row in own]
             axes.plot([row["step"] for row in own], values, color=colour, label=name)
         axes.axhline(summary["equal_below"], color="black", linestyle="--", linewidth=1)
-        axes.set(yscale="log", ylim=(1e-17, 1e8), ylabel="largest relative difference")
+        axes.set(ylim=(1e-17, 1e8), ylabel="largest relative difference")
+        plots.set_log_scale(axes, "y")
         axes.set_title(f"theory: {expected} (T = {T:g}, depth {depth})", fontsize=9)
         axes.legend(fontsize=7, ncols=2, loc="upper left" if expected == "equal" else "lower left")
         note = "above: different" if expected == "equal" else "below: equal"

@@ -1,14 +1,11 @@
 """Initial norms and final ranks, beside the curve that temperature alone gives."""
 
-from pathlib import Path
-
 from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from rankdeficit.experiments import plots
-from rankdeficit.experiments.conduct import Row
-from rankdeficit.experiments.runs import read_json
+from rankdeficit.experiments import plots, tables
+from rankdeficit.experiments.settings import Row
 
 FAR_BELOW = 1e-3
 """Initial norms below are drawn at the left edge, with a note."""
@@ -20,14 +17,24 @@ def report(summary: Row) -> tuple[Table, list[str]]:
     """Initial norm and final rank of every intervention, by initial norm."""
     table = Table(
         box=box.SIMPLE_HEAVY,
-        caption=f"Medians over {summary['seeds']} seeds, ranges in brackets; c = {summary['classes']}, "
-        f"gamma = {summary['gamma']:g}. By norm: the rank that temperature alone gives at the same "
-        "initial effective norm. Hidden: rank of the last hidden layer. Interp.: runs at 100 % train "
-        "accuracy.",
+        caption=f"Medians over {tables.counted(summary['seeds'], 'seed')}, ranges in brackets; "
+        f"c = {summary['classes']}, gamma = {summary['gamma']:g}. "
+        "Ranks of the logits as they are (raw) and centred over classes. By norm: the raw rank that "
+        "temperature alone gives at the same initial effective norm. Hidden: rank of the last hidden "
+        "layer. Interp.: runs at 100 % train accuracy.",
         caption_justify="left",
     )
     left = ("family", "change")
-    for name in (*left, "norm at start", "norm at end", "rank", "by norm", "hidden", "interp."):
+    for name in (
+        *left,
+        "norm at start",
+        "norm at end",
+        "raw rank",
+        "centred",
+        "by norm",
+        "hidden",
+        "interp.",
+    ):
         table.add_column(name, justify="left" if name in left else "right")
     for cell in sorted(summary["cells"], key=lambda cell: cell["initial_effective_norm"]):
         lost, by_norm = cell["rank"] is None, cell["predicted_rank"]
@@ -36,7 +43,8 @@ def report(summary: Row) -> tuple[Table, list[str]]:
             cell["name"],
             f"{cell['initial_effective_norm']:.3g}",
             "-" if lost else f"{cell['final_effective_norm']:.3g}",
-            "-" if lost else f"{cell['rank']:g} ({cell['rank_range'][0]}-{cell['rank_range'][1]})",
+            tables.spread(_ranks(summary, cell, "rank")),
+            tables.spread(_ranks(summary, cell, "centred_rank")),
             "-" if by_norm is None else f"{by_norm:.0f}",
             "-" if lost else f"{cell['hidden_rank']:g}",
             f"{cell['interpolated']}/{cell['runs']}",
@@ -52,9 +60,10 @@ def report(summary: Row) -> tuple[Table, list[str]]:
     return table, sentences
 
 
-def draw(path: Path) -> None:
-    """Draw the figure of a run folder from its files alone."""
-    plots.save(draw_ranks(read_json(path / "summary.json")), path / "norm_and_rank.png")
+def _ranks(summary: Row, cell: Row, name: str) -> list[int]:
+    """Ranks of the runs of an intervention that did not diverge."""
+    own = [run for run in summary["runs"] if run["name"] == cell["name"]]
+    return [run[name] for run in own if run["loss"] is not None]
 
 
 def draw_ranks(summary: Row) -> Figure:
@@ -95,7 +104,8 @@ def draw_ranks(summary: Row) -> Figure:
         side, ha = (6, "left") if cell["initial_effective_norm"] < least else (-5, "right")
         offset = (side, -10 if number % 2 else 4)
         axes.annotate(_note(cell), at, xytext=offset, textcoords="offset points", fontsize=7, ha=ha)
-    axes.set(xscale="log", xlabel=r"initial effective logits norm $\|M\|_F/(\sqrt{n}\,T)$")
+    axes.set_xlabel(r"initial effective logits norm $\|M\|_F/(\sqrt{n}\,T)$")
+    plots.set_log_scale(axes, "x")
     axes.set_ylabel(f"final rank of the logits, γ = {summary['gamma']:g}")
     axes.margins(x=0.12)
     return plots.with_legend_below(figure, columns=3)

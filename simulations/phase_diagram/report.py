@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
@@ -12,31 +11,39 @@ from matplotlib.ticker import NullLocator
 from rich import box
 from rich.table import Table
 
-from rankdeficit.experiments import plots
-from rankdeficit.experiments.conduct import (
-    Row,
-)
-from rankdeficit.experiments.runs import read_json
+from rankdeficit.experiments import plots, tables
+from rankdeficit.experiments.settings import Row
 
 
 def report(summary: Row) -> tuple[Table, list[str]]:
     """What was found and predicted in each cell."""
     table = Table(
         box=box.SIMPLE_HEAVY,
-        caption=f"Best of {summary['seeds']} starts per init scale, c = {summary['classes']}. L: "
-        f"factors, free features included. Ranks at gamma = {summary['gamma']:g}. Excess: best "
-        "objective found less the best known structure's. Ranks and shares per init scale: of the best "
-        "start with it, and how many starts reach the best of all.",
+        caption=f"Best of {tables.counted(summary['seeds'], 'start')} per init scale, "
+        f"c = {summary['classes']}. L: factors, free features included. "
+        f"Ranks at gamma = {summary['gamma']:g}. Excess: best "
+        "objective found minus that of the best known structure. Ranks and shares per init scale: of "
+        "the best start with it, and how many starts reach the best of all.",
         caption_justify="left",
     )
     left = ("found", "best known", "ranks per init")
-    for name in ("L", "T", "decay", "rank", *left[:2], "objective", "excess", left[2], "shares"):
+    for name in (
+        "depth",
+        "T",
+        "decay",
+        "rank",
+        *left[:2],
+        "objective",
+        "excess",
+        left[2],
+        "shares",
+    ):
         table.add_column(name, justify="left" if name in left else "right")
     for cell in summary["cells"]:
         lost = cell["objective"] is None
         inits = [] if lost else cell["by_init_scale"]
         table.add_row(
-            str(cell["depth"] + 1),
+            tables.depth_and_factors(cell["depth"]),
             f"{cell['temperature']:g}",
             f"{cell['weight_decay']:g}",
             "-" if lost else str(cell["rank"]),
@@ -73,11 +80,9 @@ def verdict(cells: Sequence[Row]) -> list[str]:
     return sentences
 
 
-def draw(path: Path) -> None:
-    """Draw the figures of a run folder from its files alone."""
-    summary = read_json(path / "summary.json")
-    plots.save(draw_diagram(summary), path / "phase_diagram.png")
-    plots.save(draw_objectives(summary), path / "objectives.png")
+def figures(summary: Row) -> dict[str, Figure]:
+    """The figures by name."""
+    return {"phase_diagram": draw_diagram(summary), "objectives": draw_objectives(summary)}
 
 
 def draw_diagram(summary: Row) -> Figure:
@@ -151,7 +156,7 @@ def draw_objectives(summary: Row) -> Figure:
             [cell["temperature"] for cell in here], [cell["objective"] for cell in here],
             "o", color="black", markersize=4, label="best found",
         )  # fmt: skip
-        axes.set(xscale="log", yscale="log")
+        plots.set_log_scale(axes, "xy")
         axes.set_title(
             rf"L = {curve['depth'] + 1}, $\lambda$ = {curve['weight_decay']:g}", fontsize=9
         )

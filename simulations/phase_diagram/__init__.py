@@ -18,26 +18,29 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
+from rich.table import Table
 
 from rankdeficit import constructions
 from rankdeficit.checks import check_at_least, divergence_bound
 from rankdeficit.constructions import Code
 from rankdeficit.diagnostics import measure_logits
 from rankdeficit.experiments import cli
-from rankdeficit.experiments.conduct import (
-    OptimizedBatch,
+from rankdeficit.experiments.experiment import StepByStep, experiment
+from rankdeficit.experiments.loops import OptimizedBatch
+from rankdeficit.experiments.settings import (
+    DepthSettings,
     Row,
+    ShapeSettings,
+    TemperatureSettings,
     TrainingSettings,
     check_values,
-    conduct,
 )
-from rankdeficit.experiments.runs import RunFolder
 from rankdeficit.toys.optima import best_scale
 from rankdeficit.toys.optimizers import make_optimizer
 from rankdeficit.toys.ufm import DeepUfm, UfmShape, initial_parameters
-from simulations.reports.phase_diagram import draw, report
+from simulations.phase_diagram import report
 
-PROGRAM = "simulations.phase_diagram"
 SAME = 1e-5
 """Objectives that differ by less, relative to ln c, belong to the same structure."""
 LEAST = 1e-50
@@ -47,7 +50,7 @@ CURVE_POINTS = 41
 
 
 @dataclass(frozen=True)
-class Settings(TrainingSettings):
+class Settings(TrainingSettings, TemperatureSettings, DepthSettings, ShapeSettings):
     """Best minima of the deep linear UFM over temperature, depth, weight decay and init scale."""
 
     seeds: int = 14
@@ -55,29 +58,21 @@ class Settings(TrainingSettings):
     limit_ranks: bool = True
     """Every second start has a limited rank (2, 3, .. c - 2 in turn), which training then keeps."""
     temperature: tuple[float, ...] = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0)
-    """Softmax temperatures T."""
     depth: tuple[int, ...] = (1, 2, 3)
-    """Weight matrices above the free features; the number of factors L is one more."""
     weight_decay: tuple[float, ...] = (1e-3,)
     """Weight decays lambda, of every factor."""
     init_scale: tuple[float, ...] = (0.2, 0.4, 0.7, 1.2)
     """Scales of the initial factors: small ones find low ranks."""
     classes: int = 10
-    """Number of classes c."""
     samples_per_class: int = 1
-    """Samples per class N."""
     width: int = 20
-    """Width of the features and of every hidden layer."""
     rule: Literal["equivalent", "matched"] = "equivalent"
     """How start and learning rate depend on T: scaled by T^(1/L), or the same at every T."""
     lr: float = 0.02
     """First learning rate of Adam; falls along a cosine."""
     steps: int = 3000
-    """Training steps."""
     measure_every: int = 500
-    """Steps between measurements."""
     checkpoint_every: int = 500
-    """Steps between checkpoints."""
 
 
 class Configuration(NamedTuple):
@@ -185,44 +180,43 @@ def limit_ranks(shape: UfmShape, start: torch.Tensor, numbers: Sequence[int]) ->
                 weight[i, limit:] = 0
 
 
-def run(settings: Settings) -> Path:
-    """Train, compare, write the run folder, print the table; returns the folder."""
-    return conduct(settings, PROGRAM, prepare, work, draw, report)
+@experiment
+class PhaseDiagram(StepByStep[Settings, StartsOfOneDepth]):
+    """Which structure has the best minimum of a deep linear model, over temperature and depth?"""
 
-
-def prepare(settings: Settings) -> list[StartsOfOneDepth]:
-    """The batches of all depths. Raises ValueError for settings that make no sense."""
-    settings.check_common()
-    check_at_least(3, classes=settings.classes)
-    check_values(temperature=settings.temperature, depth=settings.depth)
-    for T in settings.temperature:
-        if not LEAST <= T <= 1 / LEAST:
-            raise ValueError(f"temperature is {T}; it must lie in {LEAST:g}..{1 / LEAST:g}")
-    for name in ("weight_decay", "init_scale"):
-        values = getattr(settings, name)
-        check_values(**{name: values})
-        for value in values:
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name} is {value}; it must be positive and finite")
-    return [StartsOfOneDepth(settings, depth) for depth in sorted(set(settings.depth))]
-
-
-def work(
-    settings: Settings, batches: list[StartsOfOneDepth], folder: RunFolder, resumed: bool
-) -> Row:
-    """Train all runs; the summary has one cell per configuration."""
-    settings.train(
-        batches,
-        folder,
-        resumed,
-        leave_out=[
-            "singular_values",
-            "rank_curve",
-            "centred_rank_curve",
-            "post_softmax_rank_curve",
-        ],
+    settings = Settings
+    leave_out = (
+        "singular_values",
+        "rank_curve",
+        "centred_rank_curve",
+        "post_softmax_rank_curve",
     )
-    return summarise(settings, [row for b in batches for row in b.measure(settings.steps)])
+
+    def prepare(self, settings: Settings) -> list[StartsOfOneDepth]:
+        """A batch for each depth."""
+        check_at_least(3, classes=settings.classes)
+        for T in settings.temperature:
+            if not LEAST <= T <= 1 / LEAST:
+                raise ValueError(f"temperature is {T}; it must lie in {LEAST:g}..{1 / LEAST:g}")
+        for name in ("weight_decay", "init_scale"):
+            values = getattr(settings, name)
+            check_values(**{name: values})
+            for value in values:
+                if not 0 < value < math.inf:
+                    raise ValueError(f"{name} is {value}; it must be positive and finite")
+        return [StartsOfOneDepth(settings, depth) for depth in sorted(set(settings.depth))]
+
+    def summarise(self, settings: Settings, batches: Sequence[StartsOfOneDepth], path: Path) -> Row:
+        """One cell per configuration, and the predicted curves."""
+        return summarise(settings, [row for b in batches for row in b.measure(settings.steps)])
+
+    def report(self, summary: Row) -> tuple[Table, list[str]]:
+        """What was found and predicted in each cell."""
+        return report.report(summary)
+
+    def figures(self, rows: Sequence[Row], summary: Row) -> dict[str, Figure]:
+        """The phase diagram and the objectives."""
+        return report.figures(summary)
 
 
 def structures(classes: int, width: int) -> list[Code]:
@@ -328,7 +322,3 @@ def judge(settings: Settings, starts: Sequence[Row]) -> Row:
         "excess": best["objective"] - predicted[name],
         "room": room,
     }
-
-
-if __name__ == "__main__":
-    cli.main(Settings, run, PROGRAM)

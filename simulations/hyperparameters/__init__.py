@@ -11,19 +11,25 @@ initial effective norm ||M||_F / (sqrt(n) T): the dashed curve, from runs that c
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
+from rich.table import Table
 
 from rankdeficit.checks import check_at_least, divergence_bound
 from rankdeficit.correlation import spearman
 from rankdeficit.diagnostics import measure_logits
 from rankdeficit.experiments import cli, tables
-from rankdeficit.experiments.conduct import CommonSettings, Row, check_values, conduct, work_through
-from rankdeficit.experiments.runs import RunFolder, read_rows
+from rankdeficit.experiments.experiment import UnitByUnit, experiment
+from rankdeficit.experiments.settings import (
+    ClusterSettings,
+    Row,
+    ShapeSettings,
+    TemperatureSettings,
+)
 from rankdeficit.spectrum import spectrum
 from rankdeficit.toys.mlp import (
     BatchedMlp,
@@ -33,15 +39,14 @@ from rankdeficit.toys.mlp import (
     initial_parameters,
 )
 from rankdeficit.toys.optimizers import OptimizerName, make_optimizer
-from simulations.reports.hyperparameters import draw, report
+from simulations.hyperparameters import report
 
-PROGRAM = "simulations.hyperparameters"
 TEMPERATURES = "temperature"
 """The family whose runs make the dashed curve."""
 
 
 @dataclass(frozen=True)
-class Settings(CommonSettings):
+class Settings(TemperatureSettings, ShapeSettings, ClusterSettings):
     """Interventions on the logits norm of an MLP, and the ranks they lead to."""
 
     seeds: int = 3
@@ -52,14 +57,6 @@ class Settings(CommonSettings):
     """Temperatures, beside the baseline's 1, that the other interventions are compared with."""
     classes: int = 50
     """Number of Gaussian clusters c."""
-    samples_per_class: int = 10
-    """Samples per class."""
-    inputs: int = 64
-    """Dimensions of the inputs."""
-    separation: float = 1.5
-    """Distance of the means from 0, in units of the noise."""
-    width: int = 128
-    """Width of the hidden layers of the baseline."""
     depth: int = 6
     """Weight matrices of the baseline."""
     lr: float = 1e-3
@@ -134,50 +131,55 @@ def interventions(settings: Settings) -> list[Intervention]:
     ]
 
 
-def run(settings: Settings) -> Path:
-    """Train all interventions, write the run folder, print the table; returns the folder."""
-    return conduct(settings, PROGRAM, prepare, work, draw, report)
+@experiment
+class Hyperparameters(UnitByUnit[Settings, Intervention]):
+    """Does the initial logits norm predict the final rank, whatever sets that norm?"""
+
+    settings = Settings
+    units = "interventions"
+
+    def prepare(self, settings: Settings) -> list[Intervention]:
+        """All interventions."""
+        check_at_least(1, steps=settings.steps)
+        check_at_least(2, width=settings.width, depth=settings.depth)
+        for name, rate in (("lr", settings.lr), ("sgd_lr", settings.sgd_lr)):
+            if not 0 < rate < math.inf:
+                raise ValueError(f"{name} is {rate}; it must be positive and finite")
+        clusters(settings)
+        return interventions(settings)
+
+    def compute(self, settings: Settings, unit: Intervention) -> Iterator[Row]:
+        """Train all seeds of one intervention."""
+        return train(settings, unit)
+
+    def summarise(self, settings: Settings, rows: list[Row]) -> Row:
+        """Initial norms and final ranks, and their correlations."""
+        return summarise(settings, rows)
+
+    def report(self, summary: Row) -> tuple[Table, list[str]]:
+        """Initial norm and final rank of every intervention."""
+        return report.report(summary)
+
+    def figures(self, rows: Sequence[Row], summary: Row) -> dict[str, Figure]:
+        """Final rank against initial norm."""
+        return {"norm_and_rank": report.draw_ranks(summary)}
 
 
-def prepare(settings: Settings) -> list[Intervention]:
-    """All interventions. Raises ValueError for settings that make no sense."""
-    settings.check_common()
-    check_values(temperature=settings.temperature)
-    check_at_least(1, steps=settings.steps)
-    check_at_least(2, width=settings.width, depth=settings.depth)
-    for name, rate in (("lr", settings.lr), ("sgd_lr", settings.sgd_lr)):
-        if not 0 < rate < math.inf:
-            raise ValueError(f"{name} is {rate}; it must be positive and finite")
-    gaussian_clusters(
+def clusters(settings: Settings) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gaussian clusters of the first seed, and their labels."""
+    return gaussian_clusters(
         settings.classes,
         settings.samples_per_class,
         settings.inputs,
         settings.separation,
         settings.seed,
     )
-    return interventions(settings)
-
-
-def work(settings: Settings, changes: list[Intervention], folder: RunFolder, resumed: bool) -> Row:
-    """Train one intervention after the other; the summary compares initial norms and final ranks."""
-
-    def compute(intervention: Intervention) -> Iterator[Row]:
-        return train(settings, intervention)
-
-    work_through(changes, compute, folder, resumed, "interventions")
-    return summarise(settings, read_rows(folder.path))
 
 
 def train(settings: Settings, intervention: Intervention) -> Iterator[Row]:
     """Train all seeds of an intervention in one batch; a row each, with measures before and after."""
     device = cli.resolve_device(settings.device)
-    x, labels = gaussian_clusters(
-        settings.classes,
-        settings.samples_per_class,
-        settings.inputs,
-        settings.separation,
-        settings.seed,
-    )
+    x, labels = clusters(settings)
     x, labels = x[None].to(device), labels[None].to(device)
     shape = MlpShape(
         settings.inputs,
@@ -310,7 +312,3 @@ def correlations(cells: Sequence[Row]) -> Row:
         if (correlation := spearman(norms, ranks)) is not None:
             found[name] = correlation._asdict()
     return found
-
-
-if __name__ == "__main__":
-    cli.main(Settings, run, PROGRAM)

@@ -9,7 +9,7 @@ rank of its gradients (equation 3). On Gaussian clusters, or on a folder of imag
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -17,47 +17,44 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
+from matplotlib.figure import Figure
+from rich.table import Table
 from torch import Tensor
 
 from rankdeficit.checks import check_at_least, divergence_bound
 from rankdeficit.diagnostics import alignment, measure_logits
 from rankdeficit.experiments import cli, tables
-from rankdeficit.experiments.conduct import (
-    OptimizedBatch,
+from rankdeficit.experiments.experiment import StepByStep, experiment
+from rankdeficit.experiments.loops import OptimizedBatch
+from rankdeficit.experiments.settings import (
+    ClusterSettings,
+    NetworkSettings,
     Row,
+    ShapeSettings,
     TrainingSettings,
-    check_values,
-    conduct,
 )
-from rankdeficit.experiments.runs import RunFolder
 from rankdeficit.images import Images, Normalisation, load_splits
 from rankdeficit.spectrum import spectrum
 from rankdeficit.toys.mlp import (
     Activation,
     BatchedMlp,
-    Loss,
     MlpShape,
     gaussian_clusters,
     initial_parameters,
 )
-from rankdeficit.toys.optimizers import OptimizerName, make_optimizer
-from simulations.reports.mlp import draw, report
+from rankdeficit.toys.optimizers import make_optimizer
+from simulations.mlp import report
 
-PROGRAM = "simulations.mlp"
 DEFAULT_LR = {"adam": 1e-3, "sgd": 0.05, "gd": 0.1}
 TOP_VALUES = 5
 
 
 @dataclass(frozen=True)
-class Settings(TrainingSettings):
+class Settings(TrainingSettings, NetworkSettings, ShapeSettings, ClusterSettings):
     """Train multi-layer perceptrons and follow alignment, singular values and ranks of every layer."""
 
     seeds: int = 3
     """Runs per temperature, each with its own initial weights; all see the same batches."""
-    temperature: tuple[float, ...] = (50.0,)
-    """Softmax temperatures T; logits are divided by T."""
-    baseline: bool = True
-    """Train at T = 1 as well."""
     data: Path | None = None
     """Folder with train/CLASS/* and test/CLASS/* (or val) images [default: Gaussian clusters]."""
     images: int = 2000
@@ -68,43 +65,19 @@ class Settings(TrainingSettings):
     """Gaussian clusters: number of classes c."""
     samples_per_class: int = 10
     """Gaussian clusters: samples per class."""
-    inputs: int = 64
-    """Gaussian clusters: dimensions of the inputs."""
-    separation: float = 1.5
-    """Gaussian clusters: distance of the means from 0, in units of the noise."""
-    width: int = 128
-    """Width of the hidden layers."""
     depth: int = 8
-    """Weight matrices, classifier included."""
+    """Weight matrices, classifier included: the number of layers L."""
     activation: Activation = "relu"
     """Activation of the hidden layers."""
-    bias: bool = False
-    """Add a bias to each layer."""
     init_scale: float = 1.0
     """Factor on the initial weights, which are N(0, 2 / fan_in)."""
-    loss: Loss = "ce"
-    """Cross-entropy, or squared error after the softmax."""
-    optimizer: OptimizerName = "adam"
-    """Adam, SGD with momentum, or gradient descent."""
     lr: float | None = None
     """Learning rate, the same at every temperature [default: adam 0.001, sgd 0.05, gd 0.1]."""
-    momentum: float = 0.9
-    """Momentum of sgd."""
-    weight_decay: float = 0.0
-    """L2 penalty on weights."""
     batch_size: int | None = None
     """Samples per step [default: all of them]."""
     steps: int = 600
-    """Training steps."""
     measure_every: int = 100
-    """Steps between measurements; before the first of them, measure at powers of two as well."""
     checkpoint_every: int = 100
-    """Steps between checkpoints."""
-
-    @property
-    def temperatures(self) -> tuple[float, ...]:
-        """All temperatures in ascending order, the baseline's 1 among them unless switched off."""
-        return tuple(sorted({*self.temperature, *((1.0,) if self.baseline else ())}))
 
 
 class Samples(NamedTuple):
@@ -229,26 +202,6 @@ def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits.argmax(dim=-1) == labels).double().mean(dim=-1)
 
 
-def run(settings: Settings) -> Path:
-    """Train, measure, write the run folder, print the table; returns the folder."""
-    if settings.data is not None:
-        settings = replace(settings, data=settings.data.resolve())
-    return conduct(settings, PROGRAM, prepare, work, draw, report)
-
-
-def prepare(settings: Settings) -> Runs:
-    """The runs and their data. Raises ValueError for settings that make no sense."""
-    settings.check_common()
-    check_values(temperature=settings.temperature)
-    check_at_least(
-        1,
-        images=settings.images,
-        batch_size=1 if settings.batch_size is None else settings.batch_size,
-    )
-    check_at_least(2, depth=settings.depth)
-    return Runs(settings, load(settings))
-
-
 def load(settings: Settings) -> Samples:
     """Gaussian clusters of the first seed, or images flattened and normalised."""
     device = cli.resolve_device(settings.device)
@@ -273,29 +226,6 @@ def load(settings: Settings) -> Samples:
     return Samples(*some(train), len(train.classes), *some(test))
 
 
-def work(settings: Settings, runs: Runs, folder: RunFolder, resumed: bool) -> Row:
-    """Train all runs; the summary has their last measures and outcomes."""
-    settings.train([runs], folder, resumed, leave_out=["singular_values"])
-    classes = runs.samples.classes
-    uniform = math.log(classes) if settings.loss == "ce" else 1 - 1 / classes
-    predicted = tables.neural_collapse_rank(classes, settings.width)
-    rows = [
-        {
-            **row,
-            "neural_collapse_rank": predicted,
-            "outcome": tables.outcome(row["loss"], row["accuracy"], uniform),
-        }
-        for row in runs.measure(settings.steps)
-    ]
-    return {
-        "runs": rows,
-        "verdict": [*tables.verdicts(rows, "depth"), *bound_sentences(rows)],
-        "gamma": settings.gamma,
-        "classes": classes,
-        "samples": len(runs.samples.labels),
-    }
-
-
 def bound_sentences(runs: Iterable[Row]) -> list[str]:
     """How often the numerical rank of a gradient is at most that of the activations it is made from."""
     pairs = [
@@ -311,5 +241,53 @@ def bound_sentences(runs: Iterable[Row]) -> list[str]:
     ]
 
 
-if __name__ == "__main__":
-    cli.main(Settings, run, PROGRAM)
+@experiment
+class Mlp(StepByStep[Settings, Runs]):
+    """Do the layers of a multi-layer perceptron align and collapse when its temperature is high?"""
+
+    settings = Settings
+    leave_out = ("singular_values",)
+
+    def complete(self, settings: Settings) -> Settings:
+        """The same with an absolute path to the images."""
+        return replace(settings, data=settings.data and settings.data.resolve())
+
+    def prepare(self, settings: Settings) -> list[Runs]:
+        """One batch of all runs, with their data."""
+        check_at_least(
+            1,
+            images=settings.images,
+            batch_size=1 if settings.batch_size is None else settings.batch_size,
+        )
+        check_at_least(2, depth=settings.depth)
+        return [Runs(settings, load(settings))]
+
+    def summarise(self, settings: Settings, batches: Sequence[Runs], path: Path) -> Row:
+        """Last measures and outcome of every run, and the verdict in words."""
+        (runs,) = batches
+        classes = runs.samples.classes
+        uniform = math.log(classes) if settings.loss == "ce" else 1 - 1 / classes
+        predicted = tables.neural_collapse_rank(classes, settings.width)
+        rows = [
+            {
+                **row,
+                "neural_collapse_rank": predicted,
+                "outcome": tables.outcome(row["loss"], row["accuracy"], uniform),
+            }
+            for row in runs.measure(settings.steps)
+        ]
+        return {
+            "runs": rows,
+            "verdict": [*tables.verdicts(rows, "depth"), *bound_sentences(rows)],
+            "gamma": settings.gamma,
+            "classes": classes,
+            "samples": len(runs.samples.labels),
+        }
+
+    def report(self, summary: Row) -> tuple[Table, Sequence[str]]:
+        """The table, layer by layer ranks, and the verdict."""
+        return report.report(summary)
+
+    def figures(self, rows: Sequence[Row], summary: Row) -> dict[str, Figure]:
+        """Ranks, alignment and singular values over training; gradient ranks at the end."""
+        return report.figures(rows, summary)

@@ -10,24 +10,24 @@ the corrections out, or normalising, breaks the equality; the table says by how 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
+from matplotlib.figure import Figure
+from rich.table import Table
 from torch import Tensor
 
 from rankdeficit.checks import check_at_least, divergence_bound
 from rankdeficit.experiments import cli
-from rankdeficit.experiments.conduct import CommonSettings, Row, check_values, conduct, work_through
-from rankdeficit.experiments.runs import RunFolder, read_rows
+from rankdeficit.experiments.experiment import UnitByUnit, experiment
+from rankdeficit.experiments.settings import DepthSettings, Row, ShapeSettings, TemperatureSettings
 from rankdeficit.spectrum import numerical_rank
 from rankdeficit.toys import mlp, ufm
-from simulations.reports.equivalence import draw, report
+from simulations.equivalence import report
 
-PROGRAM = "simulations.equivalence"
 EQUAL = 1e-10
 """Relative difference below which two float64 runs are the same."""
 LEAST = 1e-50
@@ -83,7 +83,7 @@ CASES = (
 
 
 @dataclass(frozen=True)
-class Settings(CommonSettings):
+class Settings(TemperatureSettings, DepthSettings, ShapeSettings):
     """Train (T, theta, eta) beside its reparametrised twin at temperature 1, and where that fails."""
 
     seeds: int = 3
@@ -91,13 +91,10 @@ class Settings(CommonSettings):
     temperature: tuple[float, ...] = (37.0,)
     """Softmax temperatures T of the original."""
     depth: tuple[int, ...] = (3,)
-    """Weight matrices; the unconstrained feature model has one factor more."""
+    """Weight matrices; the unconstrained feature model has one factor more (depth 3 is L = 4)."""
     classes: int = 6
-    """Number of classes c."""
     samples_per_class: int = 5
-    """Samples per class."""
     width: int = 10
-    """Width of the features and of every hidden layer."""
     steps: int = 200
     """Training steps."""
     measure_every: int = 10
@@ -113,74 +110,72 @@ class Unit(NamedTuple):
     seed: int
 
 
-def run(settings: Settings) -> Path:
-    """Train all pairs, write the run folder, print the table; returns the folder."""
-    return conduct(settings, PROGRAM, prepare, work, draw, report)
+@experiment
+class Equivalence(UnitByUnit[Settings, Unit]):
+    """Is temperature only an initialisation scale, or a learning rate too?"""
 
+    settings = Settings
+    units = "pairs"
 
-def prepare(settings: Settings) -> list[Unit]:
-    """All pairs. Raises ValueError for settings that make no sense."""
-    settings.check_common()
-    check_values(temperature=settings.temperature, depth=settings.depth)
-    for T in settings.temperature:
-        if not LEAST <= T <= 1 / LEAST or T == 1:
-            raise ValueError(
-                f"temperature is {T}; it must lie in {LEAST:g}..{1 / LEAST:g} and differ from the "
-                "twin's, 1"
-            )
-    check_at_least(2, depth=min(settings.depth), classes=settings.classes)
-    check_at_least(
-        1,
-        steps=settings.steps,
-        measure_every=settings.measure_every,
-        samples_per_class=settings.samples_per_class,
-        width=settings.width,
-    )
-    return [
-        Unit(*unit)
-        for unit in product(
-            CASES,
-            sorted(set(settings.temperature)),
-            sorted(set(settings.depth)),
-            settings.seed_range,
+    def prepare(self, settings: Settings) -> list[Unit]:
+        """All pairs."""
+        for T in settings.temperature:
+            if not LEAST <= T <= 1 / LEAST or T == 1:
+                raise ValueError(
+                    f"temperature is {T}; it must lie in {LEAST:g}..{1 / LEAST:g} and differ from the "
+                    "twin's, 1"
+                )
+        check_at_least(2, depth=min(settings.depth), classes=settings.classes)
+        check_at_least(
+            1,
+            steps=settings.steps,
+            measure_every=settings.measure_every,
+            samples_per_class=settings.samples_per_class,
+            width=settings.width,
         )
-    ]
+        temperatures, depths = sorted(set(settings.temperature)), sorted(set(settings.depth))
+        return [Unit(*unit) for unit in product(CASES, temperatures, depths, settings.seed_range)]
 
-
-def work(settings: Settings, units: list[Unit], folder: RunFolder, resumed: bool) -> Row:
-    """Train all pairs; the summary has the largest difference of each."""
-
-    def compute(unit: Unit) -> Iterator[Row]:
+    def compute(self, settings: Settings, unit: Unit) -> Iterator[Row]:
+        """Train one pair."""
         return compare(settings, unit)
 
-    work_through(units, compute, folder, resumed, "pairs")
-    rows = read_rows(folder.path)
-    keys = ("case", "expected", "temperature", "depth")
-    cells = []
-    for key in dict.fromkeys(tuple(row[k] for k in keys) for row in rows):
-        own = [row for row in rows if tuple(row[k] for k in keys) == key]
-        largest = [
-            max(_as_number(row["difference"]) for row in own if row["seed"] == seed)
-            for seed in settings.seed_range
-        ]
-        ends = [row for row in own if row["step"] == settings.steps]
-        equal = max(largest) < EQUAL
-        cells.append(
-            {
-                **dict(zip(keys, key, strict=True)),
-                "differences": largest,
-                "found": "equal" if equal else "different",
-                "loss_difference": max(_as_number(row["loss_difference"]) for row in own),
-                "ranks": [[row["rank"], row["twin_rank"]] for row in ends],
-                "losses": [[row["loss"], row["twin_loss"]] for row in ends],
-            }
-        )
-    return {
-        "gamma": settings.gamma,
-        "seeds": settings.seeds,
-        "equal_below": EQUAL,
-        "cells": cells,
-    }
+    def summarise(self, settings: Settings, rows: list[Row]) -> Row:
+        """The largest difference of each pair."""
+        keys = ("case", "expected", "temperature", "depth")
+        cells = []
+        for key in dict.fromkeys(tuple(row[k] for k in keys) for row in rows):
+            own = [row for row in rows if tuple(row[k] for k in keys) == key]
+            largest = [
+                max(_as_number(row["difference"]) for row in own if row["seed"] == seed)
+                for seed in settings.seed_range
+            ]
+            ends = [row for row in own if row["step"] == settings.steps]
+            equal = max(largest) < EQUAL
+            cells.append(
+                {
+                    **dict(zip(keys, key, strict=True)),
+                    "differences": largest,
+                    "found": "equal" if equal else "different",
+                    "loss_difference": max(_as_number(row["loss_difference"]) for row in own),
+                    "ranks": [[row["rank"], row["twin_rank"]] for row in ends],
+                    "losses": [[row["loss"], row["twin_loss"]] for row in ends],
+                }
+            )
+        return {
+            "gamma": settings.gamma,
+            "seeds": settings.seeds,
+            "equal_below": EQUAL,
+            "cells": cells,
+        }
+
+    def report(self, summary: Row) -> tuple[Table, list[str]]:
+        """Each case with what theory expects and what was found."""
+        return report.report(summary)
+
+    def figures(self, rows: Sequence[Row], summary: Row) -> dict[str, Figure]:
+        """Differences against steps."""
+        return {"differences": report.draw_differences(rows, summary)}
 
 
 def compare(settings: Settings, unit: Unit) -> Iterator[Row]:
@@ -340,7 +335,3 @@ def _stretches(scales: Tensor) -> list[tuple[int, int]]:
 
 def _as_number(value: float | None) -> float:
     return math.inf if value is None else value
-
-
-if __name__ == "__main__":
-    cli.main(Settings, run, PROGRAM)
