@@ -1,10 +1,12 @@
-"""Check the claims and print what was checked, how, on how many instances, and the result.
+"""Check the claims and print each statement with its kind, method, number of instances and result.
 
 python -m proofs
 python -m proofs proposition-3-1 --instances 10000
 """
 
+import importlib
 import sys
+from collections import Counter
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -25,10 +27,10 @@ PROGRAM = "proofs"
 
 @dataclass(frozen=True)
 class Settings:
-    """Check the claims of this project; exit status 1 unless every one is proved."""
+    """Check the claims of this project; exit status 1 if any is refuted or left open."""
 
     claims: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Names of the claims to check, for example proposition-3-1 [default: all]."""
+    """Names of the claims to check [default: all]."""
     instances: int | None = None
     """Random instances per sampled check [default: each check's own number]."""
     seed: int = 0
@@ -43,12 +45,22 @@ def run(settings: Settings) -> None:
     results = check(claims, settings)
     if settings.out is not None:
         write_json(settings.out, [asdict(result) for result in results])
-    failures = [result for result in results if result.verdict != "proved"]
+    failures = [result for result in results if result.verdict in ("refuted", "open")]
     sentences = [f"{f.claim}, {f.verdict}: {f.statement}. Witness: {f.witness}" for f in failures]
-    proved = f"{len(results) - len(failures)} of {len(results)} statements proved"
-    tables.print_report(table(results), [*sentences, f"{proved}, in {len(claims)} claims."])
+    tables.print_report(table(results), [*sentences, totals(results)])
     if failures:
         sys.exit(1)
+
+
+def totals(results: list[Result]) -> str:
+    """How many statements were proved, by which kind of check, and how many held when sampled."""
+    good = Counter(result.kind for result in results if result.verdict in ("proved", "held"))
+    claims = len({result.claim for result in results})
+    return (
+        f"{tables.counted(len(results), 'statement')} in {tables.counted(claims, 'claim')}: "
+        f"{good['derivation']} proved by derivation, {good['cases']} proved for all cases named, "
+        f"{good['sampled']} held on all instances sampled, {len(results) - good.total()} refuted or open."
+    )
 
 
 def choose(settings: Settings) -> list[Claim]:
@@ -85,12 +97,13 @@ def table(results: list[Result]) -> Table:
     """One row per check."""
     table = Table(
         box=box.SIMPLE_HEAVY,
-        caption="Worst slack: least distance by which an inequality held; - for equalities and "
-        "statements of yes or no. Sampled statements are certified for the instances drawn; the "
-        "Markdown beside each module proves them in general.",
+        caption="derivation: symbolic, for all sizes. cases: every case of the finite range that the "
+        "statement names. sampled: random instances, each certified; the Markdown beside each module "
+        "has the proof in general. Worst slack: the least margin of an inequality; - for equalities and "
+        "yes-or-no statements.",
         caption_justify="left",
     )
-    for name in ("claim", "statement", "method"):
+    for name in ("claim", "statement", "kind", "method"):
         table.add_column(name, overflow="fold")
     table.add_column("instances", justify="right")
     table.add_column("worst slack", justify="right")
@@ -99,10 +112,22 @@ def table(results: list[Result]) -> Table:
     for r in results:
         slack = "-" if r.worst_slack is None else f"{r.worst_slack:.1e}"
         name = r.claim if r.claim != previous else ""
-        table.add_row(name, escape(r.statement), r.method, f"{r.instances:,}", slack, r.verdict)
+        table.add_row(
+            name, escape(r.statement), r.kind, r.method, f"{r.instances:,}", slack, r.verdict
+        )
         previous = r.claim
     return table
 
 
+def listing() -> str:
+    """The claims, a line each, with the first sentence of their modules."""
+    claims = load_claims()
+    width = max(map(len, claims))
+    modules = [importlib.import_module(f"proofs.{name.replace('-', '_')}") for name in claims]
+    lines = [(module.__doc__ or "").splitlines()[0] for module in modules]
+    rows = [f"  {name:{width}}  {line}" for name, line in zip(claims, lines, strict=True)]
+    return "\n".join(["Claims:", *rows])
+
+
 if __name__ == "__main__":
-    cli.main(Settings, run, PROGRAM)
+    cli.main(Settings, run, PROGRAM, details=listing())

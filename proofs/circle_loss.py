@@ -49,7 +49,7 @@ def bessel_loss(classes: int, x: fmpq) -> arb:
         order += classes
 
 
-@CLAIM.derivation
+@CLAIM.exhaustive(method="symbolic")
 def bessel_series() -> Iterator[Outcome]:
     """sum_k e^{x cos(2 pi k/c)} = c sum_q I_{|qc|}(x): power series to order 24, c = 3..8."""
     x = sympy.Symbol("x")

@@ -99,10 +99,10 @@ def order(random: Random) -> Outcome:
     return nonnegative(slack, f"c = {c}, rho = {rho}")
 
 
-@CLAIM.derivation
+@CLAIM.exhaustive(method="symbolic")
 def fourier_series() -> Iterator[Outcome]:
-    """e^{rho cos t} = sum_q I_q(rho) e^{iqt}, sampled at c points; its w_k solve the heat equation of a
-    cycle.
+    """e^{rho cos t} = sum_q I_q(rho) e^{iqt}, sampled at c = 3..6 points, orders q = 0..4; its w_k solve
+    the heat equation of a cycle.
     """
     rho, t = sympy.symbols("rho t", positive=True)
     z = sympy.symbols("z")

@@ -1,17 +1,20 @@
 """What a claim is, how its checks run, and what they report.
 
 A module of this package that defines `CLAIM = Claim(__name__)` is a claim: `load_claims` finds it.
-Its checks are functions that return what they saw as `Outcome`s. The docstring of each is the
-statement that it checks:
+Its checks are functions that return `Outcome`s. The docstring of each is the statement that it checks.
+There are three kinds:
 
     @CLAIM.derivation
-    def check() -> Iterator[Outcome]: ...              # one outcome per step, `step(text, holds)`
+    def check() -> Iterator[Outcome]: ...              # symbolic, for all sizes that the statement names;
+                                                       # one outcome per step, `step(text, holds)`
+    @CLAIM.exhaustive(method="exact rationals")
+    def check() -> Iterator[Outcome]: ...              # every case of a finite range, which it names
 
     @CLAIM.sampled(method="ball arithmetic", instances=500)
     def check(random: Random) -> Outcome: ...          # one random instance
 
-    @CLAIM.exhaustive(method="exact rationals")
-    def check() -> Iterator[Outcome]: ...              # every case
+Derivations and exhaustive checks prove their statements; a sampled check shows that its statement held on
+the instances drawn, each certified.
 """
 
 import importlib
@@ -27,7 +30,8 @@ import flint
 import proofs
 
 Method = Literal["symbolic", "exact rationals", "ball arithmetic"]
-Verdict = Literal["proved", "refuted", "open"]
+Kind = Literal["derivation", "cases", "sampled"]
+Verdict = Literal["proved", "held", "refuted", "open"]
 PRECISIONS = (64, 128, 256, 512, 1024, 2048)
 """Bits tried in turn until a ball leaves no doubt."""
 
@@ -77,6 +81,7 @@ class Check:
 
     claim: str
     statement: str
+    kind: Kind
     method: Method
     instances: int | None
     """Default number of random instances; None for derivations and exhaustive checks."""
@@ -90,11 +95,12 @@ class Result:
 
     claim: str
     statement: str
+    kind: Kind
     method: Method
     instances: int
     worst_slack: float | None
     verdict: Verdict
-    """Of a sampled check: for the instances drawn. The Markdown proves the statement in general."""
+    """proved: by a derivation, or for all cases named; held: on all instances drawn, if sampled."""
     witness: str | None
     """The first counterexample, or the first instance left open."""
 
@@ -111,13 +117,13 @@ class Claim:
 
     def derivation(self, steps: Cases) -> None:
         """Register a symbolic derivation."""
-        self.exhaustive(method="symbolic")(steps)
+        self._add(steps, "derivation", "symbolic", None, lambda instances, seed: steps())
 
     def exhaustive(self, *, method: Method) -> Callable[[Cases], None]:
         """Register a check that goes through every case."""
 
         def register(cases: Cases) -> None:
-            self._add(cases, method, None, lambda instances, seed: cases())
+            self._add(cases, "cases", method, None, lambda instances, seed: cases())
 
         return register
 
@@ -131,19 +137,20 @@ class Claim:
                 for i in range(instances):
                     yield instance(Random(f"{self.name} {instance.__name__} {seed} {i}"))
 
-            self._add(instance, method, instances, outcomes)
+            self._add(instance, "sampled", method, instances, outcomes)
 
         return register
 
     def _add(
         self,
         check: Callable[..., object],
+        kind: Kind,
         method: Method,
         instances: int | None,
         outcomes: Callable[[int, int], Iterator[Outcome]],
     ) -> None:
         statement = " ".join((check.__doc__ or "").split()).removesuffix(".")
-        self.checks.append(Check(self.name, statement, method, instances, outcomes))
+        self.checks.append(Check(self.name, statement, kind, method, instances, outcomes))
 
 
 def run_check(
@@ -152,27 +159,29 @@ def run_check(
     seed: int = 0,
     seen: Callable[[int], object] = int,
 ) -> Result:
-    """Go through a check's outcomes up to the first counterexample.
+    """Check all outcomes up to the first counterexample.
 
     instances: overrides the default of a sampled check; seen: called with the count after each.
     """
     count, slacks = 0, [math.inf]
-    verdict: Verdict = "proved"
-    witness = None
+    success: Verdict = "held" if check.kind == "sampled" else "proved"
+    verdict, witness = success, None
     for outcome in check.outcomes(instances or check.instances or 0, seed):
         count += 1
         seen(count)
         if outcome.slack is not None:
             slacks.append(outcome.slack)
-        if outcome.holds is None and verdict == "proved":
+        if outcome.holds is None and verdict == success:
             verdict, witness = "open", outcome.witness
         if outcome.holds is False:
             verdict, witness = "refuted", outcome.witness
             break
     if not count:
-        verdict, witness = "open", "no instance was looked at"
+        verdict, witness = "open", "no instance was checked"
     worst = None if len(slacks) == 1 else min(slacks)
-    return Result(check.claim, check.statement, check.method, count, worst, verdict, witness)
+    return Result(
+        check.claim, check.statement, check.kind, check.method, count, worst, verdict, witness
+    )
 
 
 def load_claims() -> dict[str, Claim]:

@@ -57,9 +57,11 @@ def sign_of_determinant(logits: Sequence[Sequence[fmpq]]) -> int | None:
     return None
 
 
-@CLAIM.derivation
+@CLAIM.exhaustive(method="symbolic")
 def induction() -> Iterator[Outcome]:
-    """a sum of n exponentials has at most n - 1 real zeros; the sign of det for small s."""
+    """a sum of n exponentials has at most n - 1 real zeros, n = 2..5; the sign of det for small s,
+    n = 2..4.
+    """
     x = sympy.symbols("x", real=True)
     for n in (2, 3, 4, 5):
         a, c = (sympy.symbols(f"{name}1:{n + 1}", real=True) for name in "ac")

@@ -33,9 +33,11 @@ from proofs.networks import (
 CLAIM = Claim(__name__)
 
 
-@CLAIM.derivation
+@CLAIM.exhaustive(method="symbolic")
 def formula() -> Iterator[Outcome]:
-    """dL/dW = E A^T (A transposed, which its shape needs), and 1^T E = 0 for a loss of the softmax."""
+    """dL/dW = E A^T (A transposed, which its shape needs), and 1^T E = 0 for a loss of the softmax:
+    E of 2 x 4, A of 3 x 4, three classes.
+    """
     rows, width, samples = 2, 3, 4
     E = sympy.Matrix(rows, samples, sympy.symbols("e:8"))
     W = sympy.Matrix(rows, width, sympy.symbols("w:6"))
@@ -198,10 +200,11 @@ def fitted_and_unfitted() -> tuple[fmpq_mat, fmpq_mat, list[int]]:
     return A, W, [0, 1]
 
 
-@CLAIM.derivation
+@CLAIM.exhaustive(method="symbolic")
 def product_of_singular_values() -> Iterator[Outcome]:
     """sigma_i(X Y) <= sigma_1(X) sigma_i(Y): sigma_1(X)^2 Y^T Y - (X Y)^T (X Y) = Y^T K Y with
-    K = sigma_1(X)^2 I - X^T X >= 0; so sigma_i(X Y) > gamma sigma_1(X Y) gives sigma_i(Y) > t sigma_1(Y).
+    K = sigma_1(X)^2 I - X^T X >= 0; so sigma_i(X Y) > gamma sigma_1(X Y) gives sigma_i(Y) > t sigma_1(Y):
+    3 x 3 matrices.
     """
     X, Y = (sympy.MatrixSymbol(name, 3, 3).as_explicit() for name in "XY")
     s = sympy.Symbol("s", positive=True)

@@ -24,7 +24,7 @@ from proofs.exact import random_orthogonal, to_fmpq
 CLAIM = Claim(__name__)
 
 
-@CLAIM.derivation
+@CLAIM.exhaustive(method="symbolic")
 def deficit() -> Iterator[Outcome]:
     """||W A||_F^2 = sum_ij a_i Q_ij b_j with a_i = alpha_i^2, b_j = beta_j^2, Q_ij = <v_i, u_j>^2 doubly
     stochastic, and sum_i a_i b_i less that is

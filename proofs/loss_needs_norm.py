@@ -25,9 +25,9 @@ from proofs.exact import to_fmpq
 CLAIM = Claim(__name__)
 
 
-@CLAIM.derivation
+@CLAIM.exhaustive(method="symbolic")
 def least_loss() -> Iterator[Outcome]:
-    """one sample with centred logits x, ||x|| = R, T = 1: -ln p_y >= phi(R), equality for
+    """c = 2..6, one sample with centred logits x, ||x|| = R, T = 1: -ln p_y >= phi(R), equality for
     x = R sqrt(c / (c - 1)) (e_y - 1/c); phi is convex and falls, so means over samples obey it;
     phi(0) = ln c; |-ln p_y - ln c| <= sqrt(2) R.
     """

@@ -33,10 +33,11 @@ from proofs.networks import LINEAR, backward, cross_entropy_slope, entrywise, fo
 CLAIM = Claim(__name__)
 
 
-@CLAIM.derivation
+@CLAIM.exhaustive(method="symbolic")
 def gradient_at_zero() -> Iterator[Outcome]:
-    """-G(0) = (Y - 11^T/c)/(n T) = P Y/(n T), and (P Y)(P Y)^T = N P with P a projector of rank c - 1: so
-    c - 1 singular values 1/(c T sqrt(N)), no others; for softmax-MSE they are 2/c times that.
+    """c = 2..6, N = 1..3: -G(0) = (Y - 11^T/c)/(n T) = P Y/(n T), and (P Y)(P Y)^T = N P with
+    P a projector of rank c - 1: so c - 1 singular values 1/(c T sqrt(N)), no others; for softmax-MSE
+    they are 2/c times that.
     """
     T, N = sympy.symbols("T N", positive=True)
     for c in range(2, 7):
@@ -101,10 +102,11 @@ def balance() -> Iterator[Outcome]:
     )
 
 
-@CLAIM.derivation
+@CLAIM.exhaustive(method="symbolic")
 def solutions() -> Iterator[Outcome]:
-    """ds/dt = L s^(2 - 2/L) g: the product rule, the solutions for L = 2 and L >= 3, the escape time,
-    the ratio of two modes; for L >= 3 it falls with S, and s_i tends to (s_0i^-b - s_01^-b)^(-1/b).
+    """ds/dt = L s^(2 - 2/L) g: the product rule for L = 1..5, the solutions for L = 2 and L >= 3, the
+    escape time, the ratio of two modes; for L >= 3 it falls with S, and s_i tends to
+    (s_0i^-b - s_01^-b)^(-1/b).
     """
     s, g, t, s0, S, c, T, N = sympy.symbols("s g t s0 S c T N", positive=True)
     L = sympy.Symbol("L", positive=True)
@@ -267,11 +269,11 @@ def largest_gap(M: arb_mat) -> arb:
     return in_order([column[-1] - column[0] for column in ordered])[-1]
 
 
-@CLAIM.derivation
+@CLAIM.exhaustive(method="symbolic")
 def simplex_flow() -> Iterator[Outcome]:
-    """M = s P Y/sqrt(N), x = s/(T sqrt(N)): -G = h P Y/(n T) with h = c/(e^x + c - 1), so ds/dt =
-    L s^(2 - 2/L) g h exactly; 1/h = 1 + (e^x - 1)/c grows, so the time to S is that above times a number
-    from 1 to 1 + (e^(S/(T sqrt(N))) - 1)/c.
+    """c = 2..6: M = s P Y/sqrt(N), x = s/(T sqrt(N)): -G = h P Y/(n T) with h = c/(e^x + c - 1), so
+    ds/dt = L s^(2 - 2/L) g h exactly; 1/h = 1 + (e^x - 1)/c grows, so the time to S is that above times a
+    number from 1 to 1 + (e^(S/(T sqrt(N))) - 1)/c.
     """
     x = sympy.Symbol("x", positive=True)
     for c in range(2, 7):

@@ -52,9 +52,9 @@ def upper_bound(r: fmpq, n: int) -> arb:
     return arb(1 + r).sqrt() - arb(max(fmpq(1, n) - r, fmpq(0))).sqrt()
 
 
-@CLAIM.derivation
+@CLAIM.exhaustive(method="symbolic")
 def norms_of_probability_vectors() -> Iterator[Outcome]:
-    """squared column norms lie in [1/n, 1], so discs of G lie in [1/n - r, 1 + r]."""
+    """squared column norms lie in [1/n, 1], so discs of G lie in [1/n - r, 1 + r]: n = 2..6."""
     for n in range(2, 7):
         s = sympy.symbols(f"s1:{n + 1}", nonnegative=True)
         square, total = sum(x**2 for x in s), sum(s)

@@ -93,9 +93,11 @@ def without_common_roots(p: fmpq_poly, q: fmpq_poly) -> tuple[fmpq_poly, fmpq_po
     return p // common, q // common
 
 
-@CLAIM.derivation
+@CLAIM.exhaustive(method="symbolic")
 def slope_of_the_norm() -> Iterator[Outcome]:
-    """F'(s) = 2 sum_columns Cov_p(p, m) = sum_columns sum_{i,j} p_i p_j (p_i - p_j)(m_i - m_j)."""
+    """F'(s) = 2 sum_columns Cov_p(p, m) = sum_columns sum_{i,j} p_i p_j (p_i - p_j)(m_i - m_j):
+    m = 2..4 rows.
+    """
     s = sympy.symbols("s", real=True)
     for n in (2, 3, 4):
         m = sympy.symbols(f"m1:{n + 1}", real=True)

@@ -41,9 +41,9 @@ def mean_of_the_others(G: fmpq_mat) -> fmpq:
     return (sum(gershgorin(G)[0], fmpq(0)) - 1) / (G.nrows() - 1)
 
 
-@CLAIM.derivation
+@CLAIM.exhaustive(method="symbolic")
 def norms_and_overlaps() -> Iterator[Outcome]:
-    """d_i >= 1 - sum_j R_j for every column."""
+    """d_i >= 1 - sum_j R_j for every column, n = 2..4."""
     for n in (2, 3, 4):
         S = sympy.Matrix(n, n, sympy.symbols(f"s:{n}:{n}"))
         G = S.T * S

@@ -117,9 +117,11 @@ def shifted_product(random: Random, A: Points, B: Points) -> fmpq_mat:
     return from_columns(columns)
 
 
-@CLAIM.derivation
+@CLAIM.exhaustive(method="symbolic")
 def expansion() -> Iterator[Outcome]:
-    """(s <a, b>)^p/p! = s^p sum_|e|=p a^e b^e/e!, and the Schur complement that parts the orders."""
+    """(s <a, b>)^p/p! = s^p sum_|e|=p a^e b^e/e! for (k, p) = (1, 3), (2, 1), (2, 2), (2, 4), (3, 2),
+    (3, 3), and the Schur complement that parts the orders.
+    """
     for k, p in ((1, 3), (2, 1), (2, 2), (2, 4), (3, 2), (3, 3)):
         a, b = (sympy.symbols(f"{name}1:{k + 1}") for name in "ab")
         exponents = list(combinations_with_replacement(range(k), p))

@@ -135,9 +135,9 @@ def circle_structure() -> Iterator[Outcome]:
         yield Outcome(holds, f"c = {c}")
 
 
-@CLAIM.derivation
+@CLAIM.exhaustive(method="symbolic")
 def cost_of_logits() -> Iterator[Outcome]:
-    """balanced factors cost (L/2) Lambda sum_i sigma_i^{2/L}, which no others undercut."""
+    """balanced factors cost (L/2) Lambda sum_i sigma_i^{2/L}, which no others undercut: L = 2..8."""
     sigma, N, kappa, a, T, K = sympy.symbols("sigma N kappa a T K", positive=True)
     for L in range(2, 9):
         decays = sympy.symbols(f"lambda1:{L + 1}", positive=True)

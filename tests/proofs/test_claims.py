@@ -39,7 +39,7 @@ def test_claims_hold_on_few_instances(name: str) -> None:
     for check in load_claims()[name].checks:
         if check.instances:
             result = run_check(check, instances=min(check.instances, 5), seed=1)
-            assert result.verdict == "proved", result
+            assert result.verdict == "held", result
 
 
 def test_nonnegative_decides_by_raising_the_precision() -> None:
@@ -90,6 +90,11 @@ def test_results_report_slack_counterexample_and_doubt() -> None:
     assert refuted == run_check(claim.checks[0])
     assert refuted != run_check(claim.checks[0], seed=5)
     assert (proved.verdict, proved.instances, proved.worst_slack) == ("proved", 1, None)
+    assert [result.kind for result in (refuted, proved, doubt)] == [
+        "sampled",
+        "derivation",
+        "cases",
+    ]
     assert (doubt.verdict, doubt.instances, doubt.witness) == ("open", 2, "this one")
 
 
@@ -147,7 +152,9 @@ def test_command_prints_a_table_and_writes_the_results(command: Command, tmp_pat
     assert result.returncode == 0, result.stderr
     assert "proposition-3-1" in result.stdout
     results = json.loads(out.read_text())
-    assert {r["verdict"] for r in results} == {"proved"}
+    expected = {"derivation": "proved", "cases": "proved", "sampled": "held"}
+    assert {r["kind"] for r in results} == set(expected)
+    assert all(r["verdict"] == expected[r["kind"]] for r in results)
     assert 3 in {r["instances"] for r in results}
 
 
@@ -169,7 +176,7 @@ def test_a_refuted_claim_is_status_one_with_its_counterexample(
     printed = capsys.readouterr().out
     assert "refuted" in printed
     assert "the number 3" in printed
-    assert "0 of 1 statements proved" in printed
+    assert "0 proved for all cases" in printed
 
 
 @pytest.mark.parametrize(
