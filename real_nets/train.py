@@ -18,8 +18,8 @@ from rich.table import Table
 from rankdeficit.distributed import from_first, is_first
 from rankdeficit.experiments import cli, plots, tables
 from rankdeficit.experiments.cli import joined
-from rankdeficit.experiments.settings import CommonSettings, Row, check_values
 from rankdeficit.experiments.runs import RunFolder, read_json
+from rankdeficit.experiments.settings import CommonSettings, Row, check_values
 from real_nets.data.catalogue import DataSource, check_folder
 from real_nets.jobs.data import JobData
 from real_nets.jobs.execute import How, Work, train_here

@@ -71,15 +71,20 @@ class Experiment(ABC, Generic[S, P]):
     def figures(self, rows: Sequence[Row], summary: Row) -> Mapping[str, Figure]:
         """Figures by name, from the run's rows and summary alone."""
 
+    def build(self, settings: S) -> P:
+        """Check the settings and prepare. Raises ValueError for settings that make no sense."""
+        settings.check_common()
+        return self.prepare(settings)
+
     def run(self, settings: S) -> Path:
         """Prepare, work in a run folder, print, draw; returns the folder."""
         settings = self.complete(settings)
-        prepared = None if settings.resume else self._checked(settings)
+        prepared = None if settings.resume else self.build(settings)
         name = self.program.rpartition(".")[2]
         folder, settings, resumed = cli.open_run(settings, self.program, name)
         try:
             if prepared is None:
-                prepared = self._checked(settings)
+                prepared = self.build(settings)
             summary = self.work(settings, prepared, folder, resumed)
             folder.write_json("summary.json", summary)
             folder.write_environment(cli.resolve_device(settings.device))
@@ -100,10 +105,6 @@ class Experiment(ABC, Generic[S, P]):
     def main(self) -> None:
         """Run as a command."""
         cli.main(self.settings, self.run, self.program)
-
-    def _checked(self, settings: S) -> P:
-        settings.check_common()
-        return self.prepare(settings)
 
 
 class StepByStep(Experiment[R, Sequence[B]]):

@@ -197,43 +197,6 @@ def test_the_run_folder(small: Path) -> None:
     assert f"{min(cold[:2]):.2f}-{max(cold[:2]):.2f} at the lowest" in sentence
 
 
-def test_the_same_seed_gives_the_same_bytes(small: Path, tmp_path: Path, command: Command) -> None:
-    result = command("simulations.dynamics", *SMALL_FLAGS, "--out", tmp_path / "again")
-    assert result.returncode == 0, result.stderr
-    assert results(tmp_path / "again") == results(small)
-    times = [run["time"] for run in runs.read_json(small / "summary.json")["runs"]]
-    assert len(set(times)) == len(times)  # seeds differ
-
-
-class StoppedError(Exception):
-    """In place of a kill."""
-
-
-def test_a_run_stopped_anywhere_ends_bit_identical(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Stopped before the first checkpoint, between two, and after all runs have escaped."""
-    settings = replace(SMALL, temperature=(30.0,), seeds=1)
-    whole = run_without_figures(replace(settings, out=tmp_path / "whole"))
-    original = runs.RunFolder.append_rows
-    last = max(row["step"] for row in runs.read_rows(whole))
-    for stop in (40, 100, 220, last):
-
-        def append_or_stop(folder: runs.RunFolder, rows: Any, stop: int = stop) -> None:
-            kept = list(rows)
-            original(folder, kept)
-            if kept[0]["step"] == stop:
-                raise StoppedError
-
-        folder = tmp_path / str(stop)
-        with monkeypatch.context() as patched:
-            patched.setattr(runs.RunFolder, "append_rows", append_or_stop)
-            with pytest.raises(StoppedError):
-                run_without_figures(replace(settings, out=folder))
-        assert not (folder / "summary.json").exists()
-        assert results(run_without_figures(Settings(resume=folder))) == results(whole)
-
-
 def test_a_run_does_not_depend_on_what_flows_beside_it(small: Path, tmp_path: Path) -> None:
     many = runs.read_json(small / "summary.json")["runs"]
     alone = summary_of(

@@ -192,39 +192,6 @@ def test_the_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert str(folder) in output
 
 
-def test_the_same_seed_gives_the_same_bytes(small: Path, tmp_path: Path, command: Command) -> None:
-    result = command("simulations.equivalence", *SMALL_FLAGS, "--out", tmp_path / "again")
-    assert result.returncode == 0, result.stderr
-    assert results(tmp_path / "again") == results(small)
-
-
-class StoppedError(Exception):
-    """In place of a kill."""
-
-
-@pytest.mark.parametrize("pairs", [0, 9])
-def test_a_run_stopped_before_a_checkpoint_ends_bit_identical(
-    pairs: int, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The rows of one more pair are there, and its checkpoint is not."""
-    original = runs.RunFolder.save_checkpoint
-
-    def save_or_stop(folder: runs.RunFolder, state: dict[str, Any]) -> None:
-        if state["done"] > pairs:
-            raise StoppedError
-        original(folder, state)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(runs.RunFolder, "save_checkpoint", save_or_stop)
-        with pytest.raises(StoppedError):
-            equivalence.Equivalence().run(replace(SMALL, out=tmp_path / "stopped"))
-    assert len(runs.read_rows(tmp_path / "stopped")) == 4 * (pairs + 1)
-    assert not (tmp_path / "stopped" / "summary.json").exists()
-    assert results(equivalence.Equivalence().run(Settings(resume=tmp_path / "stopped"))) == results(
-        small
-    )
-
-
 def test_figures_come_from_the_folder_alone(small: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     folder.mkdir()

@@ -4,16 +4,12 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
 
-from rankdeficit.experiments.runs import RunFolder, read_json
+from rankdeficit.experiments.runs import read_json
 from simulations import hyperparameters
 from simulations.hyperparameters import Settings, correlations, interventions, read_off
-from tests.conftest import assert_one_line_error
-
-Command = Callable[..., CompletedProcess[str]]
 
 SMALL = Settings(
     temperature=(10.0, 100.0), seeds=2, classes=5, samples_per_class=3, inputs=8, width=10, depth=3,
@@ -54,28 +50,6 @@ def test_correlations_leave_out_what_does_not_interpolate() -> None:
     assert found["all"]["rho"] < 1
 
 
-def test_the_run_folder_resumes_to_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = hyperparameters.Hyperparameters().run(replace(SMALL, out=tmp_path / "whole"))
-    append, calls = RunFolder.append_rows, 0
-
-    def stop_within_the_third(folder: RunFolder, rows: object) -> None:
-        nonlocal calls
-        calls += 1
-        append(folder, rows)  # type: ignore[arg-type]
-        if calls == 3:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(RunFolder, "append_rows", stop_within_the_third)
-    with pytest.raises(KeyboardInterrupt):
-        hyperparameters.Hyperparameters().run(replace(SMALL, out=tmp_path / "cut"))
-    monkeypatch.undo()
-    resumed = hyperparameters.Hyperparameters().run(Settings(resume=tmp_path / "cut"))
-    for name in ("metrics.jsonl", "summary.json", "norm_and_rank.png"):
-        assert (resumed / name).read_bytes() == (whole / name).read_bytes()
-
-
 def test_initial_norms_scale_as_they_must(tmp_path: Path) -> None:
     """By the D-th power of the init scale in a ReLU network, and by 1/T."""
     summary = read_json(
@@ -102,11 +76,9 @@ def test_a_small_init_ends_with_the_rank_of_the_temperature_of_its_norm(tmp_path
     assert summary["correlations"]["all"]["rho"] > 0.5
 
 
-def test_bad_settings_are_one_line_and_leave_nothing(tmp_path: Path, command: Command) -> None:
-    out = tmp_path / "run"
-    result = command("simulations.hyperparameters", "--out", out, "--depth", "1")
-    assert_one_line_error(result, "depth")
-    assert not out.exists()
+@pytest.mark.usefixtures("unchecked")
+def test_bad_settings_are_one_line_and_leave_nothing(assert_refused: Callable[..., None]) -> None:
+    assert_refused(hyperparameters, ["--depth", "1"], ["depth"])
     for settings, word in (
         (replace(SMALL, lr=0.0), "lr"),
         (replace(SMALL, classes=1), "classes"),
@@ -114,4 +86,4 @@ def test_bad_settings_are_one_line_and_leave_nothing(tmp_path: Path, command: Co
         (replace(SMALL, separation=-1.0), "separation"),
     ):
         with pytest.raises(ValueError, match=word):
-            hyperparameters.Hyperparameters().prepare(settings)
+            hyperparameters.Hyperparameters().build(settings)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
 import torch
@@ -12,10 +11,7 @@ import rankdeficit as rd
 from rankdeficit.experiments.runs import RunFolder, read_json, read_rows
 from simulations import mlp
 from simulations.mlp import Settings
-from tests.conftest import assert_one_line_error
 from tests.images import write_images
-
-Command = Callable[..., CompletedProcess[str]]
 
 SMALL = Settings(
     temperature=(20.0,), seeds=2, classes=5, samples_per_class=4, inputs=7, width=9, depth=3,
@@ -121,11 +117,9 @@ def test_runs_do_not_depend_on_what_trains_beside_them(tmp_path: Path) -> None:
     assert run["loss"] == pytest.approx(twin["loss"], rel=1e-4)
 
 
-def test_bad_settings_are_one_line_and_leave_nothing(tmp_path: Path, command: Command) -> None:
-    out = tmp_path / "run"
-    result = command("simulations.mlp", "--out", out, "--data", "/no/such/folder")
-    assert_one_line_error(result, "/no/such/folder")
-    assert not out.exists()
+@pytest.mark.usefixtures("unchecked")
+def test_bad_settings_are_one_line_and_leave_nothing(assert_refused: Callable[..., None]) -> None:
+    assert_refused(mlp, ["--data", "/no/such/folder"], ["/no/such/folder"])
     for settings, word in (
         (replace(SMALL, temperature=(0.0,)), "temperature"),
         (replace(SMALL, depth=1), "depth"),
@@ -133,4 +127,4 @@ def test_bad_settings_are_one_line_and_leave_nothing(tmp_path: Path, command: Co
         (replace(SMALL, separation=-1.0), "separation"),
     ):
         with pytest.raises(ValueError, match=word):
-            mlp.Mlp().prepare(settings)
+            mlp.Mlp().build(settings)

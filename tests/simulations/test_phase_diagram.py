@@ -1,7 +1,6 @@
 """`python -m simulations.phase_diagram`: its folder, its resume, its errors, and the minima it finds."""
 
 import math
-import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -247,44 +246,6 @@ def test_the_run_folder(
     output = capsys.readouterr().out
     assert str(folder) in output
     assert "of 4 cells" in output
-
-
-def test_the_same_seed_gives_the_same_bytes(
-    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    flags = "--temperature 5 --depth 2 --seeds 3 --classes 4 --width 5 --steps 20 --device cpu"
-    result = command("simulations.phase_diagram", *flags.split(), "--out", tmp_path / "a")
-    assert result.returncode == 0, result.stderr
-    monkeypatch.setattr(phase_diagram.PhaseDiagram, "draw", lambda self, path: None)
-    settings = Settings(
-        temperature=(5.0,), depth=(2,), seeds=3, classes=4, width=5, steps=20, device="cpu"
-    )
-    here = phase_diagram.PhaseDiagram().run(replace(settings, out=tmp_path / "b"))
-    assert results(tmp_path / "a") == results(here)
-    rows = [trained(replace(settings, seed=seed), 2).measure(20) for seed in (0, 3)]
-    assert rows[0][0]["objective"] != rows[1][0]["objective"]
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_resuming_from_each_checkpoint_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = phase_diagram.PhaseDiagram().run(replace(SMALL, out=tmp_path / "whole"))
-    saved = []
-    original = runs.RunFolder.append_rows
-
-    def copy_and_append(folder: runs.RunFolder, rows: Any) -> None:
-        original(folder, rows)
-        saved.append(tmp_path / f"copy{len(saved)}")
-        shutil.copytree(folder.path, saved[-1])
-
-    with monkeypatch.context() as patched:
-        patched.setattr(runs.RunFolder, "append_rows", copy_and_append)
-        phase_diagram.PhaseDiagram().run(replace(SMALL, out=tmp_path / "again"))
-    # At the start, between the depths' rows at step 1, with and without rows to cut off, at the end.
-    assert len(saved) == 18
-    for copy in (saved[2], saved[14], saved[15]):
-        assert results(phase_diagram.PhaseDiagram().run(Settings(resume=copy))) == results(whole)
 
 
 def test_figures_come_from_the_folder_alone(

@@ -1,12 +1,10 @@
 """`python -m simulations.random_softmax`: its folder, resume and errors, and the rank's rise and fall."""
 
-import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import pytest
@@ -157,16 +155,6 @@ def test_how_many_matrices_go_at_once_changes_nothing(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, command: Command) -> None:
-    result = command("simulations.random_softmax", *SMALL_FLAGS, "--out", tmp_path / "a")
-    assert result.returncode == 0, result.stderr
-    here = random_softmax.RandomSoftmax().run(replace(SMALL, out=tmp_path / "b"))
-    assert results(tmp_path / "a") == results(here)
-    other = random_softmax.RandomSoftmax().run(replace(SMALL, seed=3, out=tmp_path / "c"))
-    assert results(other) != results(here)
-
-
-@pytest.mark.usefixtures("undrawn")
 def test_a_matrix_does_not_depend_on_what_is_looked_at_beside_it(tmp_path: Path) -> None:
     # Repeated and unsorted sizes and ranks are no others.
     many = random_softmax.RandomSoftmax().run(replace(SMALL, n=(12, 8, 12), out=tmp_path / "many"))
@@ -178,29 +166,6 @@ def test_a_matrix_does_not_depend_on_what_is_looked_at_beside_it(tmp_path: Path)
     assert runs.read_rows(alone) == [
         r for r in others if (r["n"], r["logits_rank"], r["seed"]) == (12, 2, 1)
     ]
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_resuming_from_each_matrix_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = replace(SMALL, n=(8,), gamma=0.01)
-    whole = random_softmax.RandomSoftmax().run(replace(settings, out=tmp_path / "whole"))
-    saved = []
-    original = runs.RunFolder.save_checkpoint
-
-    def copy_save_copy(folder: runs.RunFolder, state: dict[str, Any]) -> None:
-        for save in (lambda: None, lambda: original(folder, state)):
-            save()
-            saved.append(tmp_path / f"copy{len(saved)}")
-            shutil.copytree(folder.path, saved[-1])
-
-    with monkeypatch.context() as patched:
-        patched.setattr(runs.RunFolder, "save_checkpoint", copy_save_copy)
-        random_softmax.RandomSoftmax().run(replace(settings, out=tmp_path / "again"))
-    assert len(saved) == 12  # before and after each of six checkpoints
-    for copy in saved[::3]:
-        assert results(random_softmax.RandomSoftmax().run(Settings(resume=copy))) == results(whole)
 
 
 def test_figures_come_from_the_folder_alone(tmp_path: Path) -> None:

@@ -3,16 +3,12 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
 
-from rankdeficit.experiments.runs import RunFolder, read_json, read_rows
+from rankdeficit.experiments.runs import read_json, read_rows
 from simulations import temperature_schedule, ufm
 from simulations.temperature_schedule import Settings
-from tests.conftest import assert_one_line_error
-
-Command = Callable[..., CompletedProcess[str]]
 
 SMALL = Settings(
     temperature=(20.0,), seeds=2, classes=6, samples_per_class=2, width=8, depth=3, steps=60,
@@ -55,26 +51,6 @@ def test_constant_schedules_are_the_ufm_at_that_temperature(tmp_path: Path) -> N
         assert run["rank_curve"] == twin["rank_curve"]
 
 
-def test_a_resumed_run_ends_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = temperature_schedule.TemperatureSchedule().run(replace(SMALL, out=tmp_path / "whole"))
-    saves = 0
-    save = RunFolder.save_checkpoint
-
-    def stop_after_the_second(folder: RunFolder, state: dict[str, object]) -> None:
-        nonlocal saves
-        save(folder, state)
-        saves += 1
-        if saves == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(RunFolder, "save_checkpoint", stop_after_the_second)
-    with pytest.raises(KeyboardInterrupt):
-        temperature_schedule.TemperatureSchedule().run(replace(SMALL, out=tmp_path / "cut"))
-    monkeypatch.undo()
-    resumed = temperature_schedule.TemperatureSchedule().run(Settings(resume=tmp_path / "cut"))
-    assert contents(resumed) == contents(whole)
-
-
 def test_the_early_temperature_decides(tmp_path: Path) -> None:
     """Annealing down keeps the low rank of the hot start."""
     settings = Settings(
@@ -94,15 +70,13 @@ def test_the_early_temperature_decides(tmp_path: Path) -> None:
     assert max(ranks["down"]) < middle
 
 
-def test_bad_settings_are_one_line_and_leave_nothing(tmp_path: Path, command: Command) -> None:
-    out = tmp_path / "run"
-    result = command("simulations.temperature_schedule", "--out", out, "--temperature", "1")
-    assert_one_line_error(result, "exceed 1")
-    assert not out.exists()
+@pytest.mark.usefixtures("unchecked")
+def test_bad_settings_are_one_line_and_leave_nothing(assert_refused: Callable[..., None]) -> None:
+    assert_refused(temperature_schedule, ["--temperature", "1"], ["exceed 1"])
     for settings, word in (
         (replace(SMALL, ramp=0.0), "ramp"),
         (replace(SMALL, steps=0), "steps"),
         (replace(SMALL, schedule=()), "schedule"),
     ):
         with pytest.raises(ValueError, match=word):
-            temperature_schedule.TemperatureSchedule().prepare(settings)
+            temperature_schedule.TemperatureSchedule().build(settings)

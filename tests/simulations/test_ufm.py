@@ -19,7 +19,7 @@ import torch
 from rankdeficit.experiments import plots, runs
 from simulations import ufm
 from simulations.ufm import Settings
-from tests.conftest import ROOT, assert_one_line_error
+from tests.conftest import ROOT
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -67,13 +67,6 @@ def test_the_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     output = capsys.readouterr().out
     assert "Neural Collapse predicts" in output
     assert str(folder) in output
-
-
-def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, command: Command) -> None:
-    for name in ("a", "b"):
-        result = command("simulations.ufm", *SMALL_FLAGS, "--out", tmp_path / name)
-        assert result.returncode == 0, result.stderr
-    assert results(tmp_path / "a") == results(tmp_path / "b")
 
 
 def test_another_seed_gives_other_numbers(tmp_path: Path) -> None:
@@ -131,14 +124,6 @@ def kill_and_resume(
         if (folder / "settings.json").exists():
             arguments = ["--resume", str(folder)]
     assert start(*arguments, threads=threads).wait() == 0
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_killed_and_resumed_runs_end_bit_identical(tmp_path: Path, threads: int) -> None:
-    whole = start(*KILLED_FLAGS, "--out", str(tmp_path / "whole"), threads=threads)
-    assert whole.wait() == 0
-    kill_and_resume(tmp_path / "killed", (40, 120), (0.0, 0.03), threads)
-    assert results(tmp_path / "killed") == results(tmp_path / "whole")
 
 
 @pytest.mark.slow
@@ -266,42 +251,6 @@ def test_bad_settings_are_one_line_and_leave_nothing(
     for word in words:
         assert word in error
     assert not (tmp_path / "run").exists()
-
-
-def test_bad_folders_are_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr(sys, "argv", ["ufm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            ufm.Ufm().main()
-        assert isinstance(stop.value.code, int)
-        return subprocess.CompletedProcess(sys.argv, stop.value.code, *capsys.readouterr())
-
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "notes.txt").write_text("mine")
-    result = run(*SMALL_FLAGS, "--out", tmp_path / "full")
-    assert_one_line_error(result, "--out", "not empty", "--resume")
-    result = run(*SMALL_FLAGS, "--out", tmp_path / "full" / "notes.txt")
-    assert_one_line_error(result, "--out", "cannot be written")
-    assert (tmp_path / "full" / "notes.txt").read_text() == "mine"
-    result = run("--resume", tmp_path / "nowhere")
-    assert_one_line_error(result, "--resume", "settings.json")
-    folder = ufm.Ufm().run(replace(SMALL, out=tmp_path / "run"))
-    with (folder / "checkpoint.pt").open("r+b") as file:
-        file.truncate(5000)
-    before = results(folder)
-    capsys.readouterr()
-    result = run("--resume", folder)
-    assert_one_line_error(result, "checkpoint.pt", "delete it")
-    assert results(folder) == before
-
-
-def test_help_explains_each_option(command: Command) -> None:
-    result = command("simulations.ufm", "--help")
-    assert result.returncode == 0
-    for name in Settings.__dataclass_fields__:
-        assert f"--{name.replace('_', '-')}" in result.stdout
 
 
 @pytest.mark.cuda

@@ -1,0 +1,121 @@
+"""Commands in processes that start at once: a server that has imported everything forks them."""
+
+import itertools
+import multiprocessing
+import os
+import resource
+import runpy
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rankdeficit.experiments.runs import RunFolder
+
+MODULES = [
+    "real_nets.train", "real_nets.reproduce", "tests.commands", "simulations.ufm",
+    "rankdeficit.experiments.experiment",
+]  # fmt: skip
+
+
+@dataclass
+class Ended:
+    """How a command ended and what it said."""
+
+    status: int | None
+    out: str
+    err: str
+
+    def error(self) -> str:
+        """The one line that it says of an error, after whatever it told before."""
+        assert self.status == 2, self.err
+        assert "Traceback" not in self.err
+        lines = self.err.splitlines()
+        assert [": error: " in line for line in lines] == [False] * (len(lines) - 1) + [True]
+        return lines[-1]
+
+
+class Command:
+    """`python -m MODULE ARGUMENTS`, which runs beside the test until `end`."""
+
+    def __init__(
+        self,
+        said: Path,
+        module: str,
+        *arguments: object,
+        largest_file: int | None = None,
+        stop: tuple[signal.Signals, int] | None = None,
+        output: Path | None = None,
+    ) -> None:
+        """said: a new folder for what it prints. largest_file: bytes beyond which no file may grow.
+
+        stop: a signal that the command gets just before its n-th checkpoint. output: a file, as
+        /dev/full, to print to instead.
+        """
+        said.mkdir()
+        self.said = said
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(MODULES)
+        self.process: BaseProcess = context.Process(
+            target=_carry_out,
+            args=(module, [str(word) for word in arguments], said, largest_file, stop, output),
+        )
+        self.process.start()
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Until that holds or the command has ended."""
+        while self.process.is_alive() and not condition():
+            self.process.join(0.002)
+
+    def end(self, seconds: float = 120.0) -> Ended:
+        """Wait for its end; one that does not come is a failure, and leaves no process behind."""
+        self.process.join(seconds)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+            raise AssertionError(f"no end within {seconds:g} s")
+        out, err = (
+            path.read_text() if (path := self.said / name).exists() else ""
+            for name in ("out", "err")
+        )
+        return Ended(self.process.exitcode, out, err)
+
+
+def _carry_out(
+    module: str,
+    arguments: list[str],
+    said: Path,
+    largest_file: int | None,
+    stop: tuple[signal.Signals, int] | None,
+    output: Path | None,
+) -> None:
+    for number, path in ((1, output or said / "out"), (2, said / "err")):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    sys.stdout.reconfigure(line_buffering=False)  # type: ignore[union-attr]
+    if stop is not None:
+        _stop_before_checkpoint(*stop)
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
+    # As from a terminal, even where the tests were started in the background, which ignores Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    torch.set_num_threads(1)
+    sys.argv = [module, *arguments]
+    warnings.simplefilter("ignore", RuntimeWarning)  # of modules that the server has imported
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _stop_before_checkpoint(number: signal.Signals, count: int) -> None:
+    save, calls = RunFolder.save_checkpoint, itertools.count(1)
+
+    def stopping(folder: RunFolder, state: dict[str, Any]) -> None:
+        if next(calls) == count:
+            os.kill(os.getpid(), number)
+        save(folder, state)
+
+    RunFolder.save_checkpoint = stopping  # type: ignore[method-assign]
