@@ -233,7 +233,7 @@ def schedule_sentences(runs: Sequence[Row]) -> list[str]:
     lost = sum(run["outcome"] != "interpolated" for run in runs)
     if lost:
         sentences.append(
-            f"{lost} of {len(runs)} runs do not interpolate at the end; their ranks say little."
+            f"{lost} of {len(runs)} runs do not interpolate at the end; their ranks are not informative."
         )
     return sentences
 

@@ -1,4 +1,4 @@
-"""What every command shares: how it starts and ends, its run folder, device, progress and processes."""
+"""Shared by all commands: start and end, run folder, device, progress, processes."""
 
 import os
 import re
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came, as from a scheduler whose time is up."""
+    """Raised on SIGTERM, which schedulers send before they end a job."""
 
 
 def main(
@@ -105,7 +105,7 @@ def _explain(error: Exception) -> str:
 
 @contextmanager
 def _told_of_termination() -> Iterator[None]:
-    """SIGTERM raises Terminated here; processes that are forked meanwhile end by it as usual."""
+    """SIGTERM raises Terminated here; processes forked inside end by it as usual."""
     here = os.getpid()
 
     def stop(*_: object) -> None:
@@ -178,7 +178,7 @@ def refuse_beside_resume(option: str) -> NoReturn:
 
 
 def _unused(path: Path) -> Path:
-    """The path, numbered when another run took it in the same second."""
+    """The path, with a number if another run was started in the same second."""
     numbered = (path.with_name(f"{path.name}-{i}") for i in count(2))
     return path if not path.exists() else next(p for p in numbered if not p.exists())
 
@@ -259,7 +259,7 @@ def joined(device_name: str) -> Iterator[torch.device]:
         distributed.init_process_group("nccl", device_id=device)
     else:
         distributed.init_process_group("gloo")
-    # torchrun ends its processes by this signal: they clean up, and it alone tells of it
+    # torchrun ends its processes with this signal and reports it: they only clean up
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield device

@@ -18,7 +18,7 @@ class Batch(Protocol):
 
     @property
     def runs(self) -> Sequence[Any]:
-        """What tells the runs apart."""
+        """The keys of the runs, for example temperature and seed."""
 
     def step(self) -> None:
         """One training step of every run."""
@@ -27,10 +27,10 @@ class Batch(Protocol):
         """One row per run."""
 
     def state(self) -> Row:
-        """What a checkpoint keeps."""
+        """The state to save in a checkpoint."""
 
     def restore(self, state: Row) -> None:
-        """Go on from a checkpoint."""
+        """Continue from the state of a checkpoint."""
 
 
 class OptimizedBatch:
@@ -41,7 +41,7 @@ class OptimizedBatch:
     steps_done: int = 0
 
     def state(self) -> Row:
-        """What a checkpoint keeps."""
+        """The state to save in a checkpoint."""
         return {
             "parameters": self.parameters,
             "optimizer": self.optimizer.state_dict(),
@@ -49,7 +49,7 @@ class OptimizedBatch:
         }
 
     def restore(self, state: Row) -> None:
-        """Go on from a checkpoint."""
+        """Continue from the state of a checkpoint."""
         self.parameters.copy_(state["parameters"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps_done = state["steps_done"]
@@ -110,7 +110,7 @@ def work_through(
     resumed: bool,
     description: str,
 ) -> None:
-    """Append the rows of each unit of work in turn; a resumed run goes on after the last one done."""
+    """Append the rows of each unit of work in turn; a resumed run continues after the last one."""
     done = 0
 
     def restore(state: Row) -> None:

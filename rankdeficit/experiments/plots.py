@@ -190,7 +190,7 @@ def band(
 
 
 def set_clock_scale(axes: Axes, clock: str) -> None:
-    """Steps spread over decades: most happens early. Epochs do not."""
+    """A symmetric log scale for steps, since most happens early; a linear one for epochs."""
     if clock == "step":
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xlim(left=0)

@@ -1,9 +1,9 @@
 """The run folder: settings, metrics, checkpoints and results that survive a kill at any moment.
 
-    settings.json     what was asked for; written first, never changed
+    settings.json     the settings; written first, never changed
     metrics.jsonl     one row per run and measurement, appended as they are made
-    checkpoint.pt     the state to go on from, replaced as a whole; checkpoint.previous.pt, the one before
-    environment.json  versions, device, threads, wall time: what may differ between equal runs
+    checkpoint.pt     the state to resume from, replaced as a whole; checkpoint.previous.pt: the last one
+    environment.json  versions, device, threads, wall time, which may differ between equal runs
     summary.json      the results; the same settings give the same bytes
     *.png             figures, drawn from the files above
 
@@ -81,7 +81,7 @@ class RunFolder:
         return folder, written["settings"]
 
     def close(self) -> None:
-        """Let others open the folder."""
+        """Release the lock."""
         self.lock.release()
 
     def write_json(self, name: str, content: Any) -> None:
@@ -145,7 +145,7 @@ class RunFolder:
         return found
 
     def write_environment(self, device: torch.device | str) -> None:
-        """Record what the numbers were made with, and how long this process took."""
+        """Record versions, device, threads, and the wall time of this process."""
         device = torch.device(device)
         self.write_json(
             "environment.json",
@@ -163,7 +163,7 @@ class RunFolder:
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's name, or the processor's as far as the system tells it."""
+    """Name of the GPU, or of the processor if the system has it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if PROCESSORS.is_file():
@@ -261,7 +261,7 @@ def _removed_on_failure(file: Path) -> Iterator[None]:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Say which file could not be written, and what to do about it."""
+    """Errors inside name the file that could not be written, and the remedy."""
     try:
         yield
     except OSError as error:
@@ -270,7 +270,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def mend(error: OSError) -> str:
-    """What to do about a file that could not be written."""
+    """The remedy for a file that could not be written."""
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "name a place that you may write to, or change its permissions"
     if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):

@@ -76,7 +76,7 @@ class Settings(TrainingSettings, TemperatureSettings, DepthSettings, ShapeSettin
 
 
 class Configuration(NamedTuple):
-    """What tells the runs of a batch apart."""
+    """The key of a run within its batch."""
 
     temperature: float
     seed: int
@@ -213,7 +213,7 @@ class Flow:
         return rows
 
     def state(self) -> Row:
-        """What a checkpoint keeps."""
+        """The state to save in a checkpoint."""
         return {
             "parameters": self.model.parameters,
             "time": self.time,
@@ -223,7 +223,7 @@ class Flow:
         }
 
     def restore(self, state: Row) -> None:
-        """Go on from a checkpoint."""
+        """Continue from the state of a checkpoint."""
         self.model.parameters.copy_(state["parameters"])
         self.time, self.running = state["time"], state["running"]
         self.escape_times, self.ratios = state["escape_times"], state["ratios"]

@@ -189,11 +189,11 @@ class Runs(OptimizedBatch):
         return _accuracy(logits, self.samples.test_labels[None])
 
     def state(self) -> Row:
-        """What a checkpoint keeps."""
+        """The state to save in a checkpoint."""
         return super().state() | {"generator": self.generator.get_state()}
 
     def restore(self, state: Row) -> None:
-        """Go on from a checkpoint."""
+        """Continue from the state of a checkpoint."""
         super().restore(state)
         self.generator.set_state(state["generator"].cpu())
 

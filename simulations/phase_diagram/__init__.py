@@ -76,7 +76,7 @@ class Settings(TrainingSettings, TemperatureSettings, DepthSettings, ShapeSettin
 
 
 class Configuration(NamedTuple):
-    """What tells the runs of a depth apart."""
+    """The key of a run within its depth."""
 
     temperature: float
     weight_decay: float
