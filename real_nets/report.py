@@ -6,35 +6,24 @@ RUNS is the --out folder of real_nets.reproduce, or what --export made of one: t
 weights and checkpoints, small enough to keep and to pass on.
 """
 
-import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tyro
 
 from rankdeficit.experiments import cli
-from rankdeficit.experiments.plots import save
-from rankdeficit.experiments.runs import mend, read_json, write_atomically, write_json
 from real_nets.jobs.folder import JobFolder
-from real_nets.page import Page, Section, render_markdown, write
+from real_nets.page import Page, Section, write
 from real_nets.page.terminal import open_console, print_section
 from real_nets.paper.conditions import conditions
+from real_nets.paper.export import check_new, export
 from real_nets.paper.grid import IMAGES, REPLACEABLE
-from real_nets.paper.store import PAGE, Results, TargetRecord, job_folder, read_targets
-from real_nets.paper.store import TARGETS as TARGETS_FOLDER
+from real_nets.paper.store import PAGE, Results, TargetRecord, read_targets
 from real_nets.paper.targets import TARGETS
-from real_nets.paper.targets.parts import data_name, same_data
 
 PROGRAM = "real_nets.report"
 IMAGENET_100 = "imagenet100"
-FIGURES = "figures"
-"""Folder of an export with the page's figures."""
-KEPT = ("settings.json", "metrics.jsonl", "summary.json", "environment.json")
-"""Files of a job that an export holds, with its diagnoses."""
-
 SIZES = {"cifar10": 32, "cifar100": 32, "imagenet100": 224, "imagenet": 224}
 """Pixels per side of the paper's images, by the project's names of data sets."""
 
@@ -62,10 +51,7 @@ def run(settings: Settings) -> Path:
     page = build_page(settings.runs, records)
     write(page, path)
     if settings.export is not None:
-        with whole_or_nothing(settings.export):
-            export(settings.runs, records, settings.export)
-            files = export_figures(page, settings.export / FIGURES)
-            write_atomically(settings.export / "README.md", render_markdown(page, files).encode())
+        export(settings.runs, records, page, settings.export)
         print(f"The results are in {settings.export}.")
     print(f"The page is {path}.")
     return path
@@ -74,7 +60,7 @@ def run(settings: Settings) -> Path:
 def build_page(store: Path, records: Sequence[TargetRecord]) -> Page:
     """All sections, from files alone."""
     results = Results(store)
-    outcomes = list(all_outcomes(records, results))
+    outcomes = list(results.all_outcomes(records))
     return Page(
         "Unpacking Softmax: the paper’s numbers and those measured",
         summary(records, outcomes),
@@ -91,15 +77,6 @@ def section_of(record: TargetRecord, results: Results) -> Section:
     return replace(section, tables=tables, notes=[*section.notes, *left_out])
 
 
-def all_outcomes(records: Sequence[TargetRecord], results: Results) -> Iterator[JobFolder]:
-    """Every finished job once."""
-    keys = dict.fromkeys(key for record in records for cell in record.cells for key in cell.keys)
-    for key in keys:
-        outcome = results.outcome(key)
-        if outcome is not None:
-            yield outcome
-
-
 def summary(records: Sequence[TargetRecord], outcomes: Sequence[JobFolder]) -> list[str]:
     """What this page is about and what it is not."""
     lines = [
@@ -110,7 +87,7 @@ def summary(records: Sequence[TargetRecord], outcomes: Sequence[JobFolder]) -> l
         f"{trained(outcomes)}. Numbers are medians with the range over n seeds.",
     ]
     cells = [cell for record in records for cell in record.cells]
-    others = sorted({data_name(cell) for cell in cells if not same_data(cell)})
+    others = sorted({cell.data_name for cell in cells if not cell.own_data})
     strange = {name for one in outcomes for name in one.job.ood} - set(REPLACEABLE)
     if strange:
         others.append(f"out of distribution {', '.join(sorted(strange))}")
@@ -184,84 +161,6 @@ def check_place(page: Path) -> None:
     above = next(folder for folder in page.parents if folder.exists())
     if not above.is_dir():
         raise ValueError(f"out {page} cannot be written, as {above} is a file; name another place")
-
-
-def check_new(target: Path) -> None:
-    """Raise ValueError where something is in the way of a new folder."""
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise ValueError(f"export {target} exists and is not an empty folder; name a new one")
-
-
-@contextmanager
-def whole_or_nothing(target: Path) -> Iterator[None]:
-    """Leave nothing of an export that fails. Raises ValueError where it cannot be written."""
-    existed = target.exists()
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException as error:
-        if target.is_dir():
-            clear(target)
-        if target.is_dir() and not existed:
-            target.rmdir()
-        if not isinstance(error, OSError):
-            raise
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise ValueError(
-            f"export {target} failed at {error.filename2 or error.filename} ({reason}), and nothing of "
-            f"it is kept; {mend(error)}"
-        ) from error
-
-
-def clear(folder: Path) -> None:
-    """Delete what is in a folder."""
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def export(store: Path, records: Sequence[TargetRecord], target: Path) -> None:
-    """Copy results without weights, and without the place where the data were, to a new folder."""
-    results = Results(store)
-    (target / TARGETS_FOLDER).mkdir(parents=True)
-    for record in records:
-        name = f"{record.name}.json"
-        shutil.copy(store / TARGETS_FOLDER / name, target / TARGETS_FOLDER / name)
-    for outcome in all_outcomes(records, results):
-        own = job_folder(target, outcome.key)
-        own.mkdir(parents=True)
-        for name in KEPT:
-            if (outcome.path / name).is_file():
-                shutil.copy(outcome.path / name, own / name)
-        written = read_json(own / "settings.json")
-        written["settings"]["root"] = None
-        write_json(own / "settings.json", written)
-        if (outcome.path / "diagnoses").is_dir():
-            (own / "diagnoses").mkdir()
-            for file in sorted((outcome.path / "diagnoses").glob("*.json")):
-                shutil.copy(file, own / "diagnoses")
-
-
-def export_figures(page: Page, folder: Path) -> list[list[str]]:
-    """Write the figures of a page, each as SECTION-NUMBER.png; their names per section."""
-    folder.mkdir()
-    for section, files in zip(page.sections, names := figure_files(page), strict=True):
-        for picture, file in zip(section.pictures, files, strict=True):
-            save(picture.figure, folder.parent / file)
-    return names
-
-
-def figure_files(page: Page) -> list[list[str]]:
-    """Where an export has the figures of each section."""
-    return [
-        [
-            f"{FIGURES}/{section.identifier}-{number + 1}.png"
-            for number in range(len(section.pictures))
-        ]
-        for section in page.sections
-    ]
 
 
 def show(store: Path, names: Sequence[str]) -> None:

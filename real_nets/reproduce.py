@@ -13,7 +13,7 @@ command goes on after a kill, and targets share their networks.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -28,25 +28,22 @@ from rankdeficit.experiments.cli import joined
 from rankdeficit.spectrum import GAMMA
 from real_nets import report
 from real_nets.data.catalogue import DataSource, why_missing
-from real_nets.jobs.execute import Executor, How, Work, check_options, execute
-from real_nets.jobs.folder import FINAL, check_finished
-from real_nets.jobs.job import Job
+from real_nets.jobs.execute import Executor, How, check_options, execute
+from real_nets.jobs.folder import check_finished
 from real_nets.page.terminal import open_console, say
 from real_nets.paper.budgets import BUDGETS, BudgetName, with_changes
-from real_nets.paper.grid import REPLACEABLE, Cell, Setup, matches
-from real_nets.paper.plan import announce, list_targets
+from real_nets.paper.estimate import announce, list_targets
+from real_nets.paper.grid import REPLACEABLE, Setup
+from real_nets.paper.plan import Plan
 from real_nets.paper.store import (
     LOGS,
-    Results,
     TargetRecord,
     check_free,
     check_place,
-    job_folder,
     locked,
     write_target,
 )
-from real_nets.paper.targets import TARGETS, Target, find
-from real_nets.paper.targets.parts import equal_accuracy
+from real_nets.paper.targets import TARGETS, find
 from real_nets.training.loop import Precision
 from real_nets.training.rates import LrRule
 
@@ -124,15 +121,6 @@ class Settings:
     """Folder of the results; the same one again goes on [default: runs/reproduce-BUDGET]."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """A target with its cells, and what was left out of it."""
-
-    target: Target
-    cells: list[Cell]
-    left_out: dict[str, str]
-
-
 def run(settings: Settings) -> Path | None:
     """Train and diagnose what is missing, write the page; the folder, None where nothing was done."""
     if settings.list_targets or not settings.targets:
@@ -156,33 +144,32 @@ def run(settings: Settings) -> Path | None:
             at_once=settings.at_once,
         )
         setup = prepare(settings, source)
-        parts = [part_of(target, setup) for target in targets]
-        check_data_named(settings, setup)
-        check_something_to_do(setup, parts)
         store = (settings.out or Path("runs") / f"reproduce-{settings.budget}").resolve()
+        plan = Plan.of(targets, setup, store)
+        if plan.grid.names and settings.data is None and not setup.synthetic:
+            raise ValueError(
+                f"the {settings.budget} budget needs data; name a folder of data sets with --data, or "
+                "take --budget smoke"
+            )
+        plan.check(setup.pick)
         check_place(store)
         if is_first() and not settings.plan:
             check_free(store)
-        work = planned(setup, parts, store)
-        for item in work:
+        for item in plan.work:
             if item.trained:
                 check_finished(item.job, source, item.path)
-        if not settings.plan and not all(item.done for item in work):
+        if not settings.plan and not all(item.done for item in plan.work):
             check_options(how)
-        left_out = {name: why for part in parts for name, why in part.left_out.items()}
-        announce(work, left_out, how, device, synthetic=setup.synthetic, planning=settings.plan)
-        tell_of_more(parts)
+        left_out = plan.grid.left_out
+        announce(
+            plan.work, left_out, how, device, synthetic=setup.synthetic, planning=settings.plan
+        )
+        tell_of_more(plan)
         if settings.plan:
             return None
         with locked_by_first(store):
-            carry_out(settings, how, setup, parts, store, device)
+            carry_out(settings, how, plan, device)
         return store
-
-
-def part_of(target: Target, setup: Setup) -> Part:
-    """A target's cells; their jobs are added to those of the setup."""
-    own = replace(setup, left_out={})
-    return Part(target, target.cells(own), own.left_out)
 
 
 def chosen_names(names: Sequence[str]) -> list[str]:
@@ -243,84 +230,30 @@ def check_replacements(replacements: Mapping[str, str], settings: Settings) -> N
             )
 
 
-def check_data_named(settings: Settings, setup: Setup) -> None:
-    """Raise ValueError where the targets' networks need data and no folder of them is named."""
-    if setup.names and settings.data is None and not setup.synthetic:
-        raise ValueError(
-            f"the {settings.budget} budget needs data; name a folder of data sets with --data, or take "
-            "--budget smoke"
-        )
-
-
-def check_something_to_do(setup: Setup, parts: Sequence[Part]) -> None:
-    """Raise ValueError for patterns without a cell, and where everything was left out."""
-    for pattern in setup.pick:
-        if not any(matches(name, pattern) for name in setup.names):
-            names = ", ".join(setup.names) or "none, as these targets have no cells"
-            raise ValueError(f"cells {pattern!r} matches none; there are {names}")
-    left_out = {name: why for part in parts for name, why in part.left_out.items()}
-    if left_out and not setup.jobs:
-        name, reason = next(iter(left_out.items()))
-        raise ValueError(
-            f"nothing to train: {len(left_out)} left out, the first of them {name}: {reason}"
-        )
-
-
-def carry_out(
-    settings: Settings,
-    how: How,
-    setup: Setup,
-    parts: Sequence[Part],
-    store: Path,
-    device: torch.device,
-) -> None:
+def carry_out(settings: Settings, how: How, plan: Plan, device: torch.device) -> None:
     """Do what is missing, keep the targets' records, write the page."""
-    logs = store / LOGS
-    execute([item for item in planned(setup, parts, store) if not item.done], how, logs, device)
-    execute(at_equal_accuracy(parts, setup.jobs, store), how, logs, device)
+    logs = plan.store / LOGS
+    execute([item for item in plan.work if not item.done], how, logs, device)
+    execute(plan.at_equal_accuracy(), how, logs, device)
     if is_first():
-        for part in parts:
-            gamma = GAMMA if settings.gamma is None else settings.gamma
-            name, computed = part.target.name, part.target.compute(gamma)
-            record = TargetRecord(name, settings.budget, part.cells, part.left_out, computed)
-            if part.cells or part.left_out or computed:  # --cells may pick none of a target's
-                write_target(store, record)
-        report.show(store, [part.target.name for part in parts])
+        gamma = GAMMA if settings.gamma is None else settings.gamma
+        for target, grid in ((part.target, part.grid) for part in plan.parts):
+            computed = target.compute(gamma)
+            if grid.cells or grid.left_out or computed:  # --cells may pick none of a target's
+                cells, left_out = list(grid.cells), dict(grid.left_out)
+                record = TargetRecord(target.name, settings.budget, cells, left_out, dict(computed))
+                write_target(plan.store, record)
+        report.show(plan.store, [part.target.name for part in plan.parts])
 
 
-def tell_of_more(parts: Sequence[Part]) -> None:
+def tell_of_more(plan: Plan) -> None:
     """Of diagnoses that cannot be planned before networks are trained."""
-    if is_first() and any(part.target.compared and part.cells for part in parts):
+    if is_first() and any(part.target.compared and part.grid.cells for part in plan.parts):
         said = (
             "Where both sides of a pair reach the same train accuracy they are diagnosed there, too: at "
             "most one more diagnosis of each network."
         )
         say(open_console(stderr=True), said)
-
-
-def planned(setup: Setup, parts: Sequence[Part], store: Path) -> list[Work]:
-    """All jobs, with a diagnosis at the end for those of which some target wants one."""
-    wanted = {
-        key for part in parts if part.target.diagnosed for cell in part.cells for key in cell.keys
-    }
-    return [
-        Work(job, job_folder(store, key), (FINAL,) if key in wanted else ())
-        for key, job in setup.jobs.items()
-    ]
-
-
-def at_equal_accuracy(parts: Sequence[Part], jobs: Mapping[str, Job], store: Path) -> list[Work]:
-    """Diagnoses that are missing of weights kept at the accuracy which both sides of a pair reached."""
-    results = Results(store)
-    wanted: dict[str, list[str]] = {}
-    for part in parts:
-        if part.target.compared:
-            for snapshot, cells in equal_accuracy(part.cells, results).items():
-                for key in (one.key for cell in cells for one in results.outcomes(cell)):
-                    if snapshot not in wanted.setdefault(key, []):
-                        wanted[key].append(snapshot)
-    work = [Work(jobs[key], job_folder(store, key), tuple(own)) for key, own in wanted.items()]
-    return [item for item in work if not item.done]
 
 
 @contextmanager

@@ -1,38 +1,54 @@
-"""Networks at chance: how a measure of them moves says nothing, so no verdict is passed on it."""
+"""Checks without which a measure of a network bears no verdict: that it, or its probes, beat guessing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
 
 from rankdeficit.diagnostics.report import records
 from rankdeficit.diagnostics.report.sentences import near_chance
 from real_nets.jobs.folder import FINAL, JobFolder
-from real_nets.page.numbers import share
-from real_nets.paper.grid import Cell as Place
-from real_nets.paper.targets.parts import condition
 
-Side = tuple[Place, Sequence[JobFolder]]
-"""A cell with its networks, at the end or when they reached an accuracy."""
 
-AT_CHANCE = "did not leave their start or hardly beat guessing on their train images"
+class Cause(Enum):
+    """Why there is no verdict."""
+
+    NOT_MEASURED = "not measured on both sides"
+    UNTRAINED = "networks stalled or near chance on their train images"
+    LAST_PROBE = "last layer's probe near chance"
+    ALL_PROBES = "probes of all layers near chance"
+    OOD_PROBES = "OOD probes of all layers near chance"
+
+
+@dataclass(frozen=True)
+class Check:
+    """A condition on a network."""
+
+    cause: Cause
+    """Of having no verdict, where the network fails."""
+    passed: Callable[[JobFolder], bool]
+    chance: Callable[[JobFolder], float]
+    """Accuracy of guessing, which the condition goes by."""
 
 
 def learned(one: JobFolder) -> bool:
     """Whether a network left its start and beats guessing on its train images."""
-    if one.snapshot == FINAL and one.summary["outcome"] == "stalled":
+    at_end = one.snapshot == FINAL
+    if at_end and one.summary["outcome"] == "stalled":
         return False
-    images = one.summary["train_images"] if one.snapshot == FINAL else one.measure("train.samples")
-    return one.train_accuracy is None or _knows(one, one.train_accuracy, "train", int(images or 1))
+    images = one.summary["train_images"] if at_end else one.measure("train.samples")
+    return one.train_accuracy is None or _beats(one, one.train_accuracy, "train", images)
 
 
 def probed(one: JobFolder) -> bool:
     """Whether the last layer's probe beats guessing, where there is one."""
-    found, images = one.probe_accuracies, one.measure("test.samples")
-    return found is None or _knows(one, float(found[-1]), "test", int(images or 1))
+    found = one.probe_accuracies
+    return found is None or _beats(one, float(found[-1]), "test", one.measure("test.samples"))
 
 
 def probed_anywhere(one: JobFolder) -> bool:
     """Whether the best layer's probe beats guessing, where there is one."""
-    found, images = one.probe_accuracies, one.measure("test.samples")
-    return found is None or _knows(one, float(found.max()), "test", int(images or 1))
+    found = one.probe_accuracies
+    return found is None or _beats(one, float(found.max()), "test", one.measure("test.samples"))
 
 
 def probed_outside(one: JobFolder, ood: str) -> bool:
@@ -44,57 +60,30 @@ def probed_outside(one: JobFolder, ood: str) -> bool:
 
 
 def chance(one: JobFolder, split: str) -> float:
-    """The odds of guessing, of the images of a split."""
+    """Accuracy of guessing on the images of a split."""
     return records.chance(one.report, split) if one.report else 1 / one.summary["classes"]
 
 
 def ood_chance(one: JobFolder, ood: str) -> float | None:
-    """The odds of guessing, of the test images of an OOD set; None where nothing tells."""
+    """Accuracy of guessing on the test images of an OOD set; None where no record has it."""
     found = records.ood_chance(one.report, ood) if one.report else None
     card = one.cards.get("ood", {}).get(ood)
     return found or (1 / card["classes"] if card else None)
 
 
-def _knows(one: JobFolder, accuracy: float, split: str, images: int) -> bool:
-    return not near_chance(accuracy, chance(one, split), images)
+def _beats(one: JobFolder, accuracy: float, split: str, images: float | int | None) -> bool:
+    return not near_chance(accuracy, chance(one, split), int(images or 1))
 
 
-def no_verdict(*sides: Side) -> str | None:
-    """Why networks are not to be compared in anything; None where they are."""
-    return _without("no verdict, as networks " + AT_CHANCE, learned, _train_chance, sides)
+LEARNED = Check(Cause.UNTRAINED, learned, lambda one: chance(one, "train"))
+LAST_PROBE = Check(Cause.LAST_PROBE, probed, lambda one: chance(one, "test"))
+ANY_PROBE = Check(Cause.ALL_PROBES, probed_anywhere, lambda one: chance(one, "test"))
 
 
-def no_verdict_on_depth(*sides: Side) -> str | None:
-    """Why networks are not to be compared in effective depth; None where they are."""
-    why = "no verdict on κ, as the last layer's probe hardly beats guessing"
-    return _without(why, probed, lambda one: chance(one, "test"), sides)
-
-
-def no_verdict_on_drop(ood: str, *sides: Side) -> str | None:
-    """Why networks are not to be compared in the OOD drop of a set; None where they are."""
-    why = f"no verdict on ρ ({ood}), as the best layer's probe hardly beats guessing"
-    return _without(
-        why, lambda one: probed_outside(one, ood), lambda one: ood_chance(one, ood) or 0.0, sides
+def ood_probe(ood: str) -> Check:
+    """That the best layer's probe of an OOD set beats guessing."""
+    return Check(
+        Cause.OOD_PROBES,
+        lambda one: probed_outside(one, ood),
+        lambda one: ood_chance(one, ood) or 0.0,
     )
-
-
-def _train_chance(one: JobFolder) -> float:
-    return chance(one, "train")
-
-
-def _without(
-    why: str,
-    fit: Callable[[JobFolder], bool],
-    odds: Callable[[JobFolder], float],
-    sides: Sequence[Side],
-) -> str | None:
-    """The sentence with the odds of guessing, and how many networks of each side are not fit."""
-    if not all(outcomes for _, outcomes in sides):
-        return None
-    counts = [sum(not fit(one) for one in outcomes) for _, outcomes in sides]
-    told = ", ".join(
-        f"{count} of {len(outcomes)} ({condition(cell)})"
-        for count, (cell, outcomes) in zip(counts, sides, strict=True)
-        if count
-    )
-    return f"{why} ({share(odds(sides[0][1][0]))}): {told}" if told else None

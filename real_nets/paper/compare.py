@@ -1,101 +1,246 @@
-"""How measures move from baseline to low logit norm, in sentences, and how they do in the paper."""
+"""Comparison of networks at T = 1 with the same networks at low logit norm, measure by measure."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
 from statistics import median
+from typing import Literal, NamedTuple
 
-from real_nets.page.numbers import share
-from real_nets.paper.chance import Side, no_verdict
-from real_nets.paper.grid import Cell as Place
-from real_nets.paper.store import Results
-from real_nets.paper.targets.parts import Measure, at, pairs, values, where
+from rankdeficit.correlation import Correlation, spearman
+from real_nets.jobs.folder import JobFolder, milestone_name
+from real_nets.paper.chance import LEARNED, Cause, Check
+from real_nets.paper.grid import BASELINE, LOW_NORM, Cell
+from real_nets.paper.store import Results, groups
 
-Moves = list[str | None]
-"""Verdicts on a pair, None where there is nothing to judge."""
+Direction = Literal[-1, 0, 1]
+Evidence = Literal["beyond the spread", "within the spread", "single seed"]
 
 UNEQUAL = 0.05
-"""Difference of train accuracies that is told."""
-
-MOVES = {1: "rises", -1: "falls", 0: "does not move"}
-
-
-def verdict(
-    what: str,
-    baseline: Sequence[float],
-    low_norm: Sequence[float],
-    expected: int | None,
-    form: Callable[[float], str],
-) -> str | None:
-    """How the median of a measure moves from baseline to low logit norm, and how it does in the paper.
-
-    expected: 1 for up, -1 for down, 0 for neither, None where the paper does not say. What is written
-    alike has not moved. Movements go beyond the spread of seeds where the ranges do not meet. Returns
-    None where either has no value.
-    """
-    if not baseline or not low_norm:
-        return None
-    before, after = median(baseline), median(low_norm)
-    numbers = f"{form(before)} to {form(after)}"
-    moved = 0 if form(before) == form(after) else sign(after - before)
-    apart = max(baseline) < min(low_norm) or max(low_norm) < min(baseline)
-    single = len(baseline) == 1 or len(low_norm) == 1
-    remarks = [] if expected is None else [f"in the paper it {MOVES[expected]}"]
-    if not moved:
-        extent = ""
-    elif single:
-        extent = ", judged by a single seed"
-    else:
-        extent = f" {'beyond' if apart else 'within'} the spread of seeds"
-    if moved and not apart and not single:
-        remarks.insert(0, "which leaves it open")
-    elif moved == expected:
-        remarks = ["as in the paper"]
-    told = f"{what} {MOVES[moved]}{extent} ({numbers})"
-    return f"{told}, {'; '.join(remarks)}" if remarks else told
+"""Least difference of train accuracies that a comparison tells."""
+LEAST_POINTS = 4
+"""Number of points below which no correlation is told."""
+SIGNIFICANT = 0.05
+"""Correlations with a larger p-value neither agree nor disagree with the paper's."""
 
 
-def sign(change: float) -> int:
+class Side(NamedTuple):
+    """A cell with its networks, which have the weights to compare."""
+
+    cell: Cell
+    networks: Sequence[JobFolder]
+
+
+class Pair(NamedTuple):
+    """The two sides of a comparison."""
+
+    baseline: Side
+    low: Side
+
+    @property
+    def ood(self) -> tuple[str, ...]:
+        """Out-of-distribution sets of the networks."""
+        return next((side.networks[0].job.ood for side in self if side.networks), ())
+
+
+@dataclass(frozen=True)
+class Printed:
+    """The paper's numbers of a measure on both sides."""
+
+    baseline: float
+    low_norm: float
+    form: Callable[[float], str]
+    difference: Callable[[float], str]
+    """Writes a measured number less the paper's."""
+    notes: tuple[str | None, str | None] = (None, None)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of a network."""
+
+    name: str
+    value: Callable[[JobFolder], float | None]
+    form: Callable[[float], str]
+    """Writes it. Medians that are written alike have not moved."""
+    expected: Direction | None = None
+    """Direction in the paper from T = 1 to low logit norm; None where the paper does not say."""
+    check: Check | None = None
+    """Bears no verdict where a network fails it."""
+    printed: Printed | None = None
+
+
+class Spread(NamedTuple):
+    """Median, range and number of networks."""
+
+    median: float
+    low: float
+    high: float
+    n: int
+
+
+class NoVerdict(NamedTuple):
+    """Why there is no verdict."""
+
+    cause: Cause
+    failed: tuple[int, int] = (0, 0)
+    """Number of networks that fail the check at T = 1, and at low logit norm."""
+    chance: float | None = None
+
+
+class Verdict(Enum):
+    """A comparison beside the paper's."""
+
+    AGREES = "as in the paper"
+    DIFFERS = "not as in the paper"
+    OPEN = "open"
+    UNCLAIMED = "no claim in the paper"
+    NONE = "no verdict"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How one measure moves from T = 1 to low logit norm."""
+
+    measure: Measure
+    before: Spread | None
+    after: Spread | None
+    moved: Direction
+    evidence: Evidence
+    train_accuracies: tuple[float, float] | None
+    """Medians of both sides."""
+    no_verdict: NoVerdict | None
+
+    @property
+    def unequal(self) -> bool:
+        """Whether train accuracies are so far apart that the measure may move with them."""
+        found = self.train_accuracies
+        return found is not None and abs(found[1] - found[0]) >= UNEQUAL
+
+    @property
+    def verdict(self) -> Verdict:
+        """What it says on the paper's direction. Ranges that meet leave a movement open."""
+        if self.no_verdict:
+            return Verdict.NONE
+        if self.moved and self.evidence == "within the spread":
+            return Verdict.OPEN
+        if self.measure.expected is None:
+            return Verdict.UNCLAIMED
+        return Verdict.AGREES if self.moved == self.measure.expected else Verdict.DIFFERS
+
+
+def values(
+    networks: Iterable[JobFolder], value: Callable[[JobFolder], float | None]
+) -> list[float]:
+    """The measure of all networks that have it."""
+    return [float(found) for found in map(value, networks) if found is not None]
+
+
+def spread_of(found: Sequence[float]) -> Spread | None:
+    """None for no values."""
+    return Spread(median(found), min(found), max(found), len(found)) if found else None
+
+
+def sign(change: float) -> Direction:
     """1, 0 or -1."""
-    return (change > 0) - (change < 0)
+    return 1 if change > 0 else -1 if change < 0 else 0
 
 
-def move(
-    baseline: Side,
-    low: Side,
-    what: str,
-    measure: Measure,
-    expected: int | None,
-    form: Callable[[float], str],
-) -> str | None:
-    """The verdict on a measure of a pair."""
-    (_, cold), (_, hot) = baseline, low
-    return verdict(what, values(cold, measure), values(hot, measure), expected, form)
+def compare(pair: Pair, measure: Measure) -> Comparison:
+    """The comparison of a pair in one measure."""
+    before, after = (spread_of(values(side.networks, measure.value)) for side in pair)
+    accuracies = [values(side.networks, lambda one: one.train_accuracy) for side in pair]
+    if before is None or after is None:
+        no_verdict: NoVerdict | None = NoVerdict(Cause.NOT_MEASURED)
+        moved: Direction = 0
+        evidence: Evidence = "within the spread"
+    else:
+        checks = [LEARNED, *([measure.check] if measure.check else [])]
+        no_verdict = next(filter(None, (failed(pair, check) for check in checks)), None)
+        alike = measure.form(before.median) == measure.form(after.median)
+        moved = 0 if alike else sign(after.median - before.median)
+        apart = before.high < after.low or after.high < before.low
+        evidence = "beyond the spread" if apart else "within the spread"
+        if before.n == 1 or after.n == 1:
+            evidence = "single seed"
+    return Comparison(
+        measure,
+        before,
+        after,
+        moved,
+        evidence,
+        (median(accuracies[0]), median(accuracies[1])) if all(accuracies) else None,
+        no_verdict,
+    )
 
 
-def pair_sentences(
-    cells: Sequence[Place],
-    results: Results,
-    moves: Callable[[Side, Side], Iterable[str | None]],
-    snapshot: str | None = None,
-) -> list[str]:
-    """Of every pair how it moves from baseline to low logit norm, or why nothing is to be said of that.
-
-    moves: verdicts on a pair, None where there is nothing to judge.
-    """
-    said = []
-    for baseline, low in pairs(cells):
-        cold, hot = ((cell, at(results.outcomes(cell), snapshot)) for cell in (baseline, low))
-        if why := no_verdict(cold, hot):
-            said.append(f"{where(baseline)}: {why}.")
-        elif told := [move for move in moves(cold, hot) if move]:
-            said.append(f"{where(baseline)}{_unequal(cold, hot)}: {'; '.join(told)}.")
-    return said
+def failed(pair: Pair, check: Check) -> NoVerdict | None:
+    """Why a check leaves no verdict on a pair; None where all networks pass."""
+    counts = [sum(not check.passed(one) for one in side.networks) for side in pair]
+    if not any(counts):
+        return None
+    return NoVerdict(check.cause, (counts[0], counts[1]), check.chance(pair.baseline.networks[0]))
 
 
-def _unequal(cold: Side, hot: Side) -> str:
-    """Train accuracies where they are so far apart that what moves may move with them."""
-    found = [values(outcomes, lambda one: one.train_accuracy) for _, outcomes in (cold, hot)]
-    if not all(found):
-        return ""
-    before, after = map(median, found)
-    apart = abs(after - before) >= UNEQUAL
-    return f" (train accuracy {share(before)} and {share(after)})" if apart else ""
+def tally(comparisons: Iterable[Comparison]) -> dict[Verdict, int]:
+    """Numbers of verdicts on measures of which the paper has a direction."""
+    claimed = [one for one in comparisons if one.measure.expected is not None]
+    measured = [
+        one
+        for one in claimed
+        if one.no_verdict is None or one.no_verdict.cause is not Cause.NOT_MEASURED
+    ]
+    counts = Counter(one.verdict for one in measured)
+    return {verdict: counts[verdict] for verdict in Verdict if counts[verdict]}
+
+
+def pairs(cells: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
+    """(baseline, low logit norm) of every data set and network that has both."""
+    found = []
+    for same in groups(cells).values():
+        by_condition = {cell.condition: cell for cell in same}
+        if BASELINE in by_condition and LOW_NORM in by_condition:
+            found.append((by_condition[BASELINE], by_condition[LOW_NORM]))
+    return found
+
+
+def measured_pairs(
+    cells: Sequence[Cell], results: Results, accuracy: float | None = None
+) -> list[Pair]:
+    """The same with their networks at the end, or with the weights kept at a train accuracy."""
+    return [
+        Pair(*(Side(cell, _at(results.outcomes(cell), accuracy)) for cell in pair))
+        for pair in pairs(cells)
+    ]
+
+
+def _at(networks: Sequence[JobFolder], accuracy: float | None) -> Sequence[JobFolder]:
+    """The networks with the weights kept at an accuracy, those that were diagnosed with them."""
+    if accuracy is None:
+        return networks
+    kept = [one.at(milestone_name(accuracy)) for one in networks]
+    return [one for one in kept if one.diagnosed]
+
+
+def equal_accuracy(cells: Sequence[Cell], results: Results) -> dict[float, list[Cell]]:
+    """Cells of pairs by the highest train accuracy at which all networks of the pair kept weights."""
+    found: dict[float, list[Cell]] = {}
+    for pair in pairs(cells):
+        accuracy = results.common_accuracy(pair) if all(map(results.outcomes, pair)) else None
+        if accuracy is not None:
+            found.setdefault(accuracy, []).extend(pair)
+    return dict(sorted(found.items()))
+
+
+def correlation(points: Sequence[tuple[float, float]]) -> Correlation | None:
+    """Spearman's; None for too few points, and where either measure is the same in all."""
+    if len(points) < LEAST_POINTS:
+        return None
+    return spearman([x for x, _ in points], [y for _, y in points])
+
+
+def agreement(found: Correlation) -> Verdict:
+    """A correlation beside the paper's, which is positive."""
+    if not found.p < SIGNIFICANT:
+        return Verdict.OPEN
+    return Verdict.AGREES if found.rho > 0 else Verdict.DIFFERS

@@ -1,6 +1,6 @@
 """Cells of the paper's tables and figures, and the jobs that fill them under a budget."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from itertools import chain
@@ -49,6 +49,26 @@ class Cell:
         """How `--cells` speaks of it."""
         return f"{self.dataset}/{self.network}"
 
+    @property
+    def own_data(self) -> bool:
+        """Whether it was filled with the paper's data set."""
+        return self.data == DATASETS.get(self.dataset, self.dataset)
+
+    @property
+    def data_name(self) -> str:
+        """The paper's data set, or what stands for it: "glyphs:50 for CIFAR-10"."""
+        return self.dataset if self.own_data else f"{self.data} for {self.dataset}"
+
+    @property
+    def label(self) -> str:
+        """Condition with the temperature, which no line is to break."""
+        return f"{self.condition}, T\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{self.temperature:g}"
+
+    @property
+    def where(self) -> str:
+        """Network and data: "MLP on CIFAR-10"."""
+        return f"{self.network} on {self.data_name}"
+
     @classmethod
     def of(cls, record: dict[str, Any]) -> "Cell":
         """From `asdict`, as JSON gives it back."""
@@ -60,29 +80,45 @@ def matches(name: str, pattern: str) -> bool:
     return fnmatch(name.lower(), pattern.lower())
 
 
-@dataclass
-class Setup:
-    """What turns the paper's cells into jobs: budget, replaced data sets, what is missing.
+@dataclass(frozen=True)
+class Grid:
+    """Cells with the jobs that fill them, and what was left out."""
 
-    `why_missing` tells of a data set's name why it cannot be opened, None if it can.
-    """
+    cells: tuple[Cell, ...] = ()
+    jobs: Mapping[str, Job] = field(default_factory=dict)
+    """By key."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Cells and out-of-distribution sets that were left out, with the reason."""
+    names: tuple[str, ...] = ()
+    """Names of all cells that were asked for, picked or not, each once."""
+
+    @classmethod
+    def merged(cls, grids: Iterable["Grid"]) -> "Grid":
+        """All of them in one."""
+        found = list(grids)
+        return cls(
+            tuple(cell for grid in found for cell in grid.cells),
+            {key: job for grid in found for key, job in grid.jobs.items()},
+            {name: reason for grid in found for name, reason in grid.left_out.items()},
+            tuple(dict.fromkeys(name for grid in found for name in grid.names)),
+        )
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What turns the paper's cells into jobs: budget, replaced data sets, what is missing."""
 
     budget: Budget
     why_missing: Callable[[str], str | None]
+    """Why the data set of a name cannot be opened, None if it can."""
     replacements: Mapping[str, str] = field(default_factory=dict)
     """Data sets to take instead of others, by the project's names."""
     temperature: float | None = None
     """Of all networks with low logit norm, instead of the budget's."""
     pick: Sequence[str] = ()
     """Patterns of the names of cells; empty for all."""
-    jobs: dict[str, Job] = field(default_factory=dict)
-    """All jobs of the cells made so far, by key."""
-    left_out: dict[str, str] = field(default_factory=dict)
-    """Cells and out-of-distribution sets that were left out, with the reason."""
-    names: list[str] = field(default_factory=list)
-    """Of all cells asked for so far, picked or not."""
     seeds: int | None = None
-    """Networks per cell, where so many were asked for: instead of the budget's and of the targets'."""
+    """Networks per cell, instead of the budget's and of the targets'."""
 
     @property
     def synthetic(self) -> bool:
@@ -97,56 +133,52 @@ class Setup:
         *,
         seeds: int | None = None,
         **options: Any,
-    ) -> list[Cell]:
-        """The cell of the paper's names, or none if it was not picked or its data are missing.
+    ) -> Grid:
+        """The cell of the paper's names with its jobs; without a cell if not picked or its data miss.
 
         condition: LOW_NORM trains at the budget's high temperature, all others at T = 1 unless the
-        options say otherwise. seeds: instead of the budget's, unless the setup
-        has its own. options: of the job, over the budget's.
+        options say otherwise. seeds: instead of the budget's, unless the setup has its own. options: of
+        the job, over the budget's. Raises ValueError for options that no job can have.
         """
         name = f"{dataset}/{network}"
-        if name not in self.names:
-            self.names.append(name)
         if self.pick and not any(matches(name, pattern) for pattern in self.pick):
-            return []
+            return Grid(names=(name,))
         model = named_in_paper(network)
         paper_data = DATASETS.get(dataset, dataset)
         data = self._data(paper_data)
         if reason := self.why_missing(data):
-            self.left_out[name] = reason
-            return []
+            return Grid(left_out={name: reason}, names=(name,))
         if condition == LOW_NORM:
             hot = self.budget.low_norm_temperature(model)
             options = {"temperature": self.temperature or hot} | options
-        job = self.budget.job(paper_data, model, **{"data": data} | options)
-        job = replace(job, ood=self._ood(data, OOD_SETS.get(paper_data, DEFAULT_OOD)))
+        ood, left_out = self._ood(data, OOD_SETS.get(paper_data, DEFAULT_OOD))
+        job = replace(self.budget.job(paper_data, model, **{"data": data} | options), ood=ood)
         job.check()
-        seeded = [
-            replace(job, seed=seed) for seed in range(self.seeds or seeds or self.budget.seeds)
-        ]
-        self.jobs |= {one.key: one for one in seeded}
-        keys = tuple(one.key for one in seeded)
-        return [Cell(dataset, network, condition, data, job.temperature, keys)]
+        count = self.seeds or seeds or self.budget.seeds
+        jobs = {one.key: one for one in (replace(job, seed=seed) for seed in range(count))}
+        cell = Cell(dataset, network, condition, data, job.temperature, tuple(jobs))
+        return Grid((cell,), jobs, left_out, (name,))
 
-    def pair(self, dataset: str, network: str, **options: Any) -> list[Cell]:
+    def pair(self, dataset: str, network: str, **options: Any) -> Grid:
         """Baseline and low logit norm."""
-        return [
-            cell
-            for condition in (BASELINE, LOW_NORM)
-            for cell in self.cell(dataset, network, condition, **options)
-        ]
+        conditions = (BASELINE, LOW_NORM)
+        return Grid.merged(self.cell(dataset, network, own, **options) for own in conditions)
 
     def _data(self, name: str) -> str:
         return GLYPHS if self.synthetic else self.replacements.get(name, name)
 
-    def _ood(self, data: str, names: Sequence[str]) -> tuple[str, ...]:
-        """Out-of-distribution sets after replacements, less those that are missing or the data itself."""
+    def _ood(self, data: str, names: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Out-of-distribution sets after replacements, less those that are missing or the data itself.
+
+        With the reasons of those that are missing.
+        """
         if self.synthetic:
-            return GLYPH_OOD
+            return GLYPH_OOD, {}
         found: list[str] = []
+        left_out: dict[str, str] = {}
         for name in map(self._data, names):
             if reason := self.why_missing(name):
-                self.left_out[f"out-of-distribution set {name}"] = reason
+                left_out[f"out-of-distribution set {name}"] = reason
             elif name not in (*found, data):
                 found.append(name)
-        return tuple(found)
+        return tuple(found), left_out

@@ -14,6 +14,7 @@ behind "low logit norm" in which row of its tables."""
 BASELINE_TEMPERATURE = TEMPERATURES[0]
 
 CLASSES = {"CIFAR-10": 10, "CIFAR-100": 100, "ImageNet-100": 100, "ImageNet-1k": 1000}
+"""Of the data sets that its networks learn from."""
 
 LAYERS = {
     "MLP": 8,
@@ -42,7 +43,7 @@ class Representation:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RepresentationRow:
     """A row of Table 1 or 3: the same network at T = 1 and at low logit norm."""
 
     architecture: str
@@ -61,7 +62,7 @@ class Detection:
 
 
 @dataclass(frozen=True)
-class DetectionComparison:
+class DetectionRow:
     """One network in one direction of Table 2, at T = 1 and at low logit norm."""
 
     architecture: str
@@ -94,10 +95,10 @@ def _row(
     baseline: tuple[int, int, int],
     low_norm: tuple[int, int, int],
     bounded: bool = False,
-) -> Comparison:
+) -> RepresentationRow:
     """Conditions as printed: (kappa in percent, rho in percent, rank); bounded: the baseline's dagger."""
     (kappa, rho), (low_kappa, low_rho) = _percent(*baseline[:2]), _percent(*low_norm[:2])
-    return Comparison(
+    return RepresentationRow(
         architecture,
         data,
         baseline=Representation(kappa, rho, baseline[2], bounded),
@@ -107,15 +108,13 @@ def _row(
 
 def _detections(
     architecture: str, *printed: float, pretrained_on: str | None = None
-) -> tuple[DetectionComparison, ...]:
+) -> tuple[DetectionRow, ...]:
     """A line of Table 2 as printed, both directions: AUROC, FPR at T = 1, then at low logit norm."""
     rates = (Detection(*_percent(*printed[i : i + 2])) for i in range(0, len(printed), 2))
     hundred, hundred_low, ten, ten_low = rates
     return (
-        DetectionComparison(
-            architecture, "CIFAR-100", "CIFAR-10", hundred, hundred_low, pretrained_on
-        ),
-        DetectionComparison(architecture, "CIFAR-10", "CIFAR-100", ten, ten_low, pretrained_on),
+        DetectionRow(architecture, "CIFAR-100", "CIFAR-10", hundred, hundred_low, pretrained_on),
+        DetectionRow(architecture, "CIFAR-10", "CIFAR-100", ten, ten_low, pretrained_on),
     )
 
 
@@ -146,9 +145,6 @@ TABLE_3 = (
 
 _MLP = (("MLP", "CIFAR-10"),)
 _RESNET = (("ResNet-34", "CIFAR-100"),)
-
-CLASSES = {"CIFAR-10": 10, "CIFAR-100": 100, "ImageNet-100": 100, "ImageNet-1k": 1000}
-"""Of the data sets that it learns from."""
 
 EXHIBITS = (
     Exhibit(
@@ -238,13 +234,13 @@ def exhibit(name: str) -> Exhibit:
     )
 
 
-def comparison(architecture: str, data: str) -> Comparison | None:
+def representation_row(architecture: str, data: str) -> RepresentationRow | None:
     """That network's row of Table 1 or 3; None where the paper has none."""
     rows = (*TABLE_1, *TABLE_3)
     return next((r for r in rows if (r.architecture, r.data) == (architecture, data)), None)
 
 
-def detection(architecture: str, data: str, ood: str) -> DetectionComparison | None:
+def detection_row(architecture: str, data: str, ood: str) -> DetectionRow | None:
     """That network's half of a line of Table 2; None where the paper has none."""
     key = (architecture, data, ood)
     return next((r for r in TABLE_2 if (r.architecture, r.data, r.ood) == key), None)

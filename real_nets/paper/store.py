@@ -19,13 +19,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from rankdeficit.experiments.runs import read_json, write_json
-from real_nets.jobs.folder import JobFolder, milestone_name
+from real_nets.jobs.folder import JobFolder
 from real_nets.paper.grid import Cell
 
-JOBS = "jobs"
+JOBS_FOLDER = "jobs"
 """Folder of a store in which every job has its own."""
 LOCK = ".lock"
-TARGETS = "targets"
+TARGETS_FOLDER = "targets"
 PAGE = "report.html"
 LOGS = "submitit"
 """Folder of the logs of tasks."""
@@ -46,7 +46,7 @@ class TargetRecord:
 
 def job_folder(store: Path, key: str) -> Path:
     """Where a job lives."""
-    return store / JOBS / key
+    return store / JOBS_FOLDER / key
 
 
 def check_place(store: Path) -> None:
@@ -67,11 +67,11 @@ def check_place(store: Path) -> None:
 
 def _in_the_way(folder: Path) -> str | None:
     """What tells that something else is in a folder: of another program, or where results would go."""
-    begun = any((folder / name).is_dir() for name in (JOBS, TARGETS))
+    begun = any((folder / name).is_dir() for name in (JOBS_FOLDER, TARGETS_FOLDER))
     for name in (RUN_SETTINGS, *(() if begun else (PAGE,))):
         if (folder / name).exists():
             return name
-    return next((name for name in (JOBS, TARGETS) if (folder / name).is_file()), None)
+    return next((name for name in (JOBS_FOLDER, TARGETS_FOLDER) if (folder / name).is_file()), None)
 
 
 def check_free(store: Path) -> None:
@@ -112,8 +112,8 @@ def write_target(store: Path, record: TargetRecord) -> None:
     Networks on data that an older one of the same budget has, and this one has not, stay: a table can
     be filled one part after the other.
     """
-    (store / TARGETS).mkdir(exist_ok=True)
-    file = store / TARGETS / f"{record.name}.json"
+    (store / TARGETS_FOLDER).mkdir(exist_ok=True)
+    file = store / TARGETS_FOLDER / f"{record.name}.json"
     if file.is_file():
         try:
             old = _read(file)
@@ -134,7 +134,8 @@ def _tell_replaced(old: TargetRecord, new: TargetRecord, file: Path) -> None:
         if not kept.issuperset(cell.keys)
     ]
     if gone:
-        said = f"no longer shows {', '.join(gone)}: this run replaces that; the networks stay in {JOBS}"
+        told = f"no longer shows {', '.join(gone)}: this run replaces that"
+        said = f"{told}; the networks stay in {JOBS_FOLDER}"
         print(f"{file} {said}", file=sys.stderr, flush=True)
 
 
@@ -153,7 +154,7 @@ def read_targets(store: Path, order: Sequence[str]) -> list[TargetRecord]:
 
     Raises ValueError for a folder without any, and naming a damaged file.
     """
-    files = {path.stem: path for path in (store / TARGETS).glob("*.json")}
+    files = {path.stem: path for path in (store / TARGETS_FOLDER).glob("*.json")}
     found = [_read(files[name]) for name in order if name in files]
     if not found:
         raise ValueError(
@@ -194,11 +195,19 @@ class Results:
         found = [self.outcome(key) for key in cell.keys]
         return [str(one.summary["message"]) for one in found if one is not None and one.diverged]
 
-    def common_milestone(self, cells: Iterable[Cell]) -> str | None:
-        """Weights kept at the highest accuracy that all networks of the cells reached."""
+    def all_outcomes(self, records: Iterable[TargetRecord]) -> Iterator[JobFolder]:
+        """Every finished job of targets once."""
+        cells = (cell for record in records for cell in record.cells)
+        for key in dict.fromkeys(key for cell in cells for key in cell.keys):
+            outcome = self.outcome(key)
+            if outcome is not None:
+                yield outcome
+
+    def common_accuracy(self, cells: Iterable[Cell]) -> float | None:
+        """Highest train accuracy at which all networks of the cells kept their weights."""
         reached = [set(one.summary["milestones"]) for cell in cells for one in self.outcomes(cell)]
         common = set.intersection(*reached) if reached else set()
-        return milestone_name(max(common)) if common else None
+        return max(common) if common else None
 
     def _read(self, key: str) -> JobFolder | None:
         return JobFolder.finished_at(job_folder(self.root, key))

@@ -13,9 +13,12 @@ from real_nets.jobs.job import Job
 from real_nets.jobs.run import UNMEASURED, diagnose_job, train_job
 from real_nets.page import Section, Table
 from real_nets.paper.budgets import BUDGETS
-from real_nets.paper.grid import IMAGES, Cell, Setup
+from real_nets.paper.compare import Comparison, measured_pairs
+from real_nets.paper.grid import IMAGES, Cell, Grid, Setup
 from real_nets.paper.store import Results, TargetRecord, job_folder, write_target
 from real_nets.paper.targets import TARGETS
+from real_nets.paper.targets.pairs import PairTarget
+from real_nets.paper.targets.parts import compare_all
 from real_nets.report import SIZES
 from tests.real_nets.tiny import data_of, tiny_job, write_root
 
@@ -24,7 +27,6 @@ Row = dict[str, Any]
 T_1, T_10, T_50 = (f"T\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{t}" for t in (1, 10, 50))
 COLD, HOT = f"baseline, {T_1}", f"low logit norm, {T_10}"
 RESNET = ("CIFAR-100", "ResNet-18")
-BEYOND, WITHIN = " beyond the spread of seeds", " within the spread of seeds"
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def _summary(found: Row, numbers: Numbers) -> Row:
         "accuracy": numbers.accuracy,
         "test_accuracy": numbers.test_accuracy,
         "rank": numbers.rank,
+        "centred_rank": numbers.rank,
         "rank_curve": curve,
         "centred_rank_curve": curve,
         "train_layer_ranks": dict.fromkeys(found["train_layer_ranks"], hidden),
@@ -150,8 +153,9 @@ def _report(found: Row, job: Job, numbers: Numbers) -> Row:
     logits = found["train"]["logits"]
     curve = dict.fromkeys(logits["rank_curve"], numbers.rank)
     balanced = {"largest_class": 1 / numbers.classes}
-    train = balanced | {"accuracy": numbers.accuracy, "logits": logits | {"rank": numbers.rank} | {
-        "rank_curve": curve, "centred_rank_curve": curve}}  # fmt: skip
+    ranks = dict.fromkeys(("rank", "centred_rank"), numbers.rank)
+    curves = dict.fromkeys(("rank_curve", "centred_rank_curve"), curve)
+    train = balanced | {"accuracy": numbers.accuracy, "logits": logits | ranks | curves}
     return found | {
         "train": found["train"] | train,
         "test": found["test"] | balanced | {"accuracy": numbers.test_accuracy},
@@ -189,16 +193,15 @@ def fill(
 ) -> dict[str, list[Cell]]:
     """Targets with all their jobs finished, but for those without numbers; the targets' cells."""
     setup = setup or setup_of()
-    setups = {name: replace(setup, left_out={}) for name in names}
-    cells = {name: TARGETS[name].cells(own) for name, own in setups.items()}
-    for job in setup.jobs.values():
+    grids = {name: TARGETS[name].cells(setup) for name in names}
+    for job in Grid.merged(grids.values()).jobs.values():
         found = numbers(job)
         if found is not None:
             write_job(store, job, found)
-    for name, own in cells.items():
-        record = TargetRecord(name, "small", own, setups[name].left_out, computed(name))
-        write_target(store, record)
-    return cells
+    for name, own in grids.items():
+        left_out = dict(own.left_out)
+        write_target(store, TargetRecord(name, "small", list(own.cells), left_out, computed(name)))
+    return {name: list(own.cells) for name, own in grids.items()}
 
 
 def section_of(
@@ -212,10 +215,27 @@ def section_of(
     return TARGETS[name].section(cells, Results(store), computed(name))
 
 
+def compared(
+    store: Path,
+    name: str,
+    numbers: Callable[[Job], Numbers | None],
+    setup: Setup | None = None,
+    accuracy: float | None = None,
+) -> dict[str, dict[str, Comparison]]:
+    """A target's comparisons on such a store, by network and data, and by measure without threshold."""
+    cells, target = fill(store, [name], numbers, setup)[name], TARGETS[name]
+    assert isinstance(target, PairTarget)
+    pairs = measured_pairs(cells, Results(store), accuracy)
+    return {
+        pair.baseline.cell.where: {one.measure.name.partition(", γ")[0]: one for one in own}
+        for pair, own in compare_all(pairs, target.measures)
+    }
+
+
 @cache
 def computed(name: str) -> Row:
     """What a target computes without networks, computed once."""
-    return TARGETS[name].compute()
+    return dict(TARGETS[name].compute())
 
 
 def row_of(table: Table, *labels: str) -> list[str]:

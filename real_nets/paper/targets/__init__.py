@@ -1,11 +1,11 @@
-"""What can be reproduced: a module per family of targets, each target a class with `@register`."""
+"""What can be reproduced: every module here is imported, and its classes with `@register` are targets."""
 
 import importlib
+import pkgutil
 
-from real_nets.paper.targets.target import TARGETS, Target, find
+from real_nets.paper.targets.target import TARGETS, Target, find, register
 
-__all__ = ["TARGETS", "Target", "find"]
+__all__ = ["TARGETS", "Target", "find", "register"]
 
-_MODULES = "tables quick figures appendices_b_to_f appendices_i_to_m"  # as they are shown
-for _name in _MODULES.split():
-    importlib.import_module(f"{__name__}.{_name}")
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

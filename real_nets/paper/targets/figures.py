@@ -1,92 +1,74 @@
-"""The paper's figures."""
+"""The paper's figures of networks at T = 1 and at low logit norm, judged by the numbers they show."""
 
+import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from operator import itemgetter
-from statistics import median
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from statistics import mean
+from typing import ClassVar
 
-import torch
 from matplotlib.figure import Figure
 
-from rankdeficit.scaled_logits import random_logits
-from rankdeficit.softmax import softmax
-from rankdeficit.spectrum import GAMMA, numerical_rank
-from real_nets.page import Picture, Section
+from rankdeficit.spectrum import GAMMA
+from real_nets.jobs.folder import JobFolder
+from real_nets.page import Picture
 from real_nets.page import figures as drawn
-from real_nets.page.numbers import norm
+from real_nets.page.figures.points import Points, during_training, number, over_layers
+from real_nets.page.numbers import norm, rank, ranks
 from real_nets.paper import numbers as paper
-from real_nets.paper.chance import Side
-from real_nets.paper.compare import Moves, pair_sentences
-from real_nets.paper.grid import Cell, Setup
+from real_nets.paper.compare import Direction, Measure, Pair, Printed, pairs
+from real_nets.paper.grid import Cell
+from real_nets.paper.measures import Value, decimals, depths, drop
 from real_nets.paper.store import Results
-from real_nets.paper.targets import figure_moves
-from real_nets.paper.targets.parts import (
-    accuracies,
-    claim,
-    initial_norm,
-    of_probes,
-    unfinished,
-    values,
-    where,
-)
-from real_nets.paper.targets.target import Target, register, runs
+from real_nets.paper.targets.pairs import PairTarget
+from real_nets.paper.targets.target import figure_run, picture, register, runs
 
-Runs = list[drawn.FigureRun]
-
-SEEDS = 7
-"""Random matrices per rank and scale."""
+FIRST_EPOCHS = 5.0
+"""Those in which the alignment rises, in the paper."""
+MANY_CLASSES = 100
+"""From so many on, the paper's ranks before the softmax are below those after it."""
+SATURATED = 0.95
+"""Share of its highest value at which a rank counts as saturated."""
 
 
-class PaperFigure(Target):
+class PaperFigure(PairTarget):
     """A figure of pairs of trained networks."""
 
-    exhibit: ClassVar[str]
+    family = "figure"
+    shows: ClassVar[str]
     alt: ClassVar[str]
-    moves: ClassVar[Callable[[Side, Side], Moves]]
-    """Verdicts on a pair."""
-
-    def cells(self, setup: Setup) -> list[Cell]:
-        """Both conditions of every network of the figure."""
-        networks = paper.exhibit(self.exhibit).networks
-        return [cell for network, data in networks for cell in setup.pair(data, network)]
 
     @abstractmethod
-    def draw(self, found: Runs) -> Figure | None:
+    def draw(self, found: list[drawn.FigureRun]) -> Figure | None:
         """The figure of these runs; None where they have nothing to draw."""
 
-    def section(self, cells: Sequence[Cell], results: Results, computed: dict[str, Any]) -> Section:
-        """One figure per data set and network, and how it moves."""
-        pictures = []
-        for name in dict.fromkeys(cell.name for cell in cells):
-            own = [cell for cell in cells if cell.name == name]
-            figure = self.draw(runs(own, results))
-            if figure is not None:
-                caption = f"{where(own[0])}. {paper.exhibit(self.exhibit).shows}"
-                pictures.append(Picture(figure, caption, self.alt))
-        said = [claim(self.exhibit), *pair_sentences(cells, results, type(self).moves)]
-        return Section(self.name, self.title, said, [], pictures, self.notes(cells, results))
-
-    def notes(self, cells: Sequence[Cell], results: Results) -> list[str]:
-        """What is to be known of the networks."""
-        return accuracies(cells, results)
+    def pictures(self, cells: Sequence[Cell], results: Results) -> list[Picture]:
+        """One per data set and network."""
+        return [
+            one
+            for pair in pairs(cells)
+            for one in picture(
+                self.draw(runs(pair, results)), f"{pair[0].where}. {self.shows}", self.alt
+            )
+        ]
 
 
 @register
 class Figure1(PaperFigure):
     """Probes by layer."""
 
-    name, exhibit = "fig1", "Figure 1"
+    name = "fig1"
     title = "Figure 1: accuracy of linear probes by layer"
     about = "linear probes on every layer, in and out of distribution"
+    probes = True
+    claim, shows = paper.exhibit("Figure 1").claim, paper.exhibit("Figure 1").shows
+    networks = paper.exhibit("Figure 1").networks
     alt = "Accuracy of linear probes against the layer, a panel per temperature."
-    moves = figure_moves.probes
 
-    def notes(self, cells: Sequence[Cell], results: Results) -> list[str]:
-        """Of the probes, too."""
-        return of_probes(cells, results)
+    def measures(self, pair: Pair) -> Sequence[Measure]:
+        """Effective depth and OOD drop of every set."""
+        return [*depths(pair), *(drop(pair, ood) for ood in pair.ood)]
 
-    def draw(self, found: Runs) -> Figure | None:
+    def draw(self, found: list[drawn.FigureRun]) -> Figure | None:
         """Drawn from records."""
         return drawn.probe_accuracies(found)
 
@@ -95,14 +77,22 @@ class Figure1(PaperFigure):
 class Figure2(PaperFigure):
     """Logits norm."""
 
-    name, exhibit = "fig2", "Figure 2"
-    diagnosed = False
+    name = "fig2"
     title = "Figure 2: norm of the logits during training"
     about = "raw and effective norm of the logits during training"
+    diagnosed = False
+    claim, shows = paper.exhibit("Figure 2").claim, paper.exhibit("Figure 2").shows
+    networks = paper.exhibit("Figure 2").networks
     alt = "Norm of the logits against training epochs, a line per temperature."
-    moves = figure_moves.norms
 
-    def draw(self, found: Runs) -> Figure | None:
+    def measures(self, pair: Pair) -> Sequence[Measure]:
+        """Growth of the logits, in the first epoch and in all."""
+        return [
+            Measure(f"growth of the logits norm {when}", growth(epochs), _times, 1)
+            for when, epochs in (("in the first epoch", 1.0), ("in all epochs", math.inf))
+        ]
+
+    def draw(self, found: list[drawn.FigureRun]) -> Figure | None:
         """Drawn from records."""
         return drawn.logits_norm(found)
 
@@ -111,14 +101,26 @@ class Figure2(PaperFigure):
 class Figure3(PaperFigure):
     """Alignment and collapse."""
 
-    name, exhibit = "fig3", "Figure 3"
-    diagnosed = False
+    name = "fig3"
     title = "Figure 3: alignment and collapse during training"
     about = "alignment of weights and inputs, rank and top singular values during training"
+    diagnosed = False
+    claim, shows = paper.exhibit("Figure 3").claim, paper.exhibit("Figure 3").shows
+    networks = paper.exhibit("Figure 3").networks
     alt = "Alignment above, rank and five singular values below, a column per temperature."
-    moves = figure_moves.collapse
 
-    def draw(self, found: Runs) -> Figure | None:
+    def measures(self, pair: Pair) -> Sequence[Measure]:
+        """Alignment at first, rank and largest singular value at the end."""
+        early = f"highest alignment of the first {FIRST_EPOCHS:g} epochs"
+        top = "largest singular value of the last hidden layer"
+        of_layer = f"rank of the last hidden layer, γ = {GAMMA:g}"
+        return [
+            Measure(early, highest("alignment", FIRST_EPOCHS), decimals(2), 1),
+            Measure(of_layer, last("layer_ranks", str(GAMMA), -2), rank, -1),
+            Measure(top, last("layer_singular_values", -2, 0), norm, 1),
+        ]
+
+    def draw(self, found: list[drawn.FigureRun]) -> Figure | None:
         """Drawn from records."""
         return drawn.alignment_and_collapse(found)
 
@@ -127,13 +129,24 @@ class Figure3(PaperFigure):
 class Figure4(PaperFigure):
     """Gradient ranks."""
 
-    name, exhibit = "fig4", "Figure 4"
+    name = "fig4"
     title = "Figure 4: ranks of representations and gradients"
     about = "rank of each layer's input and of its gradient"
+    claim, shows = paper.exhibit("Figure 4").claim, paper.exhibit("Figure 4").shows
+    networks = paper.exhibit("Figure 4").networks
     alt = "Rank of input and gradient against the layer, a panel per temperature."
-    moves = figure_moves.gradients
 
-    def draw(self, found: Runs) -> Figure | None:
+    def measures(self, pair: Pair) -> Sequence[Measure]:
+        """Ranks in the deeper half of the layers, and gradients whose rank their input does not bound."""
+        none = Printed(0.0, 0.0, rank, ranks)
+        name = "mean rank of the {} in the deeper half of the layers"
+        return [
+            Measure(name.format("inputs"), deeper("input"), rank, -1),
+            Measure(name.format("gradients"), deeper("gradient"), rank, -1),
+            Measure("gradients with a higher rank than their input", unbounded, rank, printed=none),
+        ]
+
+    def draw(self, found: list[drawn.FigureRun]) -> Figure | None:
         """Drawn from records."""
         return drawn.layer_and_gradient_ranks(found)
 
@@ -142,140 +155,123 @@ class Figure4(PaperFigure):
 class Figure5(PaperFigure):
     """Ranks around the softmax."""
 
-    name, exhibit = "fig5", "Figure 5"
-    diagnosed = False
+    name = "fig5"
     title = "Figure 5: ranks before and after the softmax during training"
     about = "rank before and after the softmax, and norm, during training"
+    diagnosed = False
+    claim, shows = paper.exhibit("Figure 5").claim, paper.exhibit("Figure 5").shows
+    networks = paper.exhibit("Figure 5").networks
     alt = "Rank before and after the softmax and norm against epochs, a panel per temperature."
-    moves = figure_moves.around_softmax
 
-    def draw(self, found: Runs) -> Figure | None:
+    def measures(self, pair: Pair) -> Sequence[Measure]:
+        """How far the rank after the softmax is above that before, and how soon it saturates."""
+        many = any(one.summary["classes"] >= MANY_CLASSES for one in pair.baseline.networks)
+        expected: Direction | None = 1 if many else None
+        name = "rank after the softmax less that of the {}"
+        return [
+            Measure(name.format("logits"), gap("rank"), rank, expected),
+            Measure(name.format("class-centred logits"), gap("centred_rank"), rank, expected),
+            Measure("epoch at which the rank after the softmax saturates", saturated, _epoch),
+        ]
+
+    def draw(self, found: list[drawn.FigureRun]) -> Figure | None:
         """Drawn from records."""
         return drawn.ranks_around_softmax(found)
-
-
-@register
-class Figure6(Target):
-    """Random low-rank matrices; no network."""
-
-    name = "fig6"
-    title = "Figure 6: rank after the softmax of random low-rank matrices"
-    about = "rank of softmax(s A B^T) against s; trains nothing"
-
-    def cells(self, setup: Setup) -> list[Cell]:
-        """None."""
-        return []
-
-    def compute(self, gamma: float = GAMMA) -> dict[str, Any]:
-        """Medians and ranges over seeds, n = 100, k = 1 to 5, scales from 1e-4 to 1e4."""
-        scales = torch.logspace(-4, 4, 65, dtype=torch.float64)
-        rows = []
-        for k in range(1, 6):
-            logits = random_logits(100, k, range(SEEDS))
-            for scale in scales.tolist():
-                found = sorted(numerical_rank(softmax(scale * logits).mT, gamma).tolist())
-                rows.append(
-                    {
-                        "k": k,
-                        "scale": scale,
-                        "rank": found[SEEDS // 2],
-                        "low": found[0],
-                        "high": found[-1],
-                    }
-                )
-        return {"gamma": gamma, "rows": rows}
-
-    def section(self, cells: Sequence[Cell], results: Results, computed: dict[str, Any]) -> Section:
-        """The figure, with where each curve peaks."""
-        rows = computed["rows"]
-        peaks, flat = [], []
-        for k in sorted({row["k"] for row in rows}):
-            own = [row for row in rows if row["k"] == k]
-            first, best, last = own[0], max(own, key=itemgetter("rank")), own[-1]
-            flat += [str(k)] if best["rank"] == first["rank"] else []
-            peaks.append(
-                f"{best['rank']} at s = {best['scale']:.3g} and {last['rank']} at {last['scale']:.3g} "
-                f"(k = {k})"
-            )
-        figure = drawn.softmax_of_random(rows)
-        assert figure is not None
-        gamma = computed.get("gamma", GAMMA)  # of records from before it was kept
-        caption = f"n = 100, γ = {gamma:g}, medians and ranges of {SEEDS} matrices per rank."
-        alt = "Rank after the softmax against the scale, a curve per rank of the logits."
-        said = [
-            claim("Figure 6"),
-            f"Highest rank, and rank at the largest factor: {'; '.join(peaks)}.",
-            f"It does not grow with the factor for k = {', '.join(flat)}, unlike in the paper."
-            if flat
-            else "It grows with the factor for every k, as in the paper, up to where it is highest.",
-        ]
-        return Section(self.name, self.title, said, [], [Picture(figure, caption, alt)])
 
 
 @register
 class Figure7(PaperFigure):
     """OrthoDev."""
 
-    name, exhibit = "fig7", "Figure 7"
-    diagnosed = False
+    name = "fig7"
     title = "Figure 7: OrthoDev during training"
     about = "mean |cosine| of class means and out-of-distribution mean during training"
+    diagnosed = False
+    claim, shows = paper.exhibit("Figure 7").claim, paper.exhibit("Figure 7").shows
+    networks = paper.exhibit("Figure 7").networks
     alt = "OrthoDev against epochs, a line per temperature, a panel per OOD set."
-    moves = figure_moves.ortho_dev
 
-    def draw(self, found: Runs) -> Figure | None:
+    def measures(self, pair: Pair) -> Sequence[Measure]:
+        """OrthoDev at the last measurement, on each OOD set."""
+        return [
+            Measure(f"OrthoDev ({ood})", last("ortho_dev", ood), decimals(3), -1)
+            for ood in pair.ood
+        ]
+
+    def draw(self, found: list[drawn.FigureRun]) -> Figure | None:
         """Drawn from records."""
         return drawn.ortho_dev(found)
 
 
-@register
-class Figure8(Target):
-    """Initial norms of untrained networks."""
-
-    name = "fig8"
-    diagnosed = False
-    title = "Figure 8: norm of the logits of untrained networks"
-    about = "initial norm of the logits of VGG-19 and ResNets; trains nothing"
-    networks = ("VGG-19", "ResNet-18", "ResNet-20", "ResNet-34", "MLP")
-    seeds = 10
-
-    def cells(self, setup: Setup) -> list[Cell]:
-        """Untrained networks of ten seeds, unless another number was asked for."""
-        return [
-            cell
-            for data in ("CIFAR-10", "CIFAR-100")
-            for network in self.networks
-            for cell in setup.cell(
-                data, network, "untrained", seeds=self.seeds, epochs=0, diagnosed_images=1000
-            )
-        ]
-
-    def section(self, cells: Sequence[Cell], results: Results, computed: dict[str, Any]) -> Section:
-        """One panel for all networks of a data set."""
-        alt = "Initial norm of the logits per network, a dot per seed."
-        pictures, said = [], [claim("Figure 8")]
-        for data in dict.fromkeys(cell.data for cell in cells):
-            own = {cell.network: cell for cell in cells if cell.data == data}
-            found = runs(list(own.values()), results)
-            figure = drawn.initial_norms(found)
-            if figure is not None:
-                pictures.append(Picture(figure, f"Inputs of {data}, T = 1.", alt))
-            norms = {
-                network: median(starts)
-                for network, cell in own.items()
-                if (starts := values(results.outcomes(cell), initial_norm))
-            }
-            if norms:
-                listed = ", ".join(f"{network} {norm(value)}" for network, value in norms.items())
-                said.append(f"Median initial norm on {data}: {listed}{_lowest(norms)}.")
-        return Section(self.name, self.title, said, [], pictures, unfinished(cells, results))
+def _times(value: float) -> str:
+    return f"x {norm(value)}"
 
 
-def _lowest(norms: dict[str, float]) -> str:
-    """Whether VGG-19 starts below all ResNets that are there."""
-    residual = [value for network, value in norms.items() if network.startswith("ResNet")]
-    if "VGG-19" not in norms or not residual:
-        return ""
-    if norms["VGG-19"] < min(residual):
-        return "; VGG-19 starts below all ResNets, as in the paper"
-    return "; VGG-19 does not start below all ResNets, unlike in the paper"
+def _epoch(value: float) -> str:
+    return f"{value:.2g}"
+
+
+def last(*keys: str | int) -> Value:
+    """A number of the last measurement in training."""
+
+    def value(one: JobFolder) -> float | None:
+        found = number(one.rows[-1], *keys) if one.rows else math.nan
+        return found if math.isfinite(found) else None
+
+    return value
+
+
+def trace(one: JobFolder, *keys: str | int) -> Points:
+    """(epoch, number) of all measurements in training that have it."""
+    return during_training([figure_run(one)], *keys)
+
+
+def growth(epochs: float) -> Value:
+    """Norm of the logits after so many epochs over that of the untrained network."""
+
+    def value(one: JobFolder) -> float | None:
+        found = [norm for epoch, norm in trace(one, "logits_norm") if epoch <= epochs]
+        return found[-1] / found[0] if len(found) > 1 and found[0] > 0 else None
+
+    return value
+
+
+def highest(name: str, epochs: float) -> Value:
+    """Highest value in the first epochs."""
+    return lambda one: max((value for at, value in trace(one, name) if at <= epochs), default=None)
+
+
+def deeper(name: str) -> Value:
+    """Mean rank over the deeper half of the layers."""
+
+    def value(one: JobFolder) -> float | None:
+        run = figure_run(one)
+        half = [own for layer, own in over_layers([run], name, "rank") if layer > run.layers / 2]
+        return mean(half) if half else None
+
+    return value
+
+
+def unbounded(one: JobFolder) -> float | None:
+    """Number of layers whose gradient has a higher rank than their input, which equation 3 rules out."""
+    run = figure_run(one)
+    inputs = dict(over_layers([run], "input", "rank"))
+    found = [own > inputs[layer] for layer, own in over_layers([run], "gradient", "rank")]
+    return float(sum(found)) if found else None
+
+
+def gap(before: str) -> Value:
+    """Rank after the softmax less a rank before it, at the last measurement."""
+
+    def value(one: JobFolder) -> float | None:
+        high, low = (last(name)(one) for name in ("post_softmax_rank", before))
+        return None if high is None or low is None else high - low
+
+    return value
+
+
+def saturated(one: JobFolder) -> float | None:
+    """First epoch at which the rank after the softmax is near its highest value."""
+    found = trace(one, "post_softmax_rank")
+    top = max((value for _, value in found), default=0.0)
+    return next((epoch for epoch, value in found if value >= SATURATED * top), None)

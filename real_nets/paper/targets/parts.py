@@ -1,7 +1,6 @@
-"""Tables and sentences that several targets show."""
+"""Tables, headlines and notes that several targets show."""
 
-from collections.abc import Callable, Mapping, Sequence
-from statistics import median
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rankdeficit import GAMMAS
 from rankdeficit.diagnostics.report import records
@@ -9,233 +8,234 @@ from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.run import INTERPOLATION
 from real_nets.page import Column, Table, TableCell
 from real_nets.page.numbers import rank, share, spread
-from real_nets.paper import numbers as paper
-from real_nets.paper.grid import BASELINE, DATASETS, LOW_NORM
-from real_nets.paper.grid import Cell as Place
-from real_nets.paper.store import Results, groups
-
-Measure = Callable[[JobFolder], float | None]
-
-COARSE = "0.01"
-"""Threshold at which ranks of hidden layers tell networks apart on ten classes."""
-
-
-def claim(exhibit: str) -> str:
-    """What the paper says of one of its tables and figures."""
-    return f"The paper's claim: {paper.exhibit(exhibit).claim}"
-
-
-def values(outcomes: Sequence[JobFolder], measure: Measure) -> list[float]:
-    """The measure of all networks that have it."""
-    found = [measure(one) for one in outcomes]
-    return [float(value) for value in found if value is not None]
-
-
-def ortho_dev(ood: str) -> Measure:
-    """OrthoDev on an out-of-distribution set, of the diagnosis."""
-
-    def measure(one: JobFolder) -> float | None:
-        found = (one.report or {}).get("ortho_dev", {}).get(ood)
-        return None if found is None else float(found)
-
-    return measure
-
-
-def hidden_rank(one: JobFolder) -> float | None:
-    """Rank of the layer before the classifier on all train images, at a coarse threshold."""
-    ranks = (one.summary.get("train_layer_ranks") or {}).get(COARSE)
-    return float(ranks[-2]) if ranks and len(ranks) > 1 else None
-
-
-def initial_norm(one: JobFolder) -> float | None:
-    """Norm of the logits of the untrained network over T."""
-    found: float | None = one.rows[0]["effective_logits_norm"] if one.rows else None
-    return found
-
-
-def measured(
-    outcomes: Sequence[JobFolder],
-    measure: Measure,
-    form: Callable[[float], str],
-    note: str | None = None,
-) -> TableCell:
-    """Median, range and number of networks."""
-    found = values(outcomes, measure)
-    return TableCell(spread(found, form), "measured", note) if found else TableCell("", "missing")
-
-
-def difference(
-    outcomes: Sequence[JobFolder],
-    measure: Measure,
-    paper: float | None,
-    form: Callable[[float], str],
-) -> TableCell:
-    """Median less the paper's number."""
-    found = values(outcomes, measure)
-    if not found or paper is None:
-        return TableCell("", "missing")
-    return TableCell(form(median(found) - paper), "difference")
-
-
-def place(cell: Place) -> list[TableCell]:
-    """Data set, network, condition."""
-    return [TableCell(data_name(cell)), TableCell(cell.network), TableCell(condition(cell))]
-
-
-def condition(cell: Place) -> str:
-    """With the temperature, which no line is to break."""
-    return f"{cell.condition}, T\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{cell.temperature:g}"
-
-
-def data_name(cell: Place) -> str:
-    """The paper's data set, or what stands for it: "glyphs:50 for CIFAR-10"."""
-    return cell.dataset if same_data(cell) else f"{cell.data} for {cell.dataset}"
-
-
-def where(cell: Place) -> str:
-    """Network and data."""
-    return f"{cell.network} on {data_name(cell)}"
-
-
-def same_data(cell: Place) -> bool:
-    """Whether a cell was filled with the paper's data set."""
-    return cell.data == DATASETS.get(cell.dataset, cell.dataset)
-
+from real_nets.paper.chance import Cause
+from real_nets.paper.compare import (
+    Comparison,
+    Measure,
+    Pair,
+    Verdict,
+    agreement,
+    compare,
+    correlation,
+    tally,
+    values,
+)
+from real_nets.paper.grid import Cell
+from real_nets.paper.store import Results
 
 PLACE = [Column("data"), Column("network"), Column("condition")]
+MOVES = {1: "rises", -1: "falls", 0: "does not move"}
+SIDES = ("T = 1", "low logit norm")
+MISSING = TableCell("", "missing")
 
 
-def rank_curves(cells: Sequence[Place], results: Results) -> Table:
-    """Rank of the logits at every threshold, as they are and centred over classes."""
+def place(cell: Cell) -> list[TableCell]:
+    """Data set, network, condition."""
+    return [TableCell(cell.data_name), TableCell(cell.network), TableCell(cell.label)]
+
+
+def measured(networks: Sequence[JobFolder], measure: Measure) -> TableCell:
+    """Median, range and number of networks."""
+    found = values(networks, measure.value)
+    return TableCell(spread(found, measure.form), "measured") if found else MISSING
+
+
+def cell_table(
+    caption: str, cells: Sequence[Cell], results: Results, measures: Sequence[Measure]
+) -> Table:
+    """A row per cell, a column per measure."""
+    rows = [[*place(c), *(measured(results.outcomes(c), m) for m in measures)] for c in cells]
+    return Table(caption, [*PLACE, *(Column(measure.name) for measure in measures)], rows)
+
+
+def pair_table(caption: str, compared: Sequence[tuple[Pair, Sequence[Comparison]]]) -> Table:
+    """A row per pair and measure: the paper's numbers, those measured, how they move, the verdict."""
+    printed = any(one.measure.printed for _, own in compared for one in own)
+    groups = ("paper", "measured", "difference") if printed else ("measured",)
     columns = [
-        *PLACE,
-        *(Column(f"{gamma:g}", "rank of the logits at γ =") for gamma in GAMMAS),
-        *(Column(f"{gamma:g}", "centred over classes, at γ =") for gamma in GAMMAS),
-        Column("Neural Collapse"),
+        *map(Column, ("data", "network", "measure", "low logit norm at T =")),
+        *(Column(side, group) for group in groups for side in SIDES),
+        Column("verdict"),
     ]
     rows = []
+    for pair, own in compared:
+        for one in own:
+            cell = pair.low.cell
+            numbers = {
+                "paper": [_printed(one, 0), _printed(one, 1)],
+                "measured": [measured(side.networks, one.measure) for side in pair],
+                "difference": [_difference(one, 0), _difference(one, 1)],
+            }
+            row = [TableCell(t) for t in (cell.data_name, cell.network, one.measure.name)]
+            row.append(TableCell(f"{cell.temperature:g}"))
+            row += [number for group in groups for number in numbers[group]]
+            rows.append([*row, verdict_cell(one)])
+    return Table(caption, columns, rows)
+
+
+def _printed(one: Comparison, side: int) -> TableCell:
+    printed = one.measure.printed
+    if printed is None:
+        return MISSING
+    number = (printed.baseline, printed.low_norm)[side]
+    return TableCell(printed.form(number), "paper", printed.notes[side])
+
+
+def _difference(one: Comparison, side: int) -> TableCell:
+    printed, found = one.measure.printed, (one.before, one.after)[side]
+    if printed is None or found is None:
+        return MISSING
+    number = (printed.baseline, printed.low_norm)[side]
+    return TableCell(printed.difference(found.median - number), "difference")
+
+
+def verdict_cell(one: Comparison) -> TableCell:
+    """The movement and what it says on the paper's; why there is no verdict, as a note."""
+    if one.no_verdict:
+        return MISSING if one.no_verdict.cause is Cause.NOT_MEASURED else _no_verdict(one)
+    expected = one.measure.expected
+    moved = "open" if one.verdict is Verdict.OPEN else MOVES[one.moved]
+    if one.moved and one.evidence == "single seed":
+        moved += " (1 seed)"
+    if one.verdict is Verdict.AGREES:
+        moved += ", as in the paper"
+    elif expected is not None:
+        moved += f"; paper: {MOVES[expected]}"
+    note = None
+    if one.unequal and one.train_accuracies:
+        cold, hot = map(share, one.train_accuracies)
+        note = f"train accuracy {cold} at T = 1, {hot} at low logit norm"
+    return TableCell(moved, "plain", note)
+
+
+def _no_verdict(one: Comparison) -> TableCell:
+    assert one.no_verdict
+    cause, (cold, hot), chance = one.no_verdict
+    of_chance = "" if chance is None else f" (guessing: {share(chance)})"
+    note = f"{cause.value}{of_chance}: {cold} at T = 1, {hot} at low logit norm"
+    return TableCell("no verdict", "plain", note)
+
+
+def headline(comparisons: Iterable[Comparison]) -> list[str]:
+    """How many movements are those of the paper, in one sentence; empty where there are none."""
+    counts = tally(comparisons)
+    if not counts:
+        return []
+    words = {
+        Verdict.DIFFERS: "differently",
+        Verdict.OPEN: "within the spread of seeds, which leaves it open",
+        Verdict.NONE: "without a verdict",
+    }
+    others = [f"{counts[verdict]} {word}" for verdict, word in words.items() if verdict in counts]
+    agree, total = counts.get(Verdict.AGREES, 0), sum(counts.values())
+    whole = f"{agree} of {total} measures with a direction in the paper move as there"
+    return [f"{'; '.join([whole, *others])}."]
+
+
+def compare_all(
+    pairs: Sequence[Pair], measures: Callable[[Pair], Sequence[Measure]]
+) -> list[tuple[Pair, list[Comparison]]]:
+    """Every pair with its comparisons."""
+    return [(pair, [compare(pair, measure) for measure in measures(pair)]) for pair in pairs]
+
+
+def rank_curves(cells: Sequence[Cell], results: Results) -> Table:
+    """Rank of the logits at every threshold, as they are and class-centred."""
+    kinds = {
+        "rank of the logits at γ =": "rank_curve",
+        "class-centred, at γ =": "centred_rank_curve",
+    }
+    columns = [*PLACE, *(Column(f"{gamma:g}", kind) for kind in kinds for gamma in GAMMAS)]
+    rows = []
     for cell in cells:
-        outcomes = results.outcomes(cell)
-        if outcomes:
+        if found := results.outcomes(cell):
             curves = [
-                measured(outcomes, lambda one, k=kind, g=gamma: one.ranks(k).get(g), rank)  # type: ignore[misc]
-                for kind in ("rank_curve", "centred_rank_curve")
+                measured(found, Measure("", lambda one, k=kind, g=gamma: one.ranks(k).get(g), rank))  # type: ignore[misc]
+                for kind in kinds.values()
                 for gamma in GAMMAS
             ]
-            predicted = TableCell(str(outcomes[0].summary["neural_collapse_rank"]))
+            predicted = TableCell(str(found[0].summary["neural_collapse_rank"]))
             rows.append([*place(cell), *curves, predicted])
     return Table(
         "Rank of the logits of the train images over the threshold γ, and the rank that Neural Collapse "
         "predicts: c − 1, or the width of the layer before where that is less",
-        columns,
+        [*columns, Column("Neural Collapse")],
         rows,
     )
 
 
-def at(outcomes: Sequence[JobFolder], snapshot: str | None) -> list[JobFolder]:
-    """The same networks at another time, as far as they were diagnosed then."""
-    if snapshot is None:
-        return list(outcomes)
-    moved = [one.at(snapshot) for one in outcomes]
-    return [one for one in moved if one.report is not None]
+def correlation_table(
+    caption: str, points: Mapping[tuple[str, ...], Sequence[tuple[float, float]]], of: Sequence[str]
+) -> Table:
+    """A row per group of points with a correlation. of: headings of what the groups are."""
+    rows = []
+    for names, own in points.items():
+        if found := correlation(own):
+            numbers = (f"{found.rho:.2f}", f"{found.p:.2g}", str(found.n))
+            rows.append([TableCell(t) for t in (*names, *numbers, agreement(found).value)])
+    titles = (*of, "Spearman's correlation", "p", "n", "verdict (paper: positive)")
+    return Table(caption, list(map(Column, titles)), rows)
 
 
-def accuracies(cells: Sequence[Place], results: Results) -> list[str]:
-    """Which networks do not interpolate, stalled, diverged, or are missing; a sentence for each kind."""
-    lacking: dict[str, list[str]] = {}
-    stalled: dict[str, list[str]] = {}
+def accuracies(cells: Sequence[Cell], results: Results) -> list[str]:
+    """Notes on networks that do not interpolate, stalled, diverged, or are not trained yet."""
+    lowest: dict[str, list[str]] = {}
     for cell in cells:
-        outcomes = results.outcomes(cell)
-        found = values(outcomes, lambda one: one.train_accuracy)
+        found = values(results.outcomes(cell), lambda one: one.train_accuracy)
         if found and min(found) < INTERPOLATION:
-            told = f"{share(min(found))} ({condition(cell)})"
-            lacking.setdefault(where(cell), []).append(told)
-        count = sum(one.summary["outcome"] == "stalled" for one in outcomes)
-        if count:
-            told = f"{count} of {len(outcomes)} ({condition(cell)})"
-            stalled.setdefault(where(cell), []).append(told)
-    sentences = {
-        "Neural Collapse, and the ranks it predicts, suppose networks that interpolate. These do not "
-        f"(train accuracy below {INTERPOLATION:.1%}; the lowest over seeds)": lacking,
-        "The loss of these networks ends within 1 % of that of uniform predictions. They need more steps "
-        "or a higher learning rate, unless what bounds their logits over T keeps it there": stalled,
+            lowest.setdefault(cell.where, []).append(f"{share(min(found))} ({cell.label})")
+    stalled = _counted(cells, results, lambda one: (one.summary["outcome"] == "stalled", 1))
+    notes = {
+        "Not interpolating, which Neural Collapse and its ranks suppose (lowest train accuracy over "
+        f"seeds, below {INTERPOLATION:.1%})": lowest,
+        "Stalled: the loss ends within 1 % of that of uniform predictions": stalled,
     }
-    said = [f"{what}: {_listed(which)}." for what, which in sentences.items() if which]
-    return said + unfinished(cells, results)
+    return [f"{what}: {_listed(own)}." for what, own in notes.items() if own] + unfinished(
+        cells, results
+    )
 
 
-def of_probes(cells: Sequence[Place], results: Results) -> list[str]:
-    """The same, and which linear probes did not converge, where numbers come from these."""
-    stopped: dict[str, list[str]] = {}
-    for cell in cells:
-        reports = [one.report for one in results.outcomes(cell) if one.report]
-        fitted = [probe for report in reports for probe in records.probes(report)]
-        count = sum(not probe["converged"] for probe in fitted)
-        if count:
-            told = f"{count} of {len(fitted)} ({condition(cell)})"
-            stopped.setdefault(where(cell), []).append(told)
+def of_probes(cells: Sequence[Cell], results: Results) -> list[str]:
+    """The same, and linear probes that did not converge."""
+
+    def stopped(one: JobFolder) -> tuple[int, int]:
+        fitted = records.probes(one.report) if one.report else []
+        return sum(not probe["converged"] for probe in fitted), len(fitted)
+
+    found = _counted(cells, results, stopped)
     said = accuracies(cells, results)
-    if stopped:
-        said.append(
-            "Linear probes that stopped before they converged, so that their accuracies may be off: "
-            f"{_listed(stopped)}."
-        )
-    return said
+    return (
+        [*said, f"Linear probes that stopped before convergence: {_listed(found)}."]
+        if found
+        else said
+    )
 
 
-def unfinished(cells: Sequence[Place], results: Results) -> list[str]:
-    """Which networks diverged or are not trained yet."""
-    said = []
+def unfinished(cells: Sequence[Cell], results: Results) -> list[str]:
+    """Networks that diverged or are not trained yet."""
+    said: list[str] = []
     missing: dict[str, list[str]] = {}
     for cell in cells:
         diverged = results.diverged(cell)
-        said += [f"Diverged: {where(cell)}, {condition(cell)}. {message}." for message in diverged]
+        said += [f"Diverged: {cell.where}, {cell.label}. {message}." for message in diverged]
         count = len(cell.keys) - len(results.outcomes(cell)) - len(diverged)
         if count:
-            told = f"{count} of {len(cell.keys)} ({condition(cell)})"
-            missing.setdefault(where(cell), []).append(told)
+            missing.setdefault(cell.where, []).append(f"{count} of {len(cell.keys)} ({cell.label})")
     return said + ([f"Not trained yet: {_listed(missing)}."] if missing else [])
+
+
+def _counted(
+    cells: Sequence[Cell], results: Results, count: Callable[[JobFolder], tuple[int, int]]
+) -> dict[str, list[str]]:
+    """Cells with something to count, and of how many; by network and data."""
+    found: dict[str, list[str]] = {}
+    for cell in cells:
+        counts = list(map(count, results.outcomes(cell)))
+        if some := sum(own for own, _ in counts):
+            told = f"{some} of {sum(whole for _, whole in counts)} ({cell.label})"
+            found.setdefault(cell.where, []).append(told)
+    return found
 
 
 def _listed(found: Mapping[str, Sequence[str]]) -> str:
     return "; ".join(f"{name}: {', '.join(told)}" for name, told in found.items())
-
-
-def pairs(cells: Sequence[Place]) -> list[tuple[Place, Place]]:
-    """(baseline, low logit norm) of every data set and network that has both."""
-    found = []
-    for same in groups(cells).values():
-        by_condition = {cell.condition: cell for cell in same}
-        if BASELINE in by_condition and LOW_NORM in by_condition:
-            found.append((by_condition[BASELINE], by_condition[LOW_NORM]))
-    return found
-
-
-def equal_accuracy(cells: Sequence[Place], results: Results) -> dict[str, list[Place]]:
-    """Pairs by the weights at which to compare them, those of the highest milestone that all reached."""
-    found: dict[str, list[Place]] = {}
-    for pair in pairs(cells):
-        snapshot = results.common_milestone(pair) if all(map(results.outcomes, pair)) else None
-        if snapshot is not None:
-            found.setdefault(snapshot, []).extend(pair)
-    return dict(sorted(found.items()))
-
-
-def at_equal_accuracy(
-    cells: Sequence[Place],
-    results: Results,
-    table: Callable[[str, Sequence[Place], Results, str], Table],
-    sentences: Callable[[Sequence[Place], Results, str], list[str]],
-) -> tuple[list[Table], list[str]]:
-    """Tables and sentences on the pairs at equal train accuracy, as far as they were diagnosed then."""
-    tables, said = [], []
-    for snapshot, same in equal_accuracy(cells, results).items():
-        reached = f"{100 * float(snapshot.removeprefix('accuracy-')):g}%"
-        caption = f"At equal train accuracy: after the epoch that first reached {reached}"
-        shown = table(caption, same, results, snapshot)
-        tables += [shown] if shown.rows else []
-        said += [
-            f"At equal train accuracy ({reached}), {sentence}"
-            for sentence in sentences(same, results, snapshot)
-        ]
-    return tables, said

@@ -90,11 +90,12 @@ def test_changes_reach_every_job_of_every_target(budget: str) -> None:
     if budget == "paper":
         del changes["width"]  # the pretrained network has but one
     setup = setup_of(budget)
-    setup.budget = with_changes(setup.budget, 1, changes)
+    setup = replace(setup, budget=with_changes(setup.budget, 1, changes))
     own = {"fig8": {"epochs": 0, "diagnosed_images": 1000}, "rank-two": {"epochs": 6}}
     for name, target in TARGETS.items():
-        for cell in target.cells(setup):
-            for job in map(setup.jobs.__getitem__, cell.keys):
+        grid = target.cells(setup)
+        for cell in grid.cells:
+            for job in map(grid.jobs.__getitem__, cell.keys):
                 exempt = own.get(name, {}) if cell.condition in ("untrained", "rank 2") else {}
                 if "the width" in cell.condition and "width" in changes:
                     exempt = {"width": {"half": 6, "twice": 24}[cell.condition.split()[0]]}

@@ -1,7 +1,6 @@
 """Cells of the paper and the jobs that fill them: networks, data, temperatures, what is left out."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import pytest
@@ -10,7 +9,7 @@ from real_nets.jobs.job import Job
 from real_nets.models import named_in_paper
 from real_nets.paper import numbers as paper
 from real_nets.paper.budgets import BUDGETS, GLYPH_OOD, GLYPHS
-from real_nets.paper.grid import BASELINE, DATASETS, LOW_NORM, Cell, Setup
+from real_nets.paper.grid import BASELINE, DATASETS, LOW_NORM, Cell, Grid, Setup
 from real_nets.paper.targets import TARGETS
 from tests.real_nets.fabricated import setup_of
 
@@ -61,21 +60,21 @@ OTHERS = {
 """What the others train."""
 
 
-def named(cells: Sequence[Cell], setup: Setup) -> dict[tuple[str, str, str], list[Job]]:
+def named(grid: Grid) -> dict[tuple[str, str, str], list[Job]]:
     """Jobs by data set, network and condition."""
-    return {(c.dataset, c.network, c.condition): [setup.jobs[k] for k in c.keys] for c in cells}
+    return {(c.dataset, c.network, c.condition): [grid.jobs[k] for k in c.keys] for c in grid.cells}
 
 
 def keys(setup: Setup, target: str, name: str, condition: str) -> tuple[str, ...]:
     """Of the one such cell."""
-    cells = TARGETS[target].cells(setup)
+    cells = TARGETS[target].cells(setup).cells
     (found,) = [cell for cell in cells if (cell.name, cell.condition) == (name, condition)]
     return found.keys
 
 
 def only(setup: Setup, *asked: str) -> list[Job]:
     """Jobs of these cells."""
-    return [setup.jobs[key] for cell in setup.cell(*asked) for key in cell.keys]
+    return list(setup.cell(*asked).jobs.values())
 
 
 def test_every_target_is_known_here() -> None:
@@ -86,7 +85,7 @@ def test_every_target_is_known_here() -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_targets_train_their_networks_in_their_conditions(target: str, budget: str) -> None:
     setup = setup_of(budget)
-    found = named(TARGETS[target].cells(setup), setup)
+    found = named(TARGETS[target].cells(setup))
     if target in OTHERS:
         assert list(found) == OTHERS[target]
         return
@@ -100,8 +99,9 @@ def test_targets_train_their_networks_in_their_conditions(target: str, budget: s
 @pytest.mark.parametrize("target", TARGETS)
 def test_jobs_are_what_their_cell_says(target: str, budget: str) -> None:
     setup = setup_of(budget)
-    for cell in TARGETS[target].cells(setup):
-        jobs = [setup.jobs[key] for key in cell.keys]
+    grid = TARGETS[target].cells(setup)
+    for cell in grid.cells:
+        jobs = [grid.jobs[key] for key in cell.keys]
         seeds = 10 if target == "fig8" else BUDGETS[budget].seeds
         assert [job.seed for job in jobs] == list(range(seeds))
         assert {job.temperature for job in jobs} == {cell.temperature}
@@ -119,15 +119,15 @@ def test_jobs_are_what_their_cell_says(target: str, budget: str) -> None:
 def test_low_norm_is_at_a_temperature_that_the_paper_names(budget: str) -> None:
     setup = setup_of(budget)
     for target in TARGETS.values():
-        for cell in target.cells(setup):
+        for cell in target.cells(setup).cells:
             assert cell.temperature in paper.TEMPERATURES
 
 
 def test_the_smoke_budget_takes_glyphs_for_everything() -> None:
     setup = setup_of("smoke", missing=("cifar10", "cifar100", "svhn"))
-    assert TARGETS["table1"].cells(setup)
-    assert {(job.data, job.ood) for job in setup.jobs.values()} == {(GLYPHS, GLYPH_OOD)}
-    assert not setup.left_out
+    grid = TARGETS["table1"].cells(setup)
+    assert {(job.data, job.ood) for job in grid.jobs.values()} == {(GLYPHS, GLYPH_OOD)}
+    assert not grid.left_out
 
 
 @pytest.mark.parametrize(
@@ -155,26 +155,22 @@ def test_another_loss_and_other_epochs_are_other_networks() -> None:
     usual = keys(setup, "table1", "CIFAR-10/MLP", BASELINE)
     assert not set(usual) & set(keys(setup, "mse", "CIFAR-10/MLP", BASELINE))
     assert not set(usual) & set(keys(setup, "rank-two", "CIFAR-10/MLP", "rank 2"))
-    for condition in (BASELINE, LOW_NORM):
-        squared = keys(setup, "mse", "CIFAR-10/MLP", condition)
-        assert {setup.jobs[key].loss for key in squared} == {"mse"}
-    untrained = keys(setup, "fig8", "CIFAR-10/MLP", "untrained")
-    assert not set(usual) & set(untrained)
-    assert {setup.jobs[key].epochs for key in untrained} == {0}
+    assert {job.loss for job in TARGETS["mse"].cells(setup).jobs.values()} == {"mse"}
+    assert not set(usual) & set(keys(setup, "fig8", "CIFAR-10/MLP", "untrained"))
+    assert {job.epochs for job in TARGETS["fig8"].cells(setup).jobs.values()} == {0}
 
 
 def test_a_network_is_one_job_however_many_targets_ask_for_it() -> None:
-    setup = setup_of()
-    for name in ("table1", "fig3", "fig4", "ortho-dev"):
-        TARGETS[name].cells(setup)
-    assert len(setup.jobs) == 2 * 3 * len(PAIRS["table1"])
-    assert all(job.key == key for key, job in setup.jobs.items())
+    setup, names = setup_of(), ("table1", "fig3", "fig4", "ortho-dev")
+    grid = Grid.merged(TARGETS[name].cells(setup) for name in names)
+    assert len(grid.jobs) == 2 * 3 * len(PAIRS["table1"])
+    assert all(job.key == key for key, job in grid.jobs.items())
 
 
 @pytest.mark.parametrize(("budget", "width"), [("smoke", 256), ("small", 512), ("paper", 512)])
 def test_interventions_change_one_thing_of_the_baseline(budget: str, width: int) -> None:
     setup = setup_of(budget)
-    found = named(TARGETS["hyperparameters"].cells(setup), setup)
+    found = named(TARGETS["hyperparameters"].cells(setup))
     base = found.pop(("CIFAR-10", "MLP", BASELINE))[0]
     assert base.width == width
     assert len({jobs[0].key for jobs in found.values()} | {base.key}) == len(found) + 1
@@ -189,7 +185,7 @@ def test_interventions_change_one_thing_of_the_baseline(budget: str, width: int)
 
 def test_rank_two_networks_have_a_narrow_classifier_and_a_goal() -> None:
     setup = setup_of()
-    found = named(TARGETS["rank-two"].cells(setup), setup)
+    found = named(TARGETS["rank-two"].cells(setup))
     plain, narrow = (found["CIFAR-10", "MLP", how][0] for how in (BASELINE, "rank 2"))
     assert (plain.head_rank, plain.stop_accuracy) == (None, None)
     assert (narrow.head_rank, narrow.stop_accuracy) == (2, 1.0)
@@ -210,11 +206,10 @@ def test_rank_two_networks_have_a_narrow_classifier_and_a_goal() -> None:
     ],
 )
 def test_patterns_pick_cells(patterns: list[str], names: list[str]) -> None:
-    setup = setup_of(pick=patterns)
-    cells = TARGETS["table1"].cells(setup)
-    assert list(dict.fromkeys(cell.name for cell in cells)) == names
-    assert set(setup.jobs) == {key for cell in cells for key in cell.keys}
-    assert setup.names == [f"{data}/{net}" for data, net in PAIRS["table1"]]
+    grid = TARGETS["table1"].cells(setup_of(pick=patterns))
+    assert list(dict.fromkeys(cell.name for cell in grid.cells)) == names
+    assert set(grid.jobs) == {key for cell in grid.cells for key in cell.keys}
+    assert grid.names == tuple(f"{data}/{net}" for data, net in PAIRS["table1"])
 
 
 def test_ood_sets_are_those_of_the_paper() -> None:
@@ -226,10 +221,11 @@ def test_ood_sets_are_those_of_the_paper() -> None:
 
 def test_replaced_data_are_trained_on_and_named() -> None:
     setup = setup_of(replacements={"imagenet100": "tiny"})
-    (cell,) = setup.cell("ImageNet-100", "ResNet-34")
+    grid = setup.cell("ImageNet-100", "ResNet-34")
+    (cell,) = grid.cells
     assert (cell.dataset, cell.data) == ("ImageNet-100", "tiny")
-    assert {setup.jobs[key].data for key in cell.keys} == {"tiny"}
-    (same,) = setup.cell("CIFAR-10", "MLP")
+    assert {grid.jobs[key].data for key in cell.keys} == {"tiny"}
+    (same,) = setup.cell("CIFAR-10", "MLP").cells
     assert same.data == "cifar10"
 
 
@@ -255,9 +251,9 @@ def test_replaced_data_are_trained_on_as_what_they_replace(budget: str) -> None:
 def test_replaced_ood_sets_are_neither_the_data_itself_nor_named_twice(
     replacements: dict[str, str], ood: tuple[str, ...]
 ) -> None:
-    setup = setup_of(replacements=replacements)
-    assert {job.ood for job in only(setup, "CIFAR-10", "MLP")} == {ood}
-    assert not setup.left_out
+    grid = setup_of(replacements=replacements).cell("CIFAR-10", "MLP")
+    assert {job.ood for job in grid.jobs.values()} == {ood}
+    assert not grid.left_out
 
 
 def test_a_replaced_data_set_keeps_the_ood_sets_of_the_one_it_stands_for() -> None:
@@ -268,49 +264,50 @@ def test_a_replaced_data_set_keeps_the_ood_sets_of_the_one_it_stands_for() -> No
 
 
 def test_missing_ood_sets_are_left_out_with_the_reason() -> None:
-    setup = setup_of(missing=("svhn",))
-    assert {job.ood for job in only(setup, "CIFAR-10", "MLP")} == {("cifar100",)}
-    assert setup.left_out == {"out-of-distribution set svhn": "no svhn here"}
+    grid = setup_of(missing=("svhn",)).cell("CIFAR-10", "MLP")
+    assert {job.ood for job in grid.jobs.values()} == {("cifar100",)}
+    assert grid.left_out == {"out-of-distribution set svhn": "no svhn here"}
 
 
 def test_a_replacement_may_be_missing() -> None:
     setup = setup_of(missing=("tiny",), replacements={"svhn": "tiny", "cifar100": "tiny"})
-    assert {job.ood for job in only(setup, "CIFAR-10", "MLP")} == {()}
-    assert setup.cell("CIFAR-100", "ResNet-18") == []
-    assert setup.left_out == {
+    ten, hundred = setup.cell("CIFAR-10", "MLP"), setup.cell("CIFAR-100", "ResNet-18")
+    assert {job.ood for job in ten.jobs.values()} == {()}
+    assert hundred.cells == ()
+    assert Grid.merged((ten, hundred)).left_out == {
         "out-of-distribution set tiny": "no tiny here",
         "CIFAR-100/ResNet-18": "no tiny here",
     }
 
 
 def test_cells_without_their_data_are_left_out_with_the_reason() -> None:
-    setup = setup_of(missing=("imagenet", "imagenet100"))
-    cells = TARGETS["table1"].cells(setup)
-    assert [cell.name for cell in cells[::2]] == [f"{data}/{net}" for data, net in CIFAR]
-    assert setup.left_out == {
-        f"{data}/{net}": f"no {DATASETS[data]} here" for data, net in IMAGENET
-    }
+    grid = TARGETS["table1"].cells(setup_of(missing=("imagenet", "imagenet100")))
+    assert [cell.name for cell in grid.cells[::2]] == [f"{data}/{net}" for data, net in CIFAR]
+    assert grid.left_out == {f"{data}/{net}": f"no {DATASETS[data]} here" for data, net in IMAGENET}
 
 
 def test_the_temperature_of_low_norm_can_be_chosen_and_nothing_else_is_touched() -> None:
     usual, chosen = setup_of(), setup_of(temperature=100.0)
-    baseline, low = chosen.pair("CIFAR-10", "MLP")
+    baseline, low = chosen.pair("CIFAR-10", "MLP").cells
     assert (baseline.temperature, low.temperature) == (1.0, 100.0)
-    assert baseline == usual.pair("CIFAR-10", "MLP")[0]
-    cells = TARGETS["hyperparameters"].cells(chosen)
+    assert baseline == usual.pair("CIFAR-10", "MLP").cells[0]
+    cells = TARGETS["hyperparameters"].cells(chosen).cells
     assert sum(cell.temperature == 100 for cell in cells) == 1
     assert [cell.temperature for cell in cells].count(10.0) == 1
 
 
 def test_budgets_choose_a_temperature_for_each_network() -> None:
     setup = setup_of("small")
-    found = {name: setup.pair("CIFAR-10", name)[1].temperature for name in ("MLP", "ResNet-18")}
-    assert found == {"MLP": 50.0, "ResNet-18": 10.0}
-    assert setup_of("paper").pair("CIFAR-10", "ResNet-18")[1].temperature == 50.0
+    pairs = {name: setup.pair("CIFAR-10", name).cells for name in ("MLP", "ResNet-18")}
+    assert {name: low.temperature for name, (_, low) in pairs.items()} == {
+        "MLP": 50.0, "ResNet-18": 10.0,
+    }  # fmt: skip
+    _, low = setup_of("paper").pair("CIFAR-10", "ResNet-18").cells
+    assert low.temperature == 50.0
 
 
 def test_cells_survive_being_kept_as_json() -> None:
-    for cell in TARGETS["table1"].cells(setup_of()):
+    for cell in TARGETS["table1"].cells(setup_of()).cells:
         assert Cell.of(json.loads(json.dumps(asdict(cell)))) == cell
 
 
@@ -323,4 +320,14 @@ def test_bad_options_are_refused_before_anything_runs(options: dict[str, float],
     setup = setup_of()
     with pytest.raises(ValueError, match=word):
         setup.cell("CIFAR-10", "MLP", **options)
-    assert not setup.jobs
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_cells_are_the_same_however_often_and_in_whatever_order_they_are_asked_for(
+    target: str,
+) -> None:
+    setup = setup_of(missing=("svhn",))
+    first = TARGETS[target].cells(setup)
+    for other in TARGETS.values():
+        other.cells(setup)
+    assert TARGETS[target].cells(setup) == first

@@ -3,7 +3,7 @@
 import pytest
 
 from real_nets.paper import numbers as paper
-from real_nets.paper.numbers import Comparison, Representation
+from real_nets.paper.numbers import Representation, RepresentationRow
 
 BOTH = (*paper.TABLE_1, *paper.TABLE_3)
 REPRESENTATIONS = [(row, own) for row in BOTH for own in (row.baseline, row.low_norm)]
@@ -48,16 +48,18 @@ def test_the_columns_of_table_2() -> None:
 
 def test_table_3() -> None:
     ten, hundred = paper.TABLE_3
-    assert ten == Comparison(
+    assert ten == RepresentationRow(
         "VGG-19", "CIFAR-10", Representation(0.47, 0.64, 9), Representation(0.53, 0.64, 9)
     )
-    assert hundred == Comparison(
+    assert hundred == RepresentationRow(
         "VGG-19", "CIFAR-100", Representation(0.58, 0.58, 73), Representation(0.58, 0.53, 45)
     )
 
 
 @pytest.mark.parametrize(("row", "own"), REPRESENTATIONS)
-def test_every_kappa_is_a_whole_number_of_layers(row: Comparison, own: Representation) -> None:
+def test_every_kappa_is_a_whole_number_of_layers(
+    row: RepresentationRow, own: Representation
+) -> None:
     layers = paper.LAYERS[row.architecture]
     shares = {round(layer / layers, 2) for layer in range(1, layers + 1)}
     assert own.effective_depth in shares
@@ -73,7 +75,7 @@ def test_other_depths_would_not_explain_the_kappas() -> None:
 
 
 @pytest.mark.parametrize(("row", "own"), REPRESENTATIONS)
-def test_ranks_fit_the_number_of_classes(row: Comparison, own: Representation) -> None:
+def test_ranks_fit_the_number_of_classes(row: RepresentationRow, own: Representation) -> None:
     assert own.rank <= paper.CLASSES[row.data] - 1
 
 
@@ -110,15 +112,15 @@ def test_exhibits_are_three_tables_and_eight_figures_of_known_networks() -> None
 
 
 def test_numbers_are_found_by_network_and_data() -> None:
-    found = paper.comparison("ResNet-50", "ImageNet-1k")
+    found = paper.representation_row("ResNet-50", "ImageNet-1k")
     assert found is not None
     assert found.low_norm.rank == 128
-    assert paper.comparison("VGG-19", "CIFAR-100") == paper.TABLE_3[1]
-    assert paper.comparison("VGG-19", "ImageNet-1k") is None
-    detection = paper.detection("ViT-B", "CIFAR-10", "CIFAR-100")
+    assert paper.representation_row("VGG-19", "CIFAR-100") == paper.TABLE_3[1]
+    assert paper.representation_row("VGG-19", "ImageNet-1k") is None
+    detection = paper.detection_row("ViT-B", "CIFAR-10", "CIFAR-100")
     assert detection is not None
     assert detection.low_norm.fpr == 0.0887
-    assert paper.detection("ViT-B", "CIFAR-10", "CIFAR-10") is None
+    assert paper.detection_row("ViT-B", "CIFAR-10", "CIFAR-10") is None
 
 
 def test_the_baseline_is_the_lowest_temperature() -> None:

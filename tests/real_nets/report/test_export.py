@@ -11,6 +11,7 @@ import pytest
 
 from rankdeficit.experiments import cli
 from real_nets import report
+from real_nets.paper import export as exporting
 from real_nets.paper.store import Results
 from real_nets.report import Settings, run
 from tests.real_nets.report.pages import (
@@ -61,7 +62,7 @@ def test_an_export_that_fails_leaves_nothing_and_can_be_made_again(
 
     (tmp_path / "empty").mkdir()
     for target in (tmp_path / "new", tmp_path / "empty"):
-        for owner, name in ((report.shutil, "copy"), (report, "export_figures")):
+        for owner, name in ((exporting.shutil, "copy"), (exporting, "export_figures")):
             with monkeypatch.context() as changed:
                 changed.setattr(owner, name, full_disk)
                 with pytest.raises(ValueError, match=r"\(No space left on device\), .* make room"):
@@ -78,7 +79,7 @@ def test_an_interrupted_export_leaves_nothing(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(report, "export_figures", interrupt)
+    monkeypatch.setattr(exporting, "export_figures", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(Settings(store, export=tmp_path / "export"))
     assert not (tmp_path / "export").exists()

@@ -1,5 +1,6 @@
 """The page on a store: its sections and summary."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,7 @@ def test_the_summary_names_images_of_another_size_than_the_papers(
     tmp_path: Path,
 ) -> None:
     setup = setup_of(budget, pick=[cell], missing=("svhn",))
-    setup.budget = with_changes(setup.budget, None, options)
+    setup = replace(setup, budget=with_changes(setup.budget, None, options))
     fill(tmp_path, [target], NUMBERS, setup)
     others = [line for line in summary_of(tmp_path) if line.startswith("These are not the paper's")]
     assert [line.split(": ")[1].split(". ")[0] for line in others] == ([told] if told else [])

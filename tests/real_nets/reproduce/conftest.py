@@ -36,7 +36,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("this was to be reused")
 
     monkeypatch.setattr(execution, "carry_out", refuse)
-    monkeypatch.setattr("real_nets.paper.plan.estimate", refuse)
+    monkeypatch.setattr("real_nets.paper.estimate.estimate", refuse)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """What is planned: which networks and diagnoses, of how many seeds, shared by which targets."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,12 @@ from real_nets import reproduce
 from real_nets.data.catalogue import DataSource
 from real_nets.jobs import execute as execution
 from real_nets.jobs.folder import FINAL
+from real_nets.paper.plan import Plan
 from real_nets.paper.targets import TARGETS
 from real_nets.reproduce import (
     OVERRIDES,
     Settings,
-    at_equal_accuracy,
     chosen_names,
-    part_of,
-    planned,
     prepare,
 )
 from tests.images import write_images
@@ -47,10 +46,10 @@ def test_as_many_seeds_are_planned_as_were_asked_for(
     asked: int | None, budget: str, fig8: int, quick: int
 ) -> None:
     setup = prepare(Settings(seeds=asked, budget=budget), DataSource())  # type: ignore[arg-type]
-    setup.why_missing = lambda name: None
+    setup = replace(setup, why_missing=lambda name: None)
     for target, seeds in (("fig8", fig8), ("quick", quick)):
-        part = part_of(TARGETS[target], setup)
-        assert {len(cell.keys) for cell in part.cells} == {seeds}
+        grid = TARGETS[target].cells(setup)
+        assert {len(cell.keys) for cell in grid.cells} == {seeds}
 
 
 def test_planning_trains_nothing_and_leaves_nothing(
@@ -79,7 +78,8 @@ def test_networks_are_diagnosed_at_equal_accuracy_once_all_have_reached_one(
     for file in store.glob("jobs/*/settings.json"):
         written = read_json(file)
         write_json(file, written | {"settings": written["settings"] | {"root": str(root)}})
-    done = next(key for key, job in setup.jobs.items() if job.temperature > 1 and job.seed == 0)
+    jobs = TARGETS["table1"].cells(setup).jobs
+    done = next(key for key, job in jobs.items() if job.temperature > 1 and job.seed == 0)
     asked = []
 
     def note(work: list[execution.Work], *how: object) -> None:
@@ -88,7 +88,7 @@ def test_networks_are_diagnosed_at_equal_accuracy_once_all_have_reached_one(
     monkeypatch.setattr(reproduce, "execute", note)
     arguments = ["table1", "table2", "--budget", "small", "--cells", "CIFAR-10/ResNet-18"]
     assert main(*arguments, "--data", root, "--out", store) == 0
-    assert sorted(asked) == sorted((key, ("accuracy-0.2",)) for key in setup.jobs if key != done)
+    assert sorted(asked) == sorted((key, ("accuracy-0.2",)) for key in jobs if key != done)
 
 
 def test_targets_that_compare_nothing_at_equal_accuracy_ask_for_nothing(tmp_path: Path) -> None:
@@ -96,24 +96,25 @@ def test_targets_that_compare_nothing_at_equal_accuracy_ask_for_nothing(tmp_path
     kept = Numbers(kept={0.5: None})
     fill(tmp_path, ["quick"], lambda job: kept, setup)
     for name, asked in (("ortho-dev", 0), ("quick", 6), ("table1", 6)):
-        parts = [part_of(TARGETS[name], setup)]
-        assert len(at_equal_accuracy(parts, setup.jobs, tmp_path)) == asked
+        plan = Plan.of([TARGETS[name]], setup, tmp_path)
+        assert len(plan.at_equal_accuracy()) == asked
 
 
 def test_only_targets_that_need_diagnoses_ask_for_them(tmp_path: Path) -> None:
-    setup = setup_of()
-    parts = [part_of(TARGETS[name], setup) for name in ("fig3", "table3")]
-    asked = {(item.job.model, item.snapshots) for item in planned(setup, parts, tmp_path)}
+    plan = Plan.of([TARGETS[name] for name in ("fig3", "table3")], setup_of(), tmp_path)
+    asked = {(item.job.model, item.snapshots) for item in plan.work}
     assert asked == {("mlp", ()), ("vgg19", (FINAL,))}
 
 
-def test_targets_share_their_jobs_but_not_what_was_left_out() -> None:
+def test_targets_share_their_jobs_but_not_what_was_left_out(tmp_path: Path) -> None:
     setup = setup_of(missing=("imagenet", "svhn"))
-    first, second, third = (part_of(TARGETS[name], setup) for name in ("table1", "fig3", "fig6"))
+    plan = Plan.of([TARGETS[name] for name in ("table1", "fig3", "fig6")], setup, tmp_path)
+    first, second, third = (part.grid for part in plan.parts)
     assert len(first.left_out) == 3
     assert second.left_out == {"out-of-distribution set svhn": "no svhn here"}
     assert third.left_out == {}
-    assert set(setup.jobs) == {key for cell in first.cells for key in cell.keys}
+    assert plan.grid.jobs.keys() == {key for cell in first.cells for key in cell.keys}
+    assert plan.grid.left_out == first.left_out
 
 
 @pytest.mark.parametrize("executor", ["local", "slurm"])

@@ -93,8 +93,8 @@ def test_folders_of_images_named_like_the_papers_data_work_from_end_to_end(
     for heading in ("Table 1: ", "Figure 3: "):
         assert page.count(heading) >= 2  # contents and section
     assert "glyphs" not in page
-    assert "MLP on CIFAR-10: no verdict, as networks did not leave their start" in captured.out
-    rows = re.findall(r"CIFAR-10 +75% +67% +9 +(\d+\.\d)%", captured.out)
+    assert "no verdict" in captured.out
+    rows = re.findall(r"CIFAR-10 +50 +75% +38% +(\d+\.\d)%", captured.out)
     (folder,) = [store / "jobs" / job.key for job in jobs if job.temperature == 1]
     report = json.loads((folder / "diagnoses" / "final.json").read_text())
     assert rows == [f"{100 * report['effective_depth']['value']:.1f}"]
@@ -135,7 +135,7 @@ def test_figure_6_needs_no_network_and_no_data(
     assert main("fig6", "--budget", budget, "--out", tmp_path) == 0
     captured = capsys.readouterr()
     assert captured.err == "No networks to train or diagnose.\n"
-    assert "Highest rank, and rank at the largest factor" in captured.out
+    assert "at the largest s" in captured.out
     assert not (tmp_path / "jobs").exists()
 
 

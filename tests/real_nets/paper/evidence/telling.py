@@ -6,10 +6,10 @@ from pathlib import Path
 from statistics import median
 
 from rankdeficit.diagnostics import effective_depth
-from real_nets.jobs.folder import FINAL, JobFolder
+from real_nets.jobs.folder import FINAL, JobFolder, milestone_name
+from real_nets.paper.compare import pairs
+from real_nets.paper.measures import collapse
 from real_nets.paper.store import Results, read_targets
-from real_nets.paper.targets.appendices_i_to_m import collapse
-from real_nets.paper.targets.parts import pairs
 from tests.conftest import ROOT
 
 STORE = ROOT / "real_nets" / "results"
@@ -81,11 +81,11 @@ def pair_of(store: Path, network: str, name: str) -> Pair:
     results = Results(store)
     cells = [cell for record in read_targets(store, ["table1", "table3"]) for cell in record.cells]
     pair = next(pair for pair in pairs(cells) if pair[0].network == network)
-    milestone = results.common_milestone(pair)
-    assert milestone is not None
+    accuracy = results.common_accuracy(pair)
+    assert accuracy is not None
     cold, hot = map(results.outcomes, pair)
     assert [one.job.seed for one in (*cold, *hot)] == [0, 1, 2, 0, 1, 2]
-    return Pair(name, cold, hot, milestone)
+    return Pair(name, cold, hot, milestone_name(accuracy))
 
 
 PAIRS = {

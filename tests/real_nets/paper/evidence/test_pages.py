@@ -12,7 +12,7 @@ from statistics import median
 import pytest
 
 from real_nets.jobs.folder import FINAL, JobFolder
-from real_nets.paper.correlation import correlation
+from real_nets.paper.compare import correlation
 from real_nets.paper.grid import Cell
 from real_nets.paper.store import Results, read_targets
 from tests.conftest import ROOT

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from real_nets.page import render_markdown
+from real_nets.paper.export import figure_files
 from real_nets.paper.store import read_targets
 from real_nets.paper.targets import TARGETS
-from real_nets.report import build_page, figure_files
+from real_nets.report import build_page
 from tests.real_nets.paper.evidence.telling import STORE, STORES
 
 

@@ -1,27 +1,34 @@
-"""Tables 1 and 3 and the quick look, from stores with known numbers: cells, sentences, notes."""
+"""Tables 1 to 3 and the quick look, from stores with known numbers."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from real_nets.page import Section, Table
 from real_nets.paper import numbers as paper
-from real_nets.paper.grid import BASELINE, LOW_NORM
+from real_nets.paper.chance import Cause
+from real_nets.paper.compare import NoVerdict, Spread, Verdict
 from real_nets.paper.store import Results
 from real_nets.paper.targets import TARGETS
-from real_nets.paper.targets.parts import equal_accuracy
 from tests.real_nets.fabricated import (
-    BEYOND,
-    COLD,
     HOT,
     RESNET,
-    T_10,
     Numbers,
     by_seed,
+    compared,
     fill,
     hundred,
     row_of,
-    said,
     section_of,
     setup_of,
 )
+
+DEPTH, BY_BEST = "κ: effective depth", "κ against the best layer's probe"
+RANK, CENTRED = "SR: rank of the logits", "rank of the class-centred logits"
+DROP = "ρ: OOD drop (svhn)"
+ONE = setup_of(pick=["CIFAR-100/ResNet-18"])
+WHERE = "ResNet-18 on CIFAR-100"
 
 THREE = by_seed(
     baseline=[
@@ -37,79 +44,95 @@ THREE = by_seed(
 )
 
 
+def numbers_of(table: Table, measure: str) -> list[str]:
+    """The row of a measure of one pair, from the temperature to the verdict, with plain spaces."""
+    (found,) = [row for row in table.rows if row[2].text.startswith(measure)]
+    return [cell.text.replace("\N{NO-BREAK SPACE}", " ") for cell in found[4:-1]]
+
+
 def test_table_1_sets_paper_medians_ranges_and_differences_side_by_side(tmp_path: Path) -> None:
-    section = section_of(tmp_path, "table1", THREE, setup_of(pick=["CIFAR-100/ResNet-18"]))
-    table = section.tables[0]
-    assert [(column.group, column.title) for column in table.columns[3:]] == [
-        *((group, name) for group in ("paper", "measured", "difference") for name in "κ ρ SR".split()),
-        ("accuracy", "train"),
-        ("accuracy", "test"),
+    table = section_of(tmp_path, "table1", THREE, ONE).tables[0]
+    groups = [column.group for column in table.columns[4:-1]]
+    assert groups == ["paper"] * 2 + ["measured"] * 2 + ["difference"] * 2
+    assert numbers_of(table, "κ: ") == [
+        *("100%", "83%"),
+        *("90.0% (80.0–100.0), n = 3", "60.0% (50.0–70.0), n = 3"),
+        *("−10.0 pp", "−23.0 pp"),
+    ]
+    assert numbers_of(table, DROP) == [
+        *("19%", "50%"),
+        *("20.0% (10.0–30.0), n = 3", "50.0% (40.0–60.0), n = 3"),
+        *("+1.0 pp", "0.0 pp"),
+    ]
+    assert numbers_of(table, RANK) == [
+        *("99", "59"), *("98 (97–99), n = 3", "50 (40–60), n = 3"), *("−1", "−9"),
     ]  # fmt: skip
-    assert row_of(table, *RESNET, COLD) == [
-        *("100%", "19%", "99"),
-        *("90.0% (80.0–100.0), n = 3", "20.0% (10.0–30.0), n = 3", "98 (97–99), n = 3"),
-        *("−10.0 pp", "+1.0 pp", "−1"),
-        *("100.0%", "70.0% (69.0–71.0), n = 3"),
-    ]
-    assert row_of(table, *RESNET, HOT) == [
-        *("83%", "50%", "59"),
-        *("60.0% (50.0–70.0), n = 3", "50.0% (40.0–60.0), n = 3", "50 (40–60), n = 3"),
-        *("−23.0 pp", "0.0 pp", "−9"),
-        *("97.0% (95.0–100.0), n = 3", "50.0%"),
-    ]
-    kinds = [cell.kind for cell in table.rows[0][3:]]
-    assert kinds == ["paper"] * 3 + ["measured"] * 3 + ["difference"] * 3 + ["measured"] * 2
-    assert table.rows[0][7].note == "out of distribution: svhn"
+    ranks = ["98 (97–99), n = 3", "50 (40–60), n = 3"]
+    assert numbers_of(table, CENTRED) == ["", "", *ranks, "", ""]
+    accuracies = ["100.0%", "97.0% (95.0–100.0), n = 3"]
+    assert numbers_of(table, "train accuracy") == ["", "", *accuracies, "", ""]
+    kinds = [cell.kind for cell in table.rows[0][4:-1]]
+    assert kinds == ["paper"] * 2 + ["measured"] * 2 + ["difference"] * 2
+    assert {row[3].text for row in table.rows} == {"10"}
 
 
-def test_table_1_says_how_each_measure_moves(tmp_path: Path) -> None:
-    section = section_of(tmp_path, "table1", THREE, setup_of(pick=["CIFAR-100/ResNet-18"]))
-    assert section.paragraphs[0].startswith("The paper's claim: At low logit norm")
-    assert section.paragraphs[1:] == [
-        "ResNet-18 on CIFAR-100: κ falls beyond the spread of seeds (90.0% to 60.0%), as in the paper; "
-        "κ against the best layer's probe does not move (33.3% to 33.3%); "
-        "ρ (svhn) rises beyond the spread of seeds (20.0% to 50.0%), as in the paper; the rank falls "
-        "beyond the spread of seeds (98 to 50), as in the paper."
+def test_table_1_compares_every_measure(tmp_path: Path) -> None:
+    found = compared(tmp_path, "table1", THREE, ONE)[WHERE]
+    assert (found[DEPTH].before, found[DEPTH].after) == (
+        Spread(0.9, 0.8, 1.0, 3), Spread(0.6, 0.5, 0.7, 3),
+    )  # fmt: skip
+    assert {found[name].verdict for name in (DEPTH, DROP, RANK, CENTRED)} == {Verdict.AGREES}
+    assert [found[name].moved for name in (DEPTH, BY_BEST, DROP, RANK, CENTRED)] == [
+        -1,
+        0,
+        1,
+        -1,
+        -1,
     ]
-    assert section.notes == [
-        "Neural Collapse, and the ranks it predicts, suppose networks that interpolate. These do not "
-        "(train accuracy below 99.9%; the lowest over seeds): ResNet-18 on CIFAR-100: 95.0% (low logit "
-        f"norm, {T_10})."
-    ]
+    assert found[BY_BEST].verdict is Verdict.UNCLAIMED
 
 
 def test_all_rows_of_table_1_show_the_papers_own_numbers(tmp_path: Path) -> None:
     table = section_of(tmp_path, "table1", lambda job: None).tables[0]
-    assert len(table.rows) == 2 * len(paper.TABLE_1)
+    shown = {
+        (*(cell.text for cell in row[:3]), i): row[4 + i] for row in table.rows for i in (0, 1)
+    }
     for row in paper.TABLE_1:
-        for condition, theirs in ((BASELINE, row.baseline), (LOW_NORM, row.low_norm)):
-            (found,) = [
-                own
-                for own in table.rows
-                if (own[0].text, own[1].text) == (row.data, row.architecture)
-                and own[2].text.startswith(condition)
+        for i, theirs in enumerate((row.baseline, row.low_norm)):
+            own = [
+                shown[row.data, row.architecture, name, i] for name in (DEPTH, "ρ: OOD drop", RANK)
             ]
             printed = [f"{theirs.effective_depth:.0%}", f"{theirs.ood_drop:.0%}", str(theirs.rank)]
-            assert [cell.text for cell in found[3:]] == printed + [""] * 8
-            assert (found[5].note is not None) == theirs.bounded_by_classifier
+            assert [cell.text for cell in own] == printed
+            assert (own[2].note is not None) == theirs.bounded_by_classifier
+    assert not any(cell.text for row in table.rows for cell in row[6:])
 
 
 def test_on_ten_classes_the_rank_is_not_expected_to_move(tmp_path: Path) -> None:
     numbers = by_seed(baseline=[Numbers(rank=9)] * 2, low=[Numbers(rank=9)] * 2)
-    section = section_of(tmp_path, "table1", numbers, setup_of(pick=["CIFAR-10/MLP"]))
-    assert "the rank does not move (9 to 9), as in the paper." in section.paragraphs[1]
+    found = compared(tmp_path, "table1", numbers, setup_of(pick=["CIFAR-10/MLP"]))[
+        "MLP on CIFAR-10"
+    ]
+    for name in (RANK, CENTRED):
+        assert (found[name].measure.expected, found[name].verdict) == (0, Verdict.AGREES)
+
+
+def test_on_other_numbers_of_classes_no_direction_of_the_rank_is_known(tmp_path: Path) -> None:
+    found = compared(tmp_path, "table1", THREE, setup_of("smoke"))["MLP on glyphs:50 for CIFAR-10"]
+    for name in (RANK, CENTRED):
+        assert (found[name].measure.expected, found[name].verdict) == (None, Verdict.UNCLAIMED)
+    assert found[DEPTH].evidence == "single seed"
 
 
 def test_vgg_is_held_against_what_the_paper_found_of_it(tmp_path: Path) -> None:
     numbers = by_seed(
         baseline=[hundred(depth=0.5, drop=0.6)] * 2, low=[hundred(depth=0.5, drop=0.6)] * 2
     )
-    section = section_of(tmp_path, "table3", numbers)
-    ten, many = section.paragraphs[1:3]
-    assert "κ does not move (50.0% to 50.0%), in the paper it rises" in ten
-    assert "ρ (svhn) does not move (60.0% to 60.0%), as in the paper" in ten
-    assert "κ does not move (50.0% to 50.0%), as in the paper" in many
-    assert "ρ (svhn) does not move (60.0% to 60.0%), in the paper it falls" in many
+    ten, many = compared(tmp_path, "table3", numbers).values()
+    found = [one[name] for one in (ten, many) for name in (DEPTH, DROP)]
+    told = [(one.measure.expected, one.verdict) for one in found]
+    agrees, differs = Verdict.AGREES, Verdict.DIFFERS
+    assert told == [(1, differs), (0, agrees), (0, agrees), (-1, differs)]
 
 
 def test_replaced_data_are_named_wherever_they_appear(tmp_path: Path) -> None:
@@ -117,124 +140,199 @@ def test_replaced_data_are_named_wherever_they_appear(tmp_path: Path) -> None:
     section = section_of(tmp_path, "table1", THREE, setup)
     for table in section.tables:
         assert {row[0].text for row in table.rows} == {"tiny for CIFAR-100"}
-    assert all(
-        "on tiny for CIFAR-100" in text for text in (section.paragraphs[1], section.notes[0])
-    )
-
-
-def test_on_glyphs_every_row_says_so(tmp_path: Path) -> None:
-    section = section_of(tmp_path, "table1", THREE, setup_of("smoke"))
-    for row in section.tables[0].rows:
-        assert row[0].text.startswith("glyphs:50 for ")
-    ten = next(text for text in section.paragraphs if "MLP on glyphs:50 for CIFAR-10" in text)
-    # ten classes in the paper, a hundred here
-    assert ten.endswith("; the rank falls, judged by a single seed (97 to 60).")
-
-
-def test_the_quick_look_does_not_claim_the_papers_numbers_on_other_data(tmp_path: Path) -> None:
-    hint = "this shows whether the paper's effect is there, not whether its numbers come out."
-    glyphs = section_of(tmp_path / "glyphs", "quick", THREE, setup_of("smoke"))
-    assert glyphs.paragraphs[0] == f"Trained on glyphs:50 in place of CIFAR-100: {hint}"
-    real = section_of(tmp_path / "real", "quick", THREE)
-    assert hint not in said(real)
-    for section in (glyphs, real):
-        assert "κ falls" in said(section)
+    assert all("ResNet-18 on tiny for CIFAR-100" in note for note in section.notes)
 
 
 def test_the_quick_look_is_at_equal_train_accuracy_too(tmp_path: Path) -> None:
     cold = hundred(depth=1.0, kept={0.5: hundred(depth=0.9, accuracy=0.51)})
-    hot = hundred(depth=0.5, accuracy=0.7, kept={0.5: hundred(depth=0.6, accuracy=0.52)})
-    section = section_of(tmp_path, "quick", by_seed(baseline=[cold], low=[hot]))
-    final, then = section.paragraphs[-2:]
-    assert final.startswith("ResNet-18 on CIFAR-100 (train accuracy 100.0% and 70.0%): κ falls")
-    assert then.startswith("At equal train accuracy (50%), ResNet-18 on CIFAR-100: κ falls")
-    table = section.tables[-1]
-    assert row_of(table, *RESNET, HOT)[0] == "60.0%"
-    assert row_of(table, *RESNET, HOT)[-2] == "52.0%"
+    hot = hundred(depth=0.5, kept={0.5: hundred(depth=0.6, accuracy=0.52)})
+    section = section_of(tmp_path, "quick", by_seed(baseline=[cold] * 3, low=[hot] * 3))
+    first, _, then = section.tables
+    assert "50%" in then.caption
+    assert numbers_of(first, DEPTH)[2:4] == ["100.0%", "50.0%"]
+    assert numbers_of(then, DEPTH)[2:4] == ["90.0%", "60.0%"]
+    assert numbers_of(then, "train accuracy")[2:4] == ["51.0%", "52.0%"]
 
 
-def test_the_quick_look_shows_all_measures(tmp_path: Path) -> None:
-    numbers = by_seed(baseline=[hundred(auroc=0.61, ortho_dev=0.52)], low=[hundred(depth=0.5)])
-    table = section_of(tmp_path, "quick", numbers).tables[0]
-    assert row_of(table, *RESNET, COLD) == [
-        "100.0%",
-        "25.0%",
-        "99",
-        "61.00%",
-        "0.520",
-        "100.0%",
-        "50.0%",
-    ]
+@pytest.mark.parametrize("target", ["table1", "table2", "quick"])
+def test_equal_accuracy_is_the_highest_that_both_sides_reached(target: str, tmp_path: Path) -> None:
+    low, high = hundred(depth=0.3), hundred(depth=0.7)
+    cold, hot = hundred(kept={0.2: low, 0.5: high}), hundred(kept={0.2: low, 0.5: high, 0.8: high})
+    last = hundred(kept={0.2: low, 0.5: None})
+    numbers = by_seed(baseline=[cold] * 3, low=[hot, hot, last])
+    section = section_of(tmp_path, target, numbers, ONE)
+    (equal,) = [table for table in section.tables if "equal train accuracy" in table.caption]
+    assert "50%" in equal.caption
+    found = compared(tmp_path / "records", target, numbers, ONE, 0.5)[WHERE].values()
+    assert {one.before.n for one in found if one.before} == {3}
+    assert {one.after.n for one in found if one.after} == {2}  # the third was not diagnosed there
 
 
-KEPT = {0.2: hundred(), 0.5: hundred(depth=0.8, rank=70, accuracy=0.52), 0.8: hundred()}
-LESS = {0.2: hundred(), 0.5: hundred(depth=0.4, rank=35, accuracy=0.51)}
+def test_without_a_common_accuracy_there_is_no_such_table(tmp_path: Path) -> None:
+    cold, hot = hundred(kept={0.8: hundred()}), hundred(kept={0.2: hundred()})
+    section = section_of(tmp_path, "table1", by_seed(baseline=[cold] * 3, low=[hot] * 3), ONE)
+    assert len(section.tables) == 2
 
 
-def test_equal_train_accuracy_takes_the_highest_milestone_that_all_reached(tmp_path: Path) -> None:
-    numbers = by_seed(baseline=[hundred(kept=KEPT)] * 3, low=[hundred(kept=LESS)] * 3)
-    section = section_of(tmp_path, "table1", numbers, setup_of(pick=["CIFAR-100/ResNet-18"]))
-    table = section.tables[3]
-    assert table.caption == "At equal train accuracy: after the epoch that first reached 50%"
-    cold, hot = (row_of(table, *RESNET, condition) for condition in (COLD, HOT))
-    assert [cold[3], cold[5], cold[9]] == ["80.0%", "70", "52.0%"]
-    assert [hot[3], hot[5], hot[9]] == ["40.0%", "35", "51.0%"]
-    (sentence,) = [text for text in section.paragraphs if text.startswith("At equal")]
-    assert sentence.startswith("At equal train accuracy (50%), ResNet-18 on CIFAR-100: κ falls ")
-    assert "(80.0% to 40.0%), as in the paper" in sentence
-
-
-def test_equal_train_accuracy_needs_both_sides_and_a_diagnosis(tmp_path: Path) -> None:
-    setup = setup_of(pick=["CIFAR-100/ResNet-18"])
-    alone = by_seed(baseline=[hundred(kept=KEPT)] * 3)
-    cells = fill(tmp_path / "alone", ["table1"], alone, setup)["table1"]
-    assert equal_accuracy(cells, Results(tmp_path / "alone")) == {}
-    apart = by_seed(baseline=[hundred(kept={0.8: None})], low=[hundred(kept={0.2: None})])
-    cells = fill(tmp_path / "apart", ["table1"], apart, setup)["table1"]
-    assert equal_accuracy(cells, Results(tmp_path / "apart")) == {}
-    both = by_seed(baseline=[hundred(kept={0.8: None})], low=[hundred(kept={0.8: None})])
-    cells = fill(tmp_path / "both", ["table1"], both, setup)["table1"]
-    assert equal_accuracy(cells, Results(tmp_path / "both")) == {"accuracy-0.8": cells}
-    section = TARGETS["table1"].section(cells, Results(tmp_path / "both"), {})
-    assert len(section.tables) == 3
-    assert "At equal" not in said(section)
-
-
-def test_diverged_networks_have_no_say_in_the_common_milestone(tmp_path: Path) -> None:
-    broken = hundred(outcome="diverged")
-    numbers = by_seed(baseline=[hundred(kept=KEPT), broken], low=[broken, hundred(kept=KEPT)])
-    setup = setup_of(pick=["CIFAR-100/ResNet-18"])
-    cells = fill(tmp_path, ["table1"], numbers, setup)["table1"]
-    assert list(equal_accuracy(cells, Results(tmp_path))) == ["accuracy-0.8"]
-
-
-def test_effective_depth_is_shown_against_the_best_layer_too(tmp_path: Path) -> None:
+def test_effective_depth_is_told_against_both_bars(tmp_path: Path) -> None:
     numbers = by_seed(
         baseline=[hundred(depth=1.0, probes=(0.2, 0.3, 0.4))] * 3,
         low=[hundred(depth=1 / 3, probes=(0.2, found, 0.2)) for found in (0.4, 0.5, 0.25)],
     )
-    section = section_of(tmp_path, "table1", numbers, setup_of(pick=["CIFAR-100/ResNet-18"]))
-    assert (
-        f"κ falls{BEYOND} (100.0% to 33.3%), as in the paper; κ against the best layer's probe "
-        f"falls{BEYOND} (100.0% to 66.7%); ρ"  # which the paper did not measure
-    ) in said(section)
-    assert row_of(section.tables[2], *RESNET, COLD) == ["100.0%"] * 3
-    assert row_of(section.tables[2], *RESNET, HOT) == [
-        "33.3%", "66.7%", "50.0% (40.0–80.0), n = 3",
-    ]  # fmt: skip
+    found = compared(tmp_path, "table1", numbers, ONE)[WHERE]
+    medians = [(one.before and one.before.median, one.after and one.after.median) for one in (
+        found[DEPTH], found[BY_BEST], found["last layer's probe over the best one's"])]  # fmt: skip
+    assert medians == [(1.0, pytest.approx(1 / 3)), (1.0, pytest.approx(2 / 3)), (1.0, 0.5)]
+    verdicts = [found[DEPTH].verdict, found[BY_BEST].verdict]
+    assert verdicts == [Verdict.AGREES, Verdict.UNCLAIMED]  # the paper did not measure the second
 
 
-def test_effective_depth_is_told_once_where_the_last_layer_is_the_best(tmp_path: Path) -> None:
-    rising = by_seed(
-        baseline=[hundred(depth=1.0, probes=(0.2, 0.3, 0.4))],
-        low=[hundred(depth=2 / 3, probes=(0.2, 0.4, 0.4))],
+def test_a_last_layer_that_guesses_bears_no_verdict_on_depth_alone(tmp_path: Path) -> None:
+    numbers = by_seed(
+        baseline=[hundred(depth=1.0, probes=(0.2, 0.3, 0.4))] * 3,
+        low=[hundred(depth=1 / 3, rank=50, probes=(0.2, 0.4, last)) for last in (0.01, 0.4, 0.012)],
     )
-    section = section_of(tmp_path, "table1", rising, setup_of(pick=["CIFAR-100/ResNet-18"]))
-    assert "κ falls, judged by a single seed (100.0% to 66.7%)" in said(section)
-    assert "best layer" not in said(section)
+    found = compared(tmp_path, "table1", numbers, ONE)[WHERE]
+    assert found[DEPTH].no_verdict == NoVerdict(Cause.LAST_PROBE, (0, 2), 0.01)
+    assert (found[BY_BEST].moved, found[BY_BEST].verdict) == (-1, Verdict.UNCLAIMED)
+    assert found[RANK].verdict is Verdict.AGREES
+
+
+def test_where_all_layers_guess_there_is_no_verdict_on_depth_at_all(tmp_path: Path) -> None:
+    numbers = by_seed(
+        baseline=[hundred(probes=(0.2, 0.3, 0.4))],
+        low=[hundred(depth=1 / 3, probes=(0.01, 0.012, 0.01))],
+    )
+    found = compared(tmp_path, "table1", numbers, ONE)[WHERE]
+    causes = [one.no_verdict and one.no_verdict.cause for one in (found[DEPTH], found[BY_BEST])]
+    assert causes == [Cause.LAST_PROBE, Cause.ALL_PROBES]
+
+
+@pytest.mark.parametrize("target", ["table1", "fig1"])
+def test_where_all_probes_of_an_ood_set_guess_there_is_no_verdict_on_its_drop(
+    target: str, tmp_path: Path
+) -> None:
+    """Three classes: guessing is right on a third of the images."""
+    numbers = by_seed(
+        baseline=[hundred(drop=0.1, ood_probes=(0.5, 0.9, 0.6))] * 2,
+        low=[hundred(drop=0.4, ood_probes=(0.2, best, 0.2)) for best in (0.35, 0.9)],
+    )
+    pick = setup_of(pick=["CIFAR-100/*"], missing=("svhn",))
+    found, *_ = compared(tmp_path, target, numbers, pick).values()
+    none = found["ρ: OOD drop (cifar10)"].no_verdict
+    assert none == NoVerdict(Cause.OOD_PROBES, (0, 1), pytest.approx(1 / 3))
+    assert found[DEPTH].no_verdict is None
+
+
+@pytest.mark.parametrize(("accuracy", "bears"), [(0.0149, False), (0.0151, True), (1.0, True)])
+def test_guessing_is_judged_as_in_reports(accuracy: float, bears: bool, tmp_path: Path) -> None:
+    """From one and a half times the odds on: of a hundred classes, at an accuracy of 1.49 percent."""
+    trained = hundred(depth=0.5)
+    numbers = by_seed(baseline=[trained] * 2, low=[replace(trained, accuracy=accuracy)] * 2)
+    found = compared(tmp_path, "table1", numbers, ONE)[WHERE]
+    assert all((one.no_verdict is None) == bears for one in found.values())
+
+
+def test_at_equal_accuracy_networks_are_judged_by_the_accuracy_they_had_then(
+    tmp_path: Path,
+) -> None:
+    cold, stalled = hundred(kept={0.2: hundred(accuracy=0.012)}), hundred(outcome="stalled")
+    numbers = by_seed(baseline=[cold], low=[cold])
+    for accuracy, cause in ((None, None), (0.2, Cause.UNTRAINED)):
+        found = compared(tmp_path / "a", "table1", numbers, ONE, accuracy)[WHERE]
+        assert {one.no_verdict and one.no_verdict.cause for one in found.values()} == {cause}
+    left = {0.2: hundred(accuracy=0.2, depth=0.5)}
+    numbers = by_seed(baseline=[hundred(kept=left)], low=[replace(stalled, kept=left)])
+    for accuracy, cause in ((None, Cause.UNTRAINED), (0.2, None)):  # it stalled later
+        found = compared(tmp_path / "b", "table1", numbers, ONE, accuracy)[WHERE]
+        assert {one.no_verdict and one.no_verdict.cause for one in found.values()} == {cause}
 
 
 def test_ranks_over_gamma_stand_beside_what_neural_collapse_predicts(tmp_path: Path) -> None:
-    table = section_of(tmp_path, "table1", THREE, setup_of(pick=["CIFAR-100/ResNet-18"])).tables[1]
-    row = row_of(table, *RESNET, HOT)
-    assert row == ["50 (40–60), n = 3"] * 10 + ["99"]
+    table = section_of(tmp_path, "table1", THREE, ONE).tables[1]
+    assert row_of(table, *RESNET, HOT) == ["50 (40–60), n = 3"] * 10 + ["99"]
+
+
+def detected(auroc: float, fpr: float) -> Numbers:
+    return hundred(auroc=auroc, fpr=fpr)
+
+
+DETECTED = by_seed(
+    baseline=[detected(0.60, 0.92), detected(0.62, 0.90), detected(0.64, 0.94)],
+    low=[detected(0.75, 0.80), detected(0.77, 0.78), detected(0.79, 0.82)],
+)
+
+
+def test_table_2_compares_auroc_and_false_positives(tmp_path: Path) -> None:
+    table = section_of(tmp_path, "table2", DETECTED, ONE).tables[0]
+    assert numbers_of(table, "AUROC of NECO (cifar10)") == [
+        *("63.66%", "77.04%"),
+        *("62.00% (60.00–64.00), n = 3", "77.00% (75.00–79.00), n = 3"),
+        *("−1.7 pp", "0.0 pp"),
+    ]
+    assert numbers_of(table, "FPR of NECO (cifar10)") == [
+        *("90.44%", "80.13%"),
+        *("92.00% (90.00–94.00), n = 3", "80.00% (78.00–82.00), n = 3"),
+        *("+1.6 pp", "−0.1 pp"),
+    ]
+    assert numbers_of(table, "AUROC of NECO (svhn)")[:2] == ["", ""]
+    found = compared(tmp_path / "records", "table2", DETECTED, ONE)[WHERE]
+    assert [one.moved for one in found.values()] == [1, -1] * 2
+    assert {one.verdict for one in found.values()} == {Verdict.AGREES}
+
+
+def notes_of(section: Section, ood: str) -> set[str | None]:
+    """Notes at the paper's numbers of an out-of-distribution set."""
+    rows = [row for row in section.tables[0].rows if f"({ood})" in row[2].text]
+    return {cell.note for row in rows for cell in row if cell.kind == "paper"}
+
+
+ELSEWHERE = {"missing": ("cifar10",), "replacements": {"svhn": "tiny"}}
+
+
+@pytest.mark.parametrize(
+    ("cell", "options", "ood", "words"),
+    [
+        ("CIFAR-100/ResNet-18", ELSEWHERE, "tiny", ["CIFAR-10"]),
+        ("CIFAR-100/ViT-B", ELSEWHERE, "tiny", ["CIFAR-10", "ImageNet-21k"]),
+        ("CIFAR-10/ViT-B", {}, "cifar100", ["ImageNet-21k"]),
+        ("CIFAR-10/ResNet-34", {}, "cifar100", []),
+    ],
+)  # fmt: skip
+def test_table_2_notes_what_is_different_about_the_papers_numbers(
+    cell: str, options: dict[str, object], ood: str, words: list[str], tmp_path: Path
+) -> None:
+    section = section_of(tmp_path, "table2", DETECTED, setup_of(pick=[cell], **options))  # type: ignore[arg-type]
+    (note,) = notes_of(section, ood)
+    assert [word for word in ("CIFAR-10", "ImageNet-21k") if note and word in note] == words
+
+
+def test_table_2_without_any_ood_set_still_shows_the_paper(tmp_path: Path) -> None:
+    missing = setup_of(missing=("svhn", "cifar10"), pick=["CIFAR-100/ResNet-18"])
+    table = section_of(tmp_path, "table2", DETECTED, missing).tables[0]
+    assert numbers_of(table, "AUROC") == ["63.66%", "77.04%", *[""] * 4]
+
+
+def test_table_2_shows_every_variant_and_equal_accuracy(tmp_path: Path) -> None:
+    kept = {0.5: detected(0.7, 0.7)}
+    numbers = by_seed(baseline=[replace(detected(0.6, 0.9), kept=kept)] * 3, low=[
+        replace(detected(0.8, 0.8), kept=kept)] * 3)  # fmt: skip
+    _, variants, equal = section_of(tmp_path, "table2", numbers, ONE).tables
+    assert [c.title for c in variants.columns[4:]] == [
+        f"neco-{name}" for name in ("deit", "equation", "resnet", "swin", "vit")
+    ]
+    assert row_of(variants, *RESNET, HOT, "svhn") == ["80.00%"] * 5
+    assert numbers_of(equal, "AUROC of NECO (cifar10)")[2:4] == ["70.00%"] * 2
+    found = compared(tmp_path / "records", "table2", numbers, ONE, 0.5)[WHERE]
+    assert {one.moved for one in found.values()} == {0}
+
+
+def test_results_of_one_target_fill_another(tmp_path: Path) -> None:
+    """Table 1 and the quick look have the same numbers of the network that they share."""
+    cells = fill(tmp_path, ["table1", "quick"], THREE, ONE)
+    results = Results(tmp_path)
+    first, second = (
+        {row[2].text: [cell.text for cell in row] for row in section.tables[0].rows}
+        for section in (TARGETS[name].section(cells[name], results, {}) for name in cells)
+    )
+    assert first == {name: row for name, row in second.items() if name in first}

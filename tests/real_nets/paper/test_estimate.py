@@ -15,8 +15,8 @@ from rich.console import Console
 from real_nets.data.catalogue import DataSource
 from real_nets.jobs.execute import How, Work
 from real_nets.jobs.measures import measured_at
-from real_nets.paper import plan
-from real_nets.paper.plan import (
+from real_nets.paper import estimate as estimating
+from real_nets.paper.estimate import (
     Estimate,
     announce,
     estimate,
@@ -45,7 +45,7 @@ def work_of(tmp_path: Path, **options: Any) -> Work:
     [(0.2, "0 s"), (99.4, "99 s"), (100, "2 min"), (5999, "100 min"), (6000, "1.7 h"), (9e5, "250.0 h")],
 )  # fmt: skip
 def test_durations_are_spelt_as_one_says_them(seconds: float, text: str) -> None:
-    assert plan.spell_duration(float(seconds)) == text
+    assert estimating.spell_duration(float(seconds)) == text
 
 
 def test_an_estimate_is_the_sum_of_its_parts() -> None:
@@ -67,7 +67,7 @@ def test_each_kind_of_job_is_tried_once(monkeypatch: pytest.MonkeyPatch, tmp_pat
         tried.append(job.width)
         return Estimate(float(job.width), 0.0, 0.0)
 
-    monkeypatch.setattr(plan, "estimate", noted)
+    monkeypatch.setattr(estimating, "estimate", noted)
     pending = [
         work_of(tmp_path, width=width, temperature=temperature)
         for width in (3, 5)
@@ -91,7 +91,7 @@ def test_what_a_network_of_a_target_cannot_do_is_said_of_that_network(
 def test_the_diagnoses_asked_for_are_counted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(plan, "estimate", lambda *_: Estimate(1.0, 1.0, 10.0))
+    monkeypatch.setattr(estimating, "estimate", lambda *_: Estimate(1.0, 1.0, 10.0))
     item = work_of(tmp_path)
     pending = [replace(item, snapshots=names) for names in ((), ("final",), ("final", "half"))]
     assert [one.diagnosing for one in estimates(pending, DataSource(), CPU)] == [0, 10, 20]
@@ -102,7 +102,7 @@ def test_an_estimate_multiplies_steps_measurements_and_layers(
 ) -> None:
     ticks = count()
     clock = SimpleNamespace(perf_counter=lambda: float(next(ticks)))  # a second passes at each look
-    monkeypatch.setattr(plan, "time", clock)
+    monkeypatch.setattr(estimating, "time", clock)
     job = tiny_job(ood=("other",), epochs=3)
     found = estimate(job, DataSource(root), CPU)
     steps_per_epoch = 120 // 16 + 1
@@ -110,7 +110,7 @@ def test_an_estimate_multiplies_steps_measurements_and_layers(
     assert found.measuring == len(measured_at(3, steps_per_epoch))
     layers, sets = 3, 2
     share = 36 / 60  # diagnosed images over followed ones
-    probes = plan.PROBE_SECONDS * layers * sets * 36 / 1000
+    probes = estimating.PROBE_SECONDS * layers * sets * 36 / 1000
     assert found.diagnosing == pytest.approx(2 * share + probes)
 
 
@@ -180,7 +180,7 @@ def test_trained_networks_take_the_time_of_the_diagnoses_that_are_missing(
     root: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(plan, "estimate", lambda *_: Estimate(1000.0, 20.0, 50.0))
+    monkeypatch.setattr(estimating, "estimate", lambda *_: Estimate(1000.0, 20.0, 50.0))
     assert "About 18 min on cpu" in heard(capsys, tmp_path, root)
     write_job(tmp_path, tiny_job(), Numbers())
     assert "judging by" not in heard(capsys, tmp_path, root)
@@ -211,16 +211,18 @@ def test_trained_networks_take_the_time_of_the_diagnoses_that_are_missing(
 def test_tasks_are_told_the_time_of_the_longest_and_of_all(
     how: dict[str, Any], words: str, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "estimate", lambda job, *_: Estimate(60.0 * job.epochs, 0.0, 0.0))
+    monkeypatch.setattr(
+        estimating, "estimate", lambda job, *_: Estimate(60.0 * job.epochs, 0.0, 0.0)
+    )
     pending = [work_of(tmp_path, epochs=minutes) for minutes in (1, 4, 5)]
-    told = plan.told_time(pending, How(DataSource(root), "cpu", **how), CPU)
+    told = estimating.told_time(pending, How(DataSource(root), "cpu", **how), CPU)
     assert told.startswith("3 tasks: about 5 min for the longest, ")
     assert words in told
 
 
 def test_trying_tasks_keeps_no_images(root: Path, tmp_path: Path) -> None:
     how = How(DataSource(root), "cpu", "local")
-    assert "1 task: about " in plan.told_time([work_of(tmp_path)], how, CPU)
+    assert "1 task: about " in estimating.told_time([work_of(tmp_path)], how, CPU)
     assert not how.source.opened
 
 
@@ -230,22 +232,22 @@ def test_tasks_too_large_for_this_machine_are_not_timed(
     def fail(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")
 
-    monkeypatch.setattr(plan, "estimate", fail)
-    told = plan.told_time([work_of(tmp_path)], How(DataSource(root), "cpu", "slurm"), CPU)
+    monkeypatch.setattr(estimating, "estimate", fail)
+    told = estimating.told_time([work_of(tmp_path)], How(DataSource(root), "cpu", "slurm"), CPU)
     assert "is not known, as these networks are too large for this machine" in told
 
 
 def test_nothing_is_tried_where_tasks_are_sent_from(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(plan, "estimate")
+    monkeypatch.delattr(estimating, "estimate")
     assert "is told by --plan, on a machine like" in heard(capsys, tmp_path, root, executor="slurm")
 
 
 def test_tasks_start_as_soon_as_one_has_ended() -> None:
-    assert plan.together([3.0, 1.0, 1.0, 2.0], 2) == 4
-    assert plan.together([3.0, 1.0, 1.0, 2.0], 9) == 3
-    assert plan.together([3.0, 1.0], 1) == 4
+    assert estimating.together([3.0, 1.0, 1.0, 2.0], 2) == 4
+    assert estimating.together([3.0, 1.0, 1.0, 2.0], 9) == 3
+    assert estimating.together([3.0, 1.0], 1) == 4
 
 
 def test_the_list_names_all_targets(capsys: pytest.CaptureFixture[str]) -> None:

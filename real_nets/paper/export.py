@@ -1,0 +1,102 @@
+"""An export: the results of a store without weights and checkpoints, small enough to keep and pass on."""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rankdeficit.experiments.plots import save
+from rankdeficit.experiments.runs import mend, read_json, write_atomically, write_json
+from real_nets.page import Page, render_markdown
+from real_nets.paper.store import TARGETS_FOLDER, Results, TargetRecord, job_folder
+
+FIGURES = "figures"
+"""Folder of an export with the page's figures."""
+KEPT = ("settings.json", "metrics.jsonl", "summary.json", "environment.json")
+"""Files of a job that an export holds, with its diagnoses."""
+
+
+def export(store: Path, records: Sequence[TargetRecord], page: Page, target: Path) -> None:
+    """Write results, figures and the page as Markdown to a new folder; all of it or nothing."""
+    with whole_or_nothing(target):
+        copy_results(store, records, target)
+        files = export_figures(page, target / FIGURES)
+        write_atomically(target / "README.md", render_markdown(page, files).encode())
+
+
+def check_new(target: Path) -> None:
+    """Raise ValueError where something is in the way of a new folder."""
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise ValueError(f"export {target} exists and is not an empty folder; name a new one")
+
+
+@contextmanager
+def whole_or_nothing(target: Path) -> Iterator[None]:
+    """Leave nothing of an export that fails. Raises ValueError where it cannot be written."""
+    existed = target.exists()
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException as error:
+        if target.is_dir():
+            clear(target)
+        if target.is_dir() and not existed:
+            target.rmdir()
+        if not isinstance(error, OSError):
+            raise
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise ValueError(
+            f"export {target} failed at {error.filename2 or error.filename} ({reason}), and nothing of "
+            f"it is kept; {mend(error)}"
+        ) from error
+
+
+def clear(folder: Path) -> None:
+    """Delete what is in a folder."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def copy_results(store: Path, records: Sequence[TargetRecord], target: Path) -> None:
+    """Copy results without weights, and without the place where the data were."""
+    (target / TARGETS_FOLDER).mkdir(parents=True)
+    for record in records:
+        name = f"{record.name}.json"
+        shutil.copy(store / TARGETS_FOLDER / name, target / TARGETS_FOLDER / name)
+    for outcome in Results(store).all_outcomes(records):
+        own = job_folder(target, outcome.key)
+        own.mkdir(parents=True)
+        for name in KEPT:
+            if (outcome.path / name).is_file():
+                shutil.copy(outcome.path / name, own / name)
+        written = read_json(own / "settings.json")
+        written["settings"]["root"] = None
+        write_json(own / "settings.json", written)
+        if (outcome.path / "diagnoses").is_dir():
+            (own / "diagnoses").mkdir()
+            for file in sorted((outcome.path / "diagnoses").glob("*.json")):
+                shutil.copy(file, own / "diagnoses")
+
+
+def export_figures(page: Page, folder: Path) -> list[list[str]]:
+    """Write the figures of a page, each as SECTION-NUMBER.png; their names per section."""
+    folder.mkdir()
+    for section, files in zip(page.sections, names := figure_files(page), strict=True):
+        for picture, file in zip(section.pictures, files, strict=True):
+            save(picture.figure, folder.parent / file)
+    return names
+
+
+def figure_files(page: Page) -> list[list[str]]:
+    """Where an export has the figures of each section."""
+    return [
+        [
+            f"{FIGURES}/{section.identifier}-{number + 1}.png"
+            for number in range(len(section.pictures))
+        ]
+        for section in page.sections
+    ]

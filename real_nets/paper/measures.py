@@ -1,0 +1,221 @@
+"""Measures that several targets compare, with the paper's numbers and directions."""
+
+from collections.abc import Callable
+
+from rankdeficit.diagnostics import effective_depth
+from real_nets.jobs.folder import FINAL, JobFolder
+from real_nets.page.numbers import percentage_points, rank, ranks, rate, share
+from real_nets.paper import numbers as paper
+from real_nets.paper.chance import ANY_PROBE, LAST_PROBE, ood_probe
+from real_nets.paper.compare import Direction, Measure, Pair, Printed, sign
+from real_nets.paper.grid import DATASETS
+
+Value = Callable[[JobFolder], float | None]
+
+COARSE = "0.01"
+"""Threshold at which ranks of hidden layers tell networks apart on ten classes."""
+
+OTHER = {"CIFAR-10": "CIFAR-100", "CIFAR-100": "CIFAR-10"}
+"""Out-of-distribution data of the paper's Table 2."""
+
+CLASS_CENTRED = "rank of the class-centred logits"
+DEPTH = "κ: effective depth"
+DROP = "ρ: OOD drop"
+
+TRAIN_ACCURACY = Measure("train accuracy", lambda one: one.train_accuracy, share)
+TEST_ACCURACY = Measure("test accuracy", lambda one: one.test_accuracy, share)
+
+
+def decimals(digits: int) -> Callable[[float], str]:
+    """Writes numbers with so many decimals."""
+    return f"{{:.{digits}f}}".format
+
+
+def alignment() -> Measure:
+    """Mean over layers of the alignment of weights and inputs, of the diagnosis."""
+    return Measure("mean alignment", lambda one: one.measure("alignment"), decimals(2), 1)
+
+
+def ortho_dev(ood: str) -> Measure:
+    """OrthoDev on an out-of-distribution set, of the diagnosis."""
+
+    def value(one: JobFolder) -> float | None:
+        found = (one.report or {}).get("ortho_dev", {}).get(ood)
+        return None if found is None else float(found)
+
+    return Measure(f"OrthoDev ({ood})", value, decimals(3), -1)
+
+
+def hidden_rank() -> Measure:
+    """Rank of the layer before the classifier on all train images, at a coarse threshold."""
+
+    def value(one: JobFolder) -> float | None:
+        found = (one.summary.get("train_layer_ranks") or {}).get(COARSE)
+        return float(found[-2]) if found and len(found) > 1 else None
+
+    return Measure(f"rank of the last hidden layer, γ = {COARSE}", value, rank, -1)
+
+
+def initial_norm(one: JobFolder) -> float | None:
+    """Norm of the logits of the untrained network over T."""
+    return float(one.rows[0]["effective_logits_norm"]) if one.rows else None
+
+
+def centred_rank(one: JobFolder) -> float | None:
+    """Rank of the logits with each sample's mean logit subtracted, at the job's threshold."""
+    if one.snapshot == FINAL:
+        found = one.summary.get("centred_rank")
+        return None if found is None else float(found)
+    return one.measure("train.logits.centred_rank")
+
+
+def logits_ranks(pair: Pair) -> list[Measure]:
+    """Rank of the logits as the paper has it, and without what the softmax cannot see.
+
+    The paper's direction is that of its numbers, where the data have as many classes as the paper's.
+    """
+    cell, networks = pair.baseline
+    known = paper.representation_row(cell.network, cell.dataset)
+    expected, printed = None, None
+    if known is not None:
+        before, after = float(known.baseline.rank), float(known.low_norm.rank)
+        if all(one.summary["classes"] == paper.CLASSES[cell.dataset] for one in networks):
+            expected = sign(after - before)
+        bounded = "bounded by the width of the classifier"
+        notes = (bounded if known.baseline.bounded_by_classifier else None, None)
+        printed = Printed(before, after, rank, ranks, notes)
+    gammas = sorted({one.job.gamma for side in pair for one in side.networks})
+    at = f", γ = {', '.join(f'{gamma:g}' for gamma in gammas)}" if gammas else ""
+    return [
+        Measure(f"SR: rank of the logits{at}", lambda one: one.rank, rank, expected, None, printed),
+        Measure(f"{CLASS_CENTRED}{at}", centred_rank, rank, expected),
+    ]
+
+
+def depths(pair: Pair) -> list[Measure]:
+    """kappa against the last layer's probe, as the paper has it, and against the best layer's.
+
+    Where late layers lose accuracy, the first falls because its bar does.
+    """
+    expected, printed = _in_paper(pair, lambda own: own.effective_depth, -1)
+    by_best = "κ against the best layer's probe"
+    over_best = "last layer's probe over the best one's"
+    return [
+        Measure(DEPTH, lambda one: one.effective_depth, share, expected, LAST_PROBE, printed),
+        Measure(by_best, depth_of_best, share, None, ANY_PROBE),
+        Measure(over_best, last_over_best, share, None, ANY_PROBE),
+    ]
+
+
+def depth_of_best(one: JobFolder) -> float | None:
+    """kappa against the best layer's probe."""
+    found = one.probe_accuracies
+    return None if found is None else float(effective_depth(found, bar="best"))
+
+
+def last_over_best(one: JobFolder) -> float | None:
+    """Accuracy of the last layer's probe over that of the best layer's."""
+    found = one.probe_accuracies
+    return None if found is None or not found.max() else float(found[-1] / found.max())
+
+
+def drop(pair: Pair, ood: str | None) -> Measure:
+    """rho of an out-of-distribution set; without a set the paper's numbers alone."""
+    expected, printed = _in_paper(pair, lambda own: own.ood_drop, 1)
+    if ood is None:
+        return Measure(DROP, lambda one: None, share, expected, None, printed)
+    name = f"{DROP} ({ood})"
+    return Measure(name, lambda one: one.ood_drop(ood), share, expected, ood_probe(ood), printed)
+
+
+def _in_paper(
+    pair: Pair, number: Callable[[paper.Representation], float], usual: Direction
+) -> tuple[Direction, Printed | None]:
+    """The paper's numbers of this network on these data with their direction; else the usual one."""
+    cell = pair.baseline.cell
+    known = paper.representation_row(cell.network, cell.dataset)
+    if known is None:
+        return usual, None
+    before, after = number(known.baseline), number(known.low_norm)
+    printed = Printed(before, after, lambda value: share(value, 0), percentage_points)
+    return sign(after - before), printed
+
+
+def representation(pair: Pair) -> list[Measure]:
+    """kappa, rho and ranks of the logits, with the accuracies that they are of."""
+    ood = next(iter(pair.ood), None)
+    return [
+        *depths(pair),
+        drop(pair, ood),
+        *logits_ranks(pair),
+        TRAIN_ACCURACY,
+        TEST_ACCURACY,
+    ]
+
+
+def neco(pair: Pair, ood: str | None) -> list[Measure]:
+    """AUROC and false positives of NECO as its authors have it for each network."""
+    cell = pair.baseline.cell
+    other = OTHER.get(cell.dataset, "")
+    known = paper.detection_row(cell.network, cell.dataset, other)
+    foreign = ood in DATASETS.values() or ood == "svhn"
+    if known is None or (foreign and ood != DATASETS[other]):
+        auroc, fpr = None, None
+    else:
+        notes = []
+        if ood not in (None, DATASETS[other]):
+            notes.append(f"the paper's out-of-distribution set is {other}")
+        if known.pretrained_on:
+            notes.append(f"the paper's network was pretrained on {known.pretrained_on}")
+        note = "; ".join(notes) or None
+        cold, hot = known.baseline, known.low_norm
+        auroc = Printed(cold.auroc, hot.auroc, rate, percentage_points, (note, note))
+        fpr = Printed(cold.fpr, hot.fpr, rate, percentage_points, (note, note))
+    at = f" ({ood})" if ood else ""
+    return [
+        Measure(f"AUROC of NECO{at}", lambda one: one.neco(ood or ""), rate, 1, None, auroc),
+        Measure(f"FPR of NECO{at}", false_positives(ood or ""), rate, -1, None, fpr),
+    ]
+
+
+def false_positives(ood: str) -> Value:
+    """Of NECO at 95 % true positives, where in-distribution is positive."""
+    return lambda one: one.neco(ood, "fpr_id_positive")
+
+
+def detections(pair: Pair) -> list[Measure]:
+    """NECO on every out-of-distribution set; the paper's numbers where there is none."""
+    return [measure for ood in (pair.ood or (None,)) for measure in neco(pair, ood)]
+
+
+def collapse(name: str) -> Value:
+    """A measure of Neural Collapse, of the diagnosis."""
+    return lambda one: one.measure(f"neural_collapse.{name}")
+
+
+def neural_collapse(pair: Pair) -> list[Measure]:
+    """NC1 to NC4 and the rank of the class means, with the train accuracy.
+
+    The paper speaks of the class means, whose angles tell of a lower rank, and of no other condition.
+    """
+    found = (
+        ("rank of the means", "retained_rank", rank, None),
+        ("rank of the means that Neural Collapse predicts", "predicted_rank", rank, None),
+        ("NC1: tr S_W / tr S_B", "within_to_between", "{:.3g}".format, None),
+        (
+            "NC1: class-distance normalised variance",
+            "class_distance_variance",
+            "{:.3g}".format,
+            None,
+        ),
+        ("NC2: deviation of norms", "equinorm", decimals(3), None),
+        ("NC2: |cosine + 1/(c-1)|", "mean_cosine_gap", decimals(3), None),
+        ("NC2: deviation of cosines", "cosine_deviation", decimals(3), 1),
+        ("NC3: distance from self-duality", "self_duality", decimals(3), None),
+        ("NC4: agreement with the nearest class centre", "nearest_centre_agreement", share, None),
+    )
+    measures = [
+        Measure(name, collapse(key), form, expected)  # type: ignore[arg-type]
+        for name, key, form, expected in found
+    ]
+    return [*measures, TRAIN_ACCURACY]

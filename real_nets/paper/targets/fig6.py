@@ -1,0 +1,89 @@
+"""Figure 6: random low-rank matrices; no network."""
+
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import TypedDict
+
+import torch
+
+from rankdeficit.scaled_logits import random_logits
+from rankdeficit.softmax import softmax
+from rankdeficit.spectrum import GAMMA, numerical_rank
+from real_nets.page import Column, Section, Table, TableCell
+from real_nets.page.figures import softmax_of_random
+from real_nets.paper import numbers as paper
+from real_nets.paper.grid import Cell, Grid, Setup
+from real_nets.paper.store import Results
+from real_nets.paper.targets.target import Computed, Target, picture, register
+
+SEEDS = 7
+"""Random matrices per rank and scale."""
+
+
+class ScaledRank(TypedDict):
+    """Rank after the softmax of random matrices of one rank, multiplied by one factor."""
+
+    k: int
+    """Rank of the matrices."""
+    scale: float
+    rank: int
+    """Median over matrices."""
+    low: int
+    high: int
+
+
+@register
+class Figure6(Target):
+    """Rank after the softmax against the factor."""
+
+    name = "fig6"
+    title = "Figure 6: rank after the softmax of random low-rank matrices"
+    about = "rank of softmax(s A B^T) against s; trains nothing"
+    family = "figure"
+
+    def cells(self, setup: Setup) -> Grid:
+        """None."""
+        return Grid()
+
+    def compute(self, gamma: float = GAMMA) -> Computed:
+        """Medians and ranges over seeds, n = 100, k = 1 to 5, scales from 1e-4 to 1e4."""
+        scales = torch.logspace(-4, 4, 65, dtype=torch.float64)
+        rows: list[ScaledRank] = []
+        for k in range(1, 6):
+            logits = random_logits(100, k, range(SEEDS))
+            for scale in scales.tolist():
+                found = sorted(numerical_rank(softmax(scale * logits).mT, gamma).tolist())
+                middle = found[SEEDS // 2]
+                rows.append(
+                    {"k": k, "scale": scale, "rank": middle, "low": found[0], "high": found[-1]}
+                )
+        return {"gamma": gamma, "rows": rows}
+
+    def section(self, cells: Sequence[Cell], results: Results, computed: Computed) -> Section:
+        """The figure, with where each curve peaks."""
+        rows = computed["rows"]
+        table = peaks(rows)
+        flat = [row[0].text for row in table.rows if row[1].text == row[2].text]
+        claim = f"The paper's claim: {paper.exhibit('Figure 6').claim}"
+        told = (
+            f"The rank does not grow with the factor for k = {', '.join(flat)}, unlike in the paper."
+            if flat
+            else "The rank grows with the factor for every k, as in the paper, up to its peak."
+        )
+        gamma = computed.get("gamma", GAMMA)  # of records from before it was kept
+        caption = f"n = 100, γ = {gamma:g}, medians and ranges of {SEEDS} matrices per rank."
+        alt = "Rank after the softmax against the scale, a curve per rank of the logits."
+        pictures = picture(softmax_of_random(rows), caption, alt)
+        return Section(self.name, self.title, [told, claim], [table], pictures)
+
+
+def peaks(rows: Sequence[ScaledRank]) -> Table:
+    """Rank at the smallest factor, the highest one with its factor, and at the largest factor."""
+    titles = ("k", "at the smallest s", "highest", "at s =", "at the largest s")
+    found = []
+    for k in sorted({row["k"] for row in rows}):
+        own = [row for row in rows if row["k"] == k]
+        best = max(own, key=itemgetter("rank"))
+        numbers = (k, own[0]["rank"], best["rank"], f"{best['scale']:.3g}", own[-1]["rank"])
+        found.append([TableCell(str(each)) for each in numbers])
+    return Table("Rank after the softmax of s A B^T, of rank k", list(map(Column, titles)), found)

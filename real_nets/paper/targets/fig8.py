@@ -1,0 +1,72 @@
+"""Figure 8: initial norms of untrained networks."""
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from real_nets.page import Section
+from real_nets.page.figures import initial_norms
+from real_nets.page.numbers import norm
+from real_nets.paper import numbers as paper
+from real_nets.paper.compare import Measure, values
+from real_nets.paper.grid import Cell, Grid, Setup
+from real_nets.paper.measures import initial_norm
+from real_nets.paper.store import Results
+from real_nets.paper.targets.parts import cell_table, unfinished
+from real_nets.paper.targets.target import Computed, Target, picture, register, runs
+
+LOWEST = "VGG-19"
+"""The network that starts below all ResNets, in the paper."""
+
+
+@register
+class Figure8(Target):
+    """Norm of the logits of VGG-19, ResNets and MLP."""
+
+    name = "fig8"
+    title = "Figure 8: norm of the logits of untrained networks"
+    about = "initial norm of the logits of VGG-19 and ResNets; trains nothing"
+    family = "figure"
+    diagnosed = False
+    networks = (LOWEST, "ResNet-18", "ResNet-20", "ResNet-34", "MLP")
+    seeds = 10
+
+    def cells(self, setup: Setup) -> Grid:
+        """Untrained networks of ten seeds, unless another number was asked for."""
+        return Grid.merged(
+            setup.cell(
+                data, network, "untrained", seeds=self.seeds, epochs=0, diagnosed_images=1000
+            )
+            for data in ("CIFAR-10", "CIFAR-100")
+            for network in self.networks
+        )
+
+    def section(self, cells: Sequence[Cell], results: Results, computed: Computed) -> Section:
+        """One figure for all networks of a data set."""
+        alt = "Initial norm of the logits per network, a dot per seed."
+        pictures, said = [], []
+        for data in dict.fromkeys(cell.data for cell in cells):
+            own = {cell.network: cell for cell in cells if cell.data == data}
+            figure = initial_norms(runs(list(own.values()), results))
+            pictures += picture(figure, f"Inputs of {data}, T = 1.", alt)
+            starts = {
+                name: values(results.outcomes(cell), initial_norm) for name, cell in own.items()
+            }
+            below = starts_lowest({name: median(found) for name, found in starts.items() if found})
+            if below is not None:
+                how = (
+                    "starts below all ResNets, as"
+                    if below
+                    else "does not start below all ResNets, unlike"
+                )
+                said.append(f"On {data}, {LOWEST} {how} in the paper.")
+        table = cell_table(
+            "Norm of the logits", cells, results, [Measure("initial norm", initial_norm, norm)]
+        )
+        said.append(f"The paper's claim: {paper.exhibit('Figure 8').claim}")
+        return Section(self.name, self.title, said, [table], pictures, unfinished(cells, results))
+
+
+def starts_lowest(norms: Mapping[str, float]) -> bool | None:
+    """Whether VGG-19 starts below all ResNets that are there; None where either is missing."""
+    residual = [value for network, value in norms.items() if network.startswith("ResNet")]
+    return norms[LOWEST] < min(residual) if LOWEST in norms and residual else None

@@ -1,0 +1,96 @@
+"""Appendix K: networks whose logits are factored through two dimensions."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from real_nets.jobs.folder import JobFolder
+from real_nets.models import named_in_paper
+from real_nets.page import Section
+from real_nets.page.numbers import rank, share
+from real_nets.paper.compare import Measure
+from real_nets.paper.grid import Cell, Grid, Setup
+from real_nets.paper.measures import CLASS_CENTRED, TEST_ACCURACY, centred_rank
+from real_nets.paper.store import Results
+from real_nets.paper.targets.parts import accuracies, cell_table
+from real_nets.paper.targets.target import Computed, Target, register
+
+RANK_TWO = "rank 2"
+SLOWER = 3
+"""Times the epochs of the network's own classifier: two dimensions are slower to fit."""
+
+
+class Fit(NamedTuple):
+    """How many networks fit all of their train images."""
+
+    whole: int
+    n: int
+
+
+@register
+class RankTwo(Target):
+    """Each network as it is, and with a classifier of rank 2."""
+
+    name = "rank-two"
+    title = "Appendix K: rank-2 backbones"
+    about = "networks whose logits are factored through two dimensions"
+    family = "appendix"
+
+    def cells(self, setup: Setup) -> Grid:
+        """With a classifier of rank 2 training ends once all images are fitted."""
+        found = []
+        for network in ("MLP", "ResNet-18"):
+            epochs = int(setup.budget.job("cifar10", named_in_paper(network)).epochs)
+            found.append(setup.cell("CIFAR-10", network))
+            narrow = setup.cell(
+                "CIFAR-10",
+                network,
+                RANK_TWO,
+                head_rank=2,
+                stop_accuracy=1.0,
+                epochs=SLOWER * epochs,
+            )
+            found.append(narrow)
+        return Grid.merged(found)
+
+    def section(self, cells: Sequence[Cell], results: Results, computed: Computed) -> Section:
+        """Ranks and accuracies."""
+        measures = [
+            Measure("rank of the logits", lambda one: one.rank, rank),
+            Measure(CLASS_CENTRED, centred_rank, rank),
+            Measure(
+                "rank after the softmax", lambda one: one.summary.get("post_softmax_rank"), rank
+            ),
+            Measure(
+                "train accuracy", lambda one: one.train_accuracy, lambda value: share(value, 3)
+            ),
+            Measure("train images wrong", wrong_images, "{:,.0f}".format),
+            TEST_ACCURACY,
+            Measure("epochs", lambda one: one.summary.get("epoch"), "{:.3g}".format),
+        ]
+        said = []
+        for cell in cells:
+            if cell.condition == RANK_TWO and (found := results.outcomes(cell)):
+                whole, n = fit(found)
+                said.append(
+                    f"{cell.where}: {whole} of {n} networks with rank 2 fit all train images."
+                )
+        said.append(
+            "The paper's claim: typical backbones with an output of rank 2 reach 100 % train accuracy "
+            "(Proposition 3.2 says that they can)."
+        )
+        table = cell_table(
+            "Classifiers of rank 2 beside the networks' own", cells, results, measures
+        )
+        return Section(self.name, self.title, said, [table], [], accuracies(cells, results))
+
+
+def wrong_images(one: JobFolder) -> float | None:
+    """Number of train images that are not fitted."""
+    if one.train_accuracy is None:
+        return None
+    return float(round((1 - one.train_accuracy) * one.summary["train_images"]))
+
+
+def fit(networks: Sequence[JobFolder]) -> Fit:
+    """How many of the networks fit all of their train images."""
+    return Fit([wrong_images(one) for one in networks].count(0), len(networks))

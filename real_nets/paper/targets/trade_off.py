@@ -1,0 +1,91 @@
+"""Appendix M: OOD generalisation against OOD detection."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from real_nets.jobs.folder import JobFolder
+from real_nets.page import Section
+from real_nets.page.figures import FigureRun, TradeOffPoint, trade_off, trade_off_points
+from real_nets.paper import numbers as paper
+from real_nets.paper.chance import Cause, learned, probed_outside
+from real_nets.paper.compare import correlation
+from real_nets.paper.grid import Cell, Grid, Setup
+from real_nets.paper.store import Results
+from real_nets.paper.targets.parts import correlation_table, of_probes
+from real_nets.paper.targets.target import (
+    Computed,
+    Target,
+    figure_run,
+    networks,
+    picture,
+    register,
+)
+
+ALL = "all"
+"""Networks of every kind."""
+
+
+@register
+class TradeOff(Target):
+    """rho against the AUROC of NECO."""
+
+    name = "trade-off"
+    title = "Appendix M: OOD generalisation against OOD detection"
+    about = "rho against the AUROC of NECO over all networks, with their correlation"
+    family = "appendix"
+
+    def cells(self, setup: Setup) -> Grid:
+        """Networks of Tables 1 and 3."""
+        rows = (*paper.TABLE_1, *paper.TABLE_3)
+        return Grid.merged(setup.pair(row.data, row.architecture) for row in rows)
+
+    def section(self, cells: Sequence[Cell], results: Results, computed: Computed) -> Section:
+        """A dot per network; the rank correlation of all, and of those of each kind."""
+        found = networks(cells, results)
+        able = [one for one in found if learned(one)]
+        seen = trade_off_points(list(map(figure_run, able)))
+        kept = trade_off_points(list(map(sighted, able)))
+        said = [
+            "The paper's claim: the better a network generalises out of distribution (low ρ), the worse "
+            "it detects what is out of distribution (low AUROC), so the two should rise together.",
+            "Networks that share data or architecture are not independent, so p is too small; over "
+            "several kinds of network, the correlation is in part that of the kinds.",
+        ]
+        notes = of_probes(cells, results)
+        if guessing := len(found) - len(able):
+            of_all = f"{guessing} of {len(found)} networks"
+            notes.append(f"Left out of correlations, {Cause.UNTRAINED.value}: {of_all}.")
+        if blind := len(seen) - len(kept):
+            notes.append(f"Left out of correlations, {Cause.OOD_PROBES.value}: {blind} points.")
+        grouped = by_kind(kept)
+        caption = "Correlation of ρ with the AUROC of NECO, of all networks and of each kind"
+        table = correlation_table(caption, grouped, ("OOD", "network"))
+        titles = {
+            ood: f"Spearman's correlation {one.rho:.2f} (p = {one.p:.2g}, n = {one.n})"
+            for (ood, kind), own in grouped.items()
+            if kind == ALL and (one := correlation(own))
+        }
+        figure = trade_off(list(map(figure_run, found)), correlations=titles)
+        alt = "AUROC of NECO against OOD drop, a mark per network."
+        pictures = picture(figure, "A mark per trained network.", alt)
+        return Section(self.name, self.title, said, [table], pictures, notes)
+
+
+def sighted(one: JobFolder) -> FigureRun:
+    """A network as figures take it, without rho of OOD sets on which its probes guess."""
+    run = figure_run(one)
+    if run.report is None:
+        return run
+    drops = run.report["ood_drop"]
+    told = {ood: drop for ood, drop in drops.items() if probed_outside(one, ood)}
+    return replace(run, report=run.report | {"ood_drop": told})
+
+
+def by_kind(points: Sequence[TradeOffPoint]) -> Mapping[tuple[str, ...], list[tuple[float, float]]]:
+    """(rho, AUROC) of each OOD set: of all networks, then of each kind."""
+    found: dict[tuple[str, ...], list[tuple[float, float]]] = {}
+    for kind in (lambda _: ALL, lambda point: point.network):
+        for point in points:
+            key = (point.ood, kind(point))
+            found.setdefault(key, []).append((point.ood_drop, point.auroc))
+    return found
