@@ -1,4 +1,4 @@
-"""Check the claims and print each statement with its kind, method, number of instances and result.
+"""Command that checks the claims and prints each statement with its kind, method and result.
 
 python -m proofs
 python -m proofs proposition-3-1 --instances 10000
@@ -27,20 +27,20 @@ PROGRAM = "proofs"
 
 @dataclass(frozen=True)
 class Settings:
-    """Check the claims of this project; exit status 1 if any is refuted or left open."""
+    """Check the claims of this project. The exit status is 1 if a statement is refuted or open."""
 
     claims: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Names of the claims to check [default: all]."""
     instances: int | None = None
-    """Random instances per sampled check [default: each check's own number]."""
+    """Number of random instances per sampled check [default: set by each check]."""
     seed: int = 0
     """Seed of the random instances."""
     out: Path | None = None
-    """Write the results to this JSON file as well."""
+    """Also write the results to this JSON file."""
 
 
 def run(settings: Settings) -> None:
-    """Check, print the table, exit with status 1 if a claim was refuted or left open."""
+    """Check the claims and print the table. Exits with status 1 if a statement is refuted or open."""
     claims = choose(settings)
     results = check(claims, settings)
     if settings.out is not None:
@@ -53,7 +53,7 @@ def run(settings: Settings) -> None:
 
 
 def totals(results: list[Result]) -> str:
-    """How many statements were proved, by which kind of check, and how many held when sampled."""
+    """Numbers of statements by kind of check and result, in one sentence."""
     good = Counter(result.kind for result in results if result.verdict in ("proved", "held"))
     claims = len({result.claim for result in results})
     return (
@@ -64,21 +64,21 @@ def totals(results: list[Result]) -> str:
 
 
 def choose(settings: Settings) -> list[Claim]:
-    """The claims that were named, or all. Raises ValueError for names that are none."""
+    """The named claims, or all of them. Raises ValueError for unknown names and bad settings."""
     check_seeds(settings.seed, 1)
     if settings.instances is not None:
         check_at_least(1, instances=settings.instances)
     if settings.out is not None and not settings.out.parent.is_dir():
-        raise ValueError(f"--out is {settings.out}, but {settings.out.parent} is no folder")
+        raise ValueError(f"--out is {settings.out}, but {settings.out.parent} is not a folder")
     known = load_claims()
     for name in settings.claims:
         if name not in known:
-            raise ValueError(f"there is no claim {name!r}; the claims are {', '.join(known)}")
+            raise ValueError(f"unknown claim {name!r}; choose from {', '.join(known)}")
     return [known[name] for name in dict.fromkeys(settings.claims or known)]
 
 
 def check(claims: list[Claim], settings: Settings) -> list[Result]:
-    """The results of all checks, in order, with progress."""
+    """Run all checks in order and show the progress."""
     checks = [check for claim in claims for check in claim.checks]
     sizes = [(settings.instances or c.instances) if c.instances else 1 for c in checks]
     starts = [0, *accumulate(sizes)]
@@ -94,13 +94,12 @@ def check(claims: list[Claim], settings: Settings) -> list[Result]:
 
 
 def table(results: list[Result]) -> Table:
-    """One row per check."""
+    """Table with one row per check."""
     table = Table(
         box=box.SIMPLE_HEAVY,
-        caption="derivation: symbolic, for all sizes. cases: every case of the finite range that the "
-        "statement names. sampled: random instances, each certified; the Markdown beside each module "
-        "has the proof in general. Worst slack: the least margin of an inequality; - for equalities and "
-        "yes-or-no statements.",
+        caption="derivation: symbolic, for all sizes. cases: all cases of the finite range in the "
+        "statement. sampled: random instances, each certified; the Markdown file beside each module "
+        "has the general proof. Worst slack: smallest margin of an inequality (- for other statements).",
         caption_justify="left",
     )
     for name in ("claim", "statement", "kind", "method"):

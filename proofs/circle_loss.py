@@ -1,7 +1,7 @@
-"""The loss of the circle code in Bessel functions, with bounds on either side.
+"""The loss of the circle code in terms of Bessel functions, with upper and lower bounds.
 
-Logits rho cos(2 pi (y - k)/c), c >= 3, at temperature T. With x = rho/T and z = x (1 - cos(2 pi/c)), the
-margin over T, the cross-entropy of every sample is
+The logits are rho cos(2 pi (y - k)/c), c >= 3, at temperature T. With x = rho/T and the margin over T,
+z = x (1 - cos(2 pi/c)), the cross-entropy of every sample is
 
     l = ln c - x + ln sum_{q in Z} I_{|qc|}(x),    ln(1 + 2 e^{-z}) <= l < ln(1 + 2/(e^z - 1)).
 
@@ -32,10 +32,10 @@ def circle_loss(classes: int, x: arb) -> arb:
 
 
 def bessel_loss(classes: int, x: fmpq) -> arb:
-    """ln c - x + ln sum_q I_{|qc|}(x), its tail bounded.
+    """ln c - x + ln sum_q I_{|qc|}(x), with a bound on the tail of the sum.
 
-    I_m(x) <= (x/2)^m e^{x^2/(4(m+1))}/m!, as (m+1)_j >= (m+1)^j in its power series, and these bounds
-    fall from one m to the next by a factor of at least x/(2m + 2).
+    I_m(x) <= (x/2)^m e^{x^2/(4(m+1))}/m!, as (m+1)_j >= (m+1)^j in its power series. From m to m + 1 this
+    bound changes by a factor of at most x/(2m + 2).
     """
     total, order = arb(x).bessel_i(0), classes
     while True:
@@ -66,9 +66,9 @@ def bessel_series() -> Iterator[Outcome]:
 
 
 def moment_of_cosines(classes: int, power: int) -> sympy.Expr:
-    """sum_k cos(2 pi k/c)^n, exactly: (z + 1/z)^n/2^n summed over the c-th roots of unity z.
+    """Exact sum_k cos(2 pi k/c)^n, as the sum of (z + 1/z)^n/2^n over the c-th roots of unity z.
 
-    Powers z^{n - 2i} sum to c where c divides n - 2i and to 0 elsewhere.
+    The powers z^{n - 2i} sum to c if c divides n - 2i, and to 0 otherwise.
     """
     binomials = [
         sympy.binomial(power, i) for i in range(power + 1) if (power - 2 * i) % classes == 0
@@ -78,8 +78,8 @@ def moment_of_cosines(classes: int, power: int) -> sympy.Expr:
 
 @CLAIM.derivation
 def gaps_of_the_circle() -> Iterator[Outcome]:
-    """1 - cos(2 pi k/c) >= k (1 - cos(2 pi/c)) for 1 <= k <= c/2: between pi/c and pi/2, sin^2 t/t is
-    least at an end, and not larger at pi/c than at pi/2.
+    """1 - cos(2 pi k/c) >= k (1 - cos(2 pi/c)) for 1 <= k <= c/2, as sin^2 t/t on [pi/c, pi/2] is least
+    at an endpoint, and no larger at pi/c than at pi/2.
     """
     t = sympy.Symbol("t", positive=True)
     ratio = sympy.sin(t) ** 2 / t
@@ -100,7 +100,7 @@ def gaps_of_the_circle() -> Iterator[Outcome]:
         and sympy.expand(sympy.diff(sign, t, 2) + 2 * sympy.tan(t) * (1 + sympy.tan(t) ** 2)) == 0,
     )
     yield step(
-        "sin^2 t/t is 2/pi at pi/4 and at pi/2, so it exceeds 2/pi between and is below before",
+        "sin^2 t/t is 2/pi at pi/4 and at pi/2, so it is above 2/pi in between and below before",
         ratio.subs(t, sympy.pi / 4) == ratio.subs(t, sympy.pi / 2) == 2 / sympy.pi,
     )
     z, n = sympy.symbols("z n", positive=True)
@@ -137,7 +137,7 @@ def gaps() -> Iterator[Outcome]:
 
 
 def random_scale(random: Random, classes: int, decades: tuple[int, int]) -> fmpq:
-    """A scale x whose margin z = x (1 - cos(2 pi/c)) lies within these powers of ten."""
+    """Random scale x whose margin z = x (1 - cos(2 pi/c)) lies between the given powers of ten."""
     margin = Fraction(random.randint(10, 99), 10) * Fraction(10) ** random.randrange(*decades)
     inverse = (10**6 / (1 - arb.cos_pi_fmpq(fmpq(2, classes)))).floor().unique_fmpz() or 0
     return to_fmpq(margin) * fmpq(inverse, 10**6)

@@ -1,13 +1,13 @@
-"""Singular values of the softmax of circle logits in Bessel functions.
+"""Singular values of the softmax of circle logits in terms of Bessel functions.
 
-Let M_ij = rho cos(2 pi (i - j)/c) for i, j = 0 .. c-1, c >= 3, rho > 0: the logits of c classes at equal
+Let M_ij = rho cos(2 pi (i - j)/c) for i, j = 0 .. c-1, c >= 3, rho > 0, the logits of c classes at equal
 angles on a circle. S = softmax(M) is symmetric, circulant and positive definite, with the eigenvalues
 
     lambda_k = w_k / w_0,    w_k = sum_{q in Z} I_{|k + q c|}(rho),    k = 0 .. c-1,
 
-I the modified Bessel functions. These are its singular values: lambda_k = lambda_{c-k}, and
-1 = lambda_0 > lambda_1 > .. > lambda_{floor(c/2)} > 0. So S has full rank c and 1 + floor(c/2) different
-singular values.
+where I are the modified Bessel functions. They are also the singular values. They satisfy
+lambda_k = lambda_{c-k} and 1 = lambda_0 > lambda_1 > .. > lambda_{floor(c/2)} > 0. So S has full rank c
+and 1 + floor(c/2) distinct singular values.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ DIGITS = 30
 
 
 def eigenvalues_by_transform(c: int, rho: fmpq) -> list[arb]:
-    """lambda_k = sum_d S_{0d} cos(2 pi k d/c), the discrete Fourier transform of a row."""
+    """lambda_k = sum_d S_{0d} cos(2 pi k d/c), the discrete Fourier transform of the first row."""
     cosines = [arb.cos_pi_fmpq(fmpq(2 * d, c)) for d in range(c)]
     weights = [(rho * cosine).exp() for cosine in cosines]
     total = sum(weights, arb(0))
@@ -37,9 +37,9 @@ def eigenvalues_by_transform(c: int, rho: fmpq) -> list[arb]:
 
 
 def bessel_values(rho: fmpq) -> tuple[list[arb], arb]:
-    """I_0(rho), .., I_J(rho) and a bound of the sum of all later ones, negligible at this precision.
+    """I_0(rho), .., I_J(rho) and a bound on the sum of the rest, negligible at this precision.
 
-    By I_{j+1} <= I_j rho/(2 (j + 1)), which holds for each term of the power series.
+    The bound uses I_{j+1} <= I_j rho/(2 (j + 1)), which holds for each term of the power series.
     """
     values: list[arb] = []
     while True:
@@ -50,7 +50,7 @@ def bessel_values(rho: fmpq) -> tuple[list[arb], arb]:
 
 
 def eigenvalues_by_bessel(c: int, values: list[arb], tail: arb) -> list[arb]:
-    """lambda_k = w_k/w_0 from I_0, .., I_J and the bound of the rest."""
+    """lambda_k = w_k/w_0 from I_0, .., I_J and the bound on the rest."""
     sums = []
     for k in range(c):
         upwards, downwards = values[k::c], values[c - k :: c]  # k + q c >= 0 and < 0
@@ -59,7 +59,7 @@ def eigenvalues_by_bessel(c: int, values: list[arb], tail: arb) -> list[arb]:
 
 
 def agree(a: arb, b: arb) -> bool:
-    """Whether both balls are one number, as far as the required digits show."""
+    """Whether both balls are equal up to the required number of digits."""
     ratio = a / b
     return bool(abs(ratio - 1) < arb(10) ** -DIGITS) and ratio.contains(1)
 
@@ -72,7 +72,7 @@ def bessel_ratios() -> Iterator[Outcome]:
 
 
 def comparisons(rho: fmpq) -> list[Outcome]:
-    """Both ways to the eigenvalues, for c = 3..20."""
+    """Compare both formulas for the eigenvalues, for c = 3..20."""
     outcomes = []
     with ctx.workprec(512):
         values, tail = bessel_values(rho)
@@ -86,8 +86,8 @@ def comparisons(rho: fmpq) -> list[Outcome]:
 
 @CLAIM.sampled(method="ball arithmetic", instances=100)
 def order(random: Random) -> Outcome:
-    """lambda_0 > .. > lambda_{floor(c/2)} > 0: c = 3..30, rho = 1/1000..300; slack of 1 less the ratio
-    of neighbours.
+    """lambda_0 > .. > lambda_{floor(c/2)} > 0: c = 3..30, rho = 1/1000..300; slack: 1 minus the ratio of
+    adjacent eigenvalues.
     """
     c = random.randint(3, 30)
     rho = fmpq(random.randint(1, 300), random.choice([1, 10, 1000]))
@@ -101,8 +101,8 @@ def order(random: Random) -> Outcome:
 
 @CLAIM.exhaustive(method="symbolic")
 def fourier_series() -> Iterator[Outcome]:
-    """e^{rho cos t} = sum_q I_q(rho) e^{iqt}, sampled at c = 3..6 points, orders q = 0..4; its w_k solve
-    the heat equation of a cycle.
+    """e^{rho cos t} = sum_q I_q(rho) e^{iqt}, sampled at c = 3..6 points, orders q = 0..4; the w_k solve
+    the heat equation on a cycle.
     """
     rho, t = sympy.symbols("rho t", positive=True)
     z = sympy.symbols("z")

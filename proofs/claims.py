@@ -1,14 +1,14 @@
-"""What a claim is, how its checks run, and what they report.
+"""Claims, their checks, and the results of running them.
 
-A module of this package that defines `CLAIM = Claim(__name__)` is a claim: `load_claims` finds it.
-Its checks are functions that return `Outcome`s. The docstring of each is the statement that it checks.
-There are three kinds:
+A module of this package that defines `CLAIM = Claim(__name__)` is a claim, and `load_claims` finds it.
+Its checks are functions that return or yield `Outcome`s. The docstring of a check is the statement that
+it checks. There are three kinds:
 
     @CLAIM.derivation
     def check() -> Iterator[Outcome]: ...              # symbolic, for all sizes that the statement names;
                                                        # one outcome per step, `step(text, holds)`
     @CLAIM.exhaustive(method="exact rationals")
-    def check() -> Iterator[Outcome]: ...              # every case of a finite range, which it names
+    def check() -> Iterator[Outcome]: ...              # all cases of a finite range, which it names
 
     @CLAIM.sampled(method="ball arithmetic", instances=500)
     def check(random: Random) -> Outcome: ...          # one random instance
@@ -33,29 +33,29 @@ Method = Literal["symbolic", "exact rationals", "ball arithmetic"]
 Kind = Literal["derivation", "cases", "sampled"]
 Verdict = Literal["proved", "held", "refuted", "open"]
 PRECISIONS = (64, 128, 256, 512, 1024, 2048)
-"""Bits tried in turn until a ball leaves no doubt."""
+"""Precisions in bits, tried in turn until a ball decides the sign."""
 
 
 class Outcome(NamedTuple):
-    """What one instance, case or step showed."""
+    """Outcome of one instance, case or step."""
 
     holds: bool | None
-    """None where the highest precision still left it open."""
+    """None if the highest precision does not decide."""
     witness: str
-    """The instance, so that a counterexample can be looked at."""
+    """Description of the instance, for inspection of counterexamples."""
     slack: float | None = None
-    """By how much an inequality holds, rounded; None for equalities, yes or no, and open outcomes."""
+    """Rounded margin of an inequality; None for other statements and open outcomes."""
 
 
 def step(text: str, holds: object) -> Outcome:
-    """One step of a derivation."""
+    """Outcome of one step of a derivation."""
     return Outcome(bool(holds), text)
 
 
 def nonnegative(slack: Callable[[], flint.arb], witness: object) -> Outcome:
-    """Whether slack() >= 0, evaluated in balls of growing precision until the sign is certain.
+    """Check slack() >= 0 in ball arithmetic, with growing precision until the sign is certain.
 
-    A slack of exactly zero stays open unless its ball is exact: equality cases need exact algebra.
+    A slack of exactly zero stays open unless its ball is exact, so equality cases need exact algebra.
     """
     for bits in PRECISIONS:
         with flint.ctx.workprec(bits):
@@ -68,7 +68,7 @@ def nonnegative(slack: Callable[[], flint.arb], witness: object) -> Outcome:
 
 
 def combine(outcomes: Iterable[Outcome]) -> Outcome:
-    """All of several statements about one instance: the worst of them, with the least slack."""
+    """Conjunction of several statements about one instance: the worst outcome, with the least slack."""
     seen = list(outcomes)
     worst = min(seen, key=lambda outcome: (0, 2, 1)[(False, True, None).index(outcome.holds)])
     slacks = [outcome.slack for outcome in seen if outcome.slack is not None]
@@ -77,7 +77,7 @@ def combine(outcomes: Iterable[Outcome]) -> Outcome:
 
 @dataclass(frozen=True)
 class Check:
-    """One statement with the way to check it."""
+    """A statement and the method that checks it."""
 
     claim: str
     statement: str
@@ -86,12 +86,12 @@ class Check:
     instances: int | None
     """Default number of random instances; None for derivations and exhaustive checks."""
     outcomes: Callable[[int, int], Iterator[Outcome]]
-    """From a number of instances and a seed; both are ignored where instances is None."""
+    """Outcomes for a number of instances and a seed, which are ignored if `instances` is None."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a check's outcomes amount to."""
+    """Summary of the outcomes of a check."""
 
     claim: str
     statement: str
@@ -100,16 +100,16 @@ class Result:
     instances: int
     worst_slack: float | None
     verdict: Verdict
-    """proved: by a derivation, or for all cases named; held: on all instances drawn, if sampled."""
+    """"proved" by a derivation or for all named cases; "held" for all sampled instances."""
     witness: str | None
-    """The first counterexample, or the first instance left open."""
+    """The first counterexample or, if there is none, the first open instance."""
 
 
 Cases = Callable[[], Iterator[Outcome]]
 
 
 class Claim:
-    """A claim, named after the module that states it, and its checks in order of definition."""
+    """A claim, named after its module, with its checks in order of definition."""
 
     def __init__(self, module: str) -> None:
         self.name = module.rpartition(".")[2].replace("_", "-")
@@ -120,7 +120,7 @@ class Claim:
         self._add(steps, "derivation", "symbolic", None, lambda instances, seed: steps())
 
     def exhaustive(self, *, method: Method) -> Callable[[Cases], None]:
-        """Register a check that goes through every case."""
+        """Register a check of all cases."""
 
         def register(cases: Cases) -> None:
             self._add(cases, "cases", method, None, lambda instances, seed: cases())
@@ -130,7 +130,7 @@ class Claim:
     def sampled(
         self, *, method: Method, instances: int
     ) -> Callable[[Callable[[Random], Outcome]], None]:
-        """Register a check of random instances; instance i of a seed is the same in every run."""
+        """Register a check of random instances; the seed and the index determine an instance."""
 
         def register(instance: Callable[[Random], Outcome]) -> None:
             def outcomes(instances: int, seed: int) -> Iterator[Outcome]:
@@ -159,9 +159,10 @@ def run_check(
     seed: int = 0,
     seen: Callable[[int], object] = int,
 ) -> Result:
-    """Check all outcomes up to the first counterexample.
+    """Run a check up to the first counterexample.
 
-    instances: overrides the default of a sampled check; seen: called with the count after each.
+    instances: number of instances of a sampled check [default: its own].
+    seen: called with the count after each outcome.
     """
     count, slacks = 0, [math.inf]
     success: Verdict = "held" if check.kind == "sampled" else "proved"
@@ -185,7 +186,7 @@ def run_check(
 
 
 def load_claims() -> dict[str, Claim]:
-    """Every claim of this package, by name, in alphabetical order."""
+    """All claims of this package by name, in alphabetical order."""
     claims = {}
     for module in pkgutil.iter_modules(proofs.__path__):
         if not module.name.startswith("_"):

@@ -1,6 +1,6 @@
 """Exact rational matrices, their singular values as balls, and random instances.
 
-fmpq, fmpq_mat: exact rationals. arb: a real ball that certainly holds the value.
+fmpq and fmpq_mat are exact rationals. An arb is a real interval (ball) that contains the value.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,29 +15,29 @@ Matrix = TypeVar("Matrix", fmpq_mat, arb_mat)
 
 
 def to_fmpq(value: Fraction | int) -> fmpq:
-    """A Python rational as flint's."""
+    """Convert a Python rational to flint."""
     return fmpq(value.numerator, value.denominator)
 
 
 def from_columns(columns: Sequence[Sequence[Fraction | int]]) -> fmpq_mat:
-    """The matrix with these columns."""
+    """Matrix with the given columns."""
     rows = list(zip(*columns, strict=True))
     return fmpq_mat(len(rows), len(columns), [to_fmpq(value) for row in rows for value in row])
 
 
 def identity(n: int) -> fmpq_mat:
-    """I."""
+    """Identity matrix."""
     return diagonal([fmpq(1)] * n)
 
 
 def diagonal(values: Sequence[fmpq]) -> fmpq_mat:
-    """diag(values)."""
+    """Diagonal matrix diag(values)."""
     n = len(values)
     return fmpq_mat(n, n, [values[i] if i == j else 0 for i in range(n) for j in range(n)])
 
 
 def probability_matrices(n: int, parts: int) -> Iterator[tuple[list[Fraction], ...]]:
-    """The columns of all n x n probability matrices with entries in multiples of 1/parts, up to order."""
+    """Columns of all n x n probability matrices with entries in multiples of 1/parts, up to order."""
     grid = [
         [Fraction(count, parts) for count in counts]
         for counts in product(range(parts + 1), repeat=n)
@@ -47,7 +47,7 @@ def probability_matrices(n: int, parts: int) -> Iterator[tuple[list[Fraction], .
 
 
 def random_probability_vector(random: Random, length: int) -> list[Fraction]:
-    """A probability vector, anything from one-hot over sparse and peaked to nearly uniform."""
+    """Random probability vector: one-hot, sparse, peaked, nearly uniform or dense."""
     kind = random.choice(["one-hot", "sparse", "peaked", "uniform", "dense"])
     if kind == "one-hot":
         weights = [0] * length
@@ -66,7 +66,7 @@ def random_probability_vector(random: Random, length: int) -> list[Fraction]:
 
 
 def random_probability_matrix(random: Random, rows: int, columns: int) -> fmpq_mat:
-    """Columns are probability vectors, some of them alike or nearly so."""
+    """Random matrix of probability columns, some of them equal or nearly equal."""
     vectors = [random_probability_vector(random, rows) for _ in range(columns)]
     for i in range(1, columns):
         if random.random() < 0.2:
@@ -79,16 +79,16 @@ def random_probability_matrix(random: Random, rows: int, columns: int) -> fmpq_m
 
 
 def gram(S: Matrix) -> Matrix:
-    """G = S^T S."""
+    """Gram matrix G = S^T S."""
     return S.transpose() * S
 
 
 def eigenvalues(symmetric: fmpq_mat | arb_mat) -> list[arb]:
     """All eigenvalues of a symmetric matrix, ascending, as balls at the current precision.
 
-    Exact matrices: the roots of the exact characteristic polynomial, isolated by flint; repeated ones
-    come from its square-free factors. Matrices of balls: flint's certified eigenvalues, or NaN
-    (neither >= 0 nor < 0) where the precision does not isolate them.
+    For an exact matrix they are the roots of the characteristic polynomial, isolated by flint, with
+    repeated roots from its square-free factors. For a matrix of balls they are certified by flint, or
+    NaN (neither >= 0 nor < 0) if the precision does not isolate them.
     """
     if isinstance(symmetric, fmpq_mat):
         return real_roots(symmetric.charpoly())
@@ -99,13 +99,13 @@ def eigenvalues(symmetric: fmpq_mat | arb_mat) -> list[arb]:
 
 
 def real_roots(p: fmpq_poly) -> list[arb]:
-    """Roots of a polynomial all of whose roots are real, ascending."""
-    roots: Any = p.numer().complex_roots()  # its stub has another type
+    """Roots, ascending, of a polynomial with only real roots."""
+    roots: Any = p.numer().complex_roots()  # the stub declares another type
     return in_order([arb(getattr(x, "real", x)) for x, count in roots for _ in range(count)])
 
 
 def in_order(balls: Sequence[arb]) -> list[arb]:
-    """Balls of the order statistics, ascending: right even where the balls given overlap."""
+    """Balls of the order statistics, ascending; valid even if the given balls overlap."""
     lower = sorted(ball.lower() for ball in balls)
     upper = sorted(ball.upper() for ball in balls)
     return [low.union(high) for low, high in zip(lower, upper, strict=True)]
@@ -117,27 +117,27 @@ def singular_values(S: Matrix) -> list[arb]:
 
 
 def square_root(value: arb) -> arb:
-    """Root of a number known to be >= 0 whose ball may reach below."""
+    """Square root of a number >= 0 whose ball may extend below 0."""
     return value.nonnegative_part().sqrt()
 
 
 def softmax_columns(logits: Sequence[Sequence[fmpq | arb]]) -> arb_mat:
-    """Softmax of each column of logits given by their rows, as balls."""
+    """Softmax of each column of the logits, which are given as rows, in balls."""
     exponentials = [[arb(x).exp() for x in row] for row in logits]
     sums = [sum(column, arb(0)) for column in zip(*exponentials, strict=True)]
     return arb_mat([[x / t for x, t in zip(row, sums, strict=True)] for row in exponentials])
 
 
 def shifted(symmetric: fmpq_mat, shift: fmpq) -> fmpq_mat:
-    """X - shift I."""
+    """Shifted matrix X - shift I."""
     return symmetric - diagonal([shift] * symmetric.nrows())
 
 
 def inertia(symmetric: fmpq_mat) -> tuple[int, int, int]:
-    """Numbers of negative, zero and positive eigenvalues, exactly.
+    """Exact numbers of negative, zero and positive eigenvalues.
 
-    By Descartes' rule of signs, which counts exactly where all roots are real. So whether a
-    rational bounds an eigenvalue is decided with certainty, equality included.
+    Descartes' rule of signs is exact for polynomials with only real roots. Whether a rational bounds an
+    eigenvalue is therefore decided with certainty, including equality.
     """
     coefficients = symmetric.charpoly().coeffs()
     zero = next(i for i, x in enumerate(coefficients) if x != 0)
@@ -147,7 +147,7 @@ def inertia(symmetric: fmpq_mat) -> tuple[int, int, int]:
 
 
 def random_orthogonal(random: Random, n: int) -> fmpq_mat:
-    """A rational orthogonal matrix: Cayley's (I - K)(I + K)^-1 for a skew K, with random signs."""
+    """Random rational orthogonal matrix: Cayley transform (I - K)(I + K)^-1 of a skew K, with signs."""
     skew, signs = fmpq_mat(n, n), fmpq_mat(n, n)
     for i in range(n):
         signs[i, i] = random.choice([-1, 1])

@@ -4,11 +4,11 @@ Let the columns s_1 .. s_n of S (m x n) be probability vectors, G = S^T S, d_i =
 R_i = sum_{j != i} G_ij, r = max_i R_i, rho = S 1 and t_k the rows of S. Then d_i + R_i = <s_i, rho>,
 
     n/m <= ||rho||^2 / n <= sigma_1^2 <= max_i <s_i, rho> <= min(1 + r, max_k rho_k),
-    lambda_min(G) >= min_i (d_i - R_i),   lambda_min(S S^T) >= min_k (2 ||t_k||^2 - rho_k),
+    lambda_min(G) >= min_i (d_i - R_i),   lambda_min(S S^T) >= min_k (2 ||t_k||^2 - rho_k).
 
-the ratios (Gv)_i / v_i with v = G 1 bracket sigma_1^2 (Collatz and Wielandt), from above never worse
-than max <s_i, rho>, and all eigenvalues of G lie in ovals of Brauer and Cassini, which are never
-worse than the discs of Gershgorin.
+The ratios (Gv)_i / v_i with v = G 1 bracket sigma_1^2 (Collatz and Wielandt), and the largest is at most
+max <s_i, rho>. All eigenvalues of G lie in Brauer's ovals of Cassini, which extend no further than the
+Gershgorin discs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ CLAIM = Claim(__name__)
 
 
 def random_matrix(random: Random, rows: int, columns: int) -> fmpq_mat:
-    """A random probability matrix; of those that are square, half are nearly permutations."""
+    """Random probability matrix; half of the square ones are nearly permutations."""
     if rows != columns or random.random() < 0.5:
         return random_probability_matrix(random, rows, columns)
     noise = Fraction(1, 10 ** random.choice([1, 2, 4, 8]))
@@ -52,7 +52,7 @@ def gershgorin(G: fmpq_mat) -> tuple[list[fmpq], list[fmpq]]:
 
 
 def row_sums(S: fmpq_mat) -> list[fmpq]:
-    """rho = S 1."""
+    """Row sums rho = S 1."""
     return [sum(row, fmpq(0)) for row in S.table()]
 
 
@@ -97,8 +97,8 @@ def least_is_at_least(bound: fmpq, symmetric: fmpq_mat) -> bool:
 
 @CLAIM.sampled(method="exact rationals", instances=1000)
 def largest(random: Random) -> Outcome:
-    """d_i + R_i = <s_i, rho>, n/m <= ||rho||^2/n <= sigma_1^2 <= max <s_i, rho> <=
-    min(1 + r, max rho_k): m, n = 1..8; slack of the inequalities between bounds.
+    """d_i + R_i = <s_i, rho> and n/m <= ||rho||^2/n <= sigma_1^2 <= max <s_i, rho> <=
+    min(1 + r, max rho_k): m, n = 1..8; slack: of the inequalities between bounds.
     """
     m, n = random.randint(1, 8), random.randint(1, 8)
     S = random_matrix(random, m, n)
@@ -119,8 +119,8 @@ def largest(random: Random) -> Outcome:
 
 @CLAIM.sampled(method="exact rationals", instances=1000)
 def smallest(random: Random) -> Outcome:
-    """lambda_min(S^T S) >= min (d_i - R_i) and lambda_min(S S^T) >= min (2 ||t_k||^2 - rho_k), both
-    of them sigma_n^2 for m = n: m, n = 1..8.
+    """lambda_min(S^T S) >= min (d_i - R_i) and lambda_min(S S^T) >= min (2 ||t_k||^2 - rho_k); for m = n
+    both eigenvalues are sigma_n^2: m, n = 1..8.
     """
     S = random_matrix(random, random.randint(1, 8), random.randint(1, 8))
     G = gram(S)
@@ -134,7 +134,7 @@ def smallest(random: Random) -> Outcome:
 @CLAIM.sampled(method="exact rationals", instances=500)
 def collatz_and_wielandt(random: Random) -> Outcome:
     """min (Gv)_i/v_i <= sigma_1^2 <= max (Gv)_i/v_i <= max <s_i, rho> for v = G 1: m, n = 1..8;
-    slack of the last.
+    slack: of the last inequality.
     """
     S = random_matrix(random, random.randint(1, 8), random.randint(1, 8))
     G = gram(S)
@@ -146,8 +146,8 @@ def collatz_and_wielandt(random: Random) -> Outcome:
 
 @CLAIM.sampled(method="exact rationals", instances=500)
 def ovals(random: Random) -> Outcome:
-    """eigenvalues of G lie within the ovals |x - d_i| |x - d_j| <= R_i R_j, i != j: m, n = 2..8, the
-    ends of the ovals rounded outwards to 128 bits.
+    """the eigenvalues of G lie in the ovals |x - d_i| |x - d_j| <= R_i R_j, i != j: m, n = 2..8, with the
+    endpoints of the ovals rounded outwards to 128 bits.
     """
     S = random_matrix(random, random.randint(2, 8), random.randint(2, 8))
     G = gram(S)
@@ -157,7 +157,7 @@ def ovals(random: Random) -> Outcome:
 
 @CLAIM.derivation
 def ovals_are_no_worse_than_discs() -> Iterator[Outcome]:
-    """an oval of Brauer and Cassini ends no later than the later of its two discs of Gershgorin."""
+    """an oval of Cassini extends no further than the larger of its two Gershgorin discs."""
     d, x = sympy.symbols("d_i x", real=True)
     R, Q, t, beyond = sympy.symbols("R_i R_j t u", nonnegative=True)
     for sign, side in ((1, "right"), (-1, "left")):

@@ -1,15 +1,15 @@
-"""Exactly, the softmax of rank-1 logits has full rank.
+"""The softmax of rank-1 logits has full exact rank.
 
 Let M = a b^T with a in R^m, b in R^n, and S = softmax(s M) over columns, s != 0. Then
 
     rank S = min(number of distinct a_i, number of distinct b_j),
 
-so n if m = n and all are distinct, however close together. With the a_i and b_j distinct and ascending
-and s > 0, every minor of S is positive (S is strictly totally positive). So the singular values are
-distinct, and with the a_i and b_j in any order the sign of det S is sign(s)^{n(n-1)/2} times the signs
-of the two permutations that sort them. Adding constants to rows or columns of M changes none of this.
+which is n if m = n and all entries are distinct, however close. If the a_i and b_j are distinct and
+ascending and s > 0, every minor of S is positive (S is strictly totally positive). So the singular values
+are distinct. For any order of the a_i and b_j, the sign of det S is sign(s)^{n(n-1)/2} times the signs of
+the two permutations that sort them. Constants added to rows or columns of M do not affect this.
 
-Logits of rank 2 are different: with distinct rows and columns too, S may be singular at some s or at all.
+For logits of rank 2 with distinct rows and columns, S may be singular at some s or at every s.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,12 +41,12 @@ def outer(a: Sequence[int], b: Sequence[int]) -> list[list[int]]:
 
 
 def vandermonde(values: Sequence[fmpq]) -> fmpq:
-    """Product of the differences of later less earlier values."""
+    """Product of x_j - x_i over i < j."""
     return prod((y - x for x, y in combinations(values, 2)), start=fmpq(1))
 
 
 def sign_of_determinant(logits: Sequence[Sequence[fmpq]]) -> int | None:
-    """Sign of det softmax(logits), None where MOST_BITS cannot tell."""
+    """Sign of det softmax(logits); None if MOST_BITS do not decide it."""
     bits = 128
     while bits <= MOST_BITS:
         with ctx.workprec(bits):
@@ -102,8 +102,8 @@ def signed_permutations(n: int) -> list[tuple[tuple[int, ...], int]]:
 
 @CLAIM.exhaustive(method="exact rationals")
 def minors() -> Iterator[Outcome]:
-    """every minor of S is positive for s > 0, and of sign (-1)^{k(k-1)/2} for s < 0: a, b ascending
-    in -2..3, k = 1..6, s = +-ln 2.
+    """every k x k minor of S is positive for s > 0 and has the sign (-1)^{k(k-1)/2} for s < 0: a, b
+    ascending in -2..3, k = 1..6, s = +-ln 2.
     """
     for base, k in product((Fraction(2), Fraction(1, 2)), range(1, 7)):
         sign = 1 if base > 1 else (-1) ** (k * (k - 1) // 2)
@@ -114,7 +114,7 @@ def minors() -> Iterator[Outcome]:
 
 @CLAIM.sampled(method="ball arithmetic", instances=60)
 def determinant(random: Random) -> Outcome:
-    """det S != 0, of the sign stated: n = 2..30, |s| = 10^-6..100, entries spread out, 10^-6 apart, or
+    """det S != 0 with the stated sign: n = 2..30, |s| = 10^-6..100, entries spread out, 10^-6 apart, or
     mixed, in any order.
     """
     n = random.choice([2, 3, 4, 6, 8, 10, 15, 30])
@@ -128,7 +128,7 @@ def determinant(random: Random) -> Outcome:
 
 
 def random_distinct(random: Random, n: int) -> list[fmpq]:
-    """Distinct rationals in random order: spread over -1..1, near 1, or some of each."""
+    """Distinct rationals in random order: spread over -1..1, close to 1, or both."""
     spread = [Fraction(x, 100) for x in random.sample(range(-100, 101), n)]
     near = [1 + Fraction(x, 10**6) for x in random.sample(range(1, 10 * n), n)]
     kind = random.choice(["spread", "near", "mixed"])
@@ -155,7 +155,7 @@ def rank_with_repeated_entries(random: Random) -> Outcome:
 
 @CLAIM.sampled(method="exact rationals", instances=100)
 def distinct_singular_values(random: Random) -> Outcome:
-    """singular values are distinct: S^T S has a square-free characteristic polynomial: n = 2..6,
+    """the singular values are distinct, as S^T S has a square-free characteristic polynomial: n = 2..6,
     s = +-ln 2.
     """
     n = random.randint(2, 6)
@@ -167,7 +167,7 @@ def distinct_singular_values(random: Random) -> Outcome:
 
 @CLAIM.derivation
 def rank_two_may_fail() -> Iterator[Outcome]:
-    """logits of rank 2 with distinct rows and columns whose softmax is singular at all s, or at one."""
+    """rank-2 logits with distinct rows and columns whose softmax is singular at every s or at one s."""
     x = sympy.symbols("x", positive=True)  # e^s
     sheared = sympy.Matrix([[0, 1], [1, 2]])
     yield step("(0 1; 1 2) has rank 2", sheared.rank() == 2)

@@ -1,12 +1,12 @@
-"""The rank of a gradient is bounded by the rank of the representations; the numerical rank is not.
+"""The rank of the representations bounds the rank of the gradient, but not its numerical rank.
 
-With Z = W A, columns of A samples, dL/dW = E A^T for E = dL/dZ, and
+With Z = W A, samples as columns of A, and E = dL/dZ, the gradient is dL/dW = E A^T, and
 
     rank(dL/dW) = rank(A) - dim(row space of A within ker E) <= min(rank(E), rank(A)).
 
-A loss that does not see a common shift of a sample's logits, as any loss of the softmax, has
-1^T E = 0 in the last layer, so there the rank is at most c - 1. For numerical ranks
-N_gamma = #{sigma_i > gamma sigma_1} the bound fails at equal gamma; what holds is
+A loss that is invariant to a common shift of a sample's logits, such as any loss of the softmax, has
+1^T E = 0 in the last layer, so the rank there is at most c - 1. For numerical ranks
+N_gamma = #{sigma_i > gamma sigma_1} the bound fails at equal gamma. The correct bound is
 
     N_gamma(E A^T) <= min(N_t(E), N_t(A)),  t = gamma sigma_1(E A^T) / (sigma_1(E) sigma_1(A)).
 """
@@ -35,8 +35,8 @@ CLAIM = Claim(__name__)
 
 @CLAIM.exhaustive(method="symbolic")
 def formula() -> Iterator[Outcome]:
-    """dL/dW = E A^T (A transposed, which its shape needs), and 1^T E = 0 for a loss of the softmax:
-    E of 2 x 4, A of 3 x 4, three classes.
+    """dL/dW = E A^T (A transposed, as the shapes require), and 1^T E = 0 for a loss of the softmax:
+    E (2 x 4), A (3 x 4), three classes.
     """
     rows, width, samples = 2, 3, 4
     E = sympy.Matrix(rows, samples, sympy.symbols("e:8"))
@@ -58,7 +58,7 @@ def formula() -> Iterator[Outcome]:
 
 
 def random_low_rank(random: Random, rows: int, columns: int) -> fmpq_mat:
-    """A matrix of random rank, zero now and then, through factors of small integers."""
+    """Matrix of random rank, sometimes zero, as a product of small integer matrices."""
     rank = random.randint(0, min(rows, columns))
     return _random_matrix(random, rows, rank) * _random_matrix(random, rank, columns)
 
@@ -68,7 +68,7 @@ def _random_matrix(random: Random, rows: int, columns: int) -> fmpq_mat:
 
 
 def dimension_of_meet(A: fmpq_mat, E: fmpq_mat) -> int:
-    """dim of (row space of A) within ker E, from a basis of each."""
+    """Dimension of the intersection of the row space of A with ker E, from a basis of each."""
     kernel = kernel_basis(E)
     both = stack(A, kernel.transpose())
     return A.rank() + kernel.ncols() - both.rank()
@@ -89,16 +89,16 @@ def kernel_basis(E: fmpq_mat) -> fmpq_mat:
 
 
 def stack(upper: fmpq_mat, lower: fmpq_mat) -> fmpq_mat:
-    """One matrix above another."""
+    """Stack two matrices vertically."""
     rows = upper.tolist() + lower.tolist()
     return fmpq_mat(len(rows), upper.ncols(), [x for row in rows for x in row])
 
 
 @CLAIM.sampled(method="exact rationals", instances=400)
 def bound(random: Random) -> Outcome:
-    """linear and ReLU networks, 1..4 layers, planted ranks: in every layer
-    rank(dL/dW) = rank(A) - dim(row(A) within ker E) <= min(rank E, rank A), and >= rank E + rank A - n;
-    with equality above if E or A has rank n.
+    """linear and ReLU networks, 1..4 layers, planted ranks: in every layer rank E + rank A - n <=
+    rank(dL/dW) = rank(A) - dim(row(A) within ker E) <= min(rank E, rank A), with equality on the right if
+    E or A has rank n.
     """
     depth, n = random.randint(1, 4), random.randint(1, 6)
     sizes = [random.randint(1, 5) for _ in range(depth + 1)]
@@ -120,8 +120,8 @@ def _rank_statements_hold(E: fmpq_mat, A: fmpq_mat) -> bool:
 
 @CLAIM.sampled(method="exact rationals", instances=300)
 def losses_of_the_softmax(random: Random) -> Outcome:
-    """zero column sums in the last layer: rank(dL/dW) <= c - 1 there, and without activation functions
-    in every layer, c = 2..5, 1..4 layers.
+    """zero column sums of E in the last layer: rank(dL/dW) <= c - 1 in that layer, and in every layer of
+    networks without activation functions, c = 2..5, 1..4 layers.
     """
     depth, n, c = random.randint(1, 4), random.randint(1, 8), random.randint(2, 5)
     sizes = [random.randint(1, 6) for _ in range(depth)] + [c]
@@ -137,14 +137,14 @@ def losses_of_the_softmax(random: Random) -> Outcome:
 
 
 def centred(E: fmpq_mat) -> fmpq_mat:
-    """Columns less their mean."""
+    """Subtract its mean from each column."""
     c = E.nrows()
     return E - ones(E, c, c) * E * fmpq(1, c)
 
 
 @CLAIM.exhaustive(method="exact rationals")
 def relu_raises_the_rank() -> Iterator[Outcome]:
-    """below a ReLU the gradient can have a rank over c - 1: c = 2, width n = 2..6, rank n."""
+    """below a ReLU the rank of the gradient can exceed c - 1: rank n for c = 2, width n = 2..6."""
     for n in range(2, 7):
         one = identity(n)
         slope = stack(ones(one, 1, n), -1 * ones(one, 1, n))
@@ -162,14 +162,14 @@ def squared_singular_values(S: Matrix) -> list[arb]:
 
 
 def count_above(values: list[arb], threshold: arb | fmpq) -> int | None:
-    """How many exceed a threshold; None where a ball leaves it open."""
+    """Number of values above a threshold; None if a ball does not decide it."""
     above = [x > threshold for x in values]
     at_most = [x <= threshold for x in values]
     return sum(above) if sum(above) + sum(at_most) == len(values) else None
 
 
 def numerical_rank(S: Matrix, gamma: Fraction) -> int | None:
-    """N_gamma(S), None where the precision leaves it open."""
+    """N_gamma(S); None if the precision does not decide it."""
     squares = squared_singular_values(S)
     return count_above(squares, to_fmpq(gamma) ** 2 * squares[0])
 
@@ -177,7 +177,7 @@ def numerical_rank(S: Matrix, gamma: Fraction) -> int | None:
 @CLAIM.exhaustive(method="ball arithmetic")
 def numerical_rank_can_exceed_both() -> Iterator[Outcome]:
     """gamma = 1/1000: N_gamma(E) = N_gamma(A) = 1 but N_gamma(E A^T) = n for geometric spectra in
-    opposite order, n = 2..6; and 1, 1 but 2 for a cross-entropy of finite logits W A, c = 3.
+    opposite order, n = 2..6; and 1, 1 and 2 for the cross-entropy of finite logits W A, c = 3.
     """
     gamma = Fraction(1, 1000)
     for n in range(2, 7):
@@ -194,7 +194,7 @@ def _counts(E: Matrix, A: Matrix, gamma: Fraction) -> list[int | None]:
 
 
 def fitted_and_unfitted() -> tuple[fmpq_mat, fmpq_mat, list[int]]:
-    """A, W and labels: a fitted sample with a long representation, an unfitted one with a short one."""
+    """A, W and labels: a fitted sample has a long representation and an unfitted one a short one."""
     A = fmpq_mat([[1, 0], [0, fmpq(1, 5000)]])
     W = fmpq_mat([[10, 0], [0, 0], [0, 0]])
     return A, W, [0, 1]
@@ -202,8 +202,8 @@ def fitted_and_unfitted() -> tuple[fmpq_mat, fmpq_mat, list[int]]:
 
 @CLAIM.exhaustive(method="symbolic")
 def product_of_singular_values() -> Iterator[Outcome]:
-    """sigma_i(X Y) <= sigma_1(X) sigma_i(Y): sigma_1(X)^2 Y^T Y - (X Y)^T (X Y) = Y^T K Y with
-    K = sigma_1(X)^2 I - X^T X >= 0; so sigma_i(X Y) > gamma sigma_1(X Y) gives sigma_i(Y) > t sigma_1(Y):
+    """sigma_i(X Y) <= sigma_1(X) sigma_i(Y), as sigma_1(X)^2 Y^T Y - (X Y)^T (X Y) = Y^T K Y with
+    K = sigma_1(X)^2 I - X^T X >= 0; sigma_i(X Y) > gamma sigma_1(X Y) implies sigma_i(Y) > t sigma_1(Y):
     3 x 3 matrices.
     """
     X, Y = (sympy.MatrixSymbol(name, 3, 3).as_explicit() for name in "XY")
@@ -220,7 +220,7 @@ def product_of_singular_values() -> Iterator[Outcome]:
 def random_spectrum_matrix(random: Random, rows: int, columns: int) -> fmpq_mat:
     """Random integers with rows and columns rescaled over many orders of magnitude.
 
-    Large integers: small ones give orthogonal matrices now and then, where the slack is exactly zero.
+    The integers are large, as small ones sometimes give orthogonal matrices with a slack of exactly zero.
     """
     base = random.choice([2, 10, 100])
     left = [fmpq(1, base ** random.randint(0, 3)) for _ in range(rows)]

@@ -1,13 +1,15 @@
-"""How large logits W A can be for given singular values of W and A (equation 2 of the paper).
+"""Bounds on the norm of W A for given singular values of W and A (equation 2 of the paper).
 
 For W (c x d) and A (d x n) with singular values alpha_i and beta_i, descending and padded by zeros to d,
 
     sum_i (alpha_i beta_{d+1-i})^2 <= ||W A||_F^2 <= sum_i (alpha_i beta_i)^2.
 
-The right side is attained exactly when, wherever alpha_k > alpha_{k+1} and beta_l > beta_{l+1}, one of
-the spaces of the k largest alpha and of the l largest beta contains the other.
+The right side is attained exactly if, for all k with alpha_k > alpha_{k+1} and all l with
+beta_l > beta_{l+1}, one of the spans of the top k right singular vectors of W and of the top l left
+singular vectors of A contains the other.
 
-A product of L - 1 aligned factors has at least the (L - 1)-th power of the least top singular value.
+The top singular value of a product of L - 1 aligned factors is at least the (L - 1)-th power of the
+smallest top singular value.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +29,7 @@ CLAIM = Claim(__name__)
 @CLAIM.exhaustive(method="symbolic")
 def deficit() -> Iterator[Outcome]:
     """||W A||_F^2 = sum_ij a_i Q_ij b_j with a_i = alpha_i^2, b_j = beta_j^2, Q_ij = <v_i, u_j>^2 doubly
-    stochastic, and sum_i a_i b_i less that is
+    stochastic, and sum_i a_i b_i - ||W A||_F^2 is
     sum_kl (a_k - a_{k+1}) (b_l - b_{l+1}) (min(k, l) - sum_{i<=k, j<=l} Q_ij), d = 2..5.
     """
     for d in range(2, 6):
@@ -54,7 +56,7 @@ def deficit() -> Iterator[Outcome]:
 
 
 def doubly_stochastic(free: sympy.Matrix) -> sympy.Matrix:
-    """The matrix with row and column sums 1 that has this upper left block."""
+    """Matrix with row and column sums 1 and the given upper left block."""
     m = free.rows
     rows = [[*free.row(i), 1 - sum(free.row(i))] for i in range(m)]
     last = [1 - sum(row[j] for row in rows) for j in range(m + 1)]
@@ -62,7 +64,7 @@ def doubly_stochastic(free: sympy.Matrix) -> sympy.Matrix:
 
 
 def norm_square(alpha: Sequence[Fraction], Q: fmpq_mat, beta: Sequence[Fraction]) -> fmpq:
-    """||W A||_F^2 for W = diag(alpha) and A = Q diag(beta): outer rotations change nothing."""
+    """||W A||_F^2 for W = diag(alpha) and A = Q diag(beta), which outer rotations do not change."""
     d = len(alpha)
     return sum(
         (to_fmpq(alpha[i] * beta[j]) ** 2 * Q[i, j] ** 2 for i in range(d) for j in range(d)),
@@ -71,7 +73,7 @@ def norm_square(alpha: Sequence[Fraction], Q: fmpq_mat, beta: Sequence[Fraction]
 
 
 def is_nested(alpha: Sequence[Fraction], Q: fmpq_mat, beta: Sequence[Fraction]) -> bool:
-    """Whether one top space contains the other: sum_{i<=k, j<=l} Q_ij^2 = min(k, l) at all drops k, l."""
+    """Whether the top spaces are nested: sum_{i<=k, j<=l} Q_ij^2 = min(k, l) for all drops k and l."""
     return all(
         sum((Q[i, j] ** 2 for i in range(k) for j in range(m)), fmpq(0)) == min(k, m)
         for k in drops(alpha) for m in drops(beta)
@@ -87,7 +89,7 @@ def drops(values: Sequence[Fraction]) -> list[int]:
 def statement_holds(
     alpha: Sequence[Fraction], Q: fmpq_mat, beta: Sequence[Fraction]
 ) -> tuple[bool, fmpq]:
-    """Both bounds, and equality above exactly for nested spaces; the distance from the upper bound."""
+    """Check both bounds, and equality on the right for nested spaces only; slack: of the upper bound."""
     norm = norm_square(alpha, Q, beta)
     upper, lower = (
         sum((to_fmpq(x * y) ** 2 for x, y in zip(alpha, values, strict=True)), fmpq(0))
@@ -99,8 +101,8 @@ def statement_holds(
 
 @CLAIM.sampled(method="exact rationals", instances=500)
 def norm_of_a_product(random: Random) -> Outcome:
-    """both bounds, d = 2..5, V_W^T U_A random, block diagonal or a signed permutation, spectra with ties
-    and zeros; the right side is attained exactly for nested spaces.
+    """both bounds, with equality on the right exactly for nested spaces: d = 2..5, V_W^T U_A random,
+    block diagonal or a signed permutation, spectra with ties and zeros.
     """
     d = random.randint(2, 5)
     alpha, beta = _random_spectrum(random, d), _random_spectrum(random, d)
@@ -116,7 +118,7 @@ def _random_spectrum(random: Random, d: int) -> list[Fraction]:
 
 
 def _random_rotation(random: Random, d: int) -> fmpq_mat:
-    """Orthogonal: blocks along the diagonal, of size 1 (signs) up to d, at times in another order."""
+    """Random block diagonal orthogonal matrix with blocks of size 1 (signs) to d, sometimes permuted."""
     Q, start = fmpq_mat(d, d), 0
     while start < d:
         size = random.randint(1, d - start)
@@ -132,7 +134,7 @@ def _random_rotation(random: Random, d: int) -> fmpq_mat:
 
 @CLAIM.exhaustive(method="exact rationals")
 def all_signed_permutations() -> Iterator[Outcome]:
-    """the same for V_W^T U_A any permutation with signs, d = 2, 3, and all spectra with entries 0..2."""
+    """the same for V_W^T U_A any signed permutation, d = 2, 3, and all spectra with entries 0..2."""
     for d in (2, 3):
         spectra = [
             [Fraction(x) for x in reversed(values)]
@@ -146,8 +148,8 @@ def all_signed_permutations() -> Iterator[Outcome]:
 
 @CLAIM.exhaustive(method="exact rationals")
 def product_of_top_singular_values() -> Iterator[Outcome]:
-    """a product of L - 1 aligned factors has sigma_1 >= (min_i sigma_1^i)^(L-1), equality for equal
-    sigma_1^i; the L-th power bounds it for all factors exactly if the least is <= 1: L = 2..5, values
+    """a product of L - 1 aligned factors has sigma_1 >= (min_i sigma_1^i)^(L-1), with equality for equal
+    sigma_1^i; the L-th power is a bound for all factors exactly if the minimum is <= 1: L = 2..5, values
     1/2, 1, 2, 3.
     """
     values = [fmpq(1, 2), fmpq(1), fmpq(2), fmpq(3)]

@@ -1,14 +1,14 @@
-"""A low cross-entropy needs large logits: the least loss for a given norm.
+"""A low cross-entropy needs large logits: the minimum loss for a given norm.
 
 With logits M of n samples over c classes at temperature T and R = ||M||_F / (sqrt(n) T),
 
     mean cross-entropy >= phi(R) = ln(1 + (c - 1) exp(-R sqrt(c / (c - 1)))),
 
-attained exactly by simplex logits r (e_y - 1/c), for any class sizes. So a loss epsilon < ln c needs
+attained exactly by the simplex logits r (e_y - 1/c), for any class sizes. So a loss epsilon < ln c needs
 
     ||M||_F >= sqrt(n) T sqrt((c - 1) / c) ln((c - 1) / (e^epsilon - 1)),
 
-and uniform predictions cost phi(0) = ln c, from which the loss departs by at most sqrt(2) R.
+Uniform predictions have the loss phi(0) = ln c, and every loss differs from ln c by at most sqrt(2) R.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,13 +28,13 @@ CLAIM = Claim(__name__)
 @CLAIM.exhaustive(method="symbolic")
 def least_loss() -> Iterator[Outcome]:
     """c = 2..6, one sample with centred logits x, ||x|| = R, T = 1: -ln p_y >= phi(R), equality for
-    x = R sqrt(c / (c - 1)) (e_y - 1/c); phi is convex and falls, so means over samples obey it;
+    x = R sqrt(c / (c - 1)) (e_y - 1/c); phi is convex and decreasing, so the bound holds for means;
     phi(0) = ln c; |-ln p_y - ln c| <= sqrt(2) R.
     """
     t, u = sympy.symbols("t u", real=True)
     tangent = sympy.exp(t) - 1 - t
     yield step(
-        "e^t >= 1 + t: zero value and slope at 0, convex",
+        "e^t >= 1 + t: e^t - 1 - t is convex, with value and slope 0 at 0",
         tangent.subs(t, 0) == 0
         and tangent.diff(t).subs(t, 0) == 0
         and tangent.diff(t, 2) == sympy.exp(t),
@@ -80,7 +80,7 @@ def least_loss() -> Iterator[Outcome]:
     R = sympy.Symbol("R", positive=True)
     right, wrong = R * k * (1 - 1 / (m + 1)), -R * k / (m + 1)
     yield step(
-        "simplex logits have the norm R and the gap k R",
+        "simplex logits have norm R and gap k R",
         sympy.simplify(right**2 + m * wrong**2 - R**2) == 0
         and sympy.simplify(right - wrong - k * R) == 0,
     )
@@ -90,7 +90,7 @@ Logits = list[list[Fraction]]
 
 
 def mean_cross_entropy(columns: Logits, labels: Sequence[int], T: Fraction) -> arb:
-    """Of samples as columns of exact logits."""
+    """Mean cross-entropy of samples, given as columns of exact logits."""
     total = arb(0)
     for column, label in zip(columns, labels, strict=True):
         terms = (arb(to_fmpq((x - column[label]) / T)).exp() for x in column)
@@ -105,13 +105,13 @@ def centred_square(column: Sequence[Fraction]) -> Fraction:
 
 
 def effective_norm(columns: Logits, T: Fraction) -> arb:
-    """R = ||M||_F / (sqrt(n) T) of the logits less their mean over classes."""
+    """R = ||M||_F / (sqrt(n) T) of the centred logits."""
     square = sum(map(centred_square, columns), Fraction(0)) / len(columns)
     return arb(to_fmpq(square / T**2)).sqrt()
 
 
 def least_cross_entropy(R: arb, c: int) -> arb:
-    """phi(R)."""
+    """Lower bound phi(R) of the loss."""
     return (1 + (c - 1) * (-R * (arb(c) / (c - 1)).sqrt()).exp()).log()
 
 

@@ -1,22 +1,22 @@
-"""How the singular values of small logits grow in a deep linear network at temperature T.
+"""Growth of the singular values of small logits in a deep linear network at temperature T.
 
-Logits M = W_L ... W_1 with the free features W_1 among the L factors (L = depth + 1), c classes of N
-samples, n = c N, P = I - 11^T/c, gradient flow on the mean cross-entropy. At M = 0 the negative gradient
-P Y/(n T) has c - 1 equal singular values g = 1/(c T sqrt(N)), the others 0. For balanced factors each
-mode s u v^T of M obeys ds/dt = L s^(2 - 2/L) <-G, u v^T>; if it is aligned with the labels, u orthogonal
-to 1 and v = Y^T u / sqrt(N), then
+The logits M = W_L ... W_1 have L factors including the free features W_1 (L = depth + 1). There are c
+classes of N samples, n = c N, P = I - 11^T/c, and gradient flow on the mean cross-entropy. At M = 0 the
+negative gradient P Y/(n T) has c - 1 equal singular values g = 1/(c T sqrt(N)), and the others are 0. For
+balanced factors each mode s u v^T of M satisfies ds/dt = L s^(2 - 2/L) <-G, u v^T>. If the mode is
+aligned with the labels (u orthogonal to 1, v = Y^T u / sqrt(N)), then
 
     |<-G, u v^T> - g| <= e^delta/c ||M||_F/(n T^2),
 
-delta the largest difference of two logits of a sample, divided by T. While that is small against g,
-with b = 1 - 2/L,
+with delta the largest difference of two logits of a sample, divided by T. While this error is small
+compared with g, and with b = 1 - 2/L,
 
     L = 2:   s = s_0 e^(2 g t);
-    L >= 3:  s^-b = s_0^-b - (L - 2) g t; s reaches S at t = c T sqrt(N) (s_0^-b - S^-b)/(L - 2);
+    L >= 3:  s^-b = s_0^-b - (L - 2) g t; s reaches S at t = c T sqrt(N) (s_0^-b - S^-b)/(L - 2).
 
-and when s_1 has reached S, s_i/s_1 = [1 + (S/s_01)^b ((s_01/s_0i)^b - 1)]^(-1/b): for L = 2 that is
-s_0i/s_01, but for L >= 3 it falls as S grows, to 0. Along simplex logits, M = s P Y/sqrt(N),
-the flow is known exactly.
+When s_1 has reached S, s_i/s_1 = [1 + (S/s_01)^b ((s_01/s_0i)^b - 1)]^(-1/b). For L = 2 this is
+s_0i/s_01. For L >= 3 it decreases to 0 as S grows. On simplex logits M = s P Y/sqrt(N) the flow has an
+exact equation.
 """
 
 from collections.abc import Iterator
@@ -36,8 +36,8 @@ CLAIM = Claim(__name__)
 @CLAIM.exhaustive(method="symbolic")
 def gradient_at_zero() -> Iterator[Outcome]:
     """c = 2..6, N = 1..3: -G(0) = (Y - 11^T/c)/(n T) = P Y/(n T), and (P Y)(P Y)^T = N P with
-    P a projector of rank c - 1: so c - 1 singular values 1/(c T sqrt(N)), no others; for softmax-MSE
-    they are 2/c times that.
+    P a projector of rank c - 1; so -G(0) has c - 1 nonzero singular values, all 1/(c T sqrt(N)), or 2/c
+    times that for softmax-MSE.
     """
     T, N = sympy.symbols("T N", positive=True)
     for c in range(2, 7):
@@ -73,8 +73,8 @@ def gradient_at_zero() -> Iterator[Outcome]:
 
 @CLAIM.derivation
 def balance() -> Iterator[Outcome]:
-    """B_l = W_{l+1}^T W_{l+1} - W_l W_l^T: dB/dt = 0 for any loss of the product, -2 lambda B with an L2
-    penalty lambda on both factors; a step of gradient descent changes B by terms of order eta^2 only.
+    """for B_l = W_{l+1}^T W_{l+1} - W_l W_l^T and any loss of the product, dB/dt = 0, or -2 lambda B with
+    an L2 penalty lambda on both factors; a step of gradient descent changes B by O(eta^2).
     """
     a, b, c, d, e = sympy.symbols("a b c d e", integer=True, positive=True)
     rate, decay = sympy.symbols("eta lambda", positive=True)
@@ -104,8 +104,8 @@ def balance() -> Iterator[Outcome]:
 
 @CLAIM.exhaustive(method="symbolic")
 def solutions() -> Iterator[Outcome]:
-    """ds/dt = L s^(2 - 2/L) g: the product rule for L = 1..5, the solutions for L = 2 and L >= 3, the
-    escape time, the ratio of two modes; for L >= 3 it falls with S, and s_i tends to
+    """ds/dt = L s^(2 - 2/L) g: product rule for L = 1..5, solutions for L = 2 and L >= 3, escape time,
+    ratio of two modes; for L >= 3 the ratio decreases with S, and s_i tends to
     (s_0i^-b - s_01^-b)^(-1/b).
     """
     s, g, t, s0, S, c, T, N = sympy.symbols("s g t s0 S c T N", positive=True)
@@ -178,7 +178,7 @@ def mode_equation(random: Random) -> Outcome:
 
 
 def velocities(weights: list[Matrix], G: Matrix) -> list[Matrix]:
-    """dW_l/dt for the gradient G with respect to the product, first factor first."""
+    """dW_l/dt for the gradient G with respect to the product, in order of the factors."""
     d = weights[0].ncols()
     identity = type(G)(d, d, [int(i == j) for i in range(d) for j in range(d)])
     passes = forward(weights, [], identity, LINEAR)
@@ -187,7 +187,7 @@ def velocities(weights: list[Matrix], G: Matrix) -> list[Matrix]:
 
 
 def product_velocity(weights: list[Matrix], G: Matrix) -> Matrix:
-    """d(W_L .. W_1)/dt."""
+    """Derivative d(W_L .. W_1)/dt of the product."""
     total = 0 * G
     for layer, velocity in enumerate(velocities(weights, G)):
         term = velocity
@@ -200,13 +200,13 @@ def product_velocity(weights: list[Matrix], G: Matrix) -> Matrix:
 
 
 def frobenius_norm(M: arb_mat) -> arb:
-    """||M||_F."""
+    """Frobenius norm ||M||_F."""
     return square_root(sum((x * x for x in M.entries()), arb(0)))
 
 
 @CLAIM.sampled(method="ball arithmetic", instances=300)
 def deviation_from_uniform(random: Random) -> Outcome:
-    """||softmax(z) - 1/c|| <= min(1/2, e^delta/c) ||z - mean z||, delta = max z - min z, c = 2..6, logits
+    """||softmax(z) - 1/c|| <= min(1/2, e^delta/c) ||z - mean z||, delta = max z - min z: c = 2..6, logits
     from 10^-8 to 30.
     """
     c = random.randint(2, 6)
@@ -226,7 +226,7 @@ def deviation_from_uniform(random: Random) -> Outcome:
 
 @CLAIM.sampled(method="ball arithmetic", instances=60)
 def small_logits(random: Random) -> Outcome:
-    """balanced deep linear network aligned with the labels, cross-entropy: every mode's
+    """balanced deep linear network aligned with the labels, cross-entropy: every mode has
     |ds/dt - L s^(2 - 2/L) g| <= L s^(2 - 2/L) e^delta/c ||M||_F/(n T^2), L = 2..5, c = 2..5, N = 1, 2.
     """
     L, c, N = random.randint(2, 5), random.randint(2, 5), random.randint(1, 2)
@@ -255,7 +255,7 @@ def small_logits(random: Random) -> Outcome:
 
 
 def helmert(c: int) -> arb_mat:
-    """Orthonormal columns that span the vectors of sum zero."""
+    """Orthonormal basis (as columns) of the vectors with sum zero."""
     columns = []
     for k in range(1, c):
         length = arb(k * (k + 1)).sqrt()
@@ -264,16 +264,16 @@ def helmert(c: int) -> arb_mat:
 
 
 def largest_gap(M: arb_mat) -> arb:
-    """The largest difference of two entries of a column."""
+    """Largest difference of two entries of a column."""
     ordered = [in_order(column) for column in M.transpose().tolist()]
     return in_order([column[-1] - column[0] for column in ordered])[-1]
 
 
 @CLAIM.exhaustive(method="symbolic")
 def simplex_flow() -> Iterator[Outcome]:
-    """c = 2..6: M = s P Y/sqrt(N), x = s/(T sqrt(N)): -G = h P Y/(n T) with h = c/(e^x + c - 1), so
-    ds/dt = L s^(2 - 2/L) g h exactly; 1/h = 1 + (e^x - 1)/c grows, so the time to S is that above times a
-    number from 1 to 1 + (e^(S/(T sqrt(N))) - 1)/c.
+    """c = 2..6: M = s P Y/sqrt(N), x = s/(T sqrt(N)): -G = h P Y/(n T) with h = c/(e^x + c - 1), so ds/dt
+    = L s^(2 - 2/L) g h exactly; 1/h = 1 + (e^x - 1)/c increases, so the time to S is the escape time
+    times a factor from 1 to 1 + (e^(S/(T sqrt(N))) - 1)/c.
     """
     x = sympy.Symbol("x", positive=True)
     for c in range(2, 7):

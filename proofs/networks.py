@@ -1,6 +1,6 @@
-"""Small networks in exact rationals or balls: representations and gradients by backpropagation.
+"""Representations and gradients of small networks in exact rationals or balls.
 
-Columns are samples: Z_l = W_l A_{l-1} + b_l 1^T, A_l = phi(Z_l), logits Z_D.
+Columns are samples: Z_l = W_l A_{l-1} + b_l 1^T, A_l = phi(Z_l), and the logits are Z_D.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from proofs.exact import Matrix, softmax_columns, square_root
 
 @dataclass(frozen=True)
 class Activation:
-    """phi, and the map from (Z, dL/dphi(Z)) to dL/dZ."""
+    """Activation phi with its backward map from (Z, dL/dphi(Z)) to dL/dZ."""
 
     name: str
     apply: Callable[[Any], Any] = field(repr=False)
@@ -22,19 +22,19 @@ class Activation:
 
 
 def entrywise(function: Callable[..., Any], *matrices: Matrix) -> Matrix:
-    """The matrix of function(x, y, ..) for the entries x, y, .. of matrices of one shape."""
+    """Apply a function to the entries of one or more matrices of the same shape."""
     first = matrices[0]
     entries = zip(*(matrix.entries() for matrix in matrices), strict=True)
     return type(first)(first.nrows(), first.ncols(), [function(*values) for values in entries])
 
 
 def _is_positive(x: Any) -> Any:
-    """1 for x > 0 and 0 for x <= 0; NaN for a ball that could be either."""
+    """1 for x > 0, 0 for x <= 0, and NaN for a ball that contains both."""
     return 1 if x > 0 else 0 if x <= 0 else arb.nan()
 
 
 def _normalise(Z: arb_mat) -> arb_mat:
-    """Columns of length 1."""
+    """Scale each column to length 1."""
     return entrywise(lambda z, length: z / length, Z, _lengths(Z))
 
 
@@ -51,7 +51,7 @@ def _lengths(Z: arb_mat) -> arb_mat:
 
 
 def _column_sums(Z: arb_mat) -> arb_mat:
-    """The sum of each column, in all of its entries."""
+    """Replace each entry by the sum of its column."""
     return ones(Z, Z.nrows(), Z.nrows()) * Z
 
 
@@ -70,7 +70,7 @@ NORMALISED = Activation("normalised", _normalise, _pull_back_normalise)
 
 
 class Passes(NamedTuple):
-    """A_0 .. A_{D-1}, the inputs of the layers, and Z_1 .. Z_D, their outputs."""
+    """Inputs A_0 .. A_{D-1} and outputs Z_1 .. Z_D of the layers."""
 
     inputs: list[Any]
     outputs: list[Any]
@@ -79,7 +79,7 @@ class Passes(NamedTuple):
 def forward(
     weights: Sequence[Matrix], biases: Sequence[Matrix], X: Matrix, activation: Activation
 ) -> Passes:
-    """All representations; biases are columns, one per layer, or none at all."""
+    """Compute all representations. `biases` has one column per layer, or is empty."""
     inputs, outputs = [X], []
     for layer, W in enumerate(weights):
         Z = W * inputs[-1]
@@ -93,7 +93,7 @@ def forward(
 def backward(
     weights: Sequence[Matrix], passes: Passes, activation: Activation, slope: Matrix
 ) -> list[Matrix]:
-    """dL/dA_0, dL/dZ_1 .. dL/dZ_D from dL/dZ_D."""
+    """Gradients dL/dA_0, dL/dZ_1 .. dL/dZ_D from dL/dZ_D."""
     slopes = [slope]
     for layer in reversed(range(len(weights))):
         below = weights[layer].transpose() * slopes[0]
@@ -102,7 +102,7 @@ def backward(
 
 
 def ones(like: Matrix, rows: int, columns: int) -> Matrix:
-    """The matrix of ones, of the type of another."""
+    """Matrix of ones, with the type of `like`."""
     return type(like)(rows, columns, [1] * (rows * columns))
 
 

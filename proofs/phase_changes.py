@@ -1,15 +1,15 @@
-"""Temperature alone changes which structure is best; and a comparison of codes of ten classes.
+"""Changes of the best structure with the temperature, and the best codes of ten classes.
 
-Balanced deep linear unconstrained features, L factors: the least objective of a structure depends on
-lambda_eff = Lambda N^{1/L} T^{2/L} only. For c = 4 and L = 3, of the simplex ETF (rank 3), pairs (rank 2,
-the same as the circle) and zero, the ETF is best for lambda_eff < l1, pairs for l1 < lambda_eff < l2 and
-zero beyond,
+In a balanced deep linear unconstrained feature model with L factors, the minimum objective of a structure
+depends only on lambda_eff = Lambda N^{1/L} T^{2/L}. For c = 4 and L = 3, compare the simplex ETF
+(rank 3), pairs (rank 2, the same as the circle) and zero. The ETF is best for lambda_eff < l1, pairs for
+l1 < lambda_eff < l2, and zero for lambda_eff > l2, with
 
     l1 = 0.0117605,  l2 = 0.1599627  (rounded),
 
-which for N = 1 and Lambda = 1e-3 are T = 40.3 and T = 2023. At c = 10, L = 4, lambda_eff = 1e-3 the best
-of ETF, pairs, Petersen code, circle and zero is the Petersen code with 0.0411546. The scales are
-minimised over rigorously; other structures are not ruled out.
+For N = 1 and Lambda = 1e-3 these are T = 40.3 and T = 2023. At c = 10, L = 4 and lambda_eff = 1e-3 the
+best of ETF, pairs, Petersen code, circle and zero is the Petersen code with 0.0411546. The minimum over
+the scale is rigorous. Other structures are not ruled out.
 """
 
 from collections.abc import Iterator
@@ -32,8 +32,8 @@ ROUNDING = fmpq(1, 2 * 10**7)
 
 @CLAIM.derivation
 def stationary_scales() -> Iterator[Outcome]:
-    """c = 4, L = 3: for ETF and pairs, the decay at which a scale is stationary rises, then falls, in the
-    scale: at most one local minimum beside zero.
+    """c = 4, L = 3: for ETF and pairs, the decay at which a scale is stationary first increases with the
+    scale and then decreases, so there is at most one local minimum besides zero.
     """
     a = sympy.Symbol("a", positive=True)
     third = sympy.Rational(1, 3)
@@ -60,18 +60,18 @@ def stationary_scales() -> Iterator[Outcome]:
             == 0
             and third < share.subs(a, 1),
         )
-    # f' = cost' (lambda_eff - decay(a)): a local minimum lies where the decay falls.
+    # f' = cost' (lambda_eff - decay(a)), so a local minimum lies where decay(a) decreases.
 
 
 @CLAIM.derivation
 def one_crossing() -> Iterator[Outcome]:
-    """c = 4, L = 3: D = (ETF's local minimum) - (pairs') falls, then rises, in lambda_eff as long as the
-    scale of pairs is at least 6/5.
+    """c = 4, L = 3: D, the local minimum of the ETF minus that of pairs, first decreases with lambda_eff
+    and then increases, as long as the scale of pairs is at least 6/5.
     """
     b = sympy.Symbol("b", positive=True)
     third = sympy.Rational(1, 3)
     k = 2 * sympy.Rational(2, 3) ** sympy.Rational(3, 2)
-    # By the envelope theorem D' = cost of the ETF at its scale a - cost of pairs at theirs, b.
+    # By the envelope theorem D' = cost of the ETF at its scale a - cost of pairs at their scale b.
     yield step(
         "9/2 (k b)^(2/3) = 3 (2b)^(2/3) for k = 2 (2/3)^(3/2): D' > 0 exactly for a > k b",
         sympy.simplify(sympy.Rational(9, 2) * (k * b) ** (2 * third) - 3 * (2 * b) ** (2 * third))
@@ -81,8 +81,8 @@ def one_crossing() -> Iterator[Outcome]:
     pairs_decay = b**third / (2 ** (2 * third) * (sympy.exp(b) + 1))
     F = sympy.exp(k * b) + 3 - 2 * sympy.sqrt(sympy.Rational(2, 3)) * (sympy.exp(b) + 1)
     yield step(
-        "k b >= 1 is on the ETF's falling branch, so a > k b exactly if the ETF's decay at k b exceeds "
-        "that of pairs at b: F(b) < 0 for F = e^{kb} + 3 - 2 sqrt(2/3) (e^b + 1)",
+        "k b >= 1 is on the decreasing branch of the ETF, so a > k b exactly if the ETF's decay at k b "
+        "exceeds that of pairs at b, that is F(b) < 0 for F = e^{kb} + 3 - 2 sqrt(2/3) (e^b + 1)",
         sympy.simplify(
             etf_decay / pairs_decay - 2 * sympy.sqrt(sympy.Rational(2, 3))
             * (sympy.exp(b) + 1) / (sympy.exp(k * b) + 3)
@@ -91,8 +91,9 @@ def one_crossing() -> Iterator[Outcome]:
     )  # fmt: skip
     slope = k * sympy.exp(b) * (sympy.exp((k - 1) * b) - 2 * sympy.sqrt(sympy.Rational(2, 3)) / k)
     yield step(
-        "F' = k e^b (e^{(k-1)b} - 3/2) and k > 1: F falls, then rises without bound. As F(6/5) < 0, it "
-        "has one zero beyond 6/5; b falls with lambda_eff, so D falls, then rises",
+        "F' = k e^b (e^{(k-1)b} - 3/2) and k > 1, so F decreases, then increases to infinity. As "
+        "F(6/5) < 0, it has one zero beyond 6/5. b decreases with lambda_eff, so D decreases, then "
+        "increases",
         sympy.simplify(sympy.expand(sympy.diff(F, b) - slope)) == 0
         and sympy.simplify(2 * sympy.sqrt(sympy.Rational(2, 3)) / k) == sympy.Rational(3, 2)
         and k > 1,
@@ -100,10 +101,10 @@ def one_crossing() -> Iterator[Outcome]:
 
 
 def local_minimum(structure: Structure, lambda_eff: fmpq) -> arb:
-    """L = 3, c = 4: the objective at the local minimum on the branch of scales above 1, as a ball."""
+    """Ball of the objective at the local minimum with a scale above 1, for L = 3 and c = 4."""
     decay, low, high = arb(lambda_eff), fmpq(1), fmpq(64)
     if not _slope_sign(structure, decay, low) < 0 < _slope_sign(structure, decay, high):
-        raise ValueError(f"lambda_eff is {lambda_eff}; there is no local minimum between 1 and 64")
+        raise ValueError(f"lambda_eff is {lambda_eff}; no local minimum lies between 1 and 64")
     while high - low > fmpq(1, 2**100):
         middle = (low + high) / 2
         if _slope_sign(structure, decay, middle) < 0:
@@ -117,7 +118,7 @@ def _slope_sign(structure: Structure, decay: arb, a: fmpq) -> int:
     """Sign of the objective's derivative at a scale."""
     slope = decay * cost_slope(structure, 3, arb(a)) - structure.slope(arb(a))
     if not (slope > 0 or slope < 0):
-        raise ArithmeticError(f"the precision does not decide the slope at {a}")
+        raise ArithmeticError(f"the precision does not decide the sign of the slope at {a}")
     return 1 if slope > 0 else -1
 
 
@@ -161,7 +162,7 @@ def temperatures() -> Iterator[Outcome]:
 
 @CLAIM.sampled(method="ball arithmetic", instances=60)
 def winners_of_four(random: Random) -> Outcome:
-    """c = 4, L = 3: of ETF, pairs and zero, each at its best scale, the one claimed is best, lambda_eff
+    """c = 4, L = 3: of ETF, pairs and zero, each at its best scale, the claimed one is best: lambda_eff
     from 1e-9 to l2, also within 1e-6 of l1 on both sides and of l2 below.
     """
     kind = random.choice(["any", "near l1", "near l2"])
@@ -182,8 +183,9 @@ def winners_of_four(random: Random) -> Outcome:
 
 @CLAIM.exhaustive(method="ball arithmetic")
 def winners_of_ten() -> Iterator[Outcome]:
-    """c = 10, lambda_eff = 1e-3: the best of ETF, pairs, Petersen code, circle and zero: the ETF (L = 2),
-    pairs (3), Petersen with 0.0411546 (4) and 0.0376488 (5), the circle (6, 7), and with 0.0310464 (8).
+    """c = 10, lambda_eff = 1e-3: of ETF, pairs, Petersen code, circle and zero, the best is the ETF (L =
+    2), pairs (3), Petersen with 0.0411546 (4) and 0.0376488 (5), the circle (6, 7), and with 0.0310464
+    (8).
     """
     names = ["ETF", "pairs", "Petersen", "Petersen", "circle", "circle", "circle"]
     values = {4: fmpq(411546, 10**7), 5: fmpq(376488, 10**7), 8: fmpq(310464, 10**7)}
@@ -201,12 +203,12 @@ def winners_of_ten() -> Iterator[Outcome]:
 
 
 def least(structure: Structure, factors: int, lambda_eff: fmpq) -> arb:
-    """A ball of the least objective over all scales a >= 0, zero included, by branch and bound.
+    """Ball of the minimum objective over all scales a >= 0, by branch and bound.
 
-    The loss falls and is convex, the cost rises and is concave: the ends of a cell of scales bound the
-    objective and its derivative. Cells that lie above the best value seen are dropped, and so are
-    cells without a stationary point, whose least value is at an end. The structure has to be made at
-    the precision in force: with coarser gaps the finest cells stay open.
+    The loss is decreasing and convex, and the cost is increasing and concave, so the endpoints of a cell
+    of scales bound the objective and its derivative. A cell is dropped if it lies above the best value
+    so far, or has no stationary point, as its minimum is then at an endpoint. The structure must be
+    built at the current precision; with coarser gaps the finest cells stay undecided.
     """
     decay, finest = arb(lambda_eff), fmpq(1, 2 ** (ctx.prec // 2))
     reach = fmpq(1)
@@ -231,8 +233,8 @@ def least(structure: Structure, factors: int, lambda_eff: fmpq) -> arb:
 
 
 def _is_monotone(structure: Structure, factors: int, decay: arb, low: arb, high: arb) -> bool:
-    """Whether the objective's derivative certainly has one sign between these scales."""
-    if low == 0:  # the cost's slope is unbounded there
+    """Whether the derivative of the objective certainly has one sign between these scales."""
+    if low == 0:  # the slope of the cost is unbounded there
         return bool(decay * cost_slope(structure, factors, high) > structure.slope(low))
     return bool(
         decay * cost_slope(structure, factors, high) > structure.slope(low)
@@ -241,5 +243,5 @@ def _is_monotone(structure: Structure, factors: int, decay: arb, low: arb, high:
 
 
 def cost_slope(structure: Structure, factors: int, a: arb) -> arb:
-    """Derivative of the decay term at lambda_eff = 1, which falls with a as 2/L <= 1."""
+    """Derivative of the decay term at lambda_eff = 1, which decreases with a as 2/L <= 1."""
     return 2 * structure.cost(a, factors) / (factors * a)

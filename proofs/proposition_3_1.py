@@ -1,4 +1,4 @@
-"""Proposition 3.1 of the paper, when it is attained, and the best bound for n = 2.
+"""Proposition 3.1 of the paper, its equality cases, and the best bound for n = 2.
 
 Let the columns s_1 .. s_n of the n x n matrix S be probability vectors, n >= 2, and
 r = max_i sum_{j != i} <s_i, s_j>. Then
@@ -42,19 +42,19 @@ Columns = Sequence[Sequence[Fraction | int]]
 
 
 def largest_overlap(G: fmpq_mat) -> fmpq:
-    """r = max_i R_i from the Gram matrix."""
+    """Largest overlap r = max_i R_i, from the Gram matrix."""
     n = G.nrows()
     return max(sum((G[i, j] for j in range(n) if j != i), fmpq(0)) for i in range(n))
 
 
 def upper_bound(r: fmpq, n: int) -> arb:
-    """The right side of the proposition."""
+    """Right side of the proposition."""
     return arb(1 + r).sqrt() - arb(max(fmpq(1, n) - r, fmpq(0))).sqrt()
 
 
 @CLAIM.exhaustive(method="symbolic")
 def norms_of_probability_vectors() -> Iterator[Outcome]:
-    """squared column norms lie in [1/n, 1], so discs of G lie in [1/n - r, 1 + r]: n = 2..6."""
+    """squared column norms lie in [1/n, 1], so all discs of G lie in [1/n - r, 1 + r]: n = 2..6."""
     for n in range(2, 7):
         s = sympy.symbols(f"s1:{n + 1}", nonnegative=True)
         square, total = sum(x**2 for x in s), sum(s)
@@ -77,7 +77,7 @@ def bound(random: Random) -> Outcome:
     S = random_probability_matrix(random, n, n)
     G = gram(S)
     r = largest_overlap(G)
-    if attains_right_side(G, r):  # the slack is exactly zero, as no ball can show
+    if attains_right_side(G, r):  # the slack is exactly zero, which balls cannot decide
         return Outcome(True, str(S), 0.0)
 
     def slack() -> arb:
@@ -89,7 +89,7 @@ def bound(random: Random) -> Outcome:
 
 @CLAIM.sampled(method="ball arithmetic", instances=200)
 def softmax_is_strict(random: Random) -> Outcome:
-    """softmax of finite logits attains neither side, n = 2..6 (strict by the slack shown)."""
+    """the softmax of finite logits attains neither side: n = 2..6, strict by the slack shown."""
     n = random.randint(2, 6)
     scale = random.choice([Fraction(1, 10), Fraction(1), Fraction(10), Fraction(30)])
     logits = [
@@ -114,9 +114,9 @@ def softmax_is_strict(random: Random) -> Outcome:
 
 
 def attains_right_side(G: fmpq_mat, r: fmpq) -> bool:
-    """Whether lambda_max(G) = 1 + r and lambda_min(G) = max(1/n - r, 0), decided exactly.
+    """Decide exactly whether lambda_max(G) = 1 + r and lambda_min(G) = max(1/n - r, 0).
 
-    The proposition bounds both eigenvalues, so it is attained only where both are met.
+    The proposition bounds both eigenvalues, so it is attained only if both bounds are.
     """
     n = G.nrows()
     floor = max(fmpq(1, n) - r, fmpq(0))
@@ -126,7 +126,7 @@ def attains_right_side(G: fmpq_mat, r: fmpq) -> bool:
 
 
 def has_form_of_equality(columns: Columns) -> bool:
-    """m >= 2 one-hot columns e_k, zero k-th entries elsewhere, every R_i <= m - 1."""
+    """Whether S has m >= 2 one-hot columns e_k, zero k-th entries elsewhere, and every R_i <= m - 1."""
     n = len(columns)
     G = gram(from_columns(columns))
     overlap = largest_overlap(G)
@@ -140,7 +140,7 @@ def has_form_of_equality(columns: Columns) -> bool:
 
 @CLAIM.exhaustive(method="exact rationals")
 def assignment_matrices() -> Iterator[Outcome]:
-    """0/1 matrices, n = 2..5: permutations have gap 0, all others attain the right side."""
+    """0/1 matrices: permutations have gap 0, and all others attain the right side, n = 2..5."""
     for n in range(2, 6):
         for labels in product(range(n), repeat=n):
             columns = [[int(k == label) for k in range(n)] for label in labels]
@@ -152,8 +152,8 @@ def assignment_matrices() -> Iterator[Outcome]:
 
 @CLAIM.exhaustive(method="exact rationals")
 def equality_cases() -> Iterator[Outcome]:
-    """gap 0 exactly for permutations, right side attained exactly for the form above: all S with
-    entries in multiples of 1/8 (n = 2), 1/4 (n = 3), 1/3 (n = 4), 1/2 (n = 5), up to order of
+    """the gap is 0 exactly for permutations, and the right side is attained exactly by the stated form:
+    all S with entries in multiples of 1/8 (n = 2), 1/4 (n = 3), 1/3 (n = 4), 1/2 (n = 5), up to order of
     columns.
     """
     for n, parts in ((2, 8), (3, 4), (4, 3), (5, 2)):
@@ -184,14 +184,14 @@ def best_bound_for_two() -> Iterator[Outcome]:
     frobenius = sum(x**2 for x in S)
     gap_square = 2 * r - 2 * D * (1 - D)
     yield step(
-        "gap^2 = 2r - 2D(1 - D), a convex parabola in D: its maximum lies at an end of D's range",
+        "gap^2 = 2r - 2D(1 - D) is convex in D, so its maximum is at an endpoint of the range of D",
         sympy.expand(frobenius - 2 * D - gap_square.subs(r, overlap))
         .subs(D**2, (u - v) ** 2)
         .expand()
         == 0,
     )
-    # Given uv = (r - 1/2)/2 and |u|, |v| <= 1/2: D is largest where one of them is +-1/2, and least
-    # where |u| = |v|: D = 0 for r >= 1/2, D = sqrt(1 - 2r) below.
+    # Given uv = (r - 1/2)/2 and |u|, |v| <= 1/2, D is largest if one of them is +-1/2, and least if
+    # |u| = |v|, where D = 0 for r >= 1/2 and D = sqrt(1 - 2r) for r < 1/2.
     yield step(
         "at u = 1/2, D = 1 - r",
         sympy.expand((u - v - 1 + overlap).subs(u, sympy.Rational(1, 2))) == 0,
@@ -207,7 +207,7 @@ def best_bound_for_two() -> Iterator[Outcome]:
         sympy.expand(gap_square.subs(D, least) - (1 - least) ** 2) == 0,
     )
     yield step(
-        "at D = 0, gap = sqrt(2r), where sqrt(2) r is no more: 2r - 2r^2 = 2r (1 - r)",
+        "at D = 0, gap = sqrt(2r) >= sqrt(2) r, as 2r - 2r^2 = 2r (1 - r)",
         gap_square.subs(D, 0) == 2 * r and sympy.expand(2 * r - 2 * r**2 - 2 * r * (1 - r)) == 0,
     )
     crossing = sympy.sqrt(2) - 1
@@ -218,7 +218,7 @@ def best_bound_for_two() -> Iterator[Outcome]:
     slope = sympy.diff(1 - least - sympy.sqrt(2) * r, r)
     convex = sympy.diff(slope, r)
     yield step(
-        "their difference is 0 at r = 0, falls there, and is convex: one crossing",
+        "their difference is 0 at r = 0, decreases there, and is convex, so there is one crossing",
         slope.subs(r, 0) < 0 and sympy.simplify(convex - (1 - 2 * r) ** sympy.Rational(-3, 2)) == 0,
     )
 
@@ -242,5 +242,5 @@ def two_columns(random: Random) -> Outcome:
 
 
 def _is_multiple_of_identity(G: fmpq_mat) -> bool:
-    """Whether all singular values agree, that is the gap is 0."""
+    """Whether all singular values are equal, so that the gap is 0."""
     return diagonal([G[0, 0]] * G.nrows()) == G

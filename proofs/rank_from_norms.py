@@ -1,4 +1,4 @@
-"""What norms say about the rank of a probability matrix, and how they grow with the logits.
+"""Bounds on the rank of a probability matrix from its norms, and growth of the norm with the logits.
 
 Let S (m x n) have probability columns, k = min(m, n), F = ||S||_F^2, q = F / sigma_1^2 its stable rank,
 0 < gamma < 1 and N_gamma = #{i : sigma_i > gamma sigma_1}. Then
@@ -35,7 +35,7 @@ CLAIM = Claim(__name__)
 
 
 def stable_rank_holds(G: fmpq_mat, k: int, square: fmpq, count: int) -> bool:
-    """Both bounds on N_gamma = count, as rational bounds on sigma_1^2; square = gamma^2, G = S^T S."""
+    """Check both bounds on N_gamma = count as bounds on sigma_1^2; square = gamma^2, G = S^T S."""
     F = sum((G[i, i] for i in range(G.nrows())), fmpq(0))
     low = F / (count * (1 - square) + k * square)
     high = F / (1 + (count - 1) * square)
@@ -44,7 +44,7 @@ def stable_rank_holds(G: fmpq_mat, k: int, square: fmpq, count: int) -> bool:
 
 
 def numerical_rank(G: fmpq_mat, square: fmpq) -> int | None:
-    """N_gamma, None where 256 bits cannot tell; square = gamma^2."""
+    """N_gamma, or None if 256 bits do not decide it; square = gamma^2."""
     with ctx.workprec(256):
         values = eigenvalues(G)
         threshold = arb(square) * values[-1]
@@ -58,7 +58,7 @@ def stable_rank(random: Random) -> Outcome:
     """(q - k gamma^2)/(1 - gamma^2) <= N_gamma <= 1 + (q - 1)/gamma^2: m, n = 1..8."""
     S = random_probability_matrix(random, random.randint(1, 8), random.randint(1, 8))
     G, k = gram(S), min(S.nrows(), S.ncols())
-    # An odd prime over a prime: no ratio of eigenvalues that is likely to occur.
+    # A prime over a prime is unlikely to equal a ratio of eigenvalues.
     square = fmpq(random.choice([3, 13, 103, 499, 883, 991]), 997 ** random.choice([1, 1, 2]))
     count = numerical_rank(G, square)
     return Outcome(
@@ -68,8 +68,8 @@ def stable_rank(random: Random) -> Outcome:
 
 @CLAIM.sampled(method="ball arithmetic", instances=500)
 def interlacing(random: Random) -> Outcome:
-    """sigma_{i+1}(S) <= sigma_i(C) <= sigma_i(S) for C = S - 11^T/m: m, n = 1..8; slack of the
-    squares, those both matrices share left out.
+    """sigma_{i+1}(S) <= sigma_i(C) <= sigma_i(S) for C = S - 11^T/m: m, n = 1..8; slack: of the
+    squares, without those that both matrices share.
     """
     m, n = random.randint(1, 8), random.randint(1, 8)
     S = random_probability_matrix(random, m, n)
@@ -88,7 +88,7 @@ def interlacing(random: Random) -> Outcome:
 
 
 def without_common_roots(p: fmpq_poly, q: fmpq_poly) -> tuple[fmpq_poly, fmpq_poly]:
-    """Both divided by their greatest common divisor, on which interlacing does not depend."""
+    """Divide both by their greatest common divisor, which does not affect the interlacing."""
     common = p.gcd(q)
     return p // common, q // common
 
@@ -123,15 +123,15 @@ def slope_of_the_norm() -> Iterator[Outcome]:
         )
         unit = {p[-1]: 1 - sum(p[:-1])}
         yield step(
-            f"n = {n}: it is the sum over pairs, where p_i - p_j and m_i - m_j have one sign",
+            f"n = {n}: it is a sum over pairs, where p_i - p_j and m_i - m_j have the same sign",
             sympy.expand((slope - pairs).subs(unit)) == 0,
         )
 
 
 @CLAIM.sampled(method="ball arithmetic", instances=200)
 def norm_grows_with_scale(random: Random) -> Outcome:
-    """||softmax(s M)||_F grows strictly with s >= 0 unless the columns of M are constant, and so does
-    sum Cov_p(p, m) > 0: m, n = 2..6, s = 1/100..30.
+    """||softmax(s M)||_F increases strictly with s >= 0 and sum Cov_p(p, m) > 0, unless the columns of M
+    are constant: m, n = 2..6, s = 1/100..30.
     """
     m, n = random.randint(2, 6), random.randint(2, 6)
     spread = random.choice([1, 100, 10**6])
@@ -148,7 +148,7 @@ def norm_grows_with_scale(random: Random) -> Outcome:
 
 
 def scaled(logits: list[list[Fraction]], scale: Fraction) -> list[list[fmpq]]:
-    """s M in flint's rationals."""
+    """Scaled logits s M as flint rationals."""
     return [[to_fmpq(scale * x) for x in row] for row in logits]
 
 

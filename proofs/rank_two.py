@@ -1,13 +1,13 @@
 """Rank 2 is attainable for any number of classes, and rank 1 is not (proposition 3.2 of the paper).
 
 Let c >= 3 and u_k = (cos 2 pi k/c, sin 2 pi k/c). The logits rho <u_y, u_k> have the margin
-rho (1 - cos(2 pi/c)), so every sample is classified and any loss eps > 0 is reached by a large rho. A
-ReLU network with two features and no bias at its output has exactly these logits on any data set of
-distinct inputs. Their rank is 2, unless the labels are of one class or of two opposite classes.
+rho (1 - cos(2 pi/c)), so every sample is classified correctly and a large rho reaches any loss eps > 0. A
+ReLU network with two features and no output bias has exactly these logits on any data set of distinct
+inputs. Their rank is 2, unless only one class or two opposite classes occur.
 
-Logits of rank 1 classify at most two classes. On balanced data the infimum of their mean loss is
-ln(floor(c/2)! ceil(c/2)!)/c. A single feature with a bias does it, w_y = y and b_y = -y^2/2, but as a
-matrix those logits have rank 2.
+Logits of rank 1 classify at most two classes correctly. On balanced data the infimum of their mean loss
+is ln(floor(c/2)! ceil(c/2)!)/c. A single feature with bias, w_y = y and b_y = -y^2/2, classifies all
+classes, but the matrix of these logits has rank 2.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,8 +35,8 @@ def margin_and_scale() -> Iterator[Outcome]:
     )
     half_sum, half_difference = (x + y) / 2, (x - y) / 2
     yield step(
-        "cos y - cos x = 2 sin((x + y)/2) sin((x - y)/2), so the cosine falls on [0, pi]: the margin "
-        "is at the neighbouring class",
+        "cos y - cos x = 2 sin((x + y)/2) sin((x - y)/2), so the cosine decreases on [0, pi] and the "
+        "adjacent class determines the margin",
         sympy.simplify(
             sympy.expand_trig(
                 2 * sympy.sin(half_sum) * sympy.sin(half_difference) - sympy.cos(y) + sympy.cos(x)
@@ -66,7 +66,7 @@ def margins() -> Iterator[Outcome]:
 
 @CLAIM.exhaustive(method="ball arithmetic")
 def ranks_of_labels() -> Iterator[Outcome]:
-    """two classes y < k span rank 2, except opposite ones (k - y = c/2), all pairs, c = 3..200."""
+    """any two classes y < k that are not opposite (k - y = c/2) span rank 2: all pairs, c = 3..200."""
     for c in range(3, 201):
         for difference in range(1, c):
             determinant = arb.sin_pi_fmpq(fmpq(2 * difference, c))  # of the two rows of directions
@@ -76,7 +76,7 @@ def ranks_of_labels() -> Iterator[Outcome]:
 
 
 class Network(NamedTuple):
-    """x -> directions (start + changes^T relu(line . x - knots)): a hidden layer, features, a head."""
+    """Network x -> directions (start + changes^T relu(line . x - knots)) with one hidden layer."""
 
     line: list[Fraction]
     knots: list[Fraction]
@@ -101,9 +101,9 @@ def interpolating_network(
     line: list[Fraction],
     directions: list[list[Fraction]],
 ) -> Network:
-    """The network whose features take these targets: piecewise linear along a line.
+    """Network whose features interpolate the targets piecewise linearly along a line.
 
-    As `rankdeficit.constructions.realise`, in exact arithmetic. The inputs must be distinct on the line.
+    It is `rankdeficit.constructions.realise` in exact arithmetic. The projections must be distinct.
     """
     positions = [dot(line, x) for x in inputs]
     order = sorted(range(len(inputs)), key=positions.__getitem__)
@@ -119,7 +119,7 @@ def interpolating_network(
 
 
 def rational_circle(classes: int) -> list[list[Fraction]]:
-    """Rational points of the unit circle, one within 1e-3 rad of every multiple of 2 pi/classes."""
+    """Rational points of the unit circle within 1e-3 rad of the multiples of 2 pi/classes."""
     points = []
     for k in range(classes):
         tangent = Fraction(str((arb.sin_pi_fmpq(fmpq(k, classes)) * 10**4).floor().unique_fmpz()))
@@ -131,8 +131,9 @@ def rational_circle(classes: int) -> list[list[Fraction]]:
 
 @CLAIM.sampled(method="exact rationals", instances=200)
 def networks(random: Random) -> Outcome:
-    """a rational ReLU network has exactly the logits rho <u_y, u_k>, u_k rational and near the circle's,
-    on random distinct inputs, some nearly equal: each sample right, rank 2; c = 3..10.
+    """a rational ReLU network has exactly the logits rho <u_y, u_k>, with rational u_k close to the
+    circle, on random distinct inputs, some nearly equal: all samples are correct and the rank is 2, c =
+    3..10.
     """
     c, p = random.randint(3, 10), random.randint(1, 4)
     labels = [*range(c), *(random.randrange(c) for _ in range(random.randint(0, 8)))]
@@ -154,7 +155,7 @@ def networks(random: Random) -> Outcome:
 
 @CLAIM.exhaustive(method="exact rationals")
 def rank_one_signs() -> Iterator[Outcome]:
-    """logits w_k h: at most two classes are ever the strict argmax; all w in {-2..2}^c, c = 3, 4, 5."""
+    """at most two classes are a strict argmax of logits w_k h: all w in {-2..2}^c, c = 3, 4, 5."""
     for c in (3, 4, 5):
         for w in product(range(-2, 3), repeat=c):
             rows = [[sign * x for x in w] for sign in (-1, 0, 1)]  # |h| does not change the order
@@ -179,7 +180,7 @@ def mean_loss(w: Sequence[Fraction | int], h: Sequence[Fraction | int]) -> arb:
 
 @CLAIM.sampled(method="ball arithmetic", instances=500)
 def rank_one_loss(random: Random) -> Outcome:
-    """mean loss of rank-1 logits, one sample per class, >= ln(floor(c/2)! ceil(c/2)!)/c, c = 3..8."""
+    """mean loss >= ln(floor(c/2)! ceil(c/2)!)/c for rank-1 logits, one sample per class, c = 3..8."""
     c = random.randint(3, 8)
     if random.random() < 0.5:
         w, h = nearly_best_rank_one(c, 10 ** random.randint(0, 4))
@@ -191,7 +192,7 @@ def rank_one_loss(random: Random) -> Outcome:
 
 @CLAIM.exhaustive(method="ball arithmetic")
 def rank_one_infimum() -> Iterator[Outcome]:
-    """that bound is approached to 1e-7, c = 3..12."""
+    """rank-1 logits approach this bound within 1e-7, c = 3..12."""
     for c in range(3, 13):
         w, h = nearly_best_rank_one(c, 10**16)
 
@@ -204,8 +205,9 @@ def rank_one_infimum() -> Iterator[Outcome]:
 def nearly_best_rank_one(classes: int, base: int) -> tuple[list[Fraction], list[Fraction]]:
     """Weights and features whose mean loss tends to the infimum as the base grows.
 
-    Half of the classes lie on either side of zero, the j-th from the outside base^{2j} from the next:
-    |h_j| = base^{1 - 2j} tells it from all further inside, and from none further outside.
+    Half of the classes lie on each side of zero. The j-th from the outside has distance base^{2j} to the
+    next one. Its feature |h_j| = base^{1 - 2j} separates it from all classes further inside, and from
+    none further outside.
     """
     scale = Fraction(base) ** 2
     w, h = [], []
@@ -219,21 +221,21 @@ def nearly_best_rank_one(classes: int, base: int) -> tuple[list[Fraction], list[
 
 @CLAIM.derivation
 def one_feature_with_bias() -> Iterator[Outcome]:
-    """w_k = k, b_k = -k^2/2: at h = y the logits are y^2/2 - (k - y)^2/2, right by a margin of 1/2."""
+    """w_k = k, b_k = -k^2/2: at h = y the logits y^2/2 - (k - y)^2/2 have the margin 1/2."""
     k, y = sympy.symbols("k y", real=True)
     logit = k * y - k**2 / 2
     yield step(
         "k y - k^2/2 = y^2/2 - (k - y)^2/2", sympy.expand(logit - (y**2 - (k - y) ** 2) / 2) == 0
     )
     yield step(
-        "own logit less another = (k - y)^2/2, at least 1/2 for integers",
+        "the true logit exceeds another by (k - y)^2/2, at least 1/2 for integers",
         sympy.expand(logit.subs(k, y) - logit - (k - y) ** 2 / 2) == 0,
     )
 
 
 @CLAIM.exhaustive(method="exact rationals")
 def bias_ranks() -> Iterator[Outcome]:
-    """the matrix of these logits has rank 2, for all classes (c = 3..60) and any two (c <= 12)."""
+    """these logits have rank 2 for all classes (c = 3..60) and for any two classes (c <= 12)."""
     for c in range(3, 61):
         columns = [[Fraction(2 * k * y - k * k, 2) for k in range(c)] for y in range(c)]
         matrix = fmpq_mat([[to_fmpq(x) for x in column] for column in columns])
@@ -250,7 +252,7 @@ def dot(a: Sequence[Fraction], b: Sequence[Fraction]) -> Fraction:
 
 
 def is_argmax(values: Sequence[Fraction | int], index: int) -> bool:
-    """Whether this value exceeds all others."""
+    """Whether the value at this index exceeds all others."""
     return all(values[index] > value for i, value in enumerate(values) if i != index)
 
 
@@ -269,7 +271,7 @@ def distinct_inputs(random: Random, count: int, dimension: int) -> list[list[Fra
 
 
 def separating_line(random: Random, inputs: Sequence[Sequence[Fraction]]) -> list[Fraction]:
-    """A direction on which distinct inputs stay distinct: all but finitely many hyperplanes do."""
+    """Direction with distinct projections of the inputs; only finitely many hyperplanes are excluded."""
     while True:
         line = [Fraction(random.randint(-1000, 1000)) for _ in inputs[0]]
         if len({dot(line, x) for x in inputs}) == len(inputs):

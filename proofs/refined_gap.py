@@ -1,14 +1,14 @@
-"""The gap between extreme singular values: in the overlap alone, and from below.
+"""Bounds on the gap between the extreme singular values: above in terms of the overlap, and below.
 
 Let the columns of the n x n matrix S be probability vectors, n >= 2, G = S^T S, d_i = G_ii,
 R_i = sum_{j != i} G_ij, r = max_i R_i, F = ||S||_F^2. Then d_i >= 1 - sum_j R_j, and
 
     1 - sqrt((F - 1)/(n - 1)) <= sigma_1 - sigma_n <= sqrt(1 + r) - sqrt([max(1/n, 1 - n r) - r]_+).
 
-The right side is never above that of Proposition 3.1 and is 0 at r = 0. The left side is attained
-exactly when G = alpha^2 I + (1 - alpha^2) 11^T/n for some alpha in [0, 1]: for example by
-alpha I + (1 - alpha) 11^T/n, where the gap is 1 - alpha and r = (n - 1)(1 - alpha^2)/n. The softmax
-of a simplex ETF whose logits have margin a is that with alpha = (e^a - 1)/(e^a + n - 1).
+The right side is at most that of Proposition 3.1 and is 0 at r = 0. The left side is attained exactly
+when G = alpha^2 I + (1 - alpha^2) 11^T/n for some alpha in [0, 1]. An example is
+alpha I + (1 - alpha) 11^T/n, where the gap is 1 - alpha and r = (n - 1)(1 - alpha^2)/n. The softmax of a
+simplex ETF whose logits have margin a has this form with alpha = (e^a - 1)/(e^a + n - 1).
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ CLAIM = Claim(__name__)
 
 
 def floor_in_r(r: fmpq, n: int) -> fmpq:
-    """Lower bound on sigma_n^2 that knows r and n only."""
+    """Lower bound on sigma_n^2 in terms of r and n."""
     return max(fmpq(1, n), 1 - n * r) - r
 
 
@@ -59,7 +59,7 @@ def norms_and_overlaps() -> Iterator[Outcome]:
     q, u, R, e = sympy.symbols("q u R_i e", nonnegative=True)
     # 0 <= S_kj <= min(1, q_k), so sum_{j != i} S_kj^2 <= q_k min(1, q_k).
     yield step(
-        "q = 1 + u >= 1: q^2 - q exceeds q - 1 by u^2, and q^2 - q q = 0 where q <= 1; so "
+        "for q = 1 + u >= 1, q^2 - q exceeds q - 1 by u^2; for q <= 1, q^2 - q q = 0; so "
         "sum_j R_j >= 2 R_i + e with e = sum_k [q_k - 1]_+",
         sympy.expand((q**2 - q - (q - 1)).subs(q, 1 + u) - u**2) == 0,
     )
@@ -117,7 +117,7 @@ def has_form_of_equality(G: fmpq_mat) -> bool:
 
 @CLAIM.exhaustive(method="exact rationals")
 def equality_from_below() -> Iterator[Outcome]:
-    """left side attained exactly where G = alpha^2 I + (1 - alpha^2) 11^T/n: all S with entries in
+    """the left side is attained exactly if G = alpha^2 I + (1 - alpha^2) 11^T/n: all S with entries in
     multiples of 1/8 (n = 2), 1/6 (n = 3), 1/3 (n = 4), 1/2 (n = 5), up to order of columns.
     """
     for n, parts in ((2, 8), (3, 6), (4, 3), (5, 2)):
@@ -128,8 +128,8 @@ def equality_from_below() -> Iterator[Outcome]:
 
 @CLAIM.derivation
 def mixtures_of_identity_and_mean() -> Iterator[Outcome]:
-    """alpha I + (1 - alpha) 11^T/n: r = (n - 1)(1 - alpha^2)/n, equality from below, softmax of an
-    ETF.
+    """alpha I + (1 - alpha) 11^T/n has r = (n - 1)(1 - alpha^2)/n, attains the left side, and is the
+    softmax of an ETF.
     """
     alpha, n, a = sympy.symbols("alpha n a", positive=True)
     own, other = alpha + (1 - alpha) / n, (1 - alpha) / n
@@ -141,7 +141,7 @@ def mixtures_of_identity_and_mean() -> Iterator[Outcome]:
         sympy.simplify(diagonal - alpha**2 - (1 - alpha**2) / n) == 0,
     )
     yield step(
-        "eigenvalues of G: 1 for 1, alpha^2 for what sums to zero",
+        "eigenvalues of G: 1 for the vector 1, alpha^2 for vectors with sum zero",
         sympy.simplify(diagonal + (n - 1) * overlap - 1) == 0
         and sympy.simplify(diagonal - overlap - alpha**2) == 0,
     )
@@ -152,7 +152,7 @@ def mixtures_of_identity_and_mean() -> Iterator[Outcome]:
     weight = (sympy.exp(a) - 1) / (sympy.exp(a) + n - 1)
     total = sympy.exp(a) + n - 1
     yield step(
-        "softmax of own logit a, others 0: alpha = (e^a - 1)/(e^a + n - 1)",
+        "softmax of true logit a, others 0: alpha = (e^a - 1)/(e^a + n - 1)",
         sympy.simplify(own.subs(alpha, weight) - sympy.exp(a) / total) == 0
         and sympy.simplify(other.subs(alpha, weight) - 1 / total) == 0,
     )

@@ -1,15 +1,17 @@
-"""How many singular values of softmax(s M) are of order s^p as s -> 0.
+"""Number of singular values of softmax(s M) of order s^p as s -> 0.
 
-M is m x n, softmax over columns, N = P M P' its doubly centred form, k = rank N >= 1, N = A B^T with A
-(m x k) and B (n x k). Let H(p) = C(p+k, k), the number of monomials of degree <= p in k variables.
+M is m x n with the softmax over columns, N = P M P' is its doubly centred form, k = rank N >= 1, and
+N = A B^T with A (m x k) and B (n x k). Let H(p) = C(p+k, k) be the number of monomials of degree <= p in
+k variables.
 
-If no polynomial but zero of degree < p vanishes on all rows of A, nor on all rows of B, then exactly
-C(q+k-1, k-1) singular values are of order s^q, for each q < p, and the next are
+If no nonzero polynomial of degree < p vanishes on all rows of A or on all rows of B, then exactly
+C(q+k-1, k-1) singular values are of order s^q for each q < p, and the next are
 
     sigma_{H(p-1)+i}(softmax(s M)) = s^p/(m p!) sigma_i(Q_A N^(p) Q_B) + O(s^{p+1}),
 
-with N^(p) the entrywise power, Q_A and Q_B the projections off the monomials of degree < p in the rows of
-A and of B. If the hypothesis holds for p + 1 as well, then C(p+k-1, k-1) of these are not zero.
+with the entrywise power N^(p) and the projections Q_A and Q_B onto the orthogonal complements of the
+monomials of degree < p in the rows of A and B. If the hypothesis also holds for p + 1, then C(p+k-1, k-1)
+of them are nonzero.
 
 For N = A A^T no hypothesis is needed: exactly H_A(p) - H_A(p-1) singular values are of order s^p, where
 H_A(p) is the rank of the monomials of degree <= p at the rows of A.
@@ -35,7 +37,7 @@ Points = Sequence[Sequence[Fraction | int]]
 
 
 def monomials(points: Points, degree: int) -> fmpq_mat:
-    """One row per point, one column per monomial of at most this degree."""
+    """Monomials up to the given degree (columns) at the points (rows)."""
     k = len(points[0])
     exponents = [e for q in range(degree + 1) for e in combinations_with_replacement(range(k), q)]
     rows = [[to_fmpq(Fraction(prod(point[i] for i in e))) for e in exponents] for point in points]
@@ -43,14 +45,14 @@ def monomials(points: Points, degree: int) -> fmpq_mat:
 
 
 def polynomials(points: Points, degree: int) -> int:
-    """Dimension of the polynomials of at most this degree on the points."""
+    """Dimension of the polynomials up to the given degree, restricted to the points."""
     return monomials(points, degree).rank() if degree >= 0 else 0
 
 
 def softmax_coefficients(M: fmpq_mat, degree: int) -> list[fmpq_mat]:
-    """S_0 .. S_degree of softmax(s M) = sum_p S_p s^p, over columns.
+    """Coefficients S_0 .. S_degree of softmax(s M) = sum_p S_p s^p over columns.
 
-    From S diag(z) = E, where E = exp(s M) has the coefficients M^(p)/p! and column sums z.
+    They follow from S diag(z) = E, where E = exp(s M) has the coefficients M^(p)/p! and column sums z.
     """
     m, n = M.nrows(), M.ncols()
     E = [fmpq_mat(m, n, [x**p / factorial(p) for x in M.entries()]) for p in range(degree + 1)]
@@ -63,16 +65,16 @@ def softmax_coefficients(M: fmpq_mat, degree: int) -> list[fmpq_mat]:
 
 
 def scale_columns(X: fmpq_mat, factors: Sequence[fmpq]) -> fmpq_mat:
-    """X diag(factors)."""
+    """Scaled columns X diag(factors)."""
     return fmpq_mat([[x * f for x, f in zip(row, factors, strict=True)] for row in X.table()])
 
 
 def counts_of_orders(coefficients: Sequence[fmpq_mat]) -> list[int]:
-    """How many singular values of S = sum_p S_p s^p are of order s^q or larger, for q = 0, 1, ..
+    """Numbers of singular values of S = sum_p S_p s^p of order s^q or larger, for q = 0, 1, ..
 
-    S = U diag(s^e_1, s^e_2, ..) V with power series U, V that are invertible at s = 0, so its singular
-    values are of the orders s^e_i. As a map of vectors modulo s^{q+1}, which is the block Toeplitz
-    matrix of S_0 .. S_q, it has the rank sum_i max(0, q + 1 - e_i); the differences count e_i <= q.
+    S = U diag(s^e_1, s^e_2, ..) V with power series U and V that are invertible at s = 0, so the singular
+    values are of order s^e_i. As a map modulo s^{q+1}, which is the block Toeplitz matrix of S_0 .. S_q,
+    S has rank sum_i max(0, q + 1 - e_i). The differences of these ranks count e_i <= q.
     """
     m, n = coefficients[0].nrows(), coefficients[0].ncols()
     tables = [X.table() for X in coefficients]
@@ -89,13 +91,13 @@ def counts_of_orders(coefficients: Sequence[fmpq_mat]) -> list[int]:
 
 
 def random_points(random: Random, count: int, k: int) -> list[list[int]]:
-    """Points of a grid in k dimensions: on coarse ones, polynomials of low degree vanish."""
+    """Points of a grid in k dimensions; on coarse grids some polynomials of low degree vanish."""
     size = random.choice([1, 2, 5, 30, 1000])
     return [[random.randint(-size, size) for _ in range(k)] for _ in range(count)]
 
 
 def independent_points(random: Random, count: int, k: int, degree: int) -> list[list[int]]:
-    """Distinct points on all of which no polynomial of at most this degree vanishes."""
+    """Distinct points on which no nonzero polynomial up to the given degree vanishes."""
     while True:
         points = random_points(random, count, k)
         distinct = len(set(map(tuple, points))) == count
@@ -120,7 +122,7 @@ def shifted_product(random: Random, A: Points, B: Points) -> fmpq_mat:
 @CLAIM.exhaustive(method="symbolic")
 def expansion() -> Iterator[Outcome]:
     """(s <a, b>)^p/p! = s^p sum_|e|=p a^e b^e/e! for (k, p) = (1, 3), (2, 1), (2, 2), (2, 4), (3, 2),
-    (3, 3), and the Schur complement that parts the orders.
+    (3, 3), and the Schur complement that separates the orders.
     """
     for k, p in ((1, 3), (2, 1), (2, 2), (2, 4), (3, 2), (3, 3)):
         a, b = (sympy.symbols(f"{name}1:{k + 1}") for name in "ab")
@@ -149,8 +151,8 @@ def expansion() -> Iterator[Outcome]:
 
 @CLAIM.sampled(method="exact rationals", instances=120)
 def orders(random: Random) -> Outcome:
-    """exactly C(q+k-1, k-1) singular values are of order s^q for q <= p if no polynomial of degree
-    <= p vanishes on the rows of A or B: k = 1..3, m, n = k+1..10, with and without shifts.
+    """exactly C(q+k-1, k-1) singular values are of order s^q for q <= p if no nonzero polynomial of
+    degree <= p vanishes on the rows of A or B: k = 1..3, m, n = k+1..10, with and without shifts.
     """
     k = random.randint(1, 3)
     top = 7 if k == 1 else 10
@@ -166,8 +168,8 @@ def orders(random: Random) -> Outcome:
 
 @CLAIM.sampled(method="exact rationals", instances=80)
 def orders_of_positive_logits(random: Random) -> Outcome:
-    """logits A A^T + u 1^T + 1 v^T: H_A(q) - H_A(q-1) singular values of order s^q, q = 0..4, whatever
-    the points: k = 1..3, n = 2..8.
+    """logits A A^T + u 1^T + 1 v^T have H_A(q) - H_A(q-1) singular values of order s^q, q = 0..4, for any
+    points: k = 1..3, n = 2..8.
     """
     k, n = random.randint(1, 3), random.randint(2, 8)
     A: Points = random_points(random, n, k)
@@ -179,18 +181,18 @@ def orders_of_positive_logits(random: Random) -> Outcome:
 
 
 def circle_point(t: Fraction) -> list[Fraction]:
-    """A rational point of the unit circle."""
+    """Random rational point of the unit circle."""
     return [(1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)]
 
 
 def complement(points: Points, degree: int) -> fmpq_mat:
-    """The projection off the monomials of at most this degree, which are independent on the points."""
+    """Projection onto the complement of the monomials up to the degree, which must be independent."""
     V = monomials(points, degree)
     return identity(len(points)) - V * (V.transpose() * V).inv() * V.transpose()
 
 
 def leading_matrix(M: fmpq_mat, A: Points, B: Points, p: int) -> fmpq_mat:
-    """Q_A N^(p) Q_B/(m p!)."""
+    """Leading term Q_A N^(p) Q_B/(m p!)."""
     N = doubly_centred(M)
     power = fmpq_mat(N.nrows(), N.ncols(), [x**p for x in N.entries()])
     return complement(A, p - 1) * power * complement(B, p - 1) / (N.nrows() * factorial(p))
@@ -199,7 +201,7 @@ def leading_matrix(M: fmpq_mat, A: Points, B: Points, p: int) -> fmpq_mat:
 @CLAIM.sampled(method="ball arithmetic", instances=50)
 def leading_terms(random: Random) -> Outcome:
     """sigma_{H(p-1)+i}(softmax(s M)) = s^p/(m p!) sigma_i(Q_A N^(p) Q_B) up to
-    10^-15 max |N_ij|^p at s = 10^-40: k = 1..3, m, n = k+1..5, p = 1..3; slack in that unit.
+    10^-15 max |N_ij|^p at s = 10^-40: k = 1..3, m, n = k+1..5, p = 1..3; slack: in this unit.
     """
     k = random.randint(1, 3)
     p = random.randint(1, 3 if k == 1 else 2)

@@ -1,7 +1,7 @@
-"""Singular values of the softmax of small logits, with explicit errors, and critical scales.
+"""Singular values of the softmax of small logits, with explicit error bounds, and critical scales.
 
-Let M be m x n, S = softmax(s M) over its columns, s > 0, w the largest spread (largest less smallest
-entry) of a column of M, x = s w, P and P' the projections I - 11^T/m and I - 11^T/n. Then for every s
+Let M be m x n, S = softmax(s M) over columns, s > 0, w the largest spread (maximum minus minimum) of a
+column of M, x = s w, P = I - 11^T/m and P' = I - 11^T/n. Then for every s
 
     sqrt(n/m) <= sigma_1(S) <= ||S||_F <= sqrt(n/m) cosh(x/2),
     sigma_i(P S P') / cosh(x/2) <= sigma_{i+1}(S) <= sigma_i(P S P'),
@@ -30,12 +30,12 @@ CLAIM = Claim(__name__)
 
 
 def spread(M: fmpq_mat) -> fmpq:
-    """w, the largest difference between two entries of a column."""
+    """Largest spread w, the difference between the extreme entries of a column."""
     return max(max(column) - min(column) for column in M.transpose().table())
 
 
 def doubly_centred(M: fmpq_mat) -> fmpq_mat:
-    """P M P'."""
+    """Doubly centred logits P M P'."""
     m, n = M.nrows(), M.ncols()
     rows = fmpq_mat(m, m, [fmpq(1, m)] * (m * m))
     columns = fmpq_mat(n, n, [fmpq(1, n)] * (n * n))
@@ -60,7 +60,7 @@ def softmax(M: fmpq_mat, s: fmpq | arb) -> arb_mat:
 
 
 def random_logits(random: Random) -> fmpq_mat:
-    """Logits of 2..5 rows and columns: dense, low-rank, with an outlier, shifted, or nearly diagonal."""
+    """Logits with 2..5 rows and columns: dense, low-rank, with an outlier, shifted or nearly diagonal."""
     m, n = random.randint(2, 5), random.randint(2, 5)
     entries = [[Fraction(random.randint(-99, 99), 10) for _ in range(n)] for _ in range(m)]
     kind = random.choice(["dense", "low-rank", "outlier", "shifted", "diagonal"])
@@ -72,20 +72,20 @@ def random_logits(random: Random) -> fmpq_mat:
         entries = [[x + 10**5 * (i == j) for j, x in enumerate(r)] for i, r in enumerate(entries)]
     elif kind == "shifted":
         entries = [[x / 1000 + i + j**2 for j, x in enumerate(r)] for i, r in enumerate(entries)]
-    # Every column has a spread and no two rows are alike.
+    # Every column has a positive spread and no two rows are equal.
     entries = [[x + Fraction((i + 1) ** (j + 2), 997) for j, x in enumerate(r)]
                for i, r in enumerate(entries)]  # fmt: skip
     return fmpq_mat(m, n, [to_fmpq(x) for row in entries for x in row])
 
 
 def random_scale(random: Random, M: fmpq_mat, choices: list[Fraction]) -> fmpq:
-    """s with s w one of these."""
+    """Random s for which s w is one of the given values."""
     return to_fmpq(random.choice(choices)) / spread(M)
 
 
 @CLAIM.derivation
 def algebra() -> Iterator[Outcome]:
-    """the inequalities behind the bounds are squares and power series."""
+    """the inequalities behind the bounds, by squares and power series."""
     a, b, c, z, t = sympy.symbols("a sigma beta zeta t", positive=True)
     v = sympy.symbols("v", real=True)
     # y = (v - t, zeta) with t <= beta zeta/a has ||S^T y||^2 >= N = a^2 v^2 + sigma^2 zeta^2.
@@ -114,7 +114,7 @@ def algebra() -> Iterator[Outcome]:
         sympy.expand((1 + E) * low * y - E * low**2 - y**2 - (y - low) * (E * low - y)) == 0,
     )
     yield step(
-        "which is (1 + E)^2/(4E) less a square",
+        "which is (1 + E)^2/(4E) minus a square",
         sympy.simplify(
             (1 + E) ** 2 / (4 * E)
             - ((1 + E) * low - E * low**2)
@@ -138,8 +138,8 @@ def algebra() -> Iterator[Outcome]:
 
 @CLAIM.derivation
 def crossing() -> Iterator[Outcome]:
-    """s mu - x^2/2 <= ratio <= s mu + x^2/2 puts the first crossing of gamma between
-    s*/(1 + kappa) and s* (1 + 2 kappa).
+    """if s mu - x^2/2 <= ratio <= s mu + x^2/2, the ratio first reaches gamma between s*/(1 + kappa) and
+    s* (1 + 2 kappa).
     """
     gamma, mu, w, theta, kappa = sympy.symbols("gamma mu w theta kappa", positive=True)
     s = theta * gamma / mu
@@ -150,7 +150,7 @@ def crossing() -> Iterator[Outcome]:
     )
     before = theta + kappa * theta**2
     yield step(
-        "theta + kappa theta^2 grows, and is 1 - kappa^2/(1+kappa)^2 < 1 at theta = 1/(1+kappa)",
+        "theta + kappa theta^2 increases, and is 1 - kappa^2/(1+kappa)^2 < 1 at theta = 1/(1+kappa)",
         sympy.simplify(before.subs(theta, 1 / (1 + kappa)) - 1 + (kappa / (1 + kappa)) ** 2) == 0,
     )
     after = theta - kappa * theta**2
@@ -190,7 +190,7 @@ def sandwich(random: Random) -> Outcome:
 @CLAIM.sampled(method="ball arithmetic", instances=100)
 def remainder(random: Random) -> Outcome:
     """|sigma_i(PSP') - (s/m) sigma_i(PMP')| <= sqrt(n/m) (e^x - 1 - x)/2: m, n = 2..5,
-    x = 1/1000..8; slack over x^2.
+    x = 1/1000..8; slack: divided by x^2.
     """
     M = random_logits(random)
     scales = [Fraction(1, 1000), Fraction(1, 10), Fraction(1), Fraction(3), Fraction(8)]
@@ -213,7 +213,7 @@ def remainder(random: Random) -> Outcome:
 @CLAIM.sampled(method="ball arithmetic", instances=150)
 def first_order(random: Random) -> Outcome:
     """x <= 1: sigma_{i+1}(S)/sqrt(n/m) and sigma_{i+1}(S)/sigma_1(S) are s mu up to x^2/2: m, n = 2..5,
-    x = 1/1000..1; slack over x^2.
+    x = 1/1000..1; slack: divided by x^2.
     """
     M = random_logits(random)
     s = random_scale(random, M, [Fraction(1, 1000), Fraction(1, 10), Fraction(1, 2), Fraction(1)])
@@ -235,7 +235,7 @@ def first_order(random: Random) -> Outcome:
 @CLAIM.sampled(method="ball arithmetic", instances=100)
 def critical_scales(random: Random) -> Outcome:
     """sigma_{i+1}/sigma_1 < gamma at s*/(1 + kappa), > gamma at s* (1 + 2 kappa): m, n = 2..5,
-    kappa = 10^-6..1/5; slack over gamma kappa.
+    kappa = 10^-6..1/5; slack: divided by gamma kappa.
     """
     M = random_logits(random)
     m, n = M.nrows(), M.ncols()

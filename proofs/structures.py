@@ -1,16 +1,17 @@
-"""What the codes cost in a balanced deep linear unconstrained feature model, and who wins at small decay.
+"""Objectives of codes in a balanced deep linear unconstrained feature model, and the best at small decay.
 
-L factors (free features among them, widths >= rank) with decays lambda_l, N samples per class. Logits
-M cost (L/2) Lambda sum_i sigma_i(M)^{2/L} in decay at best, Lambda the geometric mean of the lambda_l. So
-a structure whose class logits are a times a Gram matrix with K singular values kappa costs
+There are L factors (including the free features, widths >= rank) with decays lambda_l and N samples per
+class. The least decay term of logits M is (L/2) Lambda sum_i sigma_i(M)^{2/L}, with Lambda the geometric
+mean of the lambda_l. So a structure whose class logits are a times a Gram matrix with K singular values
+kappa has the objective
 
     f(a) = l(a/T) + (L/2) Lambda K (sqrt(N) kappa a)^{2/L},
 
 which depends on lambda_eff = Lambda N^{1/L} T^{2/L} only. At N = T = 1 and Lambda -> 0, min f is
-asymptotic to Lambda (ln 1/Lambda)^{2/L} (L/2) K (kappa/Delta)^{2/L}, Delta the margin at a = 1. So for
-c >= 4 and small decay the circle beats the simplex ETF if L exceeds 2 ln(c/(2 Delta))/ln((c - 1)/2),
-and pairs do if L exceeds 2 ln 2/ln(2 (c - 1)/c). The comparisons are among the structures named here;
-for L > 2 none of them is claimed to be the global minimum.
+asymptotic to Lambda (ln 1/Lambda)^{2/L} (L/2) K (kappa/Delta)^{2/L}, with Delta the margin at a = 1. So
+for c >= 4 and small decay the circle is better than the simplex ETF if L exceeds
+2 ln(c/(2 Delta))/ln((c - 1)/2), and pairs are better if L exceeds 2 ln 2/ln(2 (c - 1)/c). Only the
+structures named here are compared; for L > 2 none of them is claimed to be the global minimum.
 """
 
 from collections.abc import Iterator
@@ -30,18 +31,18 @@ CLAIM = Claim(__name__)
 
 
 class Structure(NamedTuple):
-    """A code: K singular values kappa of its class logits at scale 1, and its gaps with their counts."""
+    """A code: K singular values kappa of its class logits, and its gaps with counts, at scale 1."""
 
     name: str
     classes: int
     rank: int
     gaps: list[tuple[int, arb | fmpq]]
-    """(count, own logit - other) of the wrong classes of any sample, at scale 1."""
+    """(count, true logit - other logit) of the wrong classes of any sample, at scale 1."""
     kappa: fmpq
 
     @property
     def margin(self) -> arb:
-        """Delta, the least gap."""
+        """Margin Delta, the least gap."""
         return arb(self.gaps[0][1])
 
     def loss(self, a: arb) -> arb:
@@ -49,16 +50,16 @@ class Structure(NamedTuple):
         return sum((count * (-a * gap).exp() for count, gap in self.gaps), arb(0)).log1p()
 
     def slope(self, a: arb) -> arb:
-        """-l'(a), which falls with a as l is convex."""
+        """Negative slope -l'(a), which decreases with a as l is convex."""
         terms = [(count * (-a * gap).exp(), gap) for count, gap in self.gaps]
         return sum((t * gap for t, gap in terms), arb(0)) / (1 + sum((t for t, _ in terms), arb(0)))
 
     def cost(self, a: arb, factors: int) -> arb:
-        """(L/2) K (kappa a)^{2/L}, the decay term at lambda_eff = 1."""
+        """Decay term (L/2) K (kappa a)^{2/L} at lambda_eff = 1."""
         return fmpq(factors, 2) * self.rank * (arb(self.kappa) * a) ** fmpq(2, factors)
 
     def objective(self, a: arb, factors: int, lambda_eff: arb) -> arb:
-        """f(a) at T = N = 1."""
+        """Objective f(a) at T = N = 1."""
         return self.loss(a) + lambda_eff * self.cost(a, factors)
 
 
@@ -96,7 +97,7 @@ def rational_gram(structure: Structure) -> fmpq_mat:
     elif structure.name == "pairs":
         signs = [[(-1) ** (i + j) if i // 2 == j // 2 else 0 for j in range(c)] for i in range(c)]
         entries = [[fmpq(x) for x in row] for row in signs]
-    else:  # common elements of 2-subsets of five: equal, one, or none (neighbours)
+    else:  # by the number of common elements of 2-subsets of five; disjoint subsets are neighbours
         sets = [{*pair} for pair in combinations(range(5), 2)]
         cosines = (fmpq(-2, 3), fmpq(1, 6), fmpq(1))
         entries = [[cosines[len(a & b)] for b in sets] for a in sets]
@@ -137,7 +138,7 @@ def circle_structure() -> Iterator[Outcome]:
 
 @CLAIM.exhaustive(method="symbolic")
 def cost_of_logits() -> Iterator[Outcome]:
-    """balanced factors cost (L/2) Lambda sum_i sigma_i^{2/L}, which no others undercut: L = 2..8."""
+    """balanced factors have the least decay term, (L/2) Lambda sum_i sigma_i^{2/L}: L = 2..8."""
     sigma, N, kappa, a, T, K = sympy.symbols("sigma N kappa a T K", positive=True)
     for L in range(2, 9):
         decays = sympy.symbols(f"lambda1:{L + 1}", positive=True)
@@ -191,7 +192,7 @@ def no_factorisation_costs_less(random: Random) -> Outcome:
 
 
 def random_matrix(random: Random, order: int) -> fmpq_mat:
-    """Square, of rationals in [-1, 1]."""
+    """Random square matrix of rationals in [-1, 1]."""
     return fmpq_mat(order, order, [fmpq(random.randint(-9, 9), 9) for _ in range(order**2)])
 
 
@@ -215,14 +216,14 @@ def crossovers() -> Iterator[Outcome]:
 
 
 def crossover(structure: Structure) -> arb:
-    """The L above which a structure beats the ETF of as many classes at small decay."""
+    """The L above which a structure beats the ETF with as many classes at small decay."""
     ratio = arb(structure.kappa) / structure.margin
     return 2 * ratio.log() / (arb(structure.classes - 1) / structure.rank).log()
 
 
 @CLAIM.exhaustive(method="ball arithmetic")
 def crossover_values() -> Iterator[Outcome]:
-    """crossovers, rounded: 3.42, 4.34, 5.20 of the circle at c = 4, 10, 100; 3.42, 2.71, 2.36 of pairs at
+    """rounded crossovers: 3.42, 4.34, 5.20 of the circle at c = 4, 10, 100; 3.42, 2.71, 2.36 of pairs at
     c = 4, 6, 10.
     """
     expected = [(circle(4), 342), (circle(10), 434), (circle(100), 520),
@@ -236,7 +237,7 @@ def crossover_values() -> Iterator[Outcome]:
 
 
 def below(structure: Structure, factors: int, decay: arb) -> arb:
-    """A lower bound of min f: beyond a_0 the cost is at least cost(a_0), before it the loss is l(a_0)."""
+    """Lower bound on min f, by cost >= cost(a_0) above a_0 and loss >= l(a_0) below."""
     a = (-decay.log() * fmpq(99999, 100000)) / structure.margin
     loss, cost = structure.loss(a), decay * structure.cost(a, factors)
     return loss.min(cost)

@@ -1,17 +1,17 @@
-"""A temperature is a change of scale and of learning rate, exactly.
+"""Exact equivalence of a temperature and a change of scale and learning rate.
 
-Let f be the logits and s_i > 0 scales, one per parameter, with f(s phi) = T f(phi). Then training
-theta at temperature T, started at theta_0, is training phi at temperature 1, started at theta_0 / s:
-theta_k = s phi_k at every step k, for
+Let f be the logits and s_i > 0 scales, one per parameter, with f(s phi) = T f(phi). Then training theta
+at temperature T from theta_0 is equivalent to training phi at temperature 1 from theta_0 / s. At every
+step k, theta_k = s phi_k, for
 
     gradient descent, heavy ball, Nesterov   eta_i' = eta_i / s_i^2    lambda_i' = lambda_i s_i^2
     gradient flow (one scale s)              t' = t / s^2              lambda' = lambda s^2
     Adam       eta_i' = eta_i / s_i    epsilon_i' = epsilon s_i        lambda_i' = lambda_i s_i^2
     AdamW      eta_i' = eta_i / s_i    epsilon_i' = epsilon s_i        lambda_i' = lambda_i s_i
 
-with lambda the L2 penalty (for AdamW the decoupled decay). Linear and ReLU networks of degree L have
-s = T^(1/L) for weights and free features, T^(l/L) for the bias after l factors. Any network with a
-linear head has s = T for the head and its bias and s = 1 below.
+with lambda the L2 penalty (for AdamW the decoupled decay). Linear and ReLU networks of degree L have s =
+T^(1/L) for weights and free features, and s = T^(l/L) for the bias after l factors. Any network with a
+linear head has s = T for the head and its bias, and s = 1 for all other parameters.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ CLAIM = Claim(__name__)
 
 
 def twin_settings(optimiser: str, o: Settings, s: Any) -> Settings:
-    """The settings at temperature 1 that go with a scale s."""
+    """Settings at temperature 1 for a parameter with scale s."""
     if not optimiser.startswith("adam"):
         return o._replace(rate=o.rate / s**2, decay=o.decay * s**2)
     decay = o.decay * (s if optimiser == "adamw" else s**2)
@@ -43,8 +43,8 @@ def twin_settings(optimiser: str, o: Settings, s: Any) -> Settings:
 
 @CLAIM.derivation
 def scales() -> Iterator[Outcome]:
-    """f(s phi) = T f(phi) for linear and ReLU networks of degree L = l (s = a = T^(1/L), a^l for the
-    bias after l factors) and for linear heads; then the gradients at temperature T are those at 1
+    """f(s phi) = T f(phi) for linear and ReLU networks of degree L = l (s = a = T^(1/L), a^l for the bias
+    after l factors) and for linear heads; then the gradients at temperature T are those at temperature 1
     divided by s.
     """
     a, T, s, r = sympy.symbols("a T s r", positive=True)
@@ -52,11 +52,11 @@ def scales() -> Iterator[Outcome]:
     w1, w2, x1, x2, b, z = sympy.symbols("w1 w2 x1 x2 b z", real=True)
     scaled = a * w1 * a ** (layer - 1) * x1 + a * w2 * a ** (layer - 1) * x2 + a**layer * b
     yield step(
-        "inputs scaled by a^(l-1), weights by a, bias by a^l: outputs scale by a^l",
+        "if inputs scale by a^(l-1), weights by a and the bias by a^l, outputs scale by a^l",
         sympy.expand(scaled - a**layer * (w1 * x1 + w2 * x2 + b)) == 0,
     )
     yield step(
-        "ReLU(z) = (z + |z|)/2 keeps such a factor",
+        "ReLU(z) = (z + |z|)/2 preserves a positive factor",
         sympy.expand(a**layer * z + abs(a**layer * z) - a**layer * (z + abs(z))) == 0,
     )
     yield step("a^L = T", (T ** (1 / layer)) ** layer == T)
@@ -66,7 +66,7 @@ def scales() -> Iterator[Outcome]:
     )
     length = sympy.sqrt((a * x1) ** 2 + (a * x2) ** 2)
     yield step(
-        "a normalised layer does not see a scale of its input",
+        "a normalised layer is invariant to the scale of its input",
         sympy.simplify(a * x1 / length - x1 / sympy.sqrt(x1**2 + x2**2)) == 0,
     )
     F = sympy.Function("F")
@@ -80,8 +80,8 @@ def scales() -> Iterator[Outcome]:
 
 @CLAIM.derivation
 def one_step() -> Iterator[Outcome]:
-    """theta = s phi with moments v/s, v/s^2 stays so in a step of gradient descent, heavy ball, Nesterov,
-    Adam, AdamW with the settings above: induction over steps, any eta, lambda, epsilon, betas, s.
+    """one step of gradient descent, heavy ball, Nesterov, Adam or AdamW with the settings above preserves
+    theta = s phi and the moments v/s, w/s^2, for any eta, lambda, epsilon, betas and s (induction).
     """
     s, rate, decay, epsilon = sympy.symbols("s eta lambda epsilon", positive=True)
     phi, gradient, first = sympy.symbols("phi g v", real=True)
@@ -100,7 +100,7 @@ def one_step() -> Iterator[Outcome]:
 
 @CLAIM.derivation
 def flow() -> Iterator[Outcome]:
-    """theta(t) = s phi(t / s^2) solves the flow at temperature T where phi solves it at 1."""
+    """theta(t) = s phi(t / s^2) solves the flow at temperature T if phi solves it at temperature 1."""
     s, decay = sympy.symbols("s lambda", positive=True)
     t, tau = sympy.symbols("t tau", real=True)
     phi, G = sympy.Function("phi"), sympy.Function("G")
@@ -124,7 +124,7 @@ class Run:
     steps: int
 
     def scales(self) -> list[arb]:
-        """s_i, one per parameter."""
+        """Scales s_i, one per parameter."""
         return [arb(to_fmpq(self.T)).root(p.denominator) ** p.numerator for p in self.powers]
 
     def twin_settings(self) -> list[Settings]:
@@ -155,7 +155,7 @@ def random_run(
     random: Random, problem: Problem, optimiser: str, T: Fraction, powers: list[Fraction],
     of_twin: Settings, steps: int,
 ) -> Run:  # fmt: skip
-    """Start and settings about as large as the twin's times the scales, but rational."""
+    """Run whose rational start and settings are close to those of the twin times the scales."""
     near = [_near_power(T, power) for power in powers]
     settings = [twin_settings(optimiser, of_twin, to_fmpq(1 / scale)) for scale in near]
     start = [scale * _entry(random) for scale in near]
@@ -163,14 +163,14 @@ def random_run(
 
 
 def _near_power(T: Fraction, power: Fraction) -> Fraction:
-    """A rational near T^power: its whole part, or one over that of (1/T)^power for T < 1."""
+    """Rational near T^power: its integer part, or for T < 1 the reciprocal of that of (1/T)^power."""
     if T < 1:
         return 1 / _near_power(1 / T, power)
     return Fraction(integer_nthroot(int(T) ** power.numerator, power.denominator)[0])
 
 
 def _entry(random: Random) -> Fraction:
-    """Of size 0.2 to 1.5, with a denominator that keeps units off the kink of the ReLU."""
+    """Magnitude 0.2 to 1.5, with a denominator that keeps units away from the kink of the ReLU."""
     return Fraction(random.choice([-1, 1]) * random.randint(2 * 10**8, 15 * 10**8), 10**9 + 7)
 
 
@@ -189,7 +189,7 @@ def hot_and_cold(
 ) -> tuple[list[arb], list[arb]]:
     """Parameters of the run divided by the scales, and those of its twin at temperature 1.
 
-    settings: of the twin, instead of those that make it one.
+    settings: settings of the twin [default: the equivalent ones].
     """
     scales, start = run.scales(), [arb(to_fmpq(x)) for x in run.start]
     hot = train(run.problem, run.optimiser, start, run.settings, to_fmpq(run.T), run.steps)
@@ -199,7 +199,7 @@ def hot_and_cold(
 
 
 def largest_difference(first: Sequence[arb], second: Sequence[arb]) -> arb:
-    """max |a - b| over pairs."""
+    """Largest |a - b| over pairs."""
     result = arb(0)
     for a, b in zip(first, second, strict=True):
         result = result.max(abs(a - b))
@@ -207,7 +207,7 @@ def largest_difference(first: Sequence[arb], second: Sequence[arb]) -> arb:
 
 
 def agree(run: Run) -> Outcome:
-    """Whether all parameters of the twins are certainly within 10^-30 of each other."""
+    """Whether all parameters of the twins certainly agree within 10^-30."""
     outcome = nonnegative(lambda: arb(10) ** -30 - largest_difference(*hot_and_cold(run)), run)
     return outcome._replace(slack=None)
 
@@ -240,7 +240,7 @@ def linear_heads(random: Random) -> Outcome:
 
 
 def ablations() -> Iterator[tuple[str, Run, list[Settings]]]:
-    """Twins with one change left out: what, the run, and the settings of its would-be twin."""
+    """Pairs with one change left out: its name, the run, and the settings of the other run."""
     for optimiser in OPTIMISERS:
         for field in ("rate", "decay", "epsilon") if "adam" in optimiser else ("rate", "decay"):
             run = _hot_run(optimiser, RELU)
@@ -268,7 +268,7 @@ def _hot_run(optimiser: str, activation: Activation) -> Run:
 
 
 def difference_of_predictions(run: Run, settings: Sequence[Settings]) -> arb:
-    """Largest difference of a probability, between softmax_T of the run and softmax_1 of the other."""
+    """Largest difference between probabilities of the run at T and the other run at temperature 1."""
     hot, cold = hot_and_cold(run, settings)
     hot = [x * s for x, s in zip(hot, run.scales(), strict=True)]
     probabilities = [
@@ -280,8 +280,8 @@ def difference_of_predictions(run: Run, settings: Sequence[Settings]) -> arb:
 
 @CLAIM.exhaustive(method="ball arithmetic")
 def every_change_is_needed() -> Iterator[Outcome]:
-    """L = 3, T = 37, 3 steps: some probability differs by over 10^-4 if the learning rate, the decay or
-    epsilon stays as it was, if biases are treated as weights, and for tanh and normalised layers.
+    """L = 3, T = 37, 3 steps: some probability differs by more than 10^-4 if the learning rate, the decay
+    or epsilon is not changed, if biases are scaled as weights, and for tanh and normalised layers.
     """
     for name, run, settings in ablations():
         yield nonnegative(partial(_spare_difference, run, settings), name)

@@ -1,4 +1,4 @@
-"""Training small networks in balls, with the optimisers written once for numbers and for symbols."""
+"""Training of small networks in ball arithmetic, with optimisers that also accept symbols."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from proofs.networks import Activation, backward, cross_entropy_slope, forward, 
 
 
 class Settings(NamedTuple):
-    """Of an optimiser, for one parameter."""
+    """Optimiser settings for one parameter."""
 
     rate: Any
     decay: Any = 0
     epsilon: Any = 0
     momentum: Any = fmpq(9, 10)
-    """Also Adam's beta_1."""
+    """Momentum, or Adam's beta_1."""
     second: Any = fmpq(999, 1000)
     """Adam's beta_2."""
 
@@ -36,7 +36,7 @@ Optimiser = Callable[[Coordinate, Any, Settings, Any], Coordinate]
 
 
 def gradient_descent(x: Coordinate, gradient: Any, o: Settings, k: Any) -> Coordinate:
-    """theta - eta g, g the gradient with the L2 penalty's."""
+    """theta <- theta - eta g, with the L2 penalty in the gradient g."""
     return Coordinate(x.theta - o.rate * (gradient + o.decay * x.theta))
 
 
@@ -47,7 +47,7 @@ def heavy_ball(x: Coordinate, gradient: Any, o: Settings, k: Any) -> Coordinate:
 
 
 def nesterov(x: Coordinate, gradient: Any, o: Settings, k: Any) -> Coordinate:
-    """v <- mu v + g, theta <- theta - eta (g + mu v), as PyTorch has it."""
+    """v <- mu v + g, theta <- theta - eta (g + mu v), as in PyTorch."""
     slope = gradient + o.decay * x.theta
     velocity = o.momentum * x.first + slope
     return Coordinate(x.theta - o.rate * (slope + o.momentum * velocity), velocity)
@@ -65,7 +65,7 @@ def adam(x: Coordinate, gradient: Any, o: Settings, k: Any) -> Coordinate:
 
 
 def adamw(x: Coordinate, gradient: Any, o: Settings, k: Any) -> Coordinate:
-    """Adam with decoupled decay: theta shrinks by eta lambda, whatever the gradient."""
+    """Adam with decoupled decay: theta also decreases by eta lambda theta."""
     after = adam(x, gradient, o._replace(decay=0), k)
     return after._replace(theta=after.theta - o.rate * o.decay * x.theta)
 
@@ -81,7 +81,7 @@ OPTIMISERS: dict[str, Optimiser] = {
 
 @dataclass(frozen=True)
 class Problem:
-    """A small network on data: parameters are the weights, then the biases, then free features."""
+    """A small network and its data. Parameters are ordered as weights, biases, free features."""
 
     activation: Activation
     sizes: tuple[int, ...]
@@ -89,22 +89,22 @@ class Problem:
     labels: tuple[int, ...]
     bias: bool
     data: tuple[Fraction, ...] | None
-    """Inputs, row by row; None where the features are parameters (unconstrained feature model)."""
+    """Inputs, row by row; None if the features are parameters (unconstrained feature model)."""
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
-        """Of every parameter matrix."""
+        """Shape of each parameter matrix."""
         layers = list(zip(self.sizes[1:], self.sizes, strict=False))
         biases = [(rows, 1) for rows, _ in layers] if self.bias else []
         return layers + biases + ([] if self.data else [(self.sizes[0], len(self.labels))])
 
     @property
     def degree(self) -> int:
-        """L, the number of factors."""
+        """Number of factors L."""
         return len(self.sizes) - 1 + (self.data is None)
 
     def degrees(self) -> list[int]:
-        """The power of T^(1/L) by which each entry scales in a linear or ReLU network."""
+        """Exponent of T^(1/L) by which each entry scales in a linear or ReLU network."""
         depth = len(self.sizes) - 1
         exponents = [1] * depth
         if self.bias:
@@ -137,11 +137,11 @@ class Problem:
         return matrices[:depth], matrices[depth:-1], matrices[-1]
 
     def logits(self, entries: Sequence[Any]) -> arb_mat:
-        """Z_D."""
+        """Logits Z_D."""
         return forward(*self.unpack(entries), self.activation).outputs[-1]
 
     def gradient(self, entries: Sequence[Any], T: Any) -> list[arb]:
-        """Of the mean cross-entropy at temperature T."""
+        """Gradient of the mean cross-entropy at temperature T."""
         weights, biases, X = self.unpack(entries)
         passes = forward(weights, biases, X, self.activation)
         slope = cross_entropy_slope(passes.outputs[-1], self.labels, T)
@@ -158,7 +158,7 @@ def train(
     problem: Problem, optimiser: str, start: Sequence[Any], settings: Sequence[Settings], T: Any,
     steps: int,
 ) -> list[arb]:  # fmt: skip
-    """Parameters after some steps at temperature T."""
+    """Parameters after the given number of steps at temperature T."""
     state = [Coordinate(arb(x), arb(0), arb(0)) for x in start]
     for k in range(1, steps + 1):
         gradient = problem.gradient([x.theta for x in state], T)

@@ -1,12 +1,12 @@
-"""The global minimum of the linear unconstrained feature model with two factors and no bias.
+"""Global minimum of the linear unconstrained feature model with two factors and no bias.
 
-Minimise over W (c x d) and H (d x cN), N samples of each of c >= 2 classes, d >= c - 1,
+Minimise over W (c x d) and H (d x cN), with N samples of each of c >= 2 classes and d >= c - 1,
 
     f(W, H) = 1/(cN) sum_i CE(W h_i/T) + lw/2 ||W||_F^2 + lh/2 ||H||_F^2,    tau = T sqrt(N lw lh).
 
-If tau < 1/c, every wrong class has probability tau, the logits are a (I - 11^T/c) on the classes with
-a = T ln(1/tau - (c - 1)), and the value is -p ln p - (c - 1) tau ln tau with p = 1 - (c - 1) tau, the
-entropy of the predictions. Otherwise W = H = 0 and the value is ln c. No smaller d has a lower value.
+If tau < 1/c, every wrong class has probability tau, the class logits are a (I - 11^T/c) with a = T
+ln(1/tau - (c - 1)), and the value is the entropy of the predictions, -p ln p - (c - 1) tau ln tau with p
+= 1 - (c - 1) tau. Otherwise W = H = 0 and the value is ln c. A smaller d does not give a lower value.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ CLAIM = Claim(__name__)
 
 
 class Model(NamedTuple):
-    """A problem: c classes, N samples of each, temperature, weight and feature decay."""
+    """Problem with c classes, N samples per class, temperature T, weight and feature decay."""
 
     classes: int
     samples: int
@@ -34,12 +34,12 @@ class Model(NamedTuple):
 
     @property
     def wrong_probability(self) -> arb:
-        """tau, or 1/c where that is less."""
+        """Minimum of tau and 1/c."""
         return arb(1) / self.classes if self.collapses else arb(self.tau_square).sqrt()
 
     @property
     def tau_square(self) -> fmpq:
-        """tau^2 = T^2 N lw lh."""
+        """Square tau^2 = T^2 N lw lh."""
         return self.temperature**2 * self.samples * self.weight_decay * self.feature_decay
 
     @property
@@ -49,20 +49,20 @@ class Model(NamedTuple):
 
     @property
     def value(self) -> arb:
-        """The claimed minimum: entropy of the predictions."""
+        """Claimed minimum, the entropy of the predictions."""
         tau = self.wrong_probability
         p = 1 - (self.classes - 1) * tau
         return -p * p.log() - (self.classes - 1) * tau * tau.log()
 
     @property
     def margin(self) -> arb:
-        """The claimed a, which is 0 for tau >= 1/c."""
+        """Claimed margin a, which is 0 for tau >= 1/c."""
         if self.collapses:
             return arb(0)
         return self.temperature * (1 / self.wrong_probability - (self.classes - 1)).log()
 
     def objective(self, W: arb_mat, H: arb_mat) -> arb:
-        """f(W, H); sample i is of class i mod c."""
+        """Objective f(W, H); sample i has class i mod c."""
         logits, total = W * H, arb(0)
         for i in range(H.ncols()):
             y = i % self.classes
@@ -74,7 +74,7 @@ class Model(NamedTuple):
         return total / H.ncols() + decays
 
     def optimum(self) -> tuple[arb_mat, arb_mat]:
-        """The claimed minimiser with d = c: W = w P, H = h P per sample, P = I - 11^T/c, w h = a."""
+        """Claimed minimiser with d = c: W = w P, H = h P per sample, P = I - 11^T/c, w h = a."""
         c = self.classes
         ratio = (arb(self.feature_decay * self.samples / self.weight_decay)).sqrt()
         w, h = (self.margin * ratio).sqrt(), (self.margin / ratio).sqrt()
@@ -107,9 +107,9 @@ def lower_bound() -> Iterator[Outcome]:
 
 @CLAIM.derivation
 def operator_norm() -> Iterator[Outcome]:
-    """the gradient A of the data term has the singular value sqrt(lw lh) at tau < 1/c, c - 1 times."""
+    """the gradient A of the data term has c - 1 singular values sqrt(lw lh) at tau < 1/c."""
     c, N, T, tau, decays = sympy.symbols("c N T tau decays", positive=True)
-    # Column y of Q - Y: tau at wrong classes, p - 1 at its own: tau 11^T - c tau I on the classes.
+    # Q - Y has p - 1 at the true class and tau elsewhere: tau 11^T - c tau I on the classes.
     p = 1 - (c - 1) * tau
     yield step(
         "p - 1 = tau - c tau, so Q - Y = -c tau (I - 11^T/c)",
@@ -139,7 +139,7 @@ def operator_norm() -> Iterator[Outcome]:
 
 @CLAIM.derivation
 def attained() -> Iterator[Outcome]:
-    """at tau < 1/c the ETF of margin a has the claimed probabilities and the claimed value."""
+    """at tau < 1/c the ETF with margin a has the claimed probabilities and value."""
     c, N, T, tau, lw, lh = sympy.symbols("c N T tau lw lh", positive=True)
     a = T * sympy.log(1 / tau - (c - 1))
     p = 1 - (c - 1) * tau
@@ -170,7 +170,7 @@ def attained() -> Iterator[Outcome]:
 
 
 def random_model(random: Random) -> Model:
-    """Decays and temperatures over many decades, some close to tau = 1/c and some exactly there."""
+    """Random problem with decays and temperatures over many decades, some at or close to tau = 1/c."""
     c, N = random.randint(2, 7), random.randint(1, 4)
     weight_decay = Fraction(random.randint(1, 9), 10 ** random.randint(1, 8))
     feature_decay = Fraction(random.randint(1, 9), 10 ** random.randint(1, 8))
@@ -182,7 +182,7 @@ def random_model(random: Random) -> Model:
 
 
 def random_matrix(random: Random, rows: int, columns: int) -> arb_mat:
-    """Rationals in [-1, 1]."""
+    """Random rationals in [-1, 1]."""
     return arb_mat(
         [[fmpq(random.randint(-99, 99), 99) for _ in range(columns)] for _ in range(rows)]
     )
@@ -190,7 +190,7 @@ def random_matrix(random: Random, rows: int, columns: int) -> arb_mat:
 
 @CLAIM.sampled(method="ball arithmetic", instances=300)
 def nothing_is_lower(random: Random) -> Outcome:
-    """f(W, H) > value for random W and H of any size, and for small changes of the optimum; c = 2..7, d =
+    """f(W, H) > value for random W and H of any size, and for small changes of the optimum: c = 2..7, d =
     1..8, N = 1..4, c tau from 1e-10 to 1e5.
     """
     model = random_model(random)

@@ -184,7 +184,7 @@ def test_a_refuted_claim_is_status_one_with_its_counterexample(
     [
         (["no-such-claim"], ["no-such-claim", "proposition-3-1"]),
         (["--instances", "0"], ["instances is 0"]),
-        (["--out", "/no/such/folder/results.json"], ["no folder"]),
+        (["--out", "/no/such/folder/results.json"], ["--out", "/no/such/folder"]),
     ],
 )
 def test_bad_input_is_one_line(command: Command, arguments: list[str], words: list[str]) -> None:
