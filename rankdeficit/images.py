@@ -159,6 +159,14 @@ class Images:
         chosen = torch.randperm(len(self), generator=generator)[:count]
         return self.part((chosen.sort().values if sort else chosen).tolist())
 
+    def first_of_each_class(self, count: int) -> "Images":
+        """The first `count` images of each class, or all of a class that has fewer, in their order."""
+        order = self.labels.argsort(stable=True)
+        sizes = torch.bincount(self.labels, minlength=len(self.classes))
+        starts = sizes.cumsum(0) - sizes
+        places = torch.arange(len(self), device=order.device) - starts[self.labels[order]]
+        return self.part(order[places < count].sort().values.tolist())
+
     def share(self) -> "Images":
         """Shard of this process: every k-th image for k processes.
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from rankdeficit.checks import check_at_least, check_seeds, check_temperature
 from rankdeficit.diagnostics.measures.ood import missing_packages
 from rankdeficit.diagnostics.registry import choose
-from real_nets.data.catalogue import why_missing
+from real_nets.data.opening import why_missing
 from real_nets.jobs.trained import find_trained, folder_of_images
 from real_nets.models import HeadNorm, Norm, Stem, model_help
 

@@ -27,7 +27,8 @@ from rankdeficit.experiments import cli
 from rankdeficit.experiments.cli import joined
 from rankdeficit.spectrum import GAMMA
 from real_nets import report
-from real_nets.data.catalogue import DataSource, why_missing
+from real_nets.data.catalogue import listing
+from real_nets.data.opening import DataSource, why_missing
 from real_nets.jobs.execute import Executor, How, check_options, execute
 from real_nets.jobs.folder import check_finished
 from real_nets.page.terminal import open_console, say
@@ -50,8 +51,8 @@ from real_nets.training.rates import LrRule
 PROGRAM = "real_nets.reproduce"
 
 OVERRIDES = (
-    "epochs width lr lr_rule clip_norm batch_size image_size precision compile gamma "
-    "diagnosed_images"
+    "epochs width lr lr_rule clip_norm batch_size image_size per_class test_per_class precision "
+    "compile gamma diagnosed_images"
 ).split()
 """Settings that override the budget's options of every job."""
 
@@ -65,7 +66,8 @@ class Settings:
     list_targets: Annotated[bool, tyro.conf.arg(name="list")] = False
     """List the targets."""
     data: Path | None = None
-    """Folder of data sets, each under its name; the smoke budget needs none."""
+    """Folder of data sets by name: folders of images, or archives as torchvision unpacks them; the smoke
+    budget needs none."""
     budget: BudgetName = "smoke"
     """smoke: glyphs, minutes on a CPU; small: narrow networks, up to an hour for each network of a table;
     paper: full networks and schedules."""
@@ -91,6 +93,10 @@ class Settings:
     """Images per step [default: the budget's]."""
     image_size: int | None = None
     """Pixels per side to which all images are resized [default: the budget's, else as they are]."""
+    per_class: int | None = None
+    """Train on the first so many images of each class [default: all]."""
+    test_per_class: int | None = None
+    """Test on the first so many images of each class [default: all]."""
     precision: Precision | None = None
     """bf16 trains under autocast, faster on processors and GPUs that have it [default: the budget's]."""
     compile: bool | None = None
@@ -100,7 +106,7 @@ class Settings:
     diagnosed_images: int | None = None
     """Images of each split for probes and detectors, 0 for all [default: the budget's]."""
     download: bool = False
-    """Let torchvision download CIFAR and SVHN into --data."""
+    """Let torchvision download missing archives into --data."""
     on_corrupt: Literal["stop", "skip"] = "stop"
     """Stop at images that cannot be read, or leave them out and count them."""
     workers: int = 4
@@ -268,7 +274,8 @@ def locked_by_first(store: Path) -> Iterator[None]:
 
 def main() -> None:
     """The command."""
-    cli.main(Settings, run, PROGRAM, interrupted="the same command goes on where it stopped")
+    again = "the same command goes on where it stopped"
+    cli.main(Settings, run, PROGRAM, interrupted=again, details=listing())
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from rankdeficit.experiments import cli, plots, tables
 from rankdeficit.experiments.cli import joined
 from rankdeficit.experiments.runs import RunFolder, read_json
 from rankdeficit.experiments.settings import CommonSettings, Row, check_values
-from real_nets.data.catalogue import DataSource, check_folder
+from real_nets.data.catalogue import listing
+from real_nets.data.opening import DataSource, check_folder
 from real_nets.jobs.data import JobData
 from real_nets.jobs.execute import How, Work, train_here
 from real_nets.jobs.folder import JobFolder
@@ -39,12 +40,11 @@ class Settings(JobOptions, CommonSettings):
     """Train a network at several softmax temperatures on images."""
 
     data: str | None = None
-    """Folder with train/CLASS/* and test/CLASS/* (or val/CLASS/*) images; or glyphs, or the name of a
-    data set in --root."""
+    """Folder with train/CLASS/* and test/CLASS/* (or val/CLASS/*) images, or the name of a data set."""
     root: Path | None = None
-    """Folder of data sets: CIFAR-10, CIFAR-100 and SVHN as torchvision has them, folders of images."""
+    """Folder of data sets by name: folders of images, or archives as torchvision unpacks them."""
     download: bool = False
-    """Let torchvision download cifar10, cifar100 or svhn into --root."""
+    """Let torchvision download a missing archive into --root."""
     on_corrupt: Literal["stop", "skip"] = "stop"
     """What to do about images that cannot be read: stop before training, or leave them out."""
     workers: int = 4
@@ -198,5 +198,10 @@ def draw(path: Path) -> None:
         plots.save(figure, path / f"{name}.png")
 
 
+def main() -> None:
+    """The command."""
+    cli.main(Settings, run, PROGRAM, details=listing())
+
+
 if __name__ == "__main__":
-    cli.main(Settings, run, PROGRAM)
+    main()

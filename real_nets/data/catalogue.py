@@ -1,23 +1,26 @@
-"""Data sets by name: folders of images, published archives, and letters drawn on the spot."""
+"""Data sets by name: one definition holds all that is known of each.
+
+A data set is one function under `@dataset(...)`, in any module, also outside this package:
+
+    @dataset("stripes", "ten classes of stripes", pixels=32, classes=10)
+    def stripes(request: Request) -> Load:
+        return lambda: (draw_stripes(5000, seed=0), draw_stripes(1000, seed=1))
+
+The function checks that the data are there and raises ValueError telling how to get them; what it returns
+reads them. Folders of images need no definition.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from rankdeficit.image_files import square
-from rankdeficit.images import MEASURED_BATCH, Images, Normalisation, held_out_folder, list_splits
+from rankdeficit.images import Images, list_splits
 from real_nets.data import archives
 from real_nets.data.archives import Archive, read_archive
 from real_nets.data.glyphs import LETTERS, OTHER_FONTS, OTHER_LETTERS, Typeface
 from real_nets.data.glyphs import glyphs as draw_glyphs
-from real_nets.data.images import (
-    Dataset,
-    OnCorrupt,
-    measured_normalisation,
-    read_splits,
-)
 
 GLYPHS_PER_CLASS = 100
 """Train images of each letter, unless the name says otherwise; a fifth as many are for testing."""
@@ -27,80 +30,167 @@ GLYPH_SEED = 0
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a data set that is no folder of images."""
+    """Arguments of a data set's function."""
 
     name: str
-    number: str | None
-    """What follows a colon in the name."""
+    number: int | None
+    """Train images per class, where the name ends with a colon and a number."""
     root: Path | None
+    """Folder of all data sets."""
     download: bool
+    """Whether missing files may be downloaded."""
 
-
-Framed = tuple[str, int | None, float | None]
-"""Name of a data set, size of its images, share of them that is kept."""
 
 Load = Callable[[], tuple[Images, Images]]
-Definition = Callable[[Request], Load]
-
-DEFINITIONS: dict[str, Definition] = {}
-"""Data sets that are no folders of images, by name."""
+"""Reads train and test images: pixels in memory, or files that are not decoded yet."""
+Find = Callable[[Request], Load]
 
 
-def dataset(definition: Definition) -> Definition:
-    """Register a data set under its function's name, with hyphens for underscores.
+@dataclass(frozen=True)
+class Definition:
+    """A data set that is known by name."""
 
-    The function looks whether the data are there and raises ValueError that says how to get them;
-    what it returns reads them.
+    name: str
+    about: str
+    """Half a sentence for the help of commands."""
+    find: Find
+    paper_name: str | None = None
+    """The paper's name of the data set, where the paper trains on it."""
+    pixels: int | None = None
+    """Height and width of its images, or those that networks usually see of photographs."""
+    classes: int | None = None
+    images: tuple[int, int] | None = None
+    """Numbers of train and test images, where they are fixed by the publication."""
+    crop: float | None = None
+    """Share of the largest centred square that networks usually see; None for images of one size."""
+    ood: tuple[str, ...] = ("cifar100",)
+    """OOD sets of networks trained on it. Generalisation is measured on the first, detection on all."""
+    synthetic: bool = False
+    """Whether images are drawn by a program, not photographed."""
+    numbered: bool = False
+    """Whether NAME:N is the same data set with N train images per class."""
+
+
+CATALOGUE: dict[str, Definition] = {}
+"""All definitions by name."""
+
+
+def dataset(
+    name: str,
+    about: str,
+    *,
+    paper_name: str | None = None,
+    pixels: int | None = None,
+    classes: int | None = None,
+    images: tuple[int, int] | None = None,
+    crop: float | None = None,
+    ood: tuple[str, ...] = Definition.ood,
+    synthetic: bool = False,
+    numbered: bool = False,
+) -> Callable[[Find], Find]:
+    """Decorator that adds a data set to the catalogue; for the arguments see `Definition`.
+
+    Raises ValueError for a name that another function has taken.
     """
-    DEFINITIONS[definition.__name__.replace("_", "-")] = definition
-    return definition
+
+    def add(find: Find) -> Find:
+        known = CATALOGUE.get(name)
+        if known is not None and known.find.__qualname__ != find.__qualname__:
+            raise ValueError(f"data set {name!r} is defined twice; give the second another name")
+        CATALOGUE[name] = Definition(
+            name, about, find, paper_name, pixels, classes, images, crop, ood, synthetic, numbered
+        )
+        return find
+
+    return add
 
 
-@dataset
+def known(name: str) -> Definition | None:
+    """The definition of a name such as cifar10 or glyphs:50, None for a folder of images."""
+    return CATALOGUE.get(name.partition(":")[0])
+
+
+def listing() -> str:
+    """All data sets that have a definition, for the help of commands."""
+    lines = [f"{name}: {definition.about}" for name, definition in CATALOGUE.items()]
+    return "\n\n".join(["Data sets, besides folders of images:", *lines])
+
+
+@dataset(
+    "glyphs", "drawn letters of three alphabets, 100 classes; glyphs:N has N train images per class",
+    pixels=32, classes=100, ood=("glyph-letters", "glyph-fonts"), synthetic=True, numbered=True,
+)  # fmt: skip
 def glyphs(request: Request) -> Load:
-    """A hundred letters."""
+    """Letters to learn."""
     return drawn(request, LETTERS)
 
 
-@dataset
+@dataset(
+    "glyph-letters", "drawn letters of other alphabets, as OOD set of glyphs",
+    pixels=32, classes=35, ood=("glyphs", "glyph-fonts"), synthetic=True, numbered=True,
+)  # fmt: skip
 def glyph_letters(request: Request) -> Load:
     """Letters of other alphabets."""
     return drawn(request, OTHER_LETTERS)
 
 
-@dataset
+@dataset(
+    "glyph-fonts", "the letters of glyphs in another font, as OOD set of glyphs",
+    pixels=32, classes=100, ood=("glyph-letters", "glyphs"), synthetic=True, numbered=True,
+)  # fmt: skip
 def glyph_fonts(request: Request) -> Load:
-    """The hundred letters in another font."""
+    """The letters to learn in another font."""
     return drawn(request, OTHER_FONTS)
 
 
-@dataset
+@dataset(
+    "cifar10", "CIFAR-10, from its archive", paper_name="CIFAR-10",
+    pixels=32, classes=10, images=(50_000, 10_000), ood=("svhn", "cifar100"),
+)  # fmt: skip
 def cifar10(request: Request) -> Load:
-    """CIFAR-10."""
+    """CIFAR-10 (Krizhevsky, 2009)."""
     return published(request, archives.cifar(CIFAR10))
 
 
-@dataset
+@dataset(
+    "cifar100", "CIFAR-100 with its fine classes, from its archive", paper_name="CIFAR-100",
+    pixels=32, classes=100, images=(50_000, 10_000), ood=("svhn", "cifar10"),
+)  # fmt: skip
 def cifar100(request: Request) -> Load:
-    """CIFAR-100 with its fine classes."""
+    """CIFAR-100 (Krizhevsky, 2009)."""
     return published(request, archives.cifar(CIFAR100))
 
 
-@dataset
+@dataset(
+    "imagenet100", "a hundred classes of ImageNet, chosen by whoever makes the folder of images",
+    paper_name="ImageNet-100", pixels=224, classes=100, crop=0.875,
+)  # fmt: skip
+def imagenet100(request: Request) -> Load:
+    """A hundred classes of ImageNet."""
+    return folder(request)
+
+
+@dataset(
+    "imagenet", "ImageNet-1k, a folder of images", paper_name="ImageNet-1k",
+    pixels=224, classes=1000, images=(1_281_167, 50_000), crop=0.875,
+)  # fmt: skip
+def imagenet(request: Request) -> Load:
+    """ImageNet-1k (Deng et al., 2009)."""
+    return folder(request)
+
+
+@dataset(
+    "svhn", "Street View House Numbers, cropped digits, from its archive",
+    pixels=32, classes=10, images=(73_257, 26_032),
+)  # fmt: skip
 def svhn(request: Request) -> Load:
-    """Street View House Numbers, cropped digits."""
+    """SVHN (Netzer et al., 2011), without its extra images."""
     return published(request, archives.svhn())
 
 
 def drawn(request: Request, typeface: Typeface) -> Load:
-    """Letters, as many train images of each as the name says after a colon."""
-    per_class = GLYPHS_PER_CLASS
-    if request.number is not None:
-        if not (request.number.isdecimal() and int(request.number)):
-            raise ValueError(
-                f"data set {request.name!r} must have a number of images per class after the colon"
-            )
-        per_class = int(request.number)
+    """Letters, `request.number` train images of each."""
+    per_class = GLYPHS_PER_CLASS if request.number is None else request.number
     tested = max(LEAST_TESTED, per_class // 5)
     return lambda: (
         draw_glyphs("train", per_class, GLYPH_SEED, typeface),
@@ -111,8 +201,6 @@ def drawn(request: Request, typeface: Typeface) -> Load:
 def published(request: Request, archive: Archive) -> Load:
     """An archive unpacked in ROOT or ROOT/NAME, or one to be downloaded to the latter."""
     name, root = request.name, request.root
-    if request.number is not None:
-        raise ValueError(f"data set {name!r} must have no number; only glyphs do")
     if root is None:
         raise ValueError(
             f"data set {name!r} needs a folder that it is in, or is downloaded to; name it with --root"
@@ -127,125 +215,12 @@ def published(request: Request, archive: Archive) -> Load:
     return lambda: read_archive(archive, name, place or root / name, request.download)
 
 
-def find(name: str, root: Path | None, download: bool) -> tuple[Images, Images] | Load:
-    """The files of the image folder ROOT/NAME, or what reads a built-in data set.
-
-    Raises ValueError that says how to get what is not there.
-    """
-    if name in ("", ".", "..") or "/" in name or "\\" in name:
+def folder(request: Request) -> Load:
+    """The folder of images ROOT/NAME/{train,test}/CLASS/* (or val for test)."""
+    if request.root is None:
         raise ValueError(
-            f"data set {name!r} must be a name, not a path; name a folder within that of all data sets"
+            f"data set {request.name!r} needs a folder of images; name one that exists, or the folder "
+            f"that it is in with --root, or take one of {', '.join(CATALOGUE)}"
         )
-    if root is not None and (root / name / "train").is_dir() and held_out_folder(root / name):
-        return list_splits(root / name)
-    base, colon, number = name.partition(":")
-    if base in DEFINITIONS:
-        return DEFINITIONS[base](Request(name, number if colon else None, root, download))
-    if root is None:
-        raise ValueError(
-            f"data set {name!r} is none of {', '.join(DEFINITIONS)}; for a folder of images, name one "
-            "that exists, or the folder that it is in with --root"
-        )
-    return list_splits(root / name)
-
-
-def why_missing(name: str, root: Path | None, download: bool) -> str | None:
-    """Why a data set cannot be opened and what to do, or None if it is there or may be downloaded.
-
-    Nothing is decoded or downloaded.
-    """
-    try:
-        find(name, root, download)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-def check_folder(folder: Path) -> None:
-    """Raise ValueError for a folder without images that has the name of a set drawn on the spot.
-
-    That set would be taken in its place.
-    """
-    if why_missing(folder.name, None, download=False) is not None:
-        return
-    try:
-        list_splits(folder)
-    except ValueError as error:
-        raise ValueError(
-            f"{error}; for the set that is drawn, take --data {folder.name} where no folder has this name"
-        ) from error
-
-
-def open_dataset(
-    name: str,
-    root: Path | None,
-    *,
-    image_size: int | None = None,
-    crop: float | None = None,
-    download: bool = False,
-    on_corrupt: OnCorrupt = "stop",
-    in_memory: bool | None = None,
-) -> Dataset:
-    """The image folder ROOT/NAME/{train,test}/CLASS/* (or val for test), or a built-in data set.
-
-    image_size: resize all images to so many pixels squared; without it all must have one size.
-    crop: resize this share of the largest centred square, instead of squeezing the whole image.
-    Both are as `Framing` has it: equal images get equal pixels from a folder and from an archive.
-    on_corrupt: unreadable images of a folder are an error, or left out. in_memory: images of a folder
-    are decoded now, or only looked at [default: decoded if they take no more than IN_MEMORY bytes].
-    In several processes all must call this.
-
-    Raises ValueError that says what is missing, unreadable or uneven, or why a download failed.
-    """
-    framing = square(image_size, crop)
-    found = find(name, root, download)
-    if callable(found):
-        train, test = (
-            replace(images, memory=framing.of_pixels(images.pixels)) for images in found()
-        )
-        return Dataset(name, train, test)
-    listed = [replace(files, framing=framing) for files in found]
-    return Dataset(name, *read_splits(listed[0], listed[1], in_memory, on_corrupt))
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """Where data sets are opened from, and how. Each is opened once, and its mean measured once."""
-
-    root: Path | None = None
-    download: bool = False
-    on_corrupt: OnCorrupt = "stop"
-    workers: int = 4
-    """Processes that decode images of sets too large for memory."""
-    opened: dict[Framed, Dataset] = field(default_factory=dict, repr=False)
-    normalisations: dict[Framed, Normalisation] = field(default_factory=dict, repr=False)
-
-    def open(self, name: str, image_size: int | None = None, crop: float | None = None) -> Dataset:
-        """The data set of that name. Raises ValueError as `open_dataset`."""
-        if (name, image_size, crop) not in self.opened:
-            self.opened[name, image_size, crop] = open_dataset(
-                name,
-                self.root,
-                image_size=image_size,
-                crop=crop,
-                download=self.download,
-                on_corrupt=self.on_corrupt,
-            )
-        return self.opened[name, image_size, crop]
-
-    def normalisation(
-        self, name: str, image_size: int | None = None, crop: float | None = None
-    ) -> Normalisation:
-        """By mean and deviation of all its train images."""
-        if (name, image_size, crop) not in self.normalisations:
-            train = self.open(name, image_size, crop).train
-            self.normalisations[name, image_size, crop] = (
-                Normalisation.of(train)
-                if train.in_memory
-                else measured_normalisation(train.share(), MEASURED_BATCH)
-            )
-        return self.normalisations[name, image_size, crop]
-
-    def __getstate__(self) -> dict[str, object]:
-        """Without the images: another process opens its own."""
-        return self.__dict__ | {"opened": {}, "normalisations": {}}
+    found = list_splits(request.root / request.name)
+    return lambda: found

@@ -9,7 +9,7 @@ import torch
 from rankdeficit.distributed import rank_and_size
 from rankdeficit.images import Images, Normalisation
 from real_nets.data.batches import Batches
-from real_nets.data.catalogue import DataSource
+from real_nets.data.opening import DataSource, Selection
 from real_nets.jobs.job import Job
 
 
@@ -18,14 +18,14 @@ class JobData:
 
     def __init__(self, job: Job, source: DataSource, device: torch.device) -> None:
         self.job, self.source, self.device = job, source, device
-        self.own = source.open(job.data, job.image_size, job.crop)
+        self.own = source.open(job.selection)
         height, width = self.own.size
         if job.ood and height != width:
             raise ValueError(
                 f"{job.data} has images of {height} x {width}; give --image-size, as the "
                 "out-of-distribution images must have the same size"
             )
-        self.ood = {name: source.open(name, height, job.crop) for name in job.ood}
+        self.ood = {name: source.open(Selection(name, height, job.crop)) for name in job.ood}
 
     @property
     def classes(self) -> int:
@@ -40,9 +40,7 @@ class JobData:
     @cached_property
     def normalise(self) -> Normalisation:
         """By mean and deviation of all train images."""
-        return self.source.normalisation(self.job.data, self.job.image_size, self.job.crop).to(
-            self.device
-        )
+        return self.source.normalisation(self.job.selection).to(self.device)
 
     @cached_property
     def train(self) -> Images:

@@ -18,7 +18,7 @@ from rankdeficit.checks import check_at_least
 from rankdeficit.distributed import is_first
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.cli import progress
-from real_nets.data.catalogue import DataSource
+from real_nets.data.opening import DataSource
 from real_nets.jobs.data import JobData
 from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.job import Job

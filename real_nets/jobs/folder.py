@@ -25,7 +25,7 @@ from torch import Tensor
 
 from rankdeficit.diagnostics.report import Report, records
 from rankdeficit.experiments.runs import RunFolder, read_json, read_rows, write_json
-from real_nets.data.catalogue import DataSource
+from real_nets.data.opening import DataSource
 from real_nets.jobs.data import JobData
 from real_nets.jobs.job import Job
 from real_nets.jobs.records import Cards, Environment, JobSettings, Row, Summary

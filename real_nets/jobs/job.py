@@ -8,6 +8,7 @@ from typing import Any
 from rankdeficit.checks import check_at_least, check_gamma, check_seeds, check_temperature
 from rankdeficit.gram import LEAST_GAMMA
 from rankdeficit.image_files import square
+from real_nets.data.opening import Selection
 from real_nets.models import Architecture, NetworkOptions, model_help
 from real_nets.training.loop import Recipe, Row
 
@@ -22,6 +23,10 @@ class JobOptions(Recipe, NetworkOptions):
     crop: float | None = None
     """Resize this share of the largest centred square, 0.875 for most ImageNet networks
     [default: squeeze the whole image]."""
+    per_class: int | None = None
+    """Train on the first so many images of each class [default: all]."""
+    test_per_class: int | None = None
+    """Test on the first so many images of each class [default: all]."""
     gamma: float = 1e-3
     """Threshold of the numerical rank, relative to the largest singular value."""
     followed_images: int = 2000
@@ -38,6 +43,9 @@ class JobOptions(Recipe, NetworkOptions):
                 "Gram matrices, which resolve no less"
             )
         check_at_least(1, followed_images=self.followed_images)
+        for name in ("per_class", "test_per_class"):
+            if (count := getattr(self, name)) is not None:
+                check_at_least(1, **{name: count})
         square(self.image_size, self.crop)
         if not all(0 < milestone <= 1 for milestone in self.milestones):
             raise ValueError(f"milestones are {self.milestones}; they must lie in (0, 1]")
@@ -70,6 +78,11 @@ class Job(JobOptions):
         check_temperature(self.temperature)
         check_seeds(self.seed, 1)
         check_at_least(0, diagnosed_images=self.diagnosed_images)
+
+    @property
+    def selection(self) -> Selection:
+        """The images to learn from."""
+        return Selection(self.data, self.image_size, self.crop, self.per_class, self.test_per_class)
 
     @property
     def key(self) -> str:

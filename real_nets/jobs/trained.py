@@ -1,12 +1,13 @@
 """What `--trained PATH` names: a job's folder, and the images that its network was trained with."""
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rankdeficit.experiments.runs import read_json
 from rankdeficit.image_files import square
 from rankdeficit.images import Images, held_out_folder, list_splits
-from real_nets.data.catalogue import open_dataset
 from real_nets.data.images import Dataset
+from real_nets.data.opening import open_dataset
 from real_nets.jobs.folder import FINAL, PROGRAM, JobFolder
 from real_nets.models.checkpoint import some
 
@@ -77,22 +78,21 @@ def _without_weights(path: Path, job: JobFolder) -> ValueError:
 
 
 def folder_of_images(trained: JobFolder) -> Path | None:
-    """The folder of images that it was trained with, if it is still there and all of it can be read."""
-    root = trained.settings.root
-    if root is None or trained.cards["own"]["skipped"]:
+    """The folder of images, if it is still there and the network was trained with all of them."""
+    root, job = trained.settings.root, trained.job
+    if root is None or trained.cards["own"]["skipped"] or job.per_class or job.test_per_class:
         return None
-    folder = root / trained.job.data
+    folder = root / job.data
     return folder if (folder / "train").is_dir() and held_out_folder(folder) else None
 
 
 def own_data(trained: JobFolder, image_size: int | None, crop: float | None) -> Dataset:
     """Its data set, without images that could not be read then. Raises ValueError if it is gone."""
+    selected = replace(trained.job.selection, image_size=image_size, crop=crop)
     return open_dataset(
-        trained.job.data,
-        trained.settings.root,
-        image_size=image_size,
-        crop=crop,
+        root=trained.settings.root,
         on_corrupt="skip" if trained.cards["own"]["skipped"] else "stop",
+        **asdict(selected),
     )
 
 

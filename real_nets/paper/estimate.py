@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rankdeficit.distributed import is_first
-from real_nets.data.catalogue import DataSource
+from real_nets.data.opening import DataSource
 from real_nets.jobs.data import JobData
 from real_nets.jobs.execute import How, Work, devices
 from real_nets.jobs.job import Job

@@ -16,7 +16,7 @@ from torchvision.datasets import ImageFolder
 
 from rankdeficit.images import Images, Normalisation
 from real_nets.data.batches import Augmentation, Batches
-from real_nets.data.catalogue import DataSource
+from real_nets.data.opening import DataSource
 from real_nets.jobs.data import JobData
 from real_nets.jobs.job import Job
 from real_nets.jobs.run import diagnose_job, train_job

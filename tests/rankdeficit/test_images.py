@@ -4,11 +4,14 @@ import os
 import shutil
 import struct
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
@@ -310,3 +313,19 @@ def test_network_inputs_are_normalised_in_batches_of_the_size_asked_for(tmp_path
         assert torch.equal(torch.cat([y for _, y in batches]), loaded.labels)
         plain = torch.cat([x for x, _ in images.batches(8)])
         assert torch.equal(plain, loaded.pixels.float() / 255)
+
+
+@given(
+    labels=st.lists(st.integers(0, 3), min_size=1, max_size=40),
+    count=st.integers(1, 9),
+)
+def test_the_first_of_each_class_keep_their_order(labels: list[int], count: int) -> None:
+    images = Images(torch.tensor(labels), list("abcd"), image_set(len(labels)).pixels)
+    seen: Counter[int] = Counter()
+    expected = []
+    for place, label in enumerate(labels):
+        seen[label] += 1
+        if seen[label] <= count:
+            expected.append(place)
+    assert torch.equal(images.first_of_each_class(count).pixels, images.pixels[expected])
+    assert images.first_of_each_class(count).labels.tolist() == [labels[i] for i in expected]

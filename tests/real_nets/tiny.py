@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from real_nets.data.catalogue import DataSource
+from real_nets.data.opening import DataSource
 from real_nets.jobs.data import JobData
 from real_nets.jobs.job import Job
 from tests.images import write_images

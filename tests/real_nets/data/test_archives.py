@@ -16,8 +16,8 @@ from scipy.io import savemat
 from torchvision.datasets import CIFAR10, CIFAR100, SVHN, utils
 
 from rankdeficit.images import Images
-from real_nets.data.catalogue import open_dataset, why_missing
 from real_nets.data.images import Dataset
+from real_nets.data.opening import open_dataset, why_missing
 from tests.images import write_images
 
 Install = Callable[[Path, str], None]

@@ -10,8 +10,8 @@ from PIL import Image
 
 from rankdeficit.images import Images
 from real_nets.data import images
-from real_nets.data.catalogue import open_dataset
 from real_nets.data.images import Dataset, check_images
+from real_nets.data.opening import open_dataset
 from tests.images import write_images
 
 

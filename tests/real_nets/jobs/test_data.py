@@ -14,14 +14,15 @@ from torch import Tensor
 from rankdeficit import images as rd_images
 from rankdeficit.image_files import Framing
 from rankdeficit.images import Images, Normalisation, load_splits
-from real_nets.data import catalogue
 from real_nets.data import images as data_images
-from real_nets.data.catalogue import DataSource, open_dataset
+from real_nets.data import opening
+from real_nets.data.opening import DataSource, Selection, open_dataset
 from real_nets.jobs.data import JobData
 from tests.images import write_images
 from tests.real_nets.tiny import CPU, data_of, tiny_job, write_root
 
 JOB = tiny_job(ood=("other",))
+OWN = Selection("own")
 
 
 @pytest.fixture(scope="module")
@@ -51,26 +52,26 @@ def test_data_sets_are_opened_and_measured_once(
         opened.append((name, image_size))
         return open_dataset(name, root, image_size=image_size)
 
-    monkeypatch.setattr(catalogue, "open_dataset", count)
+    monkeypatch.setattr(opening, "open_dataset", count)
     source = DataSource(root)
     for temperature in (1.0, 50.0):
         data = JobData(replace(JOB, temperature=temperature), source, CPU)
         assert len(data.train) == 120
         assert data.normalise is not None
     assert opened == [("own", None), ("other", 8)]
-    assert source.normalisation("own") is source.normalisation("own")
+    assert source.normalisation(OWN) is source.normalisation(OWN)
 
 
 def test_a_source_travels_without_its_images(root: Path) -> None:
     source = DataSource(root, workers=2)
-    expected = source.normalisation("own").mean
+    expected = source.normalisation(OWN).mean
     sent = pickle.dumps(source)
     assert len(sent) < 2000
     arrived = pickle.loads(sent)
     assert (arrived.root, arrived.workers) == (root, 2)
     assert source.opened
     assert not arrived.opened
-    assert torch.equal(arrived.normalisation("own").mean, expected)
+    assert torch.equal(arrived.normalisation(OWN).mean, expected)
 
 
 def test_inputs_are_all_images_normalised_by_the_train_images(root: Path) -> None:
@@ -223,9 +224,37 @@ def test_training_draws_the_same_batches_from_memory_and_from_files(
 def test_files_are_measured_for_normalisation_without_being_kept(root: Path) -> None:
     source = DataSource(root)
     expected = Normalisation.of(load_splits(root / "own")[0])
-    found = source.normalisation("own")
+    found = source.normalisation(OWN)
     assert torch.equal(found.mean, expected.mean)
     assert torch.equal(found.std, expected.std)
-    files = source.open("own").train
+    files = source.open(OWN).train
     assert not files.in_memory
     assert files.framing == Framing((8, 8))
+
+
+@pytest.mark.parametrize("files", [False, True], ids=["memory", "files"])
+def test_images_per_class_are_those_of_a_folder_with_the_first_ones_alone(
+    files: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_images, "IN_MEMORY", 0 if files else 2**30)
+    shutil.copytree(root / "other", tmp_path / "other")
+    for split, count in (("train", 7), ("test", 4)):
+        for folder in sorted((root / "own" / split).iterdir()):
+            own = tmp_path / "own" / split / folder.name
+            own.mkdir(parents=True)
+            for path in sorted(folder.iterdir())[:count]:
+                (own / path.name).symlink_to(path)
+    ours = data_of(replace(JOB, per_class=7, test_per_class=4), root)
+    expected = data_of(JOB, tmp_path)
+    assert ours.card() == expected.card()
+    assert (len(ours.train), len(ours.test), len(ours.strange("other", "train"))) == (28, 16, 36)
+    for found, theirs in ((ours.train, expected.train), (ours.test, expected.test)):
+        assert torch.equal(taken(found)[0], taken(theirs)[0])
+        assert torch.equal(taken(found)[1], taken(theirs)[1])
+    assert JOB.key == replace(JOB, per_class=None).key != replace(JOB, per_class=7).key
+
+
+def test_more_images_per_class_than_there_are_are_all(root: Path) -> None:
+    every = data_of(replace(JOB, per_class=1000, test_per_class=1000), root)
+    assert every.card() == data_of(JOB, root).card()
+    assert len(data_of(replace(JOB, test_per_class=1), root).test) == 4

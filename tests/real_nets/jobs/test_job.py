@@ -18,7 +18,7 @@ OTHER: dict[str, Any] = {
     "label_smoothing": 0.1, "optimizer": "adamw", "lr": 0.1, "lr_rule": "reparametrised",
     "momentum": 0.5, "nesterov": True, "weight_decay": 0.1, "schedule": "step",
     "warmup_epochs": 1.0, "clip_norm": None, "augmentation": "flip", "precision": "bf16",
-    "channels_last": True, "compile": True, "crop": 0.5,
+    "channels_last": True, "compile": True, "crop": 0.5, "per_class": 9, "test_per_class": 5,
 }  # fmt: skip
 """Another value for every option."""
 
@@ -89,6 +89,8 @@ def test_the_architecture_has_the_options_of_the_network(model: str, names: str)
         ({"milestones": (0.0,)}, r"milestones are \(0.0,\)"),
         ({"model": "resnt18"}, "resnt18"),
         ({"width": 0}, "width is 0"),
+        ({"per_class": 0}, "per_class is 0"),
+        ({"test_per_class": -1}, "test_per_class is -1"),
         ({"model": "resnet18", "depth": 3}, "depth is 3"),
         ({"head_rank": 0}, "head_rank is 0"),
     ],

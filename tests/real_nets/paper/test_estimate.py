@@ -12,7 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from real_nets.data.catalogue import DataSource
+from real_nets.data.opening import DataSource
 from real_nets.jobs.execute import How, Work
 from real_nets.jobs.measures import measured_at
 from real_nets.paper import estimate as estimating

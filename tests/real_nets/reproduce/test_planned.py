@@ -8,7 +8,7 @@ import pytest
 
 from rankdeficit.experiments.runs import read_json, write_json
 from real_nets import reproduce
-from real_nets.data.catalogue import DataSource
+from real_nets.data.opening import DataSource
 from real_nets.jobs import execute as execution
 from real_nets.jobs.folder import FINAL
 from real_nets.paper.plan import Plan

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from real_nets.data.catalogue import DataSource
+from real_nets.data.opening import DataSource
 from real_nets.jobs.execute import How, execute
 from tests.real_nets.jobs.execution.jobs import works
 from tests.real_nets.tiny import CPU, write_root

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rankdeficit.experiments import runs
-from real_nets.data.catalogue import DataSource
+from real_nets.data.opening import DataSource
 from real_nets.jobs import execute as execution
 from real_nets.jobs.execute import How, Work, execute
 from real_nets.jobs.folder import FINAL, JobFolder

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rankdeficit.experiments.runs import RunFolder
-from real_nets.data.catalogue import DataSource
+from real_nets.data.opening import DataSource
 from real_nets.jobs import run as work
 from real_nets.jobs.data import JobData
 from real_nets.jobs.folder import JobFolder

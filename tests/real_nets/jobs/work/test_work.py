@@ -12,7 +12,7 @@ import torch
 
 from rankdeficit.experiments import runs
 from real_nets.data import images
-from real_nets.data.catalogue import DataSource
+from real_nets.data.opening import DataSource
 from real_nets.jobs.data import JobData
 from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.run import diagnose_job, initial_network, train_job

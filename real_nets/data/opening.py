@@ -1,0 +1,167 @@
+"""Data sets opened by name: found, read, resized, restricted to some images, checked."""
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from rankdeficit.image_files import square
+from rankdeficit.images import MEASURED_BATCH, Normalisation, held_out_folder, list_splits
+from real_nets.data import catalogue
+from real_nets.data.catalogue import CATALOGUE, Definition, Load, Request, folder, known
+from real_nets.data.images import Dataset, OnCorrupt, measured_normalisation, read_splits
+
+
+def find(name: str, root: Path | None, download: bool) -> Load:
+    """The reader of the image folder ROOT/NAME, else of the data set with that definition.
+
+    Raises ValueError that says how to get what is not there.
+    """
+    if name in ("", ".", "..") or "/" in name or "\\" in name:
+        raise ValueError(
+            f"data set {name!r} must be a name, not a path; name a folder within that of all data sets"
+        )
+    as_folder = Request(name, None, root, download)
+    if root is not None and (root / name / "train").is_dir() and held_out_folder(root / name):
+        return folder(as_folder)
+    definition = known(name)
+    if definition is None:
+        return folder(as_folder)
+    return definition.find(replace(as_folder, number=_number(name, definition)))
+
+
+def _number(name: str, definition: Definition) -> int | None:
+    """The number after the colon in a name. Raises ValueError where it is missing or out of place."""
+    _, colon, number = name.partition(":")
+    if not colon:
+        return None
+    if not definition.numbered:
+        numbered = ", ".join(each.name for each in CATALOGUE.values() if each.numbered)
+        raise ValueError(f"data set {name!r} must have no number; only {numbered} may have one")
+    if not (number.isdecimal() and int(number)):
+        raise ValueError(
+            f"data set {name!r} must have a number of images per class after the colon"
+        )
+    return int(number)
+
+
+def why_missing(name: str, root: Path | None, download: bool) -> str | None:
+    """Why a data set cannot be opened and what to do, or None if it is there or may be downloaded.
+
+    Nothing is decoded or downloaded.
+    """
+    try:
+        find(name, root, download)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def check_folder(path: Path) -> None:
+    """Raise ValueError for a folder without images that has the name of a data set needing no folder.
+
+    That data set would be opened in its place.
+    """
+    if why_missing(path.name, None, download=False) is not None:
+        return
+    try:
+        list_splits(path)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; for the set that is drawn, take --data {path.name} where no folder has this name"
+        ) from error
+
+
+def open_dataset(
+    name: str,
+    root: Path | None,
+    *,
+    image_size: int | None = None,
+    crop: float | None = None,
+    per_class: int | None = None,
+    test_per_class: int | None = None,
+    download: bool = False,
+    on_corrupt: OnCorrupt = "stop",
+    in_memory: bool | None = None,
+) -> Dataset:
+    """The image folder ROOT/NAME/{train,test}/CLASS/* (or val for test), or a data set by its definition.
+
+    image_size: resize all images to so many pixels squared; without it all must have one size.
+    crop: resize this share of the largest centred square, instead of squeezing the whole image.
+    Both are as in `Framing`: equal images get equal pixels from a folder and from an archive.
+    per_class, test_per_class: take only the first train and test images of each class.
+    on_corrupt: unreadable images of a folder are an error, or left out. in_memory: images of a folder
+    are decoded now, or only looked at [default: decoded if they take no more than IN_MEMORY bytes].
+    In several processes all must call this.
+
+    Raises ValueError that says what is missing, unreadable or uneven, or why a download failed.
+    """
+    framing = square(image_size, crop)
+    train, test = (
+        images if count is None else images.first_of_each_class(count)
+        for images, count in zip(
+            find(name, root, download)(), (per_class, test_per_class), strict=True
+        )
+    )
+    if train.in_memory:
+        train, test = (
+            replace(images, memory=framing.of_pixels(images.pixels)) for images in (train, test)
+        )
+        return Dataset(name, train, test)
+    listed = [replace(images, framing=framing) for images in (train, test)]
+    return Dataset(name, *read_splits(listed[0], listed[1], in_memory, on_corrupt))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A data set, the size of its images, and which of them; for the fields see `open_dataset`."""
+
+    name: str
+    image_size: int | None = None
+    crop: float | None = None
+    per_class: int | None = None
+    test_per_class: int | None = None
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where data sets are opened from, and how. Each is opened once, and its mean measured once."""
+
+    root: Path | None = None
+    download: bool = False
+    on_corrupt: OnCorrupt = "stop"
+    workers: int = 4
+    """Processes that decode images of sets too large for memory."""
+    opened: dict[Selection, Dataset] = field(default_factory=dict, repr=False)
+    normalisations: dict[Selection, Normalisation] = field(default_factory=dict, repr=False)
+
+    def open(self, selected: Selection) -> Dataset:
+        """The selected data set. Raises ValueError as `open_dataset`."""
+        if selected not in self.opened:
+            self.opened[selected] = open_dataset(
+                root=self.root,
+                download=self.download,
+                on_corrupt=self.on_corrupt,
+                **asdict(selected),
+            )
+        return self.opened[selected]
+
+    def normalisation(self, selected: Selection) -> Normalisation:
+        """By mean and deviation of the selected train images."""
+        if selected not in self.normalisations:
+            train = self.open(selected).train
+            self.normalisations[selected] = (
+                Normalisation.of(train)
+                if train.in_memory
+                else measured_normalisation(train.share(), MEASURED_BATCH)
+            )
+        return self.normalisations[selected]
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without images, which another process opens itself, but with definitions it may lack."""
+        added = {k: v for k, v in CATALOGUE.items() if v.find.__module__ != catalogue.__name__}
+        return self.__dict__ | {"opened": {}, "normalisations": {}, "added": added}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        added = state.pop("added")
+        assert isinstance(added, dict)
+        CATALOGUE.update(added)
+        self.__dict__.update(state)
