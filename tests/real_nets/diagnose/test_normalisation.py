@@ -119,3 +119,20 @@ def test_glyphs_and_images_left_out_count_for_the_normalisation_as_in_training(
         found, note = statistics(quick(trained=run, data=dark))
         assert_normalises_as(found, Normalisation.of(expected))
         assert note.endswith(AS_TRAINED)
+
+
+def test_a_network_of_some_images_per_class_is_diagnosed_on_these(
+    images: Path, dark: Path, tmp_path: Path
+) -> None:
+    run = train.run(train.Settings(
+        data=str(images), per_class=5, test_per_class=3, temperature=(1.0,), width=8, depth=2,
+        epochs=0, device="cpu", out=tmp_path / "run",
+    ))  # fmt: skip
+    expected = Normalisation.of(load_splits(images)[0].first_of_each_class(5))
+    prepared = diagnose.prepare(complete(quick(trained=run)), torch.device("cpu"))
+    classes = len(prepared.folders.train.classes)
+    assert (len(prepared.folders.train), len(prepared.folders.test)) == (5 * classes, 3 * classes)
+    assert_normalises_as(prepared.normalise, expected)
+    found, note = statistics(quick(trained=run, data=dark))
+    assert_normalises_as(found, expected)
+    assert note.endswith(AS_TRAINED)
