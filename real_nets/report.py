@@ -13,19 +13,17 @@ from pathlib import Path
 import tyro
 
 from rankdeficit.experiments import cli
+from real_nets.data.catalogue import Definition, known
 from real_nets.jobs.folder import JobFolder
 from real_nets.page import Page, Section, write
 from real_nets.page.terminal import open_console, print_section
 from real_nets.paper.conditions import conditions
 from real_nets.paper.export import check_new, export
-from real_nets.paper.grid import IMAGES, REPLACEABLE
+from real_nets.paper.grid import REPLACEABLE
 from real_nets.paper.store import PAGE, Results, TargetRecord, read_targets
 from real_nets.paper.targets import TARGETS
 
 PROGRAM = "real_nets.report"
-IMAGENET_100 = "imagenet100"
-SIZES = {"cifar10": 32, "cifar100": 32, "imagenet100": 224, "imagenet": 224}
-"""Pixels per side of the paper's images, by the project's names of data sets."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +95,18 @@ def summary(records: Sequence[TargetRecord], outcomes: Sequence[JobFolder]) -> l
             f"These are not the paper's data: {'; '.join(others)}. Differences from its numbers say "
             "nothing on whether they are right."
         )
-    used = {name for one in outcomes for name in (one.job.data, *one.job.ood)}
-    if any(name.startswith("glyph") for name in used):
-        lines.append(GLYPHS)
+    used = [known(name) for one in outcomes for name in (one.job.data, *one.job.ood)]
+    synthetic = {own.name: own.about for own in used if own is not None and own.synthetic}
+    if synthetic:
+        spelled = "; ".join(f"{name}: {about}" for name, about in sorted(synthetic.items()))
+        lines.append(f"Drawn by a program, not photographed: {spelled}.")
     return lines
 
 
 def parts_of_data(outcomes: Sequence[JobFolder]) -> list[str]:
-    """Numbers of images of data sets, but for those of the paper that are whole.
+    """Numbers of images of data sets, except the paper's own with all their images.
 
-    ImageNet-100 is told apart by nothing: its hundred classes are chosen by whoever makes it.
+    Of ImageNet-100 no number is known: its hundred classes are chosen by whoever makes it.
     """
     found = {
         (one.job.data, one.summary["train_images"], one.summary["test_images"]) for one in outcomes
@@ -114,7 +114,7 @@ def parts_of_data(outcomes: Sequence[JobFolder]) -> list[str]:
     return [
         f"{name} with {train:,} train and {test:,} test images"
         for name, train, test in sorted(found)
-        if name != IMAGENET_100 and (train, test) != IMAGES.get(name)
+        if (own := of_paper(name)) is None or own.images not in (None, (train, test))
     ]
 
 
@@ -124,23 +124,22 @@ def other_sizes(outcomes: Sequence[JobFolder]) -> list[str]:
     Pretrained networks take images of the size that they were pretrained on.
     """
     found = {
-        (name, size)
+        (one.job.data, own.pixels, size)
         for one in outcomes
-        if (name := one.job.data) in SIZES and not one.job.pretrained
+        if (own := of_paper(one.job.data)) is not None and not one.job.pretrained
         if (size := one.image_size) is not None
     }
     return [
         f"{name} at {height} x {width} pixels"
-        for name, (height, width) in sorted(found)
-        if {height, width} != {SIZES[name]}
+        for name, pixels, (height, width) in sorted(found)
+        if {height, width} != {pixels}
     ]
 
 
-GLYPHS = (
-    "Glyphs are drawn letters of three alphabets, 100 classes, with as many train images of each as the "
-    "name says; out of distribution are letters of other alphabets (glyph-letters) and the same letters "
-    "in another font (glyph-fonts)."
-)
+def of_paper(name: str) -> Definition | None:
+    """The definition of a data set that the paper trains on."""
+    own = known(name)
+    return own if own is not None and own.paper_name else None
 
 
 def trained(outcomes: Sequence[JobFolder]) -> str:

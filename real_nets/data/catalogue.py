@@ -117,7 +117,7 @@ def listing() -> str:
 
 
 @dataset(
-    "glyphs", "drawn letters of three alphabets, 100 classes; glyphs:N has N train images per class",
+    "glyphs", "drawn letters of three alphabets, 100 classes, with N train images of each in glyphs:N",
     pixels=32, classes=100, ood=("glyph-letters", "glyph-fonts"), synthetic=True, numbered=True,
 )  # fmt: skip
 def glyphs(request: Request) -> Load:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from real_nets.data.catalogue import CATALOGUE
 from real_nets.jobs.job import Job
 from real_nets.models import MODELS, BudgetName
 
@@ -67,15 +68,11 @@ class Budget:
 LONGEST_WARMUP = 0.2
 """Share of training that the rate may take to rise to its peak, where there are few epochs."""
 
-OOD_SETS = {
-    "cifar10": ("svhn", "cifar100"),
-    "cifar100": ("svhn", "cifar10"),
-}
-"""Generalisation is measured on the first (SVHN for CIFAR, as in the paper), detection on all."""
-DEFAULT_OOD = ("cifar100",)
-
 GLYPHS = "glyphs:50"
-GLYPH_OOD = ("glyph-letters:50", "glyph-fonts:50")
+GLYPH_OOD = tuple(f"{name}:50" for name in CATALOGUE["glyphs"].ood)
+
+PHOTOGRAPHS = {each.name: each for each in CATALOGUE.values() if each.crop is not None}
+"""Data sets whose images have many sizes."""
 
 RESIDUAL: Options = {
     "lr": 0.1,
@@ -116,7 +113,7 @@ SMALL = Budget(
         "milestones": (0.2, 0.5, 0.8, 0.9),
     },
     convolutional={**ADAPTIVE, "width": 16},
-    datasets={name: {"image_size": 64, "crop": 0.875} for name in ("imagenet100", "imagenet")},
+    datasets={name: {"image_size": 64, "crop": own.crop} for name, own in PHOTOGRAPHS.items()},
     convolutional_temperature=10.0,
 )
 
@@ -125,8 +122,6 @@ _IMAGENET: Options = {
     "batch_size": 256,
     "weight_decay": 1e-4,
     "augmentation": "resized-crop",
-    "image_size": 224,
-    "crop": 0.875,
     "schedule": "cosine",
     "warmup_epochs": 5.0,
     "precision": "bf16",
@@ -143,7 +138,10 @@ PAPER = Budget(
         "diagnosed_images": 0,
     },
     convolutional=RESIDUAL,
-    datasets={"imagenet100": _IMAGENET, "imagenet": _IMAGENET},
+    datasets={
+        name: {**_IMAGENET, "image_size": own.pixels, "crop": own.crop}
+        for name, own in PHOTOGRAPHS.items()
+    },
 )
 
 BUDGETS: dict[BudgetName, Budget] = {budget.name: budget for budget in (SMOKE, SMALL, PAPER)}

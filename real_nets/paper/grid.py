@@ -6,28 +6,19 @@ from fnmatch import fnmatch
 from itertools import chain
 from typing import Any
 
+from real_nets.data.catalogue import CATALOGUE, Definition, known
 from real_nets.jobs.job import Job
 from real_nets.models import named_in_paper
-from real_nets.paper.budgets import DEFAULT_OOD, GLYPH_OOD, GLYPHS, OOD_SETS, Budget
+from real_nets.paper.budgets import GLYPH_OOD, GLYPHS, Budget
 
 BASELINE, LOW_NORM = "baseline", "low logit norm"
 
-DATASETS = {
-    "CIFAR-10": "cifar10",
-    "CIFAR-100": "cifar100",
-    "ImageNet-100": "imagenet100",
-    "ImageNet-1k": "imagenet",
-}
+DATASETS = {each.paper_name: each.name for each in CATALOGUE.values() if each.paper_name}
 """The project's names of the paper's data sets."""
 
-IMAGES = {
-    "cifar10": (50_000, 10_000),
-    "cifar100": (50_000, 10_000),
-    "imagenet": (1_281_167, 50_000),
-}
-"""Train and test images of the published data sets, by the project's names."""
-
-REPLACEABLE = tuple(dict.fromkeys([*DATASETS.values(), *chain(*OOD_SETS.values()), *DEFAULT_OOD]))
+REPLACEABLE = tuple(
+    dict.fromkeys([*DATASETS.values(), *chain(*(CATALOGUE[own].ood for own in DATASETS.values()))])
+)
 """Data sets that targets take, to learn from or as out-of-distribution sets."""
 
 
@@ -151,7 +142,7 @@ class Setup:
         if condition == LOW_NORM:
             hot = self.budget.low_norm_temperature(model)
             options = {"temperature": self.temperature or hot} | options
-        ood, left_out = self._ood(data, OOD_SETS.get(paper_data, DEFAULT_OOD))
+        ood, left_out = self._ood(data, (known(paper_data) or Definition).ood)
         job = replace(self.budget.job(paper_data, model, **{"data": data} | options), ood=ood)
         job.check()
         count = self.seeds or seeds or self.budget.seeds

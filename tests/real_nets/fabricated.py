@@ -14,12 +14,12 @@ from real_nets.jobs.run import UNMEASURED, diagnose_job, train_job
 from real_nets.page import Section, Table
 from real_nets.paper.budgets import BUDGETS
 from real_nets.paper.compare import Comparison, measured_pairs
-from real_nets.paper.grid import IMAGES, Cell, Grid, Setup
+from real_nets.paper.grid import Cell, Grid, Setup
 from real_nets.paper.store import Results, TargetRecord, job_folder, write_target
 from real_nets.paper.targets import TARGETS
 from real_nets.paper.targets.pairs import PairTarget
 from real_nets.paper.targets.parts import compare_all
-from real_nets.report import SIZES
+from real_nets.report import of_paper
 from tests.real_nets.tiny import data_of, tiny_job, write_root
 
 Row = dict[str, Any]
@@ -80,10 +80,11 @@ def write_job(store: Path, job: Job, numbers: Numbers) -> None:
     files, rows = real_job()
     path = job_folder(store, job.key)
     settings = files["settings.json"]["settings"]
-    cards, side = settings["data"], job.image_size or SIZES.get(job.data, 8)
+    cards, known = settings["data"], of_paper(job.data)
+    side = job.image_size or (8 if known is None else known.pixels)
     own = {"job": job.record(), "data": cards | {"own": cards["own"] | {"image_size": [side] * 2}}}
     _write(path / "settings.json", files["settings.json"] | {"settings": settings | own})
-    train, test = IMAGES.get(job.data, (120, 40))
+    train, test = (known and known.images) or (120, 40)
     counts = {"train_images": train, "test_images": test}
     _write(path / "summary.json", _summary(files["summary.json"] | counts, numbers))
     _write(path / "environment.json", files["environment.json"])
