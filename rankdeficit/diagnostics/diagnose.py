@@ -69,26 +69,27 @@ def diagnose(
         detection without probes.
     temperature: the T of training, softmax(logits / T).
     measures: names of the measures to take (`diagnostics.available_measures()` lists them), with what
-        they require; nothing is read or computed that they do not need. By default all.
+        they require; nothing is read or computed that they do not need. By default all that probes,
+        alignment and gradients below do not switch off.
     layers: names of modules, with * and ?, to look at instead of all weight layers on the main path.
     logits: picks the logits from what the model returns; needed where that is not one tensor.
     grid: maps are averaged to grid x grid cells before ranks and probes; tokens to their mean.
     probes: linear probes on every layer, hence effective depth and OOD drop; True, False or settings.
     alignment: of every layer, from `rows_per_sample` rows of its input per train sample.
     gradients: rank of every layer's gradient over `gradient_samples` train samples: by default as many
-        as classes and at least 64, or 1024 where all layers are linear. Measured when alignment is,
-        if not said.
-    loss: mean loss(logits, labels, temperature) of training, whose gradient it is: cross-entropy of
-        softmax(logits / T), if not said.
+        as classes and at least 64, or 1024 where all layers are linear. None: measured when the
+        alignment is.
+    loss: mean loss(logits, labels, temperature) of training, whose gradient is measured; by default
+        cross-entropy of softmax(logits / T).
     detectors: names of OOD detectors (`diagnostics.detectors()`); by default all whose packages
         are installed.
     memory, spill_folder: features beyond so many bytes go to temporary files in the folder.
     Alignment rows and gradient samples are chosen by content: order and batches do not matter.
 
     Raises ValueError, naming data set and batch, for empty or unlabelled data, labels without a
-    logit, inputs that the model cannot take, NaN in inputs or logits, and patterns that match no
-    layer. What cannot be told of the data at hand (Neural Collapse without samples of some class,
-    say) is left out; the report's notes say why.
+    logit, inputs that the model cannot take, NaN in inputs or logits, patterns that match no layer,
+    and unknown measures. What the data do not allow to measure (Neural Collapse without samples of
+    some class, say) is left out; the report's notes give the reason.
     """
     started = time.perf_counter()
     check_temperature(temperature)

@@ -72,13 +72,27 @@ _DETECTORS: dict[str, _Entry] = {}
 
 
 def detector(name: str, *packages: str) -> Callable[[Fit], Fit]:
-    """Register a fit under a name, with the optional packages that it imports."""
+    """Decorate a function of `KnownData` that returns a detector; `diagnose` finds it by its name.
+
+    packages: optional ones that it imports; where they are missing it is left out. The same function
+    again replaces it. Raises ValueError for a name that another detector has.
+    """
 
     def register(fit: Fit) -> Fit:
+        if name in _DETECTORS and _source(_DETECTORS[name].fit) != _source(fit):
+            raise ValueError(
+                f"name is {name!r}, which the detector {_source(_DETECTORS[name].fit)} has; choose "
+                "another one"
+            )
         _DETECTORS[name] = _Entry(fit, packages)
         return fit
 
     return register
+
+
+def _source(fit: Fit) -> str:
+    function = fit.func if isinstance(fit, partial) else fit
+    return f"{function.__module__}.{function.__qualname__}"
 
 
 def detectors() -> tuple[str, ...]:

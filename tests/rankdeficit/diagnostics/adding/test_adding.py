@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import rankdeficit as rd
-from rankdeficit.diagnostics import Report, available_measures
+from rankdeficit.diagnostics import Report, available_measures, detector
 from rankdeficit.diagnostics.registry import Column, Measure, Values, measure
 from rankdeficit.diagnostics.simple import MeanOf, layer_measure, logits_measure
 from tests.conftest import ROOT
@@ -172,6 +172,13 @@ def test_what_cannot_be_registered(registries: None) -> None:
     layer_measure("mean_feature")(mean)
     layer_measure("mean_feature")(mean)  # as in a cell of a notebook that runs again
     assert available_measures()["mean_feature"] == "Mean feature."
+
+
+def test_a_detector_does_not_take_anothers_name(mine: ModuleType) -> None:
+    detector("feature-norm")(mine.feature_norm)
+    with pytest.raises(ValueError, match=r"msp.*another"):
+        detector("msp")(mine.feature_norm)
+    assert "msp" in rd.diagnostics.detectors()
 
 
 def test_fields_of_one_name_are_refused(registries: None) -> None:
