@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from rankdeficit.experiments.runs import write_atomically
 Row = dict[str, Any]
 Colour = tuple[float, float, float, float]
 THEORY_COLOUR = "black"
+MOST_COLUMNS = 5
+"""Panels side by side; more are in further rows."""
 
 
 def ranks_over_training(
@@ -29,33 +31,42 @@ def ranks_over_training(
 ) -> Figure:
     """Ranks before and after the softmax, and the logits norm (the paper's Figure 5).
 
-    One panel per temperature (columns) and value of `facet` (rows, for example depth); medians over
-    seeds with their range. predicted: the rank of Neural Collapse. clock: the field of the rows
-    that is the horizontal axis.
+    One panel per temperature (columns, in several rows where there are many) and value of `facet`
+    (further rows, for example depth); medians over seeds with their range. predicted: the rank of
+    Neural Collapse. clock: the field of the rows that is the horizontal axis.
     """
     temperatures = sorted({row["temperature"] for row in rows})
     facets = sorted({row[facet] for row in rows})
-    size = (0.6 + 3.2 * len(temperatures), 0.9 + 2.5 * len(facets))
-    figure = Figure(figsize=size)
-    grid = figure.subplots(len(facets), len(temperatures), sharex=True, sharey=True, squeeze=False)
-    norms = np.vectorize(lambda axes: axes.twinx(), otypes=[object])(grid)
-    for i, value in enumerate(facets):
-        for j, temperature in enumerate(temperatures):
-            if (i, j) != (0, 0):
-                norms[i, j].sharey(norms[0, 0])
-            own = [r for r in rows if r["temperature"] == temperature and r[facet] == value]
-            _draw_ranks(grid[i, j], own, classes, predicted, clock)
-            grid[i, j].set_title(f"T = {temperature:g}, {facet} {value}", fontsize=9)
-            band(norms[i, j], own, clock, "logits_norm", "0.45", "logits norm (right axis)", ":")
-            if any(row["logits_norm"] for row in own):
-                set_log_scale(norms[i, j], "y")
-            norms[i, j].tick_params(which="both", labelright=j == len(temperatures) - 1)
-    for axes in grid[-1]:
-        axes.set_xlabel(f"training {clock}s")
-    for axes, norm_axes in zip(grid[:, 0], norms[:, -1], strict=True):
-        axes.set_ylabel("numerical rank")
-        norm_axes.set_ylabel(r"logits norm $\|M\|_F/\sqrt{n}$")
-    return with_legend_below(figure, columns=4 if len(temperatures) > 1 else 2)
+    lines = math.ceil(len(temperatures) / MOST_COLUMNS)
+    columns = math.ceil(len(temperatures) / lines)
+    figure = Figure(figsize=(0.6 + 3.2 * columns, 0.9 + 2.5 * lines * len(facets)))
+    grid = figure.subplots(lines * len(facets), columns, sharex=True, sharey=True, squeeze=False)
+    norms = grid[0, 0].twinx()
+    for i, (value, j) in enumerate(product(facets, range(lines * columns))):
+        axes = grid[i // columns, i % columns]
+        if j >= len(temperatures):
+            axes.set_axis_off()
+            continue
+        temperature = temperatures[j]
+        own = [r for r in rows if r["temperature"] == temperature and r[facet] == value]
+        _draw_ranks(axes, own, classes, predicted, clock)
+        axes.set_title(f"T = {temperature:g}, {facet} {value}")
+        right = norms if i == 0 else axes.twinx()
+        if i:
+            right.sharey(norms)
+        band(right, own, clock, "logits_norm", "0.45", "logits norm (right axis)", ":")
+        if any(row["logits_norm"] for row in own):
+            set_log_scale(right, "y")
+        last = j % columns == columns - 1
+        right.tick_params(which="both", labelright=last)
+        if last:
+            right.set_ylabel(r"logits norm $\|M\|_F/\sqrt{n}$")
+        if j % columns == 0:
+            axes.set_ylabel("numerical rank")
+        if value == facets[-1] and j + columns >= len(temperatures):
+            axes.set_xlabel(f"training {clock}s")
+            axes.tick_params(labelbottom=True)
+    return with_legend_below(figure, columns=4 if columns > 1 else 2)
 
 
 def _draw_ranks(axes: Axes, rows: Sequence[Row], classes: int, predicted: int, clock: str) -> None:
@@ -222,7 +233,7 @@ def set_log_scale(axes: Axes, names: str) -> None:
         axis.set_minor_formatter(PlainLogFormatter())
 
 
-def temperature_colour(temperature: float) -> Colour:
+def temperature_colour(temperature: float | int) -> Colour:
     """The colour (red, green, blue, alpha) of a temperature, the same in every figure.
 
     T = 1 is dark blue. Hotter is purple at T = 2, red at 30 and yellow from 1000 on, evenly in log T;

@@ -84,3 +84,26 @@ def test_the_user_s_style_changes_no_pixel_and_comes_back(tmp_path: Path) -> Non
     with matplotlib.rc_context(own):
         assert np.array_equal(drawn(tmp_path / "own.png"), usual)
         assert {name: matplotlib.rcParams[name] for name in own} == own
+
+
+@pytest.mark.parametrize(("count", "rows", "columns"), [(2, 1, 2), (5, 1, 5), (6, 2, 3), (9, 2, 5)])
+def test_many_temperatures_are_in_several_rows(count: int, rows: int, columns: int) -> None:
+    found = [
+        {"temperature": 2.0**i, "depth": depth, "step": step}
+        | {"rank": 3, "post_softmax_rank": 4, "logits_norm": 2.0}
+        for i in range(count)
+        for depth in (2, 4)
+        for step in (0, 1, 10)
+    ]
+    figure = plots.ranks_over_training(found, 10, 9, "step", "depth")
+    shown = [axes for axes in figure.axes if axes.get_title()]
+    titles = [f"T = {2**i}, depth {depth}" for depth in (2, 4) for i in range(count)]
+    assert [axes.get_title() for axes in shown] == titles
+    geometry = shown[0].get_subplotspec().get_gridspec().get_geometry()  # type: ignore[union-attr]
+    assert geometry == (2 * rows, columns)
+
+
+def test_the_temperature_one_has_its_own_colour_and_others_follow_log_t() -> None:
+    colours = [plots.temperature_colour(T) for T in (0.1, 1, 2, 10, 100, 1000)]
+    assert len(set(colours)) == 6
+    assert plots.temperature_colour(1000) == plots.temperature_colour(5000)
