@@ -19,7 +19,7 @@ from rich.table import Table
 
 from rankdeficit.checks import divergence_bound
 from rankdeficit.diagnostics import alignment, measure_logits
-from rankdeficit.experiments import cli, plots, tables
+from rankdeficit.experiments import cli, over_temperature, plots, tables
 from rankdeficit.experiments.experiment import StepByStep, experiment
 from rankdeficit.experiments.loops import OptimizedBatch
 from rankdeficit.experiments.settings import (
@@ -174,6 +174,7 @@ class Ufm(StepByStep[Settings, Batch]):
             "verdict": tables.verdicts(runs, "depth"),
             "gamma": settings.gamma,
             "classes": settings.classes,
+            "halvings": over_temperature.halvings(runs),
         }
 
     def report(self, summary: Row) -> tuple[Table, list[str]]:
@@ -181,17 +182,21 @@ class Ufm(StepByStep[Settings, Batch]):
         table = tables.results_table(
             summary["runs"], "depth", summary["gamma"], tables.depth_and_factors
         )
-        return table, summary["verdict"]
+        highest = max(run["temperature"] for run in summary["runs"])
+        halved = over_temperature.halving_sentences(summary.get("halvings", ()), highest)
+        return table, [*summary["verdict"], *halved]
 
     def figures(self, rows: Sequence[Row], summary: Row) -> dict[str, Figure]:
-        """Ranks and alignment over training, and the final spectra."""
+        """Ranks and alignment over training, the final spectra, and ranks over temperature."""
         runs, classes = summary["runs"], summary["classes"]
         predicted = runs[0]["neural_collapse_rank"]
-        return {
+        figures = {
             "ranks": plots.ranks_over_training(rows, classes, predicted, "step", "depth"),
             "spectra": plots.spectra(runs, predicted, summary["gamma"], "depth"),
             "alignment": plots.alignment_over_training(rows, "step", "depth"),
         }
+        over = over_temperature.rank_over_temperature(runs, predicted, summary["gamma"])
+        return figures if over is None else figures | {"rank_over_temperature": over}
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def draw_differences(rows: Sequence[Row], summary: Row) -> Figure:
         axes.set(ylim=(1e-17, 1e8), ylabel="largest relative difference")
         plots.set_log_scale(axes, "y")
         axes.set_title(f"theory: {expected} (T = {T:g}, depth {depth})", fontsize=9)
-        axes.legend(fontsize=7, ncols=2, loc="upper left" if expected == "equal" else "lower left")
+        axes.legend(fontsize=7, ncols=2, loc="upper left")
         note = "above: different" if expected == "equal" else "below: equal"
         height = summary["equal_below"] * (2 if expected == "equal" else 0.2)
         axes.text(0.99, height, note, fontsize=7, ha="right", transform=axes.get_yaxis_transform())

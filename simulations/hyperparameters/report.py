@@ -97,7 +97,7 @@ def draw_ranks(summary: Row) -> Figure:
         axes.plot(norms, ranks, "--", color="black", linewidth=1, label="by temperature alone")
     predicted = summary["neural_collapse_rank"]
     label = f"Neural Collapse: {predicted}"
-    axes.axhline(predicted, color="0.5", linestyle=":", linewidth=1, label=label)
+    axes.axhline(predicted, color="black", linestyle="--", linewidth=1, label=label)
     axes.plot([], [], "o", color="0.5", fillstyle="none", label="not all seeds interpolate")
     for number, cell in enumerate(c for c in summary["cells"] if _note(c)):
         at = (max(cell["initial_effective_norm"], least), cell["rank"])

@@ -47,11 +47,16 @@ def test_the_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert names == {
         ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "checkpoint.previous.pt",
         "environment.json",
-        "summary.json", "ranks.png", "spectra.png", "alignment.png",
+        "summary.json", "ranks.png", "spectra.png", "alignment.png", "rank_over_temperature.png",
     }  # fmt: skip
     summary = runs.read_json(folder / "summary.json")
     keys = [(r["depth"], r["temperature"], r["seed"]) for r in summary["runs"]]
     assert keys == [(d, T, s) for d in (2, 3) for T in (1.0, 30.0) for s in (0, 1)]
+    halved = {(one["depth"], one["kind"]): one["temperature"] for one in summary["halvings"]}
+    assert set(halved) == {
+        (d, kind) for d in (2, 3) for kind in ("rank", "centred_rank", "post_softmax_rank")
+    }
+    assert all(T is None or 1 < T <= 30 for T in halved.values())
     for run in summary["runs"]:
         assert run.keys() >= REQUIRED
         assert run["rank_curve"]["0.001"] == run["rank"]
