@@ -117,19 +117,18 @@ def _no_verdict(one: Comparison) -> TableCell:
 
 
 def headline(comparisons: Iterable[Comparison]) -> list[str]:
-    """How many movements are those of the paper, in one sentence; empty where there are none."""
+    """Numbers of verdicts on measures of which the paper has a direction, in one sentence."""
     counts = tally(comparisons)
     if not counts:
         return []
     words = {
-        Verdict.DIFFERS: "differently",
-        Verdict.OPEN: "within the spread of seeds, which leaves it open",
+        Verdict.DIFFERS: "otherwise",
+        Verdict.OPEN: "open (within the spread of seeds)",
         Verdict.NONE: "without a verdict",
     }
-    others = [f"{counts[verdict]} {word}" for verdict, word in words.items() if verdict in counts]
-    agree, total = counts.get(Verdict.AGREES, 0), sum(counts.values())
-    whole = f"{agree} of {total} measures with a direction in the paper move as there"
-    return [f"{'; '.join([whole, *others])}."]
+    told = [f"Movements as in the paper: {counts.get(Verdict.AGREES, 0)} of {sum(counts.values())}"]
+    told += [f"{word}: {counts[verdict]}" for verdict, word in words.items() if verdict in counts]
+    return [f"{'; '.join(told)}."]
 
 
 def compare_all(

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,8 +12,10 @@ from real_nets import reproduce
 from real_nets.data.opening import DataSource
 from real_nets.jobs import execute as execution
 from real_nets.jobs.folder import FINAL
+from real_nets.models import MODELS, Definition, mlp
 from real_nets.paper.plan import Plan
 from real_nets.paper.targets import TARGETS
+from real_nets.paper.targets.tables import Table3
 from real_nets.reproduce import (
     OVERRIDES,
     Settings,
@@ -115,6 +118,36 @@ def test_targets_share_their_jobs_but_not_what_was_left_out(tmp_path: Path) -> N
     assert third.left_out == {}
     assert plan.grid.jobs.keys() == {key for cell in first.cells for key in cell.keys}
     assert plan.grid.left_out == first.left_out
+
+
+def test_cells_and_plans_have_networks_and_targets_from_outside(
+    main: Main,
+    tmp_path: Path,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A network and a target that are registered by nobody of the project."""
+
+    class Outside(Table3):
+        """Table 3 of the other network."""
+
+        name = "outside"
+        networks = (("Own Network", "CIFAR-10"),)
+
+    options: dict[str, Any] = {"small": {"lr": 0.125}}
+    own = Definition(mlp.mlp, "Own Network", False, options, {"small": 7.0})
+    monkeypatch.setitem(MODELS, "own", own)
+    monkeypatch.setitem(TARGETS, "outside", Outside())
+    plan = Plan.of([TARGETS["outside"]], setup_of("small"), tmp_path)
+    found = {(item.job.model, item.job.lr, item.job.temperature) for item in plan.work}
+    assert found == {("own", 0.125, 1.0), ("own", 0.125, 7.0)}
+    for cells, status in (("CIFAR-10/Own Network", 0), ("CIFAR-10/MLP", 2)):
+        flags = [*TINY, "--cells", cells, "--data", root, "--plan", "--out", tmp_path / "store"]
+        assert main("outside", *flags) == status
+    told = capsys.readouterr().err
+    assert "2 of 2 networks to train or diagnose." in told
+    assert "there are CIFAR-10/Own Network" in told
 
 
 @pytest.mark.parametrize("executor", ["local", "slurm"])
