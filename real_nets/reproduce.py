@@ -45,8 +45,7 @@ from real_nets.paper.store import (
     write_target,
 )
 from real_nets.paper.targets import TARGETS, find
-from real_nets.training.loop import Precision
-from real_nets.training.rates import LrRule
+from real_nets.training.recipe import LrRule, Precision
 
 PROGRAM = "real_nets.reproduce"
 

@@ -26,7 +26,6 @@ from real_nets.jobs.data import JobData
 from real_nets.jobs.execute import How, Work, train_here
 from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.job import Job, JobOptions
-from real_nets.jobs.trial import try_training
 from real_nets.training.loop import DivergedError
 
 PROGRAM = "real_nets.train"
@@ -113,9 +112,9 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
             jobs[f"T{str(temperature).removesuffix('.0')}-seed{seed}"] = job
     source = DataSource(root, settings.download, settings.on_corrupt, settings.workers)
     data = JobData(next(iter(jobs.values())), source, device)
-    # At T = 1 any rule of the learning rate suits any network.
-    try_training(next((job for job in jobs.values() if job.temperature != 1), job), data)
     how = How(source, settings.device, tensorboard=settings.tensorboard)
+    # At T = 1 any rule of the learning rate suits any network.
+    how.trials.check(next((job for job in jobs.values() if job.temperature != 1), job), data)
     return Prepared(jobs, how)
 
 
@@ -142,8 +141,9 @@ def work(settings: Settings, prepared: Prepared, path: Path, device: torch.devic
     """Train all jobs, each in its folder; the summary of all."""
     runs = []
     for number, (name, job) in enumerate(prepared.jobs.items(), start=1):
-        item = Work(job, path / name, ())
-        found = train_here(item, prepared.how, device, f"{number}/{len(prepared.jobs)} ")
+        data = JobData(job, prepared.how.source, device)
+        prefix = f"{number}/{len(prepared.jobs)} "
+        found = train_here(Work(job, path / name, ()), data, prepared.how, prefix)
         runs.append({"temperature": job.temperature, "model": job.model, "seed": job.seed} | found)
     return {
         "runs": runs,

@@ -57,6 +57,7 @@ class JobData:
         found = self.ood[name]
         return self._images(name, found.train if split == "train" else found.test)
 
+    @cached_property
     def batches(self) -> Batches:
         """The train images in shuffled, augmented batches."""
         job = self.job

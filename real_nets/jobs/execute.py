@@ -1,12 +1,12 @@
-"""Jobs carried out: one after the other here, or each as a task of its own through submitit."""
+"""Execution of jobs: one after the other here, or each as a task of its own through submitit."""
 
 import importlib.util
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
@@ -22,25 +22,25 @@ from real_nets.data.opening import DataSource
 from real_nets.jobs.data import JobData
 from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.job import Job
-from real_nets.jobs.records import Summary
+from real_nets.jobs.records import Row, Summary
 from real_nets.jobs.run import diagnose_job, train_job
-from real_nets.jobs.tensorboard import row_writer
+from real_nets.jobs.trial import Trials
 
 Executor = Literal["here", "local", "slurm"]
 
 STANDARD_ERROR = 2
-"""Number of its file."""
+"""Its file descriptor."""
 
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 
 TASK_MINUTES = 24 * 60
-"""After which a task is ended, unless the options say otherwise; submitit would take minutes."""
+"""Time limit of a task unless the options give one; submitit's own is minutes."""
 
 POLL_SECONDS = 1.0
-"""Between looks at the tasks that run."""
+"""Time between checks of the running tasks."""
 
 CANCEL_SECONDS = 10.0
-"""How long a command that breaks off waits for the end of its tasks on this machine."""
+"""How long an interrupted command waits for its tasks on this machine to end."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,8 @@ class How:
     """Of submitit's executor."""
     at_once: int | None = None
     """Most tasks at a time; None for all, on this machine for one per GPU (one if there is none)."""
+    trials: Trials = field(default_factory=Trials, repr=False, compare=False)
+    """The kinds of jobs that were tried before."""
 
     def __post_init__(self) -> None:
         if self.executor not in get_args(Executor):
@@ -121,7 +123,8 @@ def execute(work: Sequence[Work], how: How, logs: Path, device: torch.device) ->
 
 def carry_out(item: Work, how: How, device: torch.device, prefix: str = "") -> None:
     """Train and diagnose one job, as far as that is not done."""
-    summary = train_here(item, how, device, prefix)
+    data = JobData(item.job, how.source, device)
+    summary = train_here(item, data, how, prefix)
     if summary["outcome"] == "diverged":
         if is_first():
             print(f"{item.path.name}: diverged. {summary['message']}", file=sys.stderr, flush=True)
@@ -130,18 +133,48 @@ def carry_out(item: Work, how: How, device: torch.device, prefix: str = "") -> N
         if is_first():
             said = f"{prefix}{item.path.name}: diagnosing the weights {snapshot}"
             print(said, file=sys.stderr, flush=True)
-        diagnose_job(item.job, JobData(item.job, how.source, device), item.path, snapshot)
+        diagnose_job(item.job, data, item.path, snapshot)
 
 
-def train_here(item: Work, how: How, device: torch.device, prefix: str = "") -> Summary:
+def train_here(item: Work, data: JobData, how: How, prefix: str = "") -> Summary:
     """Train one job in this process; its summary."""
-    data = JobData(item.job, how.source, device)
-    steps = item.job.epochs * data.batches().steps_per_epoch
+    steps = item.job.epochs * data.batches.steps_per_epoch
     with (
         progress(f"{prefix}{item.path.name}", steps) as on_step,
         row_writer(item.path, how.tensorboard and is_first()) as on_row,
     ):
-        return train_job(item.job, data, item.path, on_step=on_step, on_row=on_row)
+        return train_job(
+            item.job, data, item.path, trials=how.trials, on_step=on_step, on_row=on_row
+        )
+
+
+@contextmanager
+def row_writer(folder: Path, wanted: bool) -> Iterator[Callable[[Row], None]]:
+    """A function that writes the numbers of each row to FOLDER/tensorboard, if wanted.
+
+    Nothing is written before the first row; what an earlier process wrote from its step on is then void.
+    """
+    if not wanted:
+        yield lambda row: None
+        return
+    writer: Any = None
+
+    def write(row: Row) -> None:
+        nonlocal writer
+        if writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            writer = SummaryWriter(str(folder / "tensorboard"), purge_step=row["step"])
+        for name, value in row.items():
+            if isinstance(value, int | float) and name not in ("step", "epoch"):
+                writer.add_scalar(name, value, row["step"])
+        writer.flush()
+
+    try:
+        yield write
+    finally:
+        if writer is not None:
+            writer.close()
 
 
 def submit(work: Sequence[Work], how: How, logs: Path) -> None:
@@ -180,7 +213,7 @@ def submit(work: Sequence[Work], how: How, logs: Path) -> None:
 
 @contextmanager
 def _left_in_order(running: Mapping[Any, object], executor: Executor) -> Iterator[None]:
-    """When the command breaks off, tasks on this machine end; those in a cluster go on and are named."""
+    """If the command is interrupted, tasks on this machine are ended; those of a cluster are named."""
     try:
         yield
     except BaseException:
@@ -195,7 +228,7 @@ def _left_in_order(running: Mapping[Any, object], executor: Executor) -> Iterato
 
 @contextmanager
 def _errors_to(file: Path) -> Iterator[None]:
-    """Standard error of this process, and of those that it starts meanwhile, goes to a file's end."""
+    """Append standard error of this process, and of those it starts inside the block, to a file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     usual = os.dup(STANDARD_ERROR)
     try:
@@ -208,7 +241,7 @@ def _errors_to(file: Path) -> Iterator[None]:
 
 
 def _cancel(tasks: Iterable[Any]) -> None:
-    """End tasks on this machine and wait for it, so that nobody uses their folders any more."""
+    """End tasks on this machine, and wait until they have let go of their folders."""
     for task in tasks:
         task.cancel(check=False)
     patience = time.monotonic() + CANCEL_SECONDS

@@ -13,6 +13,7 @@ Only the first of several processes writes there.
 """
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +25,13 @@ import torch
 from torch import Tensor
 
 from rankdeficit.diagnostics.report import Report, records
-from rankdeficit.experiments.runs import RunFolder, read_json, read_rows, write_json
+from rankdeficit.experiments.runs import (
+    RunFolder,
+    read_json,
+    read_rows,
+    write_atomically,
+    write_json,
+)
 from real_nets.data.opening import DataSource
 from real_nets.jobs.data import JobData
 from real_nets.jobs.job import Job
@@ -193,6 +200,11 @@ class JobFolder:
         except (OSError, safetensors.SafetensorError) as error:
             mend = mend if self.snapshot != FINAL else MADE_AGAIN.format("it and summary.json")
             raise ValueError(f"{file} cannot be read: it is damaged ({error}); {mend}") from error
+
+    def write_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Keep these weights, as a whole or not at all."""
+        whole = {name: value.contiguous() for name, value in weights.items()}
+        write_atomically(self.weights_file, safetensors.torch.save(whole))
 
     def _kept(self) -> bool:
         """Whether a finished training left these weights."""

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from rankdeficit.checks import check_at_least, check_gamma, check_seeds, check_temperature
@@ -10,7 +11,7 @@ from rankdeficit.gram import LEAST_GAMMA
 from rankdeficit.image_files import square
 from real_nets.data.opening import Selection
 from real_nets.models import Architecture, NetworkOptions, model_help
-from real_nets.training.loop import Recipe, Row
+from real_nets.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -97,15 +98,17 @@ class Job(JobOptions):
         temperature = f"{self.temperature:g}"
         return f"{self.data.replace(':', '-')}_{model}_T{temperature}_seed{self.seed}_{digest}"
 
+    @property
+    def kind(self) -> "Job":
+        """A job that stands for all that differ in temperature, seed, rate and milestones alone."""
+        return replace(self, temperature=1.0, seed=0, lr=1.0, milestones=())
+
     @classmethod
-    def of(cls, record: Row) -> "Job":
+    def of(cls, record: Mapping[str, Any]) -> "Job":
         """From `record`, as JSON gives it back. Raises TypeError for unknown fields."""
-        options: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in record.items()
-        }
+        options: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
         return cls(**options)
 
-    def record(self) -> Row:
+    def record(self) -> dict[str, Any]:
         """All fields as plain values."""
         return asdict(self)

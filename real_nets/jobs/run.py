@@ -1,30 +1,31 @@
-"""A job from start to end in its folder: trained, measured on the way, diagnosed; survives any kill."""
+"""A job from start to end in its folder: training, measuring and diagnosis, which survive any kill."""
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
-import safetensors.torch
+import torch
 from torch import nn
 
 from rankdeficit.diagnostics.diagnose import diagnose
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.distributed import buffers_from_first, from_first, is_first
 from rankdeficit.experiments import tables
-from rankdeficit.experiments.runs import RunFolder, write_atomically
+from rankdeficit.experiments.runs import RunFolder
+from rankdeficit.images import Images
 from real_nets.jobs.data import JobData
 from real_nets.jobs.folder import FINAL, JobFolder, milestone_name, open_folder
 from real_nets.jobs.job import Job
 from real_nets.jobs.measures import Follower, final_measures, measured_at
 from real_nets.jobs.records import FinalMeasures, Measured, Row, Summary
-from real_nets.jobs.trial import try_training
+from real_nets.jobs.trial import Trials
 from real_nets.training.loop import DivergedError, Training
 
 CHECKPOINT_SECONDS = 60.0
-"""Time between checkpoints; there is one after every measurement, too."""
+"""Time between checkpoints, besides those after each measurement."""
 
 INTERPOLATION = tables.INTERPOLATION
 """Train accuracy from which a network counts as interpolating its images."""
@@ -46,39 +47,63 @@ def train_job(
     data: JobData,
     path: Path,
     *,
+    trials: Trials | None = None,
     on_step: OnStep = lambda step: None,
     on_row: OnRow = lambda row: None,
 ) -> Summary:
     """Train a job to its end, from its last checkpoint if there is one; returns its summary.
 
-    A finished job is not touched. on_step hears the number of steps done, on_row each measurement.
-    Raises ValueError for a folder that another process uses, that holds another job, or whose data were
-    others, for files that are damaged, and, before anything is written, as `try_training`.
+    A finished job is not touched. trials: what was tried before. on_step receives the number of steps
+    done, on_row each measurement.
+    Raises ValueError for a folder that another process uses, that holds another job or is of other data,
+    for damaged files, and, before anything is written, as `try_training`.
     """
-    if from_first(not JobFolder(path).begun if is_first() else None):
-        try_training(job, data)
+    if from_first(not JobFolder(path).begun):
+        (trials or Trials()).check(job, data)
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = open_folder(job, data, path) if is_first() else None
+    folder = open_folder(job, data, path) if is_first() else NoFolder()
     try:
-        if from_first(JobFolder(path).finished if folder else None):
+        if from_first(JobFolder(path).finished):
             return JobFolder(path).summary
         summary = _TrainingInFolder(job, data, path, folder, on_step, on_row).run()
         found: Summary = from_first(summary)  # the others wait until all is written
         return found
     finally:
-        if folder is not None:
-            folder.close()
+        folder.close()
+
+
+class NoFolder:
+    """The run folder of processes that write nothing: all but the first."""
+
+    def append_rows(self, rows: Iterable[object]) -> None:
+        """Nothing."""
+
+    def write_json(self, name: str, content: object) -> None:
+        """Nothing."""
+
+    def write_environment(self, device: torch.device) -> None:
+        """Nothing."""
+
+    def save_checkpoint(self, state: object) -> None:
+        """Nothing."""
+
+    def restore_checkpoint(self, device: str, restore: object) -> bool:
+        """No checkpoint."""
+        return False
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 class _TrainingInFolder:
-    """One training with its folder; `folder` is None in all processes but the first."""
+    """One training with its folder."""
 
     def __init__(
         self,
         job: Job,
         data: JobData,
         path: Path,
-        folder: RunFolder | None,
+        folder: RunFolder | NoFolder,
         on_step: OnStep,
         on_row: OnRow,
     ) -> None:
@@ -86,7 +111,7 @@ class _TrainingInFolder:
         self.on_step, self.on_row = on_step, on_row
         self.training = Training(
             initial_network(job, data),
-            data.batches(),
+            data.batches,
             job,
             temperature=job.temperature,
             seed=job.seed,
@@ -139,25 +164,24 @@ class _TrainingInFolder:
     def _after_step(self, step: int) -> None:
         self.on_step(step)
         due = time.monotonic() - self.saved_at > CHECKPOINT_SECONDS
-        if self.folder is not None and due and step not in self.stops and self._is_sound():
+        if due and step not in self.stops and self._is_sound():
             self._save()
 
     def _is_sound(self) -> bool:
-        """Whether all weights are numbers; losses are not looked at after every step."""
+        """Whether all weights are finite; losses are not looked at after every step."""
         weights = self.training.model.state_dict().values()
         return all(bool(value.isfinite().all()) for value in weights)
 
     def _check_finite(self, follower: Follower) -> None:
-        """The last step may have spoilt the weights, which no loss has shown yet."""
+        """Raise DivergedError if the last step spoilt the weights, which no loss shows yet."""
         if not from_first(follower.is_finite()):
             raise self.training.diverged("the squared logits are", self.training.step)
 
     def _record(self, measured: Measured) -> None:
         training = self.training
         row: Row = {"step": training.step, "epoch": training.epoch, **measured}
-        if self.folder is not None:
-            self.folder.append_rows([{**row}])
-            self.on_row(row)
+        self.folder.append_rows([{**row}])
+        self.on_row(row)
 
     def _note(self, accuracy: float, follower: Follower) -> None:
         """Keep the weights of milestones, and see whether the goal is reached on all train images."""
@@ -169,21 +193,18 @@ class _TrainingInFolder:
         self.stopped = goal is not None and accuracy >= goal and follower.accuracy_on_all() >= goal
 
     def _save(self) -> None:
-        if self.folder is not None:
-            self.folder.save_checkpoint(
-                {
-                    "training": self.training.state(),
-                    "reached": self.reached,
-                    "stopped": self.stopped,
-                }
-            )
-            self.saved_at = time.monotonic()
+        state = {
+            "training": self.training.state(),
+            "reached": self.reached,
+            "stopped": self.stopped,
+        }
+        self.folder.save_checkpoint(state)
+        self.saved_at = time.monotonic()
 
     def _restore(self) -> bool:
         """Go on from the last checkpoint; tells whether there was one."""
         found: list[dict[str, Any]] = []
-        if self.folder is not None:
-            self.folder.restore_checkpoint("cpu", found.append)
+        self.folder.restore_checkpoint("cpu", found.append)
         state = from_first(found[0] if found else None)
         if state is None:
             return False
@@ -192,13 +213,8 @@ class _TrainingInFolder:
         return True
 
     def _save_weights(self, name: str) -> None:
-        if self.folder is not None:
-            weights = {
-                key: value.contiguous() for key, value in self.training.model.state_dict().items()
-            }
-            write_atomically(
-                JobFolder(self.path, name).weights_file, safetensors.torch.save(weights)
-            )
+        if is_first():
+            JobFolder(self.path, name).write_weights(self.training.model.state_dict())
 
     def _outcome(self, measured: FinalMeasures) -> str:
         uniform = math.log(self.data.classes)
@@ -221,9 +237,8 @@ class _TrainingInFolder:
             "outcome": outcome,
             "message": message,
         }
-        if self.folder is not None:
-            self.folder.write_environment(self.data.device)
-            self.folder.write_json("summary.json", summary)
+        self.folder.write_environment(self.data.device)
+        self.folder.write_json("summary.json", summary)
         return summary
 
 
@@ -234,27 +249,28 @@ def diagnose_job(
     snapshot: str = FINAL,
     on_progress: Callable[[str, int], None] | None = None,
 ) -> Report:
-    """The report on a trained job's weights, made now unless it is there already.
+    """The report on a trained job's weights, made now unless there is one.
 
     Raises ValueError naming a damaged file, and for weights that were never kept.
     """
     files = JobFolder(path, snapshot)
-    if from_first(files.diagnosed if is_first() else None):
+    if from_first(files.diagnosed):
         assert files.report is not None
         return Report(files.report)
     weights = files.read_weights()
     model = initial_network(job, data)
     model.load_state_dict(weights)
     count, started = job.diagnosed_images, time.monotonic()
+
+    def own(images: Images) -> Images:
+        return images.some(count).share()
+
     found = diagnose(
         model.to(data.device).eval(),
-        data.train.some(count).share(),
-        data.test.some(count).share(),
+        own(data.train),
+        own(data.test),
         {
-            name: (
-                data.strange(name, "train").some(count).share(),
-                data.strange(name, "test").some(count).share(),
-            )
+            name: (own(data.strange(name, "train")), own(data.strange(name, "test")))
             for name in data.ood
         },
         job.temperature,

@@ -1,4 +1,4 @@
-"""Whether a network can do what is asked of it: tried on blank images before anything is written."""
+"""Trials on blank images: what cannot work is refused before anything is written."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,29 @@ from rankdeficit.image_files import spell_size
 from real_nets.jobs.data import JobData
 from real_nets.jobs.job import Job
 from real_nets.models.surgery import UNFIT, check_one_classifier
-from real_nets.training.compiling import check_compiler
-from real_nets.training.rates import homogeneous_layers, last_linear, parameter_groups
+from real_nets.training.loop import check_compiler
+from real_nets.training.recipe import homogeneous_layers, last_linear, parameter_groups
 
 TRIED = 2
-"""Images of a batch, where training takes as many."""
+"""Images in the batch of a trial, unless training has fewer."""
+
+
+class Trials:
+    """The kinds of jobs that were tried in this process: each is tried once."""
+
+    def __init__(self) -> None:
+        self._passed: set[tuple[Job, bool]] = set()
+
+    def check(self, job: Job, data: JobData) -> None:
+        """Try a job unless one of its kind passed. Raises ValueError as `try_training`."""
+        rescaled = job.temperature != 1 and job.lr_rule != "matched"  # which suits fewer networks
+        if not {(job.kind, True), (job.kind, rescaled)} & self._passed:
+            try_training(job, data)
+            self._passed.add((job.kind, rescaled))
+
+    def __reduce__(self) -> tuple[type["Trials"], tuple[()]]:
+        """Another process, perhaps on another machine, tries for itself."""
+        return Trials, ()
 
 
 def try_out(
@@ -30,24 +48,17 @@ def try_out(
 
 
 def try_training(job: Job, data: JobData) -> None:
-    """Run a job's network as training and measuring will.
+    """Run a job's network forwards and backwards, as training and measuring will.
 
-    Raises ValueError for images or batches that it cannot take, rates that do not suit the network,
-    images and parts that several processes cannot share, and where it is to be compiled and cannot be.
+    Raises ValueError for images or batches that the network cannot take, rates that do not suit it,
+    images or weights that several processes cannot share, and a compiler that does not work.
     """
     data.check_shares()
     if job.compile:
         check_compiler(data.device)
     model = job.architecture(data.classes, data.inputs).build(job.seed).to(data.device)
     try_out(model, job.model, data.own.size)
-    parameter_groups(
-        model,
-        job.temperature,
-        lr=job.lr,
-        weight_decay=job.weight_decay,
-        optimizer=job.optimizer,
-        rule=job.lr_rule,
-    )
+    parameter_groups(model, job, job.temperature)
     _check_rule(model, job, data)
     _try_gradients(model.train(), job, data)
 
@@ -55,8 +66,8 @@ def try_training(job: Job, data: JobData) -> None:
 def _check_rule(model: nn.Module, job: Job, data: JobData) -> None:
     """Raise ValueError where reparametrised rates would not make T a scale of the initial weights.
 
-    Neither those of one of several classifiers do, nor those of one whose logits are normalised: that
-    undoes the smaller start.
+    They do not for one of several classifiers, nor where a normalisation of the logits undoes the smaller
+    start.
     """
     if job.lr_rule == "matched" or homogeneous_layers(model):
         return
@@ -103,7 +114,7 @@ def _try_gradients(model: nn.Module, job: Job, data: JobData) -> None:
 
 
 def _unfit(error: Exception, name: str, size: tuple[int, int]) -> Exception:
-    """What to raise for an error of a network that was run; memory that ran out stays what it is."""
+    """The error for images that a network cannot take; running out of memory stays what it is."""
     if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
         return error
     return ValueError(

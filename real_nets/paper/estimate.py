@@ -19,7 +19,7 @@ from real_nets.jobs.execute import How, Work, devices
 from real_nets.jobs.job import Job
 from real_nets.jobs.measures import Follower, measured_at
 from real_nets.jobs.run import initial_network
-from real_nets.jobs.trial import try_training
+from real_nets.jobs.trial import Trials
 from real_nets.page.terminal import open_console, say
 from real_nets.paper.targets import TARGETS
 from real_nets.training.loop import DivergedError, Training
@@ -45,20 +45,16 @@ class Estimate:
         return self.training + self.measuring + self.diagnosing
 
 
-def like(job: Job) -> tuple[object, ...]:
-    """What jobs that take equally long have in common."""
-    same = replace(job, temperature=1.0, seed=0, lr=1.0, milestones=())
-    return tuple(getattr(same, field.name) for field in fields(Job))
-
-
-def estimates(pending: Sequence[Work], source: DataSource, device: torch.device) -> list[Estimate]:
+def estimates(
+    pending: Sequence[Work], source: DataSource, device: torch.device, trials: Trials
+) -> list[Estimate]:
     """One per job, of what is left to do; each kind of job is tried for a few steps."""
-    known: dict[tuple[object, ...], Estimate] = {}
+    known: dict[Job, Estimate] = {}
     for item in pending:
-        if like(item.job) not in known:
+        if item.job.kind not in known:
             with naming(item.job):
-                known[like(item.job)] = estimate(item.job, source, device)
-    return [left(known[like(item.job)], item) for item in pending]
+                known[item.job.kind] = estimate(item.job, source, device, trials)
+    return [left(known[item.job.kind], item) for item in pending]
 
 
 @contextmanager
@@ -80,13 +76,13 @@ def left(whole: Estimate, item: Work) -> Estimate:
     return replace(whole, diagnosing=diagnosing)
 
 
-def estimate(job: Job, source: DataSource, device: torch.device) -> Estimate:
+def estimate(job: Job, source: DataSource, device: torch.device, trials: Trials) -> Estimate:
     """With one diagnosis: a few steps and a measurement of the untrained network are timed."""
     data = JobData(job, source, device)
-    try_training(job, data)
+    trials.check(job, data)
     model = initial_network(job, data)
     training = Training(
-        model, data.batches(), job, temperature=job.temperature, seed=job.seed, device=device
+        model, data.batches, job, temperature=job.temperature, seed=job.seed, device=device
     )
     follower = Follower(training.model, job, data)
     started = time.perf_counter()
@@ -147,11 +143,11 @@ def announce(
 def told_time(pending: Sequence[Work], how: How, device: torch.device) -> str:
     """How long work may take, where it runs; tasks of their own are tried in this process, too."""
     if how.executor == "here":
-        return spell_estimate(estimates(pending, how.source, device), device)
+        return spell_estimate(estimates(pending, how.source, device, how.trials), device)
     try:
         # tasks open the data anew: what was read to try them does not stay in memory meanwhile
         source = replace(how.source, opened={}, normalisations={})
-        found = estimates(pending, source, device)
+        found = estimates(pending, source, device, Trials())
     except (MemoryError, RuntimeError) as error:
         known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
         if not known and "allocate memory" not in str(error):
@@ -175,7 +171,7 @@ def show_plan(work: Sequence[Work], pending: Sequence[Work], console: Console) -
     todo = {item.job.key for item in pending}
     rows: dict[tuple[object, ...], list[Job]] = {}
     for item in work:
-        rows.setdefault((like(item.job), item.job.temperature), []).append(item.job)
+        rows.setdefault((item.job.kind, item.job.temperature), []).append(item.job)
     for jobs in rows.values():
         first = jobs[0]
         width = f" (width {first.width})" if first.width else ""

@@ -4,11 +4,10 @@ Several processes (torchrun) share every batch; Hugging Face Accelerate wraps ne
 for them, because it leaves loop, checkpoints and settings to this project.
 """
 
-import math
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import cache
+from typing import Any, NotRequired, TypedDict, cast
 
 import torch
 import torch.distributed as distributed
@@ -16,131 +15,43 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from rankdeficit import cross_entropy, softmax_mse
-from rankdeficit.checks import check_at_least, check_temperature
+from rankdeficit.checks import check_temperature
 from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.distributed import rank_and_size
-from real_nets.data.batches import Augmentation, Batches, stream_seed
-from real_nets.training.compiling import compiling
+from real_nets.data.batches import Batches, stream_seed
 from real_nets.training.layout import safe_layout
-from real_nets.training.rates import (
-    LrRule,
-    Optimizer,
-    Schedule,
+from real_nets.training.recipe import (
+    ParameterGroup,
+    Recipe,
     parameter_groups,
     scale_of,
     shape_at,
 )
 
-Precision = Literal["float32", "bf16"]
-
 LOSSES_AT_ONCE = 20
 """Steps after which losses are looked at: each look waits for the device."""
 
-Row = dict[str, Any]
-
 
 class DivergedError(ValueError):
-    """The loss was no longer a finite number."""
+    """Training stopped on a non-finite loss."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained, whatever its temperature and seed."""
+class TrainingState(TypedDict):
+    """What a checkpoint keeps of a training."""
 
-    epochs: int = 25
-    """Passes over the train images; 0 leaves the network untrained."""
-    stop_accuracy: float | None = None
-    """Stop at the end of the epoch in which the accuracy on followed train images has reached this
-    share, and that on all train images too [default: train all epochs]."""
-    batch_size: int = 128
-    """Images per step, over all processes."""
-    loss: Literal["cross-entropy", "mse"] = "cross-entropy"
-    """Cross-entropy, or squared error of the probabilities after the softmax."""
-    label_smoothing: float = 0.0
-    """Weight of the uniform distribution mixed into the labels (cross-entropy alone)."""
-    optimizer: Optimizer = "sgd"
-    """SGD with momentum, or AdamW."""
-    lr: float = 0.05
-    """Peak learning rate at T = 1."""
-    lr_rule: LrRule = "matched"
-    """Rates at other temperatures: the same (matched), or those that make T a scale of the initial
-    weights and nothing else (reparametrised)."""
-    momentum: float = 0.9
-    """Momentum of SGD."""
-    nesterov: bool = False
-    """Nesterov's momentum."""
-    weight_decay: float = 0.0
-    """L2 penalty of SGD, decoupled decay of AdamW."""
-    schedule: Schedule = "cosine"
-    """From the peak rate to 0 along a cosine, a tenth after half and three quarters, or constant."""
-    warmup_epochs: float = 0.0
-    """Epochs over which the rate rises to its peak."""
-    clip_norm: float | None = 1.0
-    """Largest norm of the gradient; longer ones are shortened to it. With reparametrised rates it is
-    the gradient of the smaller start."""
-    augmentation: Augmentation = "none"
-    """Random changes of the train images."""
-    precision: Precision = "float32"
-    """bf16 computes what can be in bfloat16 (autocast)."""
-    channels_last: bool = False
-    """Memory format that is faster for convolutions; left out for narrow networks that a CPU cannot
-    train in it."""
-    compile: bool = False
-    """Compile the network with torch.compile."""
-
-    def __post_init__(self) -> None:
-        check_at_least(0, epochs=self.epochs)
-        check_at_least(1, batch_size=self.batch_size)
-        for name in ("lr", "clip_norm"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name} is {value}; it must be positive and finite")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum is {self.momentum}; it must lie in [0, 1)")
-        for name in ("weight_decay", "warmup_epochs"):
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} is {value}; it must not be negative")
-        if 0 < self.epochs <= self.warmup_epochs:
-            raise ValueError(
-                f"warmup_epochs is {self.warmup_epochs:g}; it must be less than the {self.epochs} epochs "
-                "of training, or the rate never reaches its peak"
-            )
-        if self.stop_accuracy is not None and not 0 < self.stop_accuracy <= 1:
-            raise ValueError(f"stop_accuracy is {self.stop_accuracy}; it must lie in (0, 1]")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing is {self.label_smoothing}; it must lie in [0, 1)")
-        if self.label_smoothing and self.loss != "cross-entropy":
-            raise ValueError(f"label_smoothing is for cross-entropy; loss is {self.loss!r}")
-        if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
-            raise ValueError("nesterov is for SGD with momentum")
-
-    @property
-    def notes_on_loss(self) -> list[str]:
-        """What a diagnosis has to say of the loss; nothing of plain cross-entropy."""
-        if self.loss == "mse":
-            name = "squared error after the softmax"
-        elif self.label_smoothing:
-            name = f"cross-entropy with label smoothing {self.label_smoothing:g}"
-        else:
-            return []
-        return [f"gradient ranks are of the loss it was trained with, {name}"]
-
-    def mean_loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
-        """What training lowers."""
-        if self.loss == "mse":
-            return softmax_mse(logits, labels, temperature, validate=False)
-        return cross_entropy(
-            logits, labels, temperature, label_smoothing=self.label_smoothing, validate=False
-        )
+    step: int
+    steps_per_epoch: NotRequired[int]
+    """Missing in the earliest checkpoints."""
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    """Of torch's optimizer."""
 
 
 class Training:
-    """A network on its way through a recipe, at a softmax temperature.
+    """Training of a network by a recipe, at a softmax temperature.
 
-    What happens in a step depends on the seed and the number of the step alone (batch, augmentation,
-    dropout), so temperatures share their batches and runs resume at any step.
+    A step depends on the seed and its number alone (batch, augmentation, dropout), so temperatures share
+    their batches and runs resume at any step.
     """
 
     def __init__(
@@ -162,15 +73,7 @@ class Training:
         self.temperature, self.seed = temperature, seed
         self.step = 0
         """Steps done."""
-        groups = parameter_groups(
-            model,
-            temperature,
-            lr=recipe.lr,
-            weight_decay=recipe.weight_decay,
-            optimizer=recipe.optimizer,
-            rule=recipe.lr_rule,
-        )
-        self.optimizer = _optimizer(groups, recipe)
+        self.optimizer = _optimizer(parameter_groups(model, recipe, temperature), recipe)
         # Without its mixed precision, which would hold for the network's measures, too; anew, as it
         # would refuse a device of another kind than the first training's.
         AcceleratorState._reset_state()
@@ -248,10 +151,10 @@ class Training:
         """Shorten the gradient: that of the run at T = 1 which reparametrised rates stand for."""
         recipe = self.recipe
         for group in self.optimizer.param_groups:
-            _scale(group["params"], scale_of(group, recipe.lr, recipe.optimizer))
+            _scale(group["params"], scale_of(group["peak"], recipe))
         self._accelerator.clip_grad_norm_(self.model.parameters(), longest)
         for group in self.optimizer.param_groups:
-            _scale(group["params"], 1 / scale_of(group, recipe.lr, recipe.optimizer))
+            _scale(group["params"], 1 / scale_of(group["peak"], recipe))
 
     def _order_gradients(self) -> None:
         """Let the processes find the order in which they add up gradients, as after a first step."""
@@ -279,15 +182,15 @@ class Training:
             raise self.diverged("the loss is", first + finite.index(False) + 1)
 
     def diverged(self, what: str, step: int) -> DivergedError:
-        """What to say of numbers that are none, from that step on."""
+        """The error for non-finite values first seen at `step`; `what` names them, with a verb."""
         clipping = "" if self.recipe.clip_norm else ", or shorten gradients with --clip-norm 1"
         return DivergedError(
             f"T = {self.temperature:g}, seed {self.seed}: {what} not finite at step {step} (epoch "
             f"{step / self.batches.steps_per_epoch:.2f}); lower --lr (now {self.recipe.lr:g}){clipping}"
         )
 
-    def state(self) -> Row:
-        """What a checkpoint keeps."""
+    def state(self) -> TrainingState:
+        """The state to save in a checkpoint."""
         return {
             "step": self.step,
             "steps_per_epoch": self.batches.steps_per_epoch,
@@ -295,12 +198,13 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
         }
 
-    def restore(self, state: Row) -> None:
+    def restore(self, state: TrainingState) -> None:
         """Go on from a checkpoint. Raises ValueError where the number of processes changed the steps."""
         per_epoch = self.batches.steps_per_epoch
-        if state.get("steps_per_epoch", per_epoch) != per_epoch:
+        before = state.get("steps_per_epoch", per_epoch)
+        if before != per_epoch:
             raise ValueError(
-                f"the checkpoint is of a training with {state['steps_per_epoch']} steps an epoch; with "
+                f"the checkpoint is of a training with {before} steps an epoch; with "
                 f"{self.batches.processes} processes they are {per_epoch}: start as many as before"
             )
         if state["step"] and self.batches.processes > 1:
@@ -318,17 +222,42 @@ def _scale(parameters: Sequence[nn.Parameter], factor: float) -> None:
 
 
 def _seed_dropout(seed: int, device: torch.device) -> None:
-    """Seed what it draws from; torch.manual_seed would take 3 % of a small network's step."""
+    """Seed the generators that dropout draws from; torch.manual_seed takes 3 % of a small step."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
 
 
-def _optimizer(groups: Sequence[Row], recipe: Recipe) -> torch.optim.Optimizer:
-    """Each group has its rate at the peak, `peak`, and its weight decay."""
+def _optimizer(groups: list[ParameterGroup], recipe: Recipe) -> torch.optim.Optimizer:
+    plain = cast("list[dict[str, Any]]", groups)
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
+        return torch.optim.AdamW(plain, lr=recipe.lr, fused=True)
     return torch.optim.SGD(
-        groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True
+        plain, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True
     )
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Turns a failure of torch.compile inside the block into a ValueError."""
+    try:
+        yield
+    except RuntimeError as error:
+        from torch._dynamo.exc import TorchDynamoException  # with all of the compiler
+
+        if not isinstance(error, TorchDynamoException):
+            raise
+        said = str(getattr(error, "inner_exception", error)).strip().partition("\n")[0]
+        raise ValueError(
+            f"torch.compile needs a C++ compiler, on GPUs also Triton, and fails here ({said}); install "
+            "what it lacks, or leave out --compile"
+        ) from error
+
+
+@cache
+def check_compiler(device: torch.device) -> None:
+    """Compile a small function on the device. Raises ValueError as `compiling`."""
+    compiled = torch.compile(lambda x: x.sin() + 1, dynamic=False)
+    with compiling():
+        compiled(torch.zeros(2, device=device))

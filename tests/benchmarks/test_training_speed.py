@@ -21,7 +21,8 @@ from real_nets.jobs.data import JobData
 from real_nets.jobs.job import Job
 from real_nets.jobs.run import diagnose_job, train_job
 from real_nets.models import Architecture
-from real_nets.training.loop import Precision, Recipe, Training
+from real_nets.training.loop import Training
+from real_nets.training.recipe import Precision, Recipe
 from tests.benchmarks.timing import meet, size
 
 pytestmark = pytest.mark.benchmark

@@ -209,10 +209,10 @@ def test_training_draws_the_same_batches_from_memory_and_from_files(
     augmentation: str, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = replace(JOB, augmentation=augmentation, batch_size=33, seed=5)
-    kept = data_of(job, root).batches()
+    kept = data_of(job, root).batches
     assert kept.images.in_memory
     monkeypatch.setattr(data_images, "IN_MEMORY", 0)
-    streamed = JobData(job, DataSource(root, workers=0), CPU).batches()
+    streamed = JobData(job, DataSource(root, workers=0), CPU).batches
     assert not streamed.images.in_memory
     assert (streamed.workers, kept.seed, kept.steps_per_epoch) == (0, 5, 4)
     for ours, theirs in zip(streamed.epoch(1), kept.epoch(1), strict=True):

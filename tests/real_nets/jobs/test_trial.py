@@ -17,8 +17,8 @@ from real_nets.jobs.run import train_job
 from real_nets.jobs.trial import try_training
 from real_nets.models import MODELS, Definition
 from real_nets.models.parts import Shape
-from real_nets.training.compiling import check_compiler
-from real_nets.training.loop import Recipe
+from real_nets.training.loop import check_compiler
+from real_nets.training.recipe import Recipe
 from tests.real_nets.models.headed import OneHead, TwoHeads
 from tests.real_nets.tiny import contents, data_of, tiny_job, write_root
 from tests.real_nets.training.small import small_mlp, training

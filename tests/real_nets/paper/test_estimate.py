@@ -9,19 +9,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from rich.console import Console
 
 from real_nets.data.opening import DataSource
 from real_nets.jobs.execute import How, Work
 from real_nets.jobs.measures import measured_at
+from real_nets.jobs.trial import Trials
 from real_nets.paper import estimate as estimating
 from real_nets.paper.estimate import (
     Estimate,
     announce,
     estimate,
     estimates,
-    like,
     list_targets,
     show_plan,
 )
@@ -55,15 +54,15 @@ def test_an_estimate_is_the_sum_of_its_parts() -> None:
 def test_jobs_that_differ_in_temperature_seed_and_rate_take_equally_long() -> None:
     job = tiny_job()
     for same in ({"temperature": 50.0}, {"seed": 7}, {"lr": 1.0}, {"milestones": (0.1,)}):
-        assert like(tiny_job(**same)) == like(job)
+        assert tiny_job(**same).kind == job.kind
     for other in ({"width": 17}, {"epochs": 4}, {"ood": ("other",)}, {"norm": "layer"}):
-        assert like(tiny_job(**other)) != like(job)
+        assert tiny_job(**other).kind != job.kind
 
 
 def test_each_kind_of_job_is_tried_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     tried = []
 
-    def noted(job: Any, source: DataSource, device: torch.device) -> Estimate:
+    def noted(job: Any, *_: object) -> Estimate:
         tried.append(job.width)
         return Estimate(float(job.width), 0.0, 0.0)
 
@@ -73,7 +72,7 @@ def test_each_kind_of_job_is_tried_once(monkeypatch: pytest.MonkeyPatch, tmp_pat
         for width in (3, 5)
         for temperature in (1.0, 9.0)
     ]
-    assert [one.total for one in estimates(pending, DataSource(), CPU)] == [3, 3, 5, 5]
+    assert [one.total for one in estimates(pending, DataSource(), CPU, Trials())] == [3, 3, 5, 5]
     assert tried == [3, 5]
 
 
@@ -85,7 +84,7 @@ def test_what_a_network_of_a_target_cannot_do_is_said_of_that_network(
         "mlp on own, depth 3, head_rank 4: head_rank is 4; it must lie in 1..3, below the classes"
     )
     with pytest.raises(ValueError, match=re.escape(told)):
-        estimates(work, DataSource(root), CPU)
+        estimates(work, DataSource(root), CPU, Trials())
 
 
 def test_the_diagnoses_asked_for_are_counted(
@@ -94,7 +93,11 @@ def test_the_diagnoses_asked_for_are_counted(
     monkeypatch.setattr(estimating, "estimate", lambda *_: Estimate(1.0, 1.0, 10.0))
     item = work_of(tmp_path)
     pending = [replace(item, snapshots=names) for names in ((), ("final",), ("final", "half"))]
-    assert [one.diagnosing for one in estimates(pending, DataSource(), CPU)] == [0, 10, 20]
+    assert [one.diagnosing for one in estimates(pending, DataSource(), CPU, Trials())] == [
+        0,
+        10,
+        20,
+    ]
 
 
 def test_an_estimate_multiplies_steps_measurements_and_layers(
@@ -104,7 +107,7 @@ def test_an_estimate_multiplies_steps_measurements_and_layers(
     clock = SimpleNamespace(perf_counter=lambda: float(next(ticks)))  # a second passes at each look
     monkeypatch.setattr(estimating, "time", clock)
     job = tiny_job(ood=("other",), epochs=3)
-    found = estimate(job, DataSource(root), CPU)
+    found = estimate(job, DataSource(root), CPU, Trials())
     steps_per_epoch = 120 // 16 + 1
     assert found.training == 3 * steps_per_epoch
     assert found.measuring == len(measured_at(3, steps_per_epoch))
@@ -117,9 +120,9 @@ def test_an_estimate_multiplies_steps_measurements_and_layers(
 def test_an_estimate_of_untrained_networks_and_of_diverging_ones_is_made_all_the_same(
     root: Path,
 ) -> None:
-    assert estimate(tiny_job(epochs=0), DataSource(root), CPU).training == 0
+    assert estimate(tiny_job(epochs=0), DataSource(root), CPU, Trials()).training == 0
     diverging = tiny_job(lr=1e30, clip_norm=1e30)
-    assert estimate(diverging, DataSource(root), CPU).training > 0
+    assert estimate(diverging, DataSource(root), CPU, Trials()).training > 0
 
 
 def shown(work: list[Work], pending: list[Work]) -> str:

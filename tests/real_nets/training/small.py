@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from rankdeficit.images import Normalisation
 from real_nets.data.batches import Batches
 from real_nets.models import Architecture
-from real_nets.training.loop import Recipe, Training
+from real_nets.training.loop import Training
+from real_nets.training.recipe import Recipe
 from tests.images import image_set
 
 CPU = torch.device("cpu")

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from real_nets.training.loop import LOSSES_AT_ONCE, Recipe
+from real_nets.training.loop import LOSSES_AT_ONCE
+from real_nets.training.recipe import Recipe
 from tests.real_nets.training.small import PLAIN, network, small_mlp, trained, training
 from tests.stand_in import waits
 

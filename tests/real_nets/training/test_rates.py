@@ -7,7 +7,12 @@ import torch
 from torch import nn
 
 from real_nets.models import Architecture
-from real_nets.training.rates import homogeneous_layers, parameter_groups, shape_at
+from real_nets.training.recipe import (
+    Recipe,
+    homogeneous_layers,
+    parameter_groups,
+    shape_at,
+)
 from tests.real_nets.training.small import (
     PLAIN,
     SHORT,
@@ -71,8 +76,8 @@ def test_reparametrised_sgd_of_any_other_network_shrinks_its_classifier(
 
 def test_matched_rates_are_the_same_at_every_temperature() -> None:
     model = small_mlp()
-    same = {"lr": 0.1, "weight_decay": 0.01, "optimizer": "sgd", "rule": "matched"}
-    (cold,), (hot,) = (parameter_groups(model, T, **same) for T in (1.0, 50.0))  # type: ignore[arg-type]
+    recipe = Recipe(lr=0.1, weight_decay=0.01)
+    (cold,), (hot,) = (parameter_groups(model, recipe, T) for T in (1.0, 50.0))
     assert (cold["peak"], cold["weight_decay"]) == (hot["peak"], hot["weight_decay"]) == (0.1, 0.01)
     assert len(hot["params"]) == 6
 
@@ -80,7 +85,7 @@ def test_matched_rates_are_the_same_at_every_temperature() -> None:
 def test_every_parameter_is_in_one_group() -> None:
     for model in (small_mlp(), network("resnet20", width=4)):
         groups = parameter_groups(
-            model, 7.0, lr=0.1, weight_decay=0.0, optimizer="adamw", rule="reparametrised"
+            model, Recipe(lr=0.1, optimizer="adamw", lr_rule="reparametrised"), 7.0
         )
         grouped = [id(parameter) for group in groups for parameter in group["params"]]
         assert sorted(grouped) == sorted(id(parameter) for parameter in model.parameters())
@@ -94,9 +99,7 @@ def test_only_plain_chains_are_homogeneous() -> None:
 
 def test_the_last_of_several_linear_layers_takes_the_rates_of_the_classifier() -> None:
     model = Architecture("vgg19", 2, (3, 32, 32), width=4).build(0)
-    others, head = parameter_groups(
-        model, 7.0, lr=0.1, weight_decay=0.0, optimizer="sgd", rule="reparametrised"
-    )
+    others, head = parameter_groups(model, Recipe(lr=0.1, lr_rule="reparametrised"), 7.0)
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
     assert len(linear) > 1
     last = model.classifier[-1]  # type: ignore[index]

@@ -8,7 +8,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rankdeficit.experiments import runs
-from real_nets.jobs.execute import How, train_here
+from real_nets.jobs.data import JobData
+from real_nets.jobs.execute import How, Work, train_here
 from tests.real_nets.jobs.execution.jobs import OTHER_JOB, works
 from tests.real_nets.tiny import CPU, contents
 
@@ -30,6 +31,11 @@ def expected_scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return found
 
 
+def watched(item: Work, how: How) -> None:
+    """Train with files for TensorBoard."""
+    train_here(item, JobData(item.job, how.source, CPU), replace(how, tensorboard=True))
+
+
 def without_events(folder: Path) -> dict[str, bytes]:
     return {k: v for k, v in contents(folder).items() if not k.startswith("tensorboard/")}
 
@@ -38,7 +44,7 @@ def test_tensorboard_shows_the_rows_and_changes_no_result(
     how: How, done: Path, tmp_path: Path
 ) -> None:
     item = replace(works(tmp_path)[1], snapshots=())
-    train_here(item, replace(how, tensorboard=True), CPU)
+    watched(item, how)
     expected = expected_scalars(item.path)
     assert {"accuracy", "loss", "test_accuracy", "rank", "logits_norm", "alignment"} <= set(
         expected
@@ -46,7 +52,7 @@ def test_tensorboard_shows_the_rows_and_changes_no_result(
     assert scalars(item.path) == expected
     assert without_events(item.path) == contents(done / OTHER_JOB.key)
     before = sorted((item.path / "tensorboard").iterdir())
-    train_here(item, replace(how, tensorboard=True), CPU)
+    watched(item, how)
     assert sorted((item.path / "tensorboard").iterdir()) == before
     assert not (done / OTHER_JOB.key / "tensorboard").exists()
 
@@ -65,9 +71,9 @@ def test_tensorboard_shows_each_measurement_of_a_resumed_job_once(
 
     monkeypatch.setattr(runs.RunFolder, "save_checkpoint", killed)
     with pytest.raises(KeyboardInterrupt):
-        train_here(item, replace(how, tensorboard=True), CPU)
+        watched(item, how)
     monkeypatch.undo()
     assert len(runs.read_rows(item.path)) == 3
-    train_here(item, replace(how, tensorboard=True), CPU)
+    watched(item, how)
     assert without_events(item.path) == contents(done / OTHER_JOB.key)
     assert scalars(item.path) == expected_scalars(item.path)

@@ -127,7 +127,7 @@ def test_rows_of_the_first_epoch_have_the_statistics_that_training_sees(
     inputs = torch.cat([inputs for inputs, _ in data.train])
     training = Training(
         initial_network(job, data),
-        data.batches(),
+        data.batches,
         job,
         temperature=job.temperature,
         seed=job.seed,
