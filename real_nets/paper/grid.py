@@ -8,13 +8,19 @@ from typing import Any
 
 from real_nets.data.catalogue import CATALOGUE, Definition, known
 from real_nets.jobs.job import Job
-from real_nets.models import named_in_paper
+from real_nets.models import MODELS, named_in_paper
 from real_nets.paper.budgets import GLYPH_OOD, GLYPHS, Budget
+from real_nets.paper.numbers import TABLE_1, TABLE_2, TABLE_3
 
 BASELINE, LOW_NORM = "baseline", "low logit norm"
 
 DATASETS = {each.paper_name: each.name for each in CATALOGUE.values() if each.paper_name}
 """The project's names of the paper's data sets."""
+
+NETWORKS = {row.architecture for row in (*TABLE_1, *TABLE_3)} | {
+    row.architecture for row in TABLE_2
+}
+"""Networks of the paper's tables."""
 
 REPLACEABLE = tuple(
     dict.fromkeys([*DATASETS.values(), *chain(*(CATALOGUE[own].ood for own in DATASETS.values()))])
@@ -154,6 +160,22 @@ class Setup:
         """Baseline and low logit norm."""
         conditions = (BASELINE, LOW_NORM)
         return Grid.merged(self.cell(dataset, network, own, **options) for own in conditions)
+
+    def pairs(self, rows: Iterable[tuple[str, str]], **options: Any) -> Grid:
+        """The pairs of (data set, network) rows, and of the networks that the paper has not.
+
+        Those are the networks of this project whose cells `pick` names without * and ?.
+        """
+        added = [
+            (dataset, definition.paper_name)
+            for pattern in self.pick
+            for dataset in DATASETS
+            for definition in MODELS.values()
+            if definition.paper_name not in NETWORKS
+            and pattern.lower() == f"{dataset}/{definition.paper_name}".lower()
+        ]
+        every = (*rows, *added)
+        return Grid.merged(self.pair(data, network, **options) for data, network in every)
 
     def _data(self, name: str) -> str:
         return GLYPHS if self.synthetic else self.replacements.get(name, name)

@@ -44,11 +44,9 @@ class PairTarget(Target):
         return []
 
     def cells(self, setup: Setup) -> Grid:
-        """Both conditions of every network."""
-        return Grid.merged(
-            setup.pair(data, network, **self.options)
-            for network, data in dict.fromkeys(self.networks)
-        )
+        """Both conditions of every network, and of others that `--cells` names."""
+        rows = dict.fromkeys((data, network) for network, data in self.networks)
+        return setup.pairs(rows, **self.options)
 
     def section(self, cells: Sequence[Cell], results: Results, computed: Computed) -> Section:
         """The comparisons, at equal train accuracy, too, where that is asked for."""

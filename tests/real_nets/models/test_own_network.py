@@ -1,0 +1,50 @@
+"""A network takes one decorated definition: commands list it, train it and fill cells with it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from real_nets.jobs.folder import JobFolder
+from tests.conftest import ROOT
+from tests.images import write_images
+from tests.real_nets.models import own_network
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("root")
+    write_images(folder / "cifar10", classes=4, train=30, test=10)
+    return folder
+
+
+def command(*arguments: str | Path) -> str:
+    result = subprocess.run(
+        [sys.executable, own_network.__file__, *map(str, arguments)],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return result.stdout + result.stderr
+
+
+def test_help_lists_it() -> None:
+    assert "mynet" in command("train", "--help")
+    assert "mynet" in command("diagnose", "--help")
+
+
+def test_it_is_trained_by_name(root: Path, tmp_path: Path) -> None:
+    flags = "--model mynet --epochs 1 --temperature 1 --device cpu --milestones 1 --data".split()
+    command("train", *flags, root / "cifar10", "--out", tmp_path / "run")
+    job = JobFolder(tmp_path / "run" / "T1-seed0")
+    assert (job.job.model, job.summary["layers"]) == ("mynet", ["1", "3"])
+
+
+def test_cells_name_it_as_tables_do(root: Path) -> None:
+    flags = "--cells CIFAR-10/MyNet --budget small --device cpu --plan --data".split()
+    told = command("reproduce", "table1", *flags, root)
+    assert "mynet" in told
+    assert "resnet" not in told
+    assert "6 of 6 networks to train" in " ".join(told.split())  # three seeds at two temperatures
