@@ -41,7 +41,7 @@ def test_the_run_folder_and_its_figures(tmp_path: Path) -> None:
 
 def test_ranks_of_layers_and_gradients_are_those_of_the_network() -> None:
     """Against one run's forward and backward pass in plain torch."""
-    runs = mlp.Mlp().prepare(SMALL)
+    (runs,) = mlp.Mlp().build(SMALL)
     for _ in range(5):
         runs.step()
     row = runs.measure(5)[2]

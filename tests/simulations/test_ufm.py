@@ -145,6 +145,7 @@ def test_twenty_random_kills(tmp_path: Path) -> None:
 def test_resuming_from_each_checkpoint_changes_nothing(
     optimizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ufm.Ufm, "draw", lambda self, path: None)
     settings = replace(SMALL, optimizer=optimizer)
     whole = ufm.Ufm().run(replace(settings, out=tmp_path / "whole"))
     saved = []
