@@ -155,7 +155,7 @@ class Section:
     pictures: Sequence[Picture] = ()
     notes: Sequence[str] = ()
     headline: str = ""
-    """What came out, in a sentence that the list at the top shows beside the title."""
+    """What came out, for the list at the top of the page; the section itself does not show it."""
 
     def __post_init__(self) -> None:
         if not IDENTIFIER.fullmatch(self.identifier) or self.identifier in RESERVED:

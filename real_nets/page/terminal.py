@@ -29,10 +29,8 @@ def say(console: Console, sentence: str) -> None:
 
 
 def print_section(section: Section, console: Console) -> None:
-    """Title, headline, first table and sentences; the page has the rest."""
+    """Title, first table and sentences; the page has the rest."""
     console.rule(section.title)
-    if section.headline:
-        say(console, section.headline)
     for table in [table for table in section.tables if table.rows][:1]:
         if table.caption != section.title:
             console.print(table.caption, style="bold", markup=False)

@@ -74,7 +74,7 @@ class Figure6(Target):
         caption = f"n = 100, γ = {gamma:g}, medians and ranges of {SEEDS} matrices per rank."
         alt = "Rank after the softmax against the scale, a curve per rank of the logits."
         pictures = picture(softmax_of_random(rows), caption, alt)
-        return Section(self.name, self.title, [told, claim], [table], pictures)
+        return Section(self.name, self.title, [told, claim], [table], pictures, headline=told)
 
 
 def peaks(rows: Sequence[ScaledRank]) -> Table:

@@ -62,8 +62,10 @@ class Figure8(Target):
         table = cell_table(
             "Norm of the logits", cells, results, [Measure("initial norm", initial_norm, norm)]
         )
+        short = " ".join(said)
         said.append(f"The paper's claim: {paper.exhibit('Figure 8').claim}")
-        return Section(self.name, self.title, said, [table], pictures, unfinished(cells, results))
+        notes = unfinished(cells, results)
+        return Section(self.name, self.title, said, [table], pictures, notes, short)
 
 
 def starts_lowest(norms: Mapping[str, float]) -> bool | None:

@@ -53,6 +53,7 @@ class PairTarget(Target):
         compared = compare_all(measured_pairs(cells, results), self.measures)
         tables = [pair_table(self.caption, compared), *self.tables(cells, results)]
         said = headline(one for _, own in compared for one in own)
+        short = " ".join(said)
         for accuracy, same in equal_accuracy(cells, results).items() if self.compared else ():
             pairs = [
                 pair
@@ -67,4 +68,5 @@ class PairTarget(Target):
             said += [f"At equal train accuracy ({reached}): {sentence}" for sentence in told]
         notes = (of_probes if self.probes else accuracies)(cells, results)
         said = [*said, f"The paper's claim: {self.claim}"]
-        return Section(self.name, self.title, said, tables, self.pictures(cells, results), notes)
+        pictures = self.pictures(cells, results)
+        return Section(self.name, self.title, said, tables, pictures, notes, short)

@@ -74,6 +74,7 @@ class RankTwo(Target):
                 said.append(
                     f"{cell.where}: {whole} of {n} networks with rank 2 fit all train images."
                 )
+        short = " ".join(said)
         said.append(
             "The paper's claim: typical backbones with an output of rank 2 reach 100 % train accuracy "
             "(Proposition 3.2 says that they can)."
@@ -81,7 +82,8 @@ class RankTwo(Target):
         table = cell_table(
             "Classifiers of rank 2 beside the networks' own", cells, results, measures
         )
-        return Section(self.name, self.title, said, [table], [], accuracies(cells, results))
+        notes = accuracies(cells, results)
+        return Section(self.name, self.title, said, [table], [], notes, short)
 
 
 def wrong_images(one: JobFolder) -> float | None:

@@ -52,7 +52,7 @@ def kinds(text: str) -> list[str]:
 
 def test_all_parts_are_there_in_their_order() -> None:
     assert texts(render_markdown(PAGE, [["figures/ranks-1.png"]])) == [
-        "A page", "Ranks_1: All *fall*.", "About.", "Ranks_1", "All *fall*.",
+        "A page", "Ranks_1: All *fall*.", "About.", "Ranks_1",
         "# no heading", "1. no list", "Ranks | of *logits*",
         "network", "rank at γ = 0.1", "paper: κ",
         "mlp_8", "10 (9–10), n = 3<sup>a</sup>", "67%", "vgg|19", "–", "–<sup>a</sup>",

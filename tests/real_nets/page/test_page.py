@@ -186,8 +186,6 @@ def test_results_come_first_each_with_a_link_to_its_section() -> None:
     assert items[0].text() == "Aκ falls."
     assert items[1].text() == "B"
     assert first.text().index("κ falls.") < first.text().index("Ranks fall.")
-    (strong,) = document.all("section")[1].all("strong")
-    assert strong.text() == "κ falls."
 
 
 def test_parts_without_content_do_not_appear() -> None:
@@ -351,7 +349,7 @@ def test_any_text_is_shown_as_it_is(text: str) -> None:
     shown = [
         e.text().split() for tag in ("title", "h1", "p", "dt", "dd") for e in document.all(tag)
     ]
-    assert shown == [text.split()] * 7
+    assert shown == [text.split()] * 6
     head, group, cell = (e.text().split() for e in document.all("th"))
     assert head == group == text.split()
     assert "".join(cell) == "".join(text.split()) + "a"
