@@ -13,10 +13,10 @@ from pathlib import Path
 import tyro
 
 from rankdeficit.experiments import cli
+from rankdeficit.page import Page, Section, write
+from rankdeficit.page.terminal import open_console, print_section
 from real_nets.data.catalogue import Definition, known
 from real_nets.jobs.folder import JobFolder
-from real_nets.page import Page, Section, write
-from real_nets.page.terminal import open_console, print_section
 from real_nets.paper.conditions import conditions
 from real_nets.paper.export import check_new, export
 from real_nets.paper.grid import REPLACEABLE

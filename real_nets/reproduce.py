@@ -25,13 +25,13 @@ from rankdeficit.checks import check_at_least, check_gamma, check_temperature
 from rankdeficit.distributed import is_first
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.cli import joined
+from rankdeficit.page.terminal import open_console, say
 from rankdeficit.spectrum import GAMMA
 from real_nets import report
 from real_nets.data.catalogue import listing
 from real_nets.data.opening import DataSource, why_missing
 from real_nets.jobs.execute import Executor, How, check_options, execute
 from real_nets.jobs.folder import check_finished
-from real_nets.page.terminal import open_console, say
 from real_nets.paper.budgets import BUDGETS, BudgetName, with_changes
 from real_nets.paper.estimate import announce, list_targets
 from real_nets.paper.grid import REPLACEABLE, Setup

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from rankdeficit.page.numbers import WORDS, pixels, spread
 from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.job import Job
-from real_nets.page.numbers import WORDS, pixels, spread
 from real_nets.paper.store import TargetRecord
 
 ALWAYS = (

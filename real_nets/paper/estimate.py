@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rankdeficit.distributed import is_first
+from rankdeficit.page.terminal import open_console, say
 from real_nets.data.opening import DataSource
 from real_nets.jobs.data import JobData
 from real_nets.jobs.execute import How, Work, devices
@@ -20,7 +21,6 @@ from real_nets.jobs.job import Job
 from real_nets.jobs.measures import Follower, measured_at
 from real_nets.jobs.run import initial_network
 from real_nets.jobs.trial import Trials
-from real_nets.page.terminal import open_console, say
 from real_nets.paper.targets import TARGETS
 from real_nets.training.loop import DivergedError, Training
 

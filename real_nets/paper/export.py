@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rankdeficit.experiments.plots import save
 from rankdeficit.experiments.runs import mend, read_json, write_atomically, write_json
-from real_nets.page import Page, render_markdown
+from rankdeficit.page import Page, render_markdown
 from real_nets.paper.store import TARGETS_FOLDER, Results, TargetRecord, job_folder
 
 FIGURES = "figures"

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from rankdeficit.diagnostics import effective_depth
+from rankdeficit.page.numbers import percentage_points, rank, ranks, rate, share
 from real_nets.jobs.folder import FINAL, JobFolder
-from real_nets.page.numbers import percentage_points, rank, ranks, rate, share
 from real_nets.paper import numbers as paper
 from real_nets.paper.chance import ANY_PROBE, LAST_PROBE, ood_probe
 from real_nets.paper.compare import Direction, Measure, Pair, Printed, sign

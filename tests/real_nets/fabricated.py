@@ -8,10 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from rankdeficit.page import Section, Table
 from real_nets.jobs.folder import FINAL, milestone_name
 from real_nets.jobs.job import Job
 from real_nets.jobs.run import UNMEASURED, diagnose_job, train_job
-from real_nets.page import Section, Table
 from real_nets.paper.budgets import BUDGETS
 from real_nets.paper.compare import Comparison, measured_pairs
 from real_nets.paper.grid import Cell, Grid, Setup

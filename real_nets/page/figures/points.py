@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from real_nets.page.numbers import WORDS, pixels
+from rankdeficit.page.numbers import WORDS, pixels
 
 Row = dict[str, Any]
 Points = list[tuple[float, float]]

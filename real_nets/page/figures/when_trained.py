@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from rankdeficit.diagnostics.report import records
 from rankdeficit.experiments.plots import with_legend_below
+from rankdeficit.page.numbers import share
 from real_nets.page.figures.panels import (
     MARKERS,
     PANEL_HEIGHT,
@@ -41,7 +42,6 @@ from real_nets.page.figures.points import (
     number,
     over_layers,
 )
-from real_nets.page.numbers import share
 
 Generalisation = Literal["ood_drop", "last_probe"]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from real_nets.page import Picture, Table
+from rankdeficit.page import Picture, Table
 from real_nets.page import figures as drawn
 from real_nets.paper import numbers as paper
 from real_nets.paper.compare import Measure, Pair, pairs

@@ -6,10 +6,10 @@ from typing import TypedDict
 
 import torch
 
+from rankdeficit.page import Column, Section, Table, TableCell
 from rankdeficit.scaled_logits import random_logits
 from rankdeficit.softmax import softmax
 from rankdeficit.spectrum import GAMMA, numerical_rank
-from real_nets.page import Column, Section, Table, TableCell
 from real_nets.page.figures import softmax_of_random
 from real_nets.paper import numbers as paper
 from real_nets.paper.grid import Cell, Grid, Setup

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from real_nets.page import Section
+from rankdeficit.page import Section
+from rankdeficit.page.numbers import norm
 from real_nets.page.figures import initial_norms
-from real_nets.page.numbers import norm
 from real_nets.paper import numbers as paper
 from real_nets.paper.compare import Measure, values
 from real_nets.paper.grid import Cell, Grid, Setup

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 from matplotlib.figure import Figure
 
+from rankdeficit.page import Picture
+from rankdeficit.page.numbers import norm, rank, ranks
 from rankdeficit.spectrum import GAMMA
 from real_nets.jobs.folder import JobFolder
-from real_nets.page import Picture
 from real_nets.page import figures as drawn
 from real_nets.page.figures.points import Points, during_training, number, over_layers
-from real_nets.page.numbers import norm, rank, ranks
 from real_nets.paper import numbers as paper
 from real_nets.paper.compare import Direction, Measure, Pair, Printed, pairs
 from real_nets.paper.grid import Cell

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from real_nets.page import Section
-from real_nets.page.numbers import norm, rank
+from rankdeficit.page import Section
+from rankdeficit.page.numbers import norm, rank
 from real_nets.paper.chance import Cause, learned
 from real_nets.paper.compare import Measure, values
 from real_nets.paper.grid import Cell, Grid, Setup

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from real_nets.page import Picture, Section, Table
+from rankdeficit.page import Picture, Section, Table
 from real_nets.paper.compare import Measure, Pair, equal_accuracy, measured_pairs
 from real_nets.paper.grid import Cell, Grid, Setup
 from real_nets.paper.store import Results

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from real_nets.page import Picture, Table
+from rankdeficit.page import Picture, Table
 from real_nets.page.figures import probe_accuracies, ranks_around_softmax
 from real_nets.paper.compare import Measure, Pair
 from real_nets.paper.grid import Cell

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from rankdeficit.page import Section
+from rankdeficit.page.numbers import rank, share
 from real_nets.jobs.folder import JobFolder
 from real_nets.models import named_in_paper
-from real_nets.page import Section
-from real_nets.page.numbers import rank, share
 from real_nets.paper.compare import Measure
 from real_nets.paper.grid import Cell, Grid, Setup
 from real_nets.paper.measures import CLASS_CENTRED, TEST_ACCURACY, centred_rank

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from rankdeficit.page import Column, Picture, Table, TableCell
+from rankdeficit.page.numbers import rate
 from real_nets.jobs.folder import JobFolder
-from real_nets.page import Column, Picture, Table, TableCell
 from real_nets.page.figures import rank_over_gamma
-from real_nets.page.numbers import rate
 from real_nets.paper import numbers as paper
 from real_nets.paper.compare import Measure, Pair
 from real_nets.paper.grid import Cell

@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Literal, get_args
 
 from matplotlib.figure import Figure
 
+from rankdeficit.page import Picture, Section
 from rankdeficit.spectrum import GAMMA
 from real_nets.jobs.folder import JobFolder
-from real_nets.page import Picture, Section
 from real_nets.page.figures import FigureRun
 from real_nets.paper.grid import Cell, Grid, Setup
 from real_nets.paper.store import Results

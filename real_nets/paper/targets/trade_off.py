@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from rankdeficit.page import Section
 from real_nets.jobs.folder import JobFolder
-from real_nets.page import Section
 from real_nets.page.figures import FigureRun, TradeOffPoint, trade_off, trade_off_points
 from real_nets.paper import numbers as paper
 from real_nets.paper.chance import Cause, learned, probed_outside

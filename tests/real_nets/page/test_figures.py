@@ -9,10 +9,10 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from rankdeficit.page.render import Image
 from real_nets.page import figures
 from real_nets.page.figures import FigureRun, panels, points
 from real_nets.page.figures.when_trained import Generalisation
-from real_nets.page.render import Image
 
 Row = dict[str, Any]
 Draw = Callable[[Sequence[FigureRun]], Figure | None]

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rankdeficit.correlation import Correlation
+from rankdeficit.page.numbers import share
 from real_nets.jobs.folder import JobFolder
-from real_nets.page.numbers import share
 from real_nets.paper.chance import Cause, Check
 from real_nets.paper.compare import (
     Comparison,

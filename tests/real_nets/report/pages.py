@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from real_nets.page import render
+from rankdeficit.page import render
 from real_nets.paper.store import read_targets
 from real_nets.paper.targets import TARGETS
 from real_nets.report import build_page

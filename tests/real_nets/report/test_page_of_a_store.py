@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rankdeficit.experiments.runs import read_json, write_json
-from real_nets.page import render
+from rankdeficit.page import render
 from real_nets.paper.budgets import with_changes
 from real_nets.paper.store import TargetRecord, read_targets, write_target
 from real_nets.paper.targets import TARGETS

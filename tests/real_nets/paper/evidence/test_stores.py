@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from real_nets.page import render_markdown
+from rankdeficit.page import render_markdown
 from real_nets.paper.export import figure_files
 from real_nets.paper.store import read_targets
 from real_nets.paper.targets import TARGETS

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from rankdeficit.page import Table
 from real_nets.jobs.job import Job
-from real_nets.page import Table
 from real_nets.paper.budgets import with_changes
 from real_nets.paper.compare import Spread, Verdict, correlation
 from real_nets.paper.grid import Grid

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from real_nets.page import Section, Table
+from rankdeficit.page import Section, Table
 from real_nets.paper import numbers as paper
 from real_nets.paper.chance import Cause
 from real_nets.paper.compare import NoVerdict, Spread, Verdict

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from rankdeficit.page import Page, TableCell, render
 from real_nets.jobs.job import Job
-from real_nets.page import Page, TableCell, render
 from real_nets.paper.chance import Cause
 from real_nets.paper.compare import NoVerdict
 from real_nets.paper.estimate import list_targets

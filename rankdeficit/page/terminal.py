@@ -8,7 +8,7 @@ from rich.measure import Measurement
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
-from real_nets.page.page import Section, Table, TableCell
+from rankdeficit.page.page import Section, Table, TableCell
 
 FILE_COLUMNS = 160
 """Width of what is printed to a file."""

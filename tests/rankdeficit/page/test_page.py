@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from real_nets.page import Column, Page, Picture, Section, Table, TableCell, render, write
-from real_nets.page.render import LONG_NUMBER
+from rankdeficit.page import Column, Page, Picture, Section, Table, TableCell, render, write
+from rankdeficit.page.render import LONG_NUMBER
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "col"}
 """HTML elements without an end."""

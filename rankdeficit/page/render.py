@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from rankdeficit.experiments.plots import default_style
 from rankdeficit.experiments.runs import write_atomically
-from real_nets.page.page import Column, Page
+from rankdeficit.page.page import Column, Page
 
 PIXELS_PER_INCH = 96
 """Of CSS."""
@@ -77,7 +77,7 @@ def write(page: Page, path: Path) -> None:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("real_nets.page", ""),
+        loader=PackageLoader("rankdeficit.page", ""),
         autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from real_nets.page import numbers
-from real_nets.page.page import TableCell
+from rankdeficit.page import numbers
+from rankdeficit.page.page import TableCell
 
 
 def n(count: int) -> str:

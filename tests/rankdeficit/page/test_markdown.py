@@ -7,7 +7,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from matplotlib.figure import Figure
 
-from real_nets.page import Column, Page, Picture, Section, Table, TableCell, render_markdown
+from rankdeficit.page import Column, Page, Picture, Section, Table, TableCell, render_markdown
 
 READER = MarkdownIt("commonmark").enable("table").enable("strikethrough")
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from matplotlib.figure import Figure
 
-from real_nets.page.numbers import MINUS, NOTHING
+from rankdeficit.page.numbers import MINUS, NOTHING
 
 Kind = Literal["plain", "paper", "measured", "difference", "missing"]
 

@@ -5,8 +5,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from real_nets.page import Column, Section, Table, TableCell
-from real_nets.page.terminal import open_console, print_section, terminal_table
+from rankdeficit.page import Column, Section, Table, TableCell
+from rankdeficit.page.terminal import open_console, print_section, terminal_table
 
 COLUMNS = [
     Column("data"),
