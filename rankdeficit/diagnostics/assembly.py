@@ -60,10 +60,14 @@ def _put(row: Row, fields: Row, measure: str) -> None:
 
 def _network_row(study: Study) -> Row:
     """What was diagnosed."""
-    model = study.network.model
+    model, layers = study.network.model, study.network.layers
     return {
         "name": type(model).__name__,
-        "layers": len(study.network.layers.chosen),
+        "layers": len(layers.chosen),
+        "counted_with": {
+            own.name: list(own.counted_with) for own in layers.chosen if own.counted_with
+        },
+        "left_out": layers.left_out,
         "classes": study.network.classes,
         "penultimate_width": study.train.penultimate_width,
         "neco_variant": default_variant(model),

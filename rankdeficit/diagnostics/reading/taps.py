@@ -1,7 +1,10 @@
 """Which layers a network has, and where the representation after each can be read.
 
-A layer is a weight layer (convolution, linear, attention) on the main path from input to logits; shortcut
-projections and gates are off it. Its representation is what follows it: after normalisation, residual
+A layer is a weight layer (convolution, linear, attention, RNN) on the main path from input to logits: the
+one with the most weight layers. Shortcut projections and gates are off it. How a network is written does
+not count: weight layers that read the same input and meet again on the path are one layer (queries, keys
+and values; the branches of a fire module), and so is an attention with the projection of its output, as
+it is in torch's own. A layer's representation is what follows it: after normalisation, residual
 sum and activation, before pooling and reshaping, as far as some module takes or returns that tensor.
 """
 
@@ -9,16 +12,18 @@ import difflib
 import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from rankdeficit.diagnostics.reading.branches import PARALLEL, Reason, layer_name, off_path
 from rankdeficit.diagnostics.reading.trace import (
     WEIGHT_MODULES,
     Node,
     Place,
+    Trace,
     Visit,
     trace,
     visiting,
@@ -53,6 +58,8 @@ class Layer:
     """Where what follows the layer is read."""
     channels_last: bool
     """Whether the channels of its representation are on the last axis (tokens) or on axis 1 (maps)."""
+    counted_with: tuple[str, ...] = ()
+    """Names of further weight layers that are one layer with it."""
 
     @property
     def input(self) -> Place:
@@ -66,6 +73,8 @@ class Layers:
 
     chosen: tuple[Layer, ...]
     classifier: Layer
+    left_out: dict[str, Reason] = field(default_factory=dict)
+    """Weight layers off the main path, by name; empty where the user chose the layers."""
 
     @property
     def penultimate(self) -> Place:
@@ -93,8 +102,8 @@ def find_layers(
         traced = trace(model, inputs[:TRACED_SAMPLES], select or pick_logits)
     layers = _main_path(model, traced.logits)
     if patterns is None:
-        _check_readable(layers, traced.logits)
-        return Layers(layers, layers[-1])
+        _check_readable(traced.logits)
+        return _with_parallel(layers, traced, off_path(model, traced))
     main = {(layer.module, layer.call): layer for layer in layers}
     run = [place for place in traced.places if place.side == "output" and place.module]
     wanted = _match(patterns, list(dict.fromkeys(place.module for place in run)))
@@ -184,27 +193,59 @@ def pick_logits(output: Any) -> Tensor:
 
 
 def _main_path(model: nn.Module, logits: Node) -> tuple[Layer, ...]:
-    """Layers from the input to the logits."""
+    """Layers from the input to the logits; an attention and its output's projection are one."""
     layers: list[Layer] = []
     following: list[Node] = []  # from the end of the current layer's representation to its output
     for node in logits.history():
         following.append(node)
         if node.made_by is not None:
             place, read = _representation(following) if layers else (LOGITS, logits)
-            layers.append(_layer(model, node.made_by, place, read, "composite"))
+            layer = _layer(model, node.made_by, place, read, "composite")
+            if len(layers) > 1 and _attends(following):
+                projection = layers.pop()
+                layer = replace(
+                    layer,
+                    representation=projection.representation,
+                    channels_last=projection.channels_last,
+                    counted_with=(projection.name, *projection.counted_with),
+                )
+            layers.append(layer)
             following = []
     return tuple(reversed(layers))
 
 
-def _check_readable(layers: tuple[Layer, ...], logits: Node) -> None:
+def _attends(following: list[Node]) -> bool:
+    """Whether a product of tensors made from the input is the last to join them before the next layer."""
+    joining = (node for node in following[:-1] if len(node.parents) > 1)
+    return next((node.mixes for node in joining), False)
+
+
+def _with_parallel(layers: tuple[Layer, ...], traced: Trace, off: dict[Node, Reason]) -> Layers:
+    """The layers, with those that run beside one on the same input; and what is left out."""
+    beside: dict[str, list[str]] = {}
+    reads = {traced.places[layer.input]: layer.name for layer in reversed(layers)}
+    left_out: dict[str, Reason] = {}
+    for node, reason in off.items():
+        assert node.made_by is not None
+        name, layer = layer_name(node.made_by), reads.get(node.parent or node)
+        if reason == PARALLEL and layer is not None:
+            beside.setdefault(layer, []).append(name)
+        else:
+            left_out[name] = reason
+    chosen = tuple(
+        replace(own, counted_with=(*beside.get(own.name, ()), *own.counted_with)) for own in layers
+    )
+    return Layers(chosen, chosen[-1], left_out)
+
+
+def _check_readable(logits: Node) -> None:
     """Raise ValueError where the main path is multiplied by weights between the layers found."""
-    found = len(layers)
     for node in logits.history():
-        found -= node.made_by is not None
         if node.weighted:
+            before = next((own.made_by for own in node.history() if own.made_by), None)
             raise ValueError(
                 f"the network multiplies by weights outside of any module that could be read, after "
-                f"{layers[found - 1].name if found else 'its input'}; do it in the forward pass of a "
+                f"{layer_name(before) if before else 'its input'}; do it in the forward pass of a "
                 "module of its own, or name the layers to look at with layers=[...]"
             )
 
@@ -226,7 +267,7 @@ def _layer(
     module = model.get_submodule(output.module)
     kind = _kind(module, otherwise)
     return Layer(
-        name=output.module + (f":{output.call + 1}" if output.call else ""),
+        name=layer_name(output),
         module=output.module,
         call=output.call,
         kind=kind,
@@ -240,6 +281,8 @@ def _kind(module: nn.Module, otherwise: Kind) -> Kind:
         return "linear"
     if isinstance(module, nn.MultiheadAttention):
         return "attention"
+    if isinstance(module, nn.RNNBase):
+        return "composite"
     return "convolution" if isinstance(module, WEIGHT_MODULES) else otherwise
 
 

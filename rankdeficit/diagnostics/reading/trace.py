@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-WEIGHT_MODULES = (nn.modules.conv._ConvNd, nn.Linear, nn.MultiheadAttention)
-"""Modules that count as weight layers; an attention block of torch is one layer."""
+WEIGHT_MODULES = (nn.modules.conv._ConvNd, nn.Linear, nn.MultiheadAttention, nn.RNNBase)
+"""Modules that count as weight layers; an attention block of torch is one layer, an RNN too."""
 
 GATED = "mul"
 """Products may be gates (squeeze-and-excitation): the larger factor, and the one that the other is made
@@ -46,6 +46,8 @@ class Node:
     """Name of torch's operation, `weight` for the output of a weight layer, `input` for the input."""
     parent: "Node | None" = None
     """The tensor it was made from, on the path with the most weight layers."""
+    parents: tuple["Node", ...] = ()
+    """All tensors it was made from that depend on the input, the parent included."""
     depth: int = 0
     """Weight layers on that path."""
     shape: tuple[int, ...] = ()
@@ -54,6 +56,12 @@ class Node:
     weighted: bool = False
     """Whether the operation multiplied by parameters of the network, or by what is made of them."""
     places: list[Place] = field(default_factory=list)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether it is a product of tensors that both depend on the input, as in attention."""
+        product = self.operation in PRODUCTS or "attention" in self.operation
+        return product and len(self.parents) > 1
 
     def history(self) -> "Iterator[Node]":
         """The tensor and those it was made from, back to the input."""
@@ -71,6 +79,8 @@ class Trace:
     """Its parents lead back to the input."""
     places: dict[Place, Node]
     """What was read at each place that depends on the input, in order of execution."""
+    weights: list[Node]
+    """Outputs of all calls of weight layers, on the path to the logits or not."""
 
 
 Visit = Callable[[Place, Tensor], None]
@@ -78,11 +88,15 @@ Visit = Callable[[Place, Tensor], None]
 
 @contextmanager
 def visiting(
-    model: nn.Module, visit: Visit, places: frozenset[Place] | None = None
+    model: nn.Module,
+    visit: Visit,
+    places: frozenset[Place] | None = None,
+    visit_rest: Visit | None = None,
 ) -> Iterator[None]:
     """Show `visit` what modules take and return, while the context is open.
 
-    places: where to look; everywhere by default. The hooks are gone afterwards, whatever happens. A
+    places: where to look; everywhere by default. visit_rest: is shown the further tensors that a module
+    returns, such as the last state of an RNN. The hooks are gone afterwards, whatever happens. A
     module called several times in one forward pass is told apart by `Place.call`.
     """
     calls: Counter[str] = Counter()
@@ -103,7 +117,11 @@ def visiting(
     def after(name: str) -> Callable[..., None]:
         def hook(_: nn.Module, args: Any, output: Any) -> None:
             calls[name] += 1
-            show(Place(name, calls[name] - 1, "output"), output)
+            place = Place(name, calls[name] - 1, "output")
+            show(place, output)
+            if visit_rest is not None:
+                for tensor in floating_tensors(output)[1:]:
+                    visit_rest(place, tensor)
 
         return hook
 
@@ -132,6 +150,7 @@ def trace(model: nn.Module, inputs: Tensor, select: Callable[[Any], Tensor]) -> 
     recorder = _Recorder({id(p) for p in model.parameters() if p.ndim >= 2})
     modules = dict(model.named_modules())
     places: dict[Place, Node] = {}
+    weights: dict[Place, Node] = {}
 
     def multiplies_itself(name: str) -> bool:
         owners = [modules[name]]
@@ -148,14 +167,21 @@ def trace(model: nn.Module, inputs: Tensor, select: Callable[[Any], Tensor]) -> 
             if isinstance(modules[place.module], WEIGHT_MODULES) or (
                 uncounted and multiplies_itself(place.module)
             ):
-                node = Node("weight", before, before.depth + 1, tuple(tensor.shape), place)
+                inner = (before,) if node is None else (before, node)
+                shape, depth = tuple(tensor.shape), before.depth + 1
+                node = Node("weight", before, inner, depth, shape, place)
                 recorder.record(tensor, node)
+                weights[place] = node
         if node is not None:
             node.places.append(place)
             places[place] = node
 
+    def visit_rest(place: Place, tensor: Tensor) -> None:
+        if place in weights:
+            recorder.record(tensor, weights[place])
+
     recorder.record(inputs, Node("input", shape=tuple(inputs.shape)))
-    with torch.no_grad(), visiting(model, visit), recorder:
+    with torch.no_grad(), visiting(model, visit, visit_rest=visit_rest), recorder:
         logits = select(model(inputs))
     end = recorder.node(logits)
     if end is None or end.depth == 0:
@@ -163,13 +189,18 @@ def trace(model: nn.Module, inputs: Tensor, select: Callable[[Any], Tensor]) -> 
             "no path of convolutions or linear layers leads from the input to the logits; name the "
             "layers to look at with layers=[...], or pass the part of the model that is a network"
         )
-    return Trace(end, places)
+    return Trace(end, places, list(weights.values()))
 
 
 def first_tensor(values: Any) -> Tensor | None:
     """The first floating-point tensor in nested tuples, lists and dicts."""
+    return next(iter(floating_tensors(values)), None)
+
+
+def floating_tensors(values: Any) -> list[Tensor]:
+    """The floating-point tensors in nested tuples, lists and dicts."""
     leaves = tree_leaves(values)
-    return next((x for x in leaves if isinstance(x, Tensor) and x.is_floating_point()), None)
+    return [x for x in leaves if isinstance(x, Tensor) and x.is_floating_point()]
 
 
 class _Recorder(TorchDispatchMode):
@@ -213,7 +244,8 @@ class _Recorder(TorchDispatchMode):
                 continue
             if parents:
                 parent, shape = _main_parent(operation, parents), tuple(tensor.shape)
-                node = Node(operation, parent, parent.depth, shape, weighted=weighted)
+                several = tuple(dict.fromkeys(parents))
+                node = Node(operation, parent, several, parent.depth, shape, weighted=weighted)
                 self.record(tensor, node)
             else:
                 self._origins[id(tensor)] = tensor, origins

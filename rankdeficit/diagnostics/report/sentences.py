@@ -1,6 +1,8 @@
 """What a report's measures mean, in plain sentences."""
 
 import math
+import re
+from collections.abc import Iterable
 
 from rankdeficit.diagnostics.registry import Row, all_measures
 
@@ -18,11 +20,35 @@ def heading(record: Row) -> str:
 
 
 def sentences(record: Row) -> list[str]:
-    """Each measure's sentences, the number of seeds, and the notes."""
+    """What the layers are, each measure's sentences, the number of seeds, and the notes."""
     return [
+        *_layers(record),
         *(sentence for measure in all_measures() for sentence in measure.sentences(record)),
         "One network, hence one seed: intervals are over test samples, not over training runs.",
         *(f"Note: {note}." for note in record.get("notes") or ()),
+    ]
+
+
+def _layers(record: Row) -> list[str]:
+    """Which weight layers are one layer with another, and which are none."""
+    network, lines = record["network"], []
+    if together := network.get("counted_with"):
+        listed = shortened(f"{name} with {', '.join(own)}" for name, own in together.items())
+        lines.append(f"Counted as one layer: {'; '.join(listed)}.")
+    for reason in dict.fromkeys((left_out := network.get("left_out") or {}).values()):
+        names = shortened(name for name, own in left_out.items() if own == reason)
+        lines.append(f"Weight layers left out ({reason}): {', '.join(names)}.")
+    return lines
+
+
+def shortened(names: Iterable[str]) -> list[str]:
+    """Names in their order; those that differ in their numbers alone are one, with their count."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(re.sub(r"\d+", "#", name), []).append(name)
+    return [
+        own[0] if len(own) == 1 else f"{pattern} ({len(own)} times)"
+        for pattern, own in alike.items()
     ]
 
 

@@ -1,0 +1,224 @@
+"""The layers of one network do not depend on how it is written, and what is no layer is told."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torchvision.models as zoo
+from torch import Tensor, nn
+from torch.nn import functional
+
+import rankdeficit as rd
+from rankdeficit.diagnostics.reading.taps import find_layers
+from tests.rankdeficit.diagnostics.diagnose.problems import QUICK
+from tests.rankdeficit.diagnostics.taps.networks import (
+    IMAGES,
+    VECTORS,
+    CifarResNet,
+    names,
+    read_layers,
+    seeded,
+)
+
+TOKENS = torch.randn(6, 7, 8, generator=torch.Generator().manual_seed(4))
+LABELS = torch.tensor([0, 1, 2, 3, 0, 1])
+
+
+class Torch(nn.Module):
+    """Self-attention with two heads by torch's own module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
+class Fused(nn.Module):
+    """One linear layer for queries, keys and values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.proj = nn.Linear(8, 24), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(q, k, v)
+        return self.proj(mixed.transpose(1, 2).flatten(2))
+
+
+class Separate(nn.Module):
+    """Three of them, and the product written out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(8, 8) for _ in range(3))
+        self.dense = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        layers = self.query, self.key, self.value
+        q, k, v = (own(x).unflatten(2, (2, 4)).transpose(1, 2) for own in layers)
+        weights = (q @ k.mT / 2).softmax(-1)
+        return self.dense((weights @ v).transpose(1, 2).flatten(2))
+
+
+class Encoder(nn.Module):
+    """Two blocks around an attention, and a classifier."""
+
+    def __init__(self, make: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.attentions = nn.ModuleList(make() for _ in range(2))
+        self.norms = nn.ModuleList(nn.LayerNorm(8) for _ in range(4))
+        self.up = nn.ModuleList(nn.Linear(8, 12) for _ in range(2))
+        self.down = nn.ModuleList(nn.Linear(12, 8) for _ in range(2))
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i in range(2):
+            x = x + self.attentions[i](self.norms[2 * i](x))
+            x = x + self.down[i](functional.gelu(self.up[i](self.norms[2 * i + 1](x))))
+        return self.head(x.mean(1))
+
+
+def written_three_ways() -> dict[str, nn.Module]:
+    """The same function with the same weights."""
+    own, fused, separate = (seeded(Encoder(kind)) for kind in (Torch, Fused, Separate))
+    weights = own.state_dict()
+    shared = {name: value for name, value in weights.items() if not name.startswith("attentions")}
+    for model in (fused, separate):
+        model.load_state_dict(shared, strict=False)
+    with torch.no_grad():
+        for i in range(2):
+            attention = own.attentions[i].attention
+            last, first = fused.attentions[i], separate.attentions[i]
+            for name, joined in (
+                ("weight", attention.in_proj_weight),
+                ("bias", attention.in_proj_bias),
+            ):
+                getattr(last.qkv, name).copy_(joined)
+                getattr(last.proj, name).copy_(getattr(attention.out_proj, name))
+                getattr(first.dense, name).copy_(getattr(attention.out_proj, name))
+                parts = zip((first.query, first.key, first.value), joined.chunk(3), strict=True)
+                for layer, value in parts:
+                    getattr(layer, name).copy_(value)
+    return {"torch": own, "fused": fused, "separate": separate}
+
+
+def test_an_attention_is_one_layer_however_it_is_written() -> None:
+    models = written_three_ways()
+    reports = {
+        name: rd.diagnose(model, [(TOKENS, LABELS)], [(TOKENS, LABELS)])
+        for name, model in models.items()
+    }
+    expected = read_layers(models["torch"], TOKENS)
+    assert len(expected) == 2 * 3 + 1
+    for name, model in models.items():
+        found = read_layers(model, TOKENS)
+        torch.testing.assert_close(list(found.values()), list(expected.values()))
+        for measure in ("effective_depth.value", "effective_depth.interval"):
+            assert reports[name][measure] == reports["torch"][measure]
+        assert reports[name]["network"]["left_out"] == {}
+    assert reports["torch"]["network"]["counted_with"] == {}
+    assert reports["fused"]["network"]["counted_with"] == {
+        f"attentions.{i}.qkv": [f"attentions.{i}.proj"] for i in (0, 1)
+    }
+    assert reports["separate"]["network"]["counted_with"] == {
+        f"attentions.{i}.query": [f"attentions.{i}.{own}" for own in ("key", "value", "dense")]
+        for i in (0, 1)
+    }
+    text = str(reports["separate"])
+    assert "attentions.#.query with attentions.#.key" in text
+
+
+def test_the_last_product_without_a_projection_of_its_own_is_a_layer_by_itself() -> None:
+    class Bare(Separate):
+        def forward(self, x: Tensor) -> Tensor:
+            return (self.query(x) @ self.key(x).mT).softmax(-1) @ self.value(x)
+
+    model = Encoder(Bare)
+    found = find_layers(model, TOKENS)
+    assert [layer.name.split(".")[-1] for layer in found.chosen[:2]] == ["query", "0"]
+    assert found.left_out == {f"attentions.{i}.dense": "not run" for i in (0, 1)}
+
+
+def test_vision_transformers_of_two_libraries_have_the_same_layers() -> None:
+    timm = pytest.importorskip("timm")
+    sizes = {"image_size": 32, "patch_size": 8, "num_layers": 3, "num_heads": 2, "mlp_dim": 24}
+    own = zoo.VisionTransformer(**sizes, hidden_dim=12, num_classes=4)
+    other = timm.models.VisionTransformer(
+        img_size=32, patch_size=8, depth=3, num_heads=2, mlp_ratio=2, embed_dim=12, num_classes=4
+    )
+    # patches, (attention and two linear layers) x 3 blocks, classifier
+    assert [len(names(model, IMAGES)) for model in (own, other)] == [1 + 3 * 3 + 1] * 2
+
+
+def test_branches_on_one_input_are_one_layer_and_longer_ones_are_told() -> None:
+    squeeze = find_layers(zoo.squeezenet1_1(num_classes=10), torch.randn(2, 3, 64, 64))
+    assert len(squeeze.chosen) == 18
+    assert not squeeze.left_out
+    beside = {layer.name: layer.counted_with for layer in squeeze.chosen}
+    assert beside["features.3.expand1x1"] == ("features.3.expand3x3",)
+
+    model = zoo.googlenet(num_classes=10, init_weights=False, aux_logits=True)
+    google = find_layers(model, IMAGES)
+    with_first = {layer.name: layer.counted_with for layer in google.chosen}
+    assert with_first["inception3a.branch2.0.conv"] == (
+        "inception3a.branch1.conv",
+        "inception3a.branch3.0.conv",
+    )
+    assert google.left_out["inception3a.branch4.1.conv"] == "parallel branch"
+    counted = {*with_first, *(name for own in with_first.values() for name in own)}
+    weights = {n for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
+    assert counted | google.left_out.keys() == weights
+    assert not counted & google.left_out.keys()
+    assert google.left_out["aux1.fc2"] == "not run"
+
+
+def test_shortcuts_and_gates_are_told_by_name() -> None:
+    assert find_layers(CifarResNet(1, "after"), IMAGES).left_out == {
+        f"blocks.{i}.shortcut.0": "shortcut" for i in (1, 2)
+    }
+    assert find_layers(zoo.mobilenet_v3_small(num_classes=4), IMAGES).left_out.keys() == {
+        f"features.{i}.block.{1 if i == 1 else 2}.{fc}"
+        for i in (1, *range(4, 12))
+        for fc in ("fc1", "fc2")
+    }
+
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last, self.pooler = nn.Linear(6, 5), nn.Linear(5, 4), nn.Linear(5, 5)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            x = self.first(x).relu()
+            return {"logits": self.last(x), "pooled": self.pooler(x)}
+
+    found = find_layers(Pooled(), VECTORS)
+    assert found.left_out == {"pooler": "beside the path to the logits"}
+    report = rd.diagnose(Pooled(), [(VECTORS, LABELS[:3])], [(VECTORS, LABELS[:3])], **QUICK)
+    assert report["network.left_out.pooler"] == "beside the path to the logits"
+    assert "pooler" in str(report)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("read", ["sequence", "state"])
+def test_recurrent_networks_are_layers(kind: type[nn.RNNBase], read: str) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(8, 6)
+            self.rnn = kind(6, 5, num_layers=2, batch_first=True)
+            self.last = nn.Linear(5, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            sequence, state = self.rnn(self.first(x).relu())
+            state = state[0] if isinstance(state, tuple) else state
+            return self.last(sequence[:, -1] if read == "sequence" else state[-1])
+
+    found = find_layers(seeded(Recurrent()), TOKENS)
+    assert [(layer.name, layer.kind) for layer in found.chosen] == [
+        ("first", "linear"),
+        ("rnn", "composite"),
+        ("last", "linear"),
+    ]
