@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 
-from rankdeficit.page import Picture, Table
-from real_nets.page import figures as drawn
+from real_nets.page import during_training
+from real_nets.page.during_training import alignment_and_collapse, ranks_around_softmax
+from real_nets.page.when_trained import layer_alignments
 from real_nets.paper import numbers as paper
-from real_nets.paper.compare import Measure, Pair, pairs
-from real_nets.paper.grid import Cell
+from real_nets.paper.compare import Measure, Pair
 from real_nets.paper.measures import alignment, hidden_rank, neural_collapse, ortho_dev
-from real_nets.paper.store import Results
-from real_nets.paper.targets.pairs import PairTarget
+from real_nets.paper.targets.pairs import Drawn, PairTarget
 from real_nets.paper.targets.parts import rank_curves
-from real_nets.paper.targets.target import picture, register, runs
+from real_nets.paper.targets.target import register
 
 ON_CIFAR = tuple(
     (row.architecture, row.data) for row in paper.TABLE_1 if row.data.startswith("CIFAR")
@@ -32,21 +31,15 @@ class Alignment(PairTarget):
         "its analysis carries over to convolutions, whose weights are read as matrices "
         "(c_out, c_in k k); at high temperature layers align."
     )
+    by_pair = True
+    figures = (
+        Drawn(layer_alignments, "Alignment by layer when trained."),
+        Drawn(alignment_and_collapse, "Alignment and collapse during training."),
+    )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
         """The mean over layers."""
         return [alignment()]
-
-    def pictures(self, cells: Sequence[Cell], results: Results) -> list[Picture]:
-        """By layer when trained, and during training."""
-        found = []
-        for pair in pairs(cells):
-            own, where = runs(pair, results), pair[0].where
-            by_layer = drawn.layer_alignments(own)
-            found += picture(by_layer, f"{where}. Alignment by layer when trained.")
-            during = drawn.alignment_and_collapse(own)
-            found += picture(during, f"{where}. Alignment and collapse during training.")
-        return found
 
 
 @register
@@ -60,25 +53,18 @@ class SoftmaxMse(PairTarget):
     networks = (("MLP", "CIFAR-10"),)
     options = {"loss": "mse"}  # noqa: RUF012
     claim = "squared error shows rank-deficit bias as well when paired with the softmax."
+    further = (rank_curves,)
+    figures = (
+        Drawn(alignment_and_collapse, "Alignment and collapse during training, squared error."),
+        Drawn(
+            ranks_around_softmax,
+            "Ranks before and after the softmax during training, squared error.",
+        ),
+    )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
         """Rank of the last hidden layer."""
         return [hidden_rank()]
-
-    def tables(self, cells: Sequence[Cell], results: Results) -> list[Table]:
-        """Ranks of the logits over gamma."""
-        return [rank_curves(cells, results)]
-
-    def pictures(self, cells: Sequence[Cell], results: Results) -> list[Picture]:
-        """Those of Figures 3 and 5."""
-        found = runs(cells, results)
-        captions = {
-            "Alignment and collapse during training, squared error.": drawn.alignment_and_collapse,
-            "Ranks before and after the softmax during training, squared error.": (
-                drawn.ranks_around_softmax
-            ),
-        }
-        return [one for text, draw in captions.items() for one in picture(draw(found), text)]
 
 
 @register
@@ -112,17 +98,9 @@ class OrthoDev(PairTarget):
     networks = ON_CIFAR
     caption = "OrthoDev on diagnosed images"
     claim = paper.exhibit("Figure 7").claim
+    by_pair = True
+    figures = (Drawn(during_training.ortho_dev, "OrthoDev during training."),)
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
         """On every out-of-distribution set."""
         return list(map(ortho_dev, pair.ood))
-
-    def pictures(self, cells: Sequence[Cell], results: Results) -> list[Picture]:
-        """One per network."""
-        return [
-            one
-            for pair in pairs(cells)
-            for one in picture(
-                drawn.ortho_dev(runs(pair, results)), f"{pair[0].where}: OrthoDev during training."
-            )
-        ]

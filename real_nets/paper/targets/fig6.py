@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import TypedDict
 
+import numpy as np
 import torch
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from rankdeficit.experiments.panels import MARKERS, Curve, Frame, Look, Panel, draw
 from rankdeficit.page import Column, Section, Table, TableCell
 from rankdeficit.scaled_logits import random_logits
 from rankdeficit.softmax import softmax
 from rankdeficit.spectrum import GAMMA, numerical_rank
-from real_nets.page.figures import softmax_of_random
 from real_nets.paper import numbers as paper
 from real_nets.paper.grid import Cell, Grid, Setup
 from real_nets.paper.store import Results
@@ -75,6 +79,25 @@ class Figure6(Target):
         alt = "Rank after the softmax against the scale, a curve per rank of the logits."
         pictures = picture(softmax_of_random(rows), caption, alt)
         return Section(self.name, self.title, [told, claim], [table], pictures, headline=told)
+
+
+def softmax_of_random(rows: Sequence[ScaledRank]) -> Figure | None:
+    """Rank after the softmax against the scale of random logits, a curve per rank of theirs."""
+    ranks = sorted({row["k"] for row in rows})
+    colours = colormaps["viridis"](np.linspace(0, 0.85, len(ranks)))
+    curves = []
+    for i, (k, colour) in enumerate(zip(ranks, colours, strict=True)):
+        own = [row for row in rows if row["k"] == k]
+        points = [
+            (row["scale"], float(row[name])) for row in own for name in ("low", "rank", "high")
+        ]
+        curves.append(Curve(points, f"rank of M: {k}", Look(colour, MARKERS[i]), every=0.08))
+
+    def finish(axes: Axes) -> None:
+        axes.set(xscale="log", yscale="log")
+
+    frame = Frame("factor s", "numerical rank of softmax(sM)", finish)
+    return draw([[Panel("", frame, curves)]])
 
 
 def peaks(rows: Sequence[ScaledRank]) -> Table:

@@ -5,7 +5,7 @@ from statistics import median
 
 from rankdeficit.page import Section
 from rankdeficit.page.numbers import norm
-from real_nets.page.figures import initial_norms
+from real_nets.page.during_training import initial_norms
 from real_nets.paper import numbers as paper
 from real_nets.paper.compare import Measure, values
 from real_nets.paper.grid import Cell, Grid, Setup

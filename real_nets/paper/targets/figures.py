@@ -1,26 +1,20 @@
 """The paper's figures of networks at T = 1 and at low logit norm, judged by the numbers they show."""
 
 import math
-from abc import abstractmethod
 from collections.abc import Sequence
 from statistics import mean
-from typing import ClassVar
 
-from matplotlib.figure import Figure
-
-from rankdeficit.page import Picture
+from rankdeficit.experiments.panels import Points
 from rankdeficit.page.numbers import norm, rank, ranks
 from rankdeficit.spectrum import GAMMA
 from real_nets.jobs.folder import JobFolder
-from real_nets.page import figures as drawn
-from real_nets.page.figures.points import Points, during_training, number, over_layers
+from real_nets.page import during_training, when_trained
+from real_nets.page.runs import number, over_layers, over_training
 from real_nets.paper import numbers as paper
-from real_nets.paper.compare import Direction, Measure, Pair, Printed, pairs
-from real_nets.paper.grid import Cell
+from real_nets.paper.compare import Direction, Measure, Pair, Printed
 from real_nets.paper.measures import Value, decimals, depths, drop
-from real_nets.paper.store import Results
-from real_nets.paper.targets.pairs import PairTarget
-from real_nets.paper.targets.target import figure_run, picture, register, runs
+from real_nets.paper.targets.pairs import Drawn, PairTarget
+from real_nets.paper.targets.target import Draw, figure_run, register
 
 FIRST_EPOCHS = 5.0
 """Those in which the alignment rises, in the paper."""
@@ -31,25 +25,18 @@ SATURATED = 0.95
 
 
 class PaperFigure(PairTarget):
-    """A figure of pairs of trained networks."""
+    """A figure of pairs of trained networks, drawn for each pair."""
 
     family = "figure"
-    shows: ClassVar[str]
-    alt: ClassVar[str]
+    by_pair = True
 
-    @abstractmethod
-    def draw(self, found: list[drawn.FigureRun]) -> Figure | None:
-        """The figure of these runs; None where they have nothing to draw."""
 
-    def pictures(self, cells: Sequence[Cell], results: Results) -> list[Picture]:
-        """One per data set and network."""
-        return [
-            one
-            for pair in pairs(cells)
-            for one in picture(
-                self.draw(runs(pair, results)), f"{pair[0].where}. {self.shows}", self.alt
-            )
-        ]
+def of_paper(
+    name: str, draw: Draw, alt: str
+) -> tuple[str, tuple[tuple[str, str], ...], tuple[Drawn, ...]]:
+    """Claim, networks and figure of an exhibit."""
+    shown = paper.exhibit(name)
+    return shown.claim, shown.networks, (Drawn(draw, shown.shows, alt),)
 
 
 @register
@@ -60,17 +47,15 @@ class Figure1(PaperFigure):
     title = "Figure 1: accuracy of linear probes by layer"
     about = "linear probes on every layer, in and out of distribution"
     probes = True
-    claim, shows = paper.exhibit("Figure 1").claim, paper.exhibit("Figure 1").shows
-    networks = paper.exhibit("Figure 1").networks
-    alt = "Accuracy of linear probes against the layer, a panel per temperature."
+    claim, networks, figures = of_paper(
+        "Figure 1",
+        when_trained.probe_accuracies,
+        "Accuracy of linear probes against the layer, a panel per temperature.",
+    )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
         """Effective depth and OOD drop of every set."""
         return [*depths(pair), *(drop(pair, ood) for ood in pair.ood)]
-
-    def draw(self, found: list[drawn.FigureRun]) -> Figure | None:
-        """Drawn from records."""
-        return drawn.probe_accuracies(found)
 
 
 @register
@@ -81,9 +66,11 @@ class Figure2(PaperFigure):
     title = "Figure 2: norm of the logits during training"
     about = "raw and effective norm of the logits during training"
     diagnosed = False
-    claim, shows = paper.exhibit("Figure 2").claim, paper.exhibit("Figure 2").shows
-    networks = paper.exhibit("Figure 2").networks
-    alt = "Norm of the logits against training epochs, a line per temperature."
+    claim, networks, figures = of_paper(
+        "Figure 2",
+        during_training.logits_norm,
+        "Norm of the logits against training epochs, a line per temperature.",
+    )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
         """Growth of the logits, in the first epoch and in all."""
@@ -91,10 +78,6 @@ class Figure2(PaperFigure):
             Measure(f"growth of the logits norm {when}", growth(epochs), _times, 1)
             for when, epochs in (("in the first epoch", 1.0), ("in all epochs", math.inf))
         ]
-
-    def draw(self, found: list[drawn.FigureRun]) -> Figure | None:
-        """Drawn from records."""
-        return drawn.logits_norm(found)
 
 
 @register
@@ -105,9 +88,11 @@ class Figure3(PaperFigure):
     title = "Figure 3: alignment and collapse during training"
     about = "alignment of weights and inputs, rank and top singular values during training"
     diagnosed = False
-    claim, shows = paper.exhibit("Figure 3").claim, paper.exhibit("Figure 3").shows
-    networks = paper.exhibit("Figure 3").networks
-    alt = "Alignment above, rank and five singular values below, a column per temperature."
+    claim, networks, figures = of_paper(
+        "Figure 3",
+        during_training.alignment_and_collapse,
+        "Alignment above, rank and five singular values below, a column per temperature.",
+    )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
         """Alignment at first, rank and largest singular value at the end."""
@@ -120,10 +105,6 @@ class Figure3(PaperFigure):
             Measure(top, last("layer_singular_values", -2, 0), norm, 1),
         ]
 
-    def draw(self, found: list[drawn.FigureRun]) -> Figure | None:
-        """Drawn from records."""
-        return drawn.alignment_and_collapse(found)
-
 
 @register
 class Figure4(PaperFigure):
@@ -132,9 +113,11 @@ class Figure4(PaperFigure):
     name = "fig4"
     title = "Figure 4: ranks of representations and gradients"
     about = "rank of each layer's input and of its gradient"
-    claim, shows = paper.exhibit("Figure 4").claim, paper.exhibit("Figure 4").shows
-    networks = paper.exhibit("Figure 4").networks
-    alt = "Rank of input and gradient against the layer, a panel per temperature."
+    claim, networks, figures = of_paper(
+        "Figure 4",
+        when_trained.layer_and_gradient_ranks,
+        "Rank of input and gradient against the layer, a panel per temperature.",
+    )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
         """Ranks in the deeper half of the layers, and gradients whose rank their input does not bound."""
@@ -146,10 +129,6 @@ class Figure4(PaperFigure):
             Measure("gradients with a higher rank than their input", unbounded, rank, printed=none),
         ]
 
-    def draw(self, found: list[drawn.FigureRun]) -> Figure | None:
-        """Drawn from records."""
-        return drawn.layer_and_gradient_ranks(found)
-
 
 @register
 class Figure5(PaperFigure):
@@ -159,9 +138,11 @@ class Figure5(PaperFigure):
     title = "Figure 5: ranks before and after the softmax during training"
     about = "rank before and after the softmax, and norm, during training"
     diagnosed = False
-    claim, shows = paper.exhibit("Figure 5").claim, paper.exhibit("Figure 5").shows
-    networks = paper.exhibit("Figure 5").networks
-    alt = "Rank before and after the softmax and norm against epochs, a panel per temperature."
+    claim, networks, figures = of_paper(
+        "Figure 5",
+        during_training.ranks_around_softmax,
+        "Rank before and after the softmax and norm against epochs, a panel per temperature.",
+    )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
         """How far the rank after the softmax is above that before, and how soon it saturates."""
@@ -174,10 +155,6 @@ class Figure5(PaperFigure):
             Measure("epoch at which the rank after the softmax saturates", saturated, _epoch),
         ]
 
-    def draw(self, found: list[drawn.FigureRun]) -> Figure | None:
-        """Drawn from records."""
-        return drawn.ranks_around_softmax(found)
-
 
 @register
 class Figure7(PaperFigure):
@@ -187,9 +164,11 @@ class Figure7(PaperFigure):
     title = "Figure 7: OrthoDev during training"
     about = "mean |cosine| of class means and out-of-distribution mean during training"
     diagnosed = False
-    claim, shows = paper.exhibit("Figure 7").claim, paper.exhibit("Figure 7").shows
-    networks = paper.exhibit("Figure 7").networks
-    alt = "OrthoDev against epochs, a line per temperature, a panel per OOD set."
+    claim, networks, figures = of_paper(
+        "Figure 7",
+        during_training.ortho_dev,
+        "OrthoDev against epochs, a line per temperature, a panel per OOD set.",
+    )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
         """OrthoDev at the last measurement, on each OOD set."""
@@ -197,10 +176,6 @@ class Figure7(PaperFigure):
             Measure(f"OrthoDev ({ood})", last("ortho_dev", ood), decimals(3), -1)
             for ood in pair.ood
         ]
-
-    def draw(self, found: list[drawn.FigureRun]) -> Figure | None:
-        """Drawn from records."""
-        return drawn.ortho_dev(found)
 
 
 def _times(value: float) -> str:
@@ -223,7 +198,7 @@ def last(*keys: str | int) -> Value:
 
 def trace(one: JobFolder, *keys: str | int) -> Points:
     """(epoch, number) of all measurements in training that have it."""
-    return during_training([figure_run(one)], *keys)
+    return over_training([figure_run(one)], *keys)
 
 
 def growth(epochs: float) -> Value:

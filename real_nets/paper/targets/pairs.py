@@ -1,11 +1,11 @@
 """Targets that compare networks at T = 1 with the same networks at low logit norm."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 from rankdeficit.page import Picture, Section, Table
-from real_nets.paper.compare import Measure, Pair, equal_accuracy, measured_pairs
+from real_nets.paper.compare import Measure, Pair, equal_accuracy, measured_pairs, pairs
 from real_nets.paper.grid import Cell, Grid, Setup
 from real_nets.paper.store import Results
 from real_nets.paper.targets.parts import (
@@ -15,11 +15,20 @@ from real_nets.paper.targets.parts import (
     of_probes,
     pair_table,
 )
-from real_nets.paper.targets.target import Computed, Target
+from real_nets.paper.targets.target import Computed, Draw, Target, picture, runs
+
+
+class Drawn(NamedTuple):
+    """A figure of a target."""
+
+    draw: Draw
+    caption: str
+    alt: str = ""
+    """The caption, where it is empty."""
 
 
 class PairTarget(Target):
-    """A table of comparisons, with further tables and pictures as subclasses have them."""
+    """A table of comparisons, with further tables and figures."""
 
     claim: ClassVar[str]
     """The paper's."""
@@ -28,6 +37,11 @@ class PairTarget(Target):
     options: ClassVar[Mapping[str, Any]] = {}
     """Of all jobs, over the budget's."""
     caption: ClassVar[str] = "Medians (ranges) over n seeds, and how they move"
+    further: ClassVar[Sequence[Callable[[Sequence[Cell], Results], Table]]] = ()
+    """Tables below that of the comparisons."""
+    figures: ClassVar[Sequence[Drawn]] = ()
+    by_pair: ClassVar[bool] = False
+    """Whether every pair has figures of its own."""
     probes: ClassVar[bool] = False
     """Whether probes that did not converge are told."""
 
@@ -35,13 +49,17 @@ class PairTarget(Target):
     def measures(self, pair: Pair) -> Sequence[Measure]:
         """What is compared."""
 
-    def tables(self, cells: Sequence[Cell], results: Results) -> list[Table]:
-        """Tables below that of the comparisons."""
-        return []
-
     def pictures(self, cells: Sequence[Cell], results: Results) -> list[Picture]:
-        """All figures."""
-        return []
+        """The figures that have something to draw."""
+        groups: list[tuple[str, Sequence[Cell]]] = [("", cells)]
+        if self.by_pair:
+            groups = [(f"{pair[0].where}. ", pair) for pair in pairs(cells)]
+        return [
+            one
+            for where, own in groups
+            for draw, caption, alt in self.figures
+            for one in picture(draw(runs(own, results)), where + caption, alt)
+        ]
 
     def cells(self, setup: Setup) -> Grid:
         """Both conditions of every network, and of others that `--cells` names."""
@@ -51,17 +69,17 @@ class PairTarget(Target):
     def section(self, cells: Sequence[Cell], results: Results, computed: Computed) -> Section:
         """The comparisons, at equal train accuracy, too, where that is asked for."""
         compared = compare_all(measured_pairs(cells, results), self.measures)
-        tables = [pair_table(self.caption, compared), *self.tables(cells, results)]
+        tables = [pair_table(self.caption, compared), *(f(cells, results) for f in self.further)]
         said = headline(one for _, own in compared for one in own)
         short = " ".join(said)
         for accuracy, same in equal_accuracy(cells, results).items() if self.compared else ():
-            pairs = [
+            reached_by = [
                 pair
                 for pair in measured_pairs(same, results, accuracy)
                 if any(side.networks for side in pair)
             ]
             reached = f"{100 * accuracy:g}%"
-            equal = compare_all(pairs, self.measures)
+            equal = compare_all(reached_by, self.measures)
             caption = f"At equal train accuracy: weights of the epoch that first reached {reached}"
             tables.append(pair_table(caption, equal))
             told = headline(one for _, own in equal for one in own)

@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 
-from rankdeficit.page import Picture, Table
-from real_nets.page.figures import probe_accuracies, ranks_around_softmax
+from real_nets.page.during_training import ranks_around_softmax
+from real_nets.page.when_trained import probe_accuracies
 from real_nets.paper.compare import Measure, Pair
-from real_nets.paper.grid import Cell
 from real_nets.paper.measures import neco, ortho_dev, representation
-from real_nets.paper.store import Results
-from real_nets.paper.targets.pairs import PairTarget
+from real_nets.paper.targets.pairs import Drawn, PairTarget
 from real_nets.paper.targets.parts import rank_curves
-from real_nets.paper.targets.target import picture, register, runs
+from real_nets.paper.targets.target import register
 
 
 @register
@@ -24,6 +22,11 @@ class Quick(PairTarget):
     compared = True
     probes = True
     networks = (("ResNet-18", "CIFAR-100"),)
+    further = (rank_curves,)
+    figures = (
+        Drawn(probe_accuracies, "Accuracy of linear probes by layer."),
+        Drawn(ranks_around_softmax, "Rank before and after the softmax during training."),
+    )
     claim = (
         "at low logit norm κ and the rank of the logits are lower, ρ and the AUROC of NECO higher. "
         "On other data than the paper's its directions can be expected, its numbers cannot."
@@ -34,17 +37,3 @@ class Quick(PairTarget):
         ood = next(iter(pair.ood), None)
         detection = [*neco(pair, ood)[:1], ortho_dev(ood)] if ood else []
         return [*representation(pair), *detection]
-
-    def tables(self, cells: Sequence[Cell], results: Results) -> list[Table]:
-        """Ranks over gamma."""
-        return [rank_curves(cells, results)]
-
-    def pictures(self, cells: Sequence[Cell], results: Results) -> list[Picture]:
-        """Figures 1 and 5."""
-        found = runs(cells, results)
-        return [
-            *picture(probe_accuracies(found), "Accuracy of linear probes by layer."),
-            *picture(
-                ranks_around_softmax(found), "Rank before and after the softmax during training."
-            ),
-        ]

@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 
-from rankdeficit.page import Column, Picture, Table, TableCell
+from rankdeficit.page import Column, Table, TableCell
 from rankdeficit.page.numbers import rate
 from real_nets.jobs.folder import JobFolder
-from real_nets.page.figures import rank_over_gamma
+from real_nets.page.when_trained import rank_over_gamma
 from real_nets.paper import numbers as paper
 from real_nets.paper.compare import Measure, Pair
 from real_nets.paper.grid import Cell
 from real_nets.paper.measures import detections, representation
 from real_nets.paper.store import Results
-from real_nets.paper.targets.pairs import PairTarget
+from real_nets.paper.targets.pairs import Drawn, PairTarget
 from real_nets.paper.targets.parts import PLACE, measured, place, rank_curves
-from real_nets.paper.targets.target import picture, register, runs
+from real_nets.paper.targets.target import register
 
 
 class Representations(PairTarget):
@@ -22,20 +22,18 @@ class Representations(PairTarget):
     family = "table"
     compared = True
     probes = True
+    further = (rank_curves,)
+    figures = (
+        Drawn(
+            rank_over_gamma,
+            "Rank of the logits over the threshold γ, diagnosed train images.",
+            "Rank of the logits against gamma, a line per temperature and network.",
+        ),
+    )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
         """With the accuracies."""
         return representation(pair)
-
-    def tables(self, cells: Sequence[Cell], results: Results) -> list[Table]:
-        """Ranks over gamma."""
-        return [rank_curves(cells, results)]
-
-    def pictures(self, cells: Sequence[Cell], results: Results) -> list[Picture]:
-        """Ranks over gamma."""
-        caption = "Rank of the logits over the threshold γ, diagnosed train images."
-        alt = "Rank of the logits against gamma, a line per temperature and network."
-        return picture(rank_over_gamma(runs(cells, results)), caption, alt)
 
 
 @register
@@ -58,28 +56,6 @@ class Table3(Representations):
     about = "the measures of Table 1 for VGG-19"
     claim = paper.exhibit("Table 3").claim
     networks = tuple((row.architecture, row.data) for row in paper.TABLE_3)
-
-
-@register
-class Table2(PairTarget):
-    """NECO between CIFAR-100 and CIFAR-10."""
-
-    name = "table2"
-    title = "Table 2: OOD detection by NECO"
-    about = "AUROC and false positives of NECO between CIFAR-100 and CIFAR-10, beside the paper's"
-    family = "table"
-    compared = True
-    claim = paper.exhibit("Table 2").claim
-    networks = tuple((row.architecture, row.data) for row in paper.TABLE_2)
-    caption = "NECO: AUROC, and false positives at 95 % true positives (ID is positive)"
-
-    def measures(self, pair: Pair) -> Sequence[Measure]:
-        """On every out-of-distribution set."""
-        return detections(pair)
-
-    def tables(self, cells: Sequence[Cell], results: Results) -> list[Table]:
-        """All detectors."""
-        return [all_detectors(cells, results)]
 
 
 def all_detectors(cells: Sequence[Cell], results: Results) -> Table:
@@ -107,3 +83,22 @@ def detectors(one: JobFolder) -> set[str]:
 def auroc(ood: str, detector: str) -> Measure:
     """Of one detector on one out-of-distribution set."""
     return Measure(detector, lambda one: one.measure(f"detection.{ood}.{detector}.auroc"), rate)
+
+
+@register
+class Table2(PairTarget):
+    """NECO between CIFAR-100 and CIFAR-10."""
+
+    name = "table2"
+    title = "Table 2: OOD detection by NECO"
+    about = "AUROC and false positives of NECO between CIFAR-100 and CIFAR-10, beside the paper's"
+    family = "table"
+    compared = True
+    claim = paper.exhibit("Table 2").claim
+    networks = tuple((row.architecture, row.data) for row in paper.TABLE_2)
+    caption = "NECO: AUROC, and false positives at 95 % true positives (ID is positive)"
+    further = (all_detectors,)
+
+    def measures(self, pair: Pair) -> Sequence[Measure]:
+        """On every out-of-distribution set."""
+        return detections(pair)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rankdeficit.page import Picture, Section
 from rankdeficit.spectrum import GAMMA
 from real_nets.jobs.folder import JobFolder
-from real_nets.page.figures import FigureRun
+from real_nets.page.runs import FigureRun
 from real_nets.paper.grid import Cell, Grid, Setup
 from real_nets.paper.store import Results
 

@@ -9,17 +9,27 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from rankdeficit.experiments import panels
 from rankdeficit.page.render import Image
-from real_nets.page import figures
-from real_nets.page.figures import FigureRun, panels, points
-from real_nets.page.figures.when_trained import Generalisation
+from real_nets.page import during_training, when_trained
+from real_nets.page import runs as of_runs
+from real_nets.page.runs import FigureRun
+from real_nets.page.when_trained import Generalisation
+from real_nets.paper.targets.fig6 import ScaledRank, softmax_of_random
 
 Row = dict[str, Any]
 Draw = Callable[[Sequence[FigureRun]], Figure | None]
 OF_RUNS: list[Draw] = [
-    getattr(figures, name)
-    for name in figures.__all__
-    if name not in ("FigureRun", "TradeOffPoint", "softmax_of_random", "trade_off_points")
+    during_training.logits_norm,
+    during_training.alignment_and_collapse,
+    during_training.ranks_around_softmax,
+    during_training.ortho_dev,
+    during_training.initial_norms,
+    when_trained.probe_accuracies,
+    when_trained.layer_and_gradient_ranks,
+    when_trained.layer_alignments,
+    when_trained.rank_over_gamma,
+    when_trained.trade_off,
 ]
 
 
@@ -114,7 +124,7 @@ def titles(figure: Figure) -> list[str]:
 
 
 def test_norms_are_drawn_raw_and_divided_by_the_temperature() -> None:
-    found = lines(drawn(figures.logits_norm, pair()))
+    found = lines(drawn(during_training.logits_norm, pair()))
     assert list(found) == ["T = 1", "T = 50, raw", "T = 50, divided by T"]
     assert found["T = 50, raw"] == ([0, 1, 2], [101, 301, 501])
     epochs, norms = found["T = 50, divided by T"]
@@ -123,7 +133,7 @@ def test_norms_are_drawn_raw_and_divided_by_the_temperature() -> None:
 
 
 def test_bands_are_the_range_over_seeds() -> None:
-    (axes,) = drawn(figures.alignment_and_collapse, pair()[:3]).axes[:1]
+    (axes,) = drawn(during_training.alignment_and_collapse, pair()[:3]).axes[:1]
     (band,) = axes.collections
     ends = band.get_paths()[0].get_extents()
     assert [ends.x0, ends.x1] == [0, 2]
@@ -132,7 +142,7 @@ def test_bands_are_the_range_over_seeds() -> None:
 
 
 def test_alignment_stands_above_rank_and_singular_values() -> None:
-    figure = drawn(figures.alignment_and_collapse, pair())
+    figure = drawn(during_training.alignment_and_collapse, pair())
     assert titles(figure) == [
         "MLP on CIFAR-10\nT = 1",
         "MLP on CIFAR-10\nT = 50",
@@ -152,20 +162,20 @@ def test_singular_values_are_of_the_last_hidden_layer() -> None:
     own = run()
     for row in own.rows:
         row["layer_singular_values"] = [[100.0 * i + j for j in range(5, 0, -1)] for i in range(4)]
-    values = lines(drawn(figures.alignment_and_collapse, [own]), 2)
+    values = lines(drawn(during_training.alignment_and_collapse, [own]), 2)
     for number, value in enumerate((205, 204, 203, 202, 201), start=1):
         assert values[f"singular value {number}"] == ([0, 0.5, 1, 2], [value] * 4)
 
 
 def test_the_rank_is_that_of_the_threshold_asked_for() -> None:
-    figure = figures.alignment_and_collapse(pair(), gamma=0.01)
+    figure = during_training.alignment_and_collapse(pair(), gamma=0.01)
     assert figure is not None
     assert lines(figure, 2)["rank"][1] == [1, 1, 1]
     assert figure.axes[2].get_ylabel() == "rank of the last\nhidden layer, γ = 0.01"
 
 
 def test_ranks_around_the_softmax_stand_beside_the_norm_and_neural_collapse() -> None:
-    figure = drawn(figures.ranks_around_softmax, pair())
+    figure = drawn(during_training.ranks_around_softmax, pair())
     found = lines(figure, 1)
     assert found["rank of the logits"] == ([0, 1, 2], [1, 5, 9])
     assert found["rank after the softmax"] == ([0, 0.5, 1, 2], [2, 4, 6, 10])
@@ -175,7 +185,7 @@ def test_ranks_around_the_softmax_stand_beside_the_norm_and_neural_collapse() ->
 
 
 def test_probes_are_drawn_by_layer_with_effective_depth() -> None:
-    figure = drawn(figures.probe_accuracies, pair())
+    figure = drawn(when_trained.probe_accuracies, pair())
     found = lines(figure, 1)
     assert found["ID"] == ([1, 2, 3, 4], [0.25, 0.5, 0.75, 1])
     assert found["OOD: svhn"][1] == pytest.approx([1.1 * (1 - i / 8) for i in (1, 2, 3, 4)])
@@ -184,25 +194,25 @@ def test_probes_are_drawn_by_layer_with_effective_depth() -> None:
 
 
 def test_the_rank_of_gradients_stands_beside_its_bound() -> None:
-    found = lines(drawn(figures.layer_and_gradient_ranks, pair()))
+    found = lines(drawn(when_trained.layer_and_gradient_ranks, pair()))
     assert found["gradient of the loss"] == ([1, 2, 3, 4], [59, 58, 57, 56])
     assert found["layer's input"] == ([1, 2, 3, 4], [69, 68, 67, 66])
 
 
 def test_alignments_by_layer_come_from_the_report_or_the_last_measurement() -> None:
-    found = lines(drawn(figures.layer_alignments, [run(), run(50.0, report=None)]))
+    found = lines(drawn(when_trained.layer_alignments, [run(), run(50.0, report=None)]))
     assert found["T = 1"] == ([2, 3, 4], pytest.approx([0.04, 0.06, 0.08]))
     assert found["T = 50"] == ([2, 3, 4], pytest.approx([0.1, 0.2, 0.3]))
 
 
 def test_ortho_dev_has_a_panel_per_ood_set_that_was_measured() -> None:
-    figure = drawn(figures.ortho_dev, pair())
+    figure = drawn(during_training.ortho_dev, pair())
     assert titles(figure) == ["MLP on CIFAR-10\nOOD: svhn"]
     assert lines(figure)["T = 50"] == ([0, 1, 2], pytest.approx([0.5, 0.46, 0.42]))
 
 
 def test_the_rank_over_gamma_has_the_reports_own_threshold_too() -> None:
-    found = lines(drawn(figures.rank_over_gamma, pair()))
+    found = lines(drawn(when_trained.rank_over_gamma, pair()))
     assert found["T = 1"] == ([1e-4, 1e-3, 1e-2, 1e-1], [8, 6, 4, 2])
     assert found["Neural Collapse"][1] == [10, 10]
 
@@ -211,7 +221,7 @@ def test_untrained_networks_are_points_once_per_seed() -> None:
     start = [{"step": 0, "epoch": 0.0, "logits_norm": norm} for norm in (1.0, 2.0, 4.0, 8.0)]
     runs = [run(T, seed, rows=[start[seed]]) for T in (1.0, 50.0) for seed in range(3)]
     runs += [run(1.0, 3, network="VGG-19", rows=[start[3]]), run(1.0, 4, rows=[])]
-    figure = drawn(figures.initial_norms, runs)
+    figure = drawn(during_training.initial_norms, runs)
     (axes,) = figure.axes
     assert [line.get_ydata().tolist() for line in axes.get_lines()] == [[1, 2, 4], [8]]  # type: ignore[union-attr]
     assert [bar.get_segments()[0][:, 1].tolist() for bar in axes.collections] == [[2, 2], [8, 8]]  # type: ignore[attr-defined]
@@ -221,14 +231,14 @@ def test_untrained_networks_are_points_once_per_seed() -> None:
 
 def test_the_trade_off_has_a_point_per_run_and_ood_set() -> None:
     runs = [run(), run(50.0, 1), run(50.0, 2, report=None)]
-    points = figures.trade_off_points(runs)
+    points = when_trained.trade_off_points(runs)
     assert [(p.seed, p.ood, p.auroc) for p in points] == [
         (0, "svhn", 0.7),
         (1, "svhn", 0.7),
     ]
     assert points[1].ood_drop == pytest.approx(0.35)
     assert points[1].last_probe == pytest.approx(0.55)
-    figure = figures.trade_off(runs, "last_probe", {"svhn": "Spearman's ρ = 0.5"})
+    figure = when_trained.trade_off(runs, "last_probe", {"svhn": "Spearman's ρ = 0.5"})
     assert figure is not None
     (axes,) = figure.axes
     shown = [tuple(np.asarray(line.get_xydata())[0]) for line in axes.get_lines()[: len(points)]]
@@ -246,7 +256,7 @@ def test_the_trade_off_has_a_point_per_run_and_ood_set() -> None:
 def test_the_axes_of_the_trade_off_say_what_they_show(
     measure: Generalisation, value: float, label: str
 ) -> None:
-    figure = figures.trade_off([run()], measure)
+    figure = when_trained.trade_off([run()], measure)
     assert figure is not None
     (axes,) = figure.axes
     x, y = axes.get_lines()[0].get_data()
@@ -259,20 +269,20 @@ def test_the_axes_of_the_trade_off_say_what_they_show(
 def test_the_trade_off_leaves_out_sets_that_lack_one_of_its_sides() -> None:
     detection = {"svhn": {"vim": {"auroc": 0.9}}}
     own = run(report=report(1.0, 0, 4) | {"detection": detection})
-    assert figures.trade_off_points([own]) == []
-    assert figures.trade_off([own]) is None
+    assert when_trained.trade_off_points([own]) == []
+    assert when_trained.trade_off([own]) is None
 
 
 def test_random_matrices_are_drawn_in_the_order_of_their_scale() -> None:
-    found = [
+    found: list[ScaledRank] = [
         {"k": k, "scale": scale, "rank": k * scale, "low": scale, "high": 3 * scale}
-        for scale in (10.0, 1.0)
+        for scale in (10, 1)
         for k in (2, 1)
     ]
-    figure = figures.softmax_of_random(found)
+    figure = softmax_of_random(found)
     assert figure is not None
     assert lines(figure) == {"rank of M: 1": ([1, 10], [1, 10]), "rank of M: 2": ([1, 10], [2, 20])}
-    assert figures.softmax_of_random([]) is None
+    assert softmax_of_random([]) is None
 
 
 @pytest.mark.parametrize("draw", OF_RUNS)
@@ -289,7 +299,11 @@ def test_reports_may_lack_every_measure_that_takes_time(draw: Draw) -> None:
     for one in found["layers"]:
         one |= dict.fromkeys(("alignment", "gradient", "input", "probe")) | {"ood_probes": {}}
     figure = draw([run(report=found)])
-    unfounded = (figures.probe_accuracies, figures.layer_and_gradient_ranks, figures.trade_off)
+    unfounded = (
+        when_trained.probe_accuracies,
+        when_trained.layer_and_gradient_ranks,
+        when_trained.trade_off,
+    )
     assert (figure is None) == (draw in unfounded)
 
 
@@ -318,7 +332,7 @@ def test_everything_drawn_lies_within_its_panel(draw: Draw, large: int) -> None:
 def test_seeds_in_another_order_give_the_same_figure(draw: Draw) -> None:
     runs = pair()
     swapped = [runs[i] for i in (2, 0, 1, 5, 4, 3)]
-    if draw is figures.trade_off:  # where points lie on each other the last one is seen
+    if draw is when_trained.trade_off:  # where points lie on each other the last one is seen
         runs, swapped = runs[:1], runs[:1]
     texts = [Image.of(drawn(draw, own)) for own in (runs, swapped)]
     assert texts[0] == texts[1]
@@ -326,8 +340,11 @@ def test_seeds_in_another_order_give_the_same_figure(draw: Draw) -> None:
 
 def test_networks_have_panels_of_their_own() -> None:
     runs = [*pair(), *pair(network="VGG-19", layers=6)]
-    assert titles(drawn(figures.logits_norm, runs)) == ["MLP on CIFAR-10", "VGG-19 on CIFAR-10"]
-    figure = drawn(figures.layer_and_gradient_ranks, [*runs[:6], *runs[9:]])
+    assert titles(drawn(during_training.logits_norm, runs)) == [
+        "MLP on CIFAR-10",
+        "VGG-19 on CIFAR-10",
+    ]
+    figure = drawn(when_trained.layer_and_gradient_ranks, [*runs[:6], *runs[9:]])
     names = [title.replace("\n", ", ") for title in titles(figure)]
     assert names == [
         "MLP on CIFAR-10, T = 1", "MLP on CIFAR-10, T = 50", "VGG-19 on CIFAR-10, T = 50"
@@ -340,13 +357,15 @@ def test_networks_of_other_images_or_recipes_are_no_seeds_of_each_other() -> Non
     large = {"image_size": [64, 64], "epochs": 20, "ood": ["svhn"]}
     runs = [*pair(options=small), *pair(options=large)]
     sides = ["MLP on CIFAR-10, 32 px", "MLP on CIFAR-10, 64 px"]
-    assert titles(drawn(figures.logits_norm, runs)) == sides
-    columns = titles(drawn(figures.ranks_around_softmax, runs))
+    assert titles(drawn(during_training.logits_norm, runs)) == sides
+    columns = titles(drawn(during_training.ranks_around_softmax, runs))
     assert columns == [f"{side}\nT = {T}" for side in sides for T in (1, 50)]
-    assert {point.network for point in figures.trade_off_points(runs)} == {*sides}
-    legend = [text.get_text() for text in drawn(figures.trade_off, runs).legends[0].get_texts()]
+    assert {point.network for point in when_trained.trade_off_points(runs)} == {*sides}
+    legend = [
+        text.get_text() for text in drawn(when_trained.trade_off, runs).legends[0].get_texts()
+    ]
     assert legend == ["T = 1", "T = 50", *sides]
-    (axes,) = drawn(figures.initial_norms, runs).axes
+    (axes,) = drawn(during_training.initial_norms, runs).axes
     labels = [label.get_text().split("\n") for label in axes.get_xticklabels()]
     assert labels == [["MLP", f"on CIFAR-10, {size} px", "n = 6"] for size in (32, 64)]
 
@@ -368,17 +387,19 @@ def test_as_few_options_are_told_as_tell_networks_apart(
     options: list[Row], told: list[str]
 ) -> None:
     runs = [run(options=own | {"epochs": 3}) for own in options]
-    assert list(points.cases(runs).values()) == [f"MLP on CIFAR-10, {own}" for own in told]
+    assert list(of_runs.cases(runs).values()) == [f"MLP on CIFAR-10, {own}" for own in told]
 
 
 def test_temperatures_differ_in_lightness_and_in_markers() -> None:
-    looks = panels.looks([run(T, rows=[]) for T in (1.0, 5.0, 30.0, 100.0, 1000.0)]).values()
+    looks = panels.looks((1.0, 5.0, 30.0, 100.0, 1000.0)).values()
     lightness = [np.dot((0.2126, 0.7152, 0.0722), to_rgb(look.colour)) for look in looks]
     assert all(b - a > 0.05 for a, b in pairwise(lightness))
     assert all(a.marker != b.marker for a, b in combinations(looks, 2))
 
 
-@pytest.mark.parametrize("draw", [figures.logits_norm, figures.rank_over_gamma, figures.ortho_dev])
+@pytest.mark.parametrize(
+    "draw", [during_training.logits_norm, when_trained.rank_over_gamma, during_training.ortho_dev]
+)
 def test_a_temperature_has_one_colour_in_every_figure(draw: Draw) -> None:
     """Whatever the other temperatures of a figure are."""
 
@@ -394,7 +415,7 @@ def test_a_temperature_has_one_colour_in_every_figure(draw: Draw) -> None:
 
 def test_logarithmic_axes_have_plain_numbers_and_legends_the_order_of_temperatures() -> None:
     runs = [*pair(), run(10.0, network="VGG-19")]
-    figure = drawn(figures.rank_over_gamma, runs)
+    figure = drawn(when_trained.rank_over_gamma, runs)
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["T = 1", "T = 10", "T = 50", "Neural Collapse"]
     (axes, _) = figure.axes

@@ -1,16 +1,16 @@
-"""What is read from the records of runs: points (x, y) to draw."""
+"""What figures draw of runs: points (x, y) from their records, panels per network and temperature."""
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from rankdeficit.diagnostics.report.records import predicted_rank
+from rankdeficit.experiments.panels import Curve, Frame, Look, Panel, Points, Rule, finite, looks
 from rankdeficit.page.numbers import WORDS, pixels
 
 Row = dict[str, Any]
-Points = list[tuple[float, float]]
-"""(x, y); several seeds have points at the same x."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def at_temperature(runs: Iterable[FigureRun], temperature: float) -> list[Figure
     return [run for run in runs if run.temperature == temperature]
 
 
-def during_training(runs: Iterable[FigureRun], *keys: str | int) -> Points:
+def over_training(runs: Iterable[FigureRun], *keys: str | int) -> Points:
     """(epoch, number) of all measurements that have one below the keys."""
     rows = [row for run in runs for row in run.rows]
     return finite((number(row, "epoch"), number(row, *keys)) for row in rows)
@@ -119,11 +119,43 @@ def number(node: Any, *keys: str | int) -> float:
     return math.nan if node is None else float(node)
 
 
-def finite(points: Iterable[tuple[float, float]]) -> Points:
-    """Points without NaN and infinity."""
-    return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+def case_panels(
+    runs: Sequence[FigureRun],
+    frame: Frame,
+    curves: Callable[[list[FigureRun], str, Look], list[Curve]],
+    rules: Callable[[list[FigureRun]], list[Rule]] = lambda own: [],
+) -> list[Panel]:
+    """A panel per case (network, data, options), with all temperatures in it.
+
+    curves: of the runs at one temperature, given its label and look. rules: of all runs of a panel.
+    """
+    panels = []
+    for case, title in cases(runs).items():
+        own, drawn = of_case(runs, case), []
+        for temperature, look in looks(run.temperature for run in runs).items():
+            drawn += curves(at_temperature(own, temperature), f"T = {temperature:g}", look)
+        panels.append(Panel(title, frame, drawn, rules=rules(own)))
+    return panels
 
 
-def positive(points: Points) -> Points:
-    """Points that a logarithmic axis has a place for."""
-    return [(x, y) for x, y in points if y > 0]
+def temperature_grid(
+    runs: Sequence[FigureRun], panel: Callable[[list[FigureRun], str, Look], Panel]
+) -> list[list[Panel]]:
+    """A row of panels per case (network, data, options), a column per temperature.
+
+    panel: of the runs at one temperature, given its title and look.
+    """
+    return [
+        [
+            panel(own, f"{title}\nT = {temperature:g}", look)
+            for temperature, look in looks(run.temperature for run in runs).items()
+            if (own := at_temperature(of_case(runs, case), temperature))
+        ]
+        for case, title in cases(runs).items()
+    ]
+
+
+def neural_collapse(runs: Iterable[FigureRun]) -> list[Rule]:
+    """A line at the rank that Neural Collapse predicts, as far as reports tell."""
+    ranks = {predicted_rank(run.report) for run in runs if run.report}
+    return [Rule(float(rank), "Neural Collapse") for rank in sorted(ranks)]

@@ -10,37 +10,37 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rankdeficit.diagnostics.report import records
-from rankdeficit.experiments.plots import with_legend_below
-from rankdeficit.page.numbers import share
-from real_nets.page.figures.panels import (
+from rankdeficit.experiments.panels import (
     MARKERS,
     PANEL_HEIGHT,
     Curve,
     Frame,
     Look,
     Panel,
+    Points,
     Rule,
-    case_panels,
     draw,
     figure_width,
+    finite,
     from_zero,
     in_percent,
     layer_axis,
     looks,
-    neural_collapse,
     rank_axis,
-    temperature_grid,
     wrapped,
 )
-from real_nets.page.figures.points import (
+from rankdeficit.experiments.plots import with_legend_below
+from rankdeficit.page.numbers import share
+from real_nets.page.runs import (
     Case,
     FigureRun,
-    Points,
     Row,
+    case_panels,
     cases,
-    finite,
+    neural_collapse,
     number,
     over_layers,
+    temperature_grid,
 )
 
 Generalisation = Literal["ood_drop", "last_probe"]
@@ -195,7 +195,7 @@ def trade_off(
     A panel per OOD data set, a marker per network, a colour per temperature. correlations: what to
     say of their correlation, by OOD data set.
     """
-    points, colours = trade_off_points(runs), looks(runs)
+    points, colours = trade_off_points(runs), looks(run.temperature for run in runs)
     names = sorted({point.ood for point in points})
     networks = list(dict.fromkeys(point.network for point in points))
     if not points:

@@ -1,5 +1,6 @@
-"""What the figures share: curves over seeds, grids of panels, a look for each temperature."""
+"""Grids of panels with curves over seeds: medians with their range, one legend, shared axes."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -10,16 +11,10 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, SymmetricalLogLocator
 
-from rankdeficit.diagnostics.report.records import predicted_rank
 from rankdeficit.experiments.plots import THEORY_COLOUR, band, temperature_colour, with_legend_below
-from real_nets.page.figures.points import (
-    FigureRun,
-    Points,
-    at_temperature,
-    cases,
-    of_case,
-    positive,
-)
+
+Points = list[tuple[float, float]]
+"""(x, y); several seeds have points at the same x."""
 
 MARKERS = "os^Dv<>P"
 WIDTHS = (5.4, 7.4, 9.0)
@@ -84,58 +79,25 @@ class Panel:
         return any(curve.points for curve in (*self.curves, *self.right))
 
 
-def looks(runs: Iterable[FigureRun]) -> dict[float, Look]:
-    """By temperature, in ascending order of it: its colour, and a marker that is round for T = 1."""
-    temperatures = sorted({run.temperature for run in runs})
+def looks(temperatures: Iterable[float]) -> dict[float, Look]:
+    """By temperature, in ascending order: its colour, and a marker, which is round for T = 1."""
     others = cycle(MARKERS[1:])
     return {
         temperature: Look(
             temperature_colour(temperature), MARKERS[0] if temperature == 1 else next(others)
         )
-        for temperature in temperatures
+        for temperature in sorted(set(temperatures))
     }
 
 
-def case_panels(
-    runs: Sequence[FigureRun],
-    frame: Frame,
-    curves: Callable[[list[FigureRun], str, Look], list[Curve]],
-    rules: Callable[[list[FigureRun]], list[Rule]] = lambda own: [],
-) -> list[Panel]:
-    """A panel per case (network, data, options), with all temperatures in it.
-
-    curves: of the runs at one temperature, given its label and look. rules: of all runs of a panel.
-    """
-    panels = []
-    for case, title in cases(runs).items():
-        own, drawn = of_case(runs, case), []
-        for temperature, look in looks(runs).items():
-            drawn += curves(at_temperature(own, temperature), f"T = {temperature:g}", look)
-        panels.append(Panel(title, frame, drawn, rules=rules(own)))
-    return panels
+def finite(points: Iterable[tuple[float, float]]) -> Points:
+    """Points without NaN and infinity."""
+    return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
 
 
-def temperature_grid(
-    runs: Sequence[FigureRun], panel: Callable[[list[FigureRun], str, Look], Panel]
-) -> list[list[Panel]]:
-    """A row of panels per case (network, data, options), a column per temperature.
-
-    panel: of the runs at one temperature, given its title and look.
-    """
-    return [
-        [
-            panel(own, f"{title}\nT = {temperature:g}", look)
-            for temperature, look in looks(runs).items()
-            if (own := at_temperature(of_case(runs, case), temperature))
-        ]
-        for case, title in cases(runs).items()
-    ]
-
-
-def neural_collapse(runs: Iterable[FigureRun]) -> list[Rule]:
-    """A line at the rank that Neural Collapse predicts, as far as reports tell."""
-    ranks = {predicted_rank(run.report) for run in runs if run.report}
-    return [Rule(float(rank), "Neural Collapse") for rank in sorted(ranks)]
+def positive(points: Points) -> Points:
+    """Points that a logarithmic axis has a place for."""
+    return [(x, y) for x, y in points if y > 0]
 
 
 def wrapped(panels: Iterable[Panel]) -> list[list[Panel]]:

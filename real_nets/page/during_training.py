@@ -9,29 +9,29 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from rankdeficit.experiments.plots import with_legend_below
-from rankdeficit.spectrum import GAMMA
-from real_nets.page.figures.panels import (
+from rankdeficit.experiments.panels import (
     Curve,
     Frame,
     Look,
     Panel,
-    case_panels,
     draw,
     epoch_axis,
     from_zero,
-    neural_collapse,
+    positive,
     rank_axis,
-    temperature_grid,
     wrapped,
 )
-from real_nets.page.figures.points import (
+from rankdeficit.experiments.plots import with_legend_below
+from rankdeficit.spectrum import GAMMA
+from real_nets.page.runs import (
     FigureRun,
+    case_panels,
     cases,
-    during_training,
+    neural_collapse,
     number,
     of_case,
-    positive,
+    over_training,
+    temperature_grid,
 )
 
 NORM = r"logits norm $\|M\|_F/\sqrt{n}$"
@@ -43,8 +43,8 @@ def logits_norm(runs: Sequence[FigureRun]) -> Figure | None:
     """Norm of the logits, raw and divided by the temperature (the paper's Figure 2)."""
 
     def curves(own: list[FigureRun], label: str, look: Look) -> list[Curve]:
-        raw = positive(during_training(own, "logits_norm"))
-        effective = positive(during_training(own, "effective_logits_norm"))
+        raw = positive(over_training(own, "logits_norm"))
+        effective = positive(over_training(own, "effective_logits_norm"))
         if all(run.temperature == 1 for run in own):
             return [Curve(raw, label, look)]
         return [
@@ -85,14 +85,14 @@ def alignment_and_collapse(runs: Sequence[FigureRun], gamma: float = GAMMA) -> F
     )
 
     def alignment(own: list[FigureRun], title: str, look: Look) -> Panel:
-        points = during_training(own, "alignment")
+        points = over_training(own, "alignment")
         return Panel(title, above, [Curve(points, title.splitlines()[-1], look)])
 
     def collapse(own: list[FigureRun], title: str, look: Look) -> Panel:
-        ranks = during_training(own, "layer_ranks", str(gamma), -2)
+        ranks = over_training(own, "layer_ranks", str(gamma), -2)
         values = [
             Curve(
-                during_training(own, "layer_singular_values", -2, i),
+                over_training(own, "layer_singular_values", -2, i),
                 f"singular value {i + 1}",
                 shade,
             )
@@ -119,10 +119,10 @@ def ranks_around_softmax(runs: Sequence[FigureRun]) -> Figure | None:
 
     def panel(own: list[FigureRun], title: str, look: Look) -> Panel:
         curves = [
-            Curve(during_training(own, "rank"), "rank of the logits", BEFORE),
-            Curve(during_training(own, "post_softmax_rank"), "rank after the softmax", AFTER, "-."),
+            Curve(over_training(own, "rank"), "rank of the logits", BEFORE),
+            Curve(over_training(own, "post_softmax_rank"), "rank after the softmax", AFTER, "-."),
         ]
-        norms = during_training(own, "logits_norm")
+        norms = over_training(own, "logits_norm")
         right = [Curve(norms, "logits norm (right)", UNMARKED, ":")]
         return Panel(title, frame, curves, right, neural_collapse(own))
 
@@ -142,7 +142,7 @@ def ortho_dev(runs: Sequence[FigureRun]) -> Figure | None:
     for name in sorted(names):
 
         def curves(own: list[FigureRun], label: str, look: Look, name: str = name) -> list[Curve]:
-            return [Curve(during_training(own, "ortho_dev", name), label, look)]
+            return [Curve(over_training(own, "ortho_dev", name), label, look)]
 
         panels += [
             replace(panel, title=f"{panel.title}\nOOD: {name}")
