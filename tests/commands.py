@@ -16,12 +16,18 @@ from typing import Any
 
 import torch
 
+from rankdeficit.experiments.experiment import Experiment
 from rankdeficit.experiments.runs import RunFolder
 
 MODULES = [
     "real_nets.train", "real_nets.reproduce", "tests.commands", "simulations.ufm",
-    "rankdeficit.experiments.experiment",
+    "rankdeficit.experiments.experiment", "real_nets.diagnose", "torch.distributed", "hypothesis",
 ]  # fmt: skip
+
+
+def preload() -> None:
+    """Let the server of processes import what all of them need, before its first one."""
+    multiprocessing.set_forkserver_preload(MODULES)
 
 
 @dataclass
@@ -42,7 +48,7 @@ class Ended:
 
 
 class Command:
-    """`python -m MODULE ARGUMENTS`, which runs beside the test until `end`."""
+    """`python -m MODULE ARGUMENTS` or `python FILE.py ARGUMENTS` beside the test, until `end`."""
 
     def __init__(
         self,
@@ -52,20 +58,23 @@ class Command:
         largest_file: int | None = None,
         stop: tuple[signal.Signals, int] | None = None,
         output: Path | None = None,
+        drawing: bool = True,
     ) -> None:
         """said: a new folder for what it prints. largest_file: bytes beyond which no file may grow.
 
         stop: a signal that the command gets just before its n-th checkpoint. output: a file, as
-        /dev/full, to print to instead.
+        /dev/full, to print to instead. drawing: whether an experiment draws its figures, which takes
+        most of a short run.
         """
         said.mkdir()
         self.said = said
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(MODULES)
-        self.process: BaseProcess = context.Process(
+        preload()
+        self.process: BaseProcess = multiprocessing.get_context("forkserver").Process(
             target=_carry_out,
-            args=(module, [str(word) for word in arguments], said, largest_file, stop, output),
-        )
+            args=(
+                module, [str(word) for word in arguments], said, largest_file, stop, output, drawing,
+            ),
+        )  # fmt: skip
         self.process.start()
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
@@ -94,12 +103,15 @@ def _carry_out(
     largest_file: int | None,
     stop: tuple[signal.Signals, int] | None,
     output: Path | None,
+    drawing: bool,
 ) -> None:
     for number, path in ((1, output or said / "out"), (2, said / "err")):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     sys.stdout.reconfigure(line_buffering=False)  # type: ignore[union-attr]
     if stop is not None:
         _stop_before_checkpoint(*stop)
+    if not drawing:
+        Experiment.draw = lambda self, path: None  # type: ignore[method-assign]
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
     # As from a terminal, even where the tests were started in the background, which ignores Ctrl-C.
@@ -107,7 +119,12 @@ def _carry_out(
     torch.set_num_threads(1)
     sys.argv = [module, *arguments]
     warnings.simplefilter("ignore", RuntimeWarning)  # of modules that the server has imported
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    os.environ["COLUMNS"] = "200"
+    if module.endswith(".py"):
+        sys.path.insert(0, str(Path(module).parent))
+        runpy.run_path(module, run_name="__main__")
+    else:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def _stop_before_checkpoint(number: signal.Signals, count: int) -> None:

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as distributed
-import torch.multiprocessing as multiprocessing
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rankdeficit import Gram, centre, centred_rank, rank_curve, spectrum
+from tests.processes import run_together
 
 
 def rows(n: int, d: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -101,18 +100,14 @@ def test_float32_rows_beyond_float32_squares() -> None:
     assert gram_of(data).spectrum().rank(1e-3).item() == int(spectrum(data).rank(1e-3))
 
 
-def _share(rank: int, folder: str) -> None:
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
-    )
-    gram = gram_of(*rows(301, 12).tensor_split(2)[rank].split(40))
+def _share(rank: int, count: int, folder: Path) -> None:
+    gram = gram_of(*rows(301, 12).tensor_split(count)[rank].split(40))
     gram.all_reduce()
-    torch.save([gram.matrix, gram.error, gram.rows], f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
+    torch.save([gram.matrix, gram.error, gram.rows], folder / f"{rank}.pt")
 
 
 def test_two_gloo_processes_equal_one(tmp_path: Path) -> None:
-    multiprocessing.spawn(_share, args=(str(tmp_path),), nprocs=2)
+    run_together(_share, tmp_path, tmp_path)
     one = gram_of(rows(301, 12))
     shares = [gram_of(*share.split(40)) for share in rows(301, 12).tensor_split(2)]
     merged_error = shares[0].merge(shares[1]).error

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as distributed
-from torch import multiprocessing
 
 import rankdeficit as rd
 from rankdeficit.diagnostics import alignment, measure_logits
 from rankdeficit.diagnostics.states.alignment import InputDirections, StreamedAlignment
 from rankdeficit.diagnostics.states.logits import LogitsMeasures, LogitsStatistics
 from rankdeficit.diagnostics.states.sampling import sample_keys
+from tests.processes import run_together
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -272,10 +271,7 @@ def test_bad_streamed_logits() -> None:
         state.measures()
 
 
-def _share(rank: int, folder: str) -> None:
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
-    )
+def _share(rank: int, count: int, folder: Path) -> None:
     logits = stream_logits(low_rank_logits().tensor_split([31])[rank], 8, 50.0)
     logits.all_reduce()
     inputs = normal(100, 12).tensor_split([31])[rank]
@@ -283,12 +279,11 @@ def _share(rank: int, folder: str) -> None:
     directions.update(inputs, sample_keys(inputs))
     directions.all_reduce()
     found = directions.alignment(normal(7, 12, seed=1))
-    torch.save([logits.measures()._asdict(), found._asdict()], f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
+    torch.save([logits.measures()._asdict(), found._asdict()], folder / f"{rank}.pt")
 
 
 def test_streams_of_two_processes_equal_one(tmp_path: Path) -> None:
-    multiprocessing.spawn(_share, args=(str(tmp_path),), nprocs=2)
+    run_together(_share, tmp_path, tmp_path)
     expected = streamed(normal(7, 12, seed=1), normal(100, 12), 100)
     for rank in range(2):
         measures, found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)

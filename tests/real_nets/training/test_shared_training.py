@@ -1,12 +1,11 @@
 """Training by several processes, which share every batch."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as distributed
-import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 
 from rankdeficit.images import Normalisation
@@ -15,6 +14,7 @@ from real_nets.models import Architecture
 from real_nets.training.loop import Training
 from real_nets.training.recipe import Recipe
 from tests.images import image_set
+from tests.processes import run_together
 
 PROCESSES = 3
 CPU = torch.device("cpu")
@@ -47,13 +47,10 @@ def with_dropout(masks: list[Tensor]) -> nn.Module:
     return model
 
 
-def _share(rank: int, folder: str) -> None:
+def _share(rank: int, count: int, folder: Path) -> None:
     torch.set_num_threads(1)
-    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": PROCESSES}  # as torchrun does
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count}  # as torchrun does
     os.environ |= {name: str(value) for name, value in told.items()} | {"MASTER_ADDR": "localhost"}
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=PROCESSES
-    )
     whole = trained(training(deep()), 6)
     parts = {"whole": whole}
     for stop in (0, 1, 4):
@@ -62,15 +59,14 @@ def _share(rank: int, folder: str) -> None:
         parts[f"resumed after {stop}"] = trained(resumed, 6)
     masks: list[Tensor] = []
     trained(training(with_dropout(masks)), 6)
-    torch.save([parts, masks], f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
+    torch.save([parts, masks], folder / f"{rank}.pt")
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """What each process has: states by name, and dropout masks of all steps."""
     folder = tmp_path_factory.mktemp("shares")
-    multiprocessing.spawn(_share, args=(str(folder),), nprocs=PROCESSES)
+    run_together(_share, folder, folder, count=PROCESSES)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
 
 

@@ -1,6 +1,6 @@
 """A measure, or a detector, is one decorated definition, in whatever file."""
 
-import subprocess
+import importlib
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +13,7 @@ import rankdeficit as rd
 from rankdeficit.diagnostics import Report, available_measures, detector
 from rankdeficit.diagnostics.registry import Column, Measure, Values, measure
 from rankdeficit.diagnostics.simple import MeanOf, layer_measure, logits_measure
-from tests.conftest import ROOT
+from tests.processes import run_together
 from tests.rankdeficit.diagnostics.adding.conftest import MINE
 from tests.rankdeficit.diagnostics.diagnose.problems import QUICK, small_problem
 from tests.rankdeficit.diagnostics.report.fabricated import record
@@ -92,35 +92,19 @@ def test_states_merge_over_batches(mine: ModuleType) -> None:
         first.merge(mine.ParticipationRatio(5))
 
 
-TWO = """
-import sys
-import torch.distributed as distributed
-import rankdeficit as rd
-from tests.rankdeficit.diagnostics.diagnose.problems import small_problem
-sys.path.insert(0, sys.argv[1])
-import mine
-
-distributed.init_process_group("gloo")
-rank, size = distributed.get_rank(), distributed.get_world_size()
-model, *data = small_problem()
-shares = [[(x[rank::size], y[rank::size]) for x, y in batches] for batches in data]
-report = rd.diagnose(model, *shares, measures=["participation_ratio", "mean_margin"])
-if rank == 0:
-    report.to_json(sys.argv[1] + "/report.json")
-distributed.destroy_process_group()
-"""
+def report_share(rank: int, count: int, folder: Path) -> None:
+    sys.path.insert(0, str(folder))
+    importlib.import_module("mine")
+    model, *data = small_problem()
+    shares = [[(x[rank::count], y[rank::count]) for x, y in batches] for batches in data]
+    report = rd.diagnose(model, *shares, measures=["participation_ratio", "mean_margin"])
+    if rank == 0:
+        report.to_json(folder / "report.json")
 
 
 def test_states_merge_over_processes(mine: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MINE)
-    (tmp_path / "two.py").write_text(TWO)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--master-port", "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
-    done = subprocess.run(
-        [*command, str(tmp_path / "two.py"), str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    run_together(report_share, tmp_path, tmp_path)
     found = Report.from_json(tmp_path / "report.json")
     expected = rd.diagnose(*small_problem(), measures=["participation_ratio", "mean_margin"])
     assert found["train.samples"] == 200

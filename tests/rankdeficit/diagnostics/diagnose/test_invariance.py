@@ -2,19 +2,19 @@
 
 import copy
 import json
-import subprocess
-import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 import rankdeficit as rd
 from rankdeficit.diagnostics import ProbeSettings, fit_probe
-from tests.conftest import ROOT
+from rankdeficit.diagnostics.measures import layer_probes
 from tests.networks import narrow_resnet18
+from tests.processes import run_together
 from tests.rankdeficit.diagnostics.diagnose.problems import (
     EXACT,
     batches,
@@ -79,52 +79,33 @@ def test_probes_are_fitted_where_the_network_is(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_two_processes_see_what_one_sees(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SHARDED)
     records = []
     for processes in (1, 2):
         out = tmp_path / f"{processes}.json"
-        launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-        command = [sys.executable, *launcher, str(script), str(out)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
+        run_together(report_share, tmp_path, out, count=processes)
         records.append(json.loads(out.read_text()))
     assert [record.pop("conditions")["processes"] for record in records] == [1, 2]
     assert not list(differences(*records))
 
 
-SHARDED = """
-import json, sys
-from datetime import timedelta
-import torch
-sys.path.insert(0, ".")
-import torch.distributed as distributed
-import rankdeficit as rd
-from rankdeficit.diagnostics.measures import layer_probes
-from tests.networks import narrow_resnet18
-from tests.rankdeficit.diagnostics.diagnose.problems import EXACT, batches, image_data
+def report_share(rank: int, size: int, out: Path) -> None:
+    everyone, fit = distributed.new_group(timeout=timedelta(seconds=60)), layer_probes._fit
 
-distributed.init_process_group("gloo")
-rank, size = distributed.get_rank(), distributed.get_world_size()
-all_of_them, fit = distributed.new_group(timeout=timedelta(seconds=30)), layer_probes._fit
+    def fit_at_once(*arguments: Any) -> Any:
+        """Waits for ever where a process fits while another has no layer yet."""
+        distributed.barrier(everyone)
+        return fit(*arguments)
 
-def fit_at_once(*arguments):  # waits for ever where a process fits while another has no layer yet
-    distributed.barrier(all_of_them)
-    return fit(*arguments)
+    def share(seed: int, n: int) -> Any:
+        inputs, labels = image_data(seed, n)
+        return batches(inputs[rank::size], labels[rank::size], 33)
 
-layer_probes._fit = fit_at_once
-
-def share(seed, n):
-    inputs, labels = image_data(seed, n)
-    return batches(inputs[rank::size], labels[rank::size], 33)
-
-ood = {"other": (share(2, 150), share(3, 101))}
-model = narrow_resnet18(4, 6).double()  # an even number of layers
-report = rd.diagnose(model, share(0, 301), share(1, 150), ood, 2.0, probes=EXACT)
-if rank == 0:
-    open(sys.argv[1], "w").write(json.dumps(report.record))
-distributed.destroy_process_group()
-"""
+    layer_probes._fit = fit_at_once
+    ood = {"other": (share(2, 150), share(3, 101))}
+    model = narrow_resnet18(4, 6).double()  # an even number of layers
+    report = rd.diagnose(model, share(0, 301), share(1, 150), ood, 2.0, probes=EXACT)
+    if rank == 0:
+        out.write_text(json.dumps(report.record))
 
 
 def test_rotated_features_and_renamed_classes_give_the_same_measures() -> None:

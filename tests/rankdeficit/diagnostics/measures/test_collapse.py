@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as distributed
-from torch import Tensor, multiprocessing
+from torch import Tensor
 
 from rankdeficit import constructions
 from rankdeficit.constructions import Code
 from rankdeficit.diagnostics import ClassStatistics, nearest_centre_agreement, neural_collapse
+from tests.processes import run_together
 
 
 def labelled(n: int, features: int, classes: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -88,23 +88,19 @@ def test_tight_classes_far_from_the_origin_keep_their_digits() -> None:
     torch.testing.assert_close(1e8 * found.scatter, expected.scatter, rtol=1e-4, atol=1e-3)
 
 
-def _share(rank: int, folder: str) -> None:
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
-    )
+def _share(rank: int, count: int, folder: Path) -> None:
     h, labels = labelled(101, 5, 3)
-    mine = (h.tensor_split(2)[rank], labels.tensor_split(2)[rank])
+    mine = (h.tensor_split(count)[rank], labels.tensor_split(count)[rank])
     statistics = statistics_of(*mine, 3, [len(mine[1])])
     statistics.all_reduce()
     torch.save(
         [statistics.counts, statistics.means, statistics.scatter, statistics.squares],
-        f"{folder}/{rank}.pt",
+        folder / f"{rank}.pt",
     )
-    distributed.destroy_process_group()
 
 
 def test_two_processes_end_with_all_samples(tmp_path: Path) -> None:
-    multiprocessing.spawn(_share, args=(str(tmp_path),), nprocs=2)
+    run_together(_share, tmp_path, tmp_path)
     whole = statistics_of(*labelled(101, 5, 3), 3, [101])
     for rank in range(2):
         found = ClassStatistics(5, 3)
