@@ -15,11 +15,11 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from rankdeficit.augmentation import Augmentation, Views, apply_views, draw_views
 from rankdeficit.checks import check_at_least
 from rankdeficit.distributed import rank_and_size
 from rankdeficit.image_files import Framing, check_readable, read_image
 from rankdeficit.images import Images
-from real_nets.data.augmentation import Augmentation, Views, apply_views, draw_views
 
 
 def stream_seed(*key: int | str) -> int:

@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 from torchvision.transforms import v2
 
+from rankdeficit.augmentation import Augmentation
 from rankdeficit.images import Images, Normalisation
-from real_nets.data.augmentation import Augmentation
 from real_nets.data.batches import Batches
 from real_nets.data.glyphs import EM, LETTERS, SIZE, glyphs
 from tests.benchmarks.timing import THREADS, meet, seconds, size

@@ -68,20 +68,6 @@ def padding(size: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
-def augment(
-    images: UInt8[Tensor, "n channels height width"],
-    augmentation: Augmentation,
-    generator: torch.Generator,
-) -> UInt8[Tensor, "n channels height width"]:
-    """The images as random views show them.
-
-    The generator is a CPU one, so the same images come out on every device (resized ones up to rounding).
-    """
-    n, _, *size = images.shape
-    views = draw_views(n, (size[0], size[1]), augmentation, generator)
-    return apply_views(images, views, augmentation)
-
-
 def apply_views(
     images: UInt8[Tensor, "n channels height width"], views: Views, augmentation: Augmentation
 ) -> UInt8[Tensor, "n channels height width"]:
