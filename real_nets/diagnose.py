@@ -6,68 +6,203 @@
 
 Folders hold train/CLASS/* and test/CLASS/* (or val/CLASS/*) images; one for --ood may hold the test
 images alone, or the folders of classes themselves, and then serves for detection only. Large sets are
-decoded while they are used, others at once. The report and its figures go to the folder --out.
+decoded in every pass, others once. The report and its figures go to the folder --out.
 """
 
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
 from rankdeficit import GAMMA
+from rankdeficit.checks import check_at_least, check_seeds, check_temperature
 from rankdeficit.diagnostics.diagnose import Batches, diagnose
-from rankdeficit.diagnostics.measures.gradients import PLAIN, Loss
+from rankdeficit.diagnostics.measures.gradients import PLAIN
 from rankdeficit.diagnostics.measures.layer_probes import ProbeSettings
+from rankdeficit.diagnostics.measures.ood import missing_packages
 from rankdeficit.diagnostics.reading.network import Network
+from rankdeficit.diagnostics.registry import choose
 from rankdeficit.diagnostics.report import Report
-from rankdeficit.distributed import is_first
 from rankdeficit.experiments import cli
-from rankdeficit.experiments.cli import joined, progress
-from rankdeficit.experiments.runs import RunFolder
+from rankdeficit.experiments.options import option
 from rankdeficit.image_files import spell_size, square
 from rankdeficit.images import Images, Normalisation, list_splits, unchanged
 from real_nets.data.images import IMAGENET, Folders, measured_normalisation
-from real_nets.diagnose_settings import Settings, check, chosen_measures, complete
+from real_nets.data.opening import why_missing
 from real_nets.jobs.folder import JobFolder
-from real_nets.jobs.trained import find_trained, is_framed_alike, own_data, train_images
+from real_nets.jobs.trained import find_trained, folder_of_images, own_data, training_images
 from real_nets.jobs.trial import try_out
-from real_nets.models import Architecture
+from real_nets.models import Architecture, StructureOptions, model_help
 from real_nets.models.checkpoint import load_weights
 
 PROGRAM = "real_nets.diagnose"
 
+STRUCTURE = tuple(own.name for own in fields(StructureOptions))
+TOLD_BY_RUN = {*STRUCTURE, "model", "classes", "checkpoint", "untrained", "temperature"}
+"""Settings that `trained` decides."""
+
+
+@dataclass(frozen=True)
+class Settings(StructureOptions):
+    """Diagnose a trained classifier of images."""
+
+    model: str | None = field(default=None, metadata={"help": model_help})
+    checkpoint: Path | None = None
+    """Its weights: .safetensors, or a state dict saved by torch.save."""
+    trained: Path | None = None
+    """Instead of both: the folder of a network that real_nets.train or real_nets.reproduce trained, or a
+    .safetensors file in it. Gives the temperature too, and the data unless --data does."""
+    untrained: bool = False
+    """Diagnose random initial weights instead of a checkpoint."""
+    data: Path | None = None
+    """Folder with train/CLASS/* and test/CLASS/* (or val/CLASS/*) images."""
+    ood: tuple[Path, ...] = ()
+    """Folders of out-of-distribution images, known by their last name; of the form of --data, or with
+    test images alone."""
+    temperature: float | None = None
+    """Softmax temperature T of training [default: the run's, else 1]."""
+    classes: int | None = None
+    """Classes of the network [default: as many as the data has]."""
+    image_size: int | None = None
+    """Resize images to so many pixels squared, bicubic (crops bilinear) [default: as the run did, else
+    leave them as they are]."""
+    crop: float | None = None
+    """Resize this share of the largest centred square, 0.875 for most ImageNet networks
+    [default: as the run did, else squeeze the whole image]."""
+    normalisation: Literal["data", "imagenet", "none"] = "data"
+    """Mean and deviation per channel: of all train images (with --trained, of those that the network was
+    trained with), the usual ones of ImageNet, or 0 and 1."""
+    mean: tuple[float, float, float] | None = None
+    """Mean per channel on the scale 0..1, instead of --normalisation."""
+    std: tuple[float, float, float] | None = None
+    """Deviation per channel, with --mean."""
+    limit: int = 0
+    """Use so many images of each split at most, chosen by the seed; 0 for all."""
+    batch_size: int = 128
+    """Images per forward pass."""
+    stream: bool = False
+    """Decode images while they are used, even where all fit in memory."""
+    measures: tuple[str, ...] = ()
+    """Names of measures to take, with those that they require [default: all not switched off]."""
+    layers: tuple[str, ...] = ()
+    """Names of modules, with * and ?, to look at [default: all weight layers on the main path]."""
+    gamma: float | None = None
+    """Threshold of the numerical rank, relative to the largest singular value [default: the run's, else
+    0.001]."""
+    grid: int = 2
+    """Average maps to grid x grid cells before ranks and probes."""
+    probes: bool = True
+    """Train linear probes on every layer: effective depth, and the drop out of distribution."""
+    probe_l2: tuple[float, ...] = ()
+    """L2 penalties of probes, the best chosen per layer [default: 1 / train images]."""
+    alignment: bool = True
+    """Measure how each layer's weights align with its input."""
+    gradients: bool = True
+    """Measure the rank of each layer's gradient."""
+    detectors: tuple[str, ...] = ()
+    """Names of OOD detectors [default: all that are installed]."""
+    precision: Literal["float32", "float64"] = "float32"
+    """Precision of the network and the probes."""
+    seed: int = 0
+    """Seed of the bootstrap, of --limit and of --untrained."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda or cuda:N."""
+    out: Path | None = None
+    """New folder for the report [default: runs/diagnose-DATE-TIME]."""
+
+
+def complete(settings: Settings) -> Settings:
+    """The settings with absolute paths and, of `trained`, all that its folder tells."""
+    changes: dict[str, Any] = {}
+    if settings.trained is not None:
+        for own in fields(Settings):
+            if own.name in TOLD_BY_RUN and getattr(settings, own.name) != own.default:
+                raise ValueError(f"--trained determines the network; leave out {option(own.name)}")
+        run = find_trained(settings.trained)
+        changes = {name: getattr(run.job, name) for name in ("model", "temperature", *STRUCTURE)}
+        changes |= {"checkpoint": run.weights_file, "classes": run.cards["own"]["classes"]}
+        changes["data"] = settings.data or folder_of_images(run)
+        told = ("gamma",) if settings.image_size else ("gamma", "image_size", "crop")
+        changes |= {
+            name: getattr(run.job, name) for name in told if getattr(settings, name) is None
+        }
+    for name in ("data", "checkpoint", "trained"):
+        path = changes.get(name, getattr(settings, name))
+        changes[name] = path and path.resolve()
+    return replace(settings, ood=tuple(path.resolve() for path in settings.ood), **changes)
+
+
+def chosen_measures(settings: Settings) -> list[str]:
+    """Names of the measures to take. Raises ValueError for unknown names and switched-off measures."""
+    switches = {name: getattr(settings, name) for name in ("probes", "alignment", "gradients")}
+    return [own.name for own in choose(settings.measures or None, switches)]
+
+
+def check(settings: Settings, run: JobFolder | None) -> None:
+    """Raise ValueError for settings that are missing, out of range, or contradict each other."""
+    if settings.model is None:
+        raise ValueError("model is missing; name a network with --model, or a run with --trained")
+    if settings.data is None:
+        source = run and run.settings
+        why = source and why_missing(source.job.data, source.root, download=False)
+        if why or source is None:
+            reason = f" ({why})" if why else ""
+            raise ValueError(f"data is missing; name a folder of images with --data{reason}")
+    if settings.untrained and settings.checkpoint:
+        raise ValueError("--checkpoint and --untrained exclude each other")
+    if not (settings.untrained or settings.checkpoint):
+        raise ValueError(
+            "checkpoint is missing; give --checkpoint FILE with weights, or --untrained"
+        )
+    if (settings.mean is None) != (settings.std is None):
+        raise ValueError("--mean and --std belong together; give both")
+    if settings.mean is not None and settings.normalisation != "data":
+        raise ValueError("--mean and --normalisation exclude each other")
+    if settings.crop is not None and settings.image_size is None:
+        raise ValueError(f"crop is {settings.crop}; it needs an --image-size")
+    if settings.out is not None and settings.out.exists() and any(settings.out.iterdir()):
+        raise ValueError(f"--out {settings.out} is not empty; name a new folder")
+    if settings.temperature is not None:
+        check_temperature(settings.temperature)
+    check_at_least(0, limit=settings.limit)
+    check_at_least(1, batch_size=settings.batch_size)
+    check_seeds(settings.seed, 1)
+    for penalty in settings.probe_l2:
+        if not 0 <= penalty < math.inf:
+            raise ValueError(f"probe_l2 is {penalty}; it must not be negative")
+    chosen_measures(settings)
+    for detector in settings.detectors:
+        if missing := missing_packages(detector):
+            raise ValueError(f"detector {detector} needs {' and '.join(missing)}: pip install it")
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that a diagnosis needs, checked."""
+    """What a diagnosis needs, after all checks."""
 
     network: Network
     folders: Folders
-    """What this process takes of them."""
+    """This process's share of them."""
     normalise: Normalisation
-    temperature: float
-    loss: Loss
-    """That of training."""
     assumptions: list[str]
-    """What was taken for granted and the numbers depend on."""
+    """What the settings leave open and the numbers depend on."""
+    run: JobFolder | None
 
 
 def run(settings: Settings) -> Path | None:
     """Diagnose, write the folder, print the report; the first process returns the folder."""
-    with joined(settings.device) as device:
+    with cli.joined(settings.device) as device:
         settings = complete(settings)
         prepared = prepare(settings, device)
-        with reserved(settings) as folder:
+        with cli.new_run(settings, PROGRAM, "diagnose") as folder:
             report = measure(settings, prepared, device)
-            if folder is not None:
-                report.to_json(folder.path / "report.json")
-                report.plot(folder.path)
-                folder.write_environment(device)
-        if folder is None:
-            return None
+            if folder is None:
+                return None
+            report.to_json(folder.path / "report.json")
+            report.plot(folder.path)
+            folder.write_environment(device)
         print(report)
         print(f"Figures and records are in {folder.path}.")
         return folder.path
@@ -75,15 +210,14 @@ def run(settings: Settings) -> Path | None:
 
 def prepare(settings: Settings, device: torch.device) -> Prepared:
     """Check the settings, load the network, read the images. Raises ValueError for what is wrong."""
-    check(settings)
-    framing = square(settings.image_size, settings.crop)
     run = None if settings.trained is None else find_trained(settings.trained)
-    if settings.data is not None:
-        own = list_splits(settings.data, framing)
-    else:
+    check(settings, run)
+    framing = square(settings.image_size, settings.crop)
+    if settings.data is None:
         assert run is not None
-        found = own_data(run, settings.image_size, settings.crop)
-        own = found.train, found.test
+        own = own_data(run, settings.image_size, settings.crop)
+    else:
+        own = list_splits(settings.data, framing)
     folders = Folders.of(own, settings.ood, framing, settings.probes)
     network = load_network(settings, folders, device)
     mine = folders.share(settings.limit, settings.seed)
@@ -91,18 +225,11 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
     if not streamed:
         mine = mine.load()
     whole = mine if not settings.limit else folders.share(0, 0)
-    normalise, whose = normalisation(settings, run, whole.train, len(folders.train))
-    return Prepared(
-        network,
-        mine,
-        normalise,
-        1.0 if settings.temperature is None else settings.temperature,
-        PLAIN if run is None else run.job.mean_loss,
-        [
-            *assumptions(settings, folders, network, normalise, whose, streamed),
-            *([] if run is None else run.job.notes_on_loss),
-        ],
-    )
+    normalise, source = normalisation(settings, run, whole.train, len(folders.train))
+    notes = assumptions(settings, folders, network, normalise, source)
+    if streamed:
+        notes.append("images decoded while they were used")
+    return Prepared(network, mine, normalise, notes + (run.job.notes_on_loss if run else []), run)
 
 
 def load_network(settings: Settings, folders: Folders, device: torch.device) -> Network:
@@ -114,17 +241,8 @@ def load_network(settings: Settings, folders: Folders, device: torch.device) -> 
             f"classes is {classes}; it must be at least {found}, the number of class folders"
         )
     assert settings.model is not None
-    architecture = Architecture(
-        settings.model,
-        classes,
-        (3, *folders.size),
-        width=settings.width,
-        depth=settings.depth,
-        stem=settings.stem,
-        norm=settings.norm,
-        head_rank=settings.head_rank,
-        head_norm=settings.head_norm,
-    )
+    structure: dict[str, Any] = {name: getattr(settings, name) for name in STRUCTURE}
+    architecture = Architecture(settings.model, classes, (3, *folders.size), **structure)
     model = architecture.build(settings.seed)
     if settings.checkpoint is not None:
         load_weights(model, settings.checkpoint, architecture)
@@ -135,10 +253,10 @@ def load_network(settings: Settings, folders: Folders, device: torch.device) -> 
 def normalisation(
     settings: Settings, run: JobFolder | None, train: Images, images: int
 ) -> tuple[Normalisation, str]:
-    """The normalisation that the settings ask for, and what to say of where it was measured.
+    """The normalisation that the settings ask for, and the end of the note on its source.
 
-    A run's network gets images normalised as in its training, whatever it is diagnosed on.
-    train: this process's share of all train images, which are so many.
+    The network of a run sees images normalised as in its training, whatever the data.
+    train: this process's share of all train images; images: the number of these.
     """
     if settings.mean is not None and settings.std is not None:
         return Normalisation.fixed(settings.mean, settings.std), ""
@@ -146,40 +264,21 @@ def normalisation(
         return Normalisation.fixed(*IMAGENET), ""
     if settings.normalisation == "none":
         return unchanged(), ""
-    whose = (
+    source = (
         ", those of all train images; if it was trained with others, give --normalisation imagenet "
         "or --mean and --std"
     )
     if run is not None:
-        split, whose = trained_with(settings, run, images)
+        framing = settings.image_size, settings.crop
+        split, source = training_images(run, settings.data, framing, images)
         train = train if split is None else split.share()
-    return measured_normalisation(train, settings.batch_size), whose
-
-
-def trained_with(settings: Settings, run: JobFolder, images: int) -> tuple[Images | None, str]:
-    """All train images of the run, None where those at hand are to serve, and what to say of them."""
-    whose = ", those of all train images that it was trained with"
-    own = is_framed_alike(run, settings.data, settings.image_size, settings.crop)
-    if own and images == run.cards["own"]["train_images"]:
-        return None, whose
-    try:
-        return train_images(run), whose
-    except ValueError as error:
-        return None, (
-            f", those of all train images of {settings.data or run.job.data}, not of those that it was "
-            f"trained with ({error}); restore these, or give --mean and --std"
-        )
+    return measured_normalisation(train, settings.batch_size), source
 
 
 def assumptions(
-    settings: Settings,
-    folders: Folders,
-    network: Network,
-    normalise: Normalisation,
-    whose: str,
-    streamed: bool,
+    settings: Settings, folders: Folders, network: Network, normalise: Normalisation, source: str
 ) -> list[str]:
-    """What nobody said and the numbers depend on, and what was left out."""
+    """What the settings leave open and the numbers depend on, and what was left out."""
     said = []
     if settings.temperature is None:
         said.append("temperature taken to be 1; if it was trained at another, give --temperature")
@@ -187,7 +286,7 @@ def assumptions(
         " ".join(f"{value:.4g}" for value in values.flatten().tolist())
         for values in (normalise.mean, normalise.std)
     )
-    said.append(f"images normalised by mean {mean} and deviation {std}{whose}")
+    said.append(f"images normalised by mean {mean} and deviation {std}{source}")
     found = len(folders.train.classes)
     if network.classes > found:
         said.append(
@@ -209,8 +308,6 @@ def assumptions(
         said.append(
             f"at most {settings.limit} images of each split, chosen by seed {settings.seed}"
         )
-    if streamed:
-        said.append("images decoded while they were used")
     return said
 
 
@@ -223,7 +320,7 @@ def measure(settings: Settings, prepared: Prepared, device: torch.device) -> Rep
 
     probing = ProbeSettings(l2=settings.probe_l2, dtype=getattr(torch, settings.precision))
     totals = {split.name: len(split) for split in folders.splits}
-    with bars(totals, len(prepared.network.layers.chosen)) as on_progress:
+    with cli.progress_in_parts(totals, len(prepared.network.layers.chosen)) as on_progress:
         found = diagnose(
             prepared.network.model,
             inputs(folders.train),
@@ -232,11 +329,11 @@ def measure(settings: Settings, prepared: Prepared, device: torch.device) -> Rep
                 name: (None if train is None else inputs(train), inputs(test))
                 for name, (train, test) in folders.ood.items()
             },
-            prepared.temperature,
+            1.0 if settings.temperature is None else settings.temperature,
             measures=settings.measures or None,
             layers=settings.layers or None,
             gamma=GAMMA if settings.gamma is None else settings.gamma,
-            loss=prepared.loss,
+            loss=prepared.run.job.mean_loss if prepared.run else PLAIN,
             grid=settings.grid,
             probes=probing if settings.probes else False,
             alignment=settings.alignment,
@@ -246,37 +343,6 @@ def measure(settings: Settings, prepared: Prepared, device: torch.device) -> Rep
             on_progress=on_progress,
         )
     return Report(found.record | {"notes": [*prepared.assumptions, *found.record["notes"]]})
-
-
-@contextmanager
-def bars(images: dict[str, int], layers: int) -> Iterator[Callable[[str, int], None]]:
-    """Progress of one part after the other: of images where the part is a split, else of layers."""
-    shown: dict[str, Callable[[int], object]] = {}
-    with ExitStack() as current:
-
-        def on_progress(name: str, done: int) -> None:
-            if name not in shown:
-                current.close()
-                shown[name] = current.enter_context(progress(name, images.get(name, layers)))
-            shown[name](done)
-
-        yield on_progress
-
-
-@contextmanager
-def reserved(settings: Settings) -> Iterator[RunFolder | None]:
-    """A new folder, in the first process; should the work fail, it is gone again."""
-    if not is_first():
-        yield None
-        return
-    folder, _, _ = cli.open_run(settings, PROGRAM, "diagnose")
-    try:
-        yield folder
-    except BaseException:
-        shutil.rmtree(folder.path)
-        raise
-    finally:
-        folder.close()
 
 
 if __name__ == "__main__":

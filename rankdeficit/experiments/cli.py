@@ -2,12 +2,13 @@
 
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import MISSING, fields
 from datetime import datetime
 from itertools import count
@@ -172,6 +173,22 @@ def open_run(settings: T, program: str, default_name: str) -> tuple[RunFolder, T
     return folder, restore_settings(type(settings), record, NOT_RECORDED), True
 
 
+@contextmanager
+def new_run(settings: Any, program: str, default_name: str) -> Iterator[RunFolder | None]:
+    """A new run folder in the first process, None in the others; deleted if the block fails."""
+    if not is_first():
+        yield None
+        return
+    folder, _, _ = open_run(settings, program, default_name)
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder.path)
+        raise
+    finally:
+        folder.close()
+
+
 def refuse_beside_resume(option: str) -> NoReturn:
     """Raise: a resumed run takes no other option."""
     raise ValueError(f"--resume takes every setting from its folder; leave out {option}")
@@ -222,6 +239,27 @@ def progress(description: str, total: int, done: int = 0) -> Iterator[Callable[[
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(description, total=total, completed=done)
         yield lambda completed: bar.update(task, completed=completed)
+
+
+@contextmanager
+def progress_in_parts(
+    totals: Mapping[str, int], other_total: int
+) -> Iterator[Callable[[str, int], None]]:
+    """Progress of one named part after the other; yields set_done(name, completed).
+
+    A part that `totals` does not name has `other_total` steps.
+    """
+    shown: dict[str, Callable[[int], Any]] = {}
+    with ExitStack() as current:
+
+        def set_done(name: str, completed: int) -> None:
+            if name not in shown:
+                current.close()
+                total = totals.get(name, other_total)
+                shown[name] = current.enter_context(progress(name, total))
+            shown[name](completed)
+
+        yield set_done
 
 
 def _plain_progress(description: str, total: int) -> Callable[[int], None]:

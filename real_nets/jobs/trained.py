@@ -1,13 +1,13 @@
 """What `--trained PATH` names: a job's folder, and the images that its network was trained with."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from rankdeficit.experiments.runs import read_json
 from rankdeficit.image_files import square
 from rankdeficit.images import Images, held_out_folder, list_splits
-from real_nets.data.images import Dataset
-from real_nets.data.opening import open_dataset
+from real_nets.data.images import OnCorrupt
+from real_nets.data.opening import DataSource
 from real_nets.jobs.folder import FINAL, PROGRAM, JobFolder
 from real_nets.models.checkpoint import some
 
@@ -86,38 +86,48 @@ def folder_of_images(trained: JobFolder) -> Path | None:
     return folder if (folder / "train").is_dir() and held_out_folder(folder) else None
 
 
-def own_data(trained: JobFolder, image_size: int | None, crop: float | None) -> Dataset:
-    """Its data set, without images that could not be read then. Raises ValueError if it is gone."""
-    selected = replace(trained.job.selection, image_size=image_size, crop=crop)
-    return open_dataset(
-        root=trained.settings.root,
-        on_corrupt="skip" if trained.cards["own"]["skipped"] else "stop",
-        **asdict(selected),
-    )
+def own_data(
+    trained: JobFolder, image_size: int | None, crop: float | None
+) -> tuple[Images, Images]:
+    """Its train and test images, without those that could not be read then.
 
-
-def is_framed_alike(
-    trained: JobFolder, data: Path | None, image_size: int | None, crop: float | None
-) -> bool:
-    """Whether that folder (None: its own data) and that framing give the images of its training."""
-    own, job = folder_of_images(trained), trained.job
-    same = (image_size, crop) == (job.image_size, job.crop)
-    return same and data in (None, own and own.resolve())
-
-
-def train_images(trained: JobFolder) -> Images:
-    """All that it was trained with, framed as then; those of a folder are not decoded.
-
-    Raises ValueError if they are gone, or if there are more or fewer than there were.
+    Raises ValueError if they are gone.
     """
-    job, folder = trained.job, folder_of_images(trained)
-    if folder is None:
-        found = own_data(trained, job.image_size, job.crop).train
-    else:
-        found, _ = list_splits(folder, square(job.image_size, job.crop))
-    before = trained.cards["own"]["train_images"]
-    if len(found) != before:
-        raise ValueError(
-            f"data {job.data} has {len(found)} train images, where there were {before}"
+    selected = replace(trained.job.selection, image_size=image_size, crop=crop)
+    on_corrupt: OnCorrupt = "skip" if trained.cards["own"]["skipped"] else "stop"
+    found = DataSource(trained.settings.root, on_corrupt=on_corrupt).open(selected)
+    return found.train, found.test
+
+
+def training_images(
+    trained: JobFolder, data: Path | None, framing: tuple[int | None, float | None], images: int
+) -> tuple[Images | None, str]:
+    """All images that it was trained with, framed as then, and the end of the note on their source.
+
+    None if the train images at hand serve: those of `data` (None: its own) with a framing (image size and
+    crop), `images` in number, are the same, or its own are gone. Files of a folder are not decoded.
+    """
+    job, folder, before = (
+        trained.job,
+        folder_of_images(trained),
+        trained.cards["own"]["train_images"],
+    )
+    alike = framing == (job.image_size, job.crop) and data in (None, folder and folder.resolve())
+    source = ", those of all train images that it was trained with"
+    if alike and images == before:
+        return None, source
+    try:
+        if folder is None:
+            found, _ = own_data(trained, job.image_size, job.crop)
+        else:
+            found, _ = list_splits(folder, square(job.image_size, job.crop))
+        if len(found) != before:
+            raise ValueError(
+                f"data {job.data} has {len(found)} train images, where there were {before}"
+            )
+    except ValueError as error:
+        return None, (
+            f", those of all train images of {data or job.data}, not of those that it was trained with "
+            f"({error}); restore these, or give --mean and --std"
         )
-    return found
+    return found, source

@@ -90,8 +90,8 @@ OPTIONS = ("width", "depth", "stem", "norm", "pretrained")
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkOptions:
-    """What can be chosen of a network."""
+class StructureOptions:
+    """Modules of a network, whatever their weights."""
 
     width: int | None = None
     """Width of hidden layers, channels of the first stage, or width of the embedding [default: the
@@ -107,6 +107,12 @@ class NetworkOptions:
     """Factor the classifier through so many dimensions, which bounds the rank of the logits."""
     head_norm: HeadNorm = "none"
     """Normalisation after the logits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions(StructureOptions):
+    """What can be chosen of a network."""
+
     init: Initialisation = "default"
     """Initial distribution of all weights; default: the network's own."""
     init_scale: float = 1.0

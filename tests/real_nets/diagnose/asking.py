@@ -7,7 +7,7 @@ from typing import Any
 
 from rankdeficit.diagnostics.report import Report
 from real_nets import diagnose
-from real_nets.diagnose_settings import Settings
+from real_nets.diagnose import Settings
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -20,7 +20,7 @@ from rankdeficit.images import Normalisation, list_splits, load_splits
 from real_nets import diagnose, train
 from real_nets.data import images as data_images
 from real_nets.data.images import Folders
-from real_nets.diagnose_settings import complete
+from real_nets.diagnose import complete
 from real_nets.jobs.trained import find_trained, folder_of_images
 from tests.conftest import ROOT
 from tests.real_nets.diagnose.asking import (

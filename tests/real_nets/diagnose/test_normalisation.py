@@ -11,7 +11,7 @@ from PIL import Image
 from rankdeficit.images import Normalisation, list_splits, load_splits
 from real_nets import diagnose, train
 from real_nets.data.opening import open_dataset
-from real_nets.diagnose_settings import Settings, complete
+from real_nets.diagnose import Settings, complete
 from tests.real_nets.diagnose.asking import (
     AS_TRAINED,
     by_name,
