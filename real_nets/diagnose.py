@@ -4,9 +4,8 @@
     python -m real_nets.diagnose --trained runs/train-DATE/T50-seed0 --ood FOLDER
     torchrun --nproc-per-node 8 -m real_nets.diagnose ...
 
-Folders hold train/CLASS/* and test/CLASS/* (or val/CLASS/*) images; one for --ood may hold the test
-images alone, or the folders of classes themselves, and then serves for detection only. Large sets are
-decoded in every pass, others once. The report and its figures go to the folder --out.
+Folders hold train/CLASS/* and test/CLASS/* (or val/CLASS/*) images; one for --ood may hold only test
+images or the folders of classes, and then serves for detection only. Report and figures go to --out.
 """
 
 import math
@@ -26,10 +25,11 @@ from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.registry import choose
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.experiments import cli
+from rankdeficit.experiments.image_splits import measured_normalisation
 from rankdeficit.experiments.options import option
 from rankdeficit.image_files import spell_size, square
 from rankdeficit.images import Images, Normalisation, list_splits, unchanged
-from real_nets.data.images import IMAGENET, Folders, measured_normalisation
+from real_nets.data.images import IMAGENET, Folders
 from real_nets.data.opening import why_missing
 from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.trained import find_trained, folder_of_images, own_data, training_images

@@ -1,38 +1,15 @@
-"""Data sets in memory or in files, all of whose images are known to be readable before any is used."""
+"""Data sets, and the folders of images that a network is diagnosed on."""
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-import torch
-
-from rankdeficit.distributed import gather_rows, is_first, rank_and_size
 from rankdeficit.experiments.cli import progress
-from rankdeficit.image_files import (
-    NAMED,
-    Framing,
-    check_readable,
-    read_image,
-    spell_size,
-    spell_some,
-)
-from rankdeficit.images import (
-    Images,
-    Normalisation,
-    held_out_folder,
-    level_counts,
-    list_splits,
-)
-
-OnCorrupt = Literal["stop", "skip"]
-
-IN_MEMORY = 4 * 2**30
-"""Bytes of decoded images up to which a process keeps all of them in memory."""
+from rankdeficit.experiments.image_splits import fits_in_memory
+from rankdeficit.image_files import Framing
+from rankdeficit.images import Images, held_out_folder, list_splits
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation per channel with which ImageNet networks are usually trained."""
@@ -88,139 +65,6 @@ def fingerprint(*splits: Images) -> str:
                 name = path.relative_to(split.folder).as_posix()
                 digest.update(json.dumps([name, path.stat().st_size]).encode())
     return digest.hexdigest()[:16]
-
-
-def read_splits(
-    train: Images, test: Images, in_memory: bool | None, on_corrupt: OnCorrupt
-) -> tuple[Images, Images, int]:
-    """Train and test images of files, decoded or as files of a known size, and the number left out.
-
-    in_memory: decode now, or only look [default: decode what takes no more than IN_MEMORY bytes].
-    on_corrupt: stop at unreadable images, or leave them out. Several processes must all call this.
-    Raises ValueError naming unreadable images, a class without readable train images, or sizes that
-    differ.
-    """
-    total = len(train) + len(test)
-    if in_memory is None:
-        height, width = train.framing.size or readable_size(train)
-        in_memory = total * 3 * height * width <= IN_MEMORY
-    read = load_images if in_memory else sieve_images
-    (train_images, lost), (test_images, also_lost) = read(train), read(test)
-    for files, unreadable in ((train, lost), (test, also_lost)):
-        if len(unreadable) == len(files):
-            raise none_readable(unreadable, files)
-    if on_corrupt != "skip":
-        refuse(lost + also_lost, total)
-    check_classes(train_images)
-    tell_skipped(lost + also_lost, total, train.folder.parent)
-    size = common_size(train_images, test_images)
-    train_images, test_images = (
-        replace(images, framing=replace(images.framing, size=size))
-        for images in (train_images, test_images)
-    )
-    return train_images, test_images, len(lost + also_lost)
-
-
-def load_images(files: Images) -> tuple[Images, list[str]]:
-    """The readable images, decoded, and the paths of the others."""
-    with progress(f"reading {files.name}", len(files)) as set_done:
-        return files.load_readable(set_done)
-
-
-def sieve_images(files: Images) -> tuple[Images, list[str]]:
-    """The files that can be decoded, and the paths of the others, the first ones with the reason."""
-    unreadable = check_images(files)
-    lost = set(unreadable)
-    kept = files.part([i for i, p in enumerate(files.paths) if p not in lost])
-    return kept, with_reasons(unreadable)
-
-
-def check_images(files: Images) -> list[str]:
-    """Paths of the images that cannot be read; all are decoded to see.
-
-    Several processes share the work, and all must call this. Raises ValueError where sizes differ
-    and the files' framing does not make them equal.
-    """
-    process, processes = rank_and_size()
-    mine = range(process, len(files), processes)
-    with progress(f"checking {files.name}", len(mine)) as set_done:
-        unreadable = files.part(mine).unreadable(set_done)
-    found = gather_rows(torch.tensor([mine[i] for i in unreadable], dtype=torch.int64))
-    assert found is not None
-    return [files.paths[i] for i in found.sort().values.tolist()]
-
-
-def with_reasons(unreadable: Sequence[str]) -> list[str]:
-    """Names of unreadable files: the first NAMED with the reason, where it is known."""
-    named = [found for path in unreadable[:NAMED] if isinstance(found := read_image(path), str)]
-    return [*named, *unreadable[len(named) :]]
-
-
-def none_readable(unreadable: Sequence[str], files: Images) -> ValueError:
-    """The error for files none of which can be read."""
-    return ValueError(
-        f"data {files.folder}: none of its {len(files)} images can be read "
-        f"({spell_some(unreadable)}); replace them, or name another folder"
-    )
-
-
-def refuse(unreadable: list[str], total: int) -> None:
-    """Raise ValueError if any of `total` images are unreadable, with the option to leave them out."""
-    try:
-        check_readable(unreadable, total)
-    except ValueError as error:
-        raise ValueError(f"{error}, or leave them out with --on-corrupt skip") from None
-
-
-def check_classes(images: Images) -> None:
-    """Raise ValueError if a class has none of the images that were read."""
-    counts = torch.bincount(images.labels, minlength=len(images.classes)).tolist()
-    empty = [name for name, count in zip(images.classes, counts, strict=True) if not count]
-    if empty:
-        raise ValueError(
-            f"data {images.folder}: no image can be read of {len(empty)} of {len(images.classes)} "
-            f"classes ({spell_some(empty)}); replace their images, or delete their folders from all "
-            "splits"
-        )
-
-
-def tell_skipped(unreadable: list[str], total: int, folder: Path) -> None:
-    """Print the number of images left out, in the first process."""
-    if unreadable and is_first():
-        said = f"data {folder}: {len(unreadable)} of {total} images cannot be read and are left out"
-        print(f"{said} ({spell_some(unreadable)})", file=sys.stderr, flush=True)
-
-
-def readable_size(files: Images) -> tuple[int, int]:
-    """Height and width of the first readable image. Raises ValueError if there is none."""
-    for i in range(len(files)):
-        with suppress(ValueError):
-            return files.part([i]).size_in_file()
-    raise none_readable(with_reasons(files.paths), files)
-
-
-def common_size(train: Images, test: Images) -> tuple[int, int]:
-    """Height and width of all images. Raises ValueError where the splits' differ."""
-    own, other = train.size, test.size
-    if own != other:
-        raise ValueError(
-            f"train images are {spell_size(own)} and test images {spell_size(other)}; resize all "
-            "with --image-size"
-        )
-    return own
-
-
-def measured_normalisation(train: Images, batch_size: int) -> Normalisation:
-    """Mean and deviation over all processes' shares of the train images; all processes must call it."""
-    counts = torch.zeros(3, 256, dtype=torch.int64)
-    with progress("mean and deviation of train", len(train)) as set_done:
-        done = 0
-        for images, _ in train.decoded(batch_size):
-            counts += level_counts(images).cpu()
-            set_done(done := done + len(images))
-    everywhere = gather_rows(counts[None])
-    assert everywhere is not None
-    return Normalisation.of_levels(everywhere.sum(dim=0))
 
 
 @dataclass(frozen=True)
@@ -291,7 +135,7 @@ class Folders:
 
     def fits_in_memory(self) -> bool:
         """Whether the decoded images take no more than IN_MEMORY bytes."""
-        return sum(map(len, self.splits)) * 3 * self.size[0] * self.size[1] <= IN_MEMORY
+        return fits_in_memory(sum(map(len, self.splits)), self.size)
 
     def load(self) -> "Folders":
         """All images decoded. Raises ValueError naming the first that cannot be read."""

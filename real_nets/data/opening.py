@@ -3,11 +3,12 @@
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from rankdeficit.experiments.image_splits import OnCorrupt, measured_normalisation, read_splits
 from rankdeficit.image_files import square
 from rankdeficit.images import MEASURED_BATCH, Normalisation, held_out_folder, list_splits
 from real_nets.data import catalogue
 from real_nets.data.catalogue import CATALOGUE, Definition, Load, Request, folder, known
-from real_nets.data.images import Dataset, OnCorrupt, measured_normalisation, read_splits
+from real_nets.data.images import Dataset
 
 
 def find(name: str, root: Path | None, download: bool) -> Load:

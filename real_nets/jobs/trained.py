@@ -3,10 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+from rankdeficit.experiments.image_splits import OnCorrupt
 from rankdeficit.experiments.runs import read_json
 from rankdeficit.image_files import square
 from rankdeficit.images import Images, held_out_folder, list_splits
-from real_nets.data.images import OnCorrupt
 from real_nets.data.opening import DataSource
 from real_nets.jobs.folder import FINAL, PROGRAM, JobFolder
 from real_nets.models.checkpoint import some

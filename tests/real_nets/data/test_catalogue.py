@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from rankdeficit.experiments import image_splits
 from rankdeficit.image_files import Framing
 from rankdeficit.images import Images, load_splits
-from real_nets.data import images as data_images
 from real_nets.data.catalogue import CATALOGUE
 from real_nets.data.images import Dataset
 from real_nets.data.opening import open_dataset, why_missing
@@ -89,7 +89,7 @@ def test_resizing(root: Path) -> None:
 def test_what_fits_in_memory_is_decoded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needed = 21 * 3 * 8 * 8
     for limit, decoded in ((needed, True), (needed - 1, False)):
-        monkeypatch.setattr(data_images, "IN_MEMORY", limit)
+        monkeypatch.setattr(image_splits, "IN_MEMORY", limit)
         assert open_dataset("squares", root).train.in_memory == decoded
         assert open_dataset("squares", root, in_memory=True).train.in_memory
     assert open_dataset("squares", root, image_size=4).train.in_memory

@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from rankdeficit.experiments import image_splits
+from rankdeficit.experiments.image_splits import check_images
 from rankdeficit.images import Images
-from real_nets.data import images
-from real_nets.data.images import Dataset, check_images
+from real_nets.data.images import Dataset
 from real_nets.data.opening import open_dataset
 from tests.images import write_images
 
@@ -81,8 +82,8 @@ def test_what_is_left_out_is_told_in_one_line(
     assert capsys.readouterr().err == (
         f"data {root / 'squares'}: 4 of 21 images cannot be read and are left out ({named}, ...)\n"
     )
-    monkeypatch.setattr(images, "is_first", lambda: False)
-    images.tell_skipped(["a"], 2, root)
+    monkeypatch.setattr(image_splits, "is_first", lambda: False)
+    image_splits.tell_skipped(["a"], 2, root)
     assert capsys.readouterr().err == ""
 
 
@@ -127,6 +128,6 @@ def test_checks_are_shared_among_processes(root: Path, monkeypatch: pytest.Monke
     assert check_images(files) == expected
     shares = []
     for process in range(2):
-        monkeypatch.setattr(images, "rank_and_size", lambda process=process: (process, 2))
+        monkeypatch.setattr(image_splits, "rank_and_size", lambda process=process: (process, 2))
         shares.append(check_images(files))
     assert shares == [[expected[0], expected[2]], [expected[1]]]

@@ -14,11 +14,10 @@ import torch
 
 from rankdeficit import images as rd_images
 from rankdeficit.diagnostics.report import Report
-from rankdeficit.experiments import runs
+from rankdeficit.experiments import image_splits, runs
 from rankdeficit.image_files import Framing
 from rankdeficit.images import Normalisation, list_splits, load_splits
 from real_nets import diagnose, train
-from real_nets.data import images as data_images
 from real_nets.data.images import Folders
 from real_nets.diagnose import complete
 from real_nets.jobs.trained import find_trained, folder_of_images
@@ -129,7 +128,7 @@ def test_streamed_images_give_the_same_report(
     settings = asked(trained=trained, ood=(others,), batch_size=7)
     whole = report(replace(settings, out=tmp_path / "whole"))
     streamed = report(replace(settings, stream=True, out=tmp_path / "streamed"))
-    monkeypatch.setattr(data_images, "IN_MEMORY", 214 * 3 * 8 * 8 - 1)
+    monkeypatch.setattr(image_splits, "IN_MEMORY", 214 * 3 * 8 * 8 - 1)
     large = report(replace(settings, out=tmp_path / "large"))
     assert numbers(whole) == numbers(streamed) == numbers(large)
     told = ["images decoded while they were used" in found["notes"] for found in (streamed, large)]

@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from rankdeficit import images as rd_images
+from rankdeficit.experiments import image_splits
 from rankdeficit.image_files import Framing
 from rankdeficit.images import Images, Normalisation, load_splits
-from real_nets.data import images as data_images
 from real_nets.data import opening
 from real_nets.data.opening import DataSource, Selection, open_dataset
 from real_nets.jobs.data import JobData
@@ -35,7 +35,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def in_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let all sets be too large for memory."""
-    monkeypatch.setattr(data_images, "IN_MEMORY", 0)
+    monkeypatch.setattr(image_splits, "IN_MEMORY", 0)
 
 
 def taken(images: Images) -> tuple[Tensor, Tensor]:
@@ -99,7 +99,7 @@ def test_images_in_files_are_the_same_as_in_memory(
     strange = taken(streamed.strange("other", "test").some(7))
     loaded = streamed.train.some(50).load()
     assert loaded.in_memory
-    monkeypatch.setattr(data_images, "IN_MEMORY", 2**30)
+    monkeypatch.setattr(image_splits, "IN_MEMORY", 2**30)
     kept = data_of(JOB, root)
     for ours, theirs in (
         (whole, taken(kept.train)),
@@ -128,7 +128,7 @@ def test_some_images_are_always_the_same_ones(root: Path) -> None:
 def test_processes_share_images_among_them(
     files: bool, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data_images, "IN_MEMORY", 0 if files else 2**30)
+    monkeypatch.setattr(image_splits, "IN_MEMORY", 0 if files else 2**30)
     some = data_of(JOB, root).train.some(50)
     expected = taken(some)
     parts = []
@@ -211,7 +211,7 @@ def test_training_draws_the_same_batches_from_memory_and_from_files(
     job = replace(JOB, augmentation=augmentation, batch_size=33, seed=5)
     kept = data_of(job, root).batches
     assert kept.images.in_memory
-    monkeypatch.setattr(data_images, "IN_MEMORY", 0)
+    monkeypatch.setattr(image_splits, "IN_MEMORY", 0)
     streamed = JobData(job, DataSource(root, workers=0), CPU).batches
     assert not streamed.images.in_memory
     assert (streamed.workers, kept.seed, kept.steps_per_epoch) == (0, 5, 4)
@@ -236,7 +236,7 @@ def test_files_are_measured_for_normalisation_without_being_kept(root: Path) -> 
 def test_images_per_class_are_those_of_a_folder_with_the_first_ones_alone(
     files: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data_images, "IN_MEMORY", 0 if files else 2**30)
+    monkeypatch.setattr(image_splits, "IN_MEMORY", 0 if files else 2**30)
     shutil.copytree(root / "other", tmp_path / "other")
     for split, count in (("train", 7), ("test", 4)):
         for folder in sorted((root / "own" / split).iterdir()):
