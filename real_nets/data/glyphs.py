@@ -17,9 +17,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional
 
+from rankdeficit.batches import stream
 from rankdeficit.checks import check_at_least
 from rankdeficit.images import Images
-from real_nets.data.batches import stream
 
 SIZE = 32
 """Height and width of an image in pixels."""

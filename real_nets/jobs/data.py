@@ -6,9 +6,9 @@ from typing import Literal
 
 import torch
 
+from rankdeficit.batches import Batches
 from rankdeficit.distributed import rank_and_size
 from rankdeficit.images import Images, Normalisation
-from real_nets.data.batches import Batches
 from real_nets.data.opening import DataSource, Selection
 from real_nets.jobs.job import Job
 

@@ -15,10 +15,10 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
+from rankdeficit.batches import Batches, stream_seed
 from rankdeficit.checks import check_temperature
 from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.distributed import rank_and_size
-from real_nets.data.batches import Batches, stream_seed
 from real_nets.training.layout import safe_layout
 from real_nets.training.recipe import (
     ParameterGroup,

@@ -8,8 +8,8 @@ from typing import Literal, NotRequired, TypedDict
 from torch import Tensor, nn
 
 from rankdeficit import cross_entropy, softmax_mse
+from rankdeficit.augmentation import Augmentation
 from rankdeficit.checks import check_at_least
-from real_nets.data.batches import Augmentation
 
 Precision = Literal["float32", "bf16"]
 Schedule = Literal["cosine", "step", "constant"]

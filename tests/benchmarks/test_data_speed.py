@@ -11,8 +11,8 @@ from torch import nn
 from torchvision.transforms import v2
 
 from rankdeficit.augmentation import Augmentation
+from rankdeficit.batches import Batches
 from rankdeficit.images import Images, Normalisation
-from real_nets.data.batches import Batches
 from real_nets.data.glyphs import EM, LETTERS, SIZE, glyphs
 from tests.benchmarks.timing import THREADS, meet, seconds, size
 

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from rankdeficit.augmentation import Augmentation
+from rankdeficit.batches import Batches
 from rankdeficit.images import Images, Normalisation
-from real_nets.data.batches import Augmentation, Batches
 from real_nets.data.opening import DataSource
 from real_nets.jobs.data import JobData
 from real_nets.jobs.job import Job

@@ -10,8 +10,8 @@ from matplotlib.ft2font import FT2Font
 from torch import Tensor
 from torch.nn import functional
 
+from rankdeficit.batches import stream
 from real_nets.data import glyphs as module
-from real_nets.data.batches import stream
 from real_nets.data.glyphs import (
     EM,
     LETTERS,

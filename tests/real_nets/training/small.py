@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rankdeficit.batches import Batches
 from rankdeficit.images import Normalisation
-from real_nets.data.batches import Batches
 from real_nets.models import Architecture
 from real_nets.training.loop import Training
 from real_nets.training.recipe import Recipe

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from rankdeficit import batches
 from rankdeficit.augmentation import Augmentation
+from rankdeficit.batches import Batches, stream, stream_seed
 from rankdeficit.image_files import Framing
 from rankdeficit.images import Images, Normalisation, load_splits
-from real_nets.data import batches
-from real_nets.data.batches import Batches, stream, stream_seed
 from tests.images import image_set, write_images
 
 AUGMENTATIONS: list[Augmentation] = ["none", "flip", "crop-flip", "resized-crop"]
