@@ -2,12 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import nn
 
 from rankdeficit.diagnostics.diagnose import diagnose
@@ -26,9 +25,6 @@ from real_nets.training.loop import DivergedError, Training
 
 CHECKPOINT_SECONDS = 60.0
 """Time between checkpoints, besides those after each measurement."""
-
-INTERPOLATION = tables.INTERPOLATION
-"""Train accuracy from which a network counts as interpolating its images."""
 
 UNMEASURED = cast("FinalMeasures", dict.fromkeys(FinalMeasures.__annotations__))
 """The measures of a diverged network."""
@@ -61,7 +57,7 @@ def train_job(
     if from_first(not JobFolder(path).begun):
         (trials or Trials()).check(job, data)
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = open_folder(job, data, path) if is_first() else NoFolder()
+    folder = open_folder(job, data, path) if is_first() else None
     try:
         if from_first(JobFolder(path).finished):
             return JobFolder(path).summary
@@ -69,41 +65,19 @@ def train_job(
         found: Summary = from_first(summary)  # the others wait until all is written
         return found
     finally:
-        folder.close()
-
-
-class NoFolder:
-    """The run folder of processes that write nothing: all but the first."""
-
-    def append_rows(self, rows: Iterable[object]) -> None:
-        """Nothing."""
-
-    def write_json(self, name: str, content: object) -> None:
-        """Nothing."""
-
-    def write_environment(self, device: torch.device) -> None:
-        """Nothing."""
-
-    def save_checkpoint(self, state: object) -> None:
-        """Nothing."""
-
-    def restore_checkpoint(self, device: str, restore: object) -> bool:
-        """No checkpoint."""
-        return False
-
-    def close(self) -> None:
-        """Nothing."""
+        if folder is not None:
+            folder.close()
 
 
 class _TrainingInFolder:
-    """One training with its folder."""
+    """One training with its folder, which only the first process has."""
 
     def __init__(
         self,
         job: Job,
         data: JobData,
         path: Path,
-        folder: RunFolder | NoFolder,
+        folder: RunFolder | None,
         on_step: OnStep,
         on_row: OnRow,
     ) -> None:
@@ -154,7 +128,10 @@ class _TrainingInFolder:
         with self._as_trained(follower):
             measured = final_measures(follower.network, self.job, self.data)
         self._save_weights(FINAL)
-        return self._conclude(training.step, measured, self._outcome(measured))
+        uniform = math.log(self.data.classes)
+        loss, accuracy = measured["loss"], measured["accuracy"]
+        outcome = tables.outcome(loss, accuracy, uniform, tables.INTERPOLATION)
+        return self._conclude(training.step, measured, outcome)
 
     def _as_trained(self, follower: Follower) -> AbstractContextManager[None]:
         """Within the first epoch: meanwhile the network normalises as it does while it trains."""
@@ -180,7 +157,8 @@ class _TrainingInFolder:
     def _record(self, measured: Measured) -> None:
         training = self.training
         row: Row = {"step": training.step, "epoch": training.epoch, **measured}
-        self.folder.append_rows([{**row}])
+        if self.folder is not None:
+            self.folder.append_rows([{**row}])
         self.on_row(row)
 
     def _note(self, accuracy: float, follower: Follower) -> None:
@@ -198,13 +176,15 @@ class _TrainingInFolder:
             "reached": self.reached,
             "stopped": self.stopped,
         }
-        self.folder.save_checkpoint(state)
+        if self.folder is not None:
+            self.folder.save_checkpoint(state)
         self.saved_at = time.monotonic()
 
     def _restore(self) -> bool:
         """Go on from the last checkpoint; tells whether there was one."""
         found: list[dict[str, Any]] = []
-        self.folder.restore_checkpoint("cpu", found.append)
+        if self.folder is not None:
+            self.folder.restore_checkpoint("cpu", found.append)
         state = from_first(found[0] if found else None)
         if state is None:
             return False
@@ -215,10 +195,6 @@ class _TrainingInFolder:
     def _save_weights(self, name: str) -> None:
         if is_first():
             JobFolder(self.path, name).write_weights(self.training.model.state_dict())
-
-    def _outcome(self, measured: FinalMeasures) -> str:
-        uniform = math.log(self.data.classes)
-        return tables.outcome(measured["loss"], measured["accuracy"], uniform, INTERPOLATION)
 
     def _conclude(
         self, step: int, measured: FinalMeasures, outcome: str, message: str | None = None
@@ -237,8 +213,9 @@ class _TrainingInFolder:
             "outcome": outcome,
             "message": message,
         }
-        self.folder.write_environment(self.data.device)
-        self.folder.write_json("summary.json", summary)
+        if self.folder is not None:
+            self.folder.write_environment(self.data.device)
+            self.folder.write_json("summary.json", summary)
         return summary
 
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rankdeficit import GAMMAS
 from rankdeficit.diagnostics.report import records
+from rankdeficit.experiments.tables import INTERPOLATION
 from rankdeficit.page import Column, Table, TableCell
 from rankdeficit.page.numbers import rank, share, spread
 from real_nets.jobs.folder import JobFolder
-from real_nets.jobs.run import INTERPOLATION
 from real_nets.paper.chance import Cause
 from real_nets.paper.compare import (
     Comparison,
