@@ -16,11 +16,11 @@ from pathlib import Path
 
 from torchvision.datasets import CIFAR10, CIFAR100
 
+from rankdeficit.glyphs import LETTERS, OTHER_FONTS, OTHER_LETTERS, Typeface
+from rankdeficit.glyphs import glyphs as draw_glyphs
 from rankdeficit.images import Images, list_splits
 from real_nets.data import archives
 from real_nets.data.archives import Archive, read_archive
-from real_nets.data.glyphs import LETTERS, OTHER_FONTS, OTHER_LETTERS, Typeface
-from real_nets.data.glyphs import glyphs as draw_glyphs
 
 GLYPHS_PER_CLASS = 100
 """Train images of each letter, unless the name says otherwise; a fifth as many are for testing."""

@@ -12,8 +12,8 @@ from torchvision.transforms import v2
 
 from rankdeficit.augmentation import Augmentation
 from rankdeficit.batches import Batches
+from rankdeficit.glyphs import EM, LETTERS, SIZE, glyphs
 from rankdeficit.images import Images, Normalisation
-from real_nets.data.glyphs import EM, LETTERS, SIZE, glyphs
 from tests.benchmarks.timing import THREADS, meet, seconds, size
 
 pytestmark = pytest.mark.benchmark

@@ -10,9 +10,9 @@ from matplotlib.ft2font import FT2Font
 from torch import Tensor
 from torch.nn import functional
 
+from rankdeficit import glyphs as module
 from rankdeficit.batches import stream
-from real_nets.data import glyphs as module
-from real_nets.data.glyphs import (
+from rankdeficit.glyphs import (
     EM,
     LETTERS,
     MASK,
