@@ -40,7 +40,7 @@ from real_nets.models.checkpoint import load_weights
 PROGRAM = "real_nets.diagnose"
 
 STRUCTURE = tuple(own.name for own in fields(StructureOptions))
-TOLD_BY_RUN = {*STRUCTURE, "model", "classes", "checkpoint", "untrained", "temperature"}
+TOLD_BY_RUN = ("model", *STRUCTURE, "classes", "checkpoint", "untrained", "temperature")
 """Settings that `trained` decides."""
 
 
@@ -117,9 +117,9 @@ def complete(settings: Settings) -> Settings:
     """The settings with absolute paths and, of `trained`, all that its folder tells."""
     changes: dict[str, Any] = {}
     if settings.trained is not None:
-        for own in fields(Settings):
-            if own.name in TOLD_BY_RUN and getattr(settings, own.name) != own.default:
-                raise ValueError(f"--trained determines the network; leave out {option(own.name)}")
+        for name in TOLD_BY_RUN:
+            if getattr(settings, name) != getattr(Settings, name):
+                raise ValueError(f"--trained determines the network; leave out {option(name)}")
         run = find_trained(settings.trained)
         changes = {name: getattr(run.job, name) for name in ("model", "temperature", *STRUCTURE)}
         changes |= {"checkpoint": run.weights_file, "classes": run.cards["own"]["classes"]}
