@@ -3,9 +3,7 @@
 import importlib.util
 import os
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,31 +14,23 @@ import torch.distributed as distributed
 
 from rankdeficit.checks import check_at_least
 from rankdeficit.distributed import is_first
-from rankdeficit.experiments import cli
+from rankdeficit.experiments import cli, cluster
 from rankdeficit.experiments.cli import progress
+from rankdeficit.experiments.tensorboard import row_writer
 from real_nets.data.opening import DataSource
 from real_nets.jobs.data import JobData
 from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.job import Job
-from real_nets.jobs.records import Row, Summary
+from real_nets.jobs.records import Summary
 from real_nets.jobs.run import diagnose_job, train_job
 from real_nets.jobs.trial import Trials
 
 Executor = Literal["here", "local", "slurm"]
 
-STANDARD_ERROR = 2
-"""Its file descriptor."""
-
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
-
-TASK_MINUTES = 24 * 60
-"""Time limit of a task unless the options give one; submitit's own is minutes."""
 
 POLL_SECONDS = 1.0
 """Time between checks of the running tasks."""
-
-CANCEL_SECONDS = 10.0
-"""How long an interrupted command waits for its tasks on this machine to end."""
 
 
 @dataclass(frozen=True)
@@ -141,40 +131,11 @@ def train_here(item: Work, data: JobData, how: How, prefix: str = "") -> Summary
     steps = item.job.epochs * data.batches.steps_per_epoch
     with (
         progress(f"{prefix}{item.path.name}", steps) as on_step,
-        row_writer(item.path, how.tensorboard and is_first()) as on_row,
+        row_writer(item.path / "tensorboard", how.tensorboard and is_first()) as on_row,
     ):
         return train_job(
             item.job, data, item.path, trials=how.trials, on_step=on_step, on_row=on_row
         )
-
-
-@contextmanager
-def row_writer(folder: Path, wanted: bool) -> Iterator[Callable[[Row], None]]:
-    """A function that writes the numbers of each row to FOLDER/tensorboard, if wanted.
-
-    Nothing is written before the first row; what an earlier process wrote from its step on is then void.
-    """
-    if not wanted:
-        yield lambda row: None
-        return
-    writer: Any = None
-
-    def write(row: Row) -> None:
-        nonlocal writer
-        if writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            writer = SummaryWriter(str(folder / "tensorboard"), purge_step=row["step"])
-        for name, value in row.items():
-            if isinstance(value, int | float) and name not in ("step", "epoch"):
-                writer.add_scalar(name, value, row["step"])
-        writer.flush()
-
-    try:
-        yield write
-    finally:
-        if writer is not None:
-            writer.close()
 
 
 def submit(work: Sequence[Work], how: How, logs: Path) -> None:
@@ -190,12 +151,14 @@ def submit(work: Sequence[Work], how: How, logs: Path) -> None:
     running: dict[Any, tuple[Work, str]] = {}
     failed: list[str] = []
     print(f"{len(work)} tasks; their logs are in {logs}", file=sys.stderr, flush=True)
-    with progress("tasks", len(work)) as set_done, _left_in_order(running, how.executor):
+    with progress("tasks", len(work)) as set_done, cluster.left_in_order(running, how.executor):
         while waiting or running:
             while waiting and free:
                 item, device = waiting.pop(), free.pop()
                 alone = replace(how, device=device)
-                with _errors_to(logs / "submitit.err"):  # where its own process tells of a Ctrl-C
+                with cluster.errors_to(
+                    logs / "submitit.err"
+                ):  # where its own process tells of a Ctrl-C
                     task = executor.submit(carry_out_alone, item, alone, visible_gpus)
                 running[task] = item, device
             task = next(as_completed(list(running), poll_frequency=POLL_SECONDS))
@@ -203,50 +166,12 @@ def submit(work: Sequence[Work], how: How, logs: Path) -> None:
             free.append(device)
             error = task.exception()
             if error is not None:
-                failed.append(f"{item.path.name}: {_why(task, error)}")
+                failed.append(f"{item.path.name}: {cluster.why_failed(task, error)}")
             set_done(len(work) - len(waiting) - len(running))
     if failed:
         raise ValueError(
             f"{len(failed)} of {len(work)} tasks failed, the first of them {failed[0]} (logs in {logs})"
         )
-
-
-@contextmanager
-def _left_in_order(running: Mapping[Any, object], executor: Executor) -> Iterator[None]:
-    """If the command is interrupted, tasks on this machine are ended; those of a cluster are named."""
-    try:
-        yield
-    except BaseException:
-        if executor == "local":
-            _cancel(running)
-        elif running:
-            numbers = " ".join(str(task.job_id) for task in running)
-            said = f"{len(running)} tasks go on in the cluster; scancel {numbers} ends them"
-            print(said, file=sys.stderr, flush=True)
-        raise
-
-
-@contextmanager
-def _errors_to(file: Path) -> Iterator[None]:
-    """Append standard error of this process, and of those it starts inside the block, to a file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    usual = os.dup(STANDARD_ERROR)
-    try:
-        with file.open("ab") as log:
-            os.dup2(log.fileno(), STANDARD_ERROR)
-        yield
-    finally:
-        os.dup2(usual, STANDARD_ERROR)
-        os.close(usual)
-
-
-def _cancel(tasks: Iterable[Any]) -> None:
-    """End tasks on this machine, and wait until they have let go of their folders."""
-    for task in tasks:
-        task.cancel(check=False)
-    patience = time.monotonic() + CANCEL_SECONDS
-    while time.monotonic() < patience and not all(task.done() for task in tasks):
-        time.sleep(0.05)
 
 
 def carry_out_alone(item: Work, how: How, visible_gpus: str | None) -> None:
@@ -280,30 +205,4 @@ def check_options(how: How) -> None:
 
 
 def _executor(how: How, logs: Path) -> Any:
-    """submitit's executor. Raises ValueError where there is no such cluster, and for unknown options."""
-    import submitit
-
-    options = {name: _number(text) for name, text in (how.options or {}).items()}
-    try:
-        executor = submitit.AutoExecutor(folder=logs, cluster=how.executor)
-        executor.update_parameters(**{"timeout_min": TASK_MINUTES} | options)
-    except RuntimeError as error:
-        raise ValueError(f"executor is {how.executor!r}, but submitit says: {error}") from error
-    except (NameError, AssertionError) as error:
-        said = str(error).splitlines()[0]
-        raise ValueError(f"slurm is {options}, but submitit says: {said}") from error
-    return executor
-
-
-def _why(task: Any, error: Exception) -> str:
-    """The last line of a failed task's log, or that it was killed."""
-    from submitit.core.utils import FailedJobError
-
-    if isinstance(error, FailedJobError):
-        return str((task.stderr() or str(error)).strip().splitlines()[-1])
-    return f"killed, or out of time or memory (state {task.state}); run again to go on"
-
-
-def _number(text: str) -> Any:
-    """Numbers as numbers: submitit wants them so."""
-    return int(text) if text.isdigit() else text
+    return cluster.executor(how.executor, how.options or {}, logs)
