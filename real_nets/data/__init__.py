@@ -1,1 +1,1 @@
-"""Data sets, images, batches, augmentation."""
+"""Data sets: by name, from archives, from folders of images."""
