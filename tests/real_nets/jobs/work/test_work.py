@@ -10,8 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from rankdeficit.experiments import runs
-from real_nets.data import images
+from rankdeficit.experiments import image_splits, runs
 from real_nets.data.opening import DataSource
 from real_nets.jobs.data import JobData
 from real_nets.jobs.folder import JobFolder
@@ -182,7 +181,7 @@ def test_images_in_files_are_learnt_like_images_in_memory(
 ) -> None:
     job = tiny_job(epochs=1, augmentation="crop-flip", ood=("other",))
     train(job, root, tmp_path / "memory")
-    monkeypatch.setattr(images, "IN_MEMORY", 0)
+    monkeypatch.setattr(image_splits, "IN_MEMORY", 0)
     streamed = JobData(job, DataSource(root, workers=0), CPU)
     train_job(job, streamed, tmp_path / "files")
     ours, theirs = contents(tmp_path / "files"), contents(tmp_path / "memory")
