@@ -8,6 +8,7 @@ from rankdeficit.diagnostics.measures.calibration import (
     Calibration,
     calibration,
     fit_temperature,
+    temperature_limit,
     temperature_scaling,
 )
 from rankdeficit.diagnostics.measures.collapse import (
@@ -74,5 +75,6 @@ __all__ = [
     "ood_drop",
     "ortho_dev",
     "predict",
+    "temperature_limit",
     "temperature_scaling",
 ]

@@ -5,7 +5,7 @@ as large as a memory map holds: they are read in blocks of rows, and only a bloc
 """
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -32,7 +32,15 @@ ACCURACY = 1e-11
 """Relative error of a fitted temperature."""
 
 REACH = 1e4
-"""Fitted temperatures lie between the logits' spread divided by this and the spread times this."""
+"""Beyond the logits' scale by this factor lies the temperature that stands for a limit, 0 or infinity."""
+
+STEP = 8.0
+"""Factor by which the bracket of a fitted temperature is widened at a time."""
+
+ROUNDING = 1e-14
+"""Relative rounding error of a slope, below which it counts as zero."""
+
+Limit = Literal["zero", "infinity"]
 
 
 class Calibration(NamedTuple):
@@ -53,6 +61,8 @@ class TemperatureScaling(NamedTuple):
     after: Calibration
     temperatures: tuple[float, float]
     """The one fitted on the second half and used on the first, and the other way round."""
+    limits: tuple[Limit | None, Limit | None]
+    """`temperature_limit` of each: not None where the temperature only stands for a limit."""
 
 
 def calibration(
@@ -77,16 +87,26 @@ def calibration(
 def fit_temperature(logits: Float[Tensor, "n c"], labels: Int64[Tensor, " n"]) -> float:
     """The temperature T > 0 of least negative log-likelihood of softmax(logits / T).
 
-    The loss is convex in 1/T, so the root of its slope is found within a bracket
-    (`scipy.optimize.root_scalar`), to 1e-10 of T. With s the standard deviation of the logits about
-    each sample's own mean, T lies in [s / 1e4, 1e4 s]: the lower end where all samples are right (the
-    loss falls for ever as T falls), the upper one where the logits know less than nothing about the
-    labels (it falls for ever as T rises). 1 where all logits of every sample are equal and T changes
-    nothing.
+    The loss is convex in 1/T: a bracket is widened geometrically until its slope changes sign, and the
+    root is found to 1e-10 of T (`scipy.optimize.root_scalar`). Where `temperature_limit` is not None
+    there is no finite optimum: for "zero" T is 1e-4 of the median gap between the two largest logits
+    of a sample, for "infinity" 1e4 times the largest range of a sample's logits. T is 1 where all
+    logits of every sample are equal and it changes nothing.
     Raises ValueError as `calibration`.
     """
     _check(logits, labels)
-    return _fit(logits, labels, torch.arange(len(labels), device=logits.device))
+    return _fit(logits, labels, torch.arange(len(labels), device=logits.device))[0]
+
+
+def temperature_limit(logits: Float[Tensor, "n c"], labels: Int64[Tensor, " n"]) -> Limit | None:
+    """Where the likelihood of softmax(logits / T) has no finite optimum: the limit that T tends to.
+
+    "zero" where all samples are right, so the loss falls for ever as T falls; "infinity" where the
+    labels' logits are on average no larger than the mean logits, so it falls for ever as T rises. None
+    where the optimum is finite, or every temperature is one. Raises ValueError as `calibration`.
+    """
+    _check(logits, labels)
+    return _fit(logits, labels, torch.arange(len(labels), device=logits.device))[1]
 
 
 def temperature_scaling(
@@ -106,10 +126,11 @@ def temperature_scaling(
     before = calibration(logits, labels, temperature, bins)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     first, second = (half.sort().values.to(logits.device) for half in order.tensor_split(2))
-    found = _fit(logits, labels, second), _fit(logits, labels, first)
+    found, limits = zip(_fit(logits, labels, second), _fit(logits, labels, first), strict=True)
     temperatures = torch.empty(labels.shape, dtype=torch.float64, device=logits.device)
     temperatures[first], temperatures[second] = found
-    return TemperatureScaling(before, _calibration(logits, labels, temperatures, bins), found)
+    after = _calibration(logits, labels, temperatures, bins)
+    return TemperatureScaling(before, after, found, limits)
 
 
 def draw(record: Row) -> Figure | None:
@@ -148,7 +169,14 @@ class CalibrationMeasure(Measure):
             "before": found.before._asdict(),
             "after": found.after._asdict(),
             "temperatures": list(found.temperatures),
+            "limits": list(found.limits),
         }
+        if any(found.limits):
+            tends = " and ".join(sorted({limit for limit in found.limits if limit}))
+            study.notes.append(
+                f"no finite temperature is best for calibration: the loss falls as T tends to {tends}, "
+                "and a bound stands in its place"
+            )
         return Values(sections={"calibration": row})
 
     def tables(self, record: Row) -> list[Table]:
@@ -191,42 +219,79 @@ def _calibration(logits: Tensor, labels: Tensor, temperatures: Tensor, bins: int
     return Calibration(nll / n, float(gaps.abs().sum()) / n, brier / n)
 
 
-def _fit(logits: Tensor, labels: Tensor, rows: Tensor) -> float:
-    """Temperature of least loss over these rows: the root of the slope over ln(1 / T)."""
-    spread = _spread(logits, rows)
-    if spread == 0:
-        return 1.0
-    low, high = -math.log(REACH * spread), math.log(REACH / spread)
+def _fit(logits: Tensor, labels: Tensor, rows: Tensor) -> tuple[float, Limit | None]:
+    """Temperature of least loss over these rows, the root of the slope over ln(1 / T), and its limit."""
+    gap, reach = _scales(logits, rows)
+    if reach == 0:
+        return 1.0, None
 
     def slope(log_beta: float) -> float:
-        return _slope(logits, labels, rows, math.exp(log_beta))
+        return _slope(logits, labels, rows, math.exp(log_beta)).value
 
-    if slope(low) >= 0:
-        return math.exp(-low)
-    if slope(high) <= 0:
-        return math.exp(-high)
+    start = _slope(logits, labels, rows, 0.0)
+    if start.all_right:
+        return gap / REACH, "zero"
+    if start.value >= -ROUNDING * start.magnitude:
+        return reach * REACH, "infinity"
+    low = high = -math.log(gap)
+    if slope(low) < 0:
+        while slope(high) < 0:
+            low, high = high, high + math.log(STEP)
+    else:
+        while slope(low) >= 0:
+            low, high = low - math.log(STEP), low
     found = root_scalar(slope, bracket=(low, high), method="toms748", xtol=ACCURACY)
-    return math.exp(-found.root)
+    return math.exp(-found.root), None
 
 
-def _slope(logits: Tensor, labels: Tensor, rows: Tensor, beta: float) -> float:
-    """Sum over samples of E[e] - e_y under softmax(beta e): derivative of the loss, rising in beta."""
-    slope = 0.0
+class _Slope(NamedTuple):
+    """Derivative of the summed loss in beta = 1 / T."""
+
+    value: float
+    magnitude: float
+    """Sum of the terms' magnitudes."""
+    all_right: bool
+    """No logit is larger than its sample's label's."""
+
+
+def _slope(logits: Tensor, labels: Tensor, rows: Tensor, beta: float) -> _Slope:
+    """Sum over samples of E[e] - e_y under softmax(beta e): rising in beta."""
+    value = magnitude = 0.0
+    all_right = True
     for own in rows.split(ROWS):
         energies = logits[own].double()
         energies -= energies.gather(1, labels[own, None])
-        slope += float((torch.softmax(beta * energies, dim=1) * energies).sum())
-    return slope
+        terms = torch.softmax(beta * energies, dim=1) * energies
+        value += float(terms.sum())
+        magnitude += float(terms.abs().sum())
+        all_right &= bool((energies <= 0).all())
+    return _Slope(value, magnitude, all_right)
 
 
-def _spread(logits: Tensor, rows: Tensor) -> float:
-    """Root mean square of the logits less each sample's own mean."""
-    variances = [logits[own].double().var(dim=1, correction=0) for own in rows.split(ROWS)]
-    return math.sqrt(float(torch.cat(variances).mean()))
+def _scales(logits: Tensor, rows: Tensor) -> tuple[float, float]:
+    """Median gap between a sample's two largest logits where they differ, and the largest range.
+
+    Masked classes and single outliers do not move the first. Where no largest logits differ it is
+    the range.
+    """
+    gaps, reach = [], 0.0
+    for own in rows.split(ROWS):
+        block = logits[own].double()
+        reach = max(reach, float((block.amax(dim=1) - block.amin(dim=1)).max()))
+        largest = block.topk(min(2, block.shape[1]), dim=1).values
+        gaps.append(largest[:, 0] - largest[:, -1])
+    found = torch.cat(gaps)
+    found = found[found > 0]
+    return float(found.median()) if len(found) else reach, reach
 
 
 def _check(logits: Tensor, labels: Tensor) -> None:
     check_floating("logits", logits, dimensions=2)
+    if bool(torch.isinf(logits).any()):
+        raise ValueError(
+            "logits have infinite entries; give masked classes a finite value such as -1e9, or leave "
+            "their columns out"
+        )
     check_magnitudes("logits", logits)
     n, c = logits.shape
     if labels.shape != (n,) or labels.dtype != torch.int64:

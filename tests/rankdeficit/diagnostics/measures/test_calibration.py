@@ -17,6 +17,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from rankdeficit.diagnostics.measures.calibration import (
     calibration,
     fit_temperature,
+    temperature_limit,
     temperature_scaling,
 )
 
@@ -124,15 +125,83 @@ def test_a_planted_temperature_is_recovered() -> None:
     assert fit_temperature(logits, labels) == pytest.approx(7, rel=0.03)
 
 
+def optimum(logits: Tensor, labels: Tensor, scale: float) -> float:
+    """SciPy's bounded minimum of the loss in extended precision, over T from scale / e^5 to scale e^5."""
+    e = logits.double().numpy().astype(np.longdouble)
+    e -= e[np.arange(len(e)), labels.numpy()][:, None]
+
+    def loss(log_beta: float) -> np.longdouble:
+        scaled = e * np.exp(np.longdouble(log_beta))
+        largest = scaled.max(axis=1)
+        return (largest + np.log(np.exp(scaled - largest[:, None]).sum(axis=1))).sum()
+
+    bounds = (-math.log(scale) - 5, -math.log(scale) + 5)
+    for _ in range(2):  # the second one is narrow enough for parabolic steps
+        best = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-12})
+        bounds = (best.x - 1e-2, best.x + 1e-2)
+    return math.exp(-best.x)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3, 1e6])
+@pytest.mark.parametrize("kind", ["plain", "masked", "many masked", "outlier", "one right outlier"])
+def test_the_optimum_is_scipys_whatever_the_largest_logits(kind: str, scale: float) -> None:
+    logits, labels = sample(400, 10, seed=3)
+    logits = scale * logits
+    if kind.endswith("masked"):
+        masked = slice(0, 1 if kind == "masked" else 7)
+        labels = labels[keep := labels >= masked.stop]
+        logits = logits[keep]
+        logits[:, masked] = -1e9 * scale
+    elif kind == "outlier":  # large against every other logit, not its own sample's label
+        logits[5, (int(labels[5]) + 1) % 10] = -1e4 * scale
+    elif kind == "one right outlier":
+        logits[5, labels[5]] = 1e4 * scale
+    T = fit_temperature(logits, labels)
+    assert pytest.approx(optimum(logits, labels, scale), rel=1e-8) == T
+    assert 0.5 * scale < T < 2 * scale
+    assert temperature_limit(logits, labels) is None
+
+
+def test_masked_classes_and_certain_samples_change_no_temperature() -> None:
+    """A column of -1e9 has probability 0, a sample right by 1e4 loss 0: neither has a slope."""
+    logits, labels = sample(300, 6)
+    T = fit_temperature(logits, labels)
+    masked = torch.cat([logits, torch.full((300, 2), -1e9, dtype=torch.float64)], dim=1)
+    assert fit_temperature(masked, labels) == pytest.approx(T, rel=1e-9)
+    assert fit_temperature(masked.float(), labels) == pytest.approx(T, rel=1e-6)
+    certain = torch.cat([logits, 1e4 * torch.eye(6, dtype=torch.float64)])
+    more = torch.cat([labels, torch.arange(6)])
+    assert fit_temperature(certain, more) == pytest.approx(T, rel=1e-9)
+
+
+def test_an_optimum_far_from_the_scale_of_the_logits_is_found() -> None:
+    """Two classes, half of the samples wrong by 1 and half right by 1 + 2 share, to first order."""
+    gaps = torch.ones(100, dtype=torch.float64)
+    for share in (1e-4, 1e-7):  # beta is 2 share in the limit
+        gaps[:50], gaps[50:] = 1 + 2 * share, -1
+        T = fit_temperature(torch.stack([gaps, 0 * gaps], dim=1), torch.zeros(100).long())
+        assert pytest.approx(1 / (2 * share), rel=5 * share**0.5) == T
+
+
 def test_data_that_decides_no_temperature_gives_the_bounds() -> None:
     logits, _ = sample(100, 4)
-    spread = float((logits - logits.mean(dim=1, keepdim=True)).square().mean().sqrt())
+    top = logits.topk(2, dim=1).values
+    gap = float((top[:, 0] - top[:, 1]).median())
+    reach = float((logits.amax(dim=1) - logits.amin(dim=1)).max())
     right, wrong = logits.argmax(dim=1), logits.argmin(dim=1)
     for scale in (1e-6, 1.0, 1e6):
-        least, most = (fit_temperature(scale * logits, labels) for labels in (right, wrong))
-        assert least == pytest.approx(scale * spread / 1e4)
-        assert most == pytest.approx(scale * spread * 1e4)
+        assert fit_temperature(scale * logits, right) == pytest.approx(scale * gap / 1e4)
+        assert fit_temperature(scale * logits, wrong) == pytest.approx(scale * reach * 1e4)
+        assert temperature_limit(scale * logits, right) == "zero"
+        assert temperature_limit(scale * logits, wrong) == "infinity"
+    assert temperature_scaling(logits, right).limits == ("zero", "zero")
+    assert temperature_scaling(logits, wrong).limits == ("infinity", "infinity")
     assert fit_temperature(torch.ones(3, 4), torch.tensor([0, 1, 2])) == 1
+    assert temperature_limit(torch.ones(3, 4), torch.tensor([0, 1, 2])) is None
+    masked = torch.cat([logits, torch.full((100, 1), -1e9, dtype=torch.float64)], dim=1)
+    assert fit_temperature(masked, right) == pytest.approx(gap / 1e4)
+    balanced = torch.tensor([[0.1, 0.7, 0.3]]).repeat(3, 1)  # slope 0 at infinite T, up to rounding
+    assert temperature_limit(balanced, torch.arange(3)) == "infinity"
 
 
 def test_nearly_separable_data() -> None:
@@ -188,6 +257,7 @@ def test_bad_input() -> None:
         ((logits, labels + 3), r"they must lie in 0\.\.2"),
         ((logits * math.nan, labels), "NaN"),
         ((logits.long(), labels), "dtype"),
+        ((torch.where(logits > 0, logits, -math.inf), labels), "-1e9"),
     ):
         for function in (calibration, fit_temperature, temperature_scaling):
             with pytest.raises(ValueError, match=match):
