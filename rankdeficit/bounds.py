@@ -137,7 +137,8 @@ def smallest_singular_value(S: Float[Tensor, "*batch n n"]) -> Interval:
 def numerical_rank_bounds(S: Float[Tensor, "*batch m n"], gamma: float) -> Interval:
     """Bounds on N_gamma = #{sigma_i > gamma sigma_1} in terms of the stable rank q = F / sigma_1^2.
 
-    (q - k gamma^2) / (1 - gamma^2) <= N_gamma <= 1 + (q - 1) / gamma^2 with k = min(m, n).
+    (q - k gamma^2) / (1 - gamma^2) <= N_gamma <= min(1 + (q - 1) / gamma^2, k) with k = min(m, n); the
+    lower bound is not below 1, since sigma_1 always counts.
     Raises ValueError for gamma outside (0, 1), and unless the columns of S are probability vectors.
     """
     check_gamma(gamma)
@@ -145,7 +146,8 @@ def numerical_rank_bounds(S: Float[Tensor, "*batch m n"], gamma: float) -> Inter
     k, square = values.shape[-1], gamma**2
     q = (values / values[..., :1]).square().sum(dim=-1)
     count = (values > gamma * values[..., :1]).sum(dim=-1).double()
-    return Interval((q - k * square) / (1 - square), count, 1 + (q - 1) / square)
+    lower = ((q - k * square) / (1 - square)).clamp(min=1, max=k)
+    return Interval(lower, count, (1 + (q - 1) / square).clamp(min=1, max=k))
 
 
 class Interlacing(NamedTuple):

@@ -81,6 +81,41 @@ def test_smallest_singular_value_lies_within_its_bounds(S: torch.Tensor) -> None
     assert lower.square() - SLACK <= value.square() <= upper.square() + SLACK
 
 
+def test_collatz_wielandt_bounds_in_fractions() -> None:
+    """With v = G 1 = (36, 29, 21)/16 the ratios (G v)_i / v_i are 91/48, 869/464 and 617/336.
+
+    No other bound is as tight: ||rho||^2 / n = 43/24, max rho = max <s_i, rho> = 9/4, Cassini 2.045.
+    """
+    S = torch.tensor([[0, 0, 4], [0, 1, 3], [1, 1, 2]], dtype=torch.float64).mT / 4
+    lower, value, upper = bounds.largest_singular_value(S)
+    assert lower.square().item() == pytest.approx(617 / 336, rel=1e-14)
+    assert upper.square().item() == pytest.approx(91 / 48, rel=1e-14)
+    assert lower < value < upper
+    turned = bounds.largest_singular_value(S[:, [2, 0, 1]])  # no column is first by nature
+    torch.testing.assert_close(torch.stack(turned), torch.stack((lower, value, upper)))
+
+
+def test_the_row_bound_in_fractions() -> None:
+    """min_k (2 ||t_k||^2 - rho_k) = 2 (3/4)^2 - 3/4 = 3/8, above Gershgorin's and Cassini's 5/16."""
+    S = torch.tensor([[0, 0, 4], [0, 3, 1], [3, 0, 1]], dtype=torch.float64).mT / 4
+    lower, value, _ = bounds.smallest_singular_value(S)
+    assert lower.square().item() == pytest.approx(3 / 8, rel=1e-14)
+    assert lower < value
+
+
+@pytest.mark.parametrize("shape", [(2, 7), (7, 2), (5, 5), (1, 4)])
+def test_bounds_on_a_count_are_possible_counts(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    S = torch.rand(20, *shape, generator=generator, dtype=torch.float64) ** 8
+    S = torch.cat([S / S.sum(dim=1, keepdim=True), torch.eye(*shape).double()[None]])
+    S[-1, 0, S[-1].sum(dim=0) == 0] = 1
+    for gamma in (1e-4, 1e-3, 0.1, 0.9):
+        lower, count, upper = bounds.numerical_rank_bounds(S, gamma)
+        assert bool((lower >= 1).all())
+        assert bool((upper <= min(shape)).all())
+        assert bool(((lower <= count + 1e-12) & (count <= upper + 1e-12)).all())
+
+
 @given(probability_columns(square=False), st.sampled_from([1e-3, 1e-2, 0.1, 0.5]))
 def test_stable_rank_brackets_the_numerical_rank(S: torch.Tensor, gamma: float) -> None:
     lower, value, upper = bounds.numerical_rank_bounds(S, gamma)

@@ -126,11 +126,13 @@ def temperature_scaling(
     before = calibration(logits, labels, temperature, bins)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     first, second = (half.sort().values.to(logits.device) for half in order.tensor_split(2))
-    found, limits = zip(_fit(logits, labels, second), _fit(logits, labels, first), strict=True)
+    on_first, on_second = _fit(logits, labels, second), _fit(logits, labels, first)
     temperatures = torch.empty(labels.shape, dtype=torch.float64, device=logits.device)
-    temperatures[first], temperatures[second] = found
+    temperatures[first], temperatures[second] = on_first[0], on_second[0]
     after = _calibration(logits, labels, temperatures, bins)
-    return TemperatureScaling(before, after, found, limits)
+    return TemperatureScaling(
+        before, after, (on_first[0], on_second[0]), (on_first[1], on_second[1])
+    )
 
 
 def draw(record: Row) -> Figure | None:

@@ -34,6 +34,9 @@ NEIGHBOURS = 50
 RIDGE = 1e-6
 """Added to the scatter of features of root mean square norm 1 before "mahalanobis" inverts it."""
 
+RESOLUTION = 1e-3
+"""Largest error of ViM's origin in single precision, in root mean square norms of the features."""
+
 TINY = torch.finfo(torch.float64).tiny
 """Norm below which "knn" takes a feature as zero."""
 
@@ -119,7 +122,7 @@ def fit_detector(name: str, known: KnownData) -> Detector:
     "energy"      -T ln sum_k exp(e_k / T) (Liu et al., 2020)
     "mahalanobis" half the squared distance to the nearest class mean (Lee et al., 2018)
     "vim"         virtual-logit matching (Wang et al., 2022), of the logits over T
-    "knn"         distance to the 50th nearest unit feature (Sun et al., 2022)
+    "knn"         distance to the 50th nearest unit feature (Sun et al., 2022), of at least 50
 
     Raises ValueError for an unknown name, listing close ones; for a missing package, saying how to
     install it; for known data that does not fit together; and for what the detector cannot use.
@@ -202,6 +205,7 @@ def _vim(known: KnownData) -> Detector:
     """Principal dimensions as its authors chose: 1000, 512 or half the width.
 
     pytorch-ood computes in float32, so features of unit norm and as large a weight take their place.
+    A classifier so badly conditioned that float32 does not resolve the origin -W^+ b is refused.
     """
     from pytorch_ood.detector import ViM
 
@@ -212,7 +216,17 @@ def _vim(known: KnownData) -> Detector:
     scale = _root_mean_square_norm(known.statistics)
     weight = known.weight.detach().double() * (scale / known.temperature)
     bias = weight.new_zeros(len(weight)) if known.bias is None else known.bias.detach().double()
-    fitted = ViM(encoder=None, d=dimension, w=weight, b=bias / known.temperature)
+    bias = bias / known.temperature
+    largest = float(torch.cat([weight.flatten(), bias]).abs().max())
+    if largest > torch.finfo(torch.float32).max / width:
+        raise ValueError(f"logits over T reach {largest:.0e}, beyond the single precision of ViM")
+    fitted = ViM(encoder=None, d=dimension, w=weight, b=bias)
+    error = _origin_error(weight, bias, fitted.u)
+    if error > RESOLUTION:
+        raise ValueError(
+            f"weight is badly conditioned: ViM's origin -W^+ b is uncertain by {error:.1e} of the "
+            "features' norm in single precision"
+        )
     fitted.fit_features(known.features.detach().double() / scale, known.labels)
     if fitted.alpha is None or not math.isfinite(fitted.alpha):
         raise ValueError(
@@ -222,16 +236,30 @@ def _vim(known: KnownData) -> Detector:
     return lambda features, logits: fitted.predict_features(features.double() / scale)
 
 
+def _origin_error(weight: Tensor, bias: Tensor, origin: Tensor) -> float:
+    """Error of the float32 origin -W^+ b, and the rounding of features less an origin so far away."""
+    eps = torch.finfo(torch.float32).eps
+    exact = -torch.linalg.pinv(weight, rtol=max(weight.shape) * eps) @ bias
+    return max(float((origin.double() - exact).norm()), eps * float(exact.norm()))
+
+
 @detector("knn", "pytorch_ood", "sklearn")
 def _knn(known: KnownData) -> Detector:
+    """Refused for fewer samples than neighbours: the furthest of all tells nothing of the nearest."""
     from pytorch_ood.detector import KNN
+
+    if len(known.features) < NEIGHBOURS:
+        raise ValueError(
+            f"features of known data are {len(known.features)} samples; the distance to the "
+            f"{NEIGHBOURS}th nearest needs at least {NEIGHBOURS}"
+        )
 
     dtype = torch.promote_types(known.features.dtype, torch.float32)
 
     def unit(features: Tensor) -> Tensor:  # squares of large features leave float32
         return torch.nn.functional.normalize(features.detach().cpu().double(), eps=TINY).to(dtype)
 
-    fitted = KNN(encoder=None, k=min(NEIGHBOURS, len(known.features)), algorithm="brute")
+    fitted = KNN(encoder=None, k=NEIGHBOURS, algorithm="brute")
     fitted.fit_features(
         torch.cat([unit(block) for block in known.features.split(ROWS)]), known.labels.cpu()
     )

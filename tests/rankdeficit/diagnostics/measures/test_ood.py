@@ -142,15 +142,58 @@ def test_vim_by_its_formula(bias: Tensor | None) -> None:
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize(("n", "k"), [(300, 50), (20, 20)])
-def test_knn_by_its_formula(n: int, k: int) -> None:
+@pytest.mark.parametrize("n", [300, 50])
+def test_knn_by_its_formula(n: int) -> None:
     known, (h, logits) = known_data(n=n), samples()
     train, x = (v / v.norm(dim=1, keepdim=True) for v in (known.features, h))
     distances = (x[:, None] - train).norm(dim=2).sort(dim=1).values
     found = fit_detector("knn", known)(h, logits)
-    torch.testing.assert_close(found, distances[:, k - 1], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found, distances[:, 49], rtol=1e-9, atol=1e-9)
     single = fit_detector("knn", replace(known, features=known.features.bfloat16()))
     torch.testing.assert_close(single(h, logits), found, rtol=0.02, atol=0.02)
+
+
+def test_knn_needs_as_many_samples_as_neighbours() -> None:
+    with pytest.raises(ValueError, match="49 samples"):
+        fit_detector("knn", known_data(n=49))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1e19, 1e-15])
+@pytest.mark.parametrize("name", ["knn", "mahalanobis", "vim"])
+def test_scores_of_packages_do_not_depend_on_units(
+    name: str, scale: float, dtype: torch.dtype
+) -> None:
+    known, (h, logits) = known_data(), samples()
+    expected = fit_detector(name, known)(h, logits)
+    scaled = with_statistics(
+        (scale * known.features).to(dtype), known.labels, WEIGHT / scale, BIAS, known.temperature
+    )
+    found = fit_detector(name, scaled)((scale * h).to(dtype), logits)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("smallest", [0.3, 1e-2, 1e-4, 1e-5, 3e-6, 1e-9, 0.0])
+def test_vim_is_that_of_double_precision_or_left_out(smallest: float) -> None:
+    """Singular values below the rank threshold of float32 are dropped alike in both precisions."""
+    U, _, V = torch.linalg.svd(WEIGHT, full_matrices=False)
+    W = U @ torch.diag(torch.tensor([5.0, 4, 3, 2, smallest], dtype=torch.float64)) @ V
+    known, (h, _) = replace(known_data(temperature=1.0), weight=W), samples()
+    refused = 5e-6 < smallest < 1e-3
+    if refused:
+        with pytest.raises(ValueError, match="conditioned"):
+            fit_detector("vim", known)
+        return
+    inverse = np.linalg.pinv(W.numpy(), rcond=1e-6)
+    origin = -inverse @ BIAS.numpy()
+    train, x = known.features.numpy() - origin, h.numpy() - origin
+    residual = np.linalg.eigh(train.T @ train)[1][:, : WIDTH - WIDTH // 2]
+    logits = known.features.numpy() @ W.mT.numpy() + BIAS.numpy()
+    alpha = logits.max(axis=1).mean() / np.linalg.norm(train @ residual, axis=1).mean()
+    expected = alpha * np.linalg.norm(x @ residual, axis=1)
+    expected -= logsumexp(h.numpy() @ W.mT.numpy() + BIAS.numpy(), axis=1)
+    found = fit_detector("vim", known)(h, torch.zeros(len(h), CLASSES))
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("name", NAMES)
