@@ -96,10 +96,9 @@ def summary(records: Sequence[TargetRecord], outcomes: Sequence[JobFolder]) -> l
             "nothing on whether they are right."
         )
     used = [known(name) for one in outcomes for name in (one.job.data, *one.job.ood)]
-    synthetic = {own.name: own.about for own in used if own is not None and own.synthetic}
+    synthetic = {f"{own.name}: {own.about}" for own in used if own is not None and own.synthetic}
     if synthetic:
-        spelled = "; ".join(f"{name}: {about}" for name, about in sorted(synthetic.items()))
-        lines.append(f"Drawn by a program, not photographed: {spelled}.")
+        lines.append(f"Drawn by a program, not photographed: {'; '.join(sorted(synthetic))}.")
     return lines
 
 
@@ -171,9 +170,8 @@ def show(store: Path, names: Sequence[str]) -> None:
     for section in page.sections:
         if section.identifier in names:
             print_section(section, console)
-    console.print(
-        f"The page, with all tables and figures, is {store / PAGE}.", soft_wrap=True, markup=False
-    )
+    told = f"The page, with all tables and figures, is {store / PAGE}."
+    console.print(told, soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ torchvision has them. What is trained already in the folder --out is not trained
 command goes on after a kill, and targets share their networks.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -133,19 +133,14 @@ def run(settings: Settings) -> Path | None:
         return None
     with joined(settings.device) as device:
         targets = [find(name) for name in chosen_names(settings.targets)]
-        source = DataSource(
-            settings.data and settings.data.resolve(),
-            settings.download,
-            settings.on_corrupt,
-            settings.workers,
-        )
-        slurm = parse_pairs("slurm", settings.slurm)
+        root = settings.data and settings.data.resolve()
+        source = DataSource(root, settings.download, settings.on_corrupt, settings.workers)
         how = How(
             source,
             settings.device,
             settings.executor,
             tensorboard=settings.tensorboard,
-            options=slurm,
+            options=parse_pairs("slurm", settings.slurm),
             at_once=settings.at_once,
         )
         setup = prepare(settings, source)
@@ -165,14 +160,12 @@ def run(settings: Settings) -> Path | None:
                 check_finished(item.job, source, item.path)
         if not settings.plan and not all(item.done for item in plan.work):
             check_options(how)
-        left_out = plan.grid.left_out
-        announce(
-            plan.work, left_out, how, device, synthetic=setup.synthetic, planning=settings.plan
-        )
+        told = (plan.work, plan.grid.left_out, how, device)
+        announce(*told, synthetic=setup.synthetic, planning=settings.plan)
         tell_of_more(plan)
         if settings.plan:
             return None
-        with locked_by_first(store):
+        with locked(store) if is_first() else nullcontext():
             carry_out(settings, how, plan, device)
         return store
 
@@ -245,9 +238,8 @@ def carry_out(settings: Settings, how: How, plan: Plan, device: torch.device) ->
         for target, grid in ((part.target, part.grid) for part in plan.parts):
             computed = target.compute(gamma)
             if grid.cells or grid.left_out or computed:  # --cells may pick none of a target's
-                cells, left_out = list(grid.cells), dict(grid.left_out)
-                record = TargetRecord(target.name, settings.budget, cells, left_out, dict(computed))
-                write_target(plan.store, record)
+                kept = (list(grid.cells), dict(grid.left_out), dict(computed))
+                write_target(plan.store, TargetRecord(target.name, settings.budget, *kept))
         report.show(plan.store, [part.target.name for part in plan.parts])
 
 
@@ -259,16 +251,6 @@ def tell_of_more(plan: Plan) -> None:
             "most one more diagnosis of each network."
         )
         say(open_console(stderr=True), said)
-
-
-@contextmanager
-def locked_by_first(store: Path) -> Iterator[None]:
-    """The store, for this group of processes alone."""
-    if not is_first():
-        yield
-        return
-    with locked(store):
-        yield
 
 
 def main() -> None:

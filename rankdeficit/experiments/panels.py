@@ -57,8 +57,8 @@ class Frame(NamedTuple):
 
     x: str
     y: str
-    finish: Callable[[Axes], None]
-    """Sets the scales once the curves are drawn."""
+    scales: Sequence[Callable[[Axes], None]]
+    """Set the scales once the curves are drawn, one after the other."""
     right: str = ""
     """Of the axis on the right, which is logarithmic."""
 
@@ -139,7 +139,8 @@ def _draw_row(row: Sequence[Axes], panels: Sequence[Panel]) -> None:
         if panel.right:
             twins.append(_right_axes(axes, panel.right, twins))
     for axes, panel in zip(row, panels, strict=True):  # scales, once all that share them are drawn
-        panel.frame.finish(axes)
+        for scale in panel.frame.scales:
+            scale(axes)
     row[0].set_ylabel(panels[0].frame.y)
     for twin in twins[:-1]:
         twin.tick_params(which="both", labelright=False)
@@ -189,6 +190,16 @@ def from_zero(axes: Axes, room: float = 1.06) -> None:
     """The y axis from 0 to the largest value in the row of panels, and some room."""
     row = axes.get_shared_y_axes().get_siblings(axes)
     axes.set_ylim(0, room * max(own.dataLim.y1 for own in row) or 1)
+
+
+def from_zero_to_one(axes: Axes) -> None:
+    """The y axis for shares and cosines."""
+    axes.set_ylim(0, 1.03)
+
+
+def logarithmic(axes: Axes) -> None:
+    """The y axis, with room around the curves."""
+    axes.set_yscale("log")
 
 
 def layer_axis(axes: Axes) -> None:

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
@@ -17,6 +16,8 @@ from rankdeficit.experiments.panels import (
     draw,
     epoch_axis,
     from_zero,
+    from_zero_to_one,
+    logarithmic,
     positive,
     rank_axis,
     wrapped,
@@ -52,11 +53,7 @@ def logits_norm(runs: Sequence[FigureRun]) -> Figure | None:
             Curve(effective, f"{label}, divided by T", look, "--"),
         ]
 
-    def finish(axes: Axes) -> None:
-        axes.set_yscale("log")
-        epoch_axis(axes)
-
-    panels = case_panels(runs, Frame("epoch", NORM, finish), curves)
+    panels = case_panels(runs, Frame("epoch", NORM, [logarithmic, epoch_axis]), curves)
     return draw(wrapped(panels), shared=False)
 
 
@@ -68,19 +65,11 @@ def alignment_and_collapse(runs: Sequence[FigureRun], gamma: float = GAMMA) -> F
     """
     shades = [Look(colour, "") for colour in colormaps["viridis"](np.linspace(0, 0.85, TOP_VALUES))]
 
-    def finish_alignment(axes: Axes) -> None:
-        axes.set_ylim(0, 1.03)
-        epoch_axis(axes)
-
-    def finish_collapse(axes: Axes) -> None:
-        rank_axis(axes)
-        epoch_axis(axes)
-
-    above = Frame("epoch", "alignment,\nmean over layers", finish_alignment)
+    above = Frame("epoch", "alignment,\nmean over layers", [from_zero_to_one, epoch_axis])
     below = Frame(
         "epoch",
         f"rank of the last\nhidden layer, γ = {gamma:g}",
-        finish_collapse,
+        [rank_axis, epoch_axis],
         "its singular values",
     )
 
@@ -108,14 +97,9 @@ def alignment_and_collapse(runs: Sequence[FigureRun], gamma: float = GAMMA) -> F
 
 def ranks_around_softmax(runs: Sequence[FigureRun]) -> Figure | None:
     """Rank of the logits before and after the softmax, and their norm (the paper's Figure 5)."""
-
-    def finish(axes: Axes) -> None:
-        from_zero(axes)
-        epoch_axis(axes)
-
     gammas = {run.options.get("gamma", GAMMA) for run in runs}
     thresholds = ", ".join(f"{gamma:g}" for gamma in sorted(gammas))
-    frame = Frame("epoch", f"numerical rank, γ = {thresholds}", finish, NORM)
+    frame = Frame("epoch", f"numerical rank, γ = {thresholds}", [from_zero, epoch_axis], NORM)
 
     def panel(own: list[FigureRun], title: str, look: Look) -> Panel:
         curves = [
@@ -133,11 +117,7 @@ def ortho_dev(runs: Sequence[FigureRun]) -> Figure | None:
     """OrthoDev of each OOD data set (the paper's Figure 7)."""
     names = {name for run in runs for row in run.rows for name in row.get("ortho_dev") or {}}
 
-    def finish(axes: Axes) -> None:
-        from_zero(axes)
-        epoch_axis(axes)
-
-    frame = Frame("epoch", "OrthoDev", finish)
+    frame = Frame("epoch", "OrthoDev", [from_zero, epoch_axis])
     panels = []
     for name in sorted(names):
 

@@ -65,14 +65,11 @@ def of_case(runs: Iterable[FigureRun], case: Case) -> list[FigureRun]:
 def _telling(options: Sequence[Row]) -> list[str]:
     """Names of a few options that tell these apart; the size of images is the first choice."""
     chosen: list[str] = []
-    for name in sorted({name for own in options for name in own}, key=_preference):
+    names = {name for own in options for name in own}
+    for name in sorted(names, key=lambda name: (name != "image_size", name)):
         if _kinds(options, [*chosen, name]) > _kinds(options, chosen):
             chosen.append(name)
     return chosen
-
-
-def _preference(name: str) -> tuple[bool, str]:
-    return name != "image_size", name
 
 
 def _kinds(options: Sequence[Row], names: Sequence[str]) -> int:

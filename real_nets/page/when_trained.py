@@ -23,6 +23,7 @@ from rankdeficit.experiments.panels import (
     figure_width,
     finite,
     from_zero,
+    from_zero_to_one,
     in_percent,
     layer_axis,
     looks,
@@ -53,13 +54,8 @@ GENERALISATION: dict[Generalisation, str] = {
 
 def probe_accuracies(runs: Sequence[FigureRun]) -> Figure | None:
     """Accuracy of linear probes by layer, ID and OOD, with effective depth (the paper's Figure 1)."""
-
-    def finish(axes: Axes) -> None:
-        axes.set_ylim(0, 1.03)
-        in_percent(axes.yaxis)
-        layer_axis(axes)
-
-    frame = Frame("layer", "accuracy of linear probes", finish)
+    scales = [from_zero_to_one, lambda axes: in_percent(axes.yaxis), layer_axis]
+    frame = Frame("layer", "accuracy of linear probes", scales)
     names = sorted({name for report in _reports(runs) for name in records.ood_sets(report)})
 
     def panel(own: list[FigureRun], title: str, look: Look) -> Panel:
@@ -84,27 +80,17 @@ def probe_accuracies(runs: Sequence[FigureRun]) -> Figure | None:
 
 def layer_and_gradient_ranks(runs: Sequence[FigureRun]) -> Figure | None:
     """Rank of each layer's gradient beside that of its input, its bound (the paper's Figure 4)."""
-
-    def finish(axes: Axes) -> None:
-        rank_axis(axes)
-        layer_axis(axes)
-
     gammas = sorted({report["conditions"]["gamma"] for report in _reports(runs)})
     thresholds = ", ".join(f"{gamma:g}" for gamma in gammas)
-    frame = Frame("layer", f"numerical rank, γ = {thresholds}", finish)
+    frame = Frame("layer", f"numerical rank, γ = {thresholds}", [rank_axis, layer_axis])
 
     def panel(own: list[FigureRun], title: str, look: Look) -> Panel:
         inputs, gradients = (over_layers(own, name, "rank") for name in ("input", "gradient"))
-        if not gradients:
-            return Panel(title, frame, [])
-        return Panel(
-            title,
-            frame,
-            [
-                Curve(inputs, "layer's input", Look("C1", "s"), "--", every=None),
-                Curve(gradients, "gradient of the loss", Look("C0", "o"), every=None),
-            ],
-        )
+        curves = [
+            Curve(inputs, "layer's input", Look("C1", "s"), "--", every=None),
+            Curve(gradients, "gradient of the loss", Look("C0", "o"), every=None),
+        ]
+        return Panel(title, frame, curves if gradients else [])
 
     return draw(temperature_grid(runs, panel))
 
@@ -115,10 +101,6 @@ def layer_alignments(runs: Sequence[FigureRun]) -> Figure | None:
     From the reports, and from the last measurement in training of runs whose report has none.
     """
 
-    def finish(axes: Axes) -> None:
-        axes.set_ylim(0, 1.03)
-        layer_axis(axes)
-
     def curves(own: list[FigureRun], label: str, look: Look) -> list[Curve]:
         points = [
             point
@@ -127,27 +109,26 @@ def layer_alignments(runs: Sequence[FigureRun]) -> Figure | None:
         ]
         return [Curve(points, label, look, every=None)]
 
-    frame = Frame("layer", "alignment of weight and input", finish)
+    frame = Frame("layer", "alignment of weight and input", [from_zero_to_one, layer_axis])
     return draw(wrapped(case_panels(runs, frame, curves)))
 
 
 def rank_over_gamma(runs: Sequence[FigureRun]) -> Figure | None:
     """Rank of the logits on train samples over the threshold gamma; dashed: Neural Collapse."""
 
-    def finish(axes: Axes) -> None:
+    def gamma_axis(axes: Axes) -> None:
         axes.set_xscale("log")
-        from_zero(axes)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
     def curves(own: list[FigureRun], label: str, look: Look) -> list[Curve]:
         points = [
             (gamma, float(rank))
             for report in _reports(own)
-            for gamma, rank in _train_ranks(report).items()
+            for gamma, rank in records.rank_over_gamma(report, report["train"]["logits"]).items()
         ]
         return [Curve(points, label, look, every=None)]
 
-    frame = Frame("threshold γ", "rank of the logits", finish)
+    frame = Frame("threshold γ", "rank of the logits", [gamma_axis, from_zero])
     return draw(wrapped(case_panels(runs, frame, curves, neural_collapse)), shared=False)
 
 
@@ -228,10 +209,6 @@ def _reports(runs: Iterable[FigureRun]) -> list[Row]:
 def _median(runs: Iterable[FigureRun], *keys: str) -> float | None:
     values = finite((number(run.report, *keys), 0.0) for run in runs)
     return median(value for value, _ in values) if values else None
-
-
-def _train_ranks(report: Row) -> dict[float, int]:
-    return records.rank_over_gamma(report, report["train"]["logits"])
 
 
 def _last_alignments(run: FigureRun) -> Points:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from torch import Tensor
+
 from rankdeficit.diagnostics.report import records
 from rankdeficit.diagnostics.report.sentences import near_chance
 from real_nets.jobs.folder import FINAL, JobFolder
@@ -39,18 +41,6 @@ def learned(one: JobFolder) -> bool:
     return one.train_accuracy is None or _beats(one, one.train_accuracy, "train", images)
 
 
-def probed(one: JobFolder) -> bool:
-    """Whether the last layer's probe beats guessing, where there is one."""
-    found = one.probe_accuracies
-    return found is None or _beats(one, float(found[-1]), "test", one.measure("test.samples"))
-
-
-def probed_anywhere(one: JobFolder) -> bool:
-    """Whether the best layer's probe beats guessing, where there is one."""
-    found = one.probe_accuracies
-    return found is None or _beats(one, float(found.max()), "test", one.measure("test.samples"))
-
-
 def probed_outside(one: JobFolder, ood: str) -> bool:
     """Whether the best layer's probe of an OOD set beats guessing, where there is one."""
     found, odds = one.best_ood_accuracy(ood), ood_chance(one, ood)
@@ -76,8 +66,20 @@ def _beats(one: JobFolder, accuracy: float, split: str, images: float | int | No
 
 
 LEARNED = Check(Cause.UNTRAINED, learned, lambda one: chance(one, "train"))
-LAST_PROBE = Check(Cause.LAST_PROBE, probed, lambda one: chance(one, "test"))
-ANY_PROBE = Check(Cause.ALL_PROBES, probed_anywhere, lambda one: chance(one, "test"))
+
+
+def _probe(cause: Cause, chosen: Callable[[Tensor], Tensor]) -> Check:
+    """That one of the layers' probes beats guessing, where there are any."""
+
+    def passed(one: JobFolder) -> bool:
+        found, images = one.probe_accuracies, one.measure("test.samples")
+        return found is None or _beats(one, float(chosen(found)), "test", images)
+
+    return Check(cause, passed, lambda one: chance(one, "test"))
+
+
+LAST_PROBE = _probe(Cause.LAST_PROBE, lambda found: found[-1])
+ANY_PROBE = _probe(Cause.ALL_PROBES, lambda found: found.max())
 
 
 def ood_probe(ood: str) -> Check:

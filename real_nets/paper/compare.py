@@ -185,12 +185,7 @@ def failed(pair: Pair, check: Check) -> NoVerdict | None:
 def tally(comparisons: Iterable[Comparison]) -> dict[Verdict, int]:
     """Numbers of verdicts on measures of which the paper has a direction."""
     claimed = [one for one in comparisons if one.measure.expected is not None]
-    measured = [
-        one
-        for one in claimed
-        if one.no_verdict is None or one.no_verdict.cause is not Cause.NOT_MEASURED
-    ]
-    counts = Counter(one.verdict for one in measured)
+    counts = Counter(one.verdict for one in claimed if one.before and one.after)
     return {verdict: counts[verdict] for verdict in Verdict if counts[verdict]}
 
 

@@ -47,13 +47,8 @@ def conditions(
 
 def of_data(outcomes: Sequence[JobFolder]) -> Iterator[tuple[str, str]]:
     """Numbers of images, what was left out of them, and their size where it was changed."""
-    for split in ("train", "test"):
-        seen = [(one.job.data, one.summary) for one in outcomes]
-        counts = {
-            "train": [(name, summary["train_images"]) for name, summary in seen],
-            "test": [(name, summary["test_images"]) for name, summary in seen],
-        }
-        yield f"{split} images", by_group(counts[split])
+    yield "train images", by_group([(o.job.data, o.summary["train_images"]) for o in outcomes])
+    yield "test images", by_group([(o.job.data, o.summary["test_images"]) for o in outcomes])
     left_out = {name: count for one in outcomes for name, count in skipped(one) if count}
     if left_out:
         told = [f"{count} of {name}" for name, count in sorted(left_out.items())]

@@ -1,8 +1,8 @@
 """What would run, on what, and how long it may take, told before it starts."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from statistics import median
@@ -52,20 +52,14 @@ def estimates(
     known: dict[Job, Estimate] = {}
     for item in pending:
         if item.job.kind not in known:
-            with naming(item.job):
+            try:
                 known[item.job.kind] = estimate(item.job, source, device, trials)
+            except ValueError as error:  # options that a target gave it, and nobody else
+                if own := _own_options(item.job):
+                    place = f"{item.job.model} on {item.job.data}{own}"
+                    raise ValueError(f"{place}: {error}") from error
+                raise
     return [left(known[item.job.kind], item) for item in pending]
-
-
-@contextmanager
-def naming(job: Job) -> Iterator[None]:
-    """Errors of a network with options that a target gave it, and nobody else, say which it is."""
-    try:
-        yield
-    except ValueError as error:
-        if own := _own_options(job):
-            raise ValueError(f"{job.model} on {job.data}{own}: {error}") from error
-        raise
 
 
 def left(whole: Estimate, item: Work) -> Estimate:
@@ -130,10 +124,8 @@ def announce(
             say(console, f"Left out: {name}: {reason}")
     if pending and how.executor == "slurm" and not planning:
         if is_first():
-            say(
-                console,
-                "How long tasks take is told by --plan, on a machine like those of the cluster.",
-            )
+            told = "How long tasks take is told by --plan, on a machine like those of the cluster."
+            say(console, told)
     elif pending:
         told = told_time(pending, how, device)
         if is_first():
@@ -143,7 +135,9 @@ def announce(
 def told_time(pending: Sequence[Work], how: How, device: torch.device) -> str:
     """How long work may take, where it runs; tasks of their own are tried in this process, too."""
     if how.executor == "here":
-        return spell_estimate(estimates(pending, how.source, device, how.trials), device)
+        found = estimates(pending, how.source, device, how.trials)
+        whole = spell_duration(sum(one.total for one in found))
+        return f"About {whole} on {spell_parts(found, device)}"
     try:
         # tasks open the data anew: what was read to try them does not stay in memory meanwhile
         source = replace(how.source, opened={}, normalisations={})
@@ -188,13 +182,6 @@ def show_plan(work: Sequence[Work], pending: Sequence[Work], console: Console) -
     done = len(work) - len(pending)
     reused = f"; {done} are finished already and are reused" if done else ""
     say(console, f"{len(pending)} of {len(work)} networks to train or diagnose{reused}.")
-
-
-def spell_estimate(found: Sequence[Estimate], device: torch.device) -> str:
-    """How long jobs may take one after the other."""
-    return (
-        f"About {spell_duration(sum(one.total for one in found))} on {spell_parts(found, device)}"
-    )
 
 
 def spell_tasks(found: Sequence[Estimate], how: How, device: torch.device) -> str:
@@ -247,9 +234,7 @@ def spell_duration(seconds: float) -> str:
 
 def list_targets() -> None:
     """Names of all targets and what they are."""
-    table = Table(box=box.SIMPLE_HEAVY)
-    for name in ("target", "what it is"):
-        table.add_column(name)
+    table = Table("target", "what it is", box=box.SIMPLE_HEAVY)
     for target in TARGETS.values():
         table.add_row(target.name, f"{target.title}\n[dim]{target.about}[/dim]")
     open_console().print(table)

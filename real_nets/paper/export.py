@@ -94,9 +94,6 @@ def export_figures(page: Page, folder: Path) -> list[list[str]]:
 def figure_files(page: Page) -> list[list[str]]:
     """Where an export has the figures of each section."""
     return [
-        [
-            f"{FIGURES}/{section.identifier}-{number + 1}.png"
-            for number in range(len(section.pictures))
-        ]
+        [f"{FIGURES}/{section.identifier}-{i}.png" for i in range(1, len(section.pictures) + 1)]
         for section in page.sections
     ]

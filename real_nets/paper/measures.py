@@ -144,13 +144,7 @@ def _in_paper(
 def representation(pair: Pair) -> list[Measure]:
     """kappa, rho and ranks of the logits, with the accuracies that they are of."""
     ood = next(iter(pair.ood), None)
-    return [
-        *depths(pair),
-        drop(pair, ood),
-        *logits_ranks(pair),
-        TRAIN_ACCURACY,
-        TEST_ACCURACY,
-    ]
+    return [*depths(pair), drop(pair, ood), *logits_ranks(pair), TRAIN_ACCURACY, TEST_ACCURACY]
 
 
 def neco(pair: Pair, ood: str | None) -> list[Measure]:
@@ -171,16 +165,16 @@ def neco(pair: Pair, ood: str | None) -> list[Measure]:
         cold, hot = known.baseline, known.low_norm
         auroc = Printed(cold.auroc, hot.auroc, rate, percentage_points, (note, note))
         fpr = Printed(cold.fpr, hot.fpr, rate, percentage_points, (note, note))
+
+    def false_positives(one: JobFolder) -> float | None:
+        """At 95 % true positives, where in-distribution is positive."""
+        return one.neco(ood or "", "fpr_id_positive")
+
     at = f" ({ood})" if ood else ""
     return [
         Measure(f"AUROC of NECO{at}", lambda one: one.neco(ood or ""), rate, 1, None, auroc),
-        Measure(f"FPR of NECO{at}", false_positives(ood or ""), rate, -1, None, fpr),
+        Measure(f"FPR of NECO{at}", false_positives, rate, -1, None, fpr),
     ]
-
-
-def false_positives(ood: str) -> Value:
-    """Of NECO at 95 % true positives, where in-distribution is positive."""
-    return lambda one: one.neco(ood, "fpr_id_positive")
 
 
 def detections(pair: Pair) -> list[Measure]:
@@ -198,16 +192,12 @@ def neural_collapse(pair: Pair) -> list[Measure]:
 
     The paper speaks of the class means, whose angles tell of a lower rank, and of no other condition.
     """
+    short = "{:.3g}".format
     found = (
         ("rank of the means", "retained_rank", rank, None),
         ("rank of the means that Neural Collapse predicts", "predicted_rank", rank, None),
-        ("NC1: tr S_W / tr S_B", "within_to_between", "{:.3g}".format, None),
-        (
-            "NC1: class-distance normalised variance",
-            "class_distance_variance",
-            "{:.3g}".format,
-            None,
-        ),
+        ("NC1: tr S_W / tr S_B", "within_to_between", short, None),
+        ("NC1: class-distance normalised variance", "class_distance_variance", short, None),
         ("NC2: deviation of norms", "equinorm", decimals(3), None),
         ("NC2: |cosine + 1/(c-1)|", "mean_cosine_gap", decimals(3), None),
         ("NC2: deviation of cosines", "cosine_deviation", decimals(3), 1),

@@ -134,9 +134,8 @@ def _tell_replaced(old: TargetRecord, new: TargetRecord, file: Path) -> None:
         if not kept.issuperset(cell.keys)
     ]
     if gone:
-        told = f"no longer shows {', '.join(gone)}: this run replaces that"
-        said = f"{told}; the networks stay in {JOBS_FOLDER}"
-        print(f"{file} {said}", file=sys.stderr, flush=True)
+        told = f"{file} no longer shows {', '.join(gone)}, which this run replaces"
+        print(f"{told}; the networks stay in {JOBS_FOLDER}", file=sys.stderr, flush=True)
 
 
 def _merged(old: TargetRecord, new: TargetRecord) -> TargetRecord:
@@ -182,7 +181,7 @@ class Results:
     def outcome(self, key: str) -> JobFolder | None:
         """What a job left; None unless it came to an end. Raises ValueError naming a damaged file."""
         if key not in self._found:
-            self._found[key] = self._read(key)
+            self._found[key] = JobFolder.finished_at(job_folder(self.root, key))
         return self._found[key]
 
     def outcomes(self, cell: Cell) -> list[JobFolder]:
@@ -208,9 +207,6 @@ class Results:
         reached = [set(one.summary["milestones"]) for cell in cells for one in self.outcomes(cell)]
         common = set.intersection(*reached) if reached else set()
         return max(common) if common else None
-
-    def _read(self, key: str) -> JobFolder | None:
-        return JobFolder.finished_at(job_folder(self.root, key))
 
 
 def groups(cells: Sequence[Cell]) -> Mapping[tuple[str, str], list[Cell]]:

@@ -7,10 +7,9 @@ from typing import TypedDict
 import numpy as np
 import torch
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rankdeficit.experiments.panels import MARKERS, Curve, Frame, Look, Panel, draw
+from rankdeficit.experiments.panels import MARKERS, Curve, Frame, Look, Panel, draw, logarithmic
 from rankdeficit.page import Column, Section, Table, TableCell
 from rankdeficit.scaled_logits import random_logits
 from rankdeficit.softmax import softmax
@@ -93,10 +92,8 @@ def softmax_of_random(rows: Sequence[ScaledRank]) -> Figure | None:
         ]
         curves.append(Curve(points, f"rank of M: {k}", Look(colour, MARKERS[i]), every=0.08))
 
-    def finish(axes: Axes) -> None:
-        axes.set(xscale="log", yscale="log")
-
-    frame = Frame("factor s", "numerical rank of softmax(sM)", finish)
+    scales = [lambda axes: axes.set_xscale("log"), logarithmic]
+    frame = Frame("factor s", "numerical rank of softmax(sM)", scales)
     return draw([[Panel("", frame, curves)]])
 
 

@@ -32,10 +32,9 @@ class Figure8(Target):
 
     def cells(self, setup: Setup) -> Grid:
         """Untrained networks of ten seeds, unless another number was asked for."""
+        options = {"seeds": self.seeds, "epochs": 0, "diagnosed_images": 1000}
         return Grid.merged(
-            setup.cell(
-                data, network, "untrained", seeds=self.seeds, epochs=0, diagnosed_images=1000
-            )
+            setup.cell(data, network, "untrained", **options)
             for data in ("CIFAR-10", "CIFAR-100")
             for network in self.networks
         )
@@ -53,15 +52,10 @@ class Figure8(Target):
             }
             below = starts_lowest({name: median(found) for name, found in starts.items() if found})
             if below is not None:
-                how = (
-                    "starts below all ResNets, as"
-                    if below
-                    else "does not start below all ResNets, unlike"
-                )
-                said.append(f"On {data}, {LOWEST} {how} in the paper.")
-        table = cell_table(
-            "Norm of the logits", cells, results, [Measure("initial norm", initial_norm, norm)]
-        )
+                how, beside = ("starts", "as") if below else ("does not start", "unlike")
+                said.append(f"On {data}, {LOWEST} {how} below all ResNets, {beside} in the paper.")
+        measure = Measure("initial norm", initial_norm, norm)
+        table = cell_table("Norm of the logits", cells, results, [measure])
         short = " ".join(said)
         said.append(f"The paper's claim: {paper.exhibit('Figure 8').claim}")
         notes = unfinished(cells, results)

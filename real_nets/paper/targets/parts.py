@@ -92,7 +92,10 @@ def _difference(one: Comparison, side: int) -> TableCell:
 def verdict_cell(one: Comparison) -> TableCell:
     """The movement and what it says on the paper's; why there is no verdict, as a note."""
     if one.no_verdict:
-        return MISSING if one.no_verdict.cause is Cause.NOT_MEASURED else _no_verdict(one)
+        cause, (cold, hot), chance = one.no_verdict
+        of_chance = "" if chance is None else f" (guessing: {share(chance)})"
+        note = f"{cause.value}{of_chance}: {cold} at T = 1, {hot} at low logit norm"
+        return MISSING if cause is Cause.NOT_MEASURED else TableCell("no verdict", note=note)
     expected = one.measure.expected
     moved = "open" if one.verdict is Verdict.OPEN else MOVES[one.moved]
     if one.moved and one.evidence == "single seed":
@@ -101,19 +104,10 @@ def verdict_cell(one: Comparison) -> TableCell:
         moved += ", as in the paper"
     elif expected is not None:
         moved += f"; paper: {MOVES[expected]}"
-    note = None
-    if one.unequal and one.train_accuracies:
-        cold, hot = map(share, one.train_accuracies)
-        note = f"train accuracy {cold} at T = 1, {hot} at low logit norm"
-    return TableCell(moved, "plain", note)
-
-
-def _no_verdict(one: Comparison) -> TableCell:
-    assert one.no_verdict
-    cause, (cold, hot), chance = one.no_verdict
-    of_chance = "" if chance is None else f" (guessing: {share(chance)})"
-    note = f"{cause.value}{of_chance}: {cold} at T = 1, {hot} at low logit norm"
-    return TableCell("no verdict", "plain", note)
+    if not one.unequal or one.train_accuracies is None:
+        return TableCell(moved)
+    reached = "train accuracy {} at T = 1, {} at low logit norm"
+    return TableCell(moved, note=reached.format(*map(share, one.train_accuracies)))
 
 
 def headline(comparisons: Iterable[Comparison]) -> list[str]:
@@ -202,12 +196,8 @@ def of_probes(cells: Sequence[Cell], results: Results) -> list[str]:
         return sum(not probe["converged"] for probe in fitted), len(fitted)
 
     found = _counted(cells, results, stopped)
-    said = accuracies(cells, results)
-    return (
-        [*said, f"Linear probes that stopped before convergence: {_listed(found)}."]
-        if found
-        else said
-    )
+    told = [f"Linear probes that stopped before convergence: {_listed(found)}."] if found else []
+    return accuracies(cells, results) + told
 
 
 def unfinished(cells: Sequence[Cell], results: Results) -> list[str]:

@@ -1,7 +1,8 @@
 """Appendix K: networks whose logits are factored through two dimensions."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from rankdeficit.page import Section
 from rankdeficit.page.numbers import rank, share
@@ -41,15 +42,12 @@ class RankTwo(Target):
         for network in ("MLP", "ResNet-18"):
             epochs = int(setup.budget.job("cifar10", named_in_paper(network)).epochs)
             found.append(setup.cell("CIFAR-10", network))
-            narrow = setup.cell(
-                "CIFAR-10",
-                network,
-                RANK_TWO,
-                head_rank=2,
-                stop_accuracy=1.0,
-                epochs=SLOWER * epochs,
-            )
-            found.append(narrow)
+            narrow: dict[str, Any] = {
+                "head_rank": 2,
+                "stop_accuracy": 1.0,
+                "epochs": SLOWER * epochs,
+            }
+            found.append(setup.cell("CIFAR-10", network, RANK_TWO, **narrow))
         return Grid.merged(found)
 
     def section(self, cells: Sequence[Cell], results: Results, computed: Computed) -> Section:
@@ -60,9 +58,7 @@ class RankTwo(Target):
             Measure(
                 "rank after the softmax", lambda one: one.summary.get("post_softmax_rank"), rank
             ),
-            Measure(
-                "train accuracy", lambda one: one.train_accuracy, lambda value: share(value, 3)
-            ),
+            Measure("train accuracy", lambda one: one.train_accuracy, partial(share, digits=3)),
             Measure("train images wrong", wrong_images, "{:,.0f}".format),
             TEST_ACCURACY,
             Measure("epochs", lambda one: one.summary.get("epoch"), "{:.3g}".format),
@@ -71,17 +67,15 @@ class RankTwo(Target):
         for cell in cells:
             if cell.condition == RANK_TWO and (found := results.outcomes(cell)):
                 whole, n = fit(found)
-                said.append(
-                    f"{cell.where}: {whole} of {n} networks with rank 2 fit all train images."
-                )
+                told = f"{whole} of {n} networks with rank 2 fit all train images."
+                said.append(f"{cell.where}: {told}")
         short = " ".join(said)
         said.append(
             "The paper's claim: typical backbones with an output of rank 2 reach 100 % train accuracy "
             "(Proposition 3.2 says that they can)."
         )
-        table = cell_table(
-            "Classifiers of rank 2 beside the networks' own", cells, results, measures
-        )
+        caption = "Classifiers of rank 2 beside the networks' own"
+        table = cell_table(caption, cells, results, measures)
         notes = accuracies(cells, results)
         return Section(self.name, self.title, said, [table], [], notes, short)
 
