@@ -16,8 +16,10 @@ from rankdeficit.diagnostics.measures.ood import detectors as detector_names
 from rankdeficit.diagnostics.measures.ood import missing_packages
 from rankdeficit.diagnostics.measures.probes import ProbeSettings
 from rankdeficit.diagnostics.reading.blocks import checked_batch, explained
+from rankdeficit.diagnostics.reading.contexts import plain_torch
 from rankdeficit.diagnostics.reading.needs import Needs, Wanted
 from rankdeficit.diagnostics.reading.network import Network
+from rankdeficit.diagnostics.reading.outputs import NOTES
 from rankdeficit.diagnostics.reading.store import MEMORY, RowStore
 from rankdeficit.diagnostics.reading.streams import LOSS
 from rankdeficit.diagnostics.reading.survey import OnProgress, survey
@@ -33,6 +35,9 @@ Batches = Iterable[Any]
 
 GRADIENT_SAMPLES, GRADIENT_SAMPLES_OF_VECTORS = 64, 1024
 """At least. Where layers read one vector per sample, not many patches, more are needed and cost less."""
+
+PEEKED, PEEKED_SAMPLES = 3, 64
+"""Batches, and samples of each, whose outputs tell whether the model ends in a softmax."""
 
 
 def diagnose(
@@ -61,8 +66,9 @@ def diagnose(
 ) -> Report:
     """Ranks, alignment, Neural Collapse, probes, OOD detection and calibration of a trained classifier.
 
-    model: any module that maps a batch to logits; it stays as it is. DataParallel and torch.compile are
-        unwrapped.
+    model: any module that maps a batch to logits; it stays as it is. One logit per sample counts as two
+        classes with logits (0, z). Of probabilities the logarithms are taken, which
+        the notes tell. DataParallel and torch.compile are unwrapped.
     train, test: iterables of (inputs, labels) batches; each is read once. Each process of
         torch.distributed gives its own, disjoint share of the samples.
     ood: by name, (train, test) batches of other data with labels of their own; (None, test) for
@@ -85,6 +91,9 @@ def diagnose(
         are installed.
     memory, spill_folder: features beyond so many bytes go to temporary files in the folder.
     Alignment rows and gradient samples are chosen by content: order and batches do not matter.
+
+    The caller's autocast and inference mode do not hold in here, and its default device and dtype only
+    for the model and the data sets: they change no number.
 
     Raises ValueError, naming data set and batch, for empty or unlabelled data, labels without a
     logit, inputs that the model cannot take, NaN in inputs or logits, patterns that match no layer,
@@ -116,59 +125,73 @@ def diagnose(
     for name in options.detectors:
         missing_packages(name)  # an unknown name is an error before any work
     pairs = _pairs(ood)
-    first, train = _peek(train)
-    with explained("train, batch 0", first):
-        network = Network.of(model, first, layers, logits)
-    needs = Needs.of(own.needs for own in chosen)
-    samples = gradient_samples or _gradient_samples(network)
-    wanted = Wanted((LOSS,), rows_per_sample, samples)
-    look = partial(
-        survey, network=network, temperature=temperature, grid=grid, on_progress=on_progress
-    )
-    with RowStore(memory, spill_folder) as store:
-        look = partial(look, store=store)
-        known = look("train", batches=train, wanted=wanted.plus(needs.train))
-        held_out = look("test", batches=test, wanted=wanted.plus(needs.test))
-        study = Study(network, options, known, held_out, {}, {})
-        for name, (own_train, own_test) in pairs.items():
-            paired = () if own_train is None else needs.ood_pair
-            own_needs = (*needs.ood, *paired)
-            own_labels = Wanted((), rows_per_sample, samples, own_labels=True)
-            if own_train is not None and paired:
-                study.ood_train[name] = look(
-                    f"{name} train", batches=own_train, wanted=own_labels.plus(paired)
-                )
-            if own_needs:
-                study.ood[name] = look(name, batches=own_test, wanted=own_labels.plus(own_needs))
-        for own in chosen:
-            study.prepared[own.name] = own.prepare(study)
-        gather_outputs(study)
-        record = assemble(study, chosen) if is_first() else None
-    if record is not None:
-        record["conditions"] = {
-            "temperature": temperature,
-            "gamma": gamma,
-            "grid": grid,
-            "seed": seed,
-            "rows_per_sample": rows_per_sample if known.wanted.reads("rows") else None,
-            "gradient_samples": min(known.wanted.subset, known.samples),
-            "device": str(network.device),
-            "precision": str(network.dtype).removeprefix("torch."),
-            "processes": rank_and_size()[1],
-            "torch": torch.__version__,
-            "seconds": round(time.perf_counter() - started, 3),
-        }
-    return Report(from_first(record))
+    with plain_torch() as defaults:
+        firsts, train = _peek(defaults.batches(train))
+        with explained("train, batch 0", firsts[0]):
+            network = Network.of(model, firsts[0], layers, logits, defaults)
+            network = network.told_by(batch[:PEEKED_SAMPLES] for batch in firsts)
+        needs = Needs.of(own.needs for own in chosen)
+        samples = gradient_samples or _gradient_samples(network)
+        wanted = Wanted((LOSS,), rows_per_sample, samples)
+        look = partial(
+            survey, network=network, temperature=temperature, grid=grid, on_progress=on_progress
+        )
+        with RowStore(memory, spill_folder) as store:
+            look = partial(look, store=store)
+            known = look("train", batches=train, wanted=wanted.plus(needs.train))
+            held_out = look("test", batches=defaults.batches(test), wanted=wanted.plus(needs.test))
+            study = Study(network, options, known, held_out, {}, {})
+            if network.outputs != "logits":
+                study.notes.append(NOTES[network.outputs])
+            for name, (own_train, own_test) in pairs.items():
+                paired = () if own_train is None else needs.ood_pair
+                own_needs = (*needs.ood, *paired)
+                own_labels = Wanted((), rows_per_sample, samples, own_labels=True)
+                if own_train is not None and paired:
+                    study.ood_train[name] = look(
+                        f"{name} train",
+                        batches=defaults.batches(own_train),
+                        wanted=own_labels.plus(paired),
+                    )
+                if own_needs:
+                    study.ood[name] = look(
+                        name, batches=defaults.batches(own_test), wanted=own_labels.plus(own_needs)
+                    )
+            for own in chosen:
+                study.prepared[own.name] = own.prepare(study)
+            gather_outputs(study)
+            record = assemble(study, chosen) if is_first() else None
+        if record is not None:
+            record["conditions"] = {
+                "temperature": temperature,
+                "gamma": gamma,
+                "grid": grid,
+                "seed": seed,
+                "rows_per_sample": rows_per_sample if known.wanted.reads("rows") else None,
+                "gradient_samples": min(known.wanted.subset, known.samples),
+                "device": str(network.device),
+                "precision": str(network.dtype).removeprefix("torch."),
+                "float32_matmul_precision": torch.get_float32_matmul_precision(),
+                "processes": rank_and_size()[1],
+                "torch": torch.__version__,
+                "seconds": round(time.perf_counter() - started, 3),
+            }
+        return Report(from_first(record))
 
 
-def _peek(train: Batches) -> tuple[Tensor, Batches]:
-    """Inputs of the first batch, and all batches, the first included."""
+def _peek(train: Batches) -> tuple[list[Tensor], Batches]:
+    """Inputs of the first batches, and all batches, these included."""
     stream = iter(train)
-    for batch in stream:
-        inputs, labels = checked_batch(batch, "train, batch 0")
-        if len(labels):
-            return inputs, itertools.chain([batch], stream)
-    raise ValueError("train is empty; give at least one batch of (inputs, labels)")
+    read, inputs = [], []
+    for number, batch in enumerate(stream):
+        read.append(batch)
+        inputs.append(checked_batch(batch, f"train, batch {number}")[0])
+        if sum(map(len, inputs)) and number + 1 >= PEEKED:
+            break
+    found = [own for own in inputs if len(own)]
+    if not found:
+        raise ValueError("train is empty; give at least one batch of (inputs, labels)")
+    return found, itertools.chain(read, stream)
 
 
 def _pairs(ood: Mapping[str, Any] | None) -> dict[str, tuple[Batches | None, Batches]]:

@@ -1,12 +1,14 @@
 """A classifier together with the layers found in it and the way its output is read."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rankdeficit.diagnostics.reading.contexts import PLAIN, Defaults
+from rankdeficit.diagnostics.reading.outputs import Kind, as_logits, kind_of_outputs
 from rankdeficit.diagnostics.reading.taps import Layers, Select, find_layers, undisturbed, unwrap
 
 
@@ -21,28 +23,51 @@ class Network:
     device: torch.device
     dtype: torch.dtype
     """Precision of its weights, in which it gets its inputs."""
+    outputs: Kind = "logits"
+    """What it returns for a class."""
+    defaults: Defaults = PLAIN
+    """Torch's defaults under which it runs."""
 
     @classmethod
     def of(
-        cls, model: nn.Module, batch: Tensor, patterns: Sequence[str] | None, select: Select
+        cls,
+        model: nn.Module,
+        batch: Tensor,
+        patterns: Sequence[str] | None,
+        select: Select,
+        defaults: Defaults = PLAIN,
     ) -> "Network":
         """Find the layers by running a batch. Raises ValueError as `unwrap` and `find_layers`."""
         model = unwrap(model)
         weight = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
         inputs = _as_input(batch[:2], weight.device, weight.dtype)
-        layers = find_layers(model, inputs, patterns, select)
-        with torch.no_grad(), undisturbed(model):
-            logits = select(model(inputs))
-        if logits.ndim != 2 or len(logits) != len(inputs) or logits.shape[1] < 2:
+        with defaults.used():
+            layers = find_layers(model, inputs, patterns, select)
+            with torch.no_grad(), undisturbed(model):
+                outputs = select(model(inputs))
+        if outputs.ndim not in (1, 2) or len(outputs) != len(inputs) or not outputs.numel():
             raise ValueError(
-                f"the model makes an output of shape {tuple(logits.shape)} of {len(inputs)} inputs; "
-                "logits must be (n, classes) with two classes or more"
+                f"the model makes an output of shape {tuple(outputs.shape)} of {len(inputs)} inputs; "
+                "logits must be (n, classes), or one logit per sample for two classes"
             )
-        return cls(model, layers, logits.shape[1], select, weight.device, weight.dtype)
+        classes = max(2, outputs[0].numel())
+        found = weight.device, weight.dtype
+        return cls(model, layers, classes, select, *found, defaults=defaults)
+
+    def told_by(self, batches: Iterable[Tensor]) -> "Network":
+        """The same, with what it returns told by its outputs of these batches of inputs."""
+        with torch.no_grad(), undisturbed(self.model):
+            found = [self._run(batch) for batch in batches]
+        return replace(self, outputs=kind_of_outputs(found))
 
     def logits(self, inputs: Tensor) -> Float[Tensor, "n classes"]:
-        """Logits of a batch of inputs that lie on any device."""
-        return self.select(self.model(_as_input(inputs, self.device, self.dtype)))
+        """Logits of a batch of inputs that lie on any device; log-probabilities of probabilities."""
+        return as_logits(self._run(inputs), self.outputs)
+
+    def _run(self, inputs: Tensor) -> Tensor:
+        with self.defaults.used():
+            outputs = self.select(self.model(_as_input(inputs, self.device, self.dtype)))
+        return outputs[:, None] if outputs.ndim == 1 else outputs
 
     @property
     def classifier(self) -> nn.Linear | None:
