@@ -1,5 +1,6 @@
 """What a network returns for a class: a logit, a probability or its logarithm."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -31,14 +32,16 @@ def kind_of_outputs(outputs: Sequence[Float[Tensor, "_ columns"]]) -> Kind:
     Log-probabilities: rows whose logsumexp is 0. Up to rounding in the outputs' precision.
     """
     rows = torch.cat([own.detach().double() for own in outputs])
-    slack = 4 * torch.finfo(outputs[0].dtype).eps * max(4, rows.shape[1])
+    eps = torch.finfo(outputs[0].dtype).eps
+    slack = 4 * eps * (1 + math.log(rows.shape[1]))  # entropy bounds what rounded logarithms add
+    inner = 4 * min(eps, torch.finfo(torch.float32).eps)  # half precision computes in float32
     if len(rows) < LEAST or not bool(rows.isfinite().all()):
         return "logits"
     if rows.shape[1] == 1:
         return "probabilities" if bool(((rows >= 0) & (rows <= 1)).all()) else "logits"
     if bool((rows >= 0).all()) and bool(((rows.sum(dim=1) - 1).abs() <= slack).all()):
         return "probabilities"
-    if bool((rows.logsumexp(dim=1).abs() <= slack * (1 + rows.amax(dim=1).abs())).all()):
+    if bool((rows.logsumexp(dim=1).abs() <= slack + inner * rows.abs().amax(dim=1)).all()):
         return "log-probabilities"
     return "logits"
 
