@@ -10,7 +10,7 @@ SVD, which resolves singular values down to 1e-15 of the largest instead of abou
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -26,6 +26,9 @@ GAMMAS = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1)
 
 PANEL = 128
 """Number of columns per panel in `accumulate_gram`; a multiple of common BLAS block sizes."""
+
+Convention = Literal["matrix", "class-centred", "sample-centred", "covariance"]
+"""Of which matrix a numerical rank is: see `numerical_rank`."""
 
 UNIT_ROUNDOFF = torch.finfo(torch.float64).eps / 2
 
@@ -109,15 +112,26 @@ def spectrum(
 
 
 def numerical_rank(
-    matrix: Float[Tensor, "*batch rows columns"], gamma: float = GAMMA, *, centred: bool = False
+    matrix: Float[Tensor, "*batch rows columns"],
+    gamma: float = GAMMA,
+    *,
+    centred: bool = False,
+    convention: Convention | None = None,
 ) -> Int64[Tensor, "*batch"]:
     """Numerical rank #{i: sigma_i(A) > gamma sigma_1(A)} of each matrix; 0 for the zero matrix.
 
     gamma: threshold in (0, 1) relative to the largest singular value; the paper uses 1e-3.
-    centred: as in `spectrum`.
-    The count uses `resolved_spectrum`. Raises ValueError as `spectrum`, and for gamma outside (0, 1).
+    convention: which matrix A is, for logits with a row per sample:
+        "matrix"          the logits as they are (the default)
+        "class-centred"   less each sample's mean over classes, all that the softmax sees
+        "sample-centred"  less each class's mean over samples
+        "covariance"      eigenvalues of the covariance over samples above gamma of the largest, that
+                          is singular values of "sample-centred" above sqrt(gamma)
+    centred: another name of "class-centred".
+    The count uses `resolved_spectrum`. Raises ValueError as `spectrum`, for gamma outside (0, 1), and
+    for an unknown convention or one beside `centred`.
     """
-    return rank_curve(matrix, (gamma,), centred=centred).squeeze(-1)
+    return rank_curve(matrix, (gamma,), centred=centred, convention=convention).squeeze(-1)
 
 
 def rank_curve(
@@ -125,8 +139,24 @@ def rank_curve(
     gammas: Sequence[float] = GAMMAS,
     *,
     centred: bool = False,
+    convention: Convention | None = None,
 ) -> Int64[Tensor, "*batch gammas"]:
     """`numerical_rank` at several thresholds, from one spectrum."""
+    if convention not in (None, *get_args(Convention)):
+        raise ValueError(
+            f"convention is {convention!r}; it must be one of {', '.join(get_args(Convention))}"
+        )
+    if convention is not None and centred:
+        raise ValueError(f"centred is True beside convention {convention!r}; give one of the two")
+    if convention in ("sample-centred", "covariance"):
+        check_floating("matrix", matrix, dimensions=2)
+        check_magnitudes("matrix", matrix)
+        matrix = centre(matrix.mT).mT
+    if convention == "covariance":
+        for gamma in gammas:
+            check_gamma(gamma)
+        gammas = [gamma**0.5 for gamma in gammas]
+    centred = centred or convention == "class-centred"
     return resolved_spectrum(matrix, gammas, centred=centred).rank_curve(gammas)
 
 

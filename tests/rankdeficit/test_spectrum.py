@@ -202,3 +202,46 @@ def test_gpu_equals_cpu(device: torch.device) -> None:
     ours = rd.spectrum(matrix.to(device))
     torch.testing.assert_close(ours.singular_values.cpu(), rd.spectrum(matrix).singular_values)
     assert torch.equal(rd.rank_curve(matrix.to(device)).cpu(), rd.rank_curve(matrix))
+
+
+def test_conventions_of_the_numerical_rank_are_those_of_direct_decompositions() -> None:
+    """Logits whose means over classes and over samples are large, so that all four ranks differ."""
+    n, c, gammas = 60, 12, (1e-4, 1e-3, 1e-2, 3e-2, 1e-1)
+    M = matrix_with(torch.logspace(0, -4.5, c, dtype=torch.float64), n, c, seed=1)
+    generator = torch.Generator().manual_seed(2)
+    M = M + 30 * torch.randn(n, 1, dtype=torch.float64, generator=generator)
+    M = M + 3 * torch.randn(1, c, dtype=torch.float64, generator=generator)
+    A = M.numpy()
+
+    def singular(matrix: np.ndarray, gamma: float) -> int:
+        values = scipy.linalg.svdvals(matrix)
+        return int((values > gamma * values[0]).sum())
+
+    def eigen(gamma: float) -> int:
+        values = np.linalg.eigvalsh(np.cov(A, rowvar=False))
+        return int((values > gamma * values[-1]).sum())
+
+    expected = {
+        "matrix": [singular(A, gamma) for gamma in gammas],
+        "class-centred": [singular(A - A.mean(axis=1, keepdims=True), gamma) for gamma in gammas],
+        "sample-centred": [singular(A - A.mean(axis=0), gamma) for gamma in gammas],
+        "covariance": [eigen(gamma) for gamma in gammas],
+    }
+    assert len({tuple(ranks) for ranks in expected.values()}) == 4
+    for name, ranks in expected.items():
+        assert rd.rank_curve(M, gammas, convention=name).tolist() == ranks  # type: ignore[arg-type]
+        pair = torch.stack([M, M.flip(0)])
+        found = rd.numerical_rank(pair, 1e-2, convention=name)  # type: ignore[arg-type]
+        assert found.tolist() == [ranks[2]] * 2
+    assert rd.rank_curve(M, gammas).tolist() == expected["matrix"]
+    assert rd.rank_curve(M, gammas, centred=True).tolist() == expected["class-centred"]
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_bad_conventions() -> None:
+    with pytest.raises(ValueError, match="sample-centred"):
+        rd.numerical_rank(torch.eye(3), convention="columns")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="centred"):
+        rd.numerical_rank(torch.eye(3), centred=True, convention="matrix")
+    with pytest.raises(ValueError, match="gamma is 2"):
+        rd.numerical_rank(torch.eye(3), 2.0, convention="covariance")

@@ -160,7 +160,10 @@ class CalibrationMeasure(Measure):
     figures = (("calibration", draw),)
 
     def values(self, study: Study) -> Values:
-        """`TemperatureScaling` of the test samples."""
+        """`TemperatureScaling` of the test samples; a note where there is only one."""
+        if len(study.test.labels) < 2:
+            study.notes.append("no calibration: cross-fitting needs at least two test samples")
+            return Values()
         found = temperature_scaling(
             study.logits("test"),
             study.test.labels,

@@ -70,30 +70,37 @@ def singular_values(record: Row) -> Figure | None:
 
 
 def rank_sentence(record: Row) -> str:
-    """Whether the train logits have a smaller rank than Neural Collapse predicts, and at which gamma."""
+    """Whether the train logits, centred over classes, have a smaller rank than Neural Collapse predicts.
+
+    Neural Collapse's c - 1 is a rank of centred logits. Records without it are judged by the raw rank.
+    """
     train, test = record["train"]["logits"], record["test"]["logits"]
+    kind = "centred_rank" if "centred_rank_curve" in train else "rank"
     predicted, gamma = records.predicted_rank(record), record["conditions"]["gamma"]
-    low, high = train.get("rank_interval") or (train["rank"],) * 2
+    low, high = train.get(f"{kind}_interval") or (train[kind],) * 2
     if record["train"]["samples"] <= predicted:
         verdict = f"Too few train samples ({record['train']['samples']}) to tell a rank deficit"
     elif low < predicted <= high:
         verdict = "Rounding leaves open whether there is a rank deficit"
     else:
-        verdict = "Rank deficit" if train["rank"] < predicted else "No rank deficit"
-    curve = records.rank_over_gamma(record, train)
-    sentence = (
-        f"{verdict} at gamma = {gamma:g}: the train logits have rank {rank_text(train)} (test "
-        f"{rank_text(test)}), where Neural Collapse predicts {predicted}. Their rank over gamma: "
-        + ", ".join(f"{rank} at {threshold:g}" for threshold, rank in curve.items())
+        verdict = "Rank deficit" if train[kind] < predicted else "No rank deficit"
+    curve = records.rank_over_gamma(record, train, kind)
+    sentence = f"{verdict} at gamma = {gamma:g}: "
+    if kind == "rank":
+        sentence += f"the train logits have rank {_ranks(train, test, kind)}"
+    else:
+        sentence += (
+            f"the train logits centred over classes have rank {_ranks(train, test, kind)}, as they are "
+            f"{_ranks(train, test, 'rank')}"
+        )
+    sentence += f", where Neural Collapse predicts {predicted}"
+    sentence += " of centred logits. Centred r" if kind != "rank" else ". R"
+    sentence += "ank over gamma: " + ", ".join(
+        f"{rank} at {threshold:g}" for threshold, rank in curve.items()
     )
     deficient = [threshold for threshold, rank in curve.items() if rank < predicted]
     if 0 < len(deficient) < len(curve):
         sentence += f"; it is below {predicted} from gamma = {deficient[0]:g} on"
-    centred = train.get("centred_rank", predicted)
-    if centred < predicted <= train["rank"]:
-        sentence += (
-            f". Centred over classes, which is all the softmax sees of them, it is {centred}"
-        )
     if record["train"]["accuracy"] < INTERPOLATION:
         sentence += (
             f". Train accuracy is {100 * record['train']['accuracy']:.4g}%: of networks that do not "
@@ -134,7 +141,7 @@ class Logits(Measure):
         )
         return [
             Column("rank", lambda row: rank_text(row["logits"]), note),
-            Column("centred", lambda row: text(row["logits"].get("centred_rank"))),
+            Column("centred", lambda row: _centred_cell(row["logits"])),
             Column("softmax", lambda row: text(row["logits"].get("post_softmax_rank"))),
             Column("NC", lambda row: text(records.predicted_rank(record))),
             Column("norm", lambda row: number(row["logits"].get("logits_norm"))),
@@ -145,6 +152,15 @@ class Logits(Measure):
     def sentences(self, record: Row) -> list[str]:
         """The verdict on rank deficit."""
         return [rank_sentence(record)] if _measured(record) else []
+
+
+def _centred_cell(found: Row) -> str | None:
+    return rank_text(found, "centred_rank") if "centred_rank" in found else None
+
+
+def _ranks(train: Row, test: Row, kind: str) -> str:
+    """Of train logits, and of test logits where they are measured."""
+    return rank_text(train, kind) + (f" (test {rank_text(test, kind)})" if kind in test else "")
 
 
 def _measured(record: Row) -> bool:

@@ -62,10 +62,10 @@ def text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def rank_text(measures: Row) -> str:
+def rank_text(measures: Row, kind: str = "rank") -> str:
     """A rank, with its range where rounding leaves it open."""
-    low, high = measures.get("rank_interval") or (measures["rank"],) * 2
-    return f"{measures['rank']}" + (f" ({low}-{high})" if low < high else "")
+    low, high = measures.get(f"{kind}_interval") or (measures[kind],) * 2
+    return f"{measures[kind]}" + (f" ({low}-{high})" if low < high else "")
 
 
 def pair(first: Any, second: Any) -> str | None:

@@ -19,6 +19,7 @@ class LogitsMeasures(NamedTuple):
     rank_interval: Int64[Tensor, "*batch 2"]
     rank_curve: Int64[Tensor, "*batch gammas"]
     centred_rank: Int64[Tensor, "*batch"]
+    centred_rank_interval: Int64[Tensor, "*batch 2"]
     centred_rank_curve: Int64[Tensor, "*batch gammas"]
     post_softmax_rank: Int64[Tensor, "*batch"]
     post_softmax_rank_curve: Int64[Tensor, "*batch gammas"]
@@ -96,6 +97,7 @@ def _measures(
         rank_interval=torch.stack(raw.rank_interval(gamma), dim=-1),
         rank_curve=raw.rank_curve(),
         centred_rank=centred.rank(gamma),
+        centred_rank_interval=torch.stack(centred.rank_interval(gamma), dim=-1),
         centred_rank_curve=centred.rank_curve(),
         post_softmax_rank=softened.rank(gamma),
         post_softmax_rank_curve=softened.rank_curve(),

@@ -60,3 +60,14 @@ def test_a_train_set_of_one_class_has_no_probes() -> None:
     report = rd.diagnose(model, one, test)
     note(report, "no probes of test")
     assert report["effective_depth"] is None
+
+
+def test_one_test_sample_leaves_out_only_what_needs_two() -> None:
+    model, train, test = small_problem()
+    one = [(test[0][0][:1], test[0][1][:1])]
+    report = rd.diagnose(model, train, one)
+    note(report, "two test samples")
+    assert report["calibration"] is None
+    assert report["test.samples"] == 1
+    assert report["test.logits.rank"] == 1
+    assert report["effective_depth.value"] > 0

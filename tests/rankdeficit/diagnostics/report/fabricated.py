@@ -24,6 +24,7 @@ def logits(rank: int, curve: tuple[int, ...], interval: tuple[int, int] | None =
         **spectrum(rank, curve, interval),
         **kinds,
         **curves,
+        "centred_rank_interval": list(interval or (rank, rank)),
         "logits_norm": 123.0,
         "effective_logits_norm": 2.46,
         "singular_values": [8.0, 4.0, 2.0, 1.0, 0.5, 1e-9],

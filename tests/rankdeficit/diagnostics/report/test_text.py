@@ -113,7 +113,8 @@ def with_logits(rank: int, curve: tuple[int, ...], **more: Any) -> Report:
 def test_rank_deficit_is_told_against_neural_collapse_and_over_gamma() -> None:
     curve = (6, 3, 2, 2, 1)
     text = with_logits(3, curve).sentences()[0]
-    assert text.startswith("Rank deficit at gamma = 0.001: the train logits have rank 3 (test 3)")
+    assert text.startswith("Rank deficit at gamma = 0.001")
+    assert "have rank 3 (test 3)" in text
     assert "Neural Collapse predicts 5" in text
     assert "6 at 0.0001, 3 at 0.001, 2 at 0.01, 2 at 0.03, 1 at 0.1; it is below 5" in text
     assert "from gamma = 0.001 on" in text
@@ -125,8 +126,25 @@ def test_rank_deficit_is_told_against_neural_collapse_and_over_gamma() -> None:
     assert open_.startswith("Rounding leaves open")
     assert "rank 4 (4-5)" in open_
     assert with_logits(4, curve, interval=(3, 4)).sentences()[0].startswith("Rank deficit")
-    shifted = with_logits(5, (6, 5, 5, 5, 5), centred_rank=4).sentences()[0]
-    assert "Centred over classes, which is all the softmax sees of them, it is 4" in shifted
+
+
+def test_the_verdict_is_that_of_centred_logits() -> None:
+    """A common direction of all logits raises the raw rank to c or lowers it below c - 1."""
+    full, lacking = (6, 6, 6, 6, 6), (5, 5, 5, 5, 5)
+    hidden = with_logits(6, full, centred_rank=4, centred_rank_interval=[4, 4]).sentences()[0]
+    assert hidden.startswith("Rank deficit")
+    assert "rank 4 (test 3)" in hidden
+    assert "6 (test 3)" in hidden
+    curve = dict(zip(("0.0001", "0.001", "0.01", "0.03", "0.1"), lacking, strict=True))
+    masked = with_logits(
+        2, (3, 2, 2, 1, 1), centred_rank=5, centred_rank_interval=[5, 5], centred_rank_curve=curve
+    )
+    assert masked.sentences()[0].startswith("No rank deficit")
+    old = record()
+    for name in ("centred_rank", "centred_rank_interval", "centred_rank_curve"):
+        for data in ("train", "test"):
+            del old[data]["logits"][name]
+    assert Report(old).sentences()[0].startswith("Rank deficit")
 
 
 def test_a_narrow_network_is_held_to_its_width() -> None:
