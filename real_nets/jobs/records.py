@@ -22,6 +22,7 @@ class LogitsRow(TypedDict):
     rank_interval: list[int]
     rank_curve: Ranks
     centred_rank: int
+    centred_rank_interval: list[int]
     centred_rank_curve: Ranks
     post_softmax_rank: int
     post_softmax_rank_curve: Ranks
@@ -75,6 +76,7 @@ class FinalMeasures(TypedDict):
     rank_interval: list[int] | None
     rank_curve: Ranks | None
     centred_rank: int | None
+    centred_rank_interval: list[int] | None
     centred_rank_curve: Ranks | None
     post_softmax_rank: int | None
     post_softmax_rank_curve: Ranks | None
