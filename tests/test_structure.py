@@ -30,3 +30,15 @@ def imported_packages(path: Path) -> set[str]:
 def test_packages_use_only_the_library_and_themselves(path: Path) -> None:
     package = path.relative_to(ROOT).parts[0]
     assert imported_packages(path) & set(ALLOWED) <= ALLOWED[package]
+
+
+def test_the_top_level_of_real_nets_is_its_commands_and_parts() -> None:
+    entries = {path.name for path in REAL_NETS.iterdir()} - {"__pycache__"}
+    commands = {f"{name}.py" for name in COMMANDS}
+    assert entries == {"__init__.py", "README.md", "results", *PARTS, *commands}
+
+
+def test_real_nets_is_small_enough_to_read() -> None:
+    lines = {path: len(path.read_text().splitlines()) for path in REAL_NETS.rglob("*.py")}
+    assert max(lines.values()) <= LONGEST
+    assert sum(lines.values()) <= LINES

@@ -82,7 +82,7 @@ RESIDUAL: Options = {
     "augmentation": "crop-flip",
     "channels_last": True,
 }
-"""The usual recipe of ResNets and VGG on CIFAR; the paper's own is in an appendix that is not public."""
+"""The usual recipe of ResNets and VGG on CIFAR; the paper's own is in an appendix that is not at hand."""
 
 ADAPTIVE: Options = {"optimizer": "adamw", "lr": 3e-3, "clip_norm": None, "channels_last": True}
 """For networks that have minutes: Adam's steps do not shrink with the gradients, which are
