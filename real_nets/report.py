@@ -78,9 +78,9 @@ def section_of(record: TargetRecord, results: Results) -> Section:
 def summary(records: Sequence[TargetRecord], outcomes: Sequence[JobFolder]) -> list[str]:
     """What this page is about and what it is not."""
     lines = [
-        "The paper is Masarczyk et al., “Unpacking Softmax” (arXiv 2506.01562, 2025). Its training recipe "
-        "is in an appendix that is not at hand here, so its directions can be expected to come out, its "
-        "numbers cannot.",
+        "The paper is Masarczyk et al., “Unpacking Softmax” (arXiv 2506.01562, 2025). Its training "
+        "recipe is in an appendix that is not at hand here, so its directions can be expected to come "
+        "out, its numbers cannot.",
         f"{trained(outcomes)}. Numbers are medians with the range over n seeds.",
     ]
     cells = [cell for record in records for cell in record.cells]

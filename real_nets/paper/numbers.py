@@ -1,8 +1,9 @@
 """The paper's numbers as data, for comparison with measured ones.
 
 Masarczyk et al., "Unpacking Softmax: How Logits Norm Drives Representation Collapse, Compression and
-Generalization" (a later submission of arXiv 2506.01562, 2025): Tables 1 to 3 as printed, and what each table and figure
-claims, put so that a measurement can contradict it. Percentages are shares from 0 to 1 here.
+Generalization" (a later submission of arXiv 2506.01562, 2025): Tables 1 to 3 as printed, and what each
+table and figure claims, put so that a measurement can contradict it. Percentages are shares from 0 to 1
+here.
 """
 
 from dataclasses import dataclass
