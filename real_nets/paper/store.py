@@ -134,7 +134,7 @@ def _tell_replaced(old: TargetRecord, new: TargetRecord, file: Path) -> None:
         if not kept.issuperset(cell.keys)
     ]
     if gone:
-        told = f"{file} no longer shows {', '.join(gone)}, which this run replaces"
+        told = f"{file} no longer shows {', '.join(gone)}: this run replaces that"
         print(f"{told}; the networks stay in {JOBS_FOLDER}", file=sys.stderr, flush=True)
 
 
