@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from hypothesis import settings
 
 from rankdeficit.experiments import cli
 from tests.benchmarks import timing
+from tests.commands import Command
 from tests.stand_in import DEVICE, stand_in
 
 settings.register_profile("tests", deadline=None, derandomize=True, max_examples=100)
@@ -24,6 +24,8 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).parents[1]
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -78,15 +80,14 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 
 @pytest.fixture
-def command() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `python -m ...` as a user does, from the project's folder."""
+def command(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run `python -m ...`, or a file, in a process of its own, which starts at once."""
 
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", *map(str, arguments)],
-            capture_output=True, text=True, cwd=ROOT, env={**os.environ, "COLUMNS": "200"},
-            check=False, timeout=300,
-        )  # fmt: skip
+    def run(module: str | Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+        said = tmp_path_factory.mktemp("said") / "said"
+        ended = Command(said, str(module), *arguments).end(300)
+        assert ended.status is not None
+        return subprocess.CompletedProcess([], ended.status, ended.out, ended.err)
 
     return run
 

@@ -1,11 +1,8 @@
 """A data set that a file outside the package defines is known everywhere."""
 
 import json
-import os
 import pickle
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +11,7 @@ import torch
 from real_nets.data import catalogue
 from real_nets.data.catalogue import CATALOGUE, Load, Request, dataset, known, listing
 from real_nets.data.opening import DataSource, Selection, open_dataset, why_missing
-from tests.conftest import ROOT
+from tests.conftest import Run
 from tests.images import image_set
 
 DEFINITION = '''
@@ -55,33 +52,35 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
-def run(script: Path, *arguments: str | Path) -> str:
-    found = subprocess.run(
-        [sys.executable, script, *map(str, arguments)],
-        capture_output=True, text=True, cwd=script.parent, check=False, timeout=300,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
-    )  # fmt: skip
-    assert found.returncode == 0, found.stderr
-    return found.stdout + found.stderr
+@pytest.fixture
+def run(script: Path, command: Run) -> Callable[..., str]:
+    """Run the script; what it prints."""
+
+    def tell(*arguments: object) -> str:
+        found = command(script, *arguments)
+        assert found.returncode == 0, found.stderr
+        return found.stdout + found.stderr
+
+    return tell
 
 
-@pytest.mark.parametrize("command", ["train", "reproduce"])
-def test_the_help_of_commands_lists_it_among_the_others(script: Path, command: str) -> None:
-    told = run(script, command, "--help")
-    for name in ("grey-levels: squares of four brightnesses", *CATALOGUE):
-        assert name in told
+@pytest.mark.parametrize("name", ["train", "reproduce"])
+def test_the_help_of_commands_lists_it_among_the_others(name: str, run: Callable[..., str]) -> None:
+    told = run(name, "--help")
+    for words in ("grey-levels: squares of four brightnesses", *CATALOGUE):
+        assert words in told
 
 
-def test_networks_are_trained_on_it(script: Path, tmp_path: Path) -> None:
-    run(script, "train", "--data", "grey-levels", "--per-class", "6", "--temperature", "1", "--depth",
+def test_networks_are_trained_on_it(run: Callable[..., str], tmp_path: Path) -> None:
+    run("train", "--data", "grey-levels", "--per-class", "6", "--temperature", "1", "--depth",
         "2", "--out", tmp_path / "run", *QUICK)  # fmt: skip
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["train_images"], summary["test_images"], summary["classes"]) == (24, 20, 4)
 
 
-def test_reproduce_takes_it_in_place_of_another(script: Path, tmp_path: Path) -> None:
+def test_reproduce_takes_it_in_place_of_another(run: Callable[..., str], tmp_path: Path) -> None:
     told = run(
-        script, "reproduce", "mse", "--budget", "small", "--data", tmp_path, "--replace",
+        "reproduce", "mse", "--budget", "small", "--data", tmp_path, "--replace",
         "cifar10=grey-levels", "svhn=glyphs:1", "cifar100=grey-levels", "--seeds", "1",
         "--per-class", "9", "--out", tmp_path / "out", *QUICK,
     )  # fmt: skip

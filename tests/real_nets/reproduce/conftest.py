@@ -1,6 +1,5 @@
 """The command in this process, and data for it."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 
 from real_nets import reproduce
 from real_nets.jobs import execute as execution
-from tests.conftest import ROOT
+from tests.commands import Command
 from tests.images import write_images
 from tests.real_nets.reproduce.asking import QUICK, Main
 
@@ -52,9 +51,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     """A real run of the command: its store, output and messages."""
     store = tmp_path_factory.mktemp("quick") / "store"
-    arguments = [sys.executable, "-m", "real_nets.reproduce", *QUICK, "--out", str(store)]
-    result = subprocess.run(
-        arguments, capture_output=True, text=True, cwd=ROOT, check=False, timeout=300
-    )
-    assert result.returncode == 0, result.stderr
-    return store, result.stdout, result.stderr
+    ended = Command(store.parent / "said", "real_nets.reproduce", *QUICK, "--out", store).end(300)
+    assert ended.status == 0, ended.err
+    return store, ended.out, ended.err
