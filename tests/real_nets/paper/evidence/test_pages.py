@@ -106,6 +106,7 @@ VALUES: dict[str, Callable[[], str]] = {
     "mlp.depth.best": lambda: PAIRS["mlp"].moved(depth_of_best),
     "tenth.depth": lambda: PAIRS["tenth"].moved(depth),
     "tenth.depth.best": lambda: PAIRS["tenth"].moved(depth_of_best),
+    "fewer.depth.best": lambda: PAIRS["fewer"].moved(depth_of_best),
     "fewer.bar": lambda: spelled(
         (
             float(accuracies[-1] / accuracies.max())
