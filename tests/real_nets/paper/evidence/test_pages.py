@@ -158,7 +158,7 @@ ANCHORS = [
 
 @pytest.mark.parametrize(("name", "number"), ANCHORS, ids=[name for name, _ in ANCHORS])
 def test_a_number_with_an_anchor_is_what_the_records_give(name: str, number: str) -> None:
-    assert number == VALUES[name]()
+    assert " ".join(number.split()) == VALUES[name]()
 
 
 def test_every_value_has_its_anchor() -> None:
