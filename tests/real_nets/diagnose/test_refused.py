@@ -92,7 +92,7 @@ def test_what_is_wrong_with_an_ood_folder_is_said_of_it(
     ("change", "word"),
     [
         ({"model": None}, "model is missing"),
-        ({"model": "resnt18"}, "must be one of mlp, resnet18, .*, torchvision:NAME, timm:NAME"),
+        ({"model": "resnt18"}, "must be one of mlp, .*resnet18, .*, torchvision:NAME, timm:NAME"),
         ({"model": "torchvision:resnt18", **FREE}, "close names are resnet18"),
         ({"model": "timm:resnt18", **FREE}, "resnet18|timm.* not installed"),
         ({"model": "resnet18", "width": 4}, "depth is 3, but resnet18 has none to choose"),

@@ -167,7 +167,7 @@ def test_cells_have_the_networks_that_came_to_an_end(store: Path) -> None:
     assert figure_run(outcome(store, WILD)).layers == 0
 
 
-def test_the_common_milestone_is_the_highest_that_all_networks_reached(
+def test_the_common_accuracy_is_the_highest_that_all_networks_reached(
     store: Path, copy: Path
 ) -> None:
     cells = [cell(BASELINE, *SEEDS), cell(LOW_NORM, HOT)]
@@ -179,12 +179,12 @@ def test_the_common_milestone_is_the_highest_that_all_networks_reached(
 
     for job, reached in zip((*SEEDS, HOT), [(0.3, 0.6, 0.9), (0.3, 0.6), (0.3, 0.9)], strict=True):
         reach(job, *reached)
-    assert Results(copy).common_milestone(cells) == "accuracy-0.3"
-    assert Results(copy).common_milestone(cells[:1]) == "accuracy-0.6"
+    assert Results(copy).common_accuracy(cells) == 0.3
+    assert Results(copy).common_accuracy(cells[:1]) == 0.6
     reach(HOT)
-    assert Results(copy).common_milestone(cells) is None
-    assert Results(copy).common_milestone([]) is None
-    assert Results(store).common_milestone([cell(BASELINE, WILD)]) is None
+    assert Results(copy).common_accuracy(cells) is None
+    assert Results(copy).common_accuracy([]) is None
+    assert Results(store).common_accuracy([cell(BASELINE, WILD)]) is None
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_vit_b16_has_the_blocks_of_the_paper_at_any_size() -> None:
     large = Architecture("vit_b16", CLASSES, (3, 224, 224))
     parameters = sum(p.numel() for p in large.build(0).parameters())
     assert parameters == 85_798_656 + CLASSES * 769
-    assert layers_of(large) == 1 + 12 * 4 + 1  # in timm, attention is two linear layers
+    assert layers_of(large) == 1 + 12 * 3 + 1  # an attention with its projection is one layer
     small = Architecture("vit_b16", CLASSES, (3, 32, 32)).build(0)
     assert small.get_parameter("pos_embed").shape == (1, 1 + 4, 768)
 

@@ -73,7 +73,10 @@ def test_a_network_of_timm_is_built() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"name": "resnet99"}, "model is 'resnet99'; it must be one of mlp, resnet18, .*timm:NAME"),
+        (
+            {"name": "resnet99"},
+            "model is 'resnet99'; it must be one of mlp, .*resnet18, .*timm:NAME",
+        ),
         ({"name": "keras:mlp"}, "model is 'keras:mlp'; it must be one of"),
         ({"name": "mlp:8"}, "model is 'mlp:8'; it must be one of"),
         ({"name": "torchvision"}, "model is 'torchvision'; it must be one of"),

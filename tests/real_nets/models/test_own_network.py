@@ -10,7 +10,8 @@ import pytest
 from real_nets.jobs.folder import JobFolder
 from tests.conftest import ROOT
 from tests.images import write_images
-from tests.real_nets.models import own_network
+
+OWN_NETWORK = Path(__file__).with_name("own_network.py")
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(*arguments: str | Path) -> str:
     result = subprocess.run(
-        [sys.executable, own_network.__file__, *map(str, arguments)],
+        [sys.executable, OWN_NETWORK, *map(str, arguments)],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
         capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
