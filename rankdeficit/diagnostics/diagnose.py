@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +16,8 @@ from rankdeficit.diagnostics.assembly import assemble, gather_outputs
 from rankdeficit.diagnostics.measures.ood import detectors as detector_names
 from rankdeficit.diagnostics.measures.ood import missing_packages
 from rankdeficit.diagnostics.measures.probes import ProbeSettings
-from rankdeficit.diagnostics.reading.blocks import checked_batch, explained
+from rankdeficit.diagnostics.reading.batches import Data, as_batches, checked_batch, spelled
+from rankdeficit.diagnostics.reading.blocks import explained
 from rankdeficit.diagnostics.reading.contexts import plain_torch
 from rankdeficit.diagnostics.reading.needs import Needs, Wanted
 from rankdeficit.diagnostics.reading.network import Network
@@ -42,8 +44,8 @@ PEEKED, PEEKED_SAMPLES = 3, 64
 
 def diagnose(
     model: nn.Module,
-    train: Batches,
-    test: Batches,
+    train: Data,
+    test: Data,
     ood: Mapping[str, Any] | None = None,
     temperature: float = 1.0,
     *,
@@ -69,10 +71,12 @@ def diagnose(
     model: any module that maps a batch to logits; it stays as it is. One logit per sample counts as two
         classes with logits (0, z). Of probabilities the logarithms are taken, which
         the notes tell. DataParallel and torch.compile are unwrapped.
-    train, test: iterables of (inputs, labels) batches; each is read once. Each process of
+    train, test: iterables of (inputs, labels) batches, or data sets of samples; each is read once.
+        Batches may have more parts, or be mappings with `labels` and one tensor for the model; labels
+        are class indices or one-hot. Each process of
         torch.distributed gives its own, disjoint share of the samples.
     ood: by name, (train, test) batches of other data with labels of their own; (None, test) for
-        detection without probes.
+        detection without probes, whose labels are not read and may be missing.
     temperature: the T of training, softmax(logits / T).
     measures: names of the measures to take (`diagnostics.available_measures()` lists them), with what
         they require; nothing is read or computed that they do not need. By default all that probes,
@@ -101,6 +105,9 @@ def diagnose(
     some class, say) is left out; the report's notes give the reason.
     """
     started = time.perf_counter()
+    pairs = _pairs(ood)
+    train_batches, test_batches = as_batches(train, "train"), as_batches(test, "test")
+    temperature, gamma = _plain_number(temperature), _plain_number(gamma)
     check_temperature(temperature)
     check_gamma(gamma)
     if gamma < LEAST_GAMMA:
@@ -124,9 +131,8 @@ def diagnose(
     )
     for name in options.detectors:
         missing_packages(name)  # an unknown name is an error before any work
-    pairs = _pairs(ood)
     with plain_torch() as defaults:
-        firsts, train = _peek(defaults.batches(train))
+        firsts, train_batches = _peek(defaults.batches(train_batches))
         with explained("train, batch 0", firsts[0]):
             network = Network.of(model, firsts[0], layers, logits, defaults)
             network = network.told_by(batch[:PEEKED_SAMPLES] for batch in firsts)
@@ -138,15 +144,20 @@ def diagnose(
         )
         with RowStore(memory, spill_folder) as store:
             look = partial(look, store=store)
-            known = look("train", batches=train, wanted=wanted.plus(needs.train))
-            held_out = look("test", batches=defaults.batches(test), wanted=wanted.plus(needs.test))
+            known = look("train", batches=train_batches, wanted=wanted.plus(needs.train))
+            held_out = look(
+                "test", batches=defaults.batches(test_batches), wanted=wanted.plus(needs.test)
+            )
             study = Study(network, options, known, held_out, {}, {})
             if network.outputs != "logits":
                 study.notes.append(NOTES[network.outputs])
             for name, (own_train, own_test) in pairs.items():
                 paired = () if own_train is None else needs.ood_pair
                 own_needs = (*needs.ood, *paired)
-                own_labels = Wanted((), rows_per_sample, samples, own_labels=True)
+                labelled = own_train is not None and bool(paired)
+                own_labels = Wanted(
+                    (), rows_per_sample, samples, own_labels=True, labelled=labelled
+                )
                 if own_train is not None and paired:
                     study.ood_train[name] = look(
                         f"{name} train",
@@ -196,15 +207,29 @@ def _peek(train: Batches) -> tuple[list[Tensor], Batches]:
 
 def _pairs(ood: Mapping[str, Any] | None) -> dict[str, tuple[Batches | None, Batches]]:
     """The OOD data sets. Raises ValueError for anything but (train, test) pairs by name."""
+    if ood is not None and not isinstance(ood, Mapping):
+        raise ValueError(
+            f"ood is {spelled(ood)}; it must be a dict of (train, test) pairs of batches by name; give "
+            "a temperature as temperature=..."
+        )
+    pairs = {}
     for name, pair in (ood or {}).items():
         if not isinstance(pair, tuple) or len(pair) != 2 or pair[1] is None:
             raise ValueError(
-                f"ood[{name!r}] is a {type(pair).__name__}; it must be a tuple (train, test) of "
-                "batches, or (None, test)"
+                f"ood[{name!r}] is {spelled(pair)}; it must be a tuple (train, test) of batches, or "
+                "(None, test)"
             )
         if name in ("train", "test"):
             raise ValueError(f"ood has a data set called {name!r}; give it another name")
-    return dict(ood or {})
+        first = None if pair[0] is None else as_batches(pair[0], f"ood[{name!r}][0]")
+        pairs[name] = first, as_batches(pair[1], f"ood[{name!r}][1]")
+    return pairs
+
+
+def _plain_number(value: Any) -> Any:
+    """A number of NumPy or a tensor of one as Python's; anything else as it is."""
+    single = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.numel() == 1)
+    return value.item() if single else value
 
 
 def _gradient_samples(network: Network) -> int:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from rankdeficit.diagnostics.reading.batches import checked_batch
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.pooling import pool_features
 from rankdeficit.diagnostics.reading.taps import Layer, reading, undisturbed
@@ -61,11 +62,13 @@ def blocks(
     reading_of: Reading,
     *,
     own_labels: bool = False,
+    labelled: bool = True,
     on_batch: Callable[[Tensor, Tensor, Tensor], None] | None = None,
 ) -> Generator[Block, None, None]:
     """Run the network in evaluation mode, without gradients, over all (input, label) batches.
 
     name: of the data set, for messages. own_labels: labels are not the network's classes.
+    labelled: without it labels are not read, and are all 0.
     on_batch: hears keys, inputs and labels of each batch. Hooks and modes last as long as the
     generator: close it. Raises ValueError, naming data set and batch, for batches that are no pairs,
     labels out of range, inputs that the network cannot take, and NaN or infinite inputs or logits.
@@ -75,7 +78,7 @@ def blocks(
         with reading(network.model, reader.places, reader.read):
             for number, batch in enumerate(batches):
                 where = f"{name}, batch {number}"
-                inputs, labels = checked_batch(batch, where)
+                inputs, labels = checked_batch(batch, where, labelled=labelled)
                 if not len(labels):
                     continue
                 _check_labels(labels, None if own_labels else network.classes, where)
@@ -103,35 +106,6 @@ def explained(where: str, inputs: Tensor) -> Iterator[None]:
             f"{where}: the model cannot take inputs of shape {tuple(inputs.shape)} and "
             f"{inputs.dtype} ({error})"
         ) from error
-
-
-def checked_batch(batch: Any, where: str) -> tuple[Tensor, Int64[Tensor, " n"]]:
-    """Inputs and labels of a batch. Raises ValueError for anything else, and for bad pixels."""
-    if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-        kind = f"{type(batch).__name__}" + (
-            f" of {len(batch)}" if hasattr(batch, "__len__") else ""
-        )
-        raise ValueError(f"{where} is a {kind}; batches must be pairs (inputs, labels)")
-    inputs, labels = batch[:2]
-    if not isinstance(inputs, Tensor) or inputs.ndim < 2:
-        raise ValueError(
-            f"{where}: inputs are {_spell(inputs)}; they must be a tensor, one row per sample"
-        )
-    if isinstance(labels, (list, tuple)):
-        with suppress(TypeError, ValueError, RuntimeError):  # names of classes, say
-            labels = torch.as_tensor(labels)
-    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.ndim != 1:
-        raise ValueError(
-            f"{where}: labels are {_spell(labels)}; they must be class indices, one per sample"
-        )
-    if len(labels) != len(inputs):
-        raise ValueError(f"{where} has {len(inputs)} inputs and {len(labels)} labels")
-    if inputs.is_floating_point() and inputs.numel() and not bool(inputs.isfinite().all()):
-        bad = (~inputs.flatten(1).isfinite()).any(dim=1).nonzero().flatten().tolist()
-        raise ValueError(
-            f"{where}: inputs {bad[:5]} have NaN or infinite values; mend or remove those samples"
-        )
-    return inputs, labels.long()
 
 
 class _Reader:
@@ -214,9 +188,3 @@ def _check_labels(labels: Tensor, classes: int | None, where: str) -> None:
     if low < 0 or (classes is not None and high >= classes):
         bound = "0 or more" if classes is None else f"in 0..{classes - 1}, the network's logits"
         raise ValueError(f"{where}: labels lie in {low}..{high}; they must lie {bound}")
-
-
-def _spell(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)} and {value.dtype}"
-    return f"a {type(value).__name__}"

@@ -102,6 +102,8 @@ class Wanted:
     """Number of inputs that `Samples` keeps."""
     own_labels: bool = False
     """Labels are of the data set's own classes, not the network's."""
+    labelled: bool = True
+    """Labels are read; nothing may need them otherwise."""
 
     def plus(self, needs: tuple[Need, ...]) -> "Wanted":
         """The same with further needs."""

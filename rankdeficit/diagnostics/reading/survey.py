@@ -151,7 +151,13 @@ def survey(
         rows=wanted.rows_per_sample if wanted.reads("rows") else 0,
     )
     stream = blocks(
-        network, batches, name, read, own_labels=wanted.own_labels, on_batch=result.consider
+        network,
+        batches,
+        name,
+        read,
+        own_labels=wanted.own_labels,
+        labelled=wanted.labelled,
+        on_batch=result.consider,
     )
     with contextlib.closing(stream):
         for block in stream:

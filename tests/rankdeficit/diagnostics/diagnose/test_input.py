@@ -49,7 +49,7 @@ BAD_DATA: dict[str, tuple[Any, str]] = {
     "unlabelled": (lambda data: [x for x, _ in data], "pairs"),
     "out of range": (lambda data: [(x, y + 2) for x, y in data], "batch 0: labels lie in 2..5"),
     "NaN pixels": (nan_pixels, r"batch 1: inputs \[3\]"),
-    "soft labels": (lambda data: [(x, y.float()) for x, y in data], "class indices"),
+    "soft labels": (lambda data: [(x, y + 0.5) for x, y in data], "class indices"),
     "wrong size": (lambda data: [(x, y[:-1]) for x, y in data], "64 inputs and 63 labels"),
 }
 
