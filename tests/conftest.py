@@ -33,7 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    timing.TRIAL = bool(config.getoption("trial"))
+    if config.getoption("trial"):
+        timing.TRIAL, timing.THREADS = True, 1
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

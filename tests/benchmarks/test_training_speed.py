@@ -24,7 +24,7 @@ from real_nets.jobs.run import diagnose_job, train_job
 from real_nets.models import Architecture
 from real_nets.training.loop import Training
 from real_nets.training.recipe import Precision, Recipe
-from tests.benchmarks.timing import meet, size
+from tests.benchmarks.timing import THREADS, meet, size
 
 pytestmark = pytest.mark.benchmark
 
@@ -35,7 +35,7 @@ ROUNDS = 5
 @pytest.fixture(autouse=True)
 def two_threads() -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(THREADS)
     yield
     torch.set_num_threads(before)
 
