@@ -1,5 +1,6 @@
 """Commands in processes that start at once: a server that has imported everything forks them."""
 
+import gc
 import itertools
 import multiprocessing
 import os
@@ -22,6 +23,7 @@ from rankdeficit.experiments.runs import RunFolder
 MODULES = [
     "real_nets.train", "real_nets.reproduce", "tests.commands", "simulations.ufm",
     "rankdeficit.experiments.experiment", "real_nets.diagnose", "torch.distributed", "hypothesis",
+    "typeguard",
 ]  # fmt: skip
 
 
@@ -105,6 +107,7 @@ def _carry_out(
     output: Path | None,
     drawing: bool,
 ) -> None:
+    gc.freeze()  # a collection would read, and so copy, all that the server has imported
     for number, path in ((1, output or said / "out"), (2, said / "err")):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     sys.stdout.reconfigure(line_buffering=False)  # type: ignore[union-attr]

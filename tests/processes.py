@@ -1,5 +1,6 @@
 """Processes of one group, forked by the server that starts commands, for what several processes share."""
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ def run_together(work: Work, folder: Path, *arguments: Any, count: int = 2) -> N
 
 
 def _in_group(rank: int, count: int, file: str, work: Work, arguments: tuple[Any, ...]) -> None:
+    gc.freeze()  # a collection would read, and so copy, all that the server has imported
     distributed.init_process_group(
         "gloo", init_method=f"file://{file}", rank=rank, world_size=count
     )
