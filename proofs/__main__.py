@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from proofs.claims import Claim, Result, load_claims, run_check
-from rankdeficit.checks import check_at_least, check_seeds
+from rankdeficit.checks import check_at_least, check_output_file, check_seeds
 from rankdeficit.experiments import cli, tables
 from rankdeficit.experiments.runs import write_json
 
@@ -36,7 +36,7 @@ class Settings:
     seed: int = 0
     """Seed of the random instances."""
     out: Path | None = None
-    """Also write the results to this JSON file."""
+    """Also write the results to this JSON file; its folder is made where there is none."""
 
 
 def run(settings: Settings) -> None:
@@ -44,6 +44,7 @@ def run(settings: Settings) -> None:
     claims = choose(settings)
     results = check(claims, settings)
     if settings.out is not None:
+        settings.out.parent.mkdir(parents=True, exist_ok=True)
         write_json(settings.out, [asdict(result) for result in results])
     failures = [result for result in results if result.verdict in ("refuted", "open")]
     sentences = [f"{f.claim}, {f.verdict}: {f.statement}. Witness: {f.witness}" for f in failures]
@@ -68,8 +69,8 @@ def choose(settings: Settings) -> list[Claim]:
     check_seeds(settings.seed, 1)
     if settings.instances is not None:
         check_at_least(1, instances=settings.instances)
-    if settings.out is not None and not settings.out.parent.is_dir():
-        raise ValueError(f"--out is {settings.out}, but {settings.out.parent} is not a folder")
+    if settings.out is not None:
+        check_output_file("--out", settings.out)
     known = load_claims()
     for name in settings.claims:
         if name not in known:
@@ -83,7 +84,7 @@ def check(claims: list[Claim], settings: Settings) -> list[Result]:
     sizes = [(settings.instances or c.instances) if c.instances else 1 for c in checks]
     starts = [0, *accumulate(sizes)]
     results = []
-    with cli.progress("proofs", starts[-1]) as show:
+    with cli.progress("proofs", starts[-1], "instances") as show:
         for one, size, start in zip(checks, sizes, starts, strict=False):
 
             def seen(count: int, size: int = size, start: int = start) -> None:

@@ -1,6 +1,8 @@
 """Argument checks; each raises ValueError with the argument, its value and the accepted values."""
 
 import math
+import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,6 +59,31 @@ def check_seeds(seed: int, seeds: int) -> None:
     check_at_least(1, seeds=seeds)
     if not 0 <= seed <= 2**32 - seeds:
         raise ValueError(f"seed is {seed}; it must lie in 0..{2**32 - seeds}")
+
+
+def check_output_file(name: str, path: Path) -> None:
+    """Raise where no file can be written or replaced; nothing is written to see."""
+    if path.is_dir():
+        raise ValueError(f"{name} {path} cannot be written (it is a folder); name a file")
+    _check_parents(name, path)
+
+
+def check_output_folder(name: str, path: Path) -> None:
+    """Raise where there can be no folder to write to; nothing is written to see."""
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{name} {path} cannot be written (it is a file); name a folder")
+    _check_parents(name, path / "file")
+
+
+def _check_parents(name: str, path: Path) -> None:
+    """Raise unless the nearest existing parent is a folder with write permission."""
+    above = next(parent for parent in path.parents if parent.exists())
+    if not above.is_dir():
+        raise ValueError(f"{name} {path} cannot be written ({above} is a file); name another place")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"{name} {path} cannot be written (no permission to write to {above}); name another place"
+        )
 
 
 def check_floating(name: str, value: Any, dimensions: int) -> None:

@@ -77,9 +77,10 @@ def run(settings: Settings) -> Path:
             folder, settings, _ = cli.open_run(settings, PROGRAM, "train")
         settings, path = from_first((settings, folder.path) if folder else None)
         try:
-            summary = work(settings, prepared or prepare(settings, device), path, device)
-            if folder is not None:
-                finish(folder, summary, device)
+            with cli.resumable(folder, PROGRAM):
+                summary = work(settings, prepared or prepare(settings, device), path, device)
+                if folder is not None:
+                    finish(folder, summary, device)
         finally:
             if folder is not None:
                 folder.close()

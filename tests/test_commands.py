@@ -141,7 +141,7 @@ def test_a_stopped_run_resumes_to_the_same_bytes(
         assert "Traceback" not in ended.err
         assert not (out / "summary.json").exists()
         if stop == signal.SIGTERM:
-            assert "resumed" in ended.err
+            assert f"python -m simulations.{name} --resume {out} " in ended.err
         arguments = ["--resume", out]
     ended = start(f"simulations.{name}", *arguments).end()
     assert ended.status == 0, ended.err

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -49,8 +50,8 @@ def main(
     """Read settings from the command line and run.
 
     Bad input of any kind, a full disk and a closed standard output are one line on stderr and exit
-    status 2; Ctrl-C is exit status 130, SIGTERM 143.
-    interrupted: how to go on after those two, for programs without an option `resume`.
+    status 2; Ctrl-C is exit status 130, SIGTERM 143, with a line that says how to go on.
+    interrupted: that line's advice, for programs without an option `resume`.
     details: follows the description of the settings in the help.
     """
     if sys.stderr is None:  # closed by the caller
@@ -71,11 +72,10 @@ def main(
             raise
         fail(program, "out of memory; make the problem smaller, or use a larger machine or device")
     except KeyboardInterrupt as stop:
-        if "resume" in {field.name for field in fields(settings_type)}:  # type: ignore[arg-type]
-            interrupted = "the run folder can be resumed"
-        hint = f"; {interrupted}" if interrupted else ""
         terminated = isinstance(stop, Terminated)
-        print(f"{program}: {'terminated' if terminated else 'interrupted'}{hint}", file=sys.stderr)
+        advice = [*getattr(stop, "__notes__", ()), *((interrupted,) if interrupted else ())]
+        told = "; ".join(["terminated" if terminated else "interrupted", *advice])
+        print(f"{program}: {told}", file=sys.stderr)
         sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
 
 
@@ -174,6 +174,21 @@ def open_run(settings: T, program: str, default_name: str) -> tuple[RunFolder, T
 
 
 @contextmanager
+def resumable(folder: RunFolder | None, program: str) -> Iterator[None]:
+    """The work of a run: if it is interrupted, `main` prints the command that resumes the folder.
+
+    folder: None in processes that have none.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if folder is not None:
+            resume = f"python -m {program} --resume {shlex.quote(str(folder.path))}"
+            stop.add_note(f"{resume} goes on where it stopped")
+        raise
+
+
+@contextmanager
 def new_run(settings: Any, program: str, default_name: str) -> Iterator[RunFolder | None]:
     """A new run folder in the first process, None in the others; deleted if the block fails."""
     if not is_first():
@@ -217,22 +232,24 @@ def resolve_device(name: str) -> torch.device:
 
 
 @contextmanager
-def progress(description: str, total: int, done: int = 0) -> Iterator[Callable[[int], Any]]:
+def progress(
+    description: str, total: int, unit: str, done: int = 0
+) -> Iterator[Callable[[int], Any]]:
     """A live bar on a terminal, and a plain line every ten seconds elsewhere; yields set_done.
 
-    Only the first of several processes prints.
+    unit: what is counted, for example "steps". Only the first of several processes prints.
     """
     if not is_first():
         yield lambda completed: None
         return
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _plain_progress(description, total)
+        yield _plain_progress(description, total, unit)
         return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
+        TextColumn(f"{{task.completed}}/{{task.total}} {unit}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
@@ -243,11 +260,12 @@ def progress(description: str, total: int, done: int = 0) -> Iterator[Callable[[
 
 @contextmanager
 def progress_in_parts(
-    totals: Mapping[str, int], other_total: int
+    totals: Mapping[str, int], unit: str, other_total: int, other_unit: str
 ) -> Iterator[Callable[[str, int], None]]:
     """Progress of one named part after the other; yields set_done(name, completed).
 
-    A part that `totals` does not name has `other_total` steps.
+    totals: by name of the part, how many `unit` it has. Parts that it does not name have
+    `other_total` of `other_unit`.
     """
     shown: dict[str, Callable[[int], Any]] = {}
     with ExitStack() as current:
@@ -255,21 +273,21 @@ def progress_in_parts(
         def set_done(name: str, completed: int) -> None:
             if name not in shown:
                 current.close()
-                total = totals.get(name, other_total)
-                shown[name] = current.enter_context(progress(name, total))
+                counted = (totals[name], unit) if name in totals else (other_total, other_unit)
+                shown[name] = current.enter_context(progress(name, *counted))
             shown[name](completed)
 
         yield set_done
 
 
-def _plain_progress(description: str, total: int) -> Callable[[int], None]:
+def _plain_progress(description: str, total: int, unit: str) -> Callable[[int], None]:
     shown = time.monotonic()
 
     def set_done(completed: int) -> None:
         nonlocal shown
         if time.monotonic() - shown >= PLAIN_PROGRESS_SECONDS:
             shown = time.monotonic()
-            print(f"{description}: {completed}/{total}", file=sys.stderr, flush=True)
+            print(f"{description}: {completed}/{total} {unit}", file=sys.stderr, flush=True)
 
     return set_done
 

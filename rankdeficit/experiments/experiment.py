@@ -22,6 +22,7 @@ import pkgutil
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -82,7 +83,7 @@ class Experiment(ABC, Generic[S, P]):
         prepared = None if settings.resume else self.build(settings)
         name = self.program.rpartition(".")[2]
         folder, settings, resumed = cli.open_run(settings, self.program, name)
-        try:
+        with closing(folder), cli.resumable(folder, self.program):
             if prepared is None:
                 prepared = self.build(settings)
             summary = self.work(settings, prepared, folder, resumed)
@@ -91,8 +92,6 @@ class Experiment(ABC, Generic[S, P]):
             tables.print_report(*self.report(summary))
             self.draw(folder.path)
             tables.print_sentences([f"Figures and records are in {folder.path}."])
-        finally:
-            folder.close()
         return folder.path
 
     def draw(self, path: Path) -> None:

@@ -57,7 +57,7 @@ def read_splits(
 
 def load_images(files: Images) -> tuple[Images, list[str]]:
     """The readable images, decoded, and the paths of the others."""
-    with progress(f"reading {files.name}", len(files)) as set_done:
+    with progress(f"reading {files.name}", len(files), "images") as set_done:
         return files.load_readable(set_done)
 
 
@@ -77,7 +77,7 @@ def check_images(files: Images) -> list[str]:
     """
     process, processes = rank_and_size()
     mine = range(process, len(files), processes)
-    with progress(f"checking {files.name}", len(mine)) as set_done:
+    with progress(f"checking {files.name}", len(mine), "images") as set_done:
         unreadable = files.part(mine).unreadable(set_done)
     found = gather_rows(torch.tensor([mine[i] for i in unreadable], dtype=torch.int64))
     assert found is not None
@@ -147,7 +147,7 @@ def common_size(train: Images, test: Images) -> tuple[int, int]:
 def measured_normalisation(train: Images, batch_size: int) -> Normalisation:
     """Mean and deviation over all processes' shares of the train images; all processes must call it."""
     counts = torch.zeros(3, 256, dtype=torch.int64)
-    with progress("mean and deviation of train", len(train)) as set_done:
+    with progress("mean and deviation of train", len(train), "images") as set_done:
         done = 0
         for images, _ in train.decoded(batch_size):
             counts += level_counts(images).cpu()

@@ -8,6 +8,7 @@ import torch
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.runs import RunFolder
 from rankdeficit.experiments.settings import Row
+from rankdeficit.experiments.tables import counted
 
 U = TypeVar("U")
 
@@ -88,7 +89,7 @@ def train_together(
     runs = sum(len(batch.runs) for batch in batches)
     with (
         cli.termination_deferred() as terminated,
-        cli.progress(f"{runs} runs", steps, first) as set_done,
+        cli.progress(counted(runs, "run"), steps, "steps", first) as set_done,
     ):
         for step in range(first + 1, steps + 1):
             for batch in batches:
@@ -108,9 +109,12 @@ def work_through(
     compute: Callable[[U], Iterable[Row]],
     folder: RunFolder,
     resumed: bool,
-    description: str,
+    noun: str,
 ) -> None:
-    """Append the rows of each unit of work in turn; a resumed run continues after the last one."""
+    """Append the rows of each unit of work in turn; a resumed run continues after the last one.
+
+    noun: what the units are called in the progress lines.
+    """
     done = 0
 
     def restore(state: Row) -> None:
@@ -119,7 +123,7 @@ def work_through(
 
     if resumed:
         folder.restore_checkpoint("cpu", restore)
-    with cli.progress(description, len(units), done) as set_done:
+    with cli.progress("finished", len(units), noun, done) as set_done:
         for number, unit in enumerate(units[done:], start=done + 1):
             folder.append_rows(compute(unit))
             folder.save_checkpoint({"done": number})

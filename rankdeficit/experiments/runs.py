@@ -29,6 +29,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import torch
 from filelock import FileLock, Timeout
 
+from rankdeficit.checks import check_output_folder
 from rankdeficit.distributed import rank_and_size
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
@@ -51,9 +52,9 @@ class RunFolder:
     @classmethod
     def create(cls, path: Path, program: str, settings: dict[str, Any]) -> "RunFolder":
         """Start a folder, which must not exist or be empty."""
+        check_new(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            _check_empty(path)
             folder = cls(path, _lock(path), time.monotonic())
         except OSError as error:
             raise ValueError(
@@ -297,6 +298,13 @@ def _lock(path: Path) -> FileLock:
     except Timeout as error:
         raise ValueError(f"{path} is in use by another process; wait for it or stop it") from error
     return lock
+
+
+def check_new(path: Path) -> None:
+    """Raise ValueError unless a run can be started in this folder; nothing is written to see."""
+    check_output_folder("--out", path)
+    if path.exists():
+        _check_empty(path)
 
 
 def _check_empty(path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from rankdeficit.checks import check_at_least, check_gamma, check_seeds, check_temperature
 from rankdeficit.experiments import cli
+from rankdeficit.experiments.runs import check_new
 from rankdeficit.toys.optimizers import OptimizerName
 
 Row = dict[str, Any]
@@ -41,6 +42,8 @@ class CommonSettings:
         check_gamma(self.gamma)
         check_seeds(self.seed, self.seeds)
         cli.resolve_device(self.device)
+        if self.out is not None:
+            check_new(self.out)
 
     @property
     def seed_range(self) -> range:

@@ -1,4 +1,4 @@
-"""Numbers as text: values with their spread over seeds, and signed differences."""
+"""Functions that write numbers as text: values with their spread over seeds, and signed differences."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,36 +15,38 @@ WORDS = {None: "none", True: "yes", False: "no"}
 Number = float | int
 
 
-def share(value: Number, digits: int = 1) -> str:
+def format_share(value: Number, digits: int = 1) -> str:
     """A share from 0 to 1 in percent: 0.675 is "67.5%"."""
     return f"{value:.{digits}%}"
 
 
-rate = partial(share, digits=2)
+format_rate = partial(format_share, digits=2)
 """An AUROC or a false positive rate, with as many digits as the paper's."""
 
 
-def rank(value: Number) -> str:
+def format_rank(value: Number) -> str:
     """A rank, or a median of ranks: "99", "44.5"."""
     return f"{value:.1f}".removesuffix(".0")
 
 
-def norm(value: Number) -> str:
+def format_norm(value: Number) -> str:
     """A norm of logits with three significant digits: "43.4", "2,030", "1.05e+05"."""
     rounded = float(f"{value:.3g}")
     return f"{rounded:,.0f}" if 1000 <= rounded < 100_000 else f"{value:.3g}"
 
 
-def pixels(size: int | Sequence[int]) -> str:
+def format_pixels(size: int | Sequence[int]) -> str:
     """Height and width of images, or the side of square ones: "32", "32 x 48"."""
     sides = [size] if isinstance(size, int) else dict.fromkeys(size)
     return " x ".join(map(str, sides))
 
 
-def spread(values: Sequence[Number | None], form: Callable[[Number], str] = share) -> str:
+def format_spread(
+    values: Sequence[Number | None], form: Callable[[Number], str] = format_share
+) -> str:
     """Median, range and number of values, as "67.3% (66.1–68.0), n = 3".
 
-    form: writes one number, `share` for example. Range and n are left out where the least and the
+    form: writes one number, `format_share` for example. Range and n are left out where the least and the
     largest value are written like the median; None and values that are not finite do not count.
     """
     found = [value for value in values if value is not None and math.isfinite(value)]
@@ -58,12 +60,12 @@ def spread(values: Sequence[Number | None], form: Callable[[Number], str] = shar
     )
 
 
-def percentage_points(difference: Number, digits: int = 1) -> str:
+def format_percentage_points(difference: Number, digits: int = 1) -> str:
     """The difference of two shares in percentage points: -0.124 is "−12.4 pp"."""
     return f"{_signed(100 * difference, digits)}{SPACE}pp"
 
 
-def ranks(difference: Number) -> str:
+def format_rank_difference(difference: Number) -> str:
     """The difference of two ranks or medians of ranks: "+13", "−40.5", "0"."""
     return _signed(difference, 1).removesuffix(".0")
 

@@ -143,7 +143,7 @@ class Folders:
         def decode(split: Images) -> Images:
             if split.in_memory:
                 return split
-            with progress(f"reading {split.name}", len(split)) as set_done:
+            with progress(f"reading {split.name}", len(split), "images") as set_done:
                 return split.load(set_done)
 
         return self.map(decode)

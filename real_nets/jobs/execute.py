@@ -130,7 +130,7 @@ def train_here(item: Work, data: JobData, how: How, prefix: str = "") -> Summary
     """Train one job in this process; its summary."""
     steps = item.job.epochs * data.batches.steps_per_epoch
     with (
-        progress(f"{prefix}{item.path.name}", steps) as on_step,
+        progress(f"{prefix}{item.path.name}", steps, "steps") as on_step,
         row_writer(item.path / "tensorboard", how.tensorboard and is_first()) as on_row,
     ):
         return train_job(
@@ -151,7 +151,10 @@ def submit(work: Sequence[Work], how: How, logs: Path) -> None:
     running: dict[Any, tuple[Work, str]] = {}
     failed: list[str] = []
     print(f"{len(work)} tasks; their logs are in {logs}", file=sys.stderr, flush=True)
-    with progress("tasks", len(work)) as set_done, cluster.left_in_order(running, how.executor):
+    with (
+        progress("finished", len(work), "tasks") as set_done,
+        cluster.left_in_order(running, how.executor),
+    ):
         while waiting or running:
             while waiting and free:
                 item, device = waiting.pop(), free.pop()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from rankdeficit.diagnostics.report.records import predicted_rank
 from rankdeficit.experiments.panels import Curve, Frame, Look, Panel, Points, Rule, finite, looks
-from rankdeficit.page.numbers import WORDS, pixels
+from rankdeficit.page.numbers import WORDS, format_pixels
 
 Row = dict[str, Any]
 
@@ -79,7 +79,7 @@ def _kinds(options: Sequence[Row], names: Sequence[str]) -> int:
 
 def _spelled(name: str, value: Any) -> str:
     if name == "image_size" and value is not None:
-        return f"{pixels(value)} px"
+        return f"{format_pixels(value)} px"
     if value is None or isinstance(value, bool):
         value = WORDS[value]
     texts = map(str, value) if isinstance(value, list) else [str(value)]

@@ -31,7 +31,7 @@ from rankdeficit.experiments.panels import (
     wrapped,
 )
 from rankdeficit.experiments.plots import with_legend_below
-from rankdeficit.page.numbers import share
+from rankdeficit.page.numbers import format_share
 from real_nets.page.runs import (
     Case,
     FigureRun,
@@ -66,8 +66,10 @@ def probe_accuracies(runs: Sequence[FigureRun]) -> Figure | None:
             curves.append(Curve(points, f"OOD: {name}", strange, "--", every=None))
         depth = _median(own, "effective_depth", "value")
         drops = {name: _median(own, "ood_drop", name, "value") for name in names}
-        told = [title if depth is None else f"{title}, κ = {share(depth)}"]
-        told += [f"{name}: ρ = {share(drop)}" for name, drop in drops.items() if drop is not None]
+        told = [title if depth is None else f"{title}, κ = {format_share(depth)}"]
+        told += [
+            f"{name}: ρ = {format_share(drop)}" for name, drop in drops.items() if drop is not None
+        ]
         rules = [
             Rule(depth * len(report["layers"]), "effective depth κ", vertical=True, line=":")
             for report in _reports(own)[:1]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from rankdeficit.page.numbers import WORDS, pixels, spread
+from rankdeficit.page.numbers import WORDS, format_pixels, format_spread
 from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.job import Job
 from real_nets.paper.store import TargetRecord
@@ -55,7 +55,10 @@ def of_data(outcomes: Sequence[JobFolder]) -> Iterator[tuple[str, str]]:
         yield "images left out, as they cannot be read", ", ".join(told)
     if any(one.job.image_size is not None for one in outcomes):
         sizes = [(one.job.data, one.image_size) for one in outcomes]
-        yield "pixels per side", by_group([(name, size and pixels(size)) for name, size in sizes])
+        yield (
+            "pixels per side",
+            by_group([(name, size and format_pixels(size)) for name, size in sizes]),
+        )
     if any(one.job.crop is not None for one in outcomes):
         yield "crop", by_group([(one.job.data, one.job.crop) for one in outcomes])
 
@@ -68,7 +71,7 @@ def wall_seconds(outcomes: Sequence[JobFolder]) -> str:
         if taken is not None:
             found.setdefault(network(one.job), []).append(taken)
     return "; ".join(
-        f"{name}: {spread(own, '{:.0f}'.format)}" for name, own in sorted(found.items())
+        f"{name}: {format_spread(own, '{:.0f}'.format)}" for name, own in sorted(found.items())
     )
 
 

@@ -3,7 +3,13 @@
 from collections.abc import Callable
 
 from rankdeficit.diagnostics import effective_depth
-from rankdeficit.page.numbers import percentage_points, rank, ranks, rate, share
+from rankdeficit.page.numbers import (
+    format_percentage_points,
+    format_rank,
+    format_rank_difference,
+    format_rate,
+    format_share,
+)
 from real_nets.jobs.folder import FINAL, JobFolder
 from real_nets.paper import numbers as paper
 from real_nets.paper.chance import ANY_PROBE, LAST_PROBE, ood_probe
@@ -22,8 +28,8 @@ CLASS_CENTRED = "rank of the class-centred logits"
 DEPTH = "κ: effective depth"
 DROP = "ρ: OOD drop"
 
-TRAIN_ACCURACY = Measure("train accuracy", lambda one: one.train_accuracy, share)
-TEST_ACCURACY = Measure("test accuracy", lambda one: one.test_accuracy, share)
+TRAIN_ACCURACY = Measure("train accuracy", lambda one: one.train_accuracy, format_share)
+TEST_ACCURACY = Measure("test accuracy", lambda one: one.test_accuracy, format_share)
 
 
 def decimals(digits: int) -> Callable[[float], str]:
@@ -53,7 +59,7 @@ def hidden_rank() -> Measure:
         found = (one.summary.get("train_layer_ranks") or {}).get(COARSE)
         return float(found[-2]) if found and len(found) > 1 else None
 
-    return Measure(f"rank of the last hidden layer, γ = {COARSE}", value, rank, -1)
+    return Measure(f"rank of the last hidden layer, γ = {COARSE}", value, format_rank, -1)
 
 
 def initial_norm(one: JobFolder) -> float | None:
@@ -83,12 +89,19 @@ def logits_ranks(pair: Pair) -> list[Measure]:
             expected = sign(after - before)
         bounded = "bounded by the width of the classifier"
         notes = (bounded if known.baseline.bounded_by_classifier else None, None)
-        printed = Printed(before, after, rank, ranks, notes)
+        printed = Printed(before, after, format_rank, format_rank_difference, notes)
     gammas = sorted({one.job.gamma for side in pair for one in side.networks})
     at = f", γ = {', '.join(f'{gamma:g}' for gamma in gammas)}" if gammas else ""
     return [
-        Measure(f"SR: rank of the logits{at}", lambda one: one.rank, rank, expected, None, printed),
-        Measure(f"{CLASS_CENTRED}{at}", centred_rank, rank, expected),
+        Measure(
+            f"SR: rank of the logits{at}",
+            lambda one: one.rank,
+            format_rank,
+            expected,
+            None,
+            printed,
+        ),
+        Measure(f"{CLASS_CENTRED}{at}", centred_rank, format_rank, expected),
     ]
 
 
@@ -101,9 +114,11 @@ def depths(pair: Pair) -> list[Measure]:
     by_best = "κ against the best layer's probe"
     over_best = "last layer's probe over the best one's"
     return [
-        Measure(DEPTH, lambda one: one.effective_depth, share, expected, LAST_PROBE, printed),
-        Measure(by_best, depth_of_best, share, None, ANY_PROBE),
-        Measure(over_best, last_over_best, share, None, ANY_PROBE),
+        Measure(
+            DEPTH, lambda one: one.effective_depth, format_share, expected, LAST_PROBE, printed
+        ),
+        Measure(by_best, depth_of_best, format_share, None, ANY_PROBE),
+        Measure(over_best, last_over_best, format_share, None, ANY_PROBE),
     ]
 
 
@@ -123,9 +138,11 @@ def drop(pair: Pair, ood: str | None) -> Measure:
     """rho of an out-of-distribution set; without a set the paper's numbers alone."""
     expected, printed = _in_paper(pair, lambda own: own.ood_drop, 1)
     if ood is None:
-        return Measure(DROP, lambda one: None, share, expected, None, printed)
+        return Measure(DROP, lambda one: None, format_share, expected, None, printed)
     name = f"{DROP} ({ood})"
-    return Measure(name, lambda one: one.ood_drop(ood), share, expected, ood_probe(ood), printed)
+    return Measure(
+        name, lambda one: one.ood_drop(ood), format_share, expected, ood_probe(ood), printed
+    )
 
 
 def _in_paper(
@@ -137,7 +154,7 @@ def _in_paper(
     if known is None:
         return usual, None
     before, after = number(known.baseline), number(known.low_norm)
-    printed = Printed(before, after, lambda value: share(value, 0), percentage_points)
+    printed = Printed(before, after, lambda value: format_share(value, 0), format_percentage_points)
     return sign(after - before), printed
 
 
@@ -163,8 +180,8 @@ def neco(pair: Pair, ood: str | None) -> list[Measure]:
             notes.append(f"the paper's network was pretrained on {known.pretrained_on}")
         note = "; ".join(notes) or None
         cold, hot = known.baseline, known.low_norm
-        auroc = Printed(cold.auroc, hot.auroc, rate, percentage_points, (note, note))
-        fpr = Printed(cold.fpr, hot.fpr, rate, percentage_points, (note, note))
+        auroc = Printed(cold.auroc, hot.auroc, format_rate, format_percentage_points, (note, note))
+        fpr = Printed(cold.fpr, hot.fpr, format_rate, format_percentage_points, (note, note))
 
     def false_positives(one: JobFolder) -> float | None:
         """At 95 % true positives, where in-distribution is positive."""
@@ -172,8 +189,8 @@ def neco(pair: Pair, ood: str | None) -> list[Measure]:
 
     at = f" ({ood})" if ood else ""
     return [
-        Measure(f"AUROC of NECO{at}", lambda one: one.neco(ood or ""), rate, 1, None, auroc),
-        Measure(f"FPR of NECO{at}", false_positives, rate, -1, None, fpr),
+        Measure(f"AUROC of NECO{at}", lambda one: one.neco(ood or ""), format_rate, 1, None, auroc),
+        Measure(f"FPR of NECO{at}", false_positives, format_rate, -1, None, fpr),
     ]
 
 
@@ -194,15 +211,20 @@ def neural_collapse(pair: Pair) -> list[Measure]:
     """
     short = "{:.3g}".format
     found = (
-        ("rank of the means", "retained_rank", rank, None),
-        ("rank of the means that Neural Collapse predicts", "predicted_rank", rank, None),
+        ("rank of the means", "retained_rank", format_rank, None),
+        ("rank of the means that Neural Collapse predicts", "predicted_rank", format_rank, None),
         ("NC1: tr S_W / tr S_B", "within_to_between", short, None),
         ("NC1: class-distance normalised variance", "class_distance_variance", short, None),
         ("NC2: deviation of norms", "equinorm", decimals(3), None),
         ("NC2: |cosine + 1/(c-1)|", "mean_cosine_gap", decimals(3), None),
         ("NC2: deviation of cosines", "cosine_deviation", decimals(3), 1),
         ("NC3: distance from self-duality", "self_duality", decimals(3), None),
-        ("NC4: agreement with the nearest class centre", "nearest_centre_agreement", share, None),
+        (
+            "NC4: agreement with the nearest class centre",
+            "nearest_centre_agreement",
+            format_share,
+            None,
+        ),
     )
     measures = [
         Measure(name, collapse(key), form, expected)  # type: ignore[arg-type]

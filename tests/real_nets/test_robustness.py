@@ -132,7 +132,7 @@ STOPS = [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"
 
 
 @pytest.mark.parametrize(("stop", "status", "word"), STOPS)
-def test_an_interrupted_training_says_that_it_can_be_resumed(
+def test_an_interrupted_training_names_the_command_that_resumes_it(
     stop: signal.Signals, status: int, word: str, train: Start, tmp_path: Path
 ) -> None:
     command = train("--out", tmp_path / "run", "--epochs", 10_000)  # it must not end before
@@ -141,7 +141,9 @@ def test_an_interrupted_training_says_that_it_can_be_resumed(
     os.kill(command.process.pid, stop)
     ended = command.end()
     assert ended.status == status
-    assert ended.err == f"real_nets.train: {word}; the run folder can be resumed\n"
+    (line,) = ended.err.splitlines()
+    assert line.startswith(f"real_nets.train: {word}; ")
+    assert f"python -m real_nets.train --resume {tmp_path / 'run'} " in line
 
 
 def processes_about(folder: Path) -> list[str]:

@@ -5,12 +5,13 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from rankdeficit.checks import check_output_file, check_output_folder
 from rankdeficit.diagnostics.registry import all_measures
 from rankdeficit.diagnostics.report import records
 from rankdeficit.diagnostics.report.records import Row
@@ -48,17 +49,27 @@ class Report(Mapping[str, Any]):
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not the file of a report ({error})") from error
 
-    def to_json(self, path: Path | str | None = None) -> str:
+    @overload
+    def to_json(self, path: None = None) -> str: ...
+
+    @overload
+    def to_json(self, path: Path | str) -> Path: ...
+
+    def to_json(self, path: Path | str | None = None) -> str | Path:
         """The record as strict JSON; equal records give equal texts.
 
-        path: a file to replace, as a whole, by the text; its folder is made where there is none.
+        path: of a file to write, or to replace as a whole; its folder is made where there is none.
+        Returns the text, or the file's path where one is given. Raises ValueError for a path that
+        cannot be a file.
         """
         text = json.dumps(self.record, indent=1, sort_keys=True, allow_nan=False) + "\n"
-        if path is not None:
-            path = Path(path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, text.encode())
-        return text
+        if path is None:
+            return text
+        path = Path(path)
+        check_output_file("path", path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.encode())
+        return path
 
     def names(self) -> list[str]:
         """Dotted names of all single measures."""
@@ -73,8 +84,12 @@ class Report(Mapping[str, Any]):
         return sentences(self.record)
 
     def plot(self, folder: Path | str) -> list[Path]:
-        """Draw the measures' figures into a folder, made where there is none; paths of the PNG files."""
+        """Draw the measures' figures into a folder, made where there is none.
+
+        Returns the paths of the PNG files. Raises ValueError for a path that cannot be a folder.
+        """
         folder = Path(folder)
+        check_output_folder("folder", folder)
         folder.mkdir(parents=True, exist_ok=True)
         paths = []
         drawings = [item for measure in all_measures() for item in measure.figures]

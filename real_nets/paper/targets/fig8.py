@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from rankdeficit.page import Section
-from rankdeficit.page.numbers import norm
+from rankdeficit.page.numbers import format_norm
 from real_nets.page.during_training import initial_norms
 from real_nets.paper import numbers as paper
 from real_nets.paper.compare import Measure, values
@@ -54,7 +54,7 @@ class Figure8(Target):
             if below is not None:
                 how, beside = ("starts", "as") if below else ("does not start", "unlike")
                 said.append(f"On {data}, {LOWEST} {how} below all ResNets, {beside} in the paper.")
-        measure = Measure("initial norm", initial_norm, norm)
+        measure = Measure("initial norm", initial_norm, format_norm)
         table = cell_table("Norm of the logits", cells, results, [measure])
         short = " ".join(said)
         said.append(f"The paper's claim: {paper.exhibit('Figure 8').claim}")

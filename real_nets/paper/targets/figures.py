@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import mean
 
 from rankdeficit.experiments.panels import Points
-from rankdeficit.page.numbers import norm, rank, ranks
+from rankdeficit.page.numbers import format_norm, format_rank, format_rank_difference
 from rankdeficit.spectrum import GAMMA
 from real_nets.jobs.folder import JobFolder
 from real_nets.page import during_training, when_trained
@@ -101,8 +101,8 @@ class Figure3(PaperFigure):
         of_layer = f"rank of the last hidden layer, γ = {GAMMA:g}"
         return [
             Measure(early, highest("alignment", FIRST_EPOCHS), decimals(2), 1),
-            Measure(of_layer, last("layer_ranks", str(GAMMA), -2), rank, -1),
-            Measure(top, last("layer_singular_values", -2, 0), norm, 1),
+            Measure(of_layer, last("layer_ranks", str(GAMMA), -2), format_rank, -1),
+            Measure(top, last("layer_singular_values", -2, 0), format_norm, 1),
         ]
 
 
@@ -121,12 +121,17 @@ class Figure4(PaperFigure):
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
         """Ranks in the deeper half of the layers, and gradients whose rank their input does not bound."""
-        none = Printed(0.0, 0.0, rank, ranks)
+        none = Printed(0.0, 0.0, format_rank, format_rank_difference)
         name = "mean rank of the {} in the deeper half of the layers"
         return [
-            Measure(name.format("inputs"), deeper("input"), rank, -1),
-            Measure(name.format("gradients"), deeper("gradient"), rank, -1),
-            Measure("gradients with a higher rank than their input", unbounded, rank, printed=none),
+            Measure(name.format("inputs"), deeper("input"), format_rank, -1),
+            Measure(name.format("gradients"), deeper("gradient"), format_rank, -1),
+            Measure(
+                "gradients with a higher rank than their input",
+                unbounded,
+                format_rank,
+                printed=none,
+            ),
         ]
 
 
@@ -150,8 +155,10 @@ class Figure5(PaperFigure):
         expected: Direction | None = 1 if many else None
         name = "rank after the softmax less that of the {}"
         return [
-            Measure(name.format("logits"), gap("rank"), rank, expected),
-            Measure(name.format("class-centred logits"), gap("centred_rank"), rank, expected),
+            Measure(name.format("logits"), gap("rank"), format_rank, expected),
+            Measure(
+                name.format("class-centred logits"), gap("centred_rank"), format_rank, expected
+            ),
             Measure("epoch at which the rank after the softmax saturates", saturated, _epoch),
         ]
 
@@ -179,7 +186,7 @@ class Figure7(PaperFigure):
 
 
 def _times(value: float) -> str:
-    return f"x {norm(value)}"
+    return f"x {format_norm(value)}"
 
 
 def _epoch(value: float) -> str:

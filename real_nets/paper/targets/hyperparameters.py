@@ -5,7 +5,7 @@ from statistics import median
 from typing import Any
 
 from rankdeficit.page import Section
-from rankdeficit.page.numbers import norm, rank
+from rankdeficit.page.numbers import format_norm, format_rank
 from real_nets.paper.chance import Cause, learned
 from real_nets.paper.compare import Measure, values
 from real_nets.paper.grid import Cell, Grid, Setup
@@ -69,9 +69,9 @@ class Hyperparameters(Target):
         gammas = sorted({one.job.gamma for cell in cells for one in results.outcomes(cell)})
         at = f", γ = {', '.join(f'{gamma:g}' for gamma in gammas)}" if gammas else ""
         measures = [
-            Measure("initial ||M|| / T", initial_norm, norm),
-            Measure(f"rank of the logits{at}", lambda one: one.rank, rank),
-            Measure(f"{CLASS_CENTRED}{at}", centred_rank, rank),
+            Measure("initial ||M|| / T", initial_norm, format_norm),
+            Measure(f"rank of the logits{at}", lambda one: one.rank, format_rank),
+            Measure(f"{CLASS_CENTRED}{at}", centred_rank, format_rank),
             hidden_rank(),
             TRAIN_ACCURACY,
             TEST_ACCURACY,

@@ -6,7 +6,7 @@ from rankdeficit import GAMMAS
 from rankdeficit.diagnostics.report import records
 from rankdeficit.experiments.tables import INTERPOLATION
 from rankdeficit.page import Column, Table, TableCell
-from rankdeficit.page.numbers import rank, share, spread
+from rankdeficit.page.numbers import format_rank, format_share, format_spread
 from real_nets.jobs.folder import JobFolder
 from real_nets.paper.chance import Cause
 from real_nets.paper.compare import (
@@ -37,7 +37,7 @@ def place(cell: Cell) -> list[TableCell]:
 def measured(networks: Sequence[JobFolder], measure: Measure) -> TableCell:
     """Median, range and number of networks."""
     found = values(networks, measure.value)
-    return TableCell(spread(found, measure.form), "measured") if found else MISSING
+    return TableCell(format_spread(found, measure.form), "measured") if found else MISSING
 
 
 def cell_table(
@@ -93,7 +93,7 @@ def verdict_cell(one: Comparison) -> TableCell:
     """The movement and what it says on the paper's; why there is no verdict, as a note."""
     if one.no_verdict:
         cause, (cold, hot), chance = one.no_verdict
-        of_chance = "" if chance is None else f" (guessing: {share(chance)})"
+        of_chance = "" if chance is None else f" (guessing: {format_share(chance)})"
         note = f"{cause.value}{of_chance}: {cold} at T = 1, {hot} at low logit norm"
         return MISSING if cause is Cause.NOT_MEASURED else TableCell("no verdict", note=note)
     expected = one.measure.expected
@@ -107,7 +107,7 @@ def verdict_cell(one: Comparison) -> TableCell:
     if not one.unequal or one.train_accuracies is None:
         return TableCell(moved)
     reached = "train accuracy {} at T = 1, {} at low logit norm"
-    return TableCell(moved, note=reached.format(*map(share, one.train_accuracies)))
+    return TableCell(moved, note=reached.format(*map(format_share, one.train_accuracies)))
 
 
 def headline(comparisons: Iterable[Comparison]) -> list[str]:
@@ -143,7 +143,10 @@ def rank_curves(cells: Sequence[Cell], results: Results) -> Table:
     for cell in cells:
         if found := results.outcomes(cell):
             curves = [
-                measured(found, Measure("", lambda one, k=kind, g=gamma: one.ranks(k).get(g), rank))  # type: ignore[misc]
+                measured(
+                    found,
+                    Measure("", lambda one, k=kind, g=gamma: one.ranks(k).get(g), format_rank),
+                )  # type: ignore[misc]
                 for kind in kinds.values()
                 for gamma in GAMMAS
             ]
@@ -176,7 +179,7 @@ def accuracies(cells: Sequence[Cell], results: Results) -> list[str]:
     for cell in cells:
         found = values(results.outcomes(cell), lambda one: one.train_accuracy)
         if found and min(found) < INTERPOLATION:
-            lowest.setdefault(cell.where, []).append(f"{share(min(found))} ({cell.label})")
+            lowest.setdefault(cell.where, []).append(f"{format_share(min(found))} ({cell.label})")
     stalled = _counted(cells, results, lambda one: (one.summary["outcome"] == "stalled", 1))
     notes = {
         "Not interpolating, which Neural Collapse and its ranks suppose (lowest train accuracy over "

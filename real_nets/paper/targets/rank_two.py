@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from rankdeficit.page import Section
-from rankdeficit.page.numbers import rank, share
+from rankdeficit.page.numbers import format_rank, format_share
 from real_nets.jobs.folder import JobFolder
 from real_nets.models import named_in_paper
 from real_nets.paper.compare import Measure
@@ -53,12 +53,16 @@ class RankTwo(Target):
     def section(self, cells: Sequence[Cell], results: Results, computed: Computed) -> Section:
         """Ranks and accuracies."""
         measures = [
-            Measure("rank of the logits", lambda one: one.rank, rank),
-            Measure(CLASS_CENTRED, centred_rank, rank),
+            Measure("rank of the logits", lambda one: one.rank, format_rank),
+            Measure(CLASS_CENTRED, centred_rank, format_rank),
             Measure(
-                "rank after the softmax", lambda one: one.summary.get("post_softmax_rank"), rank
+                "rank after the softmax",
+                lambda one: one.summary.get("post_softmax_rank"),
+                format_rank,
             ),
-            Measure("train accuracy", lambda one: one.train_accuracy, partial(share, digits=3)),
+            Measure(
+                "train accuracy", lambda one: one.train_accuracy, partial(format_share, digits=3)
+            ),
             Measure("train images wrong", wrong_images, "{:,.0f}".format),
             TEST_ACCURACY,
             Measure("epochs", lambda one: one.summary.get("epoch"), "{:.3g}".format),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from rankdeficit.page import Column, Table, TableCell
-from rankdeficit.page.numbers import rate
+from rankdeficit.page.numbers import format_rate
 from real_nets.jobs.folder import JobFolder
 from real_nets.page.when_trained import rank_over_gamma
 from real_nets.paper import numbers as paper
@@ -82,7 +82,9 @@ def detectors(one: JobFolder) -> set[str]:
 
 def auroc(ood: str, detector: str) -> Measure:
     """Of one detector on one out-of-distribution set."""
-    return Measure(detector, lambda one: one.measure(f"detection.{ood}.{detector}.auroc"), rate)
+    return Measure(
+        detector, lambda one: one.measure(f"detection.{ood}.{detector}.auroc"), format_rate
+    )
 
 
 @register

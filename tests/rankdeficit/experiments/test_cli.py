@@ -1,5 +1,6 @@
 """Command lines: options, one-line errors, where runs go, devices, progress."""
 
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,7 +81,8 @@ def test_bad_options_are_one_line(
     [
         (ValueError("width is 0;\n it must be 1"), 2, "tests: error: width is 0; it must be 1\n"),
         (OSError(28, "No space left on device"), 2, "No space left on device"),
-        (KeyboardInterrupt(), 130, "resumed"),
+        (KeyboardInterrupt(), 130, "tests: interrupted\n"),
+        (cli.Terminated(), 143, "tests: terminated\n"),
     ],
 )
 def test_errors_of_a_run(
@@ -97,6 +99,24 @@ def test_errors_of_a_run(
     assert stop.value.code == status
     assert text in error
     assert error.count("\n") == 1
+
+
+def test_an_interrupted_run_names_the_command_that_resumes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder.create(tmp_path / "my run", "tests", {})
+
+    def run(_: Settings) -> None:
+        with cli.resumable(folder, "tests"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["tests"])
+    with pytest.raises(SystemExit):
+        cli.main(Settings, run, "tests")
+    folder.close()
+    (line,) = capsys.readouterr().err.splitlines()
+    command = shlex.split(line.partition("; ")[2])
+    assert command[:5] == ["python", "-m", "tests", "--resume", str(folder.path)]
 
 
 def test_a_bug_is_not_hidden_as_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +176,7 @@ def test_progress_in_a_log_is_plain_lines(
 ) -> None:
     monkeypatch.setattr(cli, "PLAIN_PROGRESS_SECONDS", 0.0)
     advance: Callable[[int], None]
-    with cli.progress("8 runs", 30) as advance:
+    with cli.progress("8 runs", 30, "steps") as advance:
         advance(10)
         advance(30)
-    assert capsys.readouterr().err == "8 runs: 10/30\n8 runs: 30/30\n"
+    assert capsys.readouterr().err == "8 runs: 10/30 steps\n8 runs: 30/30 steps\n"

@@ -1,6 +1,7 @@
 """Settings that experiments share."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +53,15 @@ def test_lists_other_than_temperatures_may_hold_anything() -> None:
 def test_bad_common_settings(change: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         replace(CommonSettings(), **change).check_common()
+
+
+def test_the_place_of_a_run_is_checked_before_its_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out, word in ((tmp_path, "not empty"), (tmp_path / "file", "name a folder")):
+        with pytest.raises(ValueError, match=word):
+            CommonSettings(out=out).check_common()
+    CommonSettings(out=tmp_path / "new" / "run").check_common()
+    assert not (tmp_path / "new").exists()
 
 
 def test_seeds_follow_the_first() -> None:

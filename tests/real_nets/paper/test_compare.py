@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rankdeficit.correlation import Correlation
-from rankdeficit.page.numbers import share
+from rankdeficit.page.numbers import format_share
 from real_nets.jobs.folder import JobFolder
 from real_nets.paper.chance import Cause, Check
 from real_nets.paper.compare import (
@@ -38,7 +38,7 @@ def of(
 ) -> Comparison:
     """The comparison of networks with these values."""
     cold, hot = ([network(value=one, **summary) for one in own] for own in (before, after))
-    measure = Measure("κ", lambda one: one.summary["value"], share, expected, check)  # type: ignore[typeddict-item]
+    measure = Measure("κ", lambda one: one.summary["value"], format_share, expected, check)  # type: ignore[typeddict-item]
     return compare(pair_of(cold, hot), measure)
 
 
@@ -108,7 +108,7 @@ def test_train_accuracies_are_unequal_from_five_points_on(
     cold: float, hot: float, unequal: bool
 ) -> None:
     sides = ([network(accuracy=own)] for own in (cold, hot))
-    found = compare(pair_of(*sides), Measure("", lambda one: 1.0, share))
+    found = compare(pair_of(*sides), Measure("", lambda one: 1.0, format_share))
     assert found.train_accuracies == (cold, hot)
     assert found.unequal == unequal
     assert not of([0.1], [0.2]).unequal  # of accuracies that nobody measured

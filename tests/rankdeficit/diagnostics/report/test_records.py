@@ -95,7 +95,8 @@ def test_unknown_names_are_answered_with_close_ones() -> None:
 def test_a_file_brings_the_same_report_back(tmp_path: Path) -> None:
     report = Report(record())
     path = tmp_path / "new" / "report.json"
-    text = report.to_json(path)
+    assert report.to_json(path) == path
+    text = report.to_json()
     assert path.read_bytes() == text.encode()
     assert [file.name for file in path.parent.iterdir()] == ["report.json"]
     again = Report.from_json(path)
@@ -103,6 +104,20 @@ def test_a_file_brings_the_same_report_back(tmp_path: Path) -> None:
     assert again.to_json() == text
     assert str(again) == str(report)
     assert again == report
+
+
+def test_outputs_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+    report, file = Report(record()), tmp_path / "file"
+    file.touch()
+    with pytest.raises(ValueError, match=r"folder .*file.*; name a folder"):
+        report.plot(file)
+    with pytest.raises(ValueError, match=r"folder .*file.*; name another place"):
+        report.plot(file / "below")
+    with pytest.raises(ValueError, match=r"path .*; name a file"):
+        report.to_json(tmp_path)
+    with pytest.raises(ValueError, match=r"path .*file.*; name another place"):
+        report.to_json(file / "report.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def backwards(node: Any) -> Any:
