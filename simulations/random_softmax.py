@@ -1,8 +1,8 @@
 """Numerical rank after the softmax of random low-rank logits, against their scale (the paper's Figure 6).
 
-M = A B^T with uniform n x k factors; S = softmax(s M). Drawn in dashes is what theory says: where
-each singular value crosses gamma at small s, the limit of large n in between, and the number of
-distinct argmaxes at large s.
+M = A B^T with uniform n x k factors; S = softmax(s M). Dashes are theory: where each
+singular value crosses gamma at small s, the limit of large n in between, and the number of distinct
+argmaxes at large s.
 
     python -m simulations.random_softmax --n 100 400
 """
@@ -37,7 +37,7 @@ from rankdeficit.softmax import softmax
 from rankdeficit.spectrum import GAMMAS, resolved_spectrum
 
 ENTRIES_AT_ONCE = 4_000_000
-"""Matrices go through the singular value decomposition in batches of about so many entries."""
+"""Entries of the matrices that are decomposed in one batch, about."""
 LARGE_N_SHARE = 10
 """The limit of large n is drawn up to the scale n / LARGE_N_SHARE: it holds for s << n."""
 
@@ -75,7 +75,7 @@ def measure(
     gamma: float,
     device: torch.device,
 ) -> Iterator[Row]:
-    """One row per scale: ranks over gamma, the interval at the run's own, the gap and its bound."""
+    """One row per scale: rank curve, rank interval at the run's gamma, the gap and its bound."""
     (logits,) = random_logits(unit.n, unit.logits_rank, [unit.seed]).to(device)
     critical = critical_scales(logits, gamma)
     limit = int(large_scale_rank(logits, gamma))

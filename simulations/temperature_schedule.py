@@ -1,7 +1,8 @@
-"""Does the rank follow the temperature at the start or at the end? Schedules of T in a deep UFM.
+"""Temperature schedules in a deep UFM: does the rank follow the temperature at the start or at the end?
 
 Constant (cold: T = 1, hot), annealed up, annealed down and cyclic temperatures, the same seeds for
-each, in one batched program. To compare with: Neural Collapse's c - 1 and the two constants' ranks.
+each, in one batched program. Ranks are compared with Neural Collapse's c - 1 and with those of the two
+constants.
 
     python -m simulations.temperature_schedule --temperature 50
 """
@@ -46,7 +47,7 @@ class Settings(TrainingSettings, TemperatureSettings, ShapeSettings):
     schedule: tuple[Schedule, ...] = SCHEDULES
     """Schedules to compare."""
     ramp: float = 0.5
-    """Share of training over which annealing moves; it then stays."""
+    """Share of training during which annealing changes T; it is constant after that."""
     cycles: int = 4
     """Periods of the cyclic schedule, which begins and ends hot."""
     depth: int = 4
@@ -233,7 +234,7 @@ def schedule_sentences(runs: Sequence[Row]) -> list[str]:
     lost = sum(run["outcome"] != "interpolated" for run in runs)
     if lost:
         sentences.append(
-            f"{lost} of {len(runs)} runs do not interpolate at the end; their ranks are not informative."
+            f"{lost} of {len(runs)} runs do not interpolate at the end, so their ranks say little."
         )
     return sentences
 

@@ -38,7 +38,7 @@ DEFAULT_LR = {
     "gd": {"ce": 1.0, "mse": 1.0},
 }
 TINY = 1e-100
-"""Values below it are zero for every measure."""
+"""Values below it count as zero in every measure."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def measure_model(model: DeepUfm, gamma: float) -> list[Row]:
         alive &= (values.abs() < bound).all(dim=(1, 2))
 
     def measurable(values: torch.Tensor) -> torch.Tensor:
-        """Zero where the run diverged, and where its values have decayed beyond squaring."""
+        """The values, or zeros of runs that diverged or whose values are too small to be squared."""
         kept = alive & (values.abs() > TINY).any(dim=(1, 2))
         return torch.where(kept[:, None, None], values, 0)
 

@@ -1,14 +1,21 @@
 """What the READMEs show is what happens, and their links lead somewhere."""
 
+import importlib
 import re
+import sys
+from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from proofs.claims import run_check
 from rankdeficit import bounds
+from rankdeficit.experiments.options import documentation
+from rankdeficit.experiments.runs import read_json, read_rows
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -42,6 +49,41 @@ def test_the_diagnosis_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     exec(example, {"model": model} | names)
     assert (tmp_path / "report.json").exists()
     assert (tmp_path / "figures" / "probe_accuracies.png").exists()
+
+
+def recipe(package: str) -> str:
+    """The example of a package's README of how to add something to it."""
+    page = (ROOT / package / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    return code
+
+
+def imported(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module of this code, from a file, where --help finds its texts."""
+    (folder / "pasted.py").write_text(code)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "pasted", raising=False)
+    return importlib.import_module("pasted")
+
+
+def test_the_recipe_of_a_simulation_is_a_simulation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = imported(recipe("simulations"), tmp_path, monkeypatch)
+    assert documentation(module.Settings)["length"] == "Steps of a walk."
+    path = module.Walk().run(module.Settings(length=9, seeds=3, out=tmp_path / "run"))
+    rows, (ends,) = read_rows(path), read_json(path / "summary.json").values()
+    assert ends == [row["place"] for row in rows[8::9]]
+    places = [[row["place"] for row in rows if row["seed"] == seed] for seed in range(3)]
+    assert all(abs(b - a) == 1 for walk in places for a, b in pairwise([0, *walk]))
+    assert (path / "places.png").exists()
+    assert f"{sorted(map(abs, ends))[1]}." in capsys.readouterr().out
+
+
+def test_the_recipe_of_a_claim_is_a_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = imported(recipe("proofs"), tmp_path, monkeypatch).CLAIM
+    assert claim.name == "pasted"
+    assert [run_check(check).verdict for check in claim.checks] == ["proved", "held"]
 
 
 def test_the_two_commands_are_there_for_ci_to_run() -> None:

@@ -93,7 +93,7 @@ def run_once(
 
 
 def _explain(error: Exception) -> str:
-    """The error in words. Errors of files name them; one that does not is standard output's."""
+    """The error as one line. An OSError that names no file comes from standard output."""
     if not isinstance(error, OSError) or error.filename is not None or error.errno is None:
         return str(error)
     with suppress(OSError):  # what is left in its buffer shall not fail again at exit
@@ -106,7 +106,7 @@ def _explain(error: Exception) -> str:
 
 @contextmanager
 def _told_of_termination() -> Iterator[None]:
-    """SIGTERM raises Terminated here; processes forked inside end by it as usual."""
+    """Raise Terminated on SIGTERM inside the block; processes forked there end as usual."""
     here = os.getpid()
 
     def stop(*_: object) -> None:
@@ -121,7 +121,7 @@ def _told_of_termination() -> Iterator[None]:
 
 @contextmanager
 def _handling(handler: Callable[..., object]) -> Iterator[None]:
-    """SIGTERM calls the handler inside."""
+    """Call the handler on SIGTERM inside the block."""
     before = signal.signal(signal.SIGTERM, handler)
     try:
         yield
@@ -131,9 +131,9 @@ def _handling(handler: Callable[..., object]) -> Iterator[None]:
 
 @contextmanager
 def termination_deferred() -> Iterator[Callable[[], bool]]:
-    """SIGTERM waits for the end of the block, where it takes its usual effect; yields whether it came.
+    """Defer SIGTERM to the end of the block; yields a function that tells whether it has arrived.
 
-    For loops that save their state between steps. Off the main thread, signals are left alone.
+    For loops that save their state between steps. Off the main thread, signals are not touched.
     """
     came = False
 
@@ -153,7 +153,7 @@ def termination_deferred() -> Iterator[Callable[[], bool]]:
 def open_run(settings: T, program: str, default_name: str) -> tuple[RunFolder, T, bool]:
     """The run folder that settings with `out` and `resume` fields name, and the run's settings.
 
-    Resuming takes every setting from the folder; the last value tells whether it does.
+    The last value tells whether the run is resumed; every setting then comes from the folder.
     """
     out, resume = getattr(settings, "out", None), getattr(settings, "resume", None)
     if resume is None:
@@ -321,7 +321,7 @@ def joined(device_name: str) -> Iterator[torch.device]:
         yield device
     except RuntimeError as error:
         if isinstance(error, distributed.DistError) or "gloo" in str(error):
-            raise ValueError("another process has failed; see what it says") from error
+            raise ValueError("another process has failed; see its message") from error
         raise
     finally:
         distributed.destroy_process_group()

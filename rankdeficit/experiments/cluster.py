@@ -48,7 +48,9 @@ def left_in_order(running: Mapping[Any, object], executor: str) -> Iterator[None
             _cancel(running)
         elif running:
             numbers = " ".join(str(task.job_id) for task in running)
-            said = f"{len(running)} tasks go on in the cluster; scancel {numbers} ends them"
+            said = (
+                f"{len(running)} tasks keep running in the cluster; end them with scancel {numbers}"
+            )
             print(said, file=sys.stderr, flush=True)
         raise
 
@@ -68,7 +70,7 @@ def errors_to(file: Path) -> Iterator[None]:
 
 
 def _cancel(tasks: Iterable[Any]) -> None:
-    """End tasks on this machine, and wait until they have let go of their folders."""
+    """End tasks on this machine, and wait until they have released their folders."""
     for task in tasks:
         task.cancel(check=False)
     patience = time.monotonic() + CANCEL_SECONDS
@@ -86,5 +88,5 @@ def why_failed(task: Any, error: Exception) -> str:
 
 
 def _number(text: str) -> Any:
-    """Numbers as numbers: submitit wants them so."""
+    """Digits as an int, which submitit requires."""
     return int(text) if text.isdigit() else text

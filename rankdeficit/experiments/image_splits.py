@@ -1,4 +1,4 @@
-"""Train and test images of files, all known to be readable before any of them is used."""
+"""Train and test images from files, all checked to be readable before any of them is used."""
 
 import sys
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ IN_MEMORY = 4 * 2**30
 
 
 def fits_in_memory(images: int, size: tuple[int, int]) -> bool:
-    """Whether so many decoded RGB images take no more than IN_MEMORY bytes."""
+    """Whether this many decoded RGB images fit into IN_MEMORY bytes."""
     return images * 3 * size[0] * size[1] <= IN_MEMORY
 
 
@@ -30,7 +30,7 @@ def read_splits(
 ) -> tuple[Images, Images, int]:
     """Train and test images of files, decoded or as files of a known size, and the number left out.
 
-    in_memory: decode now, or only look [default: decode what takes no more than IN_MEMORY bytes].
+    in_memory: decode all images now, or only check them [default: decode up to IN_MEMORY bytes].
     on_corrupt: stop at unreadable images, or leave them out. Several processes must all call this.
     Raises ValueError naming unreadable images, a class without readable train images, or sizes that
     differ.
@@ -70,7 +70,7 @@ def sieve_images(files: Images) -> tuple[Images, list[str]]:
 
 
 def check_images(files: Images) -> list[str]:
-    """Paths of the images that cannot be read; all are decoded to see.
+    """Paths of the images that cannot be read; each image is decoded to find out.
 
     Several processes share the work, and all must call this. Raises ValueError where sizes differ
     and the files' framing does not make them equal.
@@ -107,7 +107,7 @@ def refuse(unreadable: list[str], total: int) -> None:
 
 
 def check_classes(images: Images) -> None:
-    """Raise ValueError if a class has none of the images that were read."""
+    """Raise ValueError if a class has no readable image."""
     counts = torch.bincount(images.labels, minlength=len(images.classes)).tolist()
     empty = [name for name, count in zip(images.classes, counts, strict=True) if not count]
     if empty:

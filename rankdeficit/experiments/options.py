@@ -90,7 +90,7 @@ def documentation(kind: type[Any]) -> dict[str, str]:
 
 
 def _as_options(kind: type[Any]) -> type[Any]:
-    """A dataclass of the same fields, each with its placeholder, help and default as they are shown."""
+    """A dataclass of the same fields, each with the placeholder, help and default that --help shows."""
     hints, texts = get_type_hints(kind, include_extras=True), documentation(kind)
     columns = []
     for own in fields(kind):
@@ -125,7 +125,7 @@ def _help(own: "Field[Any]", text: str) -> tuple[str, str]:
 
 
 def _placeholder(name: str, hint: Any) -> str:
-    """What stands for the value of an option in its help."""
+    """The placeholder for an option's value in the help."""
     kinds = get_args(hint)
     if get_origin(hint) is Annotated:
         word = _placeholder(name, kinds[0])
@@ -143,7 +143,7 @@ def _placeholder(name: str, hint: Any) -> str:
 
 
 def _given_again(settings_type: type[Any], arguments: list[str]) -> str | None:
-    """An option of several values that is given again, which would lose the first ones."""
+    """An option of several values that is given twice, so that the first values would be lost."""
     kinds = get_type_hints(settings_type)
     several = {name.replace("_", "-") for name, kind in kinds.items() if get_origin(kind) is tuple}
     given = Counter(a[2:].partition("=")[0].replace("_", "-") for a in arguments if a[:2] == "--")

@@ -18,15 +18,15 @@ Points = list[tuple[float, float]]
 
 MARKERS = "os^Dv<>P"
 WIDTHS = (5.4, 7.4, 9.0)
-"""Of figures with one, two and three columns of panels, in inches."""
+"""Width in inches of figures with one, two and three columns of panels."""
 MANY_WIDTH = 2.2
-"""Of each of more columns."""
+"""Width in inches of each column where there are more."""
 PANEL_HEIGHT = 2.5
 MARKER_DISTANCE = 0.06
 
 
 class Look(NamedTuple):
-    """Of a temperature: colours differ in lightness, and markers differ where colours are lost."""
+    """Colour and marker of a temperature, which also differ in black and white."""
 
     colour: Any
     marker: str
@@ -60,7 +60,7 @@ class Frame(NamedTuple):
     scales: Sequence[Callable[[Axes], None]]
     """Set the scales once the curves are drawn, one after the other."""
     right: str = ""
-    """Of the axis on the right, which is logarithmic."""
+    """Label of the axis on the right, which is logarithmic."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Panel:
     frame: Frame
     curves: list[Curve]
     right: list[Curve] = field(default_factory=list)
-    """Curves that go by the axis on the right."""
+    """Curves that belong to the axis on the right."""
     rules: list[Rule] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -96,12 +96,12 @@ def finite(points: Iterable[tuple[float, float]]) -> Points:
 
 
 def positive(points: Points) -> Points:
-    """Points that a logarithmic axis has a place for."""
+    """Points with positive y, which a logarithmic axis can show."""
     return [(x, y) for x, y in points if y > 0]
 
 
 def wrapped(panels: Iterable[Panel]) -> list[list[Panel]]:
-    """Panels with something in them, in rows of three, or of two where that leaves no gap."""
+    """The panels that have a curve, in rows of three, or of two if there are four."""
     full = [panel for panel in panels if panel]
     columns = 2 if len(full) == 4 else 3
     return [full[start : start + columns] for start in range(0, len(full), columns)]
@@ -179,7 +179,7 @@ def draw_curve(axes: Axes, curve: Curve) -> None:
 
 
 def epoch_axis(axes: Axes) -> None:
-    """The first epoch at full length, in which most happens; the others by their logarithm."""
+    """Linear up to epoch 1, in which most changes happen, and logarithmic after it."""
     axes.set_xscale("symlog", linthresh=1)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1, 3)))
@@ -209,7 +209,7 @@ def layer_axis(axes: Axes) -> None:
 
 
 def in_percent(axis: Axis) -> None:
-    """Shares with the numbers that tables have for them."""
+    """Tick labels of shares in percent."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
 
 

@@ -217,7 +217,7 @@ def plain_number(value: float | int) -> str:
 
 
 class PlainLogFormatter(LogFormatter):
-    """Labels the ticks that matplotlib labels on a log axis, by plain numbers."""
+    """Plain numbers at the ticks of a log axis that matplotlib chooses to label."""
 
     def __call__(self, x: float | int, pos: int | None = None) -> str:
         """The label of a tick, empty where minor ticks would crowd."""
@@ -248,7 +248,7 @@ def temperature_colour(temperature: float | int) -> Colour:
 def with_legend_below(figure: Figure, columns: int) -> Figure:
     """One legend for all panels, each label once, temperatures in ascending order.
 
-    All panels get letters of the same sizes, and plain numbers on logarithmic axes.
+    All panels get the same font sizes, and plain numbers on logarithmic axes.
     """
     for axes in figure.axes:
         _set_style(axes)

@@ -200,7 +200,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def settings_record(settings: Any, leave_out: Iterable[str]) -> dict[str, Any]:
-    """A settings dataclass as plain values, less the fields that do not change results."""
+    """A settings dataclass as plain values, without the fields in leave_out."""
     return {key: value for key, value in asdict(settings).items() if key not in set(leave_out)}
 
 
@@ -241,7 +241,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _write_aside(path: Path, content: bytes | memoryview) -> Path:
-    """The content in a file beside the path, on the disk."""
+    """Write the content to a file beside the path and sync it to the disk; returns that file."""
     partial = path.with_name(path.name + TEMPORARY)
     with _explained(path), _removed_on_failure(partial), partial.open("wb") as file:
         file.write(content)
@@ -278,7 +278,7 @@ def mend(error: OSError) -> str:
         return "name another place, as something else has that name"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "make room and go on"
-    return "see to the disk and go on"
+    return "check the disk and go on"
 
 
 def _replace(partial: Path, path: Path) -> None:

@@ -39,8 +39,8 @@ def outcome(
     uniform_loss: the loss of uniform predictions, where training starts when logits are small.
     interpolation: the train accuracy that counts as interpolating.
 
-    A loss above the uniform predictions' u does not make a run saturated: small logits that are a little
-    wrong have one, too. Right predictions cost at most u, hence wrong ones w >= (loss - accuracy u) /
+    A loss above the uniform predictions' u does not make a run saturated: small logits that are slightly
+    wrong have one too. Right predictions cost at most u, hence wrong ones w >= (loss - accuracy u) /
     (1 - accuracy) in the mean, and the run is saturated if that reaches SATURATED u. Logits over T are
     large then: with cross-entropy the largest exceeds the label's by at least w - ln c in the mean, that
     is (ln c) / 2; with softmax-MSE the largest probability is at least w - 1 in the mean, nearly 1/2 for
@@ -58,7 +58,7 @@ def outcome(
 
 
 def neural_collapse_rank(classes: int, width: int) -> int:
-    """Rank that Neural Collapse predicts: c - 1, or the width where that leaves no room for it."""
+    """Rank that Neural Collapse predicts: min(c - 1, width)."""
     return min(classes - 1, width)
 
 
@@ -68,7 +68,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def spread(values: Sequence[float | int]) -> str:
-    """Median and range, 44 (42-46), or the one value that all are; - for none."""
+    """Median and range, as 44 (42-46); the value alone where all are equal, and - for none."""
     if not values:
         return "-"
     low, high = min(values), max(values)
@@ -85,7 +85,7 @@ def results_table(
 ) -> Table:
     """One row per temperature and value of `facet`: medians over seeds, ranks with their range.
 
-    spell: writes a value of the facet.
+    spell: formats a value of the facet.
     """
     table = Table(
         box=box.SIMPLE_HEAVY,
@@ -166,7 +166,7 @@ def print_sentences(sentences: Sequence[str]) -> None:
 
 
 class _Console(Console):
-    """A console that raises BrokenPipeError where rich would end the program without a word."""
+    """A console that raises BrokenPipeError, where rich would end the program without a message."""
 
     def on_broken_pipe(self) -> None:
         raise

@@ -20,11 +20,11 @@ KINDS: dict[Kind, str] = {
     "difference": "difference, measured less the paper’s",
     "missing": "not measured",
 }
-"""What the looks of a cell mean, as the key below a table says it."""
+"""Meaning of each kind of cell, as the key below a table gives it."""
 
 IDENTIFIER = re.compile(r"[a-z][a-z0-9-]*")
 SHORT = 16
-"""Letters of a text that stays on one line."""
+"""Longest text of a cell, in characters, that is not broken into lines."""
 PORTRAIT_COLUMNS = 12
 RESERVED = ("contents", "summary", "conditions")
 NUMBER = re.compile(rf"[+{MINUS}-]?\.?\d.*|{NOTHING}|")
@@ -38,7 +38,7 @@ class TableCell:
     text: str
     kind: Kind = "plain"
     note: str | None = None
-    """Goes below the table, with a mark at the cell."""
+    """Printed below the table, with a mark at the cell."""
 
     @property
     def short(self) -> bool:
@@ -98,7 +98,7 @@ class Table:
 
     @property
     def labels(self) -> int:
-        """Number of columns that say what a row is about: those of words before the first numbers.
+        """Number of columns that label a row: those of words before the first column of numbers.
 
         One where no column holds numbers, and where the first does.
         """
@@ -123,7 +123,7 @@ class Table:
 
     @property
     def key(self) -> list[tuple[Kind, str]]:
-        """What the looks of cells mean, where they differ."""
+        """Meaning of the kinds of cells in the table; empty where all are of one kind."""
         used = {cell.kind for row in self.rows for cell in row}
         found = [(kind, text) for kind, text in KINDS.items() if kind in used]
         return found if len(found) > 1 else []
@@ -131,12 +131,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with what is to be seen in it. Raises ValueError where alt is empty."""
+    """A figure with its caption and alternative text. Raises ValueError where alt is empty."""
 
     figure: Figure
     caption: str
     alt: str
-    """What a reader hears who does not see the figure."""
+    """Description for readers who cannot see the figure."""
 
     def __post_init__(self) -> None:
         if not self.alt.strip():
@@ -155,7 +155,7 @@ class Section:
     pictures: Sequence[Picture] = ()
     notes: Sequence[str] = ()
     headline: str = ""
-    """What came out, for the list at the top of the page; the section itself does not show it."""
+    """The result in a sentence, for the list at the top of the page; the section does not repeat it."""
 
     def __post_init__(self) -> None:
         if not IDENTIFIER.fullmatch(self.identifier) or self.identifier in RESERVED:
@@ -167,14 +167,14 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """All of it. Raises ValueError where two sections have the same identifier."""
+    """The whole page. Raises ValueError where two sections have the same identifier."""
 
     title: str
     summary: Sequence[str]
-    """What the numbers are of; shown below the list of results."""
+    """What was measured, and on what; shown below the list of results."""
     sections: Sequence[Section]
     conditions: Sequence[tuple[str, str]]
-    """(what, value) of all that the numbers were made with."""
+    """(name, value) of everything that the numbers depend on."""
 
     def __post_init__(self) -> None:
         counts = Counter(section.identifier for section in self.sections)

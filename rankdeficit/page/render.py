@@ -21,9 +21,9 @@ PIXELS_PER_INCH = 96
 LONG_NUMBER = re.compile(rb'(?<=[ "\-]\d\.\d\d)\d+|(?<=[ "\-]\d\d\.\d\d)\d+|(?<=\d\d\d\.\d\d)\d+')
 """Hundredths of a point are enough; factors, which follow a bracket, keep their digits."""
 SPECIAL = re.compile(r"([\\`*_\[\]<>|&~$])")
-"""What means something to Markdown anywhere."""
+"""Characters that Markdown interprets anywhere in a line."""
 FIRST = re.compile(r"^([#+=-]|\d+(?=[.)]))")
-"""What means something to Markdown at the beginning of a line."""
+"""What Markdown interprets at the beginning of a line."""
 
 
 class Image(NamedTuple):
@@ -37,7 +37,7 @@ class Image(NamedTuple):
 
     @classmethod
     def of(cls, figure: Figure) -> "Image":
-        """Equal figures give equal images, with letters as outlines, which look alike everywhere."""
+        """Render as SVG, text as outlines so that no font is needed; equal figures give equal images."""
         drawn = io.BytesIO()
         with default_style(), rc_context({"svg.fonttype": "path", "svg.hashsalt": "page"}):
             figure.savefig(drawn, format="svg", metadata={"Date": None})
@@ -88,19 +88,19 @@ def _environment() -> Environment:
 
 
 def _inline(text: str) -> str:
-    """Text that Markdown takes as it is within a line; non-breaking spaces stay."""
+    """Text escaped for use within a line of Markdown; non-breaking spaces stay."""
     return SPECIAL.sub(r"\\\1", re.sub(r"\s+", " ", text, flags=re.ASCII).strip())
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown takes as it is."""
+    """Text escaped for use as a paragraph of Markdown."""
     return FIRST.sub(
         lambda found: f"{found[0]}\\" if found[0].isdigit() else f"\\{found[0]}", _inline(text)
     )
 
 
 def _heading(column: Column) -> str:
-    """Both headings of a column in one, for tables with a single row of them."""
+    """Both headings of a column as one, for tables with a single row of headings."""
     if not column.group:
         return column.title
     return f"{column.group}{' ' if column.group.endswith('=') else ': '}{column.title}"

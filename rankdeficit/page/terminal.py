@@ -42,7 +42,7 @@ def print_section(section: Section, console: Console) -> None:
 
 
 def terminal_table(table: Table, console: Console) -> TerminalTable:
-    """A line per row where all columns fit, and else a line per number; texts fold."""
+    """One line per row where all columns fit, otherwise one line per number; long texts are folded."""
     titles = ["\n".join(filter(None, (own.group, own.title))) for own in table.columns]
     rows = [[_text(cell, table) for cell in row] for row in table.rows]
     shown = _side_by_side(table, titles, rows)
@@ -53,7 +53,7 @@ def terminal_table(table: Table, console: Console) -> TerminalTable:
 
 
 def _side_by_side(table: Table, titles: list[str], rows: list[list[str]]) -> TerminalTable:
-    """What a row is about stands in one column, its parts below each other."""
+    """The labels of a row share one column, one below the other."""
     shown = _empty()
     shown.leading = 1
     shown.add_column(Text("\n".join(titles[: table.labels])))
@@ -65,7 +65,7 @@ def _side_by_side(table: Table, titles: list[str], rows: list[list[str]]) -> Ter
 
 
 def _below_each_other(labels: int, titles: list[str], rows: list[list[str]]) -> TerminalTable:
-    """The parts of what a row is about, then the heading of each number and the number."""
+    """Three columns: the labels of a row, the headings of its numbers, and the numbers."""
     shown = _empty()
     for heading in ("\n".join(titles[:labels]), "", ""):
         shown.add_column(Text(heading), overflow="fold")

@@ -44,7 +44,7 @@ Start = Literal["balanced", "random"]
 ESCAPED_LOSS = 0.8
 """A run is followed until its loss falls to this share of ln c."""
 LEAST = 1e-50
-"""Temperatures and first logits stay above it and below its inverse, so that squares stay in float64."""
+"""Temperatures and first logits lie between it and its inverse, so that squares stay in float64."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ class Settings(TrainingSettings, TemperatureSettings, DepthSettings, ShapeSettin
     largest_mode: float = 1e-4
     """Balanced starts: the largest singular value of the logits."""
     escape: float = 0.01
-    """Escape is when the largest singular value reaches this times T sqrt(N)."""
+    """A run escapes when its largest singular value reaches this times T sqrt(N)."""
     init_scale: float = 0.5
     """Scale s of random starts."""
     step_size: float = 0.02
     """Relative change of the parameters in a step of the flow (Runge-Kutta, order 4)."""
     steps: int = 3000
-    """Most steps of the flow."""
+    """Maximum number of steps of the flow."""
     measure_every: int = 4
     """Steps between rows of the record."""
     checkpoint_every: int = 500
@@ -83,7 +83,7 @@ class Configuration(NamedTuple):
 
 
 class Flow:
-    """Gradient flow of all runs of one depth and kind of start, each run in a time of its own."""
+    """Gradient flow of all runs of one depth and kind of start, each run with its own step size."""
 
     def __init__(self, settings: Settings, depth: int, start: Start) -> None:
         self.settings, self.start, self.factors = settings, start, depth + 1

@@ -60,7 +60,7 @@ def report(summary: Row) -> tuple[Table, list[str]]:
 def _sentences(runs: Sequence[Row]) -> list[str]:
     stuck = sum(not run["escaped"] for run in runs)
     sentences = (
-        [f"{tables.counted(stuck, 'run')} did not escape; give more --steps."] if stuck else []
+        [f"{tables.counted(stuck, 'run')} did not escape; use more --steps."] if stuck else []
     )
     for depth in sorted({run["depth"] for run in runs}):
         for start in dict.fromkeys(run["start"] for run in runs):

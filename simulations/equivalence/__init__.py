@@ -84,7 +84,7 @@ CASES = (
 
 @dataclass(frozen=True)
 class Settings(TemperatureSettings, DepthSettings, ShapeSettings):
-    """Train (T, theta, eta) beside its reparametrised twin at temperature 1, and where that fails."""
+    """Train networks at temperature T beside reparametrised twins at temperature 1, and compare them."""
 
     seeds: int = 3
     """Runs per case, each with its own seed."""

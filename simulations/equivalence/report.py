@@ -45,13 +45,13 @@ def report(summary: Row) -> tuple[Table, list[str]]:
     ]
     if any(cell["expected"] == "equal" for cell in surprises):
         sentences.append(
-            "Where training is chaotic, rounding grows from 1e-15 by itself: the figure shows whether "
-            "the runs start to differ at once or only late; fewer --steps tell them apart."
+            "In chaotic training rounding errors of 1e-15 grow by themselves. The figure shows whether "
+            "the runs differ from the first steps or only later; with fewer --steps they may agree."
         )
     return table, sentences or [
-        "All cases are as the theory has them. Is temperature only init scale? Not alone: it is init "
-        "scale and learning rate together, exactly so in homogeneous networks whose decay and epsilon "
-        "are scaled too; with normalisation only the head's scale can take its place."
+        "All cases agree with the theory. Temperature is an initial scale and a learning rate together, "
+        "exactly so in homogeneous networks whose weight decay and epsilon are scaled too. In networks "
+        "with normalisation only the scale of the head can replace it."
     ]
 
 

@@ -54,7 +54,7 @@ class Settings(TemperatureSettings, ShapeSettings, ClusterSettings):
     gamma: float = 1e-2
     """Threshold of the numerical rank; at 1e-3 most of these small networks have full rank."""
     temperature: tuple[float, ...] = (3.0, 10.0, 30.0, 100.0, 300.0)
-    """Temperatures, beside the baseline's 1, that the other interventions are compared with."""
+    """Temperatures that the other interventions are compared with, besides the baseline's 1."""
     classes: int = 50
     """Number of Gaussian clusters c."""
     depth: int = 6

@@ -8,9 +8,9 @@ from rankdeficit.experiments import plots, tables
 from rankdeficit.experiments.settings import Row
 
 FAR_BELOW = 1e-3
-"""Initial norms below are drawn at the left edge, with a note."""
+"""Initial norms below this are drawn at the left edge, with a note."""
 OFF_CURVE = 0.15
-"""Interventions whose rank is off the curve by a larger share are named in the figure."""
+"""Interventions whose rank differs from the curve by a larger share are named in the figure."""
 
 
 def report(summary: Row) -> tuple[Table, list[str]]:
@@ -56,7 +56,7 @@ def report(summary: Row) -> tuple[Table, list[str]]:
     ]
     left_out = [c["name"] for c in summary["cells"] if c["interpolated"] < c["runs"]]
     if left_out:
-        sentences.append(f"Not interpolating with every seed, so left out: {', '.join(left_out)}.")
+        sentences.append(f"Left out, as not all seeds interpolate: {', '.join(left_out)}.")
     return table, sentences
 
 

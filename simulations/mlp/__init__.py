@@ -58,9 +58,9 @@ class Settings(TrainingSettings, NetworkSettings, ShapeSettings, ClusterSettings
     data: Path | None = None
     """Folder with train/CLASS/* and test/CLASS/* (or val) images [default: Gaussian clusters]."""
     images: int = 2000
-    """Images of each split to use, drawn at random."""
+    """Number of images of each split to use, drawn at random."""
     image_size: int | None = None
-    """Resize images to so many pixels squared [default: leave them as they are]."""
+    """Side in pixels of the squares that images are resized to [default: no resizing]."""
     classes: int = 100
     """Gaussian clusters: number of classes c."""
     samples_per_class: int = 10

@@ -18,13 +18,13 @@ def report(summary: Row) -> tuple[Table, Sequence[str]]:
         own = [run for run in summary["runs"] if run["temperature"] == temperature]
         own = [run for run in own if run["layer_ranks"]]
         for name, field in (
-            ("inputs of layers and logits", "layer_ranks"),
-            ("gradients", "gradient_ranks"),
+            ("each layer's input and of the logits", "layer_ranks"),
+            ("each layer's gradient", "gradient_ranks"),
         ):
             if own:
                 medians = np.median([run[field] for run in own], axis=0)
                 spelled = " ".join(f"{value:g}" for value in medians)
-                lines.append(f"rank of {name}, T = {temperature:g}: {spelled}")
+                lines.append(f"Median rank of {name}, T = {temperature:g}: {spelled}.")
     table = tables.results_table(summary["runs"], "depth", summary["gamma"])
     return table, [*lines, *summary["verdict"]]
 

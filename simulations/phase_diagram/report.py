@@ -22,8 +22,8 @@ def report(summary: Row) -> tuple[Table, list[str]]:
         caption=f"Best of {tables.counted(summary['seeds'], 'start')} per init scale, "
         f"c = {summary['classes']}. L: factors, free features included. "
         f"Ranks at gamma = {summary['gamma']:g}. Excess: best "
-        "objective found minus that of the best known structure. Ranks and shares per init scale: of "
-        "the best start with it, and how many starts reach the best of all.",
+        "objective found minus that of the best known structure. Ranks and shares per init scale: rank "
+        "of its best start, and share of its starts that reach the best objective of all.",
         caption_justify="left",
     )
     left = ("found", "best known", "ranks per init")

@@ -188,7 +188,7 @@ def test_the_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
             max(row["difference"] for row in own if row["seed"] == seed) for seed in (3, 4)
         ]
     output = capsys.readouterr().out
-    assert "All cases are as the theory has them." in output
+    assert "All cases agree" in output
     assert str(folder) in output
 
 

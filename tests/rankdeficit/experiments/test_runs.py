@@ -138,7 +138,7 @@ def test_a_failed_write_leaves_the_old_file(
         (errno.EACCES, "or change its permissions"),
         (errno.EROFS, "name a place that you may write to"),
         (errno.EDQUOT, "make room and go on"),
-        (errno.EIO, "see to the disk and go on"),
+        (errno.EIO, "check the disk and go on"),
     ],
 )
 def test_what_to_do_depends_on_what_was_wrong(

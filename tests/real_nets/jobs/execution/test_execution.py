@@ -255,7 +255,7 @@ def test_a_command_that_breaks_off_ends_its_tasks_or_says_where_they_are(
     with pytest.raises(KeyboardInterrupt):
         execute(work, How(DataSource(root), "cpu", executor, at_once=2), tmp_path / "logs", CPU)
     assert [task.cancelled for task in tasks] == 2 * [executor == "local"]
-    said = "2 tasks go on in the cluster; scancel 11 12 ends them"
+    said = "2 tasks keep running in the cluster; end them with scancel 11 12"
     assert (said in capsys.readouterr().err) == (executor == "slurm")
 
 
