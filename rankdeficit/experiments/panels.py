@@ -11,7 +11,13 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, SymmetricalLogLocator
 
-from rankdeficit.experiments.plots import THEORY_COLOUR, band, temperature_colour, with_legend_below
+from rankdeficit.experiments.plots import (
+    THEORY_COLOUR,
+    band,
+    set_rank_scale,
+    temperature_colour,
+    with_legend_below,
+)
 
 Points = list[tuple[float, float]]
 """(x, y); several seeds have points at the same x."""
@@ -215,5 +221,5 @@ def in_percent(axis: Axis) -> None:
 
 def rank_axis(axes: Axes) -> None:
     """Logarithmic, but with room for rank 0."""
-    axes.set_yscale("symlog", linthresh=1, linscale=0.3)
+    set_rank_scale(axes)
     from_zero(axes, room=1.7)

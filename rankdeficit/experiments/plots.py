@@ -14,7 +14,13 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogFormatter, MaxNLocator
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogFormatter,
+    MaxNLocator,
+    NullLocator,
+    SymmetricalLogLocator,
+)
 from PIL import Image
 
 from rankdeficit.experiments.runs import write_atomically
@@ -208,6 +214,13 @@ def set_clock_scale(axes: Axes, clock: str) -> None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def set_rank_scale(axes: Axes) -> None:
+    """The y axis of ranks: logarithmic with room for 0, and ticks at 0, 1, 2, 5, 10, 20, ..."""
+    axes.set_yscale("symlog", linthresh=1, linscale=0.3)
+    axes.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def plain_number(value: float | int) -> str:

@@ -122,11 +122,6 @@ class Collapse(Measure):
             return Values()
         if classifier is None:
             study.notes.append("no NC3: the last layer is not linear")
-        elif study.train.accuracy < 1:
-            study.notes.append(
-                f"Neural Collapse speaks of networks that interpolate; train accuracy is "
-                f"{study.train.accuracy:.2%}"
-            )
         weight = None if classifier is None else classifier.weight
         found = neural_collapse(statistics, weight, study.options.gamma)
         agreement = nearest_centre_agreement(
@@ -145,9 +140,7 @@ class Collapse(Measure):
         found = record.get("neural_collapse")
         if not found:
             return []
-        note = (
-            "NC1-NC3 are 0 and NC4 is 100% in perfect collapse; NC1 is of the retained directions."
-        )
+        note = "In perfect collapse NC1 to NC3 are 0 and NC4 is 100%; NC1 is of the retained directions."
         columns = [
             Column("train acc.", lambda row: percent(row.get("train_accuracy"))),
             Column(

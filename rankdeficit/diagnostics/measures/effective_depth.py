@@ -33,23 +33,23 @@ class EffectiveDepth(Measure):
             return []
         number, last = round(found["value"] * len(layers)), accuracies[-1]
         first = (
-            f"layer {number} of {len(layers)}, {layers[number - 1]['name']}, is the first whose linear "
-            f"probe reaches {SHARE:.0%} of the last layer's accuracy ({last:.1%})"
+            f'layer {number} of {len(layers)}, "{layers[number - 1]["name"]}", is the first whose '
+            f"linear probe reaches {SHARE:.0%} of the last layer's accuracy ({last:.1%})"
         )
         text = f"Effective depth kappa = {found['value']:.3g} ({_interval(found)}): {first}."
         chance = records.chance(record)
         if near_chance(last, chance, record["test"]["samples"]):
             text += (
-                f" It means little: the last layer's probe hardly beats guessing ({chance:.1%}), so any "
-                "layer reaches as much."
+                f" It says little: the last layer's probe hardly beats guessing ({chance:.1%}), which "
+                "every layer's probe can do."
             )
         elif last < SHARE * max(accuracies):
             best = accuracies.index(max(accuracies))
             exact = torch.tensor(accuracies, dtype=torch.float64)
             text += (
-                f" The last layer's probe is not the best: {layers[best]['name']} has "
-                f"{accuracies[best]:.1%}, so kappa is measured against a low bar; against the best "
-                f"layer's it is {float(effective_depth(exact, bar='best')):.3g}."
+                f' The last layer\'s probe is not the best: that of "{layers[best]["name"]}" reaches '
+                f"{accuracies[best]:.1%}, so kappa is measured against a low bar. Against the best "
+                f"layer's accuracy it is {float(effective_depth(exact, bar='best')):.3g}."
             )
         return [text]
 
@@ -81,15 +81,15 @@ class OodDrop(Measure):
             if probed:
                 best, last = max(probed, key=probed.__getitem__), list(probed.values())[-1]
                 text += (
-                    f"; on its labels the last layer's probe has {last:.1%}, "
-                    f"the best one ({best}) {probed[best]:.1%}"
+                    f"; a linear probe for its labels reaches {last:.1%} on the last layer and "
+                    f'{probed[best]:.1%} on the best one, "{best}"'
                 )
                 chance = records.ood_chance(record, name)
                 if chance is not None and near_chance(
                     probed[best], chance, record["ood"][name]["samples"]
                 ):
                     text += (
-                        f". It means little: the best layer's probe hardly beats guessing "
+                        f". It says little: the best layer's probe hardly beats guessing "
                         f"({chance:.1%}), so there is nothing to lose"
                     )
             lines.append(text + ".")

@@ -11,7 +11,6 @@ from rankdeficit.diagnostics.report.cells import number, rank_text, text
 from rankdeficit.diagnostics.report.drawing import mark_prediction, numbers
 from rankdeficit.diagnostics.study import Study
 from rankdeficit.experiments.plots import with_legend_below
-from rankdeficit.experiments.tables import INTERPOLATION
 
 KINDS = {"rank": "logits", "centred_rank": "centred", "post_softmax_rank": "after the softmax"}
 
@@ -86,26 +85,19 @@ def rank_sentence(record: Row) -> str:
         verdict = "Rank deficit" if train[kind] < predicted else "No rank deficit"
     curve = records.rank_over_gamma(record, train, kind)
     sentence = f"{verdict} at gamma = {gamma:g}: "
-    if kind == "rank":
-        sentence += f"the train logits have rank {_ranks(train, test, kind)}"
-    else:
-        sentence += (
-            f"the train logits centred over classes have rank {_ranks(train, test, kind)}, as they are "
-            f"{_ranks(train, test, 'rank')}"
-        )
-    sentence += f", where Neural Collapse predicts {predicted}"
-    sentence += " of centred logits. Centred r" if kind != "rank" else ". R"
-    sentence += "ank over gamma: " + ", ".join(
+    centred = kind != "rank"
+    sentence += (
+        f"the {'class-centred ' if centred else ''}train logits have rank {_ranks(train, test, kind)}, "
+        f"and Neural Collapse predicts {predicted}"
+    )
+    if centred:
+        sentence += f"; as they are, the logits have rank {_ranks(train, test, 'rank')}"
+    sentence += f". {'Class-centred rank' if centred else 'Rank'} over gamma: " + ", ".join(
         f"{rank} at {threshold:g}" for threshold, rank in curve.items()
     )
     deficient = [threshold for threshold, rank in curve.items() if rank < predicted]
     if 0 < len(deficient) < len(curve):
         sentence += f"; it is below {predicted} from gamma = {deficient[0]:g} on"
-    if record["train"]["accuracy"] < INTERPOLATION:
-        sentence += (
-            f". Train accuracy is {100 * record['train']['accuracy']:.4g}%: of networks that do not "
-            "interpolate, neither ranks nor Neural Collapse tell much"
-        )
     return sentence + "."
 
 
@@ -135,9 +127,9 @@ class Logits(Measure):
         if not _measured(record):
             return []
         note = (
-            f"Ranks at gamma = {record['conditions']['gamma']:g} of the logits, centred over classes, "
-            "and after the softmax, with their range where rounding leaves it open. NC: the rank Neural "
-            "Collapse predicts, min(c - 1, width)."
+            f"Ranks at gamma = {record['conditions']['gamma']:g} of the logits as they are, "
+            "class-centred, and after the softmax, with their range where rounding leaves it open. NC: "
+            "the rank that Neural Collapse predicts, min(c - 1, width)."
         )
         return [
             Column("rank", lambda row: rank_text(row["logits"]), note),

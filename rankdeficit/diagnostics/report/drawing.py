@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from rankdeficit.diagnostics.registry import Row
 from rankdeficit.diagnostics.report import records
-from rankdeficit.experiments.plots import THEORY_COLOUR, with_legend_below
+from rankdeficit.experiments.plots import THEORY_COLOUR, set_rank_scale, with_legend_below
 
 NAMED_LAYERS = 24
 """Layers are named on the axis up to this many, and up to the next constant's letters."""
@@ -59,7 +59,7 @@ def by_layer(
     if scale == "share":
         axes.set_ylim(0, 1.03)
     elif scale == "rank":
-        axes.set_yscale("symlog", linthresh=1, linscale=0.3)
+        set_rank_scale(axes)
         axes.set_ylim(bottom=0)
     axes.set_ylabel(ylabel)
     return with_legend_below(figure, columns=columns)
@@ -92,7 +92,7 @@ def _layer_axes(names: Sequence[str]) -> tuple[Figure, Axes]:
     if named:
         axes.set_xticks(
             numbers(names),
-            [f"{name}  {number}" for number, name in enumerate(names, start=1)],
+            [f'{number} "{name}"' for number, name in enumerate(names, start=1)],
             rotation=90,
             fontsize=7,
         )

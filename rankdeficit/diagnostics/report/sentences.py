@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 
 from rankdeficit.diagnostics.registry import Row, all_measures
+from rankdeficit.experiments.tables import INTERPOLATION
 
 GUESSING = 1.5
 """Probes below this many times the odds of chance are uninformative."""
@@ -20,25 +21,47 @@ def heading(record: Row) -> str:
 
 
 def sentences(record: Row) -> list[str]:
-    """What the layers are, each measure's sentences, the number of seeds, and the notes."""
+    """What the layers are, each measure's sentences, what limits all of them, and the notes."""
     return [
         *_layers(record),
         *(sentence for measure in all_measures() for sentence in measure.sentences(record)),
-        "One network, hence one seed: intervals are over test samples, not over training runs.",
+        *_limits(record),
         *(f"Note: {note}." for note in record.get("notes") or ()),
     ]
+
+
+def _limits(record: Row) -> list[str]:
+    """What several measures presuppose, told once and only where such a measure was taken."""
+    lines, accuracy = [], record["train"]["accuracy"]
+    if accuracy < INTERPOLATION and (
+        record["train"].get("logits") or record.get("neural_collapse")
+    ):
+        lines.append(
+            f"Train accuracy is {100 * accuracy:.4g}%. Ranks of the logits and Neural Collapse say "
+            f"little about networks that do not interpolate (at least {INTERPOLATION:.1%})."
+        )
+    if record.get("effective_depth") or record.get("ood_drop"):
+        lines.append(
+            "Intervals are over test samples of this one network, without the spread over seeds."
+        )
+    return lines
 
 
 def _layers(record: Row) -> list[str]:
     """Which weight layers are one layer with another, and which are none."""
     network, lines = record["network"], []
     if together := network.get("counted_with"):
-        listed = shortened(f"{name} with {', '.join(own)}" for name, own in together.items())
+        listed = shortened(f"{quoted([name])} with {quoted(own)}" for name, own in together.items())
         lines.append(f"Counted as one layer: {'; '.join(listed)}.")
     for reason in dict.fromkeys((left_out := network.get("left_out") or {}).values()):
-        names = shortened(name for name, own in left_out.items() if own == reason)
+        names = shortened(quoted([name]) for name, own in left_out.items() if own == reason)
         lines.append(f"Weight layers left out ({reason}): {', '.join(names)}.")
     return lines
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Names of modules in quotes, since many are numbers: "0", "fc"."""
+    return ", ".join(f'"{name}"' for name in names)
 
 
 def shortened(names: Iterable[str]) -> list[str]:

@@ -52,7 +52,7 @@ def test_the_probe_figure_has_accuracies_and_effective_depth() -> None:
     band = spans["99%-100% of the last layer's"]
     assert [band.y0, band.y1] == pytest.approx([0.891, 0.9])
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
-    assert labels == ["stem  1", "layer1.0.conv1  2", "layer1.1.conv1  3", "fc  4"]
+    assert labels == ['1 "stem"', '2 "layer1.0.conv1"', '3 "layer1.1.conv1"', '4 "fc"']
 
 
 def test_the_rank_figures_have_ranks_by_layer() -> None:

@@ -153,22 +153,32 @@ def test_a_narrow_network_is_held_to_its_width() -> None:
     assert "predicts 3" in Report(altered).sentences()[0]
 
 
+def test_intervals_are_explained_where_there_are_any() -> None:
+    assert "Intervals are" in str(Report(record()))
+    assert "Intervals are" in str(Report(record() | {"effective_depth": None}))
+    assert "Intervals are" not in str(Report(record() | {"effective_depth": None, "ood_drop": {}}))
+
+
 def test_doubtful_ranks_are_called_doubtful() -> None:
     assert "do not interpolate" not in str(Report(record()))
-    assert "Train accuracy is 62.5%: of networks that do not interpolate" in str(
-        Report(changed("train/accuracy", 0.625))
-    )
-    assert "Train accuracy is 99.85%: of" in str(Report(changed("train/accuracy", 0.9985)))
+    for accuracy, told in ((0.625, "62.5%"), (0.9985, "99.85%")):
+        text = str(Report(changed("train/accuracy", accuracy)))
+        assert text.count("do not interpolate") == 1
+        assert f"Train accuracy is {told}" in text
+    bare = changed("train/accuracy", 0.625) | {"neural_collapse": None}
+    assert "do not interpolate" in str(Report(bare))
+    bare["train"]["logits"] = None
+    assert "do not interpolate" not in str(Report(bare))
     assert "do not interpolate" not in str(Report(changed("train/accuracy", 0.999)))
     assert "Too few train samples (5)" in str(Report(changed("train/samples", 5)))
 
 
 def test_effective_depth_names_its_layer() -> None:
     text = sentence(Report(record()), "kappa =")
-    assert "kappa = 0.75 (95% interval 0.5-1): layer 3 of 4, layer1.1.conv1" in text
+    assert 'kappa = 0.75 (95% interval 0.5-1): layer 3 of 4, "layer1.1.conv1"' in text
     assert "the last layer's accuracy (90.0%)" in text
-    assert "layer1.1.conv1 has 95.0%, so kappa is measured against a low bar" in text
-    assert text.endswith("against the best layer's it is 0.75.")
+    assert '"layer1.1.conv1" reaches 95.0%, so kappa is measured against a low bar' in text
+    assert text.endswith("accuracy it is 0.75.")
     rising = sentence(Report(changed("layers/2/probe/accuracy", 0.9)), "kappa =")
     assert "low bar" not in rising
 
@@ -215,8 +225,8 @@ def test_the_drop_of_guessing_probes_is_called_meaningless(
 def test_drop_and_detection_are_told_per_data_set() -> None:
     report = Report(record())
     assert sentence(report, "rho =") == (
-        "svhn: OOD drop rho = 0.5 (95% interval 0.438-0.562); on its labels the last layer's probe "
-        "has 30.0%, the best one (layer1.0.conv1) 60.0%."
+        "svhn: OOD drop rho = 0.5 (95% interval 0.438-0.562); a linear probe for its labels reaches "
+        '30.0% on the last layer and 60.0% on the best one, "layer1.0.conv1".'
     )
     assert sentence(report, "AUROC") == (
         "svhn: told from ID samples best by energy, AUROC 0.925 (where 95% of ID samples are "
