@@ -145,8 +145,8 @@ def rank_curves(cells: Sequence[Cell], results: Results) -> Table:
             curves = [
                 measured(
                     found,
-                    Measure("", lambda one, k=kind, g=gamma: one.ranks(k).get(g), format_rank),
-                )  # type: ignore[misc]
+                    Measure("", lambda one, k=kind, g=gamma: one.ranks(k).get(g), format_rank),  # type: ignore[misc]
+                )
                 for kind in kinds.values()
                 for gamma in GAMMAS
             ]
