@@ -320,9 +320,8 @@ def measure(settings: Settings, prepared: Prepared, device: torch.device) -> Rep
 
     probing = ProbeSettings(l2=settings.probe_l2, dtype=getattr(torch, settings.precision))
     totals = {split.name: len(split) for split in folders.splits}
-    with cli.progress_in_parts(
-        totals, "images", len(prepared.network.layers.chosen), "layers"
-    ) as on_progress:
+    layers = len(prepared.network.layers.chosen)
+    with cli.progress_in_parts(totals, "images", layers, "layers") as on_progress:
         found = diagnose(
             prepared.network.model,
             inputs(folders.train),
