@@ -180,7 +180,7 @@ def schedules_table(summary: Row) -> Table:
     table = Table(
         box=box.SIMPLE_HEAVY,
         caption=f"Medians over seeds (ranges). c = {summary['classes']}, ranks of the logits as they are "
-        f"and centred over classes at gamma = {summary['gamma']:g}; Neural Collapse "
+        f"and class-centred at gamma = {summary['gamma']:g}; Neural Collapse "
         f"predicts {summary['neural_collapse_rank']}. From step: "
         "first measured one with 100 % train accuracy. Norm and loss at the last temperature.",
         caption_justify="left",

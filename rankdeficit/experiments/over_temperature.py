@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any, TypedDict
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rankdeficit.experiments.plots import (
     THEORY_COLOUR,
@@ -19,7 +20,7 @@ Row = dict[str, Any]
 
 RANKS = {
     "rank": "raw",
-    "centred_rank": "centred over classes",
+    "centred_rank": "class-centred",
     "post_softmax_rank": "after the softmax",
 }
 """Kinds of ranks in the records of runs, in words."""
@@ -94,11 +95,11 @@ def halving_sentences(found: Iterable[Halving], highest: float | int) -> list[st
     by_depth: dict[int, list[str]] = {}
     for one in found:
         reached = one["temperature"]
-        at = f"not up to T = {highest:g}" if reached is None else f"at T = {reached:.3g}"
-        by_depth.setdefault(one["depth"], []).append(f"{RANKS[one['kind']]} {at}")
+        at = f"T > {highest:g}" if reached is None else f"T = {reached:.3g}"
+        by_depth.setdefault(one["depth"], []).append(f"{at} ({RANKS[one['kind']]})")
     return [
-        f"Depth {depth}: the rank falls to half of its value at the lowest temperature: "
-        f"{'; '.join(told)}."
+        f"Depth {depth}, temperature at which the rank has halved from its value at the lowest one: "
+        f"{', '.join(told)}."
         for depth, told in by_depth.items()
     ]
 
@@ -139,5 +140,6 @@ def rank_over_temperature(runs: Sequence[Row], predicted: int, gamma: float) -> 
         set_log_scale(axes, "x")
         axes.set(title=f"depth {depth}", xlabel="temperature T")
     panels[0].set_ylim(0, 1.08 * max(axes.dataLim.y1 for axes in panels))
+    panels[0].yaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].set_ylabel(f"numerical rank at the end, γ = {gamma:g}")
     return with_legend_below(figure, columns=min(1 + len(depths), 3))

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import groupby, product
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ def _draw_ranks(axes: Axes, rows: Sequence[Row], classes: int, predicted: int, c
     label = f"Neural Collapse: {predicted}"
     axes.axhline(predicted, color=THEORY_COLOUR, linestyle="--", linewidth=1, label=label)
     axes.set_ylim(0, 1.08 * classes)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     set_clock_scale(axes, clock)
 
 
@@ -143,6 +145,7 @@ def layer_ranks(runs: Sequence[Row], facet: str, gammas: Sequence[float]) -> Fig
 
     def finish(axes: Axes) -> None:
         axes.set_xlabel("layer")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         set_log_scale(axes, "y")
 
     return _by_temperature(runs, facet, "numerical rank, test images", draw, finish)
@@ -230,11 +233,26 @@ def plain_number(value: float | int) -> str:
 
 
 class PlainLogFormatter(LogFormatter):
-    """Plain numbers at the ticks of a log axis that matplotlib chooses to label."""
+    """Plain numbers at the ticks of a log axis: the more of them, the fewer decades it spans.
+
+    Powers of ten beyond two decades, then 1, 2 and 5 times them, then more multiples.
+    """
+
+    MULTIPLES = ((2.0, ()), (0.8, (1, 2, 5)), (0.3, (1, 2, 3, 4, 6, 8)))
 
     def __call__(self, x: float | int, pos: int | None = None) -> str:
-        """The label of a tick, empty where minor ticks would crowd."""
-        return plain_number(x) if super().__call__(x, pos) else ""
+        """The label of a tick; empty where labels would crowd."""
+        low, high = sorted(self.axis.get_view_interval())  # type: ignore[union-attr]
+        decades = math.log10(high / low)
+        for limit, multiples in self.MULTIPLES:
+            if decades > limit:
+                if not multiples:
+                    return plain_number(x) if super().__call__(x, pos) else ""
+                multiple = x / 10 ** math.floor(math.log10(x) + 1e-9)
+                return (
+                    plain_number(x) if any(map(partial(math.isclose, multiple), multiples)) else ""
+                )
+        return plain_number(x)
 
 
 def set_log_scale(axes: Axes, names: str) -> None:

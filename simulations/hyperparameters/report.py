@@ -19,7 +19,7 @@ def report(summary: Row) -> tuple[Table, list[str]]:
         box=box.SIMPLE_HEAVY,
         caption=f"Medians over {tables.counted(summary['seeds'], 'seed')}, ranges in brackets; "
         f"c = {summary['classes']}, gamma = {summary['gamma']:g}. "
-        "Ranks of the logits as they are (raw) and centred over classes. By norm: the raw rank that "
+        "Ranks of the logits as they are (raw) and class-centred. By norm: the raw rank that "
         "temperature alone gives at the same initial effective norm. Hidden: rank of the last hidden "
         "layer. Interp.: runs at 100 % train accuracy.",
         caption_justify="left",

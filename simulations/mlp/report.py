@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from rich.table import Table
 
 from rankdeficit.experiments import plots, tables
@@ -113,6 +114,7 @@ def draw_gradient_ranks(runs: Sequence[Row]) -> Figure:
                     layer, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2
                 )
         axes.set_xlabel("layer")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         plots.set_log_scale(axes, "y")
         axes.set_title(f"T = {T:g}", fontsize=9)
     panels[0].set_ylabel("numerical rank")

@@ -12,7 +12,8 @@ from rankdeficit.diagnostics.report.drawing import mark_prediction, numbers
 from rankdeficit.diagnostics.study import Study
 from rankdeficit.experiments.plots import with_legend_below
 
-KINDS = {"rank": "logits", "centred_rank": "centred", "post_softmax_rank": "after the softmax"}
+KINDS = {"rank": "raw", "centred_rank": "class-centred", "post_softmax_rank": "after the softmax"}
+"""Ranks of the logits, in the order in which they are drawn; equal ones are drawn ever thinner."""
 
 MARKED_VALUES = 50
 """Singular values have markers up to this many."""
@@ -29,10 +30,11 @@ def rank_curves(record: Row) -> Figure | None:
     panels = figure.subplots(1, 2, sharey=True)
     for axes, data in zip(panels, ("train", "test"), strict=True):
         found = record[data]["logits"]
-        for kind, style in zip(KINDS, ("-o", "--s", "-.^"), strict=True):
+        for kind, style, width in zip(KINDS, ("-o", "--s", "-.^"), (3.5, 2, 1), strict=True):
             if f"{kind}_curve" in found:
                 curve = records.rank_over_gamma(record, found, kind)
-                axes.plot([*curve], [*curve.values()], style, markersize=4, label=KINDS[kind])
+                look = {"linewidth": width, "markersize": 3 + 1.5 * width, "label": KINDS[kind]}
+                axes.plot([*curve], [*curve.values()], style, **look)
         mark_prediction(axes.axhline, record, "--")
         gamma = record["conditions"]["gamma"]
         axes.axvline(gamma, color="0.6", linestyle=":", linewidth=1, label=f"γ = {gamma:g}")
@@ -69,7 +71,7 @@ def singular_values(record: Row) -> Figure | None:
 
 
 def rank_sentence(record: Row) -> str:
-    """Whether the train logits, centred over classes, have a smaller rank than Neural Collapse predicts.
+    """Whether the class-centred train logits have a smaller rank than Neural Collapse predicts.
 
     Neural Collapse's c - 1 is a rank of centred logits. Records without it are judged by the raw rank.
     """
@@ -132,7 +134,7 @@ class Logits(Measure):
             "the rank that Neural Collapse predicts, min(c - 1, width)."
         )
         return [
-            Column("rank", lambda row: rank_text(row["logits"]), note),
+            Column("raw rank", lambda row: rank_text(row["logits"]), note),
             Column("centred", lambda row: _centred_cell(row["logits"])),
             Column("softmax", lambda row: text(row["logits"].get("post_softmax_rank"))),
             Column("NC", lambda row: text(records.predicted_rank(record))),

@@ -17,6 +17,8 @@ from rankdeficit.experiments.plots import THEORY_COLOUR, set_rank_scale, with_le
 NAMED_LAYERS = 24
 """Layers are named on the axis up to this many, and up to the next constant's letters."""
 NAME_LENGTH = 24
+CHARACTERS_PER_INCH = 12
+"""Tick labels that would take more room are turned by 90 degrees."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,9 @@ def _layer_axes(names: Sequence[str]) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, 4.8 if named else 4))
     axes = figure.subplots()
     if named:
-        axes.set_xticks(
-            numbers(names),
-            [f'{number} "{name}"' for number, name in enumerate(names, start=1)],
-            rotation=90,
-            fontsize=7,
-        )
+        labels = [f'{number} "{name}"' for number, name in enumerate(names, start=1)]
+        upright = len(names) * (max(map(len, labels)) + 2) <= CHARACTERS_PER_INCH * width
+        axes.set_xticks(numbers(names), labels, rotation=0 if upright else 90, fontsize=7)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set(xlabel="layer", xlim=(0.5, len(names) + 0.5))

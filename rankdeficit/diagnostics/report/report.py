@@ -127,7 +127,9 @@ class Report(Mapping[str, Any]):
     def __str__(self) -> str:
         console = Console(file=io.StringIO(), width=WIDTH, color_system=None, force_terminal=False)
         with console.capture() as captured:
-            console.print(*self.tables())
+            for table in self.tables():
+                console.print(table)
+                console.print()
         lines = [line.rstrip() for line in captured.get().splitlines()]
         return "\n".join([heading(self.record), *lines, *self.sentences()])
 
@@ -135,5 +137,7 @@ class Report(Mapping[str, Any]):
         self, console: Console, options: ConsoleOptions
     ) -> Iterator[RenderableType]:
         yield Text(heading(self.record))
-        yield from self.tables()
+        for table in self.tables():
+            yield table
+            yield Text()
         yield from map(Text, self.sentences())

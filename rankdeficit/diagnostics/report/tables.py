@@ -27,7 +27,8 @@ def data_table(record: Row) -> Table:
 
 def layer_table(record: Row) -> Table:
     """A row per layer."""
-    note = "Layers are numbered from 1, as effective depth counts them."
+    counted = "Layers are numbered from 1, as effective depth counts them."
+    note = counted if record.get("effective_depth") else ""
     columns = [
         Column("#", lambda layer: text(layer["number"]), note),
         Column("layer", lambda layer: layer["name"]),

@@ -68,8 +68,8 @@ def test_medians_over_seeds_count_and_diverged_runs_do_not() -> None:
     assert (by_kind["rank"]["rank"], by_kind["rank"]["temperature"]) == (8, pytest.approx(10))
     assert by_kind["centred_rank"]["temperature"] is None
     (sentence,) = halving_sentences(found, 100)
-    assert "T = 10;" in sentence
-    assert "T = 100" in sentence
+    assert "T = 10 (raw)" in sentence
+    assert "T > 100 (after the softmax)" in sentence
 
 
 def test_the_figure_has_a_panel_per_depth_and_a_curve_per_kind() -> None:

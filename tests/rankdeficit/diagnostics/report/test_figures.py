@@ -86,8 +86,8 @@ def test_the_logits_figures_have_curves_and_the_prediction() -> None:
     altered["train"]["logits"] |= {"rank": 4, "centred_rank": 1}
     figure = drawn(FIGURES["logits_ranks"], altered)
     found = lines(figure)
-    assert found["logits"] == ([1e-4, 1e-3, 0.01, 0.02, 0.03, 0.1], [5, 3, 2, 4, 2, 1])
-    assert found["centred"][1] == [5, 3, 2, 1, 2, 1]
+    assert found["raw"] == ([1e-4, 1e-3, 0.01, 0.02, 0.03, 0.1], [5, 3, 2, 4, 2, 1])
+    assert found["class-centred"][1] == [5, 3, 2, 1, 2, 1]
     assert found["Neural Collapse: 5"][1] == [5, 5]
     assert lines(figure, 1)["after the softmax"][1] == [5, 3, 2, 3, 2, 1]
     found = lines(drawn(FIGURES["singular_values"]))
