@@ -132,6 +132,7 @@ def draw_modes(rows: Sequence[Row], summary: Row) -> Figure:
             )
         axes.axvline(1, color="red", linestyle=":", linewidth=1, label="predicted escape")
         axes.set_xlim(0, 1.5)
+        axes.set_xticks((0, 0.5, 1))
         plots.set_log_scale(axes, "y")
         axes.set_title(f"L = {depth + 1}, T = {T:g}", fontsize=8)
         axes.tick_params(labelsize=7)

@@ -56,6 +56,30 @@ def test_log_axes_have_plain_labels_however_far_they_reach(
     assert all(low <= float(label) <= high for label in shown)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (2, 60, "2 5 10 20 50"),
+        (0.7, 60, "1 2 5 10 20 50"),
+        (18, 65, "20 30 40 60"),
+        (1, 1e3, "1 10 100 1000"),
+    ],
+)
+def test_log_axes_of_few_decades_have_more_labels(low: float, high: float, expected: str) -> None:
+    axes = Figure().subplots()
+    axes.set_ylim(low, high)
+    plots.set_log_scale(axes, "y")
+    assert sorted(labels(axes, "y"), key=float) == expected.split()
+
+
+def test_ranks_have_plain_labels_from_zero_on() -> None:
+    axes = Figure().subplots()
+    plots.set_rank_scale(axes)
+    axes.set_ylim(0, 60)
+    plots.with_legend_below(axes.figure, 1)  # type: ignore[arg-type]
+    assert sorted(labels(axes, "y"), key=float) == "0 1 2 5 10 20 50".split()
+
+
 def test_steps_have_plain_labels_too() -> None:
     axes = Figure().subplots()
     axes.plot([0, 1, 1000], [1, 2, 3])
