@@ -32,6 +32,11 @@ def assemble(study: Study, measures: Sequence[Measure]) -> Row:
         }
         for layer in study.network.layers.chosen
     }
+    study.notes.extend(
+        note
+        for survey in (study.train, study.test)
+        if (note := _imbalance(survey, study)) is not None
+    )
     record: Row = {
         "network": _network_row(study),
         "train": _data_row(study.train),
@@ -73,6 +78,23 @@ def _network_row(study: Study) -> Row:
         "neco_variant": default_variant(model),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
+
+
+IMBALANCE = 1.5
+"""Ratio of the largest class's samples to the smallest one's from which it is noted."""
+
+
+def _imbalance(survey: Survey, study: Study) -> str | None:
+    """A note with the largest and the smallest class, where they differ."""
+    counts = survey.labels.bincount(minlength=study.network.classes)
+    largest, smallest = int(counts.argmax()), int(counts.argmin())
+    most, least = int(counts[largest]), int(counts[smallest])
+    if most < IMBALANCE * max(least, 1):
+        return None
+    return (
+        f"the {survey.name} classes are imbalanced: class {largest} has {most} samples, class "
+        f"{smallest} has {least}; accuracy and means over samples weigh large classes more"
+    )
 
 
 def _data_row(survey: Survey) -> Row:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from rankdeficit.checks import check_at_least, check_gamma, check_temperature
 from rankdeficit.diagnostics.assembly import assemble, gather_outputs
+from rankdeficit.diagnostics.measures.ood import canonical, missing_packages
 from rankdeficit.diagnostics.measures.ood import detectors as detector_names
-from rankdeficit.diagnostics.measures.ood import missing_packages
 from rankdeficit.diagnostics.measures.probes import ProbeSettings
 from rankdeficit.diagnostics.reading.batches import Data, as_batches, checked_batch, spelled
 from rankdeficit.diagnostics.reading.blocks import explained
@@ -126,7 +126,9 @@ def diagnose(
         seed=seed,
         loss=loss,
         probes=probes if isinstance(probes, ProbeSettings) else ProbeSettings(),
-        detectors=detector_names() if detectors is None else tuple(detectors),
+        detectors=detector_names()
+        if detectors is None
+        else tuple(dict.fromkeys(map(canonical, detectors))),
         on_progress=on_progress,
     )
     for name in options.detectors:

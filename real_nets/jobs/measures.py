@@ -13,7 +13,7 @@ from rankdeficit.diagnostics.measures.ortho_dev import ortho_dev
 from rankdeficit.diagnostics.reading.needs import Rows, Wanted
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.store import RowStore
-from rankdeficit.diagnostics.reading.streams import CLASSES, FEATURES, INPUTS, LOGITS, LOSS
+from rankdeficit.diagnostics.reading.streams import CLASSES, DIRECTIONS, FEATURES, LOGITS, LOSS
 from rankdeficit.diagnostics.reading.survey import Survey, survey
 from rankdeficit.diagnostics.reading.taps import pick_logits, undisturbed
 from rankdeficit.diagnostics.reading.unfolding import weight_matrix
@@ -67,7 +67,7 @@ class Follower:
     def measure(self) -> Measured:
         """Accuracy, loss, ranks and norm of the logits, layers, alignment, OrthoDev."""
         with RowStore() as store:
-            wanted = Wanted((*SPECTRA, CLASSES, INPUTS), rows_per_sample=1)
+            wanted = Wanted((*SPECTRA, CLASSES, DIRECTIONS), rows_per_sample=1)
             on_train = self._look(self.train, wanted, store)
             on_test = self._look(self.test, Wanted(SPECTRA), store)
             seen = logits_row(on_train, self.job.gamma)
@@ -140,11 +140,11 @@ class Follower:
     def _alignments(self, on_train: Survey) -> list[float | None]:
         found: list[float | None] = []
         for layer in self.network.layers.chosen:
-            directions = on_train.by_layer(INPUTS).get(layer.name)
-            weight = weight_matrix(self.network.module(layer.module))
+            directions = on_train.by_layer(DIRECTIONS).get(layer.name)
+            weight = self.network.weight(layer)
             aligned = None
             if directions is not None and weight is not None:
-                aligned = directions.alignment(weight, with_error=False).value
+                aligned = directions.alignment(weight).value
             found.append(aligned)
         return found
 

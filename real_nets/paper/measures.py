@@ -27,6 +27,7 @@ OTHER = {"CIFAR-10": "CIFAR-100", "CIFAR-100": "CIFAR-10"}
 CLASS_CENTRED = "rank of the class-centred logits"
 DEPTH = "κ: effective depth"
 DROP = "ρ: OOD drop"
+COMPONENTS = "d of NECO"
 
 TRAIN_ACCURACY = Measure("train accuracy", lambda one: one.train_accuracy, format_share)
 TEST_ACCURACY = Measure("test accuracy", lambda one: one.test_accuracy, format_share)
@@ -162,6 +163,11 @@ def representation(pair: Pair) -> list[Measure]:
     """kappa, rho and ranks of the logits, with the accuracies that they are of."""
     ood = next(iter(pair.ood), None)
     return [*depths(pair), drop(pair, ood), *logits_ranks(pair), TRAIN_ACCURACY, TEST_ACCURACY]
+
+
+def components(ood: str, at: str = "") -> Measure:
+    """Principal components d that NECO compares with, on which its numbers depend."""
+    return Measure(COMPONENTS + at, lambda one: one.neco(ood, "dimension"), rank)
 
 
 def neco(pair: Pair, ood: str | None) -> list[Measure]:

@@ -8,24 +8,27 @@ from matplotlib.figure import Figure
 
 from rankdeficit.diagnostics.reading.needs import Needs
 from rankdeficit.diagnostics.reading.streams import INPUTS
-from rankdeficit.diagnostics.reading.unfolding import weight_matrix
 from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values, measure
+from rankdeficit.diagnostics.report.cells import number
 from rankdeficit.diagnostics.report.drawing import Curve, by_layer, get
 from rankdeficit.diagnostics.study import Study
 
-NAMES = ("alignment", "alignment_error", "alignment_rows")
+NAMES = ("alignment", "alignment_error", "alignment_rows", "alignment_random")
 
 
 def draw(record: Row) -> Figure | None:
-    """Alignment of each layer's weight with its input, with error bars, and the mean over layers."""
-    values, errors = ([get(layer, name) for layer in record["layers"]] for name in NAMES[:2])
+    """Alignment of each layer's weight with its input, with error bars, and of random directions."""
+    values, errors, _, random = ([get(layer, name) for layer in record["layers"]] for name in NAMES)
 
     def mean(axes: Axes) -> None:
         value = float(np.nanmean(values))
         axes.axhline(value, color="0.45", linestyle="--", linewidth=1, label=f"mean: {value:.3f}")
 
-    curve = Curve("alignment ± standard error", values, {"color": "C0"}, errors)
-    return by_layer(record, [curve], "alignment of weight and input", scale="share", more=mean)
+    curves = [
+        Curve("alignment ± standard error", values, {"color": "C0"}, errors),
+        Curve("random directions", random, {"color": "0.6", "linestyle": ":", "marker": ""}),
+    ]
+    return by_layer(record, curves, "alignment of weight and input", scale="share", more=mean)
 
 
 @measure("alignment", place=30)
@@ -42,11 +45,12 @@ class Alignment(Measure):
         states = study.train.by_layer(INPUTS)
         rows: dict[str, Row] = {}
         for layer in study.network.layers.chosen:
-            weight = weight_matrix(study.network.module(layer.module))
+            weight = study.network.weight(layer)
             if layer.name in states and weight is not None:
                 found = states[layer.name].alignment(weight)
                 error = None if math.isnan(found.error) else found.error
-                rows[layer.name] = dict(zip(NAMES, (found.value, error, found.rows), strict=True))
+                own = (found.value, error, found.rows, found.random)
+                rows[layer.name] = dict(zip(NAMES, own, strict=True))
         if states:
             note_unmatched(study)
         known = [row["alignment"] for row in rows.values()]
@@ -56,8 +60,15 @@ class Alignment(Measure):
         )
 
     def layer_columns(self, record: Row) -> list[Column]:
-        """Value with its error."""
-        return [Column("alignment", _with_error, "Alignment with about one standard error.")]
+        """Value with its error, and what random directions give."""
+        note = (
+            "Alignment with about one standard error over samples; random: the median of random "
+            "directions of the same number."
+        )
+        return [
+            Column("alignment", _with_error, note),
+            Column("random", lambda layer: number(layer.get("alignment_random"), ".2f")),
+        ]
 
 
 def note_unmatched(study: Study) -> None:
@@ -66,7 +77,7 @@ def note_unmatched(study: Study) -> None:
     unmatched = [
         layer.name
         for layer in network.layers.chosen
-        if layer.kind != "module" and weight_matrix(network.module(layer.module)) is None
+        if layer.kind != "module" and network.weight(layer) is None
     ]
     note = (
         f"alignment and gradient ranks leave out {len(unmatched)} layers that multiply their "
@@ -80,4 +91,9 @@ def _with_error(layer: Row) -> str | None:
     value, error = layer.get("alignment"), layer.get("alignment_error")
     if value is None:
         return None
-    return f"{value:.3f}" + ("" if error is None else f" ± {error:.3f}")
+    return f"{value:.3f}" + ("" if error is None else f" ± {_error_text(error)}")
+
+
+def _error_text(error: float) -> str:
+    """With three decimals, or as many as its first digit needs: only an error of zero is written as 0."""
+    return f"{error:.3f}" if error >= 5e-4 or error == 0 else f"{error:.0e}"

@@ -4,6 +4,7 @@ Neural Collapse speaks of networks that interpolate: give the train accuracy bes
 class means below are centred by their own mean (each class counts alike), all norms Euclidean.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,12 @@ from rankdeficit.spectrum import spectrum
 
 ROWS = 4096
 """Samples compared with the class means at a time."""
+
+ROUNDING = 1e-13
+"""Differences of class means below this share of the longest are rounding of their sums."""
+
+LARGEST_ROUNDING = 1e-3
+"""Of class means of features in half precision: means of many samples are finer than the format."""
 
 MEANS_GAMMA = 1e-3
 """Directions of the means below this share of their largest singular value are left out of NC1."""
@@ -53,19 +60,21 @@ def neural_collapse(
     statistics: ClassStatistics,
     weight: Float[Tensor, "classes features"] | None = None,
     gamma: float = MEANS_GAMMA,
+    rounding: float = ROUNDING,
 ) -> NeuralCollapse:
     """NC1-NC3 of a layer from its class statistics; NC3 with the classifier's weight.
 
     S_W is the mean over samples of the squared deviations from the class mean, S_B = (1/c) sum_k mu_k
-    mu_k^T. gamma: which directions of the means count. Ratios are infinite where all class means
-    coincide, and cosines NaN where one lies at the centre of all.
+    mu_k^T. gamma: which directions of the means count. rounding: distance of class means, over the
+    largest norm of one, up to which they coincide. Ratios are infinite where all class means coincide,
+    and cosines NaN where one lies at the centre of all.
     Raises ValueError for classes without samples and a weight of another shape.
     """
     if bool((statistics.counts == 0).any()):
         missing = (statistics.counts == 0).nonzero().flatten().tolist()
         raise ValueError(f"classes {missing[:5]} have no samples; every class needs at least one")
     c = statistics.classes
-    means = statistics.means - statistics.means.mean(dim=0)
+    means = _centred_means(statistics, rounding)
     within = statistics.scatter / statistics.samples
     found = spectrum(means, method="svd")
     rank = int(found.rank(gamma)) if bool(means.any()) else 0
@@ -80,7 +89,7 @@ def neural_collapse(
         nc1=float("inf") if coincident else float(nc1),
         retained_rank=rank,
         within_to_between=float("inf") if coincident else float(within.trace() / total_between),
-        class_distance_variance=_class_distance_variance(statistics),
+        class_distance_variance=_class_distance_variance(statistics, rounding),
         equinorm=float("inf") if coincident else float(norms.std(correction=0) / norms.mean()),
         mean_cosine_gap=float((cosines.mean() + 1 / (c - 1)).abs()),
         cosine_deviation=float(cosines.std(correction=0)),
@@ -104,6 +113,42 @@ def nearest_centre_agreement(
     return agreeing / len(features)
 
 
+def what_cannot_be_told(
+    statistics: ClassStatistics, found: NeuralCollapse, rounding: float = ROUNDING
+) -> dict[tuple[str, ...], str]:
+    """Metrics that these samples leave open, with the reason."""
+    reasons: dict[tuple[str, ...], str] = {}
+    counts = statistics.counts
+    means = _centred_means(statistics, rounding)
+    if int(counts.max()) == 1:
+        reasons["nc1", "within_to_between", "class_distance_variance"] = (
+            "no NC1: every class has one train sample, so there is no variance within classes"
+        )
+    elif found.retained_rank == 0:
+        reasons["nc1", "within_to_between", "class_distance_variance"] = (
+            "no NC1: all class means coincide"
+        )
+    elif not math.isfinite(found.class_distance_variance):
+        pairs = int((_pairs(_distances(statistics, rounding)) == 0).sum())
+        reasons["class_distance_variance",] = (
+            f"no class-distance variance: the means of {pairs} pairs of classes coincide"
+        )
+    if found.retained_rank == 0:
+        reasons["equinorm", "mean_cosine_gap", "cosine_deviation"] = (
+            "no NC2: all class means coincide"
+        )
+    elif not math.isfinite(found.mean_cosine_gap):
+        centred = (means.norm(dim=1) == 0).nonzero().flatten().tolist()
+        reasons["mean_cosine_gap", "cosine_deviation"] = (
+            f"no cosines of class means: that of class {centred[0]} is the mean of all"
+        )
+    if found.self_duality is not None and not math.isfinite(found.self_duality):
+        reasons["self_duality",] = (
+            "no NC3: all class means coincide, or all rows of the classifier do"
+        )
+    return reasons
+
+
 @measure("neural_collapse", place=90)
 class Collapse(Measure):
     """Neural Collapse (NC1 to NC4) of the train samples before the classifier."""
@@ -123,12 +168,16 @@ class Collapse(Measure):
         if classifier is None:
             study.notes.append("no NC3: the last layer is not linear")
         weight = None if classifier is None else classifier.weight
-        found = neural_collapse(statistics, weight, study.options.gamma)
+        rounding = min(8 * torch.finfo(study.network.dtype).eps, LARGEST_ROUNDING)
+        found = neural_collapse(statistics, weight, study.options.gamma, rounding)
+        untold = what_cannot_be_told(statistics, found, rounding)
+        study.notes.extend(untold.values())
         agreement = nearest_centre_agreement(
             study.penultimate("train"), study.train.predictions, statistics.means
         )
         row = {
             **found._asdict(),
+            **{name: None for names in untold for name in names},
             "nearest_centre_agreement": agreement,
             "predicted_rank": neural_collapse_rank(statistics.classes, statistics.features),
             "train_accuracy": study.train.accuracy,
@@ -158,12 +207,26 @@ class Collapse(Measure):
         return [make_table("Neural Collapse, train samples", columns, [found], words=0)]
 
 
-def _class_distance_variance(statistics: ClassStatistics) -> float:
-    variances = statistics.squares / statistics.counts
-    distances = torch.cdist(
+def _centred_means(
+    statistics: ClassStatistics, rounding: float
+) -> Float64[Tensor, "classes features"]:
+    """Class means less their mean, zero where that is rounding."""
+    least = rounding * statistics.means.norm(dim=1).max()
+    means = statistics.means - statistics.means.mean(dim=0)
+    return torch.where(means.norm(dim=1, keepdim=True) > least, means, 0.0)
+
+
+def _distances(statistics: ClassStatistics, rounding: float) -> Float64[Tensor, "classes classes"]:
+    """Between class means, zero where they are the same up to rounding."""
+    found = torch.cdist(
         statistics.means, statistics.means, compute_mode="donot_use_mm_for_euclid_dist"
     )
-    ratios = (variances[:, None] + variances) / (2 * distances.square())
+    return torch.where(found > rounding * statistics.means.norm(dim=1).max(), found, 0.0)
+
+
+def _class_distance_variance(statistics: ClassStatistics, rounding: float) -> float:
+    variances = statistics.squares / statistics.counts
+    ratios = (variances[:, None] + variances) / (2 * _distances(statistics, rounding).square())
     return float(_pairs(ratios).mean())
 
 

@@ -14,7 +14,12 @@ from rich.table import Table
 from torch import Tensor
 
 from rankdeficit.checks import check_floating
-from rankdeficit.diagnostics.measures.ood import KnownData, fit_detector, missing_packages
+from rankdeficit.diagnostics.measures.ood import (
+    KnownData,
+    dimension,
+    fit_detector,
+    missing_packages,
+)
 from rankdeficit.diagnostics.reading.needs import Needs, Rows
 from rankdeficit.diagnostics.reading.streams import CLASSES
 from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values, measure
@@ -93,7 +98,8 @@ def draw(record: Row) -> Figure | None:
         )
     axes.axvline(0.5, color="0.45", linestyle="--", linewidth=1, label="guessing")
     default = records.default_neco(record)
-    axes.set_yticks(range(len(names)), [name + " *" * (name == default) for name in names])
+    labels = [records.detector_label(record, name) + " *" * (name == default) for name in names]
+    axes.set_yticks(range(len(names)), labels)
     axes.grid(axis="y", alpha=0.3)
     axes.set(xlim=(min(0.45, *axes.get_xlim()), 1.01), xlabel="AUROC (* NECO for this network)")
     return with_legend_below(figure, columns=4)
@@ -112,7 +118,7 @@ class OodDetection(Measure):
     figures = (("detection", draw),)
 
     def values(self, study: Study) -> Values:
-        """`Detection` by data set and detector; a note on each detector that cannot be fitted."""
+        """`Detection` by data set and detector, with d of NECO; a note on what cannot be fitted."""
         results: dict[str, dict[str, Row]] = {name: {} for name in study.ood}
         if not study.ood:
             return Values(sections={"detection": results})
@@ -129,10 +135,12 @@ class OodDetection(Measure):
             except ValueError as error:
                 study.notes.append(f"detector {detector} left out: {error}")
                 continue
+            components = dimension(detector, known)
+            extra = {} if components is None else {"dimension": components}
             id_scores = score(study.penultimate("test"), study.logits("test"))
             for name in study.ood:
                 scores = score(study.penultimate(name), study.logits(name))
-                results[name][detector] = detection(id_scores, scores)._asdict()
+                results[name][detector] = detection(id_scores, scores)._asdict() | extra
         return Values(sections={"detection": results})
 
     def tables(self, record: Row) -> list[Table]:
@@ -142,10 +150,14 @@ class OodDetection(Measure):
         sets = sorted(name for name, found in detections.items() if found)
         note = "AUROC; FPR at 95% TPR and AUPR with ID / OOD as the positive class."
         if default in names:
-            note += " * NECO as for this kind of network."
+            note += " * NECO as for this kind of network. d: principal components of NECO."
+
+        def label(name: str) -> str:
+            return records.detector_label(record, name) + " *" * (name == default)
+
         found = []
         for start in range(0, len(sets), SETS_PER_TABLE):
-            columns = [Column("detector", lambda name: name + " *" * (name == default), note)]
+            columns = [Column("detector", label, note)]
             for name in sets[start : start + SETS_PER_TABLE]:
                 rows = detections[name]
                 columns += [
@@ -159,22 +171,23 @@ class OodDetection(Measure):
     def sentences(self, record: Row) -> list[str]:
         """The best detector and NECO per OOD data set."""
         lines, default = [], records.default_neco(record)
+        label = partial(records.detector_label, record)
         for name, found in sorted(records.detections(record).items()):
             if not found:
                 continue
             best = min(found, key=lambda detector: (-found[detector]["auroc"], detector))
             row = found[best]
             text = (
-                f"{name}: told from ID samples best by {best}, AUROC {row['auroc']:.3f} (where 95% of "
-                f"ID samples are accepted, so are {row['fpr_id_positive']:.1%} of OOD ones)"
+                f"{name}: told from ID samples best by {label(best)}, AUROC {row['auroc']:.3f} (where "
+                f"95% of ID samples are accepted, so are {row['fpr_id_positive']:.1%} of OOD ones)"
             )
             if row["auroc"] <= 0.5:
                 text = (
                     f"{name}: no detector beats guessing, the best AUROC is {row['auroc']:.3f} "
-                    f"({best})"
+                    f"({label(best)})"
                 )
             if default in found and default != best:
-                text += f"; NECO ({default}) has {found[default]['auroc']:.3f}"
+                text += f"; NECO, {label(default)}, has {found[default]['auroc']:.3f}"
             lines.append(text + ".")
         if lines and len(records.detectors(record)) > 1:
             lines.append(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from rankdeficit.diagnostics.measures.alignment import note_unmatched
+from rankdeficit.diagnostics.measures.layer_ranks import rank_row
 from rankdeficit.diagnostics.reading.needs import Needs, Samples
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import Layer, reading, undisturbed
@@ -64,7 +65,7 @@ def gradient_spectra(
     """
     layers: dict[str, Layer] = {}
     for layer in network.layers.chosen:
-        if weight_matrix(network.module(layer.module)) is not None:
+        if network.weight(layer) is not None:
             layers.setdefault(layer.module, layer)
     places = [layer.input for layer in network.layers.chosen if layer.module in layers]
     weights: dict[str, Tensor] = {}
@@ -75,14 +76,15 @@ def gradient_spectra(
         stack.enter_context(undisturbed(network.model))
 
         def read(place: Place, tensor: Tensor) -> None:
-            module = network.module(place.module)
-            weight = weights[place.module] = _parameter(module)
-            if not weight.requires_grad:
-                stack.callback(weight.requires_grad_, False)
-                weight.requires_grad_(True)
-            rows = input_rows(module, tensor.detach())
+            for name in network.multiplying(layers[place.module]):
+                weight = weights[name] = _parameter(network.module(name))
+                if not weight.requires_grad:
+                    stack.callback(weight.requires_grad_, False)
+                    weight.requires_grad_(True)
+                if name not in sums:
+                    sums[name] = torch.zeros_like(weight, dtype=torch.float64)
+            rows = input_rows(network.module(place.module), tensor.detach())
             if place.module not in grams:
-                sums[place.module] = torch.zeros_like(weight, dtype=torch.float64)
                 grams[place.module] = Gram(rows.shape[1], device=rows.device)
             grams[place.module].update(rows)
 
@@ -96,10 +98,14 @@ def gradient_spectra(
                     )
                 slope = _slope(loss, logits, targets.to(logits.device), temperature)
                 gradients = _scaled_gradients(logits, slope, list(weights.values()))
-            for total, gradient in zip(sums.values(), gradients, strict=True):
-                total += gradient * (len(chunk) / len(inputs))
+            for name, gradient in zip(weights, gradients, strict=True):
+                sums[name] += gradient * (len(chunk) / len(inputs))
+
+    def total(layer: Layer) -> Tensor:
+        return torch.cat([sums[name].flatten(1) for name in network.multiplying(layer)])
+
     return {
-        layer.name: GradientSpectra(spectrum(sums[name].flatten(1)), grams[name].spectrum())
+        layer.name: GradientSpectra(spectrum(total(layer)), grams[name].spectrum())
         for name, layer in layers.items()
     }
 
@@ -174,7 +180,7 @@ class GradientRanks(Measure):
     figures = (("gradient_ranks", draw),)
 
     def values(self, study: Study) -> Values:
-        """`Spectrum.record` of gradient and input by layer; a note where there are no gradients."""
+        """`rank_row` of gradient and input by layer; a note where there are no gradients."""
         assert study.train.subset is not None
         _, inputs, labels = study.train.subset
         options = study.options
@@ -190,8 +196,8 @@ class GradientRanks(Measure):
         return Values(
             layers={
                 name: {
-                    "gradient": own.gradient.record(options.gamma),
-                    "input": own.inputs.record(options.gamma),
+                    "gradient": rank_row(own.gradient, options.gamma),
+                    "input": rank_row(own.inputs, options.gamma),
                 }
                 for name, own in found.items()
             }
@@ -200,7 +206,7 @@ class GradientRanks(Measure):
     def layer_columns(self, record: Row) -> list[Column]:
         """Of the gradient / of the input."""
         note = (
-            "Ranks of the loss gradient / of the layer's input at "
+            "Ranks (convention: matrix) of the loss gradient / of the layer's input at "
             f"gamma = {record['conditions']['gamma']:g}."
         )
         return [Column("gradient\n/ input", _ranks, note)]

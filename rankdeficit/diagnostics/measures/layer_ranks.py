@@ -13,9 +13,15 @@ from rankdeficit.diagnostics.report import records
 from rankdeficit.diagnostics.report.cells import rank_text, text
 from rankdeficit.diagnostics.report.drawing import Curve, by_layer, get
 from rankdeficit.diagnostics.study import Study
+from rankdeficit.spectrum import Spectrum
 
 COARSE_GAMMAS = (1e-2, 1e-1)
 """Thresholds at which layers' ranks are shown besides the record's own."""
+
+
+def rank_row(found: Spectrum, gamma: float) -> Row:
+    """`Spectrum.record` with the convention of its ranks: nothing is subtracted from the matrix."""
+    return found.record(gamma) | {"convention": "matrix"}
 
 
 def draw(record: Row) -> Figure | None:
@@ -48,12 +54,12 @@ class LayerRanks(Measure):
     figures = (("layer_ranks", draw),)
 
     def values(self, study: Study) -> Values:
-        """`Spectrum.record` by layer, of train and test samples."""
+        """`rank_row` by layer, of train and test samples."""
         states = {survey.name: survey.by_layer(FEATURES) for survey in (study.train, study.test)}
         return Values(
             layers={
                 layer.name: {
-                    data: own[layer.name].spectrum().record(study.options.gamma)
+                    data: rank_row(own[layer.name].spectrum(), study.options.gamma)
                     for data, own in states.items()
                 }
                 for layer in study.network.layers.chosen
@@ -62,7 +68,7 @@ class LayerRanks(Measure):
 
     def layer_columns(self, record: Row) -> list[Column]:
         """Train / test at each shown gamma."""
-        note = "Ranks: train / test at each gamma."
+        note = "Ranks at each gamma (convention: matrix), train / test."
         return [
             Column(f"rank at\n{gamma:g}", partial(_ranks_at, record, gamma), note)
             for gamma in shown_gammas(record)
@@ -77,11 +83,11 @@ class Penultimate(Measure):
     blank = Blank(sections={"penultimate": {}})
 
     def values(self, study: Study) -> Values:
-        """`Spectrum.record` of train and test samples."""
+        """`rank_row` of train and test samples."""
         return Values(
             sections={
                 "penultimate": {
-                    survey.name: survey.state(PENULTIMATE).spectrum().record(study.options.gamma)
+                    survey.name: rank_row(survey.state(PENULTIMATE).spectrum(), study.options.gamma)
                     for survey in (study.train, study.test)
                 }
             }

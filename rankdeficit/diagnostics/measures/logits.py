@@ -15,6 +15,13 @@ from rankdeficit.experiments.plots import with_legend_below
 KINDS = {"rank": "raw", "centred_rank": "class-centred", "post_softmax_rank": "after the softmax"}
 """Ranks of the logits, in the order in which they are drawn; equal ones are drawn ever thinner."""
 
+CONVENTIONS = {
+    "rank": "matrix",
+    "centred_rank": "class-centred",
+    "post_softmax_rank": "matrix",
+}
+"""Convention of each rank, as in `rankdeficit.numerical_rank`."""
+
 MARKED_VALUES = 50
 """Singular values have markers up to this many."""
 
@@ -115,11 +122,14 @@ class Logits(Measure):
     )
 
     def values(self, study: Study) -> Values:
-        """`LogitsMeasures` of train and test samples."""
+        """`LogitsMeasures` of train and test samples, with the convention of each rank."""
         gamma = study.options.gamma
         return Values(
             data={
-                survey.name: {"logits": survey.state(LOGITS).measures(gamma).record()}
+                survey.name: {
+                    "logits": survey.state(LOGITS).measures(gamma).record()
+                    | {"conventions": dict(CONVENTIONS)}
+                }
                 for survey in (study.train, study.test)
             }
         )
@@ -129,9 +139,9 @@ class Logits(Measure):
         if not _measured(record):
             return []
         note = (
-            f"Ranks at gamma = {record['conditions']['gamma']:g} of the logits as they are, "
-            "class-centred, and after the softmax, with their range where rounding leaves it open. NC: "
-            "the rank that Neural Collapse predicts, min(c - 1, width)."
+            f"Ranks at gamma = {record['conditions']['gamma']:g} of the logits as they are (convention: "
+            "matrix), class-centred, and after the softmax (matrix), with their range where rounding "
+            "leaves it open. NC: the rank that Neural Collapse predicts, min(c - 1, width)."
         )
         return [
             Column("raw rank", lambda row: rank_text(row["logits"]), note),

@@ -12,8 +12,10 @@ z = (h - mu) / s, and V_d the top d principal components (PCA centres) of the z,
 
     "resnet"          ||V_d^T z|| / ||z||
     "vit"             ||V_d^T z|| / ||z|| * max logit
-    "swin", "deit"    ||V_d^T z|| / ||h|| * max logit
+    "swin"            ||V_d^T z|| / ||h|| * max logit
     "equation"        ||V_d^T (h - mu)|| / ||h||
+
+"deit" is another name of "swin". Scores depend strongly on d, which belongs beside them, too.
 
 So numerators are always centred, denominators only where they are standardised, and ratios with a raw
 denominator may exceed 1. The authors advise to leave the scaler out where classes are tightly clustered:
@@ -50,9 +52,11 @@ VARIANTS = {
     "resnet": Variant(standardised=True, raw_denominator=False, max_logit=False),
     "vit": Variant(standardised=True, raw_denominator=False, max_logit=True),
     "swin": Variant(standardised=True, raw_denominator=True, max_logit=True),
-    "deit": Variant(standardised=True, raw_denominator=True, max_logit=True),
     "equation": Variant(standardised=False, raw_denominator=True, max_logit=False),
 }
+
+ALIASES = {"deit": "swin"}
+"""Further names of variants: DeiT's authors' form is that of Swin."""
 
 
 @dataclass(frozen=True)
@@ -115,25 +119,23 @@ def fit_neco(
 ) -> Neco:
     """NECO from the streamed statistics of ID train features, in memory of width^2.
 
-    variant: a name in `VARIANTS`; `default_variant` has the authors' choice for a network.
+    variant: a name in `VARIANTS` or `ALIASES`; `default_variant` has the authors' choice for a network.
     dimension: d in 1..width - 1, the only hyper-parameter. Too small cuts ID classes off; too large
         lets OOD in, and at the width itself ||V_d^T z|| / ||z|| is 1 for every sample. The default
-        is min(c - 1, width // 2), c the number of classes seen: collapsed class means span c - 1
-        dimensions, and the other half of the width is left to tell OOD samples by. It has to be
-        given for `Moments`, which know no classes.
+        is that of `default_dimension`. It has to be given for `Moments`, which know no classes.
     The mean, the deviations (of n samples, not n - 1) and the constant features, whose scale is 1,
     are scikit-learn's StandardScaler's. Components whose variance is rounding are left out.
     Raises ValueError for an unknown variant, a dimension outside its range or not below the number
     of samples, and for features of width 1.
     """
+    variant = ALIASES.get(variant, variant)
     if variant not in VARIANTS:
         raise ValueError(f"variant is {variant!r}; it must be one of {', '.join(VARIANTS)}")
     n, width = statistics.samples, statistics.features
     if dimension is None:
         if isinstance(statistics, Moments):
             raise ValueError("dimension is None; without class statistics it has to be given")
-        seen = int((statistics.counts > 0).sum())
-        dimension = max(1, min(seen - 1, width // 2))
+        dimension = default_dimension(statistics)
     most = min(width, n) - 1
     if not 1 <= dimension <= most:
         raise ValueError(
@@ -152,16 +154,26 @@ def fit_neco(
     return Neco(VARIANTS[variant], mean, scale, vectors[:, -dimension:].flip(1))
 
 
+def default_dimension(statistics: ClassStatistics) -> int:
+    """d = min(c - 1, width // 2), at least 1, with c the number of classes seen.
+
+    Collapsed class means span c - 1 dimensions, and the other half of the width is left to tell OOD
+    samples by.
+    """
+    seen = int((statistics.counts > 0).sum())
+    return max(1, min(seen - 1, statistics.features // 2))
+
+
 def default_variant(model: nn.Module) -> str:
     """The variant that NECO's authors use for this kind of network, read from its modules' names.
 
-    "swin" and "deit" for the networks of those names (in timm a DeiT is told from a ViT by its
+    "swin" for the networks of that name and DeiTs (in timm a DeiT is told from a ViT by its
     configuration only), "vit" for others with attention, "resnet" for all else.
     """
     names = [type(module).__name__.lower() for module in model.modules()]
     configuration = getattr(model, "pretrained_cfg", None)  # timm's
     if isinstance(configuration, dict):
         names.append(str(configuration.get("architecture")))
-    kinds = {"swin": "swin", "deit": "deit", "distilled": "deit", "attention": "vit"}
+    kinds = {"swin": "swin", "deit": "swin", "distilled": "swin", "attention": "vit"}
     found = (kind for word, kind in kinds.items() if any(word in name for name in names))
     return next(found, "resnet")

@@ -22,8 +22,13 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from rankdeficit.checks import check_floating, check_magnitudes, check_temperature
-from rankdeficit.diagnostics.measures.neco import VARIANTS, fit_neco
+from rankdeficit.diagnostics.measures.neco import ALIASES, VARIANTS, default_dimension, fit_neco
 from rankdeficit.diagnostics.states.class_statistics import ClassStatistics
+
+NECO = "neco-"
+"""What the names of NECO's variants begin with."""
+
+ALIAS_NAMES = {NECO + alias: NECO + name for alias, name in ALIASES.items()}
 
 Detector = Callable[[Tensor, Tensor], Tensor]
 """From features (n, width) and logits (n, classes) to scores (n) in float64."""
@@ -103,6 +108,16 @@ def detectors() -> tuple[str, ...]:
     return tuple(_DETECTORS)
 
 
+def canonical(name: str) -> str:
+    """The name of a detector that may be called by an alias: "neco-deit" is "neco-swin"."""
+    return ALIAS_NAMES.get(name, name)
+
+
+def dimension(name: str, known: KnownData) -> int | None:
+    """Principal components d that a NECO compares with; None for other detectors."""
+    return default_dimension(known.statistics) if name.startswith(NECO) else None
+
+
 def missing_packages(name: str) -> tuple[str, ...]:
     """Packages this detector imports that are not installed; empty if it can be fitted.
 
@@ -115,7 +130,8 @@ def missing_packages(name: str) -> tuple[str, ...]:
 def fit_detector(name: str, known: KnownData) -> Detector:
     """The named detector, fitted; its scores raise ValueError for bad shapes and non-finite values.
 
-    "neco-..."    the variants of `rankdeficit.diagnostics.measures.neco`, with their default dimension
+    "neco-..."    the variants of `rankdeficit.diagnostics.measures.neco`, with their default dimension;
+                  "neco-deit" is another name of "neco-swin"
     "msp"         maximum softmax probability p at temperature T (Hendrycks and Gimpel, 2017), as
                   ln((1 - p) / p): the order of -p without its ties where p rounds to 1
     "max-logit"   (Hendrycks et al., 2022)
@@ -155,7 +171,7 @@ def _neco(known: KnownData, variant: str) -> Detector:
 
 
 for _variant in VARIANTS:
-    detector(f"neco-{_variant}")(partial(_neco, variant=_variant))
+    detector(NECO + _variant)(partial(_neco, variant=_variant))
 
 
 @detector("msp")
@@ -275,6 +291,7 @@ def _root_mean_square_norm(statistics: ClassStatistics) -> float:
 
 
 def _entry(name: str) -> _Entry:
+    name = canonical(name)
     if name not in _DETECTORS:
         close = difflib.get_close_matches(name, _DETECTORS, n=5, cutoff=0.4) or list(_DETECTORS)
         raise ValueError(f"detector is {name!r}, which is unknown; close names: {', '.join(close)}")

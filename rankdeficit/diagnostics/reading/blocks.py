@@ -15,7 +15,7 @@ from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.pooling import pool_features
 from rankdeficit.diagnostics.reading.taps import Layer, reading, undisturbed
 from rankdeficit.diagnostics.reading.trace import Place
-from rankdeficit.diagnostics.reading.unfolding import input_rows, rows_per_sample, weight_matrix
+from rankdeficit.diagnostics.reading.unfolding import input_rows, rows_per_sample
 from rankdeficit.diagnostics.states.sampling import positions, sample_keys
 
 BLOCK = 1024
@@ -121,7 +121,7 @@ class _Reader:
                 self._features[layer.representation].append(layer)
         if wanted.rows:
             for salt, layer in enumerate(layers):
-                if weight_matrix(network.module(layer.module)) is not None:
+                if network.weight(layer) is not None:
                     self._inputs[layer.input] = salt, layer
         self.places = list({*self._features, *self._inputs, network.layers.penultimate})
         self.samples = 0

@@ -4,9 +4,17 @@ from typing import Literal
 
 from torch import nn
 
-from rankdeficit.diagnostics.reading.trace import WEIGHT_MODULES, Node, Place, Trace
+from rankdeficit.diagnostics.reading.trace import WEIGHT_MODULES, Node, Place, Trace, adapts
 
-Reason = Literal["shortcut", "gate", "parallel branch", "beside the path to the logits", "not run"]
+Reason = Literal[
+    "shortcut",
+    "low-rank update",
+    "gate",
+    "parallel branch",
+    "beside the path to the logits",
+    "not run",
+]
+ADDED: Reason = "low-rank update"
 PARALLEL: Reason = "parallel branch"
 ASIDE: Reason = "beside the path to the logits"
 
@@ -37,7 +45,8 @@ def off_path(model: nn.Module, traced: Trace) -> dict[Node, Reason]:
                 continue
             seen.add(node)
             if node.made_by is not None:
-                reasons[node] = JOINS.get(joint.operation, PARALLEL)
+                low_rank = any(adapts(own, joint.parent) for own in joint.parents if joint.parent)
+                reasons[node] = ADDED if low_rank else JOINS.get(joint.operation, PARALLEL)
             waiting += [own for own in node.parents if own not in main]
     found = {node: reasons.get(node, ASIDE) for node in traced.weights if node not in main}
     run = {node.made_by.module for node in traced.weights if node.made_by is not None}

@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 from rankdeficit.diagnostics.reading.contexts import PLAIN, Defaults
 from rankdeficit.diagnostics.reading.outputs import Kind, as_logits, kind_of_outputs
-from rankdeficit.diagnostics.reading.taps import Layers, Select, find_layers, undisturbed, unwrap
+from rankdeficit.diagnostics.reading.taps import (
+    Layer,
+    Layers,
+    Select,
+    find_layers,
+    undisturbed,
+    unwrap,
+)
+from rankdeficit.diagnostics.reading.unfolding import multiply_the_same, weight_matrix
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,23 @@ class Network:
     def module(self, name: str) -> nn.Module:
         """The module of that name."""
         return self.model.get_submodule(name)
+
+    def weight(self, layer: Layer) -> Float[Tensor, "out width"] | None:
+        """W of a layer, with that of the modules beside it below: queries, keys and values, say.
+
+        None where its module multiplies its input by no single matrix.
+        """
+        found = [weight_matrix(self.module(name)) for name in self.multiplying(layer)]
+        known = [own for own in found if own is not None]
+        return (
+            None if len(known) < len(found) else known[0] if len(known) == 1 else torch.cat(known)
+        )
+
+    def multiplying(self, layer: Layer) -> list[str]:
+        """Names of the modules whose matrices are the layer's: its own, and those on the same rows."""
+        own = self.module(layer.module)
+        beside = [name for name in layer.beside if multiply_the_same(own, self.module(name))]
+        return [layer.module, *beside]
 
 
 def _as_input(inputs: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -29,4 +29,9 @@ CLASSES = Stream(
 """Class statistics of what the classifier reads."""
 
 INPUTS = Stream("rows", lambda own: InputDirections(own.width, device=own.device), ("keys",))
-"""Gram matrices of some rows of what every layer with a weight matrix reads."""
+"""Gram matrices of some rows of what every layer with a weight matrix reads, by group of samples."""
+
+DIRECTIONS = Stream(
+    "rows", lambda own: InputDirections(own.width, groups=1, device=own.device), ("keys",)
+)
+"""The same of all samples together, for an alignment without its error."""

@@ -60,6 +60,8 @@ class Layer:
     """Whether the channels of its representation are on the last axis (tokens) or on axis 1 (maps)."""
     counted_with: tuple[str, ...] = ()
     """Names of further weight layers that are one layer with it."""
+    beside: tuple[str, ...] = ()
+    """Modules of those among them that read the same input."""
 
     @property
     def input(self) -> Place:
@@ -222,18 +224,23 @@ def _attends(following: list[Node]) -> bool:
 
 def _with_parallel(layers: tuple[Layer, ...], traced: Trace, off: dict[Node, Reason]) -> Layers:
     """The layers, with those that run beside one on the same input; and what is left out."""
-    beside: dict[str, list[str]] = {}
+    beside: dict[str, list[Place]] = {}
     reads = {traced.places[layer.input]: layer.name for layer in reversed(layers)}
     left_out: dict[str, Reason] = {}
     for node, reason in off.items():
         assert node.made_by is not None
         name, layer = layer_name(node.made_by), reads.get(node.parent or node)
         if reason == PARALLEL and layer is not None:
-            beside.setdefault(layer, []).append(name)
+            beside.setdefault(layer, []).append(node.made_by)
         else:
             left_out[name] = reason
     chosen = tuple(
-        replace(own, counted_with=(*beside.get(own.name, ()), *own.counted_with)) for own in layers
+        replace(
+            own,
+            counted_with=(*map(layer_name, beside.get(own.name, ())), *own.counted_with),
+            beside=tuple(place.module for place in beside.get(own.name, ())),
+        )
+        for own in layers
     )
     return Layers(chosen, chosen[-1], left_out)
 

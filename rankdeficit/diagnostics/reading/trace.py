@@ -4,6 +4,7 @@ No cooperation of the network is needed: hooks on its modules say where tensors 
 mode sees every operation between them, functional ones (F.relu, +) and in-place ones included.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,12 @@ GATED = "mul"
 """Products may be gates (squeeze-and-excitation): the larger factor, and the one that the other is made
 from, goes on."""
 
+
+LINEAR = frozenset(
+    "mul div neg view _unsafe_view reshape _reshape_copy flatten permute transpose t unsqueeze squeeze "
+    "expand clone detach alias _to_copy".split()
+)
+"""Operations that are linear in the only tensor they read that depends on the input."""
 
 PRODUCTS = frozenset("mm addmm bmm baddbmm mv addmv convolution linear".split())
 """Operations that multiply by a weight matrix, if one of their inputs is made of parameters alone."""
@@ -192,6 +199,36 @@ def trace(model: nn.Module, inputs: Tensor, select: Callable[[Any], Tensor]) -> 
     return Trace(end, places, list(weights.values()))
 
 
+def adapts(branch: Node, *beside: Node) -> bool:
+    """Whether a branch is a low-rank update of the one weight layer beside it, as LoRA adds to W x.
+
+    Both read the same tensor; the branch is linear, through several weight layers and fewer numbers than
+    its input and output have.
+    """
+    layer = next((own for own in _linear(beside[0]) if own.made_by), None) if beside else None
+    if layer is None:
+        return False
+    made: list[Node] = []
+    for node in _linear(branch):
+        if node is layer:
+            return False
+        if node is layer.parent:
+            smallest = min((math.prod(own.shape) for own in made[1:]), default=math.inf)
+            return smallest < min(math.prod(node.shape), math.prod(layer.shape))
+        if node.made_by is not None:
+            made.append(node)
+    return False
+
+
+def _linear(node: Node) -> Iterator[Node]:
+    """The tensor and those that it is a linear function of, back to the first that is none."""
+    for own in node.history():
+        yield own
+        single = own.made_by is not None or len(own.parents) == 1
+        if not (single and (own.made_by is not None or own.operation in LINEAR)):
+            return
+
+
 def first_tensor(values: Any) -> Tensor | None:
     """The first floating-point tensor in nested tuples, lists and dicts."""
     return next(iter(floating_tensors(values)), None)
@@ -258,6 +295,9 @@ class _Recorder(TorchDispatchMode):
 
 
 def _main_parent(operation: str, parents: list[Node]) -> Node:
+    if operation == "add" and len(parents) == 2:
+        adapted = [p for p in parents if not adapts(p, *(q for q in parents if q is not p))]
+        parents = adapted or parents
     if operation == GATED:
         largest = max(torch.Size(p.shape).numel() for p in parents)
         parents = [p for p in parents if torch.Size(p.shape).numel() == largest]

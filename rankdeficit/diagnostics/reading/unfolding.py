@@ -24,6 +24,17 @@ def weight_matrix(module: nn.Module) -> Float[Tensor, "out width"] | None:
     return None
 
 
+def multiply_the_same(first: nn.Module, second: nn.Module) -> bool:
+    """Whether two modules that read one tensor multiply the same rows of it by their matrices."""
+    if isinstance(first, nn.Linear) and isinstance(second, nn.Linear):
+        return True
+    if not isinstance(first, _ConvNd) or not isinstance(second, _ConvNd):
+        return False
+    both = weight_matrix(first) is not None and weight_matrix(second) is not None
+    names = ("kernel_size", "stride", "padding", "dilation", "padding_mode")
+    return both and all(getattr(first, name) == getattr(second, name) for name in names)
+
+
 def rows_per_sample(module: nn.Module, inputs: Tensor) -> int:
     """Rows that the layer's matrix multiplies per sample: output positions, tokens, or 1."""
     if isinstance(module, _ConvNd):

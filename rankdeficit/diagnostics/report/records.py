@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from rankdeficit.diagnostics.measures.ood import NECO, canonical
 from rankdeficit.experiments.tables import neural_collapse_rank
 
 Row = dict[str, Any]
@@ -23,6 +24,8 @@ MISSING = object()
 def plain(record: Any) -> Row:
     """A copy in which tuples are lists, keys text and non-finite numbers None, as in strict JSON.
 
+    Detectors have one name each, whatever alias the record has.
+
     Raises ValueError for what JSON has no word for, and for a record that lacks a required measure.
     """
     try:
@@ -40,6 +43,9 @@ def plain(record: Any) -> Row:
         for name in REQUIRED_OF_LAYERS:
             if find(layer, name) is MISSING:
                 raise ValueError(f"layers.{number} has no {name}")
+    for rows in (copy.get("detection") or {}).values():
+        for name in [own for own in rows if canonical(own) != own]:
+            rows[canonical(name)] = rows.pop(name)
     return copy
 
 
@@ -116,9 +122,16 @@ def detectors(record: Row) -> list[str]:
     return sorted(scores, key=lambda name: (-sum(scores[name]) / len(scores[name]), name))
 
 
+def detector_label(record: Row, name: str) -> str:
+    """Name of a detector, with the number of components d that a NECO compares with."""
+    rows = (found[name] for found in detections(record).values() if name in found)
+    used = next((d for row in rows if (d := row.get("dimension")) is not None), None)
+    return name if used is None else f"{name} (d = {used})"
+
+
 def default_neco(record: Row) -> str:
     """The detector that is NECO as its authors have it for this kind of network."""
-    return f"neco-{record['network'].get('neco_variant')}"
+    return canonical(NECO + str(record["network"].get("neco_variant")))
 
 
 def predicted_rank(record: Row) -> int:

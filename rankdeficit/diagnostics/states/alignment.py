@@ -1,5 +1,6 @@
 """Alignment of a weight matrix with the representations it reads (the paper's Figure 3)."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,8 @@ import torch
 import torch.distributed as distributed
 from jaxtyping import Float, Float64, Int64
 from scipy.sparse.linalg import eigsh
+from scipy.stats import beta, norm
+from scipy.stats import t as student_t
 from torch import Tensor
 
 from rankdeficit.checks import check_finite, check_floating, check_magnitudes
@@ -18,6 +21,15 @@ DIRECTIONS = 15
 
 ROWS = 1024
 """Rows that `update` converts to float64 at a time, at least."""
+
+RESAMPLES = 64
+"""Of the groups, for the error."""
+
+MIXED = 0.25
+"""Directions that resamples turn into another one, if at this share of the largest part of it."""
+
+ENTRIES = 2**22
+"""Numbers that resamples take in memory at a time."""
 
 LEAST_EXPONENT = -1000
 """Of the powers of two that scale rows: that of the other sign is still a float64."""
@@ -56,80 +68,151 @@ class StreamedAlignment(NamedTuple):
     value: float
     """Largest |cosine|, from all rows seen."""
     error: float
-    """Half the difference between what two halves of the samples give: about one standard error.
+    """About one standard error over samples: the value of all samples there are lies within two.
 
-    It tells the spread, not the bias: of fewer samples than about ten per dimension the directions,
-    and with them the value, may be off by more.
+    NaN where fewer than two groups have samples.
     """
     rows: int
     """Rows of the input that were used."""
+    random: float
+    """Median of what as many random directions would give."""
 
 
 class InputDirections:
     """Streaming Gram matrices of some rows of what a layer reads, from which its alignment is told.
 
-    The rows are a sample of all (patches of a convolution, tokens). Two matrices, one per half of the
-    samples, tell the error of that choice. Products and sums are in float64, of rows over a power of two
-    that grows with the largest entry: no scale of the rows overflows or underflows. Memory is 2 width^2.
+    The rows are a sample of all (patches of a convolution, tokens). Each group of samples has a matrix
+    of its own: their bootstrap tells the error of that choice. Products and sums are in float64, of rows
+    over a power of two that grows with the largest entry: no scale of the rows overflows or underflows.
+    Memory is groups x width^2.
+
+    groups: of samples; by default as `group_count` has it. One group tells no error.
     """
 
-    def __init__(self, width: int, *, device: torch.device | str | None = None) -> None:
-        self._halves = torch.zeros((2, width, width), dtype=torch.float64, device=device)
-        self._rows = torch.zeros(2, dtype=torch.int64, device=device)
+    def __init__(
+        self, width: int, *, groups: int | None = None, device: torch.device | str | None = None
+    ) -> None:
+        groups = group_count(width) if groups is None else groups
+        self._grams = torch.zeros((groups, width, width), dtype=torch.float64, device=device)
+        """Upper triangles."""
+        self._rows = torch.zeros(groups, dtype=torch.int64, device=device)
         self._exponent = torch.full((), LEAST_EXPONENT, dtype=torch.int64, device=device)
         """The matrices are those of rows over 2^exponent."""
 
     def update(self, rows: Float[Tensor, "rows width"], keys: Int64[Tensor, " n"]) -> None:
-        """Add rows, equally many of each sample; keys (`sample_keys`) tell the halves apart."""
+        """Add rows, equally many of each sample; keys (`sample_keys`) tell the groups apart."""
         check_floating("rows", rows, dimensions=2)
         check_finite("rows", rows)
         rows = rows.detach()
         self._rescale(torch.maximum(self._exponent, _exponent(rows)))
-        second = (scramble(keys) & 1).bool().repeat_interleave(len(rows) // len(keys))
-        for half, own in enumerate((~second, second)):
-            for block in rows[own].split(max(ROWS, rows.shape[1])):
-                accumulate_gram(self._halves[half], _times_power(block.double(), -self._exponent))
-            self._rows[half] += own.sum()
+        groups = scramble(keys).remainder(len(self._rows))
+        groups = groups.repeat_interleave(len(rows) // len(keys))
+        counts = groups.bincount(minlength=len(self._rows))
+        sorted_rows = rows[groups.argsort(stable=True)]
+        for gram, own in zip(self._grams, sorted_rows.split(counts.tolist()), strict=True):
+            for block in own.split(max(ROWS, rows.shape[1])) if len(own) else ():
+                accumulate_gram(gram, _times_power(block.double(), -self._exponent))
+        self._rows += counts
 
     def all_reduce(self, group: distributed.ProcessGroup | None = None) -> None:
         """Replace the state on every process of the group by the merge of all of theirs."""
         exponent = self._exponent.clone()
         distributed.all_reduce(exponent, op=distributed.ReduceOp.MAX, group=group)
         self._rescale(exponent)
-        for value in (self._halves, self._rows):
+        for value in (self._grams, self._rows):
             distributed.all_reduce(value, group=group)
 
     def alignment(
-        self,
-        weight: Float[Tensor, "out width"],
-        directions: int = DIRECTIONS,
-        *,
-        with_error: bool = True,
+        self, weight: Float[Tensor, "out width"], directions: int = DIRECTIONS
     ) -> StreamedAlignment:
-        """Alignment of the layer's matrix with the rows seen; its error takes two thirds of the time."""
+        """Alignment of the layer's matrix with the rows seen."""
         weights = _top_directions(weight.detach(), directions)
+        total = self._grams.sum(dim=0)
+        several = int((self._rows > 0).sum()) > 1
+        inputs = _leading_eigenvectors(_symmetric(total), (1 + several) * directions).to(weights)
+        leading = inputs[:, -directions:]
+        value = float((weights.mT @ leading).abs().max().clamp(max=1))
+        sizes = [int(own.any(dim=0).sum()) for own in (weights, leading)]
+        return StreamedAlignment(
+            value=value,
+            error=self._error(value, weights, inputs, directions) if several else math.nan,
+            rows=int(self._rows.sum()),
+            random=random_alignment(total.shape[0], *sizes),
+        )
 
-        def value(upper: Tensor, accuracy: float) -> float:
-            square = upper.triu() + upper.triu(1).mT
-            inputs = _leading_eigenvectors(square, directions, accuracy).to(weights)
-            return float((weights.mT @ inputs).abs().max().clamp(max=1))
+    def _error(self, value: float, weights: Tensor, inputs: Tensor, directions: int) -> float:
+        """Bootstrap over groups: root mean square deviation of the replicates, as of many groups.
 
-        first, second = self._halves
-        error = float("nan")
-        if with_error and bool((self._rows > 0).all()):
-            error = abs(value(first, 1e-3) - value(second, 1e-3)) / 2
-        return StreamedAlignment(value(first + second, 1e-10), error, int(self._rows.sum()))
+        Directions of a replicate are its Ritz vectors in the span of the leading directions of all rows,
+        after one more power iteration, shifted by the mean of the other eigenvalues.
+        """
+        inputs = inputs[:, inputs.any(dim=0)]
+        if not inputs.numel():
+            return 0.0
+        used = self._grams[self._rows > 0]
+        groups, width, kept = len(used), *inputs.shape
+        scale = _times_power(torch.ones_like(used[0, 0, 0]), -_exponent(used))
+        products = torch.stack([_symmetric(own) @ inputs for own in used]) * scale
+        traces = used.diagonal(dim1=1, dim2=2).sum(dim=1) * scale
+        seen = (products * inputs).sum(dim=(1, 2))
+        shifts = (traces - seen).clamp(min=0) / max(1, width - kept)
+        weighting = _resamples(groups).to(inputs)
+        found, mixing = [], torch.zeros_like(inputs[:1].mT @ inputs[:1, -directions:])
+        for own in weighting.split(max(1, ENTRIES // inputs.numel())):
+            images = (own @ products.flatten(1)).unflatten(1, inputs.shape)
+            small = inputs.mT @ images
+            values, vectors = torch.linalg.eigh((small + small.mT) / 2)
+            values, vectors = values[:, -directions:], vectors[:, :, -directions:]
+            shift = (own @ shifts)[:, None, None]
+            ritz = images @ vectors - shift * (inputs @ vectors)
+            lengths = torch.linalg.vector_norm(ritz, dim=1)
+            turned = (small @ vectors - shift * vectors) / lengths[:, None]
+            mixing += turned.square().sum(dim=0)
+            cosines = (weights.mT @ ritz).abs().amax(dim=1) / lengths
+            cosines = torch.where(values > 1e-12 * values[:, -1:], cosines, 0.0)
+            found.append(cosines.amax(dim=1).clamp(max=1))
+        deviation = (torch.cat(found) - value).square().mean().sqrt()
+        few = float(student_t.ppf(0.975, groups - 1) / norm.ppf(0.975))
+        spread = float(deviation) * few * math.sqrt(groups / (groups - 1))
+        together = (mixing >= MIXED * mixing.amax(dim=0)).double()
+        within = ((weights.mT @ inputs).square() @ together).amax().sqrt().clamp(max=1)
+        return math.hypot(spread, max(float(within) - value, 0) / 2)
 
     def _rescale(self, exponent: Int64[Tensor, ""]) -> None:
         """Take a larger power of two, or the same."""
         if bool(exponent > self._exponent):
-            self._halves = _times_power(self._halves, 2 * (self._exponent - exponent))
+            self._grams = _times_power(self._grams, 2 * (self._exponent - exponent))
             self._exponent = exponent
 
 
-def _leading_eigenvectors(
-    square: Float64[Tensor, "k k"], count: int, accuracy: float
-) -> Float64[Tensor, "k top"]:
+def group_count(width: int) -> int:
+    """Groups of samples for an error: as many as 128 MB hold, from 4 to 32."""
+    return min(32, max(4, 2**24 // width**2))
+
+
+def random_alignment(width: int, first: int, second: int) -> float:
+    """Median of the largest |cosine| of `first` and `second` random directions in `width` dimensions.
+
+    cos^2 of two has the distribution Beta(1/2, (width - 1)/2), and pairs are taken as independent.
+    """
+    if not first * second:
+        return 0.0
+    if width == 1:
+        return 1.0
+    return math.sqrt(beta.ppf(0.5 ** (1 / (first * second)), 0.5, (width - 1) / 2))
+
+
+def _resamples(groups: int) -> Float64[Tensor, "resamples {groups}"]:
+    """How often each bootstrap resample has each group."""
+    drawn = np.random.default_rng(0).multinomial(groups, np.full(groups, 1 / groups), RESAMPLES)
+    return torch.from_numpy(drawn).double()
+
+
+def _symmetric(upper: Float64[Tensor, "k k"]) -> Float64[Tensor, "k k"]:
+    return upper.triu() + upper.triu(1).mT
+
+
+def _leading_eigenvectors(square: Float64[Tensor, "k k"], count: int) -> Float64[Tensor, "k top"]:
     """Eigenvectors of the largest eigenvalues of a Gram matrix, zero where it has no such direction."""
     k = square.shape[0]
     square = _times_power(square, -_exponent(square))  # ARPACK's tolerance is absolute below 1e-11
@@ -137,7 +220,7 @@ def _leading_eigenvectors(
         values, vectors = torch.linalg.eigh(square)
     else:  # a few leading vectors of a large matrix: Lanczos is many times faster
         start = np.random.default_rng(0).standard_normal(k)
-        found = eigsh(square.cpu().numpy(), count, v0=start, tol=accuracy)
+        found = eigsh(square.cpu().numpy(), count, v0=start, tol=1e-10)
         values, vectors = (torch.from_numpy(x).to(square) for x in found)
         order = values.argsort()
         values, vectors = values[order], vectors[:, order]

@@ -9,7 +9,7 @@ from real_nets.page.when_trained import rank_over_gamma
 from real_nets.paper import numbers as paper
 from real_nets.paper.compare import Measure, Pair
 from real_nets.paper.grid import Cell
-from real_nets.paper.measures import detections, representation
+from real_nets.paper.measures import COMPONENTS, components, detections, representation
 from real_nets.paper.store import Results
 from real_nets.paper.targets.pairs import Drawn, PairTarget
 from real_nets.paper.targets.parts import PLACE, measured, place, rank_curves
@@ -66,12 +66,18 @@ def all_detectors(cells: Sequence[Cell], results: Results) -> Table:
         [
             *place(cell),
             TableCell(ood),
+            measured(own, components(ood)),
             *(measured(own, auroc(ood, name)) for name in names),
         ]
         for cell, own in found
         for ood in own[0].job.ood
     ]
-    columns = [*PLACE, Column("OOD"), *(Column(name, "AUROC") for name in names)]
+    columns = [
+        *PLACE,
+        Column("OOD"),
+        Column(COMPONENTS),
+        *(Column(name, "AUROC") for name in names),
+    ]
     return Table("AUROC of all detectors, NECO in each published variant", columns, rows)
 
 

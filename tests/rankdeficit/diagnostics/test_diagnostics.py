@@ -8,7 +8,12 @@ import torch
 
 import rankdeficit as rd
 from rankdeficit.diagnostics import alignment, measure_logits
-from rankdeficit.diagnostics.states.alignment import InputDirections, StreamedAlignment
+from rankdeficit.diagnostics.states.alignment import (
+    InputDirections,
+    StreamedAlignment,
+    group_count,
+    random_alignment,
+)
 from rankdeficit.diagnostics.states.logits import LogitsMeasures, LogitsStatistics
 from rankdeficit.diagnostics.states.sampling import sample_keys
 from tests.processes import run_together
@@ -173,14 +178,14 @@ def test_streamed_alignment_of_planted_directions(width: int) -> None:
 def test_streamed_alignment_of_nothing() -> None:
     assert streamed(normal(3, 5), torch.zeros(8, 5, dtype=torch.float64), 3).value == 0
     assert streamed(torch.zeros(3, 5, dtype=torch.float64), normal(8, 5), 3).value == 0
-    alone = streamed(normal(3, 5), normal(4, 5, seed=1), 1, per_sample=4)  # one half is empty
+    alone = streamed(normal(3, 5), normal(4, 5, seed=1), 1, per_sample=4)  # a single group
     assert math.isnan(alone.error)
     assert alone.value == pytest.approx(
         alignment(normal(3, 5), normal(4, 5, seed=1)).item(), abs=1e-9
     )
 
 
-def test_error_of_streamed_alignment_compares_the_halves_that_keys_tell_apart() -> None:
+def test_error_of_streamed_alignment_compares_the_groups_that_keys_tell_apart() -> None:
     weight, keys = normal(7, 12), sample_keys(normal(50, 3))
     inputs = normal(100, 12, seed=1)  # two rows of every sample
     state = InputDirections(12)
@@ -191,29 +196,70 @@ def test_error_of_streamed_alignment_compares_the_halves_that_keys_tell_apart() 
     for chosen in order.split(9):
         shuffled.update(inputs.unflatten(0, (50, 2))[chosen].flatten(0, 1), keys[chosen])
     assert shuffled.alignment(weight) == pytest.approx(found, abs=1e-9)
-    # One sample moved to the other half, as another key would, gives another error.
+    # Other keys make other groups, and another error.
     other = InputDirections(12)
     other.update(inputs, torch.cat([keys[1:], keys[:1]]))
     assert other.alignment(weight).value == pytest.approx(found.value, abs=1e-9)
     assert abs(other.alignment(weight).error - found.error) > 1e-6
 
 
-@pytest.mark.parametrize(("decay", "samples"), [(0.0, 100), (0.5, 400), (1.0, 60), (1.0, 400)])
-def test_error_of_streamed_alignment_is_about_the_spread_over_samples(
-    decay: float, samples: int
-) -> None:
+PLANTED = {"random": 0.0, "aligned": 1.0, "rank one": math.inf}
+"""How much of a layer's weight lies along the leading directions of its input."""
+
+
+def planted(
+    kind: str, decay: float, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Weight, map from white noise to inputs, and the alignment of as many samples as there are."""
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    basis, scales = torch.linalg.qr(noise(10, 10)).Q, torch.arange(1, 11) ** -decay
+    strength = PLANTED[kind]
+    weight = noise(8, 10) * (1 + min(strength, 1) * 3 * scales) @ basis.mT
+    if math.isinf(strength):
+        angle = 1.5 * torch.rand((), generator=generator, dtype=torch.float64)
+        weight = noise(8, 1) * (basis[:, 0] * angle.cos() + basis[:, 7] * angle.sin())
+    directions = torch.linalg.svd(weight)[2][: 1 if math.isinf(strength) else 3]
+    exact = (directions @ basis[:, :3]).abs().max()
+    return weight, scales[:, None] * basis.mT, float(exact)
+
+
+def test_the_alignment_of_all_samples_lies_within_two_errors() -> None:
     generator = torch.Generator().manual_seed(0)
-    weight = normal(30, 40)
-    values, errors = [], []
-    for _ in range(100):
-        noise = torch.randn(samples, 40, generator=generator, dtype=torch.float64)
-        inputs = noise * torch.arange(1, 41) ** -decay @ torch.linalg.qr(normal(40, 40, seed=1)).Q
-        value, error, _ = streamed(weight, inputs, samples)
-        values.append(value)
-        errors.append(error)
-    spread = torch.tensor(values).std().item()
-    told = torch.tensor(errors).square().mean().sqrt().item()
-    assert 0.5 < told / spread < 1.4
+    inside, ratios = [], []
+    for draw in range(200):
+        kind = list(PLANTED)[draw % 3]
+        weight, mixing, exact = planted(kind, (0.5, 1.0, 2.0)[draw // 3 % 3], generator)
+        state = InputDirections(10, groups=(4, 16)[draw // 9 % 2])
+        for size in (150, 50):  # samples of two rows, which are alike
+            own = torch.randn(size, 2, 10, generator=generator, dtype=torch.float64)
+            rows = (own + own.flip(1) / 2) @ mixing
+            state.update(rows.flatten(0, 1), sample_keys(rows))
+        found = state.alignment(weight, 3)
+        assert found.error > 0
+        inside.append(abs(found.value - exact) <= 2 * found.error)
+        ratios.append(abs(found.value - exact) / found.error)
+    assert sum(inside) >= 180
+    assert 0.4 < torch.tensor(ratios).square().mean().sqrt() < 1.5  # no error is far too large
+
+
+def test_more_groups_than_memory_allows_are_not_made() -> None:
+    assert [group_count(width) for width in (3, 700, 1200, 5000)] == [32, 32, 11, 4]
+
+
+@pytest.mark.parametrize(
+    ("width", "first", "second"), [(1, 3, 2), (20, 1, 1), (128, 15, 15), (300, 15, 4)]
+)
+def test_random_directions_have_their_median(width: int, first: int, second: int) -> None:
+    found = []
+    for seed in range(200):
+        one = torch.linalg.qr(normal(width, min(first, width), seed=2 * seed)).Q
+        other = torch.linalg.qr(normal(width, min(second, width), seed=2 * seed + 1)).Q
+        found.append(float((one.mT @ other).abs().max()))
+    expected = random_alignment(width, min(first, width), min(second, width))
+    assert torch.tensor(found).median().item() == pytest.approx(expected, rel=0.12)
 
 
 def low_rank_logits(samples: int = 90) -> torch.Tensor:

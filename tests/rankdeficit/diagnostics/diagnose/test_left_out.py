@@ -1,5 +1,6 @@
 """What a report leaves out, and says so."""
 
+import re
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 
 import rankdeficit as rd
-from tests.rankdeficit.diagnostics.diagnose.problems import small_problem
+from tests.rankdeficit.diagnostics.diagnose.problems import QUICK, small_problem
 
 
 def note(report: Any, part: str) -> str:
@@ -33,6 +34,46 @@ def test_classes_without_samples_give_no_neural_collapse_and_a_note() -> None:
     note(report, "1 of 4 classes")
     assert report["effective_depth.value"] > 0
     assert report["detection.other.mahalanobis.auroc"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("per_class", "dead", "coincident", "empty", "reason"),
+    [
+        (1, 0, False, ["nc1", "within_to_between", "class_distance_variance"], "one train sample"),
+        (5, 4, False, ["nc1", "equinorm", "mean_cosine_gap", "self_duality"], "means coincide"),
+        (5, 0, True, ["class_distance_variance"], "1 pairs of classes coincide"),
+    ],
+)
+def test_numbers_of_neural_collapse_that_few_samples_leave_open_have_a_reason(
+    per_class: int, dead: int, coincident: bool, empty: list[str], reason: str
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 4))
+    if dead:
+        nn.init.constant_(model[0].bias, -1e6)
+    x, y = torch.randn(4 * per_class, 6), torch.arange(4).repeat(per_class)
+    if coincident:
+        x[y == 3] = x[y == 2]
+    report = rd.diagnose(model, [(x, y)], [(x, y)], probes=False)
+    found = report["neural_collapse"]
+    for name in ("nc1", "within_to_between", "class_distance_variance", "equinorm",
+                 "mean_cosine_gap", "cosine_deviation", "self_duality"):  # fmt: skip
+        if name in empty:
+            assert found[name] is None
+    if not dead:
+        assert {name for name, value in found.items() if value is None} == set(empty)
+    note(report, reason)
+
+
+def test_imbalanced_classes_are_told_with_the_largest_and_the_smallest() -> None:
+    model, train, test = small_problem()
+    x, y = (torch.cat(parts) for parts in zip(*train, strict=True))
+    kept = torch.cat([(y == own).nonzero()[:count, 0] for own, count in enumerate((30, 9, 21, 15))])
+    text = note(rd.diagnose(model, [(x[kept], y[kept])], test, **QUICK), "train classes are imbal")
+    assert [int(word) for word in re.findall(r"\d+", text)] == [0, 30, 1, 9]
+    even = torch.cat([(y == own).nonzero()[:10, 0] for own in range(4)])
+    balanced = rd.diagnose(model, [(x[even], y[even])], test, **QUICK)
+    assert not [own for own in balanced["notes"] if "train classes" in own]
 
 
 def test_fewer_samples_than_classes_and_more_classes_than_width_are_measured() -> None:

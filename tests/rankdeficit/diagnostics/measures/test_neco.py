@@ -46,9 +46,9 @@ def reference(
     h, x = train.double().numpy(), features.double().numpy()
     scaler = StandardScaler(with_mean=name != "equation", with_std=name != "equation").fit(h)
     reduced = PCA(h.shape[1]).fit(scaler.transform(h)).transform(scaler.transform(x))
-    whole = x if name in ("swin", "deit", "equation") else scaler.transform(x)
+    whole = x if name in ("swin", "equation") else scaler.transform(x)
     scores = np.linalg.norm(reduced[:, :dimension], axis=1) / np.linalg.norm(whole, axis=1)
-    if name in ("vit", "swin", "deit"):
+    if name in ("vit", "swin"):
         scores = scores * logits.double().numpy().max(axis=1)
     return -scores
 
@@ -60,7 +60,6 @@ def reference(
         ("resnet", math.sqrt(0.6), False),
         ("vit", 5 * math.sqrt(0.6), False),
         ("swin", 5 * math.sqrt(0.6), True),
-        ("deit", 5 * math.sqrt(0.6), True),
         ("equation", math.sqrt(2), True),
     ],
 )
@@ -204,12 +203,18 @@ def test_the_default_variant_of_a_network() -> None:
         models = {
             "resnet": (torchvision.models.resnet18(), nn.Linear(3, 2)),
             "vit": (torchvision.models.vit_b_16(), Configured("vit_tiny_patch16_224")),
-            "swin": (torchvision.models.swin_t(),),
-            "deit": (Configured("deit_tiny_patch16_224"),),
+            "swin": (torchvision.models.swin_t(), Configured("deit_tiny_patch16_224")),
         }
     for name, networks in models.items():
         assert [default_variant(network) for network in networks] == [name] * len(networks)
         assert name in VARIANTS
+
+
+def test_an_alias_is_the_variant() -> None:
+    statistics, h, logits = statistics_of(correlated(90, 6)), correlated(5, 6, 1), normal(5, 3)
+    deit, swin = (fit_neco(statistics, name).scores(h, logits) for name in ("deit", "swin"))
+    assert torch.equal(deit, swin)
+    assert "deit" not in VARIANTS
 
 
 @pytest.mark.usefixtures("unchecked")

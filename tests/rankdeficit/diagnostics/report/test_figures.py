@@ -101,7 +101,7 @@ def test_the_detection_figure_has_a_point_per_detector_and_data_set() -> None:
     altered["detection"]["noise"] = {"vim": rates(0.99)}
     axes = drawn(FIGURES["detection"], altered).axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]
-    assert names == ["neco-resnet *", "vim", "energy"]
+    assert names == ["neco-resnet (d = 9) *", "vim", "energy"]
     points = {
         str(line.get_label()): list(np.asarray(line.get_xdata())) for line in axes.get_lines()
     }

@@ -27,6 +27,17 @@ def test_measures_go_by_dotted_names() -> None:
     assert report["layers.stem"] == record()["layers"][0]
 
 
+def test_a_detector_with_two_names_counts_once() -> None:
+    both = changed(
+        "detection/svhn", {"neco-deit": rates(0.9), "neco-swin": rates(0.9), "vim": rates(0.5)}
+    )
+    both["network"]["neco_variant"] = "deit"
+    report = Report(both)
+    assert records.detectors(report.record) == ["neco-swin", "vim"]
+    assert records.default_neco(report.record) == "neco-swin"
+    assert str(report).count("0.900") == str(Report(both)).count("neco-swin")
+
+
 def test_every_name_leads_to_a_value_of_its_own() -> None:
     report = Report(record())
     names = report.names()

@@ -33,7 +33,7 @@ def test_the_text_has_every_measure() -> None:
     collapse = "100.0% 4 of 5 0.0517 0.0617 0.0717 0.0817 0.0917 0.102 0.112 98.7%"
     assert cells(text, "100.0%") == collapse.split()
     assert cells(text, "energy") == "energy 0.925 0.111 / 0.222 0.333 / 0.444".split()
-    assert cells(text, "neco-resnet")[:3] == ["neco-resnet", "*", "0.815"]
+    assert cells(text, "neco-resnet")[:6] == "neco-resnet (d = 9) * 0.815".split()
     assert ["svhn", "0.272"] in [line.split() for line in text.splitlines()]
     assert cells(text, "before") == "before 50 2.17 23.4% 0.345".split()
     assert cells(text, "after") == "after 6.5, 7.25 1.19 5.6% 0.289".split()
@@ -230,7 +230,7 @@ def test_drop_and_detection_are_told_per_data_set() -> None:
     )
     assert sentence(report, "AUROC") == (
         "svhn: told from ID samples best by energy, AUROC 0.925 (where 95% of ID samples are "
-        "accepted, so are 11.1% of OOD ones); NECO (neco-resnet) has 0.815."
+        "accepted, so are 11.1% of OOD ones); NECO, neco-resnet (d = 9), has 0.815."
     )
     hopeless = Report(changed("detection", {"svhn": {"vim": rates(0.45)}}))
     assert "no detector beats guessing, the best AUROC is 0.450 (vim)" in str(hopeless)

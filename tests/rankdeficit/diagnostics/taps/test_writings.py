@@ -118,6 +118,14 @@ def test_an_attention_is_one_layer_however_it_is_written() -> None:
         torch.testing.assert_close(list(found.values()), list(expected.values()))
         for measure in ("effective_depth.value", "effective_depth.interval"):
             assert reports[name][measure] == reports["torch"][measure]
+        for own, reference in zip(
+            reports[name].record["layers"], reports["torch"].record["layers"], strict=True
+        ):
+            for measure in ("alignment", "alignment_error", "alignment_random"):
+                assert own[measure] == pytest.approx(reference[measure], abs=1e-5)
+            for measure in ("gradient", "input"):
+                for key in ("rank", "stable_rank", "effective_rank"):
+                    assert own[measure][key] == pytest.approx(reference[measure][key], rel=1e-4)
         assert reports[name]["network"]["left_out"] == {}
     assert reports["torch"]["network"]["counted_with"] == {}
     assert reports["fused"]["network"]["counted_with"] == {
@@ -199,6 +207,69 @@ def test_shortcuts_and_gates_are_told_by_name() -> None:
     report = rd.diagnose(Pooled(), [(VECTORS, LABELS[:3])], [(VECTORS, LABELS[:3])], **QUICK)
     assert report["network.left_out.pooler"] == "beside the path to the logits"
     assert "pooler" in str(report)
+
+
+class Adapted(nn.Module):
+    """A linear layer with a low-rank update beside it, as LoRA writes it."""
+
+    def __init__(self, base: nn.Linear, rank: int) -> None:
+        super().__init__()
+        self.base = base
+        self.down = nn.Linear(base.in_features, rank, bias=False)
+        self.up = nn.Linear(rank, base.out_features, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + self.up(self.down(functional.dropout(x, 0.1, self.training))) * 2
+
+
+def test_low_rank_updates_are_beside_the_layers_that_they_adapt() -> None:
+    plain = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 7), nn.ReLU(), nn.Linear(7, 4))
+    adapted = nn.Sequential(
+        Adapted(plain[0], 2), nn.ReLU(), Adapted(plain[2], 3), nn.ReLU(), plain[4]
+    )
+    found = find_layers(adapted, VECTORS)
+    assert [layer.name for layer in found.chosen] == ["0.base", "2.base", "4"]
+    updates = [f"{i}.{own}" for i in (0, 2) for own in ("down", "up")]
+    assert found.left_out == dict.fromkeys(updates, "low-rank update")
+    assert [place.module for place in (own.representation for own in found.chosen)] == [
+        "1",
+        "3",
+        "",
+    ]
+
+
+def test_a_deep_branch_that_is_no_low_rank_update_stays_the_main_path() -> None:
+    class Residual(nn.Module):
+        def __init__(self, wide: bool, between: nn.Module) -> None:
+            super().__init__()
+            self.short, self.down = nn.Linear(6, 6), nn.Linear(6, 9 if wide else 3)
+            self.between, self.up = between, nn.Linear(9 if wide else 3, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.short(x) + self.up(self.between(self.down(x)))
+
+    for wide, between in ((True, nn.Identity()), (False, nn.ReLU()), (False, nn.BatchNorm1d(3))):
+        found = find_layers(nn.Sequential(Residual(wide, between), nn.Linear(6, 4)), VECTORS)
+        assert [layer.name for layer in found.chosen] == ["0.down", "0.up", "1"]
+        assert found.left_out == {"0.short": "shortcut"}
+    after = nn.Sequential(nn.Linear(6, 6), Skip(nn.Sequential(nn.Linear(6, 3), nn.Linear(3, 6))))
+    assert names(nn.Sequential(*after, nn.Linear(6, 4)), VECTORS) == [
+        "0",
+        "1.branch.0",
+        "1.branch.1",
+        "2",
+    ]
+
+
+class Skip(nn.Module):
+    """x plus a branch of it."""
+
+    def __init__(self, branch: nn.Module) -> None:
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.branch(x)
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])

@@ -319,9 +319,10 @@ def test_table_2_shows_every_variant_and_equal_accuracy(tmp_path: Path) -> None:
         replace(detected(0.8, 0.8), kept=kept)] * 3)  # fmt: skip
     _, variants, equal = section_of(tmp_path, "table2", numbers, ONE).tables
     assert [c.title for c in variants.columns[4:]] == [
-        f"neco-{name}" for name in ("deit", "equation", "resnet", "swin", "vit")
-    ]
-    assert row_of(variants, *RESNET, HOT, "svhn") == ["80.00%"] * 5
+        "d of NECO", *(f"neco-{name}" for name in ("equation", "resnet", "swin", "vit"))
+    ]  # fmt: skip
+    assert row_of(variants, *RESNET, HOT, "svhn")[1:] == ["80.00%"] * 4
+    assert int(row_of(variants, *RESNET, HOT, "svhn")[0]) >= 1
     assert numbers_of(equal, "AUROC of NECO (cifar10)")[2:4] == ["70.00%"] * 2
     found = compared(tmp_path / "records", "table2", numbers, ONE, 0.5)[WHERE]
     assert {one.moved for one in found.values()} == {0}
