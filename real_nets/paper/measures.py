@@ -165,9 +165,9 @@ def representation(pair: Pair) -> list[Measure]:
     return [*depths(pair), drop(pair, ood), *logits_ranks(pair), TRAIN_ACCURACY, TEST_ACCURACY]
 
 
-def components(ood: str, at: str = "") -> Measure:
+def components(ood: str) -> Measure:
     """Principal components d that NECO compares with, on which its numbers depend."""
-    return Measure(COMPONENTS + at, lambda one: one.neco(ood, "dimension"), rank)
+    return Measure(COMPONENTS, lambda one: one.neco(ood, "dimension"), format_rank)
 
 
 def neco(pair: Pair, ood: str | None) -> list[Measure]:
