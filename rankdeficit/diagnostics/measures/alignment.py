@@ -61,13 +61,11 @@ class Alignment(Measure):
 
     def layer_columns(self, record: Row) -> list[Column]:
         """Value with its error, and what random directions give."""
-        note = (
-            "Alignment with about one standard error over samples; random: the median of random "
-            "directions of the same number."
-        )
+        note = "Alignment with about one standard error over samples."
+        random = "Random: the median of as many random directions."
         return [
             Column("alignment", _with_error, note),
-            Column("random", lambda layer: number(layer.get("alignment_random"), ".2f")),
+            Column("random", lambda layer: number(layer.get("alignment_random"), ".2f"), random),
         ]
 
 

@@ -139,8 +139,8 @@ class Logits(Measure):
         if not _measured(record):
             return []
         note = (
-            f"Ranks at gamma = {record['conditions']['gamma']:g} of the logits as they are (convention: "
-            "matrix), class-centred, and after the softmax (matrix), with their range where rounding "
+            f"Ranks at gamma = {record['conditions']['gamma']:g} of the logits as they are (convention "
+            "matrix), class-centred, and of the softmax (matrix), with their range where rounding "
             "leaves it open. NC: the rank that Neural Collapse predicts, min(c - 1, width)."
         )
         return [
