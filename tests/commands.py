@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 
 from rankdeficit.experiments.experiment import Experiment
 from rankdeficit.experiments.runs import RunFolder
+from tests.undrawn import save_digest
 
 MODULES = [
     "real_nets.train", "real_nets.reproduce", "tests.commands", "simulations.ufm",
@@ -65,8 +67,8 @@ class Command:
         """said: a new folder for what it prints. largest_file: bytes beyond which no file may grow.
 
         stop: a signal that the command gets just before its n-th checkpoint. output: a file, as
-        /dev/full, to print to instead. drawing: whether an experiment draws its figures, which takes
-        most of a short run.
+        /dev/full, to print to instead. drawing: whether figures are rendered, which takes most of a
+        short run; an experiment does not even make them then.
         """
         said.mkdir()
         self.said = said
@@ -115,6 +117,7 @@ def _carry_out(
         _stop_before_checkpoint(*stop)
     if not drawing:
         Experiment.draw = lambda self, path: None  # type: ignore[method-assign]
+        Figure.savefig = save_digest  # type: ignore[method-assign]
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
     # As from a terminal, even where the tests were started in the background, which ignores Ctrl-C.

@@ -32,7 +32,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(folder: Path, **options: Any) -> Settings:
     usual = {
         "data": str(folder / "own"), "temperature": (20.0, 1.0), "width": 16, "depth": 3,
-        "epochs": 2, "batch_size": 16, "lr": 0.1, "followed_images": 60, "device": "cpu",
+        "epochs": 1, "batch_size": 16, "lr": 0.1, "followed_images": 60, "device": "cpu",
     }  # fmt: skip
     return Settings(**usual | options)
 
@@ -43,12 +43,7 @@ def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train.run(small(root, out=tmp_path_factory.mktemp("runs") / "whole"))
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without figures, which take most of the time."""
-    monkeypatch.setattr(train, "draw", lambda path: None)
-
-
+@pytest.mark.usefixtures("drawn")
 def test_a_run_learns_and_reports(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,7 +81,6 @@ def test_every_network_is_the_job_that_its_folder_tells(
     assert contents(tmp_path / "alone") == contents(whole / "T20-seed0")
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_temperatures_and_seeds_have_folders_of_their_own(root: Path, tmp_path: Path) -> None:
     settings = small(
         root, temperature=(1.0, 1.0000001, 1.0, 0.5), seeds=2, seed=3, epochs=0,
@@ -133,7 +127,6 @@ def test_figures_come_from_the_folder_alone(whole: Path, tmp_path: Path) -> None
     assert contents(whole) == before
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_run_means_the_same_from_any_folder(
     root: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,14 +145,12 @@ def test_a_run_means_the_same_from_any_folder(
     assert recorded == str(root / "own")
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_glyphs_need_no_folder(tmp_path: Path) -> None:
     settings = small(tmp_path, data="glyphs:2", temperature=(1.0,), epochs=0, out=tmp_path / "run")
     summary = runs.read_json(train.run(settings) / "summary.json")
     assert (summary["classes"], summary["train_images"]) == (100, 200)
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", ["glyphs", "glyph-fonts:3"])
 @pytest.mark.parametrize("spelled", ["{}", "./{}", "{}/"])
 def test_a_folder_that_is_named_like_glyphs_is_not_replaced_by_them(
@@ -167,7 +158,8 @@ def test_a_folder_that_is_named_like_glyphs_is_not_replaced_by_them(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / name / "pictures").mkdir(parents=True)
-    settings = small(tmp_path, data=spelled.format(name), epochs=0, out=tmp_path / "run")
+    options = {"temperature": (1.0,), "epochs": 0, "out": tmp_path / "run"}
+    settings = small(tmp_path, data=spelled.format(name), **options)
     said = rf"{name} must hold folders train and test .*take --data {name} where no folder has this"
     with pytest.raises(ValueError, match=said):
         train.run(settings)
@@ -177,7 +169,6 @@ def test_a_folder_that_is_named_like_glyphs_is_not_replaced_by_them(
     assert (summary["classes"], summary["train_images"]) == (2, 4)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_networks_that_diverge_are_reported_once_the_others_are_done(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -251,7 +242,6 @@ def test_a_run_is_not_written_over_but_resumed(root: Path, whole: Path) -> None:
     assert contents(whole) == before
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_run_whose_settings_were_edited_is_not_mixed(
     root: Path, whole: Path, tmp_path: Path
 ) -> None:

@@ -157,6 +157,7 @@ def test_a_network_whose_summary_is_missing_is_not_trained_yet(store: Path) -> N
     assert "Not trained yet: ResNet-34 on CIFAR-100: 1 of 3" in page_of(store)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_command_writes_the_page_and_says_where(
     store: Path, tmp_path: Path, command: Callable[..., Any]
 ) -> None:

@@ -51,6 +51,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     """A real run of the command: its store, output and messages."""
     store = tmp_path_factory.mktemp("quick") / "store"
-    ended = Command(store.parent / "said", "real_nets.reproduce", *QUICK, "--out", store).end(300)
+    said = store.parent / "said"
+    ended = Command(said, "real_nets.reproduce", *QUICK, "--out", store, drawing=False).end(300)
     assert ended.status == 0, ended.err
     return store, ended.out, ended.err

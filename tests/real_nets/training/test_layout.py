@@ -69,25 +69,21 @@ def test_finding_the_layout_leaves_the_network_and_random_numbers() -> None:
     assert all(module.training for module in model.modules())
 
 
-def train_some(size: int, threads: int, batch: int) -> None:
-    torch.set_num_threads(threads)
-    model = network("resnet20", 8, size).train()
-    layout = safe_layout(model, (size, size), CPU)
-    model = model.to(memory_format=layout)  # type: ignore[call-overload]
-    for _ in range(3):
-        images = torch.randn(batch, 3, size, size).contiguous(memory_format=layout)
-        labels = torch.zeros(batch, dtype=torch.long)
-        functional.cross_entropy(model(images), labels).backward()
+def train_some() -> None:
+    for size, threads, batch in ((64, 1, 8), (32, 2, 7)):
+        torch.set_num_threads(threads)
+        model = network("resnet20", 8, size).train()
+        layout = safe_layout(model, (size, size), CPU)
+        model = model.to(memory_format=layout)  # type: ignore[call-overload]
+        for _ in range(3):
+            images = torch.randn(batch, 3, size, size).contiguous(memory_format=layout)
+            labels = torch.zeros(batch, dtype=torch.long)
+            functional.cross_entropy(model(images), labels).backward()
 
 
-@pytest.mark.parametrize(("size", "threads", "batch"), [(64, 1, 8), (32, 2, 7)])
-def test_training_keeps_within_its_memory(
-    size: int, threads: int, batch: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_keeps_within_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, CHECKS, "3")
-    process = multiprocessing.get_context("spawn").Process(
-        target=train_some, args=(size, threads, batch)
-    )
+    process = multiprocessing.get_context("spawn").Process(target=train_some)
     process.start()
     process.join(120)
     assert process.exitcode == 0
