@@ -179,8 +179,8 @@ class CalibrationMeasure(Measure):
         if any(found.limits):
             tends = " and ".join(sorted({limit for limit in found.limits if limit}))
             study.notes.append(
-                f"no finite temperature is best for calibration: the loss falls as T tends to {tends}, "
-                "and a bound stands in its place"
+                f"calibration has no best finite temperature: the loss keeps falling as T tends to "
+                f"{tends}, so a bound is used instead"
             )
         return Values(sections={"calibration": row})
 

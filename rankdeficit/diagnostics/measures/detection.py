@@ -178,20 +178,20 @@ class OodDetection(Measure):
             best = min(found, key=lambda detector: (-found[detector]["auroc"], detector))
             row = found[best]
             text = (
-                f"{name}: told from ID samples best by {label(best)}, AUROC {row['auroc']:.3f} (where "
-                f"95% of ID samples are accepted, so are {row['fpr_id_positive']:.1%} of OOD ones)"
+                f"{name}: {label(best)} detects OOD samples best, with AUROC {row['auroc']:.3f} (where "
+                f"it accepts 95% of ID samples, it accepts {row['fpr_id_positive']:.1%} of OOD samples)"
             )
             if row["auroc"] <= 0.5:
                 text = (
-                    f"{name}: no detector beats guessing, the best AUROC is {row['auroc']:.3f} "
+                    f"{name}: no detector beats guessing; the best AUROC is {row['auroc']:.3f} "
                     f"({label(best)})"
                 )
             if default in found and default != best:
-                text += f"; NECO, {label(default)}, has {found[default]['auroc']:.3f}"
+                text += f"; NECO, {label(default)}, reaches {found[default]['auroc']:.3f}"
             lines.append(text + ".")
         if lines and len(records.detectors(record)) > 1:
             lines.append(
-                "The best detector was picked on the samples it is judged by, which flatters it."
+                "The best detector is chosen on the same samples, so its result is optimistic."
             )
         return lines
 

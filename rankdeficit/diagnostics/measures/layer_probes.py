@@ -25,6 +25,7 @@ from rankdeficit.diagnostics.reading.survey import OnProgress, Survey
 from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values, measure
 from rankdeficit.diagnostics.report import records
 from rankdeficit.diagnostics.report.drawing import Curve, by_layer, get
+from rankdeficit.diagnostics.report.sentences import quoted
 from rankdeficit.diagnostics.study import Study
 from rankdeficit.distributed import rank_and_size
 from rankdeficit.experiments.plots import THEORY_COLOUR
@@ -278,8 +279,8 @@ def _convergence(data: str, probes: dict[str, Row | None]) -> list[str]:
     unfinished = [layer for layer, probe in probes.items() if probe and not probe["converged"]]
     if not unfinished:
         return []
-    some = ", ".join(unfinished[:3]) + (", ..." if len(unfinished) > 3 else "")
+    some = quoted(unfinished[:3]) + (", ..." if len(unfinished) > 3 else "")
     return [
-        f"{len(unfinished)} of {len(probes)} probes on {data} data did not converge ({some}): "
-        "accuracies there, and what follows from them, may be off; allow more iterations."
+        f"{len(unfinished)} of {len(probes)} probes on {data} data did not converge ({some}): their "
+        "accuracies, and what is computed from them, may be off; raise max_iterations."
     ]
