@@ -1,12 +1,16 @@
 """From a study to the record of a report: every measure puts its numbers where it declares them."""
 
+import time
 from collections.abc import Sequence
+
+import torch
 
 from rankdeficit.diagnostics.measures.neco import default_variant
 from rankdeficit.diagnostics.reading.streams import LOSS
 from rankdeficit.diagnostics.reading.survey import Survey
 from rankdeficit.diagnostics.registry import Measure, Row, Values, all_measures
 from rankdeficit.diagnostics.study import Outputs, Study
+from rankdeficit.distributed import rank_and_size
 
 
 def gather_outputs(study: Study) -> None:
@@ -52,6 +56,25 @@ def assemble(study: Study, measures: Sequence[Measure]) -> Row:
         for name, layer in layers.items():
             _put(layer, {**blank.layers, **values.layers.get(name, {})}, own.name)
     return record
+
+
+def conditions(study: Study, started: float, grid: int | None) -> Row:
+    """Settings that the numbers depend on, and where and how long they were computed."""
+    options, network, train = study.options, study.network, study.train
+    return {
+        "temperature": options.temperature,
+        "gamma": options.gamma,
+        "grid": grid,
+        "seed": options.seed,
+        "rows_per_sample": train.wanted.rows_per_sample if train.wanted.reads("rows") else None,
+        "gradient_samples": min(train.wanted.subset, train.samples),
+        "device": str(network.device),
+        "precision": str(network.dtype).removeprefix("torch."),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "processes": rank_and_size()[1],
+        "torch": torch.__version__,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
 
 
 def _put(row: Row, fields: Row, measure: str) -> None:

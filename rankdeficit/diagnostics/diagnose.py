@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from rankdeficit.checks import check_at_least, check_gamma, check_temperature
-from rankdeficit.diagnostics.assembly import assemble, gather_outputs
+from rankdeficit.diagnostics.assembly import assemble, conditions, gather_outputs
 from rankdeficit.diagnostics.measures.ood import canonical, missing_packages
 from rankdeficit.diagnostics.measures.ood import detectors as detector_names
 from rankdeficit.diagnostics.measures.probes import ProbeSettings
 from rankdeficit.diagnostics.reading.batches import Data, as_batches, checked_batch, spelled
 from rankdeficit.diagnostics.reading.blocks import explained
 from rankdeficit.diagnostics.reading.contexts import plain_torch
+from rankdeficit.diagnostics.reading.inputs import Forward, Inputs
 from rankdeficit.diagnostics.reading.needs import Needs, Wanted
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.outputs import NOTES
@@ -26,10 +26,11 @@ from rankdeficit.diagnostics.reading.store import MEMORY, RowStore
 from rankdeficit.diagnostics.reading.streams import LOSS
 from rankdeficit.diagnostics.reading.survey import OnProgress, survey
 from rankdeficit.diagnostics.reading.taps import Select, pick_logits
+from rankdeficit.diagnostics.reading.wrappers import unwrap
 from rankdeficit.diagnostics.registry import choose
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.diagnostics.study import PLAIN, Loss, Options, Study
-from rankdeficit.distributed import from_first, is_first, rank_and_size
+from rankdeficit.distributed import from_first, is_first
 from rankdeficit.gram import LEAST_GAMMA
 from rankdeficit.spectrum import GAMMA
 
@@ -72,9 +73,10 @@ def diagnose(
         classes with logits (0, z). Of probabilities the logarithms are taken, which
         the notes tell. DataParallel and torch.compile are unwrapped.
     train, test: iterables of (inputs, labels) batches, or data sets of samples; each is read once.
-        Batches may have more parts, or be mappings with `labels` and one tensor for the model; labels
-        are class indices or one-hot. Each process of
-        torch.distributed gives its own, disjoint share of the samples.
+        Inputs are a tensor, or several as a tuple by position or a mapping by keyword; a batch may
+        also be a mapping of `labels` and inputs, or have more parts. Sizes may differ between batches,
+        and padding is told by `attention_mask`. Labels are class indices or one-hot. Each process
+        of torch.distributed gives its own, disjoint share of the samples.
     ood: by name, (train, test) batches of other data with labels of their own; (None, test) for
         detection without probes, whose labels are not read and may be missing.
     temperature: the T of training, softmax(logits / T).
@@ -134,7 +136,8 @@ def diagnose(
     for name in options.detectors:
         missing_packages(name)  # an unknown name is an error before any work
     with plain_torch() as defaults:
-        firsts, train_batches = _peek(defaults.batches(train_batches))
+        forward = Forward.of(unwrap(model))
+        firsts, train_batches = _peek(defaults.batches(train_batches), forward)
         with explained("train, batch 0", firsts[0]):
             network = Network.of(model, firsts[0], layers, logits, defaults)
             network = network.told_by(batch[:PEEKED_SAMPLES] for batch in firsts)
@@ -175,30 +178,17 @@ def diagnose(
             gather_outputs(study)
             record = assemble(study, chosen) if is_first() else None
         if record is not None:
-            record["conditions"] = {
-                "temperature": temperature,
-                "gamma": gamma,
-                "grid": grid,
-                "seed": seed,
-                "rows_per_sample": rows_per_sample if known.wanted.reads("rows") else None,
-                "gradient_samples": min(known.wanted.subset, known.samples),
-                "device": str(network.device),
-                "precision": str(network.dtype).removeprefix("torch."),
-                "float32_matmul_precision": torch.get_float32_matmul_precision(),
-                "processes": rank_and_size()[1],
-                "torch": torch.__version__,
-                "seconds": round(time.perf_counter() - started, 3),
-            }
+            record["conditions"] = conditions(study, started, grid)
         return Report(from_first(record))
 
 
-def _peek(train: Batches) -> tuple[list[Tensor], Batches]:
+def _peek(train: Batches, forward: Forward) -> tuple[list[Inputs], Batches]:
     """Inputs of the first batches, and all batches, these included."""
     stream = iter(train)
     read, inputs = [], []
     for number, batch in enumerate(stream):
         read.append(batch)
-        inputs.append(checked_batch(batch, f"train, batch {number}")[0])
+        inputs.append(checked_batch(batch, f"train, batch {number}", forward)[0])
         if sum(map(len, inputs)) and number + 1 >= PEEKED:
             break
     found = [own for own in inputs if len(own)]

@@ -51,8 +51,7 @@ class Alignment(Measure):
                 error = None if math.isnan(found.error) else found.error
                 own = (found.value, error, found.rows, found.random)
                 rows[layer.name] = dict(zip(NAMES, own, strict=True))
-        if states:
-            note_unmatched(study)
+        note_unmatched(study)
         known = [row["alignment"] for row in rows.values()]
         return Values(
             sections={"alignment": sum(known) / len(known) if known else None},
@@ -72,17 +71,22 @@ class Alignment(Measure):
 def note_unmatched(study: Study) -> None:
     """Note, once, the layers that have no single weight matrix."""
     network = study.network
-    unmatched = [
-        layer.name
-        for layer in network.layers.chosen
-        if layer.kind != "module" and network.weight(layer) is None
-    ]
-    note = (
-        f"alignment and gradient ranks leave out {len(unmatched)} layers that multiply their "
-        f"input by no single matrix, such as grouped convolutions ({''.join(unmatched[:1])} for one)"
-    )
-    if unmatched and note not in study.notes:
-        study.notes.append(note)
+    without = [layer for layer in network.layers.chosen if network.weight(layer) is None]
+    reasons = {
+        "have no weights of their own, such as blocks and activations": [
+            layer.name for layer in without if layer.kind == "module"
+        ],
+        "multiply their input by no single matrix, such as grouped convolutions": [
+            layer.name for layer in without if layer.kind != "module"
+        ],
+    }
+    for reason, names in reasons.items():
+        note = (
+            f"alignment and gradient ranks leave out {len(names)} layers that {reason} "
+            f"({''.join(names[:1])} for one)"
+        )
+        if names and note not in study.notes:
+            study.notes.append(note)
 
 
 def _with_error(layer: Row) -> str | None:

@@ -166,7 +166,7 @@ class Collapse(Measure):
             )
             return Values()
         if classifier is None:
-            study.notes.append("no NC3: the last layer is not linear")
+            study.notes.append("no NC3: it needs the weight of a linear classifier")
         weight = None if classifier is None else classifier.weight
         rounding = min(8 * torch.finfo(study.network.dtype).eps, LARGEST_ROUNDING)
         found = neural_collapse(statistics, weight, study.options.gamma, rounding)

@@ -1,6 +1,7 @@
 """Rank of the loss's gradient at each weight, beside that of what the layer reads (equation 3)."""
 
 import math
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from torch.nn.utils import parametrize
 
 from rankdeficit.diagnostics.measures.alignment import note_unmatched
 from rankdeficit.diagnostics.measures.layer_ranks import rank_row
+from rankdeficit.diagnostics.reading.inputs import Inputs, chunks
 from rankdeficit.diagnostics.reading.needs import Needs, Samples
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import Layer, reading, undisturbed
@@ -49,13 +51,14 @@ class GradientSpectra(NamedTuple):
 
 def gradient_spectra(
     network: Network,
-    inputs: Tensor,
+    inputs: Tensor | Sequence[Inputs],
     labels: Int64[Tensor, " n"],
     temperature: float = 1.0,
     loss: Loss = PLAIN,
 ) -> dict[str, GradientSpectra]:
     """Spectra of dL/dW of each layer with a weight matrix, and of the input it multiplies, by name.
 
+    inputs: a batch, or samples one by one, whose shapes may differ.
     L is the mean loss, in evaluation mode. Its slope in the logits, in float64 for `PLAIN` and at least
     float32 for others, goes back through the network in the network's precision, scaled by a power of
     two so that neither small nor large gradients leave the format. A module that runs several times has
@@ -67,6 +70,8 @@ def gradient_spectra(
     for layer in network.layers.chosen:
         if network.weight(layer) is not None:
             layers.setdefault(layer.module, layer)
+    if not layers:
+        return {}
     places = [layer.input for layer in network.layers.chosen if layer.module in layers]
     weights: dict[str, Tensor] = {}
     sums: dict[str, Tensor] = {}
@@ -88,7 +93,8 @@ def gradient_spectra(
                 grams[place.module] = Gram(rows.shape[1], device=rows.device)
             grams[place.module].update(rows)
 
-        for chunk, targets in zip(inputs.split(CHUNK), labels.split(CHUNK), strict=True):
+        samples = [Inputs.of(inputs)] if isinstance(inputs, Tensor) else inputs
+        for chunk, targets in chunks(samples, labels, CHUNK):
             with reading(network.model, places, read), torch.enable_grad(), parametrize.cached():
                 logits = network.logits(chunk)
                 if not logits.requires_grad:
@@ -99,7 +105,7 @@ def gradient_spectra(
                 slope = _slope(loss, logits, targets.to(logits.device), temperature)
                 gradients = _scaled_gradients(logits, slope, list(weights.values()))
             for name, gradient in zip(weights, gradients, strict=True):
-                sums[name] += gradient * (len(chunk) / len(inputs))
+                sums[name] += gradient * (len(chunk) / len(labels))
 
     def total(layer: Layer) -> Tensor:
         return torch.cat([sums[name].flatten(1) for name in network.multiplying(layer)])
@@ -191,8 +197,7 @@ class GradientRanks(Measure):
         except ValueError as error:
             study.notes.append(f"no gradient ranks: {error}")
             return Values()
-        if found:
-            note_unmatched(study)
+        note_unmatched(study)
         return Values(
             layers={
                 name: {

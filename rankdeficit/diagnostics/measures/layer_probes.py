@@ -261,6 +261,10 @@ def ood_probes_of(study: Study) -> dict[str, LayerProbes]:
 
 
 def _fitted(study: Study, train: Survey, test: Survey) -> LayerProbes | None:
+    unlabelled = sum(int((own.labels < 0).sum()) for own in (train, test))
+    if unlabelled:
+        study.notes.append(f"no probes of {test.name}: {unlabelled} of its samples have label -1")
+        return None
     if len(train.labels.unique()) < 2:
         study.notes.append(f"no probes of {test.name}: its train samples are all of one class")
         return None

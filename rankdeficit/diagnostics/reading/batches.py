@@ -1,6 +1,6 @@
-"""What data sets give as batches, as inputs and class indices."""
+"""What data sets give as batches, as arguments of the model and class indices."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -8,7 +8,10 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from rankdeficit.diagnostics.reading.inputs import ANYTHING, Forward, Inputs
 
 Data = Iterable[Any] | Dataset[Any]
 """What is taken for a data set: batches, or samples that are made into batches."""
@@ -38,17 +41,28 @@ def as_batches(source: Any, name: str) -> Iterable[Any]:
 
 
 def checked_batch(
-    batch: Any, where: str, *, labelled: bool = True
-) -> tuple[Tensor, Int64[Tensor, " n"]]:
-    """Inputs and labels of a batch: of a pair, what may follow ignored, or of a mapping.
+    batch: Any, where: str, forward: Forward = ANYTHING, *, labelled: bool = True
+) -> tuple[Inputs, Int64[Tensor, " n"]]:
+    """What the model gets of a batch, and its labels.
 
+    A batch is a pair (inputs, labels), what follows ignored, or a mapping of labels and inputs. Inputs
+    are a tensor, a tuple of tensors for the model's positional arguments, or a mapping to its keyword
+    arguments, of which those go that it takes. (a, b, labels) is a batch of two inputs where the
+    model requires two, or where b cannot be labels and it takes two.
     labelled: without it labels are neither needed nor read, and are all 0. Raises ValueError for
     anything else, and for inputs that are NaN or infinite.
     """
-    inputs, labels = _parts(batch, where, labelled)
-    inputs = _inputs(inputs, where)
+    given, labels = _parts(batch, where, forward, labelled)
+    inputs = _inputs(given, where, forward)
+    for tensor in inputs.tensors:
+        if tensor.ndim == 0 or len(tensor) != len(inputs):
+            raise ValueError(
+                f"{where}: inputs are {inputs}; all must have one row per sample, and as many"
+            )
+        _check_finite(tensor, where)
     if not labelled:
-        return inputs, torch.zeros(len(inputs), dtype=torch.int64, device=inputs.device)
+        device = inputs.tensors[0].device
+        return inputs, torch.zeros(len(inputs), dtype=torch.int64, device=device)
     labels = class_indices(labels, where)
     if len(labels) != len(inputs):
         raise ValueError(f"{where} has {len(inputs)} inputs and {len(labels)} labels")
@@ -87,50 +101,109 @@ def spelled(value: Any) -> str:
     return f"a {type(value).__name__}{size}"
 
 
-def _parts(batch: Any, where: str, labelled: bool) -> tuple[Any, Any]:
+def _parts(batch: Any, where: str, forward: Forward, labelled: bool) -> tuple[Any, Any]:
+    """Inputs as they were given, and labels."""
     if isinstance(batch, Mapping):
         return _of_mapping(batch, where, labelled)
     if not labelled and isinstance(batch, (Tensor, np.ndarray)):
         return batch, None
-    if not isinstance(batch, (tuple, list)) or len(batch) < 1 + labelled:
+    if isinstance(batch, PackedSequence) or (
+        not isinstance(batch, (tuple, list)) or len(batch) < 1 + labelled
+    ):
         raise ValueError(
             f"{where} is {spelled(batch)}; batches must be pairs (inputs, labels) or mappings with "
             "inputs and labels"
         )
-    return batch[0], batch[1] if labelled else None
+    if len(batch) > 2 and _several(batch, forward):
+        return tuple(batch[:-1]), batch[-1] if labelled else None
+    if not labelled:
+        return (tuple(batch) if forward.required == len(batch) > 1 else batch[0]), None
+    if len(batch) > 2 and not _can_be_labels(batch[1]):
+        raise ValueError(
+            f"{where} is {', '.join(map(spelled, batch))}, of which the second cannot be labels; give "
+            "several inputs as ((a, b), labels) by position or as ({'name': a, ...}, labels) by keyword, "
+            "for instance with a generator over the loader's batches"
+        )
+    return batch[0], batch[1]
+
+
+def _several(batch: Sequence[Any], forward: Forward) -> bool:
+    """Whether all but the last part of a batch are inputs.
+
+    They are where the model requires as many, and where it takes as many and only the last part can be
+    labels.
+    """
+    arrays = all(isinstance(own, (Tensor, np.ndarray)) for own in batch)
+    count = len(batch) - 1
+    if not arrays or not forward.takes(count) or not _can_be_labels(batch[-1]):
+        return False
+    return forward.required == count or not _can_be_labels(batch[1])
+
+
+def _can_be_labels(values: Any) -> bool:
+    try:
+        class_indices(values, "")
+    except ValueError:
+        return False
+    return True
 
 
 def _of_mapping(batch: Mapping[str, Any], where: str, labelled: bool) -> tuple[Any, Any]:
-    """The labels, and the only other tensor: the model takes it as its first argument."""
+    """All but the labels, and the labels."""
     keys = [key for key in LABELS if key in batch]
     if labelled and len(keys) != 1:
         raise ValueError(f"{where} has keys {list(batch)}; one must be `labels`, the class indices")
-    inputs = [
-        key for key in batch if key not in keys and isinstance(batch[key], (Tensor, np.ndarray))
-    ]
-    if len(inputs) != 1:
-        raise ValueError(
-            f"{where} has inputs {inputs}; diagnose takes one tensor per sample: give (inputs, labels) "
-            "pairs and a module that makes the other arguments of the model"
-        )
-    return batch[inputs[0]], batch[keys[0]] if labelled else None
+    given = {key: value for key, value in batch.items() if key not in keys}
+    return given, batch[keys[0]] if labelled else None
 
 
-def _inputs(values: Any, where: str) -> Tensor:
-    inputs = values
+def _inputs(values: Any, where: str, forward: Forward) -> Inputs:
+    if isinstance(values, Mapping):
+        kinds = (Tensor, np.ndarray)
+        tensors = {
+            str(name): _tensor(value, f"{where}: {name}", least=1)
+            for name, value in values.items()
+            if isinstance(value, kinds)
+        }
+        found = forward.by_name(tensors)
+        if found is None:
+            raise ValueError(
+                f"{where} has inputs {list(tensors)}, but the model's forward pass takes "
+                f"({', '.join(forward.ordered)}); name them as these, or give (inputs, labels)"
+            )
+        return found
+    several = isinstance(values, (tuple, list)) and not isinstance(values, PackedSequence)
+    if several and values and all(isinstance(own, (Tensor, np.ndarray)) for own in values):
+        tensors_in_order = [_tensor(own, where, least=1) for own in values]
+        if not forward.takes(len(values)):
+            raise ValueError(
+                f"{where}: inputs are {spelled(values)}; the model's forward pass takes "
+                f"({', '.join(forward.ordered)}), each as one tensor with a row per sample"
+            )
+        return forward.by_position(tensors_in_order)
+    return Inputs.of(_tensor(values, where, least=2))
+
+
+def _tensor(values: Any, where: str, least: int) -> Tensor:
+    """A dense real tensor of so many axes at least."""
+    tensor = values
     if isinstance(values, np.ndarray):
         with suppress(TypeError):  # arrays of objects
-            inputs = torch.as_tensor(values)
-    if not isinstance(inputs, Tensor) or not _is_plain(inputs) or inputs.ndim < 2:
+            tensor = torch.as_tensor(values)
+    if not isinstance(tensor, Tensor) or not _is_plain(tensor) or tensor.ndim < least:
         raise ValueError(
-            f"{where}: inputs are {spelled(values)}; they must be a dense real tensor, one row per sample"
+            f"{where}: inputs are {spelled(values)}; they must be a dense real tensor, one row per "
+            "sample, a tuple of such or a mapping to such"
         )
+    return tensor
+
+
+def _check_finite(inputs: Tensor, where: str) -> None:
     if inputs.is_floating_point() and inputs.numel() and not bool(inputs.isfinite().all()):
         bad = (~inputs.flatten(1).isfinite()).any(dim=1).nonzero().flatten().tolist()
         raise ValueError(
             f"{where}: inputs {bad[:5]} have NaN or infinite values; mend or remove those samples"
         )
-    return inputs
 
 
 def _is_plain(tensor: Tensor) -> bool:

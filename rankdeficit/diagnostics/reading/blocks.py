@@ -7,19 +7,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from rankdeficit.diagnostics.reading.batches import checked_batch
+from rankdeficit.diagnostics.reading.inputs import Inputs
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.pooling import pool_features
 from rankdeficit.diagnostics.reading.taps import Layer, reading, undisturbed
 from rankdeficit.diagnostics.reading.trace import Place
 from rankdeficit.diagnostics.reading.unfolding import input_rows, rows_per_sample
-from rankdeficit.diagnostics.states.sampling import positions, sample_keys
+from rankdeficit.diagnostics.states.sampling import positions
 
 BLOCK = 1024
 """Samples of a block, at least: a few large products are faster than many small ones."""
+
+
+UNFIT = (RuntimeError, TypeError, AttributeError, AssertionError, LookupError)
+"""What networks raise for inputs that they cannot take."""
 
 
 @dataclass
@@ -63,7 +68,7 @@ def blocks(
     *,
     own_labels: bool = False,
     labelled: bool = True,
-    on_batch: Callable[[Tensor, Tensor, Tensor], None] | None = None,
+    on_batch: Callable[[Tensor, Inputs, Tensor], None] | None = None,
 ) -> Generator[Block, None, None]:
     """Run the network in evaluation mode, without gradients, over all (input, label) batches.
 
@@ -74,15 +79,15 @@ def blocks(
     labels out of range, inputs that the network cannot take, and NaN or infinite inputs or logits.
     """
     with torch.no_grad(), undisturbed(network.model):
-        reader = _Reader(network, reading_of)
+        reader, forward = _Reader(network, reading_of), network.forward
         with reading(network.model, reader.places, reader.read):
             for number, batch in enumerate(batches):
                 where = f"{name}, batch {number}"
-                inputs, labels = checked_batch(batch, where, labelled=labelled)
+                inputs, labels = checked_batch(batch, where, forward, labelled=labelled)
                 if not len(labels):
                     continue
                 _check_labels(labels, None if own_labels else network.classes, where)
-                reader.begin(sample_keys(inputs).to(network.device))
+                reader.begin(inputs.keys().to(network.device), inputs.mask, where)
                 with explained(where, inputs):
                     logits = network.logits(inputs)
                 reader.end(logits, labels.to(network.device), where)
@@ -95,16 +100,18 @@ def blocks(
 
 
 @contextmanager
-def explained(where: str, inputs: Tensor) -> Iterator[None]:
-    """Turn what torch says of inputs that a network cannot take into a ValueError naming them."""
+def explained(where: str, inputs: Inputs) -> Iterator[None]:
+    """Turn what torch or a network says of inputs that it cannot take into a ValueError naming them."""
     try:
         yield
-    except RuntimeError as error:
+    except UNFIT as error:
         if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
             raise
+        reason = (
+            str(error) if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"
+        )
         raise ValueError(
-            f"{where}: the model cannot take inputs of shape {tuple(inputs.shape)} and "
-            f"{inputs.dtype} ({error})"
+            f"{where}: the model cannot take inputs of shape {inputs} ({reason})"
         ) from error
 
 
@@ -126,21 +133,23 @@ class _Reader:
         self.places = list({*self._features, *self._inputs, network.layers.penultimate})
         self.samples = 0
         self._parts: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
+        self._widths: dict[tuple[str, str], int] = {}
 
-    def begin(self, keys: Tensor) -> None:
-        """A batch with these keys goes into the network."""
-        self.keys = keys
+    def begin(self, keys: Tensor, mask: Bool[Tensor, "n tokens"] | None, where: str) -> None:
+        """A batch with these keys goes into the network; the mask tells its real tokens."""
+        self.keys, self._where = keys, where
+        self.mask = None if mask is None else mask.to(keys.device)
         self._seen: set[Place] = set()
 
     def read(self, place: Place, tensor: Tensor) -> None:
         """Take what a hook reads; at once, since later operations may change the tensor in place."""
         self._seen.add(place)
         if place == self._network.layers.penultimate:
-            self._put("", "penultimate", pool_features(tensor, 1, tensor.ndim == 3))
+            self._put_features("", "penultimate", pool_features(tensor, 1, tensor.ndim == 3))
         for layer in self._features.get(place, ()):
             if place.module:  # the logits are read at the end, as the user selects them
                 features = pool_features(tensor, self._wanted.grid, layer.channels_last)
-                self._put("features", layer.name, features)
+                self._put_features("features", layer.name, features)
         if place in self._inputs:
             salt, layer = self._inputs[place]
             module = self._network.module(layer.module)
@@ -179,12 +188,29 @@ class _Reader:
         self.samples = 0
         return Block(**groups[""], features=groups["features"], rows=groups["rows"])
 
+    def _put_features(self, group: str, name: str, value: Tensor) -> None:
+        layer = name if group else f"what {self._network.layers.classifier.name} reads"
+        if len(value) != len(self.keys):
+            raise ValueError(
+                f"{self._where}: {layer} has {len(value)} rows where the batch has {len(self.keys)} "
+                "samples; choose layers with one row per sample with layers=[...]"
+            )
+        width = self._widths.setdefault((group, name), value.shape[1])
+        if value.shape[1] != width:
+            raise ValueError(
+                f"{self._where}: {layer} has {value.shape[1]} features after {width} in batches before; "
+                "take grid=1, which averages maps of any size to one cell, or inputs of one size"
+            )
+        self._put(group, name, value)
+
     def _put(self, group: str, name: str, value: Tensor) -> None:
         self._parts[group, name].append(value.clone())
 
 
 def _check_labels(labels: Tensor, classes: int | None, where: str) -> None:
+    """Raise ValueError for labels out of range; without classes, -1 stands for no label."""
     low, high = int(labels.min()), int(labels.max())
-    if low < 0 or (classes is not None and high >= classes):
-        bound = "0 or more" if classes is None else f"in 0..{classes - 1}, the network's logits"
+    if low < (-1 if classes is None else 0) or (classes is not None and high >= classes):
+        own = "0 or more, or be -1 where there is none"
+        bound = own if classes is None else f"in 0..{classes - 1}, the network's logits"
         raise ValueError(f"{where}: labels lie in {low}..{high}; they must lie {bound}")

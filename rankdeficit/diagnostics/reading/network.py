@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rankdeficit.diagnostics.reading.contexts import PLAIN, Defaults
+from rankdeficit.diagnostics.reading.inputs import Forward, Inputs
 from rankdeficit.diagnostics.reading.outputs import Kind, as_logits, kind_of_outputs
 from rankdeficit.diagnostics.reading.taps import (
     Layer,
@@ -15,9 +16,9 @@ from rankdeficit.diagnostics.reading.taps import (
     Select,
     find_layers,
     undisturbed,
-    unwrap,
 )
 from rankdeficit.diagnostics.reading.unfolding import multiply_the_same, weight_matrix
+from rankdeficit.diagnostics.reading.wrappers import unwrap
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Network:
     def of(
         cls,
         model: nn.Module,
-        batch: Tensor,
+        batch: Tensor | Inputs,
         patterns: Sequence[str] | None,
         select: Select,
         defaults: Defaults = PLAIN,
@@ -48,11 +49,11 @@ class Network:
         """Find the layers by running a batch. Raises ValueError as `unwrap` and `find_layers`."""
         model = unwrap(model)
         weight = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-        inputs = _as_input(batch[:2], weight.device, weight.dtype)
+        inputs = Inputs.of(batch)[:2].on(weight.device, weight.dtype)
         with defaults.used():
             layers = find_layers(model, inputs, patterns, select)
             with torch.no_grad(), undisturbed(model):
-                outputs = select(model(inputs))
+                outputs = select(inputs.run(model))
         if outputs.ndim not in (1, 2) or len(outputs) != len(inputs) or not outputs.numel():
             raise ValueError(
                 f"the model makes an output of shape {tuple(outputs.shape)} of {len(inputs)} inputs; "
@@ -62,19 +63,25 @@ class Network:
         found = weight.device, weight.dtype
         return cls(model, layers, classes, select, *found, defaults=defaults)
 
-    def told_by(self, batches: Iterable[Tensor]) -> "Network":
+    def told_by(self, batches: Iterable[Tensor | Inputs]) -> "Network":
         """The same, with what it returns told by its outputs of these batches of inputs."""
         with torch.no_grad(), undisturbed(self.model):
             found = [self._run(batch) for batch in batches]
         return replace(self, outputs=kind_of_outputs(found))
 
-    def logits(self, inputs: Tensor) -> Float[Tensor, "n classes"]:
+    @property
+    def forward(self) -> Forward:
+        """What its forward pass takes."""
+        return Forward.of(self.model)
+
+    def logits(self, inputs: Tensor | Inputs) -> Float[Tensor, "n classes"]:
         """Logits of a batch of inputs that lie on any device; log-probabilities of probabilities."""
         return as_logits(self._run(inputs), self.outputs)
 
-    def _run(self, inputs: Tensor) -> Tensor:
+    def _run(self, inputs: Tensor | Inputs) -> Tensor:
         with self.defaults.used():
-            outputs = self.select(self.model(_as_input(inputs, self.device, self.dtype)))
+            moved = Inputs.of(inputs).on(self.device, self.dtype)
+            outputs = self.select(moved.run(self.model))
         return outputs[:, None] if outputs.ndim == 1 else outputs
 
     @property
@@ -105,9 +112,3 @@ class Network:
         own = self.module(layer.module)
         beside = [name for name in layer.beside if multiply_the_same(own, self.module(name))]
         return [layer.module, *beside]
-
-
-def _as_input(inputs: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Inputs on the network's device, floating ones in its precision; integers (tokens) stay."""
-    inputs = inputs.to(device, non_blocking=True)
-    return inputs.to(dtype) if inputs.is_floating_point() else inputs

@@ -2,19 +2,30 @@
 
 import contextlib
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
+import torch.distributed as distributed
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from rankdeficit.diagnostics.reading.blocks import Block, Reading, blocks
+from rankdeficit.diagnostics.reading.inputs import Inputs
 from rankdeficit.diagnostics.reading.needs import S, Shape, State, Stream, Wanted
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.store import RowStore
 from rankdeficit.distributed import gather_rows, rank_and_size
 
 OnProgress = Callable[[str, int], None]
+
+
+class Subset(NamedTuple):
+    """Some samples, in the order of their keys."""
+
+    keys: Int64[Tensor, " n"]
+    inputs: list[Inputs]
+    """One by one, without padding: their shapes may differ."""
+    labels: Int64[Tensor, " n"]
 
 
 class Survey:
@@ -30,8 +41,8 @@ class Survey:
         """Features of the representation after each layer, where it was read."""
         self.penultimate_width = 0
         """Features that the classifier reads."""
-        self.subset: tuple[Tensor, Tensor, Tensor] | None = None
-        """Keys, inputs and labels of the samples with the smallest keys."""
+        self.subset: Subset | None = None
+        """The samples with the smallest keys."""
         none = torch.zeros(0, dtype=torch.int64)
         self.labels: Int64[Tensor, " n"] = none
         self.predictions: Int64[Tensor, " n"] = none
@@ -83,16 +94,16 @@ class Survey:
             for name, rows in block.part(of).items():
                 self._store.append(f"{self.name}/{of}/{name}", rows)
 
-    def consider(self, keys: Tensor, inputs: Tensor, labels: Tensor) -> None:
+    def consider(self, keys: Tensor, inputs: Inputs, labels: Tensor) -> None:
         """Keep those of these inputs, and of the ones kept, that have the smallest keys."""
-        if self.wanted.subset:
-            batch = keys.cpu(), inputs.cpu(), labels.cpu()
-            if self.subset is not None:
-                keys, inputs, labels = map(torch.cat, zip(self.subset, batch, strict=True))
-            else:
-                keys, inputs, labels = batch
-            chosen = keys.argsort(stable=True)[: self.wanted.subset]
-            self.subset = keys[chosen], inputs[chosen], labels[chosen]
+        if not self.wanted.subset:
+            return
+        kept = self.subset or Subset(self.keys[:0], [], self.labels[:0])
+        own, all_keys = len(kept.inputs), torch.cat([kept.keys, keys.cpu()])
+        chosen = all_keys.argsort(stable=True)[: self.wanted.subset]
+        samples = [kept.inputs[i] if i < own else inputs.sample(i - own) for i in chosen.tolist()]
+        all_labels = torch.cat([kept.labels, labels.cpu()])
+        self.subset = Subset(all_keys[chosen], samples, all_labels[chosen])
 
     def share(self) -> None:
         """Merge the states of all processes, and put samples in an order that no loader decides."""
@@ -101,8 +112,9 @@ class Survey:
                 for state in states.values():
                     state.all_reduce()
             if self.subset is not None:
-                (keys, inputs, labels), self.subset = self.subset, None
-                self.consider(_everywhere(keys), _everywhere(inputs), _everywhere(labels))
+                parts: list[Subset] = [self.subset] * rank_and_size()[1]
+                distributed.all_gather_object(parts, self.subset)
+                self.subset = _smallest(parts, self.wanted.subset)
         self._order = _everywhere(self.keys).argsort(stable=True)
         self.keys, self.labels, self.predictions = (
             _everywhere(values)[self._order]
@@ -168,6 +180,16 @@ def survey(
         raise ValueError(f"{name} is empty; give at least one batch of (inputs, labels)")
     result.share()
     return result
+
+
+def _smallest(parts: list[Subset], count: int) -> Subset:
+    """The samples of all parts that have the smallest keys."""
+    keys, labels = (
+        torch.cat(own) for own in zip(*((p.keys, p.labels) for p in parts), strict=True)
+    )
+    inputs = [own for part in parts for own in part.inputs]
+    chosen = keys.argsort(stable=True)[:count]
+    return Subset(keys[chosen], [inputs[i] for i in chosen.tolist()], labels[chosen])
 
 
 def _everywhere(rows: Tensor) -> Tensor:

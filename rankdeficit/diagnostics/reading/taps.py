@@ -10,7 +10,7 @@ sum and activation, before pooling and reshaping, as far as some module takes or
 
 import difflib
 import fnmatch
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from rankdeficit.diagnostics.reading.branches import PARALLEL, Reason, layer_name, off_path
+from rankdeficit.diagnostics.reading.inputs import Inputs
 from rankdeficit.diagnostics.reading.trace import (
     WEIGHT_MODULES,
     Node,
@@ -89,7 +90,7 @@ Select = Callable[[Any], Tensor]
 
 def find_layers(
     model: nn.Module,
-    inputs: Tensor,
+    inputs: Tensor | Inputs,
     patterns: Sequence[str] | None = None,
     select: Select | None = None,
 ) -> Layers:
@@ -101,10 +102,10 @@ def find_layers(
     Raises ValueError for a pattern that matches no module that was run, listing close names.
     """
     with undisturbed(model):
-        traced = trace(model, inputs[:TRACED_SAMPLES], select or pick_logits)
+        traced = trace(model, Inputs.of(inputs)[:TRACED_SAMPLES], select or pick_logits)
     layers = _main_path(model, traced.logits)
     if patterns is None:
-        _check_readable(traced.logits)
+        _check_readable(model, traced.logits)
         return _with_parallel(layers, traced, off_path(model, traced))
     main = {(layer.module, layer.call): layer for layer in layers}
     run = [place for place in traced.places if place.side == "output" and place.module]
@@ -142,44 +143,20 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def unwrap(model: nn.Module) -> nn.Module:
-    """The network itself, without torch.compile, DataParallel and DistributedDataParallel around it.
-
-    Raises ValueError for what cannot be hooked: scripted and sharded (FSDP) networks.
-    """
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"model is a {type(model).__name__}; it must be a torch.nn.Module")
-    while True:
-        if isinstance(model, torch.jit.ScriptModule):
-            raise ValueError(
-                "model is a scripted module, whose layers cannot be read; pass the module it was made of"
-            )
-        if any(kind.__name__.startswith(("FullySharded", "FSDP")) for kind in type(model).__mro__):
-            raise ValueError(
-                "model is sharded (FSDP), so no process holds its weights; gather them into the plain "
-                "module first"
-            )
-        wrapped = getattr(model, "_orig_mod", None)
-        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            wrapped = model.module
-        if wrapped is None:
-            return model
-        model = wrapped
-
-
 def pick_logits(output: Any) -> Tensor:
     """The logits in what a network returns: the tensor itself, or the only (n, classes) one in it.
 
     A field or key `logits` is taken first. Raises ValueError where that leaves a choice.
     """
-    named = output.get("logits") if isinstance(output, dict) else getattr(output, "logits", None)
+    is_mapping = isinstance(output, Mapping)
+    named = output.get("logits") if is_mapping else getattr(output, "logits", None)
     if isinstance(named, Tensor):
         return named
     if isinstance(output, Tensor):
         candidates = [output]
     else:
-        parts = output.values() if isinstance(output, dict) else output
-        if not isinstance(output, (dict, tuple, list)):
+        parts = output.values() if is_mapping else output
+        if not isinstance(output, (Mapping, tuple, list)):
             raise ValueError(
                 f"the model returns a {type(output).__name__}; name its logits with "
                 "logits=lambda output: ..."
@@ -245,15 +222,16 @@ def _with_parallel(layers: tuple[Layer, ...], traced: Trace, off: dict[Node, Rea
     return Layers(chosen, chosen[-1], left_out)
 
 
-def _check_readable(logits: Node) -> None:
+def _check_readable(model: nn.Module, logits: Node) -> None:
     """Raise ValueError where the main path is multiplied by weights between the layers found."""
     for node in logits.history():
-        if node.weighted:
+        if node.weights:
             before = next((own.made_by for own in node.history() if own.made_by), None)
+            names = [name for name, own in model.named_parameters() if id(own) in node.weights]
             raise ValueError(
-                f"the network multiplies by weights outside of any module that could be read, after "
-                f"{layer_name(before) if before else 'its input'}; do it in the forward pass of a "
-                "module of its own, or name the layers to look at with layers=[...]"
+                f"the network multiplies by {' and '.join(names[:2])} outside of any module that could "
+                f"be read, after {layer_name(before) if before else 'its input'}; do it in the forward "
+                "pass of a module of its own, or name the layers to look at with layers=[...]"
             )
 
 

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from rankdeficit.diagnostics.reading.inputs import Inputs
+
 WEIGHT_MODULES = (nn.modules.conv._ConvNd, nn.Linear, nn.MultiheadAttention, nn.RNNBase)
 """Modules that count as weight layers; an attention block of torch is one layer, an RNN too."""
 
@@ -60,8 +62,8 @@ class Node:
     shape: tuple[int, ...] = ()
     made_by: Place | None = None
     """The weight layer's output, where it is one."""
-    weighted: bool = False
-    """Whether the operation multiplied by parameters of the network, or by what is made of them."""
+    weights: frozenset[int] = frozenset()
+    """Identities of the parameters that the operation multiplied by, itself or what is made of them."""
     places: list[Place] = field(default_factory=list)
 
     @property
@@ -145,7 +147,7 @@ def visiting(
         yield
 
 
-def trace(model: nn.Module, inputs: Tensor, select: Callable[[Any], Tensor]) -> Trace:
+def trace(model: nn.Module, inputs: Inputs, select: Callable[[Any], Tensor]) -> Trace:
     """Run one forward pass and follow what depends on the input.
 
     select: picks the logits from what the network returns. Where branches meet, the parent is the
@@ -187,9 +189,10 @@ def trace(model: nn.Module, inputs: Tensor, select: Callable[[Any], Tensor]) -> 
         if place in weights:
             recorder.record(tensor, weights[place])
 
-    recorder.record(inputs, Node("input", shape=tuple(inputs.shape)))
+    for tensor in inputs.tensors:
+        recorder.record(tensor, Node("input", shape=tuple(tensor.shape)))
     with torch.no_grad(), visiting(model, visit, visit_rest=visit_rest), recorder:
-        logits = select(model(inputs))
+        logits = select(inputs.run(model))
     end = recorder.node(logits)
     if end is None or end.depth == 0:
         raise ValueError(
@@ -273,16 +276,15 @@ class _Recorder(TorchDispatchMode):
         origins = frozenset[int]().union(*map(self._origins_of, constants))
         result = func(*args, **(kwargs or {}))
         operation = func.overloadpacket.__name__.rstrip("_")  # in place or not
-        weighted = bool(parents and origins and operation in PRODUCTS)
-        if weighted:
-            self._multiplied |= origins
+        weights = origins if parents and operation in PRODUCTS else frozenset[int]()
+        self._multiplied |= weights
         for tensor in tree_leaves(result):
             if not isinstance(tensor, Tensor):
                 continue
             if parents:
                 parent, shape = _main_parent(operation, parents), tuple(tensor.shape)
                 several = tuple(dict.fromkeys(parents))
-                node = Node(operation, parent, several, parent.depth, shape, weighted=weighted)
+                node = Node(operation, parent, several, parent.depth, shape, weights=weights)
                 self.record(tensor, node)
             else:
                 self._origins[id(tensor)] = tensor, origins

@@ -1,7 +1,9 @@
 """Choices that depend on a sample's content alone: the same in any order, batch, shard or process."""
 
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 HASHED_VALUES = 256
@@ -19,6 +21,28 @@ def sample_keys(inputs: Tensor) -> Int64[Tensor, " n"]:
         flat = flat.double().view(torch.int64)
     places = torch.arange(1, flat.shape[1] + 1, device=flat.device)
     return scramble((scramble(flat.long() + places * _ODD)).sum(dim=1))
+
+
+def token_keys(inputs: Tensor, mask: Bool[Tensor, "n tokens"]) -> Int64[Tensor, " n"]:
+    """`sample_keys` of sequences (n, tokens, ...) of which only the tokens of the mask count.
+
+    Padding, before or after the tokens, changes nothing.
+    """
+    inputs = inputs.detach()
+    tokens = inputs.long() if inputs.ndim == 2 and not inputs.is_floating_point() else None
+    if tokens is None:
+        tokens = sample_keys(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
+    mask = mask.to(tokens.device)
+    return scramble((scramble(tokens + mask.cumsum(dim=1) * _ODD) * mask).sum(dim=1))
+
+
+def combined_keys(keys: Sequence[Int64[Tensor, " n"]]) -> Int64[Tensor, " n"]:
+    """One key per sample from those of its parts."""
+    return scramble(
+        torch.stack([scramble(own.cpu() + place * _ODD) for place, own in enumerate(keys)]).sum(
+            dim=0
+        )
+    )
 
 
 def scramble(keys: Int64[Tensor, "*shape"]) -> Int64[Tensor, "*shape"]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_sequence
 from torch.utils.data import TensorDataset
 
 import rankdeficit as rd
@@ -91,7 +92,10 @@ def test_numbers_of_numpy_are_numbers() -> None:
         (lambda tr, te: ([(x[:, None], y[:, None, None]) for x, y in tr], te), "class indices"),
         (lambda tr, te: ([(x, torch.rand(len(x), 4)) for x, y in tr], te), "one-hot"),
         (lambda tr, te: ([{"x": x} for x, _ in tr], te), "batch 0.*labels"),
-        (lambda tr, te: ([{"x": x, "mask": x, "y": y} for x, y in tr], te), "one tensor"),
+        (lambda tr, te: ([{"x": x, "mask": x, "y": y} for x, y in tr], te), "takes .input"),
+        (lambda tr, te: ([((x, x), y) for x, y in tr], te), "tuple of 2.*takes .input"),
+        (lambda tr, te: ([(x, x, y) for x, y in tr], te), "second cannot be labels.*a, b"),
+        (lambda tr, te: ([(pack_sequence([*x[:, None]]), y) for x, y in tr], te), "PackedSequence"),
     ],
 )  # fmt: skip
 def test_anything_else_is_one_clear_error(arguments: Callable[..., Any], names: str) -> None:

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from rankdeficit.diagnostics.reading.network import Network
-from rankdeficit.diagnostics.reading.taps import pick_logits, unwrap
+from rankdeficit.diagnostics.reading.taps import pick_logits
+from rankdeficit.diagnostics.reading.wrappers import unwrap
 from tests.rankdeficit.diagnostics.taps.networks import (
     IMAGES,
     VECTORS,
@@ -67,3 +68,37 @@ def test_networks_that_cannot_be_read_are_named() -> None:
 def test_what_is_no_module_is_named() -> None:
     with pytest.raises(ValueError, match="model is a function; it must be"):
         unwrap(names)  # type: ignore[arg-type]
+
+
+def quantised() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.ao.quantization is deprecated
+        return torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(6, 4)))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_networks_without_weights_to_read_are_refused_with_the_cause() -> None:
+    model = nn.Sequential(nn.Linear(6, 4))
+    graph = torch.fx.Graph()
+    graph.output(graph.call_function(torch.relu, (graph.placeholder("x"),)))
+    integers = nn.Sequential(nn.Linear(6, 4))
+    weight = torch.ones(4, 6, dtype=torch.int8)
+    integers[0].weight = nn.Parameter(weight, requires_grad=False)
+    for wrong, cause in (
+        (torch.fx.GraphModule(model, graph), "exported"),
+        (quantised(), "quantised weights in 0"),
+        (integers, "quantised weights in 0"),
+        (nn.Sequential(nn.Linear(6, 4, device="meta")), "0.weight on the meta device"),
+    ):
+        with pytest.raises(ValueError, match=cause):
+            unwrap(wrong)
+    assert unwrap(torch.fx.symbolic_trace(model)) is not None  # its layers are modules still
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+def test_exported_networks_are_refused_with_the_cause() -> None:
+    exported = torch.export.export(nn.Sequential(nn.Linear(6, 4)), (torch.zeros(2, 6),))
+    for wrong in (exported, exported.module()):
+        with pytest.raises(ValueError, match="exported"):
+            unwrap(wrong)  # type: ignore[arg-type]
