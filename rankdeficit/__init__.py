@@ -1,6 +1,7 @@
 """Rank deficit of softmax networks: numerical ranks, bounds, constructions, diagnostics, toy models."""
 
 from rankdeficit import bounds, constructions
+from rankdeficit.diagnostics.arrays import diagnose_outputs
 from rankdeficit.diagnostics.diagnose import diagnose
 from rankdeficit.gram import Gram
 from rankdeficit.softmax import (
@@ -35,6 +36,7 @@ __all__ = [
     "constructions",
     "cross_entropy",
     "diagnose",
+    "diagnose_outputs",
     "effective_rank",
     "entropy",
     "free_energy",

@@ -137,7 +137,8 @@ def default_neco(record: Row) -> str:
 def predicted_rank(record: Row) -> int:
     """The rank of the logits that Neural Collapse predicts: min(c - 1, width)."""
     network = record["network"]
-    return neural_collapse_rank(network["classes"], network["penultimate_width"])
+    classes, width = network["classes"], network["penultimate_width"]
+    return neural_collapse_rank(classes, classes if width is None else width)
 
 
 def rank_over_gamma(record: Row, measures: Row, kind: str = "rank") -> dict[float, int]:

@@ -14,9 +14,11 @@ GUESSING = 1.5
 def heading(record: Row) -> str:
     """The network in a line."""
     network, conditions = record["network"], record["conditions"]
+    width = network["penultimate_width"]
+    told = "" if width is None else f"penultimate width {width}, "
     return (
-        f"{network['name']}: {len(record['layers'])} layers, {network['classes']} classes, penultimate "
-        f"width {network['penultimate_width']}, T = {conditions['temperature']:g}"
+        f"{network['name']}: {len(record['layers'])} layers, {network['classes']} classes, {told}"
+        f"T = {conditions['temperature']:g}"
     )
 
 
