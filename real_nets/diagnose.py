@@ -36,6 +36,7 @@ from real_nets.jobs.trained import find_trained, folder_of_images, own_data, tra
 from real_nets.jobs.trial import try_out
 from real_nets.models import Architecture, StructureOptions, model_help
 from real_nets.models.checkpoint import load_weights
+from real_nets.models.own import absolute
 
 PROGRAM = "real_nets.diagnose"
 
@@ -128,6 +129,8 @@ def complete(settings: Settings) -> Settings:
         changes |= {
             name: getattr(run.job, name) for name in told if getattr(settings, name) is None
         }
+    if settings.model is not None:
+        changes["model"] = absolute(settings.model)
     for name in ("data", "checkpoint", "trained"):
         path = changes.get(name, getattr(settings, name))
         changes[name] = path and path.resolve()
@@ -219,7 +222,7 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
     else:
         own = list_splits(settings.data, framing)
     folders = Folders.of(own, settings.ood, framing, settings.probes)
-    network = load_network(settings, folders, device)
+    network, aside = load_network(settings, folders, device)
     mine = folders.share(settings.limit, settings.seed)
     streamed = settings.stream or not mine.fits_in_memory()
     if not streamed:
@@ -227,13 +230,20 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
     whole = mine if not settings.limit else folders.share(0, 0)
     normalise, source = normalisation(settings, run, whole.train, len(folders.train))
     notes = assumptions(settings, folders, network, normalise, source)
+    if aside:
+        notes.append(f"{len(aside)} weights of the checkpoint are not of the network ({aside[0]})")
     if streamed:
         notes.append("images decoded while they were used")
     return Prepared(network, mine, normalise, notes + (run.job.notes_on_loss if run else []), run)
 
 
-def load_network(settings: Settings, folders: Folders, device: torch.device) -> Network:
-    """The network with its weights on the device, tried on images of the right size."""
+def load_network(
+    settings: Settings, folders: Folders, device: torch.device
+) -> tuple[Network, list[str]]:
+    """The network with its weights on the device, tried on images of the right size.
+
+    Also the names of weights of the checkpoint that are not of the network.
+    """
     found = len(folders.train.classes)
     classes = found if settings.classes is None else settings.classes
     if classes < found:
@@ -244,10 +254,17 @@ def load_network(settings: Settings, folders: Folders, device: torch.device) -> 
     structure: dict[str, Any] = {name: getattr(settings, name) for name in STRUCTURE}
     architecture = Architecture(settings.model, classes, (3, *folders.size), **structure)
     model = architecture.build(settings.seed)
+    aside = []
     if settings.checkpoint is not None:
-        load_weights(model, settings.checkpoint, architecture)
+        aside = load_weights(model, settings.checkpoint, architecture)
     model = model.to(device, getattr(torch, settings.precision))
-    return try_out(model, settings.model, folders.size, settings.layers or None)
+    network = try_out(model, settings.model, folders.size, settings.layers or None)
+    if network.classes < found:
+        raise ValueError(
+            f"model {settings.model} makes {network.classes} logits for data of {found} classes; take "
+            "num_classes as an argument of it, or give other --data"
+        )
+    return network, aside
 
 
 def normalisation(

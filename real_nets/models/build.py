@@ -12,6 +12,7 @@ from torch import nn
 
 from rankdeficit.checks import check_at_least
 from real_nets.models.libraries import LIBRARIES
+from real_nets.models.own import FORMS, OwnNetwork, is_own
 from real_nets.models.parts import Norm, Shape, Stem
 from real_nets.models.surgery import (
     HeadNorm,
@@ -76,7 +77,7 @@ def named_in_paper(name: str) -> str:
 
 def choices() -> str:
     """All names of networks."""
-    return ", ".join([*sorted(MODELS), *(f"{library}:NAME" for library in LIBRARIES)])
+    return ", ".join([*sorted(MODELS), *(f"{library}:NAME" for library in LIBRARIES), FORMS])
 
 
 def model_help() -> str:
@@ -132,7 +133,7 @@ class Architecture(NetworkOptions):
     """
 
     name: str
-    """torchvision:NAME, timm:NAME, or a name in `MODELS`."""
+    """torchvision:NAME, timm:NAME, path/to/file.py:NAME, package.module:NAME, or a name in `MODELS`."""
     classes: int
     inputs: Shape
     """Channels, height and width of an image."""
@@ -177,6 +178,10 @@ class Architecture(NetworkOptions):
             scale_logits(model, self.classes, self.head_scale)
         return model.eval()
 
+    def takes(self, option: str) -> bool:
+        """Whether the network has this option: width, depth, stem, norm or pretrained."""
+        return option in inspect.signature(_maker(self.name)).parameters
+
     def _check_head(self, model: nn.Module) -> None:
         """Raise ValueError where only one of several classifiers would be changed."""
         changes = {"head_rank": None, "head_norm": "none", "head_scale": 1.0}
@@ -210,6 +215,8 @@ def _maker(name: str) -> Callable[..., nn.Module]:
     source, colon, own_name = name.partition(":")
     if colon and source in LIBRARIES:
         return partial(LIBRARIES[source], own_name)
+    if name not in MODELS and is_own(name):
+        return OwnNetwork(name)
     if name not in MODELS:
         raise ValueError(f"model is {name!r}; it must be one of {choices()}")
     return MODELS[name].make

@@ -85,7 +85,7 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not exist"):
         checkpoint.read_weights(file)
     torch.save(nn.Linear(2, 2), file)
-    with pytest.raises(ValueError, match=r"holds more than tensors; save model.state_dict"):
+    with pytest.raises(ValueError, match=r"Linear.*model.state_dict"):
         checkpoint.read_weights(file)
     torch.save({"epoch": 3, "weights": [1.0]}, file)
     with pytest.raises(ValueError, match=r"no state dict .*keys: epoch, weights"):
