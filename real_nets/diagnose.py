@@ -33,9 +33,8 @@ from real_nets.data.images import IMAGENET, Folders
 from real_nets.data.opening import why_missing
 from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.trained import find_trained, folder_of_images, own_data, training_images
-from real_nets.jobs.trial import try_out
+from real_nets.jobs.trial import try_saved
 from real_nets.models import Architecture, StructureOptions, model_help
-from real_nets.models.checkpoint import load_weights
 from real_nets.models.own import absolute
 
 PROGRAM = "real_nets.diagnose"
@@ -222,16 +221,14 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
     else:
         own = list_splits(settings.data, framing)
     folders = Folders.of(own, settings.ood, framing, settings.probes)
-    network, aside = load_network(settings, folders, device)
+    network, notes = load_network(settings, folders, device)
     mine = folders.share(settings.limit, settings.seed)
     streamed = settings.stream or not mine.fits_in_memory()
     if not streamed:
         mine = mine.load()
     whole = mine if not settings.limit else folders.share(0, 0)
     normalise, source = normalisation(settings, run, whole.train, len(folders.train))
-    notes = assumptions(settings, folders, network, normalise, source)
-    if aside:
-        notes.append(f"{len(aside)} weights of the checkpoint are not of the network ({aside[0]})")
+    notes += assumptions(settings, folders, network, normalise, source)
     if streamed:
         notes.append("images decoded while they were used")
     return Prepared(network, mine, normalise, notes + (run.job.notes_on_loss if run else []), run)
@@ -240,10 +237,7 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
 def load_network(
     settings: Settings, folders: Folders, device: torch.device
 ) -> tuple[Network, list[str]]:
-    """The network with its weights on the device, tried on images of the right size.
-
-    Also the names of weights of the checkpoint that are not of the network.
-    """
+    """The network with its weights on the device, and notes on the checkpoint."""
     found = len(folders.train.classes)
     classes = found if settings.classes is None else settings.classes
     if classes < found:
@@ -253,18 +247,10 @@ def load_network(
     assert settings.model is not None
     structure: dict[str, Any] = {name: getattr(settings, name) for name in STRUCTURE}
     architecture = Architecture(settings.model, classes, (3, *folders.size), **structure)
-    model = architecture.build(settings.seed)
-    aside = []
-    if settings.checkpoint is not None:
-        aside = load_weights(model, settings.checkpoint, architecture)
-    model = model.to(device, getattr(torch, settings.precision))
-    network = try_out(model, settings.model, folders.size, settings.layers or None)
-    if network.classes < found:
-        raise ValueError(
-            f"model {settings.model} makes {network.classes} logits for data of {found} classes; take "
-            "num_classes as an argument of it, or give other --data"
-        )
-    return network, aside
+    weights, precision = settings.checkpoint, getattr(torch, settings.precision)
+    return try_saved(
+        architecture, weights, settings.seed, settings.layers, found, device, precision
+    )
 
 
 def normalisation(

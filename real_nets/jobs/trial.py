@@ -1,6 +1,7 @@
 """Trials on blank images: what cannot work is refused before anything is written."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -11,6 +12,8 @@ from rankdeficit.distributed import rank_and_size
 from rankdeficit.image_files import spell_size
 from real_nets.jobs.data import JobData
 from real_nets.jobs.job import Job
+from real_nets.models.build import Architecture
+from real_nets.models.checkpoint import load_weights
 from real_nets.models.surgery import UNFIT, check_one_classifier
 from real_nets.training.loop import check_compiler
 from real_nets.training.recipe import homogeneous_layers, last_linear, parameter_groups
@@ -45,6 +48,33 @@ def try_out(
         return Network.of(model, torch.zeros(TRIED, 3, *size), layers, pick_logits)
     except (RuntimeError, AssertionError) as error:
         raise _unfit(error, name, size) from error
+
+
+def try_saved(
+    architecture: Architecture,
+    checkpoint: Path | None,
+    seed: int,
+    layers: Sequence[str],
+    classes: int,
+    device: torch.device,
+    precision: torch.dtype,
+) -> tuple[Network, list[str]]:
+    """A network with the weights of a checkpoint, or random ones of the seed, and notes on these.
+
+    classes: of the data. Raises ValueError for weights that do not fit, images that the network cannot
+    take, and fewer logits than classes.
+    """
+    model, notes = architecture.build(seed), []
+    if checkpoint is not None and (aside := load_weights(model, checkpoint, architecture)):
+        notes = [f"{len(aside)} weights of the checkpoint are not of the network ({aside[0]})"]
+    size = architecture.inputs[1:]
+    network = try_out(model.to(device, precision), architecture.name, size, layers or None)
+    if network.classes < classes:
+        raise ValueError(
+            f"model {architecture.name} makes {network.classes} logits for data of {classes} classes; let "
+            "it take num_classes, or give other --data"
+        )
+    return network, notes
 
 
 def try_training(job: Job, data: JobData) -> None:
