@@ -27,6 +27,7 @@ from rankdeficit.diagnostics.report import Report
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.image_splits import measured_normalisation
 from rankdeficit.experiments.options import option
+from rankdeficit.experiments.own_code import absolute
 from rankdeficit.image_files import spell_size, square
 from rankdeficit.images import Images, Normalisation, list_splits, unchanged
 from real_nets.data.images import IMAGENET, Folders
@@ -35,7 +36,6 @@ from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.trained import find_trained, folder_of_images, own_data, training_images
 from real_nets.jobs.trial import try_saved
 from real_nets.models import Architecture, StructureOptions, model_help
-from real_nets.models.own import absolute
 
 PROGRAM = "real_nets.diagnose"
 
@@ -240,16 +240,13 @@ def load_network(
     """The network with its weights on the device, and notes on the checkpoint."""
     found = len(folders.train.classes)
     classes = found if settings.classes is None else settings.classes
-    if classes < found:
-        raise ValueError(
-            f"classes is {classes}; it must be at least {found}, the number of class folders"
-        )
+    check_at_least(found, classes=classes)
     assert settings.model is not None
     structure: dict[str, Any] = {name: getattr(settings, name) for name in STRUCTURE}
     architecture = Architecture(settings.model, classes, (3, *folders.size), **structure)
-    weights, precision = settings.checkpoint, getattr(torch, settings.precision)
+    place = device, getattr(torch, settings.precision)
     return try_saved(
-        architecture, weights, settings.seed, settings.layers, found, device, precision
+        architecture, settings.checkpoint, settings.seed, settings.layers, found, *place
     )
 
 

@@ -71,8 +71,8 @@ def try_saved(
     network = try_out(model.to(device, precision), architecture.name, size, layers or None)
     if network.classes < classes:
         raise ValueError(
-            f"model {architecture.name} makes {network.classes} logits for data of {classes} classes; let "
-            "it take num_classes, or give other --data"
+            f"model {architecture.name} makes {network.classes} logits for data of {classes} classes; "
+            "let it take num_classes, or give other --data"
         )
     return network, notes
 

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from rankdeficit.checks import check_at_least
+from rankdeficit.experiments.own_code import names_object
 from real_nets.models.libraries import LIBRARIES
-from real_nets.models.own import FORMS, OwnNetwork, is_own
+from real_nets.models.own import FORMS, OwnNetwork
 from real_nets.models.parts import Norm, Shape, Stem
 from real_nets.models.surgery import (
     HeadNorm,
@@ -215,7 +216,7 @@ def _maker(name: str) -> Callable[..., nn.Module]:
     source, colon, own_name = name.partition(":")
     if colon and source in LIBRARIES:
         return partial(LIBRARIES[source], own_name)
-    if name not in MODELS and is_own(name):
+    if name not in MODELS and names_object(name):
         return OwnNetwork(name)
     if name not in MODELS:
         raise ValueError(f"model is {name!r}; it must be one of {choices()}")

@@ -1,25 +1,11 @@
 """Checkpoints of networks: reading them, and telling what does not fit."""
 
-import argparse
-import pickle
-import re
-from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import safetensors.torch
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from rankdeficit.checkpoints import SHOWN, read_weights, under_prefix
 from real_nets.models.build import Architecture
-
-NESTS = ("state_dict", "model", "model_state_dict", "net")
-"""Keys under which training scripts put a network's state dict."""
-
-WRAPPERS = ("module.", "_orig_mod.")
-"""Prefixes that DistributedDataParallel and torch.compile put before every name."""
 
 SMALL_KERNEL = (3, 3)
 """Of the first convolution of a ResNet for small images."""
@@ -31,83 +17,6 @@ SAVED_FROM = (
     "name the network that it was saved from with --model, path/to/file.py:NAME for a definition of "
     "your own"
 )
-
-SCALAR = np.float64(0).__reduce__()[0]
-"""Makes NumPy's scalars when they are unpickled."""
-
-PLAIN: list[Any] = [
-    argparse.Namespace,
-    np.dtype,
-    *{type(np.dtype(own)) for own in (np.float64, np.float32, np.int64, np.int32, np.bool_)},
-    (SCALAR, "numpy.core.multiarray.scalar"),
-    (SCALAR, "numpy._core.multiarray.scalar"),
-]
-"""Classes of plain values beside the weights; torch.load knows Python's own."""
-
-SHOWN = 3
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict in a .safetensors file or a file of torch.save, without wrappers' prefixes.
-
-    Files of torch.save may hold it under one of NESTS or another key, and values beside it or in it that
-    are no tensors. Raises ValueError for files that are missing, damaged, or hold other Python objects,
-    such as whole networks, which are never unpickled.
-    """
-    if not path.is_file():
-        raise ValueError(f"checkpoint {path} does not exist; name a .safetensors, .pt or .pth file")
-    try:
-        if path.suffix == ".safetensors":
-            found: Any = safetensors.torch.load_file(path)
-        else:
-            with torch.serialization.safe_globals(PLAIN):
-                found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        what = re.search(r"GLOBAL ([\w.]+)", str(error))
-        raise ValueError(
-            f"checkpoint {path} holds more than tensors{f' ({what[1]})' if what else ''}: a whole "
-            "network or other Python objects, which are not unpickled, as they can run any code; save "
-            "model.state_dict() alone: where you trust the file and have the code of the network, with "
-            "torch.save(torch.load(FILE, weights_only=False).state_dict(), NEW_FILE), or [...] for "
-            "a state dict under a key"
-        ) from error
-    except (
-        Exception
-    ) as error:  # both packages raise many kinds, for each way in which a file is damaged
-        raise ValueError(
-            f"checkpoint {path} cannot be read: it is damaged; save model.state_dict() with torch.save "
-            "or safetensors"
-        ) from error
-    weights = _find_weights(found)
-    if not weights:
-        keys = ", ".join(map(str, list(found)[:SHOWN])) if isinstance(found, Mapping) else "none"
-        raise ValueError(
-            f"checkpoint {path} holds no state dict at its top or under {', '.join(NESTS)} (keys: "
-            f"{keys}); save model.state_dict()"
-        )
-    while prefix := next((p for p in WRAPPERS if all(name.startswith(p) for name in weights)), ""):
-        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
-    return weights
-
-
-def _find_weights(found: Any) -> dict[str, Tensor]:
-    """The tensors under one of NESTS, else at the top, else under the only other key that has some."""
-    if not isinstance(found, Mapping):
-        return {}
-    nests = [own for key in NESTS if (own := _tensors(found.get(key)))]
-    others = [
-        own for key, value in found.items() if key != "optimizer" and (own := _tensors(value))
-    ]
-    if nests:
-        return nests[0]
-    return _tensors(found) or (others[0] if len(others) == 1 else {})
-
-
-def _tensors(found: Any) -> dict[str, Tensor]:
-    """What is a tensor in a mapping, by name."""
-    if not isinstance(found, Mapping):
-        return {}
-    return {k: v for k, v in found.items() if isinstance(k, str) and isinstance(v, Tensor)}
 
 
 def load_weights(model: nn.Module, path: Path, architecture: Architecture) -> list[str]:
@@ -138,35 +47,6 @@ def load_weights(model: nn.Module, path: Path, architecture: Architecture) -> li
         f"checkpoint {path} does not fit {architecture.name}: {'; '.join(filter(None, parts))}; "
         + _mend(architecture, reshaped, missing, surplus)
     )
-
-
-def under_prefix(
-    weights: dict[str, Tensor], names: list[str], path: Path
-) -> tuple[dict[str, Tensor], list[str]]:
-    """The weights under the prefix at which most of these names are found, and what is not under it.
-
-    Without a prefix where half of them are not found at one, or most weights are elsewhere. Raises
-    ValueError where several prefixes serve as well.
-    """
-    counted: Counter[str] = Counter()
-    known = set(names)
-    for name in weights:
-        parts = name.split(".")
-        for start in range(len(parts)):
-            if ".".join(parts[start:]) in known:
-                counted["".join(f"{part}." for part in parts[:start])] += 1
-    most = max(counted.values(), default=0)
-    best = [prefix for prefix, count in counted.items() if count == most]
-    if "" in best or 2 * most < len(names):
-        return weights, []
-    if len(best) > 1:
-        raise ValueError(
-            f"checkpoint {path} holds several networks, under {' and '.join(best[:SHOWN])}; save the "
-            "state dict of one"
-        )
-    under = {n.removeprefix(best[0]): v for n, v in weights.items() if n.startswith(best[0])}
-    aside = [name for name in weights if not name.startswith(best[0])]
-    return (weights, []) if len(aside) > len(under) else (under, aside)
 
 
 def some(before: str, names: list[str], between: str = ", ") -> str:
