@@ -91,6 +91,12 @@ def _mend_names(architecture: Architecture, missing: list[str], surplus: list[st
         if any(map(_is_shortcut, names)) and not any(map(_is_shortcut, others)):
             told.append(f"{has} has projections in its shortcuts, {lacks} none")
     options = []
+    for names, others, advice in (
+        (missing, surplus, "leave out --head-rank"),
+        (surplus, missing, "give the --head-rank that it was trained with"),
+    ):
+        if any(name.replace(".0.weight", ".weight") in others for name in names):
+            return advice
     if any(name.endswith("running_mean") for name in differing) and architecture.takes("norm"):
         options.append("--norm")
     if architecture.takes("depth"):

@@ -99,7 +99,7 @@ def test_what_is_wrong_with_an_ood_folder_is_said_of_it(
         ({"model": "torchvision:resnet18", **FREE}, r"it lacks conv1.weight.* unknown 1.bias"),
         ({"model": "torchvision:vgg11", **FREE, "checkpoint": None, "untrained": True, "stem": "cifar"},
          "no ResNet with conv1 and maxpool"),
-        ({"head_rank": 2}, r"unknown 5.bias, 5.weight; give the --width, --depth, --norm, --head-rank"),
+        ({"head_rank": 2}, r"unknown 5.bias, 5.weight; leave out --head-rank"),
         ({"width": 16}, r"1.weight is \[32, 192\] where .*give the --width, --depth"),
         ({"checkpoint": None}, "checkpoint is missing.*--untrained"),
         ({"checkpoint": Path("nowhere.pt")}, "nowhere.pt does not exist"),

@@ -1,9 +1,11 @@
 """Checkpoints of every form, and what is said of those that do not fit."""
 
+import argparse
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -27,9 +29,11 @@ WEIGHTS = {"1.weight": torch.eye(2), "1.bias": torch.ones(2)}
         {"state_dict": WEIGHTS, "epoch": 3, "best": 0.5},
         {"model": WEIGHTS, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}},
         {f"module.{name}": value for name, value in WEIGHTS.items()},
+        {**WEIGHTS, "epoch": 3, "note": "plain values beside", "best": np.float64(0.5)},
+        {"weights": WEIGHTS, "args": argparse.Namespace(lr=0.1), "best": np.float32(0.5)},
         {"model": {f"_orig_mod.module.{name}": value for name, value in WEIGHTS.items()}},
     ],
-    ids=["plain", "state_dict", "model", "module", "compiled"],
+    ids=["plain", "state_dict", "model", "module", "beside", "other key", "compiled"],
 )
 def test_checkpoints_of_every_form_hold_the_same_weights(
     content: dict[str, Any], tmp_path: Path
@@ -93,3 +97,46 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "network.safetensors").write_bytes(b"not tensors")
     with pytest.raises(ValueError, match="is damaged"):
         checkpoint.read_weights(tmp_path / "network.safetensors")
+
+
+OTHER = {"loss.weight": torch.ones(1)}
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net.encoder.", "a.b."])
+def test_any_prefix_is_stripped_and_what_is_not_of_the_network_is_told(
+    prefix: str, tmp_path: Path
+) -> None:
+    saved, model = resnet().build(1), resnet().build(0)
+    weights = {f"{prefix}{name}": value for name, value in saved.state_dict().items()}
+    torch.save({"state_dict": weights | OTHER}, tmp_path / "network.ckpt")
+    aside = checkpoint.load_weights(model, tmp_path / "network.ckpt", resnet())
+    assert aside == ["loss.weight"]
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), saved.parameters(), strict=True)
+    )
+
+
+def test_one_of_several_networks_is_not_guessed(tmp_path: Path) -> None:
+    weights = resnet().build(1).state_dict()
+    torch.save(
+        {f"{who}.{name}": own for who in ("teacher", "student") for name, own in weights.items()},
+        tmp_path / "network.ckpt",
+    )
+    with pytest.raises(ValueError, match=r"teacher\. and student\."):
+        checkpoint.load_weights(resnet().build(0), tmp_path / "network.ckpt", resnet())
+
+
+def test_shortcuts_that_differ_are_told(tmp_path: Path) -> None:
+    weights = resnet().build(1).state_dict()
+    plain = {name: own for name, own in weights.items() if "downsample" not in name}
+    torch.save(plain, tmp_path / "network.pt")
+    with pytest.raises(ValueError, match="projections in its shortcuts.*file.py:NAME") as error:
+        checkpoint.load_weights(resnet().build(0), tmp_path / "network.pt", resnet())
+    assert "--width" not in str(error.value)
+
+
+def test_small_networks_are_not_found_within_large_ones(tmp_path: Path) -> None:
+    torch.save(resnet().build(1).state_dict(), tmp_path / "network.pt")
+    names = ["weight", "bias"]
+    weights = checkpoint.read_weights(tmp_path / "network.pt")
+    assert checkpoint.under_prefix(weights, names, tmp_path) == (weights, [])
