@@ -130,7 +130,7 @@ def test_shortcuts_that_differ_are_told(tmp_path: Path) -> None:
     weights = resnet().build(1).state_dict()
     plain = {name: own for name, own in weights.items() if "downsample" not in name}
     torch.save(plain, tmp_path / "network.pt")
-    with pytest.raises(ValueError, match="projections in its shortcuts.*file.py:NAME") as error:
+    with pytest.raises(ValueError, match=r"projections in its shortcuts.*file.py:NAME") as error:
         checkpoint.load_weights(resnet().build(0), tmp_path / "network.pt", resnet())
     assert "--width" not in str(error.value)
 
