@@ -114,8 +114,8 @@ def under_prefix(
                 counted["".join(f"{part}." for part in parts[:start])] += 1
     most = max(counted.values(), default=0)
     best = [prefix for prefix, count in counted.items() if count == most]
-    parts = 2 * most * len(best) < len(weights)  # of one network, layers of equal names
-    if "" in best or 2 * most < len(names) or parts:
+    layers = 2 * most * len(best) < len(weights)  # of equal names in one network
+    if "" in best or 2 * most < len(names) or layers:
         return weights, []
     if len(best) > 1:
         raise ValueError(

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from rankdeficit.checks import check_floating, check_gamma, check_magnitudes, check_temperature
 from rankdeficit.diagnostics.assembly import assemble, conditions, gather_outputs
+from rankdeficit.diagnostics.measures.ood import canonical, missing_packages
 from rankdeficit.diagnostics.measures.ood import detectors as detector_names
-from rankdeficit.diagnostics.measures.ood import missing_packages
 from rankdeficit.diagnostics.measures.probes import ProbeSettings
 from rankdeficit.diagnostics.reading.batches import class_indices, spelled
 from rankdeficit.diagnostics.reading.blocks import BLOCK, Block
@@ -72,7 +72,9 @@ def diagnose_outputs(
     check_gamma(gamma)
     if gamma < LEAST_GAMMA:
         raise ValueError(f"gamma is {gamma}; it must be at least {LEAST_GAMMA:g}")
-    names = detector_names() if detectors is None else tuple(detectors)
+    names = detector_names()
+    if detectors is not None:
+        names = tuple(dict.fromkeys(map(canonical, detectors)))
     for name in names:
         missing_packages(name)  # an unknown name is an error before any work
     with plain_torch():
