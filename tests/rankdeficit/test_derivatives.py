@@ -120,7 +120,8 @@ def test_soft_ranks(measure: Callable[[Tensor], Tensor], shape: tuple[int, ...])
 @pytest.mark.parametrize("measure", [stable_rank, effective_rank])
 def test_soft_ranks_of_more_columns_than_a_panel(measure: Callable[[Tensor], Tensor]) -> None:
     below = normal(WIDE, WIDE)
-    assert gradcheck(lambda first: measure(torch.cat([first, below])), (variable(normal(1, WIDE)),))
+    first = (variable(normal(1, WIDE)),)
+    assert gradcheck(lambda row: measure(torch.cat([row, below])), first, fast_mode=True)
 
 
 @pytest.mark.parametrize("measure", [stable_rank, effective_rank])

@@ -1,14 +1,22 @@
 """What tests of several simulations share."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import simulations
-from rankdeficit.experiments.experiment import find_experiments
+from rankdeficit.experiments.experiment import Experiment, find_experiments
+
+
+@pytest.fixture(autouse=True, scope="package")
+def undrawn() -> Iterator[None]:
+    """No run here saves its figures, which takes most of a short run; tests/test_commands.py does."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Experiment, "draw", lambda self, path: None)
+        yield
 
 
 @pytest.fixture

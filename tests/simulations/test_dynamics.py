@@ -1,11 +1,8 @@
 """`python -m simulations.dynamics`: escapes against the closed form, its folder, resume and errors."""
 
 import math
-import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +16,16 @@ from simulations import dynamics
 from simulations.dynamics import Settings
 from simulations.dynamics import report as reports
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
 Row = dict[str, Any]
 
 SMALL = Settings(
     temperature=(1.0, 30.0), depth=(1, 2), seeds=2, classes=4, width=5, samples_per_class=2,
     step_size=0.1, measure_every=20, checkpoint_every=70, steps=400, device="cpu",
 )  # fmt: skip
-SMALL_FLAGS = (
-    "--temperature 1 30 --depth 1 2 --seeds 2 --classes 4 --width 5 --samples-per-class 2 "
-    "--step-size 0.1 --measure-every 20 --checkpoint-every 70 --steps 400 --device cpu"
-).split()
-
-
-def results(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in ("summary.json", "metrics.jsonl")}
-
-
-def run_without_figures(settings: Settings) -> Path:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(dynamics.Dynamics, "draw", lambda self, path: None)
-        return dynamics.Dynamics().run(settings)
 
 
 def summary_of(settings: Settings, out: Path) -> Row:
-    return runs.read_json(run_without_figures(replace(settings, out=out)) / "summary.json")
+    return runs.read_json(dynamics.Dynamics().run(replace(settings, out=out)) / "summary.json")
 
 
 def largest(rows: list[Row], field: str) -> float:
@@ -57,17 +39,17 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def balanced(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
-    """Runs from balanced starts at L = 2..6 and T = 1 and 1e5, escape at 0.01 T sqrt(N)."""
+    """Runs from balanced starts at L = 2, 3, 6 and T = 1 and 1e5, escape at 0.01 T sqrt(N)."""
     settings = Settings(
-        temperature=(1.0, 1e5), start=("balanced",), seeds=2, measure_every=10**6,
-        checkpoint_every=10**6, device="cpu",
+        temperature=(1.0, 1e5), depth=(1, 2, 5), start=("balanced",), seeds=2,
+        measure_every=10**6, checkpoint_every=10**6, device="cpu",
     )  # fmt: skip
     return summary_of(settings, tmp_path_factory.mktemp("balanced") / "run")["runs"]
 
 
 def test_escapes_are_within_one_per_cent_of_the_closed_form(balanced: list[Row]) -> None:
     keys = {(run["depth"] + 1, run["temperature"]) for run in balanced}
-    assert keys == {(L, T) for L in (2, 3, 4, 5, 6) for T in (1.0, 1e5)}
+    assert keys == {(L, T) for L in (2, 3, 6) for T in (1.0, 1e5)}
     for run in balanced:
         assert run["escaped"]
         assert run["loss"] <= 0.8 * math.log(10)
@@ -79,7 +61,7 @@ def test_escapes_are_within_one_per_cent_of_the_closed_form(balanced: list[Row])
 
 
 def test_ratios_know_no_temperature_at_two_factors_only(balanced: list[Row]) -> None:
-    for depth in (1, 2, 3, 4, 5):
+    for depth in (1, 2, 5):
         for seed in (0, 1):
             own = [run for run in balanced if (run["depth"], run["seed"]) == (depth, seed)]
             cold, hot = sorted(own, key=lambda run: run["temperature"])
@@ -96,17 +78,17 @@ def test_ratios_know_no_temperature_at_two_factors_only(balanced: list[Row]) -> 
 
 def test_errors_shrink_with_the_escape_point(tmp_path: Path) -> None:
     errors = []
-    for escape in (0.1, 0.01, 0.001):
+    for escape in (0.1, 0.01):
         settings = Settings(
-            temperature=(1.0,), depth=(1, 2, 3), start=("balanced",), seeds=1, classes=5, width=6,
+            temperature=(1.0,), depth=(1, 3), start=("balanced",), seeds=1, classes=5, width=6,
             samples_per_class=3, escape=escape, measure_every=10**6, checkpoint_every=10**6,
             device="cpu",
         )  # fmt: skip
         found = summary_of(settings, tmp_path / str(escape))["runs"]
         errors.append((largest(found, "escape_time_error"), largest(found, "ratio_error")))
-    for far, near in pairwise(errors):
-        assert near[0] < 0.3 * far[0]
-        assert near[1] < 0.3 * far[1]
+    far, near = errors
+    assert near[0] < 0.3 * far[0]
+    assert near[1] < 0.3 * far[1]
 
 
 def test_random_starts_collapse_with_temperature_from_three_factors_on(tmp_path: Path) -> None:
@@ -131,18 +113,22 @@ def test_random_starts_collapse_with_temperature_from_three_factors_on(tmp_path:
 
 
 def test_the_flow_follows_a_run_of_tiny_gradient_descent_steps() -> None:
+    """Their error is proportional to the step: from two step sizes its limit at none is known."""
     settings = replace(SMALL, temperature=(2.0,), depth=(2,), seeds=1, step_size=0.02)
     flow = dynamics.Flow(settings, 2, "random")
-    twin = dynamics.Flow(settings, 2, "random").model
     for _ in range(20):
         flow.step()
-    count = 20_000
-    for _ in range(count):
-        twin.compute_gradient()
-        twin.parameters -= flow.time.item() / count * twin.gradient
-    moved = (flow.model.parameters - twin.parameters).abs().max()
+
+    def descended(count: int) -> torch.Tensor:
+        twin = dynamics.Flow(settings, 2, "random").model
+        for _ in range(count):
+            twin.compute_gradient()
+            twin.parameters -= flow.time.item() / count * twin.gradient
+        return twin.parameters
+
+    end = 2 * descended(2000) - descended(1000)
     started = dynamics.Flow(settings, 2, "random").model.parameters
-    assert moved < 1e-4 * (started - twin.parameters).abs().max()
+    assert (flow.model.parameters - end).abs().max() < 1e-4 * (started - end).abs().max()
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
@@ -162,8 +148,7 @@ def test_escape_times_are_exact_on_the_closed_form_for_long_steps(depth: int) ->
 def test_the_run_folder(small: Path) -> None:
     assert {path.name for path in small.iterdir()} == {
         ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "checkpoint.previous.pt",
-        "environment.json",
-        "summary.json", "modes.png", "escape_times.png", "participation.png",
+        "environment.json", "summary.json",
     }  # fmt: skip
     summary = runs.read_json(small / "summary.json")
     found = summary["runs"]
@@ -209,23 +194,17 @@ def test_a_run_does_not_depend_on_what_flows_beside_it(small: Path, tmp_path: Pa
         assert run["singular_values"] == pytest.approx(twin["singular_values"], rel=1e-7)
 
 
-def test_figures_come_from_the_folder_alone(small: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "copy"
-    folder.mkdir()
-    for name in ("summary.json", "metrics.jsonl"):
-        shutil.copy(small / name, folder)
-    dynamics.Dynamics().draw(folder)
-    for name in ("modes.png", "escape_times.png", "participation.png"):
-        assert (folder / name).read_bytes() == (small / name).read_bytes()
-    summary = runs.read_json(folder / "summary.json")
-    panel = reports.draw_participation(summary).axes[0]
+def test_the_figures_show_the_runs_and_the_closed_form(small: Path) -> None:
+    rows, summary = runs.read_rows(small), runs.read_json(small / "summary.json")
+    figures = dynamics.Dynamics().figures(rows, summary)
+    assert {*figures} == {"modes", "escape_times", "participation"}
+    panel = figures["participation"].axes[0]
     (line,) = [line for line in panel.get_lines() if line.get_label() == "L = 3"]
     own = [r for r in summary["runs"] if (r["start"], r["depth"]) == ("balanced", 2)]
     hot = [r["participation_ratio"] for r in own if r["temperature"] == 30]
     assert line.get_ydata()[-1] == pytest.approx(sum(hot) / 2)
-    figure = reports.draw_modes(runs.read_rows(folder), summary)
-    assert len(figure.axes) == 4
-    measured, theory = figure.axes[0].get_lines()[:2]
+    assert len(figures["modes"].axes) == 4
+    measured, theory = figures["modes"].axes[0].get_lines()[:2]
     assert measured.get_ydata()[0] == pytest.approx(1e-4)
     assert theory.get_label() == "closed form"
 
@@ -243,7 +222,12 @@ def test_runs_that_have_not_escaped_are_reported(
         assert run["ratios"] is None
         assert not run["escaped"]
         assert "ratio_error" not in run
-    assert not (folder / "modes.png").exists()
+    figures = dynamics.Dynamics().figures(
+        runs.read_rows(folder), runs.read_json(folder / "summary.json")
+    )
+    assert "modes" not in figures
+    for figure in figures.values():
+        figure.draw_without_rendering()
 
 
 @pytest.mark.parametrize(

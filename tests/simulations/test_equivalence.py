@@ -1,7 +1,5 @@
 """`python -m simulations.equivalence`: every case as the theory has it, its folder and its errors."""
 
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,35 +13,18 @@ from rankdeficit.toys.mlp import MlpShape
 from rankdeficit.toys.ufm import UfmShape
 from simulations import equivalence
 from simulations.equivalence import CASES, Settings, Unit, twin_scales
-from simulations.equivalence import report as reports
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
 Row = dict[str, Any]
 
 SMALL = Settings(
     temperature=(5.0,), depth=(2,), seeds=1, classes=3, samples_per_class=2, width=4, steps=12,
     measure_every=5, device="cpu",
 )  # fmt: skip
-SMALL_FLAGS = (
-    "--temperature 5 --depth 2 --seeds 1 --classes 3 --samples-per-class 2 --width 4 --steps 12 "
-    "--measure-every 5 --device cpu"
-).split()
-
-
-def results(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in ("summary.json", "metrics.jsonl")}
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return equivalence.Equivalence().run(
-        replace(SMALL, out=tmp_path_factory.mktemp("small") / "run")
-    )
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    settings = Settings(depth=(2, 3), seeds=1, device="cpu")
+    settings = Settings(depth=(2, 3), seeds=1, steps=80, device="cpu")
     return equivalence.Equivalence().run(
         replace(settings, out=tmp_path_factory.mktemp("full") / "run")
     )
@@ -164,8 +145,7 @@ def test_the_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     folder = equivalence.Equivalence().run(replace(settings, out=tmp_path / "run"))
     assert {path.name for path in folder.iterdir()} == {
         ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "checkpoint.previous.pt",
-        "environment.json",
-        "summary.json", "differences.png",
+        "environment.json", "summary.json",
     }  # fmt: skip
     summary = runs.read_json(folder / "summary.json")
     first, second = (summary["cells"][i]["losses"] for i in (0, 1))
@@ -192,17 +172,13 @@ def test_the_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert str(folder) in output
 
 
-def test_figures_come_from_the_folder_alone(small: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "copy"
-    folder.mkdir()
-    for name in ("summary.json", "metrics.jsonl"):
-        shutil.copy(small / name, folder)
-    equivalence.Equivalence().draw(folder)
-    assert (folder / "differences.png").read_bytes() == (small / "differences.png").read_bytes()
-    rows = runs.read_rows(folder)
-    figure = reports.draw_differences(rows, runs.read_json(folder / "summary.json"))
+def test_the_figure_shows_the_rows(full: Path) -> None:
+    rows, summary = runs.read_rows(full), runs.read_json(full / "summary.json")
+    figures = equivalence.Equivalence().figures(rows, summary)
+    assert {*figures} == {"differences"}
+    figure = figures["differences"]
     (line,) = [x for x in figure.axes[1].get_lines() if x.get_label() == "learning rate alone"]
-    own = [row for row in rows if row["case"] == "learning rate alone"]
+    own = [row for row in rows if (row["case"], row["depth"]) == ("learning rate alone", 2)]
     assert line.get_ydata().tolist() == [row["difference"] for row in own]
     assert len(figure.axes[0].get_lines()) == 1 + sum(case.equal for case in CASES)
 

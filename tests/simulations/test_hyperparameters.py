@@ -62,7 +62,18 @@ def test_initial_norms_scale_as_they_must(tmp_path: Path) -> None:
     assert norms["layer norm of logits"] == pytest.approx(math.sqrt(5), rel=1e-3)
 
 
-def test_a_small_init_ends_with_the_rank_of_the_temperature_of_its_norm(tmp_path: Path) -> None:
+def test_a_small_init_ends_with_the_rank_of_the_temperature_of_its_norm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        hyperparameters,
+        "interventions",
+        lambda settings: [
+            change
+            for change in interventions(settings)
+            if change.family in ("temperature", "init scale")
+        ],
+    )
     settings = Settings(
         temperature=(10.0, 100.0), seeds=2, classes=20, samples_per_class=4, inputs=24, width=40,
         depth=5, steps=250, lr=2e-3, device="cpu", out=tmp_path / "run",

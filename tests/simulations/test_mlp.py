@@ -23,20 +23,19 @@ def contents(folder: Path) -> list[bytes]:
     return [(folder / name).read_bytes() for name in ("summary.json", "metrics.jsonl")]
 
 
-def test_the_run_folder_and_its_figures(tmp_path: Path) -> None:
-    folder = mlp.Mlp().run(replace(SMALL, out=tmp_path / "run"))
-    figures = sorted(path.name for path in folder.glob("*.png"))
-    assert figures == [
-        "alignment.png", "alignment_per_layer.png", "collapse.png", "gradient_ranks.png", "ranks.png",
-    ]  # fmt: skip
-    before = [(folder / name).read_bytes() for name in figures]
-    for name in figures:
-        (folder / name).unlink()
-    mlp.Mlp().draw(folder)
-    assert [(folder / name).read_bytes() for name in figures] == before
-    runs = read_json(folder / "summary.json")["runs"]
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mlp.Mlp().run(replace(SMALL, out=tmp_path_factory.mktemp("small") / "run"))
+
+
+def test_the_run_folder_and_its_figures(small: Path) -> None:
+    rows, summary = read_rows(small), read_json(small / "summary.json")
+    assert {*mlp.Mlp().figures(rows, summary)} == {
+        "alignment", "alignment_per_layer", "collapse", "gradient_ranks", "ranks",
+    }  # fmt: skip
+    runs = summary["runs"]
     assert [(run["temperature"], run["seed"]) for run in runs] == [(1, 0), (1, 1), (20, 0), (20, 1)]
-    assert {row["step"] for row in read_rows(folder)} == {0, 1, 2, 4, 8, 10, 20, 30}
+    assert {row["step"] for row in rows} == {0, 1, 2, 4, 8, 10, 20, 30}
 
 
 def test_ranks_of_layers_and_gradients_are_those_of_the_network() -> None:
@@ -109,11 +108,10 @@ def test_images_are_read_and_tested_on(tmp_path: Path) -> None:
     assert all(0 <= run["loss"] <= 2 for run in summary["runs"])
 
 
-def test_runs_do_not_depend_on_what_trains_beside_them(tmp_path: Path) -> None:
-    both = mlp.Mlp().run(replace(SMALL, out=tmp_path / "both"))
+def test_runs_do_not_depend_on_what_trains_beside_them(small: Path, tmp_path: Path) -> None:
     alone = mlp.Mlp().run(replace(SMALL, baseline=False, seeds=1, out=tmp_path / "alone"))
     (run,) = read_json(alone / "summary.json")["runs"]
-    twin = read_json(both / "summary.json")["runs"][2]
+    twin = read_json(small / "summary.json")["runs"][2]
     assert run["loss"] == pytest.approx(twin["loss"], rel=1e-4)
 
 

@@ -1,7 +1,6 @@
 """`python -m simulations.phase_diagram`: its folder, its resume, its errors, and the minima it finds."""
 
 import math
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +19,6 @@ from simulations import phase_diagram
 from simulations.phase_diagram import Row, Settings, StartsOfOneDepth
 from simulations.phase_diagram import report as reports
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
-
 SMALL = Settings(
     temperature=(1.0, 30.0), depth=(1, 2), init_scale=(0.3, 0.7), seeds=3, classes=4, width=5,
     steps=60, measure_every=20, checkpoint_every=25, device="cpu",
@@ -32,14 +29,9 @@ TEN_FREE = Settings(
 KEYS = ("depth", "temperature", "weight_decay", "init_scale", "seed")
 
 
-def results(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in ("summary.json", "metrics.jsonl")}
-
-
 @pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the figures and most points of the predicted curves out, for speed."""
-    monkeypatch.setattr(phase_diagram.PhaseDiagram, "draw", lambda self, path: None)
+def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave most points of the predicted curves out, for speed."""
     monkeypatch.setattr(phase_diagram, "CURVE_POINTS", 2)
 
 
@@ -56,10 +48,10 @@ def trained(settings: Settings, depth: int, steps: int | None = None) -> StartsO
     return batch
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("few_points")
 def test_ranks_fall_with_depth(tmp_path: Path) -> None:
     found = cells(replace(TEN_FREE, depth=(1,), seeds=1), tmp_path / "two")
-    found += cells(replace(TEN_FREE, depth=(2, 3), seeds=14), tmp_path / "more")
+    found += cells(replace(TEN_FREE, depth=(2, 3), seeds=3), tmp_path / "more")
     assert [cell["depth"] + 1 for cell in found] == [2, 3, 4]
     assert [cell["rank"] for cell in found] == [9, 5, 4]
     names = ["simplex ETF", "pairs", "Petersen code"]
@@ -70,7 +62,7 @@ def test_ranks_fall_with_depth(tmp_path: Path) -> None:
     assert all(cell["accuracy"] == 1 for cell in found)
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("few_points")
 def test_a_rank_three_minimum_beats_the_petersen_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,7 +90,7 @@ def test_a_rank_three_minimum_beats_the_petersen_code(
     assert cell["loss"] == pytest.approx(losses[best], abs=1e-9)
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("few_points")
 def test_temperature_alone_changes_the_best_minimum(tmp_path: Path) -> None:
     settings = Settings(
         temperature=(39.0, 42.0, 2100.0), depth=(2,), classes=4, width=6, init_scale=(0.2, 0.7),
@@ -112,7 +104,7 @@ def test_temperature_alone_changes_the_best_minimum(tmp_path: Path) -> None:
     assert found[2]["objective"] == pytest.approx(math.log(4), abs=1e-12)
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("few_points")
 def test_two_factors_reach_their_global_minimum(tmp_path: Path) -> None:
     settings = Settings(
         temperature=(1.0, 10.0, 100.0, 160.0), depth=(1,), samples_per_class=2, classes=4, width=6,
@@ -212,8 +204,7 @@ def test_the_run_folder(
     folder = phase_diagram.PhaseDiagram().run(replace(SMALL, out=tmp_path / "run"))
     assert {path.name for path in folder.iterdir()} == {
         ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "checkpoint.previous.pt",
-        "environment.json",
-        "summary.json", "phase_diagram.png", "objectives.png",
+        "environment.json", "summary.json",
     }  # fmt: skip
     summary, rows = runs.read_json(folder / "summary.json"), runs.read_rows(folder)
     assert [row["step"] for row in rows[::24]] == [0, 1, 2, 4, 8, 16, 20, 40, 60]
@@ -248,20 +239,15 @@ def test_the_run_folder(
     assert "of 4 cells" in output
 
 
-def test_figures_come_from_the_folder_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(phase_diagram, "CURVE_POINTS", 5)
+@pytest.mark.usefixtures("few_points")
+def test_the_figures_show_the_cells(tmp_path: Path) -> None:
     folder = phase_diagram.PhaseDiagram().run(
-        replace(SMALL, weight_decay=(1e-3, 1e-2), out=tmp_path / "run")
+        replace(SMALL, weight_decay=(1e-3, 1e-2), seeds=1, steps=20, out=tmp_path / "run")
     )
-    before = {path.name: path.read_bytes() for path in folder.glob("*.png")}
-    for path in [*folder.glob("*.png"), folder / "checkpoint.pt"]:
-        path.unlink()
-    phase_diagram.PhaseDiagram().draw(folder)
-    assert {path.name: path.read_bytes() for path in folder.glob("*.png")} == before
     summary = runs.read_json(folder / "summary.json")
-    panels = reports.draw_diagram(summary).axes
+    figures = phase_diagram.PhaseDiagram().figures(runs.read_rows(folder), summary)
+    assert {*figures} == {"phase_diagram", "objectives"}
+    panels = figures["phase_diagram"].axes
     assert [axes.get_title() for axes in panels] == [r"$\lambda$ = 0.001", r"$\lambda$ = 0.01"]
     for axes, decay in zip(panels, (1e-3, 1e-2), strict=True):
         shown = {text.get_position(): int(text.get_text()) for text in axes.texts}
@@ -269,7 +255,7 @@ def test_figures_come_from_the_folder_alone(
             ((1.0, 30.0).index(c["temperature"]), c["depth"] - 1): c["rank"]
             for c in summary["cells"] if c["weight_decay"] == decay
         }  # fmt: skip
-    panels = reports.draw_objectives(summary).axes
+    panels = figures["objectives"].axes
     assert len(panels) == 4
     (dots,) = [x for x in panels[1].get_lines() if x.get_label() == "best found"]
     own = [c for c in summary["cells"] if (c["depth"], c["weight_decay"]) == (2, 1e-3)]
@@ -303,7 +289,7 @@ def test_the_boundary_is_drawn_where_theory_puts_it(tmp_path: Path) -> None:
     assert [*line.get_ydata()] == [-0.5, 0.5]
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("few_points")
 @pytest.mark.parametrize(
     "change", [{"lr": 1e70}, {"init_scale": (1e80,)}, {"init_scale": (1e200,)}]
 )
@@ -318,14 +304,16 @@ def test_diverged_runs_are_reported(
     assert "3 runs diverged; try a lower --lr" in capsys.readouterr().out
 
 
-def test_a_cell_whose_runs_all_diverged_can_be_drawn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(phase_diagram, "CURVE_POINTS", 2)
+@pytest.mark.usefixtures("few_points")
+def test_a_cell_whose_runs_all_diverged_can_be_drawn(tmp_path: Path) -> None:
     settings = replace(SMALL, temperature=(1.0,), depth=(1,), init_scale=(1e200,), steps=1)
     folder = phase_diagram.PhaseDiagram().run(replace(settings, out=tmp_path / "run"))
-    (axes,) = reports.draw_diagram(runs.read_json(folder / "summary.json")).axes
-    assert not axes.texts
+    figures = phase_diagram.PhaseDiagram().figures(
+        runs.read_rows(folder), runs.read_json(folder / "summary.json")
+    )
+    assert not figures["phase_diagram"].axes[0].texts
+    for figure in figures.values():
+        figure.draw_without_rendering()
 
 
 def test_extreme_temperatures_are_measured() -> None:

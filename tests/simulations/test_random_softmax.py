@@ -1,6 +1,5 @@
 """`python -m simulations.random_softmax`: its folder, resume and errors, and the rank's rise and fall."""
 
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,26 +14,10 @@ from rankdeficit.experiments import runs
 from simulations import random_softmax
 from simulations.random_softmax import Row, Settings, Unit
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
-
 SMALL = Settings(
     n=(8, 12), logits_rank=(1, 2), seeds=3, scales=5, least_scale=1e-3, largest_scale=1e3,
     device="cpu",
 )  # fmt: skip
-SMALL_FLAGS = (
-    "--n 8 12 --logits-rank 1 2 --seeds 3 --scales 5 --least-scale 1e-3 --largest-scale 1e3 "
-    "--device cpu"
-).split()
-
-
-def results(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in ("summary.json", "metrics.jsonl")}
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the figures out, for speed."""
-    monkeypatch.setattr(random_softmax.RandomSoftmax, "draw", lambda self, path: None)
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +65,7 @@ def test_the_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     folder = random_softmax.RandomSoftmax().run(replace(SMALL, out=tmp_path / "run"))
     assert {path.name for path in folder.iterdir()} == {
         ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "checkpoint.previous.pt",
-        "environment.json",
-        "summary.json", "ranks.png", "gammas.png",
+        "environment.json", "summary.json",
     }  # fmt: skip
     summary, rows = runs.read_json(folder / "summary.json"), runs.read_rows(folder)
     scales = np.geomspace(1e-3, 1e3, 5).tolist()
@@ -109,7 +91,6 @@ def test_the_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "number of distinct argmaxes" in output
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_rows_are_what_the_library_says_of_each_softmax(tmp_path: Path) -> None:
     rows = runs.read_rows(random_softmax.RandomSoftmax().run(replace(SMALL, out=tmp_path / "run")))
     for row in rows[::7]:
@@ -154,7 +135,6 @@ def test_how_many_matrices_go_at_once_changes_nothing(monkeypatch: pytest.Monkey
         assert ours == theirs
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_matrix_does_not_depend_on_what_is_looked_at_beside_it(tmp_path: Path) -> None:
     # Repeated and unsorted sizes and ranks are no others.
     many = random_softmax.RandomSoftmax().run(replace(SMALL, n=(12, 8, 12), out=tmp_path / "many"))
@@ -166,15 +146,6 @@ def test_a_matrix_does_not_depend_on_what_is_looked_at_beside_it(tmp_path: Path)
     assert runs.read_rows(alone) == [
         r for r in others if (r["n"], r["logits_rank"], r["seed"]) == (12, 2, 1)
     ]
-
-
-def test_figures_come_from_the_folder_alone(tmp_path: Path) -> None:
-    folder = random_softmax.RandomSoftmax().run(replace(SMALL, out=tmp_path / "run"))
-    before = {path.name: path.read_bytes() for path in folder.glob("*.png")}
-    for path in [*folder.glob("*.png"), folder / "checkpoint.pt"]:
-        path.unlink()
-    random_softmax.RandomSoftmax().draw(folder)
-    assert {path.name: path.read_bytes() for path in folder.glob("*.png")} == before
 
 
 def test_the_figures_show_ranks_and_theory(hundred: Row) -> None:

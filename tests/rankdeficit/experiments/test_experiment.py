@@ -20,7 +20,7 @@ from rankdeficit.experiments import runs
 from rankdeficit.experiments.experiment import Experiment, experiment, find_experiments
 from rankdeficit.experiments.runs import RunFolder
 from rankdeficit.experiments.settings import CommonSettings, Row
-from tests.conftest import ROOT, assert_one_line_error
+from tests.conftest import ROOT, Run, assert_one_line_error
 
 
 @dataclass(frozen=True)
@@ -224,34 +224,35 @@ if __name__ == "__main__":
 '''
 
 
-def test_a_file_of_its_own_is_an_experiment(tmp_path: Path) -> None:
-    """--help, run folder, table, figure and resume come from the frame, outside this package too."""
+def test_a_file_of_its_own_is_an_experiment(tmp_path: Path, command: Run) -> None:
+    """--help, run folder, table, figure and resume come from the frame, outside this package too.
+
+    Neither the user's style nor his backend changes a pixel.
+    """
     file = tmp_path / "walk.py"
     file.write_text(WALK)
-
-    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, str(file), *map(str, arguments)], capture_output=True, text=True,
-            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, check=False,
-        )  # fmt: skip
-
-    shown = run("--help").stdout
+    shown = command(file, "--help").stdout
     assert "Follow random walks." in shown
     assert "--seeds INT" in shown
-    assert_one_line_error(run("--steps", "0", "--out", tmp_path / "none"), "steps is 0")
+    assert_one_line_error(command(file, "--steps", "0", "--out", tmp_path / "none"), "steps is 0")
     assert not (tmp_path / "none").exists()
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    result = run("--out", whole, "--stop-after", 99, MPLBACKEND="TkAgg")
+    (tmp_path / "matplotlibrc").write_text("axes.facecolor: red\nlines.linewidth: 9\n")
+    own = {"MPLBACKEND": "TkAgg", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
+    result = subprocess.run(
+        [sys.executable, str(file), "--out", str(whole), "--stop-after", "99"],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **own},
+    )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "The walks have ended." in result.stdout
     assert (whole / "places.png").exists()
     assert_one_line_error(
-        run("--out", stopped, "--stop-after", 8), "No space left", "metrics.jsonl"
+        command(file, "--out", stopped, "--stop-after", 8), "No space left", "metrics.jsonl"
     )
     settings = stopped / "settings.json"
     settings.write_text(settings.read_text().replace('"stop_after": 8', '"stop_after": 99'))
-    (tmp_path / "matplotlibrc").write_text("axes.facecolor: red\nlines.linewidth: 9\n")
-    result = run("--resume", stopped, MATPLOTLIBRC=str(tmp_path / "matplotlibrc"))
+    result = command(file, "--resume", stopped)
     assert result.returncode == 0, result.stderr
     for name in ("settings.json", "summary.json", "metrics.jsonl", "checkpoint.pt"):
         assert (stopped / name).read_bytes() == (whole / name).read_bytes()
@@ -272,10 +273,9 @@ def test_an_experiment_in_a_package_is_listed(
     assert (found["excursions.walk"].__doc__ or "").startswith("Where does")
 
 
-def test_the_list_of_simulations_has_a_line_each() -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "simulations"], capture_output=True, text=True, cwd=ROOT, check=True
-    )
+def test_the_list_of_simulations_has_a_line_each(command: Run) -> None:
+    result = command("simulations")
+    assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert [line.split()[0] for line in lines] == [*find_experiments(simulations)]
     assert all(line.endswith("?") for line in lines)
