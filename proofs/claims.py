@@ -80,6 +80,8 @@ class Check:
     """A statement and the method that checks it."""
 
     claim: str
+    name: str
+    """Name of its function."""
     statement: str
     kind: Kind
     method: Method
@@ -150,7 +152,9 @@ class Claim:
         outcomes: Callable[[int, int], Iterator[Outcome]],
     ) -> None:
         statement = " ".join((check.__doc__ or "").split()).removesuffix(".")
-        self.checks.append(Check(self.name, statement, kind, method, instances, outcomes))
+        self.checks.append(
+            Check(self.name, check.__name__, statement, kind, method, instances, outcomes)
+        )
 
 
 def run_check(

@@ -13,7 +13,7 @@ from proofs.gradient_rank import (
     kernel_basis,
     numerical_rank,
 )
-from proofs.networks import cross_entropy_slope
+from proofs.networks import RELU, cross_entropy_slope
 
 
 def test_kernel_by_hand() -> None:
@@ -29,6 +29,12 @@ def test_kernel_by_hand() -> None:
 )
 def test_meet_of_row_space_and_kernel_by_hand(A: list[list[int]], meet: int) -> None:
     assert dimension_of_meet(fmpq_mat(A), fmpq_mat([[1, 1, 0]])) == meet
+
+
+def test_relu_and_its_slope_are_zero_up_to_zero() -> None:
+    Z, slope = fmpq_mat([[2, 0, -3]]), fmpq_mat([[5, 5, 5]])
+    assert RELU.apply(Z) == fmpq_mat([[2, 0, 0]])
+    assert RELU.pull_back(Z, slope) == fmpq_mat([[5, 0, 0]])
 
 
 def to_torch(matrix: arb_mat) -> torch.Tensor:
