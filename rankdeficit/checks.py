@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,13 @@ def check_at_least(least: int, **values: int) -> None:
     for name, value in values.items():
         if not (_is_number(value) and value >= least):
             raise ValueError(f"{name} is {value}; it must be at least {least}")
+
+
+def check_not_empty(**sequences: Sequence[Any]) -> None:
+    """Raise unless every named sequence has a value."""
+    for name, values in sequences.items():
+        if not len(values):
+            raise ValueError(f"{name} is empty; give at least one value")
 
 
 def check_seeds(seed: int, seeds: int) -> None:

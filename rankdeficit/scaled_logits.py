@@ -14,7 +14,13 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from rankdeficit.checks import check_at_least, check_floating, check_gamma, check_magnitudes
+from rankdeficit.checks import (
+    check_at_least,
+    check_floating,
+    check_gamma,
+    check_magnitudes,
+    check_not_empty,
+)
 
 
 def critical_scales(
@@ -99,8 +105,12 @@ def large_n_rank(scale: float, logits_rank: int, gamma: float) -> int:
 
 
 def random_logits(n: int, rank: int, seeds: Sequence[int]) -> Float64[Tensor, "seeds n n"]:
-    """Logits A B^T with n x rank matrices A and B, uniform on [-1, 1] (the paper's Figure 6)."""
+    """Logits A B^T with n x rank matrices A and B, uniform on [-1, 1] (the paper's Figure 6).
+
+    Raises ValueError for sizes below 1 and without seeds.
+    """
     check_at_least(1, n=n, rank=rank)
+    check_not_empty(seeds=seeds)
     generator = torch.Generator()
     factors = torch.stack(
         [

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from rankdeficit.checks import check_floating, check_gamma, check_magnitudes
+from rankdeficit.checks import check_floating, check_gamma, check_magnitudes, check_not_empty
 
 GAMMA = 1e-3
 """Rank threshold of the paper, relative to the largest singular value."""
@@ -61,6 +61,7 @@ class Spectrum:
 
     def rank_curve(self, gammas: Sequence[float] = GAMMAS) -> Int64[Tensor, "*batch gammas"]:
         """Numerical rank at each threshold."""
+        check_not_empty(gammas=gammas)
         return torch.stack([self.rank(gamma) for gamma in gammas], dim=-1)
 
     def stable_rank(self) -> Float64[Tensor, "*batch"]:
@@ -167,8 +168,7 @@ def resolved_spectrum(
     centred: bool = False,
 ) -> Spectrum:
     """Gram spectrum, replaced by the SVD where the rounding error leaves the rank at some gamma open."""
-    if not gammas:
-        raise ValueError("gammas is empty; give at least one threshold")
+    check_not_empty(gammas=gammas)
     for gamma in gammas:
         check_gamma(gamma)
     result = spectrum(matrix, centred=centred)

@@ -24,7 +24,7 @@ from rankdeficit.diagnostics.measures.ood import missing_packages
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.registry import choose
 from rankdeficit.diagnostics.report import Report
-from rankdeficit.experiments import cli
+from rankdeficit.experiments import cli, runs
 from rankdeficit.experiments.image_splits import measured_normalisation
 from rankdeficit.experiments.options import option
 from rankdeficit.experiments.own_code import absolute
@@ -164,8 +164,8 @@ def check(settings: Settings, run: JobFolder | None) -> None:
         raise ValueError("--mean and --normalisation exclude each other")
     if settings.crop is not None and settings.image_size is None:
         raise ValueError(f"crop is {settings.crop}; it needs an --image-size")
-    if settings.out is not None and settings.out.exists() and any(settings.out.iterdir()):
-        raise ValueError(f"--out {settings.out} is not empty; name a new folder")
+    if settings.out is not None:
+        runs.check_new(settings.out)
     if settings.temperature is not None:
         check_temperature(settings.temperature)
     check_at_least(0, limit=settings.limit)

@@ -94,7 +94,7 @@ def diagnose(
     loss: mean loss(logits, labels, temperature) of training, whose gradient is measured; by default
         cross-entropy of softmax(logits / T).
     detectors: names of OOD detectors (`diagnostics.detectors()`); by default all whose packages
-        are installed.
+        are installed. An empty list leaves detection out.
     memory, spill_folder: features beyond so many bytes go to temporary files in the folder.
     Alignment rows and gradient samples are chosen by content: order and batches do not matter.
 

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rankdeficit.checks import check_at_least, check_gamma, check_seeds, check_temperature
+from rankdeficit.checks import (
+    check_at_least,
+    check_gamma,
+    check_not_empty,
+    check_seeds,
+    check_temperature,
+)
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.runs import check_new
 from rankdeficit.toys.optimizers import OptimizerName
@@ -150,9 +156,6 @@ class NetworkSettings(TemperatureSettings):
 
 def check_values(**lists: Sequence[Any]) -> None:
     """Raise ValueError for options that are lists and were left empty, and for bad temperatures."""
-    for name, values in lists.items():
-        if not values:
-            raise ValueError(f"{name} is empty; give at least one value")
-        if name == "temperature":
-            for value in values:
-                check_temperature(value)
+    check_not_empty(**lists)
+    for value in lists.get("temperature", ()):
+        check_temperature(value)

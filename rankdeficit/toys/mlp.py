@@ -17,7 +17,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from rankdeficit.checks import check_at_least, check_runs, check_temperature_in
+from rankdeficit.checks import check_at_least, check_not_empty, check_runs, check_temperature_in
 
 Activation = Literal["relu", "linear", "tanh"]
 Normalisation = Literal["none", "layer", "rms", "batch"]
@@ -99,8 +99,9 @@ def initial_parameters(
         sqrt(2 / (in + out)) ("xavier"); orthonormal rows or columns ("orthogonal"); or "he" with the last
         layer uniform in +-1e-12, as in contrastive reinforcement learning ("small-head").
     scale: factor on all weights.
-    Raises ValueError for an unknown scheme, and unless the scale is positive and finite.
+    Raises ValueError without seeds, for an unknown scheme, and unless the scale is positive and finite.
     """
+    check_not_empty(seeds=seeds)
     if not 0 < scale < math.inf:
         raise ValueError(f"init_scale is {scale}; it must be a positive finite number")
     if scheme not in Initialisation.__args__:  # type: ignore[attr-defined]

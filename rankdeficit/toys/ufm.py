@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from rankdeficit.checks import check_at_least, check_runs, check_temperature_in
+from rankdeficit.checks import check_at_least, check_not_empty, check_runs, check_temperature_in
 from rankdeficit.softmax import cross_entropy, softmax_mse
 
 Activation = Literal["linear", "relu"]
@@ -102,8 +102,9 @@ def initial_parameters(
     """Random initialisation: weights N(0, scale^2 / fan_in), features N(0, scale^2), biases 0.
 
     Each run is drawn on the CPU in float64 from its own seed, so it does not depend on the batch, the
-    device or the dtype. Raises ValueError unless scale is positive and finite.
+    device or the dtype. Raises ValueError without seeds, and unless scale is positive and finite.
     """
+    check_not_empty(seeds=seeds)
     if not 0 < scale < float("inf"):
         raise ValueError(f"init_scale is {scale}; it must be a positive finite number")
     generator = torch.Generator()

@@ -174,6 +174,8 @@ def test_bad_gamma(gamma: float) -> None:
             rd.numerical_rank(torch.eye(3), bad)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="gammas is empty"):
         rd.rank_curve(torch.eye(3), ())
+    with pytest.raises(ValueError, match="gammas is empty"):
+        rd.spectrum(torch.eye(3)).rank_curve(())
 
 
 @pytest.mark.usefixtures("unchecked")

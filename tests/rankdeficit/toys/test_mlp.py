@@ -325,6 +325,7 @@ def test_bad_arguments() -> None:
         (lambda: MlpShape(3, 2, 4, 0), "depth is 0"),
         (lambda: MlpShape(3, 2, 4, 2, "gelu"), "activation is 'gelu'"),  # type: ignore[arg-type]
         (lambda: MlpShape(3, 2, 4, 2, normalisation="group"), "normalisation is 'group'"),  # type: ignore[arg-type]
+        (lambda: initial_parameters(good, []), "seeds is empty"),
         (lambda: initial_parameters(good, [0], "zero"), "init is 'zero'"),  # type: ignore[arg-type]
         (lambda: initial_parameters(good, [0], scale=0.0), "init_scale is 0.0"),
         (lambda: initial_parameters(good, [0], scale=math.nan), "init_scale is nan"),

@@ -253,6 +253,7 @@ def test_bad_arguments() -> None:
         (lambda: UfmShape(3, 2, 0, 2), "width is 0"),
         (lambda: UfmShape(3, 2, 4, 0), "depth is 0"),
         (lambda: UfmShape(3, 2, 4, 2, "tanh"), "activation"),  # type: ignore[arg-type]
+        (lambda: initial_parameters(good, []), "seeds is empty"),
         (lambda: initial_parameters(good, [0], 0.0), "init_scale"),
         (lambda: initial_parameters(good, [0], math.nan), "init_scale"),
         (lambda: DeepUfm(good, parameters, doubles(1, 2)), "parameters have shape"),
