@@ -54,7 +54,7 @@ class Settings(TrainingSettings, NetworkSettings, DepthSettings, ShapeSettings):
     lr: float | None = None
     """Learning rate, the same at every temperature [default: adam 0.01 (mse 0.003), sgd 1, gd 1]."""
     dtype: Literal["float32", "float64"] = "float32"
-    """Precision of training; spectra are float64 always."""
+    """Precision of training; spectra are always computed in float64."""
 
 
 class Batch(OptimizedBatch):

@@ -1,4 +1,4 @@
-"""From a study to the record of a report: every measure puts its numbers where it declares them."""
+"""From a study to the record of a report: every measure adds its numbers under its own names."""
 
 import time
 from collections.abc import Sequence
@@ -121,7 +121,7 @@ def _imbalance(survey: Survey, study: Study) -> str | None:
 
 
 def _data_row(survey: Survey) -> Row:
-    """Accuracy, what guessing reaches of it, and loss on one data set."""
+    """Samples, accuracy, share of the largest class, and loss of one data set."""
     return {
         "samples": survey.samples,
         "accuracy": survey.accuracy,

@@ -1,4 +1,4 @@
-"""The table of all measures in README.md: python -m rankdeficit.diagnostics.listing writes it anew."""
+"""The table of all measures in README.md; `python -m rankdeficit.diagnostics.listing` rewrites it."""
 
 from pathlib import Path
 

@@ -25,7 +25,7 @@ Draw = Callable[[Row], Figure | None]
 """From a record to a figure; None where the record lacks the measure."""
 
 LAST = 1000
-"""Place of measures that name none."""
+"""Place of measures that have none of their own."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Values:
 
 @dataclass(frozen=True)
 class Blank:
-    """Fields that a record has although the measure was not taken."""
+    """Fields that a record has where the measure was not taken."""
 
     sections: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -73,10 +73,10 @@ class Measure(ABC):
     requires: tuple[str, ...] = ()
     """Measures that are taken before this one."""
     switch: ClassVar[str] = ""
-    """Argument of `diagnose` that leaves the measure out where it is false."""
+    """Argument of `diagnose` that switches the measure off when it is false."""
     blank: ClassVar[Blank] = Blank()
     figures: tuple[tuple[str, Draw], ...] = ()
-    """Names of the files with what draws them."""
+    """Names of the files, each with the function that draws its figure."""
 
     @property
     def help(self) -> str:
@@ -84,7 +84,7 @@ class Measure(ABC):
         return (self.__doc__ or "").strip().partition("\n")[0]
 
     def prepare(self, study: Study) -> Any:
-        """Work in which all processes take part; `study.prepared[name]` keeps what it returns."""
+        """Work in which all processes take part; its result is kept in `study.prepared[name]`."""
         return None
 
     @abstractmethod
@@ -187,7 +187,7 @@ def with_required(names: Iterable[str]) -> list[Measure]:
 def choose(names: Iterable[str] | None, switches: Mapping[str, Any]) -> list[Measure]:
     """The measures that `diagnose` takes, each after what it requires.
 
-    names: of None all, but for those that a false switch leaves out and those that require them.
+    names: None takes all, except those that a false switch leaves out and those that require them.
     switches: arguments of `diagnose` by name; gradients follow the alignment where they are None.
     Raises ValueError for unknown names, and for one that a false switch leaves out.
     """

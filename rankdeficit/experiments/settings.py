@@ -64,7 +64,7 @@ class TrainingSettings(CommonSettings):
     steps: int = 1200
     """Training steps."""
     measure_every: int = 200
-    """Steps between measurements; before the first of them, also at powers of two."""
+    """Steps between measurements; before the first of them also after 1, 2, 4, 8, ... steps."""
     checkpoint_every: int = 200
     """Steps between checkpoints."""
 
@@ -146,7 +146,7 @@ class NetworkSettings(TemperatureSettings):
     momentum: float = 0.9
     """Momentum of sgd."""
     weight_decay: float = 0.0
-    """L2 penalty lambda: lambda / 2 times the squared norm of the weights joins the loss."""
+    """L2 penalty lambda: lambda / 2 times the squared norm of the weights is added to the loss."""
 
     @property
     def temperatures(self) -> tuple[float, ...]:
@@ -155,7 +155,7 @@ class NetworkSettings(TemperatureSettings):
 
 
 def check_values(**lists: Sequence[Any]) -> None:
-    """Raise ValueError for options that are lists and were left empty, and for bad temperatures."""
+    """Raise ValueError for empty lists and for bad temperatures."""
     check_not_empty(**lists)
     for value in lists.get("temperature", ()):
         check_temperature(value)

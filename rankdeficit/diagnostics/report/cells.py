@@ -18,10 +18,10 @@ def make_table(
     words: int = 1,
     keep_empty: bool = False,
 ) -> Table:
-    """A row per item. Columns of which no item has anything are left out, unless `keep_empty`.
+    """A row per item. Columns without any value are left out, unless `keep_empty`.
 
-    words: the first so many columns are text, aligned to the left. The notes of the columns shown
-    make the caption. Names are shown as they are, not as markup.
+    words: how many columns at the left are text, aligned to the left. The notes of the columns shown
+    make the caption. Names are not interpreted as markup.
     """
     cells = [[column.cell(item) for item in items] for column in columns]
     shown = [number for number, own in enumerate(cells) if keep_empty or any(own)]
@@ -53,12 +53,12 @@ def percent(value: float | int | None) -> str | None:
 
 
 def number(value: float | int | None, form: str = ".3g") -> str | None:
-    """A number with three digits, or as the format says."""
+    """A number with three significant digits, or in another format."""
     return None if value is None else f"{value:{form}}"
 
 
 def text(value: Any) -> str | None:
-    """A value as it is."""
+    """A value as text."""
     return None if value is None else str(value)
 
 
@@ -69,5 +69,5 @@ def rank_text(measures: Row, kind: str = "rank") -> str:
 
 
 def pair(first: Any, second: Any) -> str | None:
-    """Train / test values as the text of one cell."""
+    """Train and test values as the text of one cell."""
     return None if first is None and second is None else f"{first or '-'}/{second or '-'}"

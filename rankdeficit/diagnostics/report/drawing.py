@@ -15,7 +15,7 @@ from rankdeficit.diagnostics.report import records
 from rankdeficit.experiments.plots import THEORY_COLOUR, set_rank_scale, with_legend_below
 
 NAMED_LAYERS = 24
-"""Layers are named on the axis up to this many, and up to the next constant's letters."""
+"""Layers are named on the axis if there are at most this many, with names of at most NAME_LENGTH."""
 NAME_LENGTH = 24
 CHARACTERS_PER_INCH = 12
 """Tick labels that would take more room are turned by 90 degrees."""
@@ -28,7 +28,7 @@ class Curve:
     label: str
     values: Sequence[float | int]
     style: dict[str, Any] = field(default_factory=dict)
-    """How matplotlib draws the line."""
+    """Keyword arguments of matplotlib's plot."""
     errors: Sequence[float | int] | None = None
 
 
@@ -44,7 +44,7 @@ def by_layer(
     """Curves over the layers, numbered from 1; None where no curve has a value.
 
     scale: of the values, "linear", "share" (0 to 1), or "rank" (logarithmic with room for 0).
-    more: draws what else belongs into the axes. Layers are named where there is room.
+    more: draws anything else into the axes. Layers are named where there is room.
     """
     if all(np.isnan(curve.values).all() for curve in curves):
         return None

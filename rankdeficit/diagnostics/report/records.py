@@ -14,7 +14,7 @@ REQUIRED = (
     *(f"{data}.{name}" for data in ("train", "test") for name in ("samples", "accuracy", "loss")),
     *("layers", "conditions.temperature", "conditions.gamma"),
 )
-"""Without these there is nothing to report; all else may be missing."""
+"""Names that every record has; all others may be missing."""
 
 REQUIRED_OF_LAYERS = ("name", "features")
 
@@ -26,7 +26,7 @@ def plain(record: Any) -> Row:
 
     Detectors have one name each, whatever alias the record has.
 
-    Raises ValueError for what JSON has no word for, and for a record that lacks a required measure.
+    Raises ValueError for values that JSON cannot hold, and for a record that lacks a required measure.
     """
     try:
         copy = json.loads(json.dumps(record), parse_constant=lambda _: None)
@@ -50,7 +50,7 @@ def plain(record: Any) -> Row:
 
 
 def find(node: Any, name: str) -> Any:
-    """What a dotted name means below a node, or MISSING. Keys and layers' names may contain dots."""
+    """The value at a dotted name below a node, or MISSING. Keys and names of layers may contain dots."""
     children = _children(node)
     if name in children:
         return children[name]
@@ -63,7 +63,7 @@ def find(node: Any, name: str) -> Any:
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[str]:
-    """Dotted names of all values that are no dicts; layers go by name, lists of numbers are one value."""
+    """Dotted names of all single values; layers go by name, and a list of numbers is one value."""
     children = node if isinstance(node, dict) else _by_name(node)
     if not isinstance(node, dict) and not children:
         yield prefix
@@ -88,7 +88,7 @@ def probes(record: Row) -> list[Row]:
 
 
 def ood_sets(record: Row) -> list[str]:
-    """Names of the OOD data sets on which anything was measured, in alphabetical order."""
+    """Names of the OOD data sets that have any measure, in alphabetical order."""
     probed = {name for layer in record["layers"] for name in layer.get("ood_probes") or {}}
     return sorted(probed | {name for name, found in detections(record).items() if found})
 
@@ -96,14 +96,14 @@ def ood_sets(record: Row) -> list[str]:
 def chance(record: Row, data: str = "test") -> float:
     """Accuracy of guessing on `train` or `test`: the share of their largest class.
 
-    Records that do not tell it are taken to have classes of equal size.
+    Records without it are taken to have classes of equal size.
     """
     found = record[data].get("largest_class")
     return 1 / int(record["network"]["classes"]) if found is None else float(found)
 
 
 def ood_chance(record: Row, name: str) -> float | None:
-    """The same of the test images of an OOD data set, whose classes are its own; None if not told."""
+    """The same of the test images of an OOD data set, over its own classes; None if not recorded."""
     found = ((record.get("ood") or {}).get(name) or {}).get("largest_class")
     return None if found is None else float(found)
 
@@ -130,7 +130,7 @@ def detector_label(record: Row, name: str) -> str:
 
 
 def default_neco(record: Row) -> str:
-    """The detector that is NECO as its authors have it for this kind of network."""
+    """The variant of NECO that its authors use for this kind of network, as a detector's name."""
     return canonical(NECO + str(record["network"].get("neco_variant")))
 
 
@@ -148,7 +148,7 @@ def rank_over_gamma(record: Row, measures: Row, kind: str = "rank") -> dict[floa
 
 
 def _children(node: Any) -> Row:
-    """Positions in a list are names too, unless layers are called by numbers as well."""
+    """Positions in a list are names too, unless names of layers start with numbers."""
     if isinstance(node, dict):
         return node
     if not isinstance(node, list):

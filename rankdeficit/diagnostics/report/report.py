@@ -1,4 +1,4 @@
-"""What was measured of one network: kept as a file, looked up by name, shown as text and figures."""
+"""Reports on one network: saved as files, looked up by name, shown as text and figures."""
 
 import difflib
 import io
@@ -76,11 +76,11 @@ class Report(Mapping[str, Any]):
         return list(records.leaves(self.record))
 
     def tables(self) -> list[Table]:
-        """Data sets, layers, and what else the measures show, as far as measured."""
+        """Tables of the data sets and the layers, and those of the measures that were taken."""
         return tables(self.record)
 
     def sentences(self) -> list[str]:
-        """What the measures say, in words, with the notes on what could not be measured."""
+        """What the measures mean, in words, with notes on what could not be measured."""
         return sentences(self.record)
 
     def plot(self, folder: Path | str) -> list[Path]:

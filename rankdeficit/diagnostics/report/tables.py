@@ -1,4 +1,4 @@
-"""The tables of a report: what every record has, and what the measures declare."""
+"""The tables of a report: two that every record has, and those that the measures declare."""
 
 from rich.table import Table
 
