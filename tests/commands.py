@@ -25,7 +25,7 @@ from tests.undrawn import save_digest
 MODULES = [
     "real_nets.train", "real_nets.reproduce", "tests.commands", "simulations.ufm",
     "rankdeficit.experiments.experiment", "real_nets.diagnose", "torch.distributed", "hypothesis",
-    "typeguard",
+    "typeguard", "pytorch_ood.detector",
 ]  # fmt: skip
 
 

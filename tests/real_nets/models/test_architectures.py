@@ -35,7 +35,11 @@ def layers_of(architecture: Architecture) -> int:
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_diagnosis_finds_as_many_layers_as_the_name_says(name: str, size: int) -> None:
     assert layers_of(narrow(name, size)) == LAYERS[name]
-    assert layers_of(narrow(name, size, head_rank=2, head_norm="batch")) == LAYERS[name] + 1
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_diagnosis_finds_a_factored_head(name: str) -> None:
+    assert layers_of(narrow(name, 32, head_rank=2, head_norm="batch")) == LAYERS[name] + 1
 
 
 @pytest.mark.parametrize("depth", [1, 3])

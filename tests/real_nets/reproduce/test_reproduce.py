@@ -12,7 +12,7 @@ from PIL import Image
 from real_nets import reproduce
 from real_nets.jobs.folder import FINAL
 from real_nets.paper.store import read_targets
-from real_nets.paper.targets import TARGETS
+from real_nets.paper.targets import TARGETS, fig6
 from tests.images import write_images
 from tests.real_nets.reproduce.asking import MLP, QUICK, TINY, Main, contents, job_of
 
@@ -130,7 +130,9 @@ def test_figure_6_needs_no_network_and_no_data_but_the_threshold(
     main: Main,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(fig6, "SEEDS", 1)
     assert main("fig6", "--budget", budget, "--out", tmp_path, *options) == 0
     captured = capsys.readouterr()
     assert captured.err == "No networks to train or diagnose.\n"

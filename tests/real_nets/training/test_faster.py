@@ -63,9 +63,10 @@ def test_steps_wait_for_a_gpu_only_to_look_at_losses(
     change: dict[str, Any], device: torch.device
 ) -> None:
     recipe = replace(PLAIN, epochs=3 * LOSSES_AT_ONCE, batch_size=256, **change)
-    job = training(
-        network("resnet20", width=4, stem="cifar"), recipe, 50.0, images=512, device=device
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)
     )
+    job = training(model, recipe, 50.0, images=512, device=device)
     job.run_until(2, lambda step: None)
     with waits(device) as found:
         job.run_until(2 + LOSSES_AT_ONCE, lambda step: None)
