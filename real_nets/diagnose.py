@@ -165,7 +165,7 @@ def check(settings: Settings, run: JobFolder | None) -> None:
     if settings.crop is not None and settings.image_size is None:
         raise ValueError(f"crop is {settings.crop}; it needs an --image-size")
     if settings.out is not None:
-        runs.check_new(settings.out)
+        runs.check_new(settings.out, resumable=False)
     if settings.temperature is not None:
         check_temperature(settings.temperature)
     check_at_least(0, limit=settings.limit)

@@ -61,7 +61,7 @@ class RunFolder:
                 f"--out {path} cannot be written ({error.strerror or error}); "
                 "name a folder that you may write to"
             ) from error
-        _check_empty(path)
+        check_new(path)
         folder.write_json("settings.json", {"program": program, "settings": settings})
         return folder
 
@@ -300,19 +300,18 @@ def _lock(path: Path) -> FileLock:
     return lock
 
 
-def check_new(path: Path) -> None:
-    """Raise ValueError unless a run can be started in this folder; nothing is written to see."""
+def check_new(path: Path, *, resumable: bool = True) -> None:
+    """Raise ValueError unless a run can be started in this folder; nothing is written to see.
+
+    resumable: whether the error for the folder of an earlier run names --resume.
+    """
     check_output_folder("--out", path)
-    if path.exists():
-        _check_empty(path)
-
-
-def _check_empty(path: Path) -> None:
-    contents = sorted(p.name for p in path.iterdir() if not _is_scratch(p))
+    contents = sorted(p.name for p in path.iterdir() if not _is_scratch(p)) if path.exists() else ()
     if contents:
+        resume = resumable and (path / "settings.json").is_file()
         raise ValueError(
-            f"--out {path} is not empty (it has {contents[0]}); name another folder, "
-            f"or continue that run with --resume {path}"
+            f"--out {path} is not empty (it has {contents[0]}); name another folder"
+            + (f", or continue that run with --resume {path}" if resume else "")
         )
 
 

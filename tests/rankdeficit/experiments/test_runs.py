@@ -210,7 +210,7 @@ def test_a_damaged_checkpoint_can_be_deleted_for_the_one_before(tmp_path: Path) 
 def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
-    with pytest.raises(ValueError, match=r"not empty \(it has thesis\.tex\)"):
+    with pytest.raises(ValueError, match=r"not empty \(it has thesis\.tex\); name another folder$"):
         new_folder(tmp_path / "full")
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["thesis.tex"]
     (tmp_path / "file").touch()
@@ -221,6 +221,10 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"has no settings\.json"):
         RunFolder.reopen(tmp_path, "tests")
     new_folder(tmp_path / "other").close()
+    with pytest.raises(ValueError, match=r"not empty .*--resume .*other"):
+        new_folder(tmp_path / "other")
+    with pytest.raises(ValueError, match=r"name another folder$"):
+        runs.check_new(tmp_path / "other", resumable=False)
     with pytest.raises(ValueError, match="not a run of something"):
         RunFolder.reopen(tmp_path / "other", "something")
     (tmp_path / "other" / "settings.json").write_text('{"prog')
