@@ -1,6 +1,6 @@
-"""Data sets that come as archives of their authors, read and downloaded by torchvision.
+"""Archives of CIFAR and SVHN, which torchvision reads and downloads.
 
-torchvision compares every file with its published MD5 sum before it is unpickled.
+torchvision compares every file with its published MD5 sum before unpickling it.
 """
 
 import warnings
@@ -22,17 +22,17 @@ from rankdeficit.images import Images
 
 @dataclass(frozen=True)
 class Archive:
-    """Where a data set is published, its files, and what reads a split of them from a folder.
+    """A published archive: its URL, its files, and a function that reads one split.
 
-    The last argument of `read` allows the download of what is missing.
+    `read` takes the folder, the split, and whether missing files may be downloaded.
     """
 
     url: str
     files: list[str]
     read: Callable[[Path, Literal["train", "test"], bool], Images]
 
-    def place(self, folders: list[Path]) -> Path | None:
-        """The first of the folders with all files."""
+    def locate(self, folders: list[Path]) -> Path | None:
+        """The first folder that holds all files; None if there is none."""
         complete = (f for f in folders if all((f / file).is_file() for file in self.files))
         return next(complete, None)
 
@@ -53,7 +53,7 @@ def cifar(kind: type[CIFAR10]) -> Archive:
 
 
 def svhn() -> Archive:
-    """The cropped digits of Street View House Numbers (Netzer et al., 2011), without the extra ones."""
+    """The cropped digits of Street View House Numbers (Netzer et al., 2011), without the extra set."""
 
     def read(folder: Path, split: Literal["train", "test"], download: bool) -> Images:
         found = SVHN(folder, split=split, download=download)
@@ -67,28 +67,28 @@ def svhn() -> Archive:
 def read_archive(
     archive: Archive, name: str, folder: Path, download: bool
 ) -> tuple[Images, Images]:
-    """Train and test images. Raises ValueError for damaged files and failed downloads."""
+    """The train and test images. Raises ValueError for damaged files and failed downloads."""
     if not download:
         try:
             return archive.read(folder, "train", False), archive.read(folder, "test", False)
         except RuntimeError as error:
             raise ValueError(
-                f"{name} in {folder} is damaged: files do not have their published MD5 sums; delete them "
-                f"and get them anew from {archive.url}, or with --download"
+                f"{name} in {folder} is damaged: its files do not match their published MD5 sums; delete "
+                f"them and fetch them again from {archive.url}, or with --download"
             ) from error
     try:
-        with alone(folder):
+        with download_lock(folder):
             return archive.read(folder, "train", True), archive.read(folder, "test", True)
     except (OSError, HTTPException, RuntimeError, TarError, EOFError) as error:
         raise ValueError(
-            f"{name} cannot be downloaded to {folder} ({error}); get {archive.url} by other means and "
+            f"{name} cannot be downloaded to {folder} ({error}); fetch {archive.url} by other means and "
             "put its content there"
         ) from error
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """While one process downloads to a folder, others wait."""
+def download_lock(folder: Path) -> Iterator[None]:
+    """Lets one process at a time download to the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "download.lock"):
         yield

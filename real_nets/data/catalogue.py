@@ -1,4 +1,4 @@
-"""Data sets by name: one definition holds all that is known of each.
+"""Catalogue of data sets by name.
 
 A data set is one function under `@dataset(...)`, in any module, also outside this package:
 
@@ -6,8 +6,8 @@ A data set is one function under `@dataset(...)`, in any module, also outside th
     def stripes(request: Request) -> Load:
         return lambda: (draw_stripes(5000, seed=0), draw_stripes(1000, seed=1))
 
-The function checks that the data are there and raises ValueError telling how to get them; what it returns
-reads them. Folders of images need no definition.
+The function checks that the data are available, raises ValueError with the way to get them if not, and
+returns their reader. Folders of images need no definition.
 """
 
 from collections.abc import Callable
@@ -23,56 +23,57 @@ from real_nets.data import archives
 from real_nets.data.archives import Archive, read_archive
 
 GLYPHS_PER_CLASS = 100
-"""Train images of each letter, unless the name says otherwise; a fifth as many are for testing."""
-LEAST_TESTED = 5
+"""Default number of train images of each letter; there are a fifth as many test images."""
+LEAST_TEST_GLYPHS = 5
+"""Minimum number of test images of each letter."""
 GLYPH_SEED = 0
 
 
 @dataclass(frozen=True)
 class Request:
-    """Arguments of a data set's function."""
+    """Argument of a data set's function."""
 
     name: str
     number: int | None
-    """Train images per class, where the name ends with a colon and a number."""
+    """Train images per class from the name, 50 for glyphs:50; None where the name has no number."""
     root: Path | None
-    """Folder of all data sets."""
+    """Folder that holds all data sets."""
     download: bool
     """Whether missing files may be downloaded."""
 
 
 Load = Callable[[], tuple[Images, Images]]
-"""Reads train and test images: pixels in memory, or files that are not decoded yet."""
+"""Reads train and test images, as pixels in memory or as files not decoded yet."""
 Find = Callable[[Request], Load]
 
 
 @dataclass(frozen=True)
 class Definition:
-    """A data set that is known by name."""
+    """Properties of a data set."""
 
     name: str
     about: str
-    """Half a sentence for the help of commands."""
+    """Description for the help of commands."""
     find: Find
     paper_name: str | None = None
-    """The paper's name of the data set, where the paper trains on it."""
+    """Name in the paper, if the paper trains networks on it."""
     pixels: int | None = None
-    """Height and width of its images, or those that networks usually see of photographs."""
+    """Side of the images in pixels; of photographs, the usual side of the network's input."""
     classes: int | None = None
     images: tuple[int, int] | None = None
-    """Numbers of train and test images, where they are fixed by the publication."""
+    """Numbers of train and test images, if the publication fixes them."""
     crop: float | None = None
-    """Share of the largest centred square that networks usually see; None for images of one size."""
+    """Usual fraction of the largest centred square that is cropped; None if all images have one size."""
     ood: tuple[str, ...] = ("cifar100",)
-    """OOD sets of networks trained on it. Generalisation is measured on the first, detection on all."""
+    """OOD sets of networks trained on it: generalisation is measured on the first, detection on all."""
     synthetic: bool = False
-    """Whether images are drawn by a program, not photographed."""
+    """Whether the images are drawn by a program."""
     numbered: bool = False
-    """Whether NAME:N is the same data set with N train images per class."""
+    """Whether NAME:N stands for N train images per class."""
 
 
 CATALOGUE: dict[str, Definition] = {}
-"""All definitions by name."""
+"""Definitions by name."""
 
 
 def dataset(
@@ -111,9 +112,9 @@ def known(name: str) -> Definition | None:
 
 
 def listing() -> str:
-    """All data sets that have a definition, for the help of commands."""
+    """Help text that lists the defined data sets."""
     lines = [f"{name}: {definition.about}" for name, definition in CATALOGUE.items()]
-    return "\n\n".join(["Data sets, besides folders of images:", *lines])
+    return "\n\n".join(["Data sets by name, besides folders of images:", *lines])
 
 
 @dataset(
@@ -121,7 +122,7 @@ def listing() -> str:
     pixels=32, classes=100, ood=("glyph-letters", "glyph-fonts"), synthetic=True, numbered=True,
 )  # fmt: skip
 def glyphs(request: Request) -> Load:
-    """Letters to learn."""
+    """Letters of three alphabets."""
     return drawn(request, LETTERS)
 
 
@@ -139,7 +140,7 @@ def glyph_letters(request: Request) -> Load:
     pixels=32, classes=100, ood=("glyph-letters", "glyphs"), synthetic=True, numbered=True,
 )  # fmt: skip
 def glyph_fonts(request: Request) -> Load:
-    """The letters to learn in another font."""
+    """The letters of `glyphs` in another font."""
     return drawn(request, OTHER_FONTS)
 
 
@@ -189,9 +190,9 @@ def svhn(request: Request) -> Load:
 
 
 def drawn(request: Request, typeface: Typeface) -> Load:
-    """Letters, `request.number` train images of each."""
+    """The reader of drawn letters, `request.number` train images of each."""
     per_class = GLYPHS_PER_CLASS if request.number is None else request.number
-    tested = max(LEAST_TESTED, per_class // 5)
+    tested = max(LEAST_TEST_GLYPHS, per_class // 5)
     return lambda: (
         draw_glyphs("train", per_class, GLYPH_SEED, typeface),
         draw_glyphs("test", tested, GLYPH_SEED, typeface),
@@ -199,13 +200,13 @@ def drawn(request: Request, typeface: Typeface) -> Load:
 
 
 def published(request: Request, archive: Archive) -> Load:
-    """An archive unpacked in ROOT or ROOT/NAME, or one to be downloaded to the latter."""
+    """The reader of an archive unpacked in ROOT or ROOT/NAME, or downloaded to the latter."""
     name, root = request.name, request.root
     if root is None:
         raise ValueError(
-            f"data set {name!r} needs a folder that it is in, or is downloaded to; name it with --root"
+            f"data set {name!r} needs the folder that holds it or receives its download; give --root"
         )
-    place = archive.place([root, root / name])
+    place = archive.locate([root, root / name])
     if place is None and not request.download:
         raise ValueError(
             f"data set {name!r} is not in {root}, which lacks {archive.files[0]}; unpack {archive.url} "
@@ -216,11 +217,11 @@ def published(request: Request, archive: Archive) -> Load:
 
 
 def folder(request: Request) -> Load:
-    """The folder of images ROOT/NAME/{train,test}/CLASS/* (or val for test)."""
+    """The reader of the folder of images ROOT/NAME/{train,test}/CLASS/* (or val for test)."""
     if request.root is None:
         raise ValueError(
-            f"data set {request.name!r} needs a folder of images; name one that exists, or the folder "
-            f"that it is in with --root, or take one of {', '.join(CATALOGUE)}"
+            f"data set {request.name!r} needs a folder of images; name one that exists, or give the "
+            f"folder that holds it with --root, or take one of {', '.join(CATALOGUE)}"
         )
     found = list_splits(request.root / request.name)
     return lambda: found

@@ -1,10 +1,11 @@
-"""Data sets, and the folders of images that a network is diagnosed on."""
+"""Data sets for training, and folders of images for a diagnosis."""
 
 import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypedDict
 
 from rankdeficit.experiments.cli import progress
 from rankdeficit.experiments.image_splits import fits_in_memory
@@ -15,15 +16,28 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation per channel with which ImageNet networks are usually trained."""
 
 
+class Card(TypedDict):
+    """Identity of a data set: equal cards mean equal data."""
+
+    name: str
+    train_images: int
+    test_images: int
+    classes: int
+    image_size: list[int]
+    skipped: int
+    """Number of unreadable images, which were left out."""
+    fingerprint: str
+
+
 @dataclass(frozen=True)
 class Dataset:
-    """Train and test images with the same classes and one size."""
+    """Train and test images of the same classes, all of one size."""
 
     name: str
     train: Images
     test: Images
     skipped: int = 0
-    """Unreadable images, which were left out."""
+    """Number of unreadable images, which were left out."""
 
     @property
     def classes(self) -> list[str]:
@@ -35,8 +49,8 @@ class Dataset:
         """Height and width of all images."""
         return self.train.size
 
-    def card(self) -> dict[str, object]:
-        """Record by which two runs are seen to have used the same data; no paths of a machine."""
+    def card(self) -> "Card":
+        """Record that identifies the data, without paths."""
         return {
             "name": self.name,
             "train_images": len(self.train),
@@ -49,9 +63,9 @@ class Dataset:
 
 
 def fingerprint(*splits: Images) -> str:
-    """Sixteen hexadecimal digits of the SHA-256 sum over classes, labels and images.
+    """The first 16 hexadecimal digits of the SHA-256 sum over classes, labels and images.
 
-    Images in memory enter with their pixels, others with their files' relative paths and sizes in bytes.
+    Images in memory contribute their pixels, others the relative path and size of their file.
     """
     digest = hashlib.sha256()
     for split in splits:
@@ -69,7 +83,7 @@ def fingerprint(*splits: Images) -> str:
 
 @dataclass(frozen=True)
 class Folders:
-    """Images to diagnose a network on: its own, and OOD sets by name, which may lack train images."""
+    """The images of a diagnosis: ID data, and OOD sets by name, which may lack train images."""
 
     train: Images
     test: Images
@@ -77,7 +91,7 @@ class Folders:
     size: tuple[int, int]
     """Height and width of all images."""
     resized: dict[str, tuple[int, int]]
-    """Height and width of the first image of each OOD set of another size, before resizing."""
+    """OOD sets that were resized: height and width of their first image in its file."""
 
     @classmethod
     def of(
@@ -87,9 +101,9 @@ class Folders:
         framing: Framing,
         with_ood_train: bool,
     ) -> "Folders":
-        """List OOD folders; their images get the size of the own train images.
+        """List the OOD folders; their images are resized to the size of the ID train images.
 
-        Raises ValueError for folders that are missing or empty, and for OOD names that clash.
+        Raises ValueError for missing or empty folders, and for two OOD folders of the same name.
         """
         train, test = own
         size = train.size
@@ -118,7 +132,7 @@ class Folders:
         return [self.train, self.test, *pairs]
 
     def map(self, change: Callable[[Images], Images]) -> "Folders":
-        """The same folders with every split changed."""
+        """Apply a function to every split."""
         return replace(
             self,
             train=change(self.train),
@@ -130,7 +144,7 @@ class Folders:
         )
 
     def share(self, limit: int, seed: int) -> "Folders":
-        """Share of this process of at most `limit` images of every split, chosen by the seed."""
+        """The shard of this process of at most `limit` images of every split, chosen by the seed."""
         return self.map(lambda split: split.some(limit, seed, sort=True).share())
 
     def fits_in_memory(self) -> bool:
@@ -138,7 +152,7 @@ class Folders:
         return fits_in_memory(sum(map(len, self.splits)), self.size)
 
     def load(self) -> "Folders":
-        """All images decoded. Raises ValueError naming the first that cannot be read."""
+        """Decode all images. Raises ValueError naming the first unreadable one."""
 
         def decode(split: Images) -> Images:
             if split.in_memory:
@@ -150,7 +164,7 @@ class Folders:
 
 
 def _ood_splits(folder: Path, framing: Framing) -> tuple[Images | None, Images]:
-    """Train (if there is one) and test files of FOLDER/{train,test}, FOLDER/test or FOLDER/CLASS."""
+    """Train split (if any) and test split of FOLDER/{train,test}, FOLDER/test or FOLDER/CLASS."""
     held_out = held_out_folder(folder)
     if not folder.is_dir():
         raise ValueError(f"ood {folder} does not exist; name a folder of images")

@@ -1,4 +1,4 @@
-"""Data sets opened by name: found, read, resized, restricted to some images, checked."""
+"""Opening a data set by name: locating, reading, resizing and subsampling its images."""
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,13 +12,13 @@ from real_nets.data.images import Dataset
 
 
 def find(name: str, root: Path | None, download: bool) -> Load:
-    """The reader of the image folder ROOT/NAME, else of the data set with that definition.
+    """The reader of the image folder ROOT/NAME if it exists, else of the defined data set of that name.
 
-    Raises ValueError that says how to get what is not there.
+    Raises ValueError for missing data, with the way to get them.
     """
     if name in ("", ".", "..") or "/" in name or "\\" in name:
         raise ValueError(
-            f"data set {name!r} must be a name, not a path; name a folder within that of all data sets"
+            f"data set {name!r} must be a name, not a path; give the name of a folder within ROOT"
         )
     as_folder = Request(name, None, root, download)
     if root is not None and (root / name / "train").is_dir() and held_out_folder(root / name):
@@ -30,7 +30,7 @@ def find(name: str, root: Path | None, download: bool) -> Load:
 
 
 def _number(name: str, definition: Definition) -> int | None:
-    """The number after the colon in a name. Raises ValueError where it is missing or out of place."""
+    """The number after the colon of a name. Raises ValueError if it is malformed or not allowed."""
     _, colon, number = name.partition(":")
     if not colon:
         return None
@@ -45,9 +45,9 @@ def _number(name: str, definition: Definition) -> int | None:
 
 
 def why_missing(name: str, root: Path | None, download: bool) -> str | None:
-    """Why a data set cannot be opened and what to do, or None if it is there or may be downloaded.
+    """The reason why a data set cannot be opened, with the remedy; None if it can.
 
-    Nothing is decoded or downloaded.
+    Data that may be downloaded count as available. Nothing is decoded or downloaded here.
     """
     try:
         find(name, root, download)
@@ -57,9 +57,9 @@ def why_missing(name: str, root: Path | None, download: bool) -> str | None:
 
 
 def check_folder(path: Path) -> None:
-    """Raise ValueError for a folder without images that has the name of a data set needing no folder.
+    """Raise ValueError for a folder without images whose name is that of a synthetic data set.
 
-    That data set would be opened in its place.
+    Otherwise the synthetic data set would be opened in place of the folder.
     """
     if why_missing(path.name, None, download=False) is not None:
         return
@@ -67,7 +67,7 @@ def check_folder(path: Path) -> None:
         list_splits(path)
     except ValueError as error:
         raise ValueError(
-            f"{error}; for the set that is drawn, take --data {path.name} where no folder has this name"
+            f"{error}; for the synthetic set, run --data {path.name} where no folder has this name"
         ) from error
 
 
@@ -83,17 +83,17 @@ def open_dataset(
     on_corrupt: OnCorrupt = "stop",
     in_memory: bool | None = None,
 ) -> Dataset:
-    """The image folder ROOT/NAME/{train,test}/CLASS/* (or val for test), or a data set by its definition.
+    """Open the image folder ROOT/NAME/{train,test}/CLASS/* (or val for test), or a defined data set.
 
-    image_size: resize all images to so many pixels squared; without it all must have one size.
-    crop: resize this share of the largest centred square, instead of squeezing the whole image.
+    image_size: side in pixels to which all images are resized; without it all must have one size.
+    crop: fraction of the largest centred square to resize, instead of squeezing the whole image.
     Both are as in `Framing`: equal images get equal pixels from a folder and from an archive.
-    per_class, test_per_class: take only the first train and test images of each class.
-    on_corrupt: unreadable images of a folder are an error, or left out. in_memory: images of a folder
-    are decoded now, or only looked at [default: decoded if they take no more than IN_MEMORY bytes].
-    In several processes all must call this.
+    per_class, test_per_class: number of train and test images kept of each class, the first ones.
+    on_corrupt: whether unreadable images of a folder raise an error or are left out.
+    in_memory: whether images of a folder are decoded now [default: if they fit in IN_MEMORY bytes].
+    A collective call: all processes of the group must make it.
 
-    Raises ValueError that says what is missing, unreadable or uneven, or why a download failed.
+    Raises ValueError for missing, unreadable or unequally sized images, and failed downloads.
     """
     framing = square(image_size, crop)
     train, test = (
@@ -113,7 +113,7 @@ def open_dataset(
 
 @dataclass(frozen=True)
 class Selection:
-    """A data set, the size of its images, and which of them; for the fields see `open_dataset`."""
+    """A data set with the framing and number of its images; for the fields see `open_dataset`."""
 
     name: str
     image_size: int | None = None
@@ -124,18 +124,18 @@ class Selection:
 
 @dataclass(frozen=True)
 class DataSource:
-    """Where data sets are opened from, and how. Each is opened once, and its mean measured once."""
+    """Source of data sets: their root folder and how they are read. Opened data sets are cached."""
 
     root: Path | None = None
     download: bool = False
     on_corrupt: OnCorrupt = "stop"
     workers: int = 4
-    """Processes that decode images of sets too large for memory."""
+    """Number of processes that decode images of data sets too large for memory."""
     opened: dict[Selection, Dataset] = field(default_factory=dict, repr=False)
     normalisations: dict[Selection, Normalisation] = field(default_factory=dict, repr=False)
 
     def open(self, selected: Selection) -> Dataset:
-        """The selected data set. Raises ValueError as `open_dataset`."""
+        """The selected data set, opened once. Raises ValueError as `open_dataset`."""
         if selected not in self.opened:
             self.opened[selected] = open_dataset(
                 root=self.root,
@@ -146,7 +146,7 @@ class DataSource:
         return self.opened[selected]
 
     def normalisation(self, selected: Selection) -> Normalisation:
-        """By mean and deviation of the selected train images."""
+        """Normalisation by mean and standard deviation of the selected train images, measured once."""
         if selected not in self.normalisations:
             train = self.open(selected).train
             self.normalisations[selected] = (
@@ -157,7 +157,7 @@ class DataSource:
         return self.normalisations[selected]
 
     def __getstate__(self) -> dict[str, object]:
-        """Without images, which another process opens itself, but with definitions it may lack."""
+        """Leave out images, which another process opens itself; include definitions that it may lack."""
         added = {k: v for k, v in CATALOGUE.items() if v.find.__module__ != catalogue.__name__}
         return self.__dict__ | {"opened": {}, "normalisations": {}, "added": added}
 

@@ -1,4 +1,4 @@
-"""The images of one job, to train on and to measure."""
+"""The images of a job, for training and measurements."""
 
 from dataclasses import replace
 from functools import cached_property
@@ -11,10 +11,11 @@ from rankdeficit.distributed import rank_and_size
 from rankdeficit.images import Images, Normalisation
 from real_nets.data.opening import DataSource, Selection
 from real_nets.jobs.job import Job
+from real_nets.jobs.records import Cards
 
 
 class JobData:
-    """All images of a job. Out-of-distribution ones get the size of its own."""
+    """All images of a job; out-of-distribution images are resized to the size of the ID images."""
 
     def __init__(self, job: Job, source: DataSource, device: torch.device) -> None:
         self.job, self.source, self.device = job, source, device
@@ -22,8 +23,8 @@ class JobData:
         height, width = self.own.size
         if job.ood and height != width:
             raise ValueError(
-                f"{job.data} has images of {height} x {width}; give --image-size, as the "
-                "out-of-distribution images must have the same size"
+                f"{job.data} has images of {height} x {width}; out-of-distribution images need a square "
+                "size, so give --image-size"
             )
         self.ood = {name: source.open(Selection(name, height, job.crop)) for name in job.ood}
 
@@ -39,7 +40,7 @@ class JobData:
 
     @cached_property
     def normalise(self) -> Normalisation:
-        """By mean and deviation of all train images."""
+        """Normalisation by mean and standard deviation of all train images."""
         return self.source.normalisation(self.job.selection).to(self.device)
 
     @cached_property
@@ -52,14 +53,14 @@ class JobData:
         """All test images."""
         return self._images("test", self.own.test)
 
-    def strange(self, name: str, split: Literal["train", "test"]) -> Images:
+    def ood_images(self, name: str, split: Literal["train", "test"]) -> Images:
         """All images of a split of an out-of-distribution set."""
         found = self.ood[name]
         return self._images(name, found.train if split == "train" else found.test)
 
     @cached_property
     def batches(self) -> Batches:
-        """The train images in shuffled, augmented batches."""
+        """The train images as shuffled, augmented batches."""
         job = self.job
         return Batches(
             self.train,
@@ -70,13 +71,13 @@ class JobData:
         )
 
     def check_shares(self) -> None:
-        """Raise ValueError where some of several processes would get no image to train on or measure."""
+        """Raise ValueError if some process would get no image to train on or to measure."""
         processes = rank_and_size()[1]
         for option in ("batch_size", "followed_images", "diagnosed_images"):
             images = getattr(self.job, option)
             if images and images < processes:  # 0 diagnosed images are all
                 raise ValueError(
-                    f"{option} is {images} for {processes} processes, each of which takes some; give "
+                    f"{option} is {images}, fewer than the {processes} processes; give "
                     f"--{option.replace('_', '-')} {processes} or more, or start fewer processes"
                 )
         for name, found in {self.job.data: self.own, **self.ood}.items():
@@ -84,12 +85,12 @@ class JobData:
                 images = len(getattr(found, split))
                 if images < processes:
                     raise ValueError(
-                        f"data {name} has {images} {split} images for {processes} processes, each of "
-                        f"which takes some; start {images} at most, or add images"
+                        f"data {name} has {images} {split} images, fewer than the {processes} processes; "
+                        f"start at most {images}, or add images"
                     )
 
-    def card(self) -> dict[str, object]:
-        """What tells whether two runs saw the same data."""
+    def card(self) -> Cards:
+        """Record that identifies the data of a run."""
         return {
             "own": self.own.card(),
             "ood": {name: found.card() for name, found in self.ood.items()},

@@ -1,4 +1,4 @@
-"""Execution of jobs: one after the other here, or each as a task of its own through submitit."""
+"""Execution of jobs: one after the other in this process, or each as a submitit task."""
 
 import importlib.util
 import os
@@ -30,12 +30,12 @@ Executor = Literal["here", "local", "slurm"]
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 
 POLL_SECONDS = 1.0
-"""Time between checks of the running tasks."""
+"""Interval between checks of the running tasks."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """A job to train, and the weights of it to diagnose."""
+    """A job to train, and names of its weights to diagnose."""
 
     job: Job
     path: Path
@@ -43,17 +43,17 @@ class Work:
 
     @property
     def trained(self) -> bool:
-        """Whether the training came to its end."""
+        """Whether training has finished."""
         return JobFolder(self.path).finished
 
     @property
     def undiagnosed(self) -> list[str]:
-        """Weights whose diagnosis is missing."""
+        """Names of the weights not yet diagnosed."""
         return [name for name in self.snapshots if not JobFolder(self.path, name).diagnosed]
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to do; a diverged network has nothing to diagnose."""
+        """Whether nothing is left to do; diverged networks are not diagnosed."""
         if not self.trained:
             return False
         return not self.undiagnosed or JobFolder(self.path).diverged
@@ -61,18 +61,18 @@ class Work:
 
 @dataclass(frozen=True)
 class How:
-    """Where and how work is carried out."""
+    """Settings of the execution."""
 
     source: DataSource
     device: str
     executor: Executor = "here"
     tensorboard: bool = False
     options: Mapping[str, str] | None = None
-    """Of submitit's executor."""
+    """Options of submitit's executor."""
     at_once: int | None = None
-    """Most tasks at a time; None for all, on this machine for one per GPU (one if there is none)."""
+    """Maximum number of concurrent tasks; None for all on a cluster, and here for one per GPU, or one."""
     trials: Trials = field(default_factory=Trials, repr=False, compare=False)
-    """The kinds of jobs that were tried before."""
+    """Trials that passed in this process."""
 
     def __post_init__(self) -> None:
         if self.executor not in get_args(Executor):
@@ -101,7 +101,7 @@ class How:
 
 
 def execute(work: Sequence[Work], how: How, logs: Path, device: torch.device) -> None:
-    """Do all work. Raises ValueError for what went wrong; tasks apart from it end first."""
+    """Carry out all work. Raises ValueError for failures, of tasks after all others have ended."""
     if not work:
         return
     if how.executor != "here":
@@ -112,7 +112,7 @@ def execute(work: Sequence[Work], how: How, logs: Path, device: torch.device) ->
 
 
 def carry_out(item: Work, how: How, device: torch.device, prefix: str = "") -> None:
-    """Train and diagnose one job, as far as that is not done."""
+    """Train and diagnose one job, as far as either is missing."""
     data = JobData(item.job, how.source, device)
     summary = train_here(item, data, how, prefix)
     if summary["outcome"] == "diverged":
@@ -121,13 +121,13 @@ def carry_out(item: Work, how: How, device: torch.device, prefix: str = "") -> N
         return
     for snapshot in item.undiagnosed:
         if is_first():
-            said = f"{prefix}{item.path.name}: diagnosing the weights {snapshot}"
-            print(said, file=sys.stderr, flush=True)
+            told = f"{prefix}{item.path.name}: diagnosing the weights {snapshot}"
+            print(told, file=sys.stderr, flush=True)
         diagnose_job(item.job, data, item.path, snapshot)
 
 
 def train_here(item: Work, data: JobData, how: How, prefix: str = "") -> Summary:
-    """Train one job in this process; its summary."""
+    """Train one job in this process; returns its summary."""
     steps = item.job.epochs * data.batches.steps_per_epoch
     with (
         progress(f"{prefix}{item.path.name}", steps, "steps") as on_step,
@@ -139,9 +139,9 @@ def train_here(item: Work, data: JobData, how: How, prefix: str = "") -> Summary
 
 
 def submit(work: Sequence[Work], how: How, logs: Path) -> None:
-    """Start a task per job, as many at a time as may run, and wait for all.
+    """Run each job as a task, within the limit on concurrent tasks, and wait for all.
 
-    Raises ValueError naming the tasks that failed.
+    Raises ValueError with the number of failed tasks and the first of them.
     """
     from submitit.helpers import as_completed
 
@@ -159,9 +159,8 @@ def submit(work: Sequence[Work], how: How, logs: Path) -> None:
             while waiting and free:
                 item, device = waiting.pop(), free.pop()
                 alone = replace(how, device=device)
-                with cluster.errors_to(
-                    logs / "submitit.err"
-                ):  # where its own process tells of a Ctrl-C
+                # the task's own process reports a Ctrl-C there
+                with cluster.errors_to(logs / "submitit.err"):
                     task = executor.submit(carry_out_alone, item, alone, visible_gpus)
                 running[task] = item, device
             task = next(as_completed(list(running), poll_frequency=POLL_SECONDS))
@@ -178,9 +177,10 @@ def submit(work: Sequence[Work], how: How, logs: Path) -> None:
 
 
 def carry_out_alone(item: Work, how: How, visible_gpus: str | None) -> None:
-    """Train and diagnose one job, as a task of its own.
+    """Train and diagnose one job in the process of a task.
 
-    visible_gpus: for tasks on this machine, from which submitit hides its GPUs.
+    visible_gpus: CUDA_VISIBLE_DEVICES of the submitting process, restored in tasks on the same machine,
+    from which submitit hides the GPUs.
     """
     if how.executor == "local":
         os.environ.pop(VISIBLE_GPUS, None)
@@ -190,7 +190,7 @@ def carry_out_alone(item: Work, how: How, visible_gpus: str | None) -> None:
 
 
 def devices(how: How, tasks: int) -> list[str]:
-    """The device of each task that may run at a time; on this machine they take its GPUs in turn."""
+    """One device per concurrent task; on this machine the tasks share its GPUs evenly."""
     if how.executor == "slurm":
         return [how.device] * (how.at_once or tasks)
     gpus = (
@@ -201,7 +201,7 @@ def devices(how: How, tasks: int) -> list[str]:
 
 
 def check_options(how: How) -> None:
-    """Raise ValueError for options that submitit does not know, and for a cluster that is not there."""
+    """Raise ValueError for unknown options of submitit, and if there is no cluster."""
     if how.executor != "here":
         with TemporaryDirectory() as logs:
             _executor(how, Path(logs))

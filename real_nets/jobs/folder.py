@@ -1,15 +1,15 @@
-"""The folder of a job: its files, and what they say.
+"""The folder of a job, and typed access to its files.
 
-    settings.json            the job, and what identifies its data
-    metrics.jsonl            measures during training, a row each
-    checkpoint.pt            the state to go on from; checkpoint.previous.pt, the one before
+    settings.json            the job, and the identity of its data
+    metrics.jsonl            measurements during training, one per row
+    checkpoint.pt            the last training state; checkpoint.previous.pt is the one before
     accuracy-0.9.safetensors weights when the accuracy on followed train images first reached 0.9
-    weights.safetensors      weights at the end
-    summary.json             measures of the trained network on all images; written when training ends
-    diagnoses/NAME.json      the report on weights of that name (`final` or `accuracy-0.9`)
-    environment.json         versions, device and seconds: what may differ between equal runs
+    weights.safetensors      final weights
+    summary.json             measures of the trained network on all images, written when training ends
+    diagnoses/NAME.json      report on the weights of that name (`final` or `accuracy-0.9`)
+    environment.json         versions, device and seconds, which may differ between equal runs
 
-Only the first of several processes writes there.
+Under torchrun, only the first process writes to it.
 """
 
 import json
@@ -38,27 +38,26 @@ from real_nets.jobs.job import Job
 from real_nets.jobs.records import Cards, Environment, JobSettings, Row, Summary
 
 PROGRAM = "real_nets.job"
-"""What settings.json names as the program; older folders have the same name."""
+"""Name of the program in settings.json, the same since the first version."""
 
 FINAL = "final"
-"""Name of the weights at the end of training."""
+"""Name of the final weights."""
 
-MADE_AGAIN = "delete {}, and both are made again from the checkpoint"
+RECREATE = "delete {} and resume, which recreates both from the checkpoint"
 
 Curve = Literal["rank_curve", "centred_rank_curve", "post_softmax_rank_curve"]
 
 
 def milestone_name(accuracy: float) -> str:
-    """Name of the weights kept at an accuracy."""
+    """Name of the weights kept at a train accuracy."""
     return f"accuracy-{accuracy:g}"
 
 
 @dataclass(frozen=True)
 class JobFolder:
-    """A job's folder, read: its settings, and the measures of its network with the weights `snapshot`.
+    """Read access to the folder of a job, and to the measures of its weights `snapshot`.
 
-    Each file is read when it is first asked for, and once. Reading raises ValueError, which names the
-    file and the remedy, for damaged files.
+    Each file is read once, on first access. Damaged files raise ValueError naming file and remedy.
     """
 
     path: Path
@@ -66,15 +65,18 @@ class JobFolder:
 
     @classmethod
     def finished_at(cls, path: Path) -> "JobFolder | None":
-        """A finished job with sound settings, summary and rows; None for one that is not finished."""
+        """The folder of a finished job; None if it is not finished.
+
+        Raises ValueError for damaged settings, summary or rows.
+        """
         found = cls(path)
         if not found.finished:
             return None
-        _ = found.settings, found.summary, found.rows  # reads all of them
+        _ = found.settings, found.summary, found.rows  # reads and checks them
         return found
 
     def at(self, snapshot: str) -> "JobFolder":
-        """The same network with other weights, without reading again what both have in common."""
+        """The same job with other weights; files already read are shared."""
         found = JobFolder(self.path, snapshot)
         own = ("snapshot", "report")
         vars(found).update({name: value for name, value in vars(self).items() if name not in own})
@@ -82,22 +84,22 @@ class JobFolder:
 
     @property
     def key(self) -> str:
-        """Name of the folder, within a store the job's key."""
+        """Name of the folder; within a store, the key of the job."""
         return self.path.name
 
     @property
     def begun(self) -> bool:
-        """Whether a job was started here."""
+        """Whether the job was started."""
         return (self.path / "settings.json").is_file()
 
     @property
     def finished(self) -> bool:
-        """Whether training came to its end or diverged."""
+        """Whether training has ended, by divergence included."""
         return (self.path / "summary.json").is_file()
 
     @property
     def diagnosed(self) -> bool:
-        """Whether there is a report on these weights."""
+        """Whether these weights were diagnosed."""
         return self.report_file.is_file()
 
     @property
@@ -107,18 +109,18 @@ class JobFolder:
 
     @property
     def weights_file(self) -> Path:
-        """The file of these weights."""
+        """File of these weights."""
         name = "weights" if self.snapshot == FINAL else self.snapshot
         return self.path / f"{name}.safetensors"
 
     @property
     def report_file(self) -> Path:
-        """The file of the report on them."""
+        """File of the report on these weights."""
         return self.path / "diagnoses" / f"{self.snapshot}.json"
 
     @cached_property
     def settings(self) -> JobSettings:
-        """The job and its data."""
+        """The job, and the identity of its data."""
         file = self.path / "settings.json"
         try:
             return JobSettings.of(read_json(file)["settings"])
@@ -135,7 +137,7 @@ class JobFolder:
 
     @property
     def cards(self) -> Cards:
-        """Its data sets: `own`, and those out of distribution by name as `ood`."""
+        """Cards of its data sets: `own`, and `ood` by name."""
         return self.settings.cards
 
     @cached_property
@@ -152,7 +154,7 @@ class JobFolder:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """Measures during training; of a finished job from the first step to the last."""
+        """Measurements during training; of a finished job, from the first step to the last."""
         rows: list[Any] = read_rows(self.path)
         steps = [row.get("step") if isinstance(row, dict) else None for row in rows]
         whole = not steps or steps[0] == 0
@@ -167,7 +169,7 @@ class JobFolder:
 
     @cached_property
     def environment(self) -> Environment:
-        """Versions, device and seconds, as far as they were kept."""
+        """Versions, device and seconds; empty if not recorded."""
         file = self.path / "environment.json"
         if not file.is_file():
             return {}
@@ -175,12 +177,12 @@ class JobFolder:
         with suppress(ValueError):
             found = read_json(file)
         if not isinstance(found, dict) or not isinstance(found.get("diagnosis_seconds", {}), dict):
-            raise ValueError(f"{file} is damaged; delete it: the page then calls it unknown")
+            raise ValueError(f"{file} is damaged; delete it, and pages will show it as unknown")
         return found  # type: ignore[return-value]
 
     @cached_property
     def report(self) -> records.Row | None:
-        """The record of the diagnosis of these weights; None where there is none."""
+        """The record of the diagnosis of these weights; None if there is none."""
         if not self.diagnosed:
             return None
         try:
@@ -189,25 +191,25 @@ class JobFolder:
             raise ValueError(f"{error}; delete it to diagnose the network again") from error
 
     def read_weights(self) -> dict[str, Tensor]:
-        """These weights. Raises ValueError where they are missing, and why, as far as that is known."""
+        """Load these weights. Raises ValueError with the remedy if they are missing or damaged."""
         file, mend = self.weights_file, f"delete the folder {self.path} to train again"
         if not file.is_file():
-            mend = mend if self.snapshot != FINAL else MADE_AGAIN.format("summary.json")
+            mend = mend if self.snapshot != FINAL else RECREATE.format("summary.json")
             lost = f": {file.name} is missing; {mend}" if self._kept() else ""
             raise ValueError(f"{self.path} keeps no weights called {self.snapshot}{lost}")
         try:
             return safetensors.torch.load_file(file)
         except (OSError, safetensors.SafetensorError) as error:
-            mend = mend if self.snapshot != FINAL else MADE_AGAIN.format("it and summary.json")
+            mend = mend if self.snapshot != FINAL else RECREATE.format("it and summary.json")
             raise ValueError(f"{file} cannot be read: it is damaged ({error}); {mend}") from error
 
     def write_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Keep these weights, as a whole or not at all."""
+        """Write these weights atomically."""
         whole = {name: value.contiguous() for name, value in weights.items()}
         write_atomically(self.weights_file, safetensors.torch.save(whole))
 
     def _kept(self) -> bool:
-        """Whether a finished training left these weights."""
+        """Whether training has written these weights."""
         if not self.finished:
             return False
         if self.snapshot == FINAL:
@@ -215,45 +217,45 @@ class JobFolder:
         return self.snapshot in map(milestone_name, self.summary["milestones"])
 
     def note_seconds(self, seconds: float) -> None:
-        """Record how long the diagnosis of these weights took."""
-        environment = JobFolder(self.path).environment  # as training left it just now
+        """Record the duration of the diagnosis of these weights."""
+        environment = JobFolder(self.path).environment  # not cached: training has just written it
         taken = environment.get("diagnosis_seconds", {}) | {self.snapshot: round(seconds, 1)}
         write_json(self.path / "environment.json", environment | {"diagnosis_seconds": taken})
 
     @cached_property
     def image_size(self) -> tuple[int, int] | None:
-        """Height and width of the network's images, as far as that was kept."""
+        """Height and width of the network's images; None if not recorded."""
         asked = self.job.image_size
         kept = self.cards["own"].get("image_size") if "own" in self.cards else None
         height, width = kept or (asked, asked)
         return (height, width) if height and width else None
 
     def measure(self, name: str) -> float | None:
-        """A number of the report by its dotted name."""
+        """A number of the report by its dotted name; None if it has none."""
         found = records.find(self.report, name) if self.report else None
         return None if found in (None, records.MISSING) else float(found)
 
     @property
     def train_accuracy(self) -> float | None:
-        """On all train images at the end, on the diagnosed ones of other weights."""
+        """Accuracy on all train images; of weights before the end, on the diagnosed ones."""
         at_end = self.snapshot == FINAL
         return self.summary.get("accuracy") if at_end else self.measure("train.accuracy")
 
     @property
     def test_accuracy(self) -> float | None:
-        """On all test images at the end, on the diagnosed ones of other weights."""
+        """Accuracy on all test images; of weights before the end, on the diagnosed ones."""
         at_end = self.snapshot == FINAL
         return self.summary.get("test_accuracy") if at_end else self.measure("test.accuracy")
 
     @property
     def rank(self) -> float | None:
-        """Rank of the logits of all train images at the end, of the diagnosed ones of other weights."""
+        """Rank of the logits on the images of `train_accuracy`."""
         at_end = self.snapshot == FINAL
         found = self.summary.get("rank") if at_end else self.measure("train.logits.rank")
         return None if found is None else float(found)
 
     def ranks(self, curve: Curve) -> dict[float, int]:
-        """Rank of the same logits by gamma."""
+        """Rank of the same logits by threshold gamma."""
         found: dict[str, int] | None = None
         if self.snapshot == FINAL:
             found = self.summary.get(curve)
@@ -263,36 +265,36 @@ class JobFolder:
 
     @property
     def effective_depth(self) -> float | None:
-        """kappa."""
+        """Effective depth kappa."""
         return self.measure("effective_depth.value")
 
     @property
     def probe_accuracies(self) -> Tensor | None:
-        """Accuracies (layers) of the probes on test images."""
+        """Test accuracies of the linear probes, one per layer."""
         found = records.probe_accuracies(self.report) if self.report else []
         return torch.tensor(found, dtype=torch.float64) if found else None
 
     def ood_drop(self, ood: str) -> float | None:
-        """rho on an out-of-distribution set."""
+        """OOD drop rho on an out-of-distribution set."""
         return self.measure(f"ood_drop.{ood}.value")
 
     def best_ood_accuracy(self, ood: str) -> float | None:
-        """The best layer's accuracy of the probes of an out-of-distribution set."""
+        """Highest accuracy, over layers, of the probes of an out-of-distribution set."""
         layers = self.report["layers"] if self.report else []
         probes = [layer["ood_probes"].get(ood) for layer in layers]
         return max((float(probe["accuracy"]) for probe in probes if probe), default=None)
 
     def neco(self, ood: str, measure: str = "auroc") -> float | None:
-        """NECO, in the variant of its authors for this network, on an out-of-distribution set."""
+        """A measure of NECO on an OOD set, in its authors' variant for this kind of network."""
         if not self.report:
             return None
         return self.measure(f"detection.{ood}.{records.default_neco(self.report)}.{measure}")
 
 
 def open_folder(job: Job, data: JobData, path: Path) -> RunFolder:
-    """The job's folder, new or left by an earlier process, locked for this process.
+    """Create or reopen the folder of a job, locked for this process.
 
-    Raises ValueError where it is in use, holds another job, or was made with other data.
+    Raises ValueError if it is in use, holds another job, or was trained on other data.
     """
     root = data.source.root
     if not JobFolder(path).begun:
@@ -305,7 +307,7 @@ def open_folder(job: Job, data: JobData, path: Path) -> RunFolder:
             found = JobSettings.of(record)
         if found is None or found.job != job:
             raise ValueError(
-                f"{path} holds another job (settings.json tells which); name another folder with --out"
+                f"{path} holds another job (see settings.json); name another folder with --out"
             )
         _check_data(path, found, data)
     except ValueError:
@@ -315,9 +317,9 @@ def open_folder(job: Job, data: JobData, path: Path) -> RunFolder:
 
 
 def check_finished(job: Job, source: DataSource, path: Path) -> None:
-    """Raise ValueError where a finished job's data came from another folder and were others.
+    """Raise ValueError if a finished job was trained on other data than those in the source.
 
-    Data in the folder that they came from are taken to be the same: reading them takes its time.
+    Data in the job's own data folder are assumed to be unchanged, since reading them takes time.
     """
     settings = JobFolder(path).settings
     if source.root is not None and settings.root != source.root:
@@ -327,6 +329,6 @@ def check_finished(job: Job, source: DataSource, path: Path) -> None:
 def _check_data(path: Path, settings: JobSettings, data: JobData) -> None:
     if settings.cards != json.loads(json.dumps(data.card())):
         raise ValueError(
-            f"{path} was trained on other data than there are now (settings.json tells which); "
+            f"{path} was trained on other data than those found now (see settings.json); "
             "restore them, or name another folder with --out"
         )

@@ -1,4 +1,4 @@
-"""A job: one network, what it learns from, how, at which temperature and from which seed."""
+"""A job: the network, data, recipe, temperature and seed of one training."""
 
 import hashlib
 import json
@@ -16,32 +16,32 @@ from real_nets.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class JobOptions(Recipe, NetworkOptions):
-    """What the jobs of an experiment share: network, recipe, and what is measured of them."""
+    """Options common to the jobs of an experiment: network, recipe and measurements."""
 
     model: str = field(default="mlp", metadata={"help": model_help})
     image_size: int | None = None
-    """Resize images to so many pixels squared [default: leave them as they are]."""
+    """Side in pixels to which images are resized [default: leave them unchanged]."""
     crop: float | None = None
-    """Resize this share of the largest centred square, 0.875 for most ImageNet networks
+    """Fraction of the largest centred square to resize, 0.875 for most ImageNet networks
     [default: squeeze the whole image]."""
     per_class: int | None = None
-    """Train on the first so many images of each class [default: all]."""
+    """Number of train images per class, the first ones [default: all]."""
     test_per_class: int | None = None
-    """Test on the first so many images of each class [default: all]."""
+    """Number of test images per class, the first ones [default: all]."""
     gamma: float = 1e-3
     """Threshold of the numerical rank, relative to the largest singular value."""
     followed_images: int = 2000
-    """Train images, and at most as many of each other set, that are measured during training."""
+    """Number of train images measured during training, and maximum number of each other set."""
     milestones: tuple[float, ...] = (0.5, 0.9, 0.99)
     """Accuracies on followed train images at which weights are kept, to compare at equal accuracy."""
 
     def check(self) -> None:
-        """Raise ValueError for what makes no sense, as far as the options alone tell."""
+        """Raise ValueError for options that are invalid whatever the data."""
         check_gamma(self.gamma)
         if self.gamma < LEAST_GAMMA:
             raise ValueError(
-                f"gamma is {self.gamma}; it must lie in [{LEAST_GAMMA:g}, 1): ranks come from streamed "
-                "Gram matrices, which resolve no less"
+                f"gamma is {self.gamma}; it must lie in [{LEAST_GAMMA:g}, 1), the resolution of the "
+                "streamed Gram matrices that ranks come from"
             )
         check_at_least(1, followed_images=self.followed_images)
         for name in ("per_class", "test_per_class"):
@@ -53,7 +53,7 @@ class JobOptions(Recipe, NetworkOptions):
         self.architecture(2, (3, 32, 32))
 
     def architecture(self, classes: int, inputs: tuple[int, int, int]) -> Architecture:
-        """What the network is built from, for data of that kind."""
+        """The network for data with these classes and inputs (channels, height, width)."""
         options: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(NetworkOptions)}
         return Architecture(self.model, classes, inputs, **options)
 
@@ -69,12 +69,12 @@ class Job(JobOptions):
     temperature: float = 1.0
     """Softmax temperature T; logits are divided by T."""
     seed: int = 0
-    """Seed of initial weights, order and augmentation."""
+    """Seed of initial weights, order of the images, augmentation and dropout."""
     diagnosed_images: int = 5000
-    """Images of each split, at most, for probes and detectors; 0 for all."""
+    """Maximum number of images of each split for probes and detectors; 0 for all."""
 
     def check(self) -> None:
-        """Raise ValueError for what makes no sense, as far as the job alone tells."""
+        """Raise ValueError for jobs that are invalid whatever the data."""
         super().check()
         check_temperature(self.temperature)
         check_seeds(self.seed, 1)
@@ -82,14 +82,14 @@ class Job(JobOptions):
 
     @property
     def selection(self) -> Selection:
-        """The images to learn from."""
+        """The ID images."""
         return Selection(self.data, self.image_size, self.crop, self.per_class, self.test_per_class)
 
     @property
     def key(self) -> str:
-        """Name of the job's folder: jobs that differ in anything have different ones.
+        """Name of the job's folder, with a digest of all fields that differ from their defaults.
 
-        Fields at their defaults do not enter, so a new option does not make old results useless.
+        New options therefore leave the keys of older results unchanged.
         """
         own = {f.name: getattr(self, f.name) for f in fields(self)}
         changed = {f.name: own[f.name] for f in fields(self) if own[f.name] != f.default}
@@ -100,12 +100,12 @@ class Job(JobOptions):
 
     @property
     def kind(self) -> "Job":
-        """A job that stands for all that differ in temperature, seed, rate and milestones alone."""
+        """Representative of all jobs that differ only in temperature, seed, lr and milestones."""
         return replace(self, temperature=1.0, seed=0, lr=1.0, milestones=())
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Job":
-        """From `record`, as JSON gives it back. Raises TypeError for unknown fields."""
+        """The job of a `record` read from JSON. Raises TypeError for unknown fields."""
         options: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
         return cls(**options)
 

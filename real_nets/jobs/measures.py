@@ -1,4 +1,4 @@
-"""What is measured of a network while it trains, and once it has: from images to plain records."""
+"""Measurements of a network during and after training, as plain records."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -27,17 +27,17 @@ from real_nets.jobs.records import FinalMeasures, LogitsRecord, LogitsRow, Measu
 SPECTRA = (LOSS, LOGITS, FEATURES)
 
 TOP_VALUES = 5
-"""Singular values that are recorded of each layer (the paper's Figure 3)."""
+"""Number of singular values recorded of each layer (the paper's Figure 3)."""
 
 GRID = 2
-"""Cells per side to which maps are averaged."""
+"""Feature maps are averaged to GRID x GRID cells."""
 
 MEASUREMENTS = 12
-"""At most so many of a training after its first epoch, evenly spread."""
+"""Maximum number of measurements after the first epoch, evenly spaced."""
 
 
 def measured_at(epochs: int, steps_per_epoch: int) -> set[int]:
-    """Steps after which a training is measured: 0, powers of four in the first epoch, ends of epochs."""
+    """Steps at which a training is measured: 0, powers of four in the first epoch, ends of epochs."""
     every = -(-epochs // MEASUREMENTS) or 1
     early = {0, *(4**i for i in range(16) if 4**i < steps_per_epoch)} if epochs else {0}
     ends = {epoch * steps_per_epoch for epoch in range(every, epochs, every)}
@@ -45,7 +45,7 @@ def measured_at(epochs: int, steps_per_epoch: int) -> set[int]:
 
 
 class Follower:
-    """Measures of a network on some images of each set, the same ones at every step."""
+    """Measurements of a network during training, on a fixed subset of each data set."""
 
     def __init__(self, model: nn.Module, job: Job, data: JobData) -> None:
         self.job = job
@@ -54,32 +54,31 @@ class Follower:
         self.all_train = data.train
         self.train = data.train.some(count).share().load()
         self.test = data.test.some(count).share().load()
-        self.strange = {
-            name: data.strange(name, "test").some(count).share().load() for name in data.ood
+        self.ood = {
+            name: data.ood_images(name, "test").some(count).share().load() for name in data.ood
         }
 
     @property
     def features(self) -> int:
-        """Width of what the classifier reads; as many as classes where it is no single matrix."""
+        """Width of the classifier's input; the number of classes if it is no single matrix."""
         weight = weight_matrix(self.network.module(self.network.layers.classifier.module))
         return self.network.classes if weight is None else weight.shape[1]
 
     def measure(self) -> Measured:
-        """Accuracy, loss, ranks and norm of the logits, layers, alignment, OrthoDev."""
+        """Accuracy, loss, ranks and norm of the logits, ranks of layers, alignment, OrthoDev."""
         with RowStore() as store:
             wanted = Wanted((*SPECTRA, CLASSES, DIRECTIONS), rows_per_sample=1)
-            on_train = self._look(self.train, wanted, store)
-            on_test = self._look(self.test, Wanted(SPECTRA), store)
-            seen = logits_row(on_train, self.job.gamma)
+            on_train = self._survey(self.train, wanted, store)
+            on_test = self._survey(self.test, Wanted(SPECTRA), store)
+            row = logits_row(on_train, self.job.gamma)
             deviations = {
-                name: self._ortho_dev(on_train, images, store)
-                for name, images in self.strange.items()
+                name: self._ortho_dev(on_train, images, store) for name, images in self.ood.items()
             }
         spectra = layer_spectra(self.network, on_train)
         alignments = self._alignments(on_train)
         known = [value for value in alignments if value is not None]
         return {
-            **seen,
+            **row,
             "test_accuracy": on_test.accuracy,
             "test_loss": on_test.state(LOSS).mean,
             "alignment": sum(known) / len(known) if known else None,
@@ -91,11 +90,12 @@ class Follower:
 
     @contextmanager
     def calibrated(self) -> Iterator[None]:
-        """For a network before or at its start: BatchNorm has the statistics of followed train images.
+        """Inside the block, BatchNorm uses the statistics of the followed train images.
 
-        Of several processes it is the first one's share of them. Its running averages start at mean 0
-        and variance 1, with which it does nothing, and lag behind a network that changes fast; a
-        training step takes its batch's statistics, so no loss sees a network with such averages.
+        For networks in their first epoch. The running averages start at mean 0 and variance 1 and lag
+        behind a network that changes fast, whereas training steps use the statistics of their batch:
+        no training loss is ever that of a network with such averages. Under torchrun, the statistics
+        are those of the first process's shard.
         """
         model, device = self.network.model, self.network.device
         before = {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -111,9 +111,9 @@ class Follower:
 
     @torch.no_grad()
     def is_finite(self) -> bool:
-        """Whether the logits of the first followed images are numbers, in all processes.
+        """Whether the squared logits of the first followed images are finite in all processes.
 
-        Their squares, too: measures come from Gram matrices.
+        Squared, as measures come from Gram matrices.
         """
         inputs, _ = next(iter(self.train))
         with undisturbed(self.network.model):
@@ -123,19 +123,19 @@ class Follower:
         return bool(everywhere.all())
 
     def accuracy(self) -> float:
-        """On the followed train images alone."""
+        """Accuracy on the followed train images."""
         return self._accuracy(self.train)
 
     def accuracy_on_all(self) -> float:
-        """On all train images."""
+        """Accuracy on all train images."""
         return self._accuracy(self.all_train.share())
 
     def _accuracy(self, images: Images) -> float:
         with RowStore() as store:
-            return self._look(images, Wanted(), store).accuracy
+            return self._survey(images, Wanted(), store).accuracy
 
-    def _look(self, images: Images, wanted: Wanted, store: RowStore) -> Survey:
-        return look(self.network, images, wanted, self.job.temperature, store)
+    def _survey(self, images: Images, wanted: Wanted, store: RowStore) -> Survey:
+        return pass_over(self.network, images, wanted, self.job.temperature, store)
 
     def _alignments(self, on_train: Survey) -> list[float | None]:
         found: list[float | None] = []
@@ -150,20 +150,20 @@ class Follower:
 
     def _ortho_dev(self, on_train: Survey, images: Images, store: RowStore) -> float | None:
         wanted = Wanted((Rows("penultimate"),), own_labels=True)
-        features = self._look(images, wanted, store).rows("penultimate")
+        features = self._survey(images, wanted, store).rows("penultimate")
         classes = on_train.state(CLASSES)
         assert features is not None
         mean = features.double().mean(dim=0).to(classes.means.device)
         try:
             return ortho_dev(classes.means[classes.counts > 0], mean)
-        except ValueError:  # a mean is zero, as after layers whose units all died
+        except ValueError:  # a mean is zero, as after a layer of dead units
             return None
 
 
-def look(
+def pass_over(
     network: Network, images: Images, wanted: Wanted, temperature: float, store: RowStore
 ) -> Survey:
-    """One pass over images."""
+    """One forward pass over the images, collecting what is wanted."""
     return survey(
         images.name, network, images, wanted, temperature=temperature, grid=GRID, store=store
     )
@@ -172,14 +172,14 @@ def look(
 def final_measures(network: Network, job: Job, data: JobData) -> FinalMeasures:
     """Accuracy, loss, ranks and norms on all train and all test images, and ranks of all layers.
 
-    Of a network that was not to be trained, on as many of each as would have been followed.
+    Untrained networks (0 epochs) are measured on `job.followed_images` of each split.
     """
     count = 0 if job.epochs else job.followed_images
     with RowStore() as store:
         wanted = Wanted(SPECTRA)
         train, test = (images.some(count).share() for images in (data.train, data.test))
-        on_train = look(network, train, wanted, job.temperature, store)
-        on_test = look(network, test, wanted, job.temperature, store)
+        on_train = pass_over(network, train, wanted, job.temperature, store)
+        on_test = pass_over(network, test, wanted, job.temperature, store)
     gammas = {job.gamma, *GAMMAS}
     spectra = layer_spectra(network, on_test)
     return {
@@ -197,20 +197,20 @@ def final_measures(network: Network, job: Job, data: JobData) -> FinalMeasures:
     }
 
 
-def logits_record(seen: Survey, gamma: float) -> LogitsRecord:
+def logits_record(found: Survey, gamma: float) -> LogitsRecord:
     """Accuracy, loss and the measures of the logits."""
-    scores: Any = {"accuracy": seen.accuracy, "loss": seen.state(LOSS).mean}
-    return scores | seen.state(LOGITS).measures(gamma).record()
+    scores: Any = {"accuracy": found.accuracy, "loss": found.state(LOSS).mean}
+    return scores | found.state(LOGITS).measures(gamma).record()
 
 
-def logits_row(seen: Survey, gamma: float) -> LogitsRow:
-    """The same without singular values, of which a row would have too many."""
-    return {k: v for k, v in logits_record(seen, gamma).items() if k != "singular_values"}  # type: ignore[return-value]
+def logits_row(found: Survey, gamma: float) -> LogitsRow:
+    """The record without its singular values, too many for a row of metrics.jsonl."""
+    return {k: v for k, v in logits_record(found, gamma).items() if k != "singular_values"}  # type: ignore[return-value]
 
 
-def layer_spectra(network: Network, seen: Survey) -> list[Spectrum]:
+def layer_spectra(network: Network, found: Survey) -> list[Spectrum]:
     """Spectrum of the representation after each layer."""
-    return [seen.by_layer(FEATURES)[layer.name].spectrum() for layer in network.layers.chosen]
+    return [found.by_layer(FEATURES)[layer.name].spectrum() for layer in network.layers.chosen]
 
 
 def layer_ranks(spectra: list[Spectrum], gammas: Collection[float]) -> dict[str, list[int]]:

@@ -1,12 +1,13 @@
-"""Records in a job's folder: fields have the names that its JSON files give them.
+"""Types of the records in a job's folder; fields have their names in the JSON files.
 
-Curves of ranks, and ranks of layers, are keyed by the threshold gamma.
+Rank curves and ranks of layers are keyed by the threshold gamma.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
+from real_nets.data.images import Card
 from real_nets.jobs.job import Job
 
 Ranks = dict[str, int]
@@ -33,13 +34,13 @@ class LogitsRow(TypedDict):
 
 
 class LogitsRecord(LogitsRow):
-    """The same with all singular values."""
+    """A `LogitsRow` with all singular values of the logits."""
 
     singular_values: list[float]
 
 
 class Measured(LogitsRow):
-    """Measures of the followed images, at one step of a training."""
+    """Measures of the followed images at one step of a training."""
 
     test_accuracy: float
     test_loss: float
@@ -57,38 +58,23 @@ class Row(Measured):
     epoch: float
 
 
-class FinalMeasures(TypedDict):
-    """Measures of all train images (and test images, `test_*`) at the end; None if training diverged.
+class FinalMeasures(LogitsRecord):
+    """Measures of the trained network on all train images (`test_*`: on all test images).
 
-    Layers' ranks are of test images, unless their name says otherwise.
+    Ranks of layers are those of test images, unless their name says otherwise.
     """
 
-    accuracy: float | None
-    loss: float | None
-    test_accuracy: float | None
-    test_loss: float | None
-    test_logits: LogitsRecord | None
-    layers: list[str] | None
-    layer_ranks: LayerRanks | None
-    layer_rank_intervals: dict[str, list[list[int]]] | None
-    train_layer_ranks: LayerRanks | None
-    rank: int | None
-    rank_interval: list[int] | None
-    rank_curve: Ranks | None
-    centred_rank: int | None
-    centred_rank_interval: list[int] | None
-    centred_rank_curve: Ranks | None
-    post_softmax_rank: int | None
-    post_softmax_rank_curve: Ranks | None
-    stable_rank: float | None
-    effective_rank: float | None
-    logits_norm: float | None
-    effective_logits_norm: float | None
-    singular_values: list[float] | None
+    test_accuracy: float
+    test_loss: float
+    test_logits: LogitsRecord
+    layers: list[str]
+    layer_ranks: LayerRanks
+    layer_rank_intervals: dict[str, list[list[int]]]
+    train_layer_ranks: LayerRanks
 
 
 class Summary(FinalMeasures):
-    """summary.json."""
+    """summary.json. If training diverged, all of `FinalMeasures` is None."""
 
     step: int
     epoch: float
@@ -101,24 +87,11 @@ class Summary(FinalMeasures):
     outcome: str
     """Of `rankdeficit.experiments.tables.outcome`: "interpolated", "diverged", ..."""
     message: str | None
-    """What made training diverge."""
-
-
-class Card(TypedDict):
-    """A data set, as `Dataset.card` describes it."""
-
-    name: str
-    train_images: int
-    test_images: int
-    classes: int
-    image_size: list[int]
-    skipped: int
-    """Images that could not be read."""
-    fingerprint: str
+    """The error that stopped a diverged training."""
 
 
 class Cards(TypedDict, total=False):
-    """All data sets of a job; empty in the earliest records."""
+    """Cards of all data sets of a job; empty in the earliest records."""
 
     own: Card
     ood: dict[str, Card]
@@ -131,20 +104,20 @@ class JobSettings:
     job: Job
     cards: Cards
     root: Path | None
-    """Folder that the data sets were in."""
+    """Folder that held the data sets."""
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> "JobSettings":
-        """From JSON; options that an older record lacks have their defaults.
+        """The settings of a record read from JSON; options missing in older records have their defaults.
 
-        Raises KeyError, TypeError or ValueError for anything else.
+        Raises KeyError, TypeError or ValueError for malformed records.
         """
         root = record.get("root")
         return cls(Job.of(record["job"]), record.get("data", {}), root and Path(root))
 
 
 class Environment(TypedDict, total=False):
-    """environment.json: what may differ between equal runs."""
+    """environment.json, which may differ between equal runs."""
 
     python: str
     torch: str
@@ -155,4 +128,4 @@ class Environment(TypedDict, total=False):
     processes: int
     wall_seconds_of_last_process: float
     diagnosis_seconds: dict[str, float]
-    """By the name of the weights."""
+    """Keyed by the name of the weights."""

@@ -1,4 +1,4 @@
-"""A job from start to end in its folder: training, measuring and diagnosis, which survive any kill."""
+"""Training, measuring and diagnosing a job in its folder, resumable after a kill at any time."""
 
 import math
 import time
@@ -24,17 +24,17 @@ from real_nets.jobs.trial import Trials
 from real_nets.training.loop import DivergedError, Training
 
 CHECKPOINT_SECONDS = 60.0
-"""Time between checkpoints, besides those after each measurement."""
+"""Interval of the checkpoints between measurements, after each of which there is one too."""
 
 UNMEASURED = cast("FinalMeasures", dict.fromkeys(FinalMeasures.__annotations__))
-"""The measures of a diverged network."""
+"""The measures in the summary of a diverged network, all None."""
 
 OnRow = Callable[[Row], None]
 OnStep = Callable[[int], object]
 
 
 def initial_network(job: Job, data: JobData) -> nn.Module:
-    """The untrained network, on the CPU."""
+    """The untrained network of a job, on the CPU."""
     return job.architecture(data.classes, data.inputs).build(job.seed)
 
 
@@ -47,12 +47,12 @@ def train_job(
     on_step: OnStep = lambda step: None,
     on_row: OnRow = lambda row: None,
 ) -> Summary:
-    """Train a job to its end, from its last checkpoint if there is one; returns its summary.
+    """Train a job, from its last checkpoint if there is one; returns its summary.
 
-    A finished job is not touched. trials: what was tried before. on_step receives the number of steps
+    A finished job is left unchanged. trials: those passed before. on_step receives the number of steps
     done, on_row each measurement.
-    Raises ValueError for a folder that another process uses, that holds another job or is of other data,
-    for damaged files, and, before anything is written, as `try_training`.
+    Raises ValueError for a folder in use, with another job or of other data, for damaged files, and as
+    `try_training` before anything is written.
     """
     if from_first(not JobFolder(path).begun):
         (trials or Trials()).check(job, data)
@@ -62,7 +62,7 @@ def train_job(
         if from_first(JobFolder(path).finished):
             return JobFolder(path).summary
         summary = _TrainingInFolder(job, data, path, folder, on_step, on_row).run()
-        found: Summary = from_first(summary)  # the others wait until all is written
+        found: Summary = from_first(summary)  # others wait until all is written
         return found
     finally:
         if folder is not None:
@@ -70,7 +70,7 @@ def train_job(
 
 
 class _TrainingInFolder:
-    """One training with its folder, which only the first process has."""
+    """A training with its folder, which only the first process opens."""
 
     def __init__(
         self,
@@ -94,10 +94,10 @@ class _TrainingInFolder:
         per_epoch = self.training.batches.steps_per_epoch
         self.measured = measured_at(job.epochs, per_epoch)
         self.ends = {epoch * per_epoch for epoch in range(1, job.epochs + 1)}
-        """Steps that end an epoch."""
+        """Steps at the end of an epoch."""
         self.stops = sorted(self.measured | self.ends)
         self.reached: list[float] = []
-        """Milestones passed."""
+        """Milestones reached so far."""
         self.stopped = False
         self.saved_at = time.monotonic()
 
@@ -134,7 +134,7 @@ class _TrainingInFolder:
         return self._conclude(training.step, measured, outcome)
 
     def _as_trained(self, follower: Follower) -> AbstractContextManager[None]:
-        """Within the first epoch: meanwhile the network normalises as it does while it trains."""
+        """In the first epoch, a context in which BatchNorm uses batch statistics, as training does."""
         early = self.training.step < min(self.ends, default=1)
         return follower.calibrated() if early else nullcontext()
 
@@ -145,12 +145,12 @@ class _TrainingInFolder:
             self._save()
 
     def _is_sound(self) -> bool:
-        """Whether all weights are finite; losses are not looked at after every step."""
+        """Whether all weights are finite; losses are not checked after every step."""
         weights = self.training.model.state_dict().values()
         return all(bool(value.isfinite().all()) for value in weights)
 
     def _check_finite(self, follower: Follower) -> None:
-        """Raise DivergedError if the last step spoilt the weights, which no loss shows yet."""
+        """Raise DivergedError for non-finite logits after the last step, which no loss shows yet."""
         if not from_first(follower.is_finite()):
             raise self.training.diverged("the squared logits are", self.training.step)
 
@@ -162,7 +162,7 @@ class _TrainingInFolder:
         self.on_row(row)
 
     def _note(self, accuracy: float, follower: Follower) -> None:
-        """Keep the weights of milestones, and see whether the goal is reached on all train images."""
+        """Write weights at newly reached milestones, and decide whether to stop early."""
         for milestone in sorted(self.job.milestones):
             if accuracy >= milestone and milestone not in self.reached:
                 self.reached.append(milestone)
@@ -181,7 +181,7 @@ class _TrainingInFolder:
         self.saved_at = time.monotonic()
 
     def _restore(self) -> bool:
-        """Go on from the last checkpoint; tells whether there was one."""
+        """Restore the last checkpoint; returns whether there was one."""
         found: list[dict[str, Any]] = []
         if self.folder is not None:
             self.folder.restore_checkpoint("cpu", found.append)
@@ -199,7 +199,7 @@ class _TrainingInFolder:
     def _conclude(
         self, step: int, measured: FinalMeasures, outcome: str, message: str | None = None
     ) -> Summary:
-        """The summary of a network as it was after a step: at its end, or when last seen to be sound."""
+        """Write the summary of the network at `step`, the end or the last finite measurement."""
         summary: Summary = {
             "step": step,
             "epoch": step / self.training.batches.steps_per_epoch,
@@ -226,9 +226,9 @@ def diagnose_job(
     snapshot: str = FINAL,
     on_progress: Callable[[str, int], None] | None = None,
 ) -> Report:
-    """The report on a trained job's weights, made now unless there is one.
+    """The report on weights of a trained job, read from its file or else made now.
 
-    Raises ValueError naming a damaged file, and for weights that were never kept.
+    Raises ValueError for damaged files, and for weights that were never kept.
     """
     files = JobFolder(path, snapshot)
     if from_first(files.diagnosed):
@@ -247,7 +247,7 @@ def diagnose_job(
         own(data.train),
         own(data.test),
         {
-            name: (own(data.strange(name, "train")), own(data.strange(name, "test")))
+            name: (own(data.ood_images(name, "train")), own(data.ood_images(name, "test")))
             for name in data.ood
         },
         job.temperature,
@@ -264,5 +264,5 @@ def diagnose_job(
     if is_first():
         report.to_json(files.report_file)
         files.note_seconds(time.monotonic() - started)
-    from_first(None)  # the others wait until all is written
+    from_first(None)  # others wait until all is written
     return report

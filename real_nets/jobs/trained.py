@@ -1,4 +1,4 @@
-"""What `--trained PATH` names: a job's folder, and the images that its network was trained with."""
+"""Resolution of `--trained PATH`: the job's folder, and the images its network was trained on."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,19 +9,19 @@ from rankdeficit.image_files import square
 from rankdeficit.images import Images, held_out_folder, list_splits
 from real_nets.data.opening import DataSource
 from real_nets.jobs.folder import FINAL, PROGRAM, JobFolder
-from real_nets.models.checkpoint import some
+from real_nets.models.checkpoint import listed
 
 TRAIN = "real_nets.train"
-"""The command whose run folders hold several networks."""
+"""Program whose run folders hold several jobs."""
 
 WEIGHTS = ".safetensors"
 
 
 def find_trained(path: Path) -> JobFolder:
-    """The job of a network's folder, a run folder with one network, or a .safetensors file in one.
+    """The job named by its folder, by a run folder with one network, or by a .safetensors file.
 
-    Its `snapshot` are the weights that were named. Raises ValueError for anything else, and naming the
-    networks where there are several.
+    A file determines `snapshot`. Raises ValueError for anything else, listing the networks of a run
+    folder with several.
     """
     folder = path.parent if path.suffix == WEIGHTS else path
     if not (folder / "settings.json").is_file():
@@ -33,25 +33,27 @@ def find_trained(path: Path) -> JobFolder:
     if program == TRAIN:
         return find_trained(_only_network(folder))
     if program != PROGRAM:
-        raise ValueError(f"--trained {folder} is no folder of a trained network")
+        raise ValueError(
+            f"--trained {folder} is no folder of a trained network; name a folder of {TRAIN} or of a job"
+        )
     named = path.suffix == WEIGHTS and path.name != f"weights{WEIGHTS}"
     found = JobFolder(folder, path.stem if named else FINAL)
     if not found.weights_file.is_file():
         raise _without_weights(path, found)
     if "own" not in found.cards:
         raise ValueError(
-            f"{folder / 'settings.json'} is of an earlier version; give --model and --checkpoint"
+            f"{folder / 'settings.json'} is of an earlier version; give --model and --checkpoint instead"
         )
     return found
 
 
 def _only_network(run: Path) -> Path:
-    """The one network in a run folder with weights, or the only one that was begun."""
+    """The only network in a run folder that has weights, or the only one that was begun."""
     trained = sorted(found.parent for found in run.glob(f"*/weights{WEIGHTS}"))
     begun = sorted(found.parent for found in run.glob("*/settings.json"))
     if len(trained) > 1:
-        names = some("", [str(network) for network in trained])
-        raise ValueError(f"--trained {run} names no network; name one of {names}")
+        names = listed("", [str(network) for network in trained])
+        raise ValueError(f"--trained {run} holds several networks; name one of {names}")
     if not trained and len(begun) != 1:
         raise ValueError(
             f"--trained {run} holds no trained network; wait for it to end, or name another"
@@ -60,14 +62,14 @@ def _only_network(run: Path) -> Path:
 
 
 def _without_weights(path: Path, job: JobFolder) -> ValueError:
-    """The error for a job's folder, or a file in it, where there are no such weights."""
+    """The error for a job, or a file in its folder, without the weights asked for."""
     if not job.finished:
         return ValueError(
             f"--trained {path} holds no weights yet; wait for it to end, or name another"
         )
     if path.suffix == WEIGHTS and (kept := sorted(job.path.glob(f"*{WEIGHTS}"))):
         return ValueError(
-            f"--trained {path} does not exist; the job kept {some('', [file.name for file in kept])}"
+            f"--trained {path} does not exist; the job kept {listed('', [file.name for file in kept])}"
         )
     if job.diverged:
         return ValueError(f"--trained {path} diverged and left no weights; name another network")
@@ -78,7 +80,7 @@ def _without_weights(path: Path, job: JobFolder) -> ValueError:
 
 
 def folder_of_images(trained: JobFolder) -> Path | None:
-    """The folder of images, if it is still there and the network was trained with all of them."""
+    """The job's folder of images, if it still exists and the job used all of its images."""
     root, job = trained.settings.root, trained.job
     if root is None or trained.cards["own"]["skipped"] or job.per_class or job.test_per_class:
         return None
@@ -89,7 +91,7 @@ def folder_of_images(trained: JobFolder) -> Path | None:
 def own_data(
     trained: JobFolder, image_size: int | None, crop: float | None
 ) -> tuple[Images, Images]:
-    """Its train and test images, without those that could not be read then.
+    """The job's train and test images, without those that were unreadable in training.
 
     Raises ValueError if they are gone.
     """
@@ -102,10 +104,11 @@ def own_data(
 def training_images(
     trained: JobFolder, data: Path | None, framing: tuple[int | None, float | None], images: int
 ) -> tuple[Images | None, str]:
-    """All images that it was trained with, framed as then, and the end of the note on their source.
+    """The images whose normalisation the network was trained with, and the end of the note on them.
 
-    None if the train images at hand serve: those of `data` (None: its own) with a framing (image size and
-    crop), `images` in number, are the same, or its own are gone. Files of a folder are not decoded.
+    None stands for the train images of the diagnosis, which come from `data` (None: the job's own) with
+    this framing (image size and crop) and are `images` in number: they are used if they are the job's
+    train images, or if those are gone. Files of a folder are not decoded.
     """
     job, folder, before = (
         trained.job,

@@ -1,4 +1,4 @@
-"""Trials on blank images: what cannot work is refused before anything is written."""
+"""Trial runs on blank images, which refuse impossible jobs before anything is written."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,34 +18,34 @@ from real_nets.models.surgery import UNFIT, check_one_classifier
 from real_nets.training.loop import check_compiler
 from real_nets.training.recipe import homogeneous_layers, last_linear, parameter_groups
 
-TRIED = 2
-"""Images in the batch of a trial, unless training has fewer."""
+TRIAL_BATCH = 2
+"""Number of images in the batch of a trial, unless training batches have fewer."""
 
 
 class Trials:
-    """The kinds of jobs that were tried in this process: each is tried once."""
+    """Cache of passed trials: each kind of job is tried once per process."""
 
     def __init__(self) -> None:
         self._passed: set[tuple[Job, bool]] = set()
 
     def check(self, job: Job, data: JobData) -> None:
-        """Try a job unless one of its kind passed. Raises ValueError as `try_training`."""
-        rescaled = job.temperature != 1 and job.lr_rule != "matched"  # which suits fewer networks
+        """Try a job unless one of its kind has passed. Raises ValueError as `try_training`."""
+        rescaled = job.temperature != 1 and job.lr_rule != "matched"  # applies to fewer networks
         if not {(job.kind, True), (job.kind, rescaled)} & self._passed:
             try_training(job, data)
             self._passed.add((job.kind, rescaled))
 
     def __reduce__(self) -> tuple[type["Trials"], tuple[()]]:
-        """Another process, perhaps on another machine, tries for itself."""
+        """Unpickles empty: another process, perhaps on another machine, runs its own trials."""
         return Trials, ()
 
 
 def try_out(
     model: nn.Module, name: str, size: tuple[int, int], layers: Sequence[str] | None = None
 ) -> Network:
-    """Find the network's layers. Raises ValueError if it cannot take images of that size."""
+    """Trace the network on images of a size. Raises ValueError if it cannot take them."""
     try:
-        return Network.of(model, torch.zeros(TRIED, 3, *size), layers, pick_logits)
+        return Network.of(model, torch.zeros(TRIAL_BATCH, 3, *size), layers, pick_logits)
     except (RuntimeError, AssertionError) as error:
         raise _unfit(error, name, size) from error
 
@@ -78,10 +78,11 @@ def try_saved(
 
 
 def try_training(job: Job, data: JobData) -> None:
-    """Run a job's network forwards and backwards, as training and measuring will.
+    """Run the forward and backward passes of a job's network once.
 
-    Raises ValueError for images or batches that the network cannot take, rates that do not suit it,
-    images or weights that several processes cannot share, and a compiler that does not work.
+    Raises ValueError for images or batches that the network cannot take, reparametrised rates that do
+    not apply to it, data or weights that cannot be distributed over the processes, and a compiler that
+    fails.
     """
     data.check_shares()
     if job.compile:
@@ -94,27 +95,27 @@ def try_training(job: Job, data: JobData) -> None:
 
 
 def _check_rule(model: nn.Module, job: Job, data: JobData) -> None:
-    """Raise ValueError where reparametrised rates would not make T a scale of the initial weights.
+    """Raise ValueError if reparametrised rates would not make T a scale of the initial weights.
 
-    They do not for one of several classifiers, nor where a normalisation of the logits undoes the smaller
-    start.
+    They would not for a network with several classifiers, nor with a normalisation of the logits, which
+    undoes the scale.
     """
     if job.lr_rule == "matched" or homogeneous_layers(model):
         return
-    told, mend = f"lr_rule is {job.lr_rule!r}", "take --lr-rule matched"
+    problem, remedy = f"lr_rule is {job.lr_rule!r}", "take --lr-rule matched"
     if job.head_norm != "none" and job.temperature != 1:
         raise ValueError(
-            f"{told}, but head_norm is {job.head_norm!r}, a normalisation after the logits, which undoes "
-            f"the smaller initial weights that T = {job.temperature:g} stands for; {mend} or leave out "
+            f"{problem}, but head_norm is {job.head_norm!r}, a normalisation of the logits, which undoes "
+            f"the scale of the initial weights that T = {job.temperature:g} means; {remedy} or leave out "
             "--head-norm"
         )
-    check_one_classifier(model, last_linear(model), data.inputs, told, mend)
+    check_one_classifier(model, last_linear(model), data.inputs, problem, remedy)
 
 
 def _try_gradients(model: nn.Module, job: Job, data: JobData) -> None:
     processes = rank_and_size()[1]
     each = min(job.batch_size, len(data.own.train)) // processes
-    images = torch.zeros(min(TRIED, max(1, each)), *data.inputs, device=data.device)
+    images = torch.zeros(min(TRIAL_BATCH, max(1, each)), *data.inputs, device=data.device)
     labels = torch.zeros(len(images), dtype=torch.long, device=data.device)
     with torch.random.fork_rng([data.device] if data.device.type == "cuda" else []):
         try:
@@ -123,7 +124,7 @@ def _try_gradients(model: nn.Module, job: Job, data: JobData) -> None:
             if isinstance(error, ValueError) and len(images) == 1:
                 raise ValueError(
                     f"{job.model} cannot be trained on batches of one image ({_first_line(error)}); "
-                    f"give --batch-size {TRIED * processes} or more, or take no BatchNorm"
+                    f"give --batch-size {TRIAL_BATCH * processes} or more, or take no BatchNorm"
                 ) from error
             raise _unfit(error, job.model, data.own.size) from error
     try:
@@ -139,12 +140,12 @@ def _try_gradients(model: nn.Module, job: Job, data: JobData) -> None:
     if unused and processes > 1:
         raise ValueError(
             f"the logits of {job.model} do not depend on all its weights ({unused[0]}), which several "
-            "processes cannot train; start one, or name another --model"
+            "processes cannot train; start one process, or name another --model"
         )
 
 
 def _unfit(error: Exception, name: str, size: tuple[int, int]) -> Exception:
-    """The error for images that a network cannot take; running out of memory stays what it is."""
+    """The error for images that a network cannot take; errors of memory are returned unchanged."""
     if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
         return error
     return ValueError(

@@ -1,4 +1,4 @@
-"""Networks by name. A function with the decorator `register` is one, in a module here or elsewhere.
+"""Networks by name. The decorator `register` adds a network from any module, here or elsewhere.
 
 @register("MyNet", options={"small": {"epochs": 20}})
 def mynet(*, inputs: Shape, classes: int, width: int = 64) -> nn.Module: ...
@@ -15,7 +15,7 @@ from real_nets.models.build import (
     NetworkOptions,
     StructureOptions,
     model_help,
-    named_in_paper,
+    model_of_paper,
     register,
 )
 from real_nets.models.parts import Norm, Shape, Stem
@@ -34,7 +34,7 @@ __all__ = [
     "Stem",
     "StructureOptions",
     "model_help",
-    "named_in_paper",
+    "model_of_paper",
     "register",
 ]
 

@@ -1,4 +1,4 @@
-"""Networks by name, and a network built from plain values."""
+"""Registry of networks by name, and the construction of a network from plain values."""
 
 import inspect
 import math
@@ -33,23 +33,23 @@ Maker = TypeVar("Maker", bound=Callable[..., nn.Module])
 
 @dataclass(frozen=True)
 class Definition:
-    """All that is known of a network of this project."""
+    """Properties of a registered network."""
 
     make: Callable[..., nn.Module]
-    """Takes `inputs` and `classes`, and those of the options width, depth, stem, norm and pretrained that
-    have a meaning for the network, with its own defaults. Draws weights from torch's global generator."""
+    """Builds the network from `inputs`, `classes` and those of the options width, depth, stem, norm and
+    pretrained that apply to it. Draws weights from torch's global generator."""
     paper_name: str
-    """Name in tables, and in the cells of `real_nets.reproduce`."""
+    """Name in tables and in the cells of `real_nets.reproduce`."""
     convolutional: bool = False
-    """Whether the budgets' recipes for convolutional networks suit it."""
+    """Whether the budgets' recipes for convolutional networks apply to it."""
     options: Mapping[BudgetName, JobOptions] = field(default_factory=dict)
-    """Options of its jobs under each budget, over those of the budget."""
+    """Job options by budget, which override the budget's own."""
     low_norm_temperature: Mapping[BudgetName, float] = field(default_factory=dict)
-    """Temperature of its networks with low logit norm, where the budget's does not suit it."""
+    """Temperature of low logit norm by budget, where it differs from the budget's own."""
 
 
 MODELS: dict[str, Definition] = {}
-"""By the name of the function that makes the network."""
+"""Definitions by the name of the function that builds the network."""
 
 
 def register(
@@ -70,67 +70,67 @@ def register(
     return add
 
 
-def named_in_paper(name: str) -> str:
-    """The network of that name in tables; other names stay as they are."""
+def model_of_paper(name: str) -> str:
+    """The registered name of the network that tables call `name`; other names are returned unchanged."""
     known = {definition.paper_name: own for own, definition in MODELS.items()}
     return known.get(name, name)
 
 
 def choices() -> str:
-    """All names of networks."""
+    """The names of all networks, for messages."""
     return ", ".join([*sorted(MODELS), *(f"{library}:NAME" for library in LIBRARIES), FORMS])
 
 
 def model_help() -> str:
-    """Help of the option --model."""
+    """Help text of the option --model."""
     return f"Name of the network, one of {choices()}."
 
 
 CHOICES = {"stem": Stem, "norm": Norm, "head_norm": HeadNorm, "init": Initialisation}
 OPTIONS = ("width", "depth", "stem", "norm", "pretrained")
-"""Handed on to the network's function, where they are not at their defaults."""
+"""Options that are passed to the network's function if they differ from their defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StructureOptions:
-    """Modules of a network, whatever their weights."""
+    """Options of a network's structure."""
 
     width: int | None = None
-    """Width of hidden layers, channels of the first stage, or width of the embedding [default: the
-    network's own]."""
+    """Width of hidden layers (mlp) or of the embedding (vit), channels of the first stage (ResNets, VGG)
+    [default: the network's own]."""
     depth: int | None = None
-    """Weight layers of mlp, blocks of vit [default: the network's own]."""
+    """Number of weight layers (mlp) or blocks (vit) [default: the network's own]."""
     stem: Stem = "auto"
-    """First layers: cifar is for small images; auto takes it up to 64 pixels, torchvision's and timm's
-    networks stay as they are."""
+    """First layers: cifar is for small images; auto means cifar up to 64 pixels, and leaves torchvision's
+    and timm's networks unchanged."""
     norm: Norm = "default"
-    """Normalisation within the network."""
+    """Type of normalisation layers."""
     head_rank: int | None = None
-    """Factor the classifier through so many dimensions, which bounds the rank of the logits."""
+    """Factor the classifier through this number of dimensions, which bounds the rank of the logits."""
     head_norm: HeadNorm = "none"
-    """Normalisation after the logits."""
+    """Normalisation of the logits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions(StructureOptions):
-    """What can be chosen of a network."""
+    """Options of a network's structure and initial weights."""
 
     init: Initialisation = "default"
-    """Initial distribution of all weights; default: the network's own."""
+    """Distribution of the initial weights; default: the network's own."""
     init_scale: float = 1.0
-    """Factor of all initial weights, gains and biases excepted."""
+    """Factor on all initial weights, except gains and biases."""
     head_scale: float = 1.0
-    """Factor of the initial classifier, and with it of the logits."""
+    """Factor on the initial classifier, and so on the logits."""
     pretrained: bool = False
-    """Start from weights that timm downloads, for vit_b16 and timm:NAME."""
+    """Start from pretrained weights that timm downloads (vit_b16 and timm:NAME only)."""
 
 
 @dataclass(frozen=True)
 class Architecture(NetworkOptions):
-    """What a network is built from.
+    """A network with all its options, ready to build.
 
-    Raises ValueError for unknown names, values out of range, and options without a meaning for the
-    network, such as the depth of a ResNet; what depends on inputs and classes is found when it is built.
+    Raises ValueError for unknown names, values out of range, and options that do not apply to the
+    network, such as the depth of a ResNet. Conflicts with inputs and classes are found by `build`.
     """
 
     name: str
@@ -159,12 +159,11 @@ class Architecture(NetworkOptions):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive and finite")
 
     def build(self, seed: int) -> nn.Module:
-        """The network on the CPU in evaluation mode, with weights of a seed.
+        """The network on the CPU in evaluation mode, with initial weights drawn from the seed.
 
-        torch's global generator is left as it was. Raises ValueError for names that a library does not
-        know, packages or pretrained weights that are missing, images or a number of classes that do
-        not suit the network, a stem or head for a network that has none to change, and a head for one
-        that has several.
+        torch's global generator is left unchanged. Raises ValueError for names unknown to a library,
+        missing packages or pretrained weights, images or numbers of classes that the network cannot
+        take, and a stem or head that the network does not have, or of which it has several.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -184,7 +183,7 @@ class Architecture(NetworkOptions):
         return option in inspect.signature(_maker(self.name)).parameters
 
     def _check_head(self, model: nn.Module) -> None:
-        """Raise ValueError where only one of several classifiers would be changed."""
+        """Raise ValueError if head options would change only one of several classifiers."""
         changes = {"head_rank": None, "head_norm": "none", "head_scale": 1.0}
         told = [
             f"{name} is {getattr(self, name)}"
@@ -203,11 +202,11 @@ class Architecture(NetworkOptions):
 
 
 def check_options(name: str, options: dict[str, Any]) -> None:
-    """Raise ValueError for unknown names, options that the network lacks, and sizes below 1."""
+    """Raise ValueError for unknown networks, options that do not apply, and sizes below 1."""
     known = inspect.signature(_maker(name)).parameters
     for option, value in options.items():
         if option not in known:
-            raise ValueError(f"{option} is {value!r}, but {name} has none to choose; leave it out")
+            raise ValueError(f"{option} is {value!r}, but {name} has no such option; leave it out")
         if option in ("width", "depth"):
             check_at_least(1, **{option: value})
 

@@ -1,4 +1,4 @@
-"""Checkpoints of networks: reading them, and telling what does not fit."""
+"""Loading the weights of a checkpoint, with errors that explain a mismatch."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from rankdeficit.checkpoints import SHOWN, read_weights, under_prefix
 from real_nets.models.build import Architecture
 
 SMALL_KERNEL = (3, 3)
-"""Of the first convolution of a ResNet for small images."""
+"""Kernel size of the first convolution of a ResNet for small images."""
 
 SHORTCUTS = ("shortcut", "downsample", "skip")
 """Parts of names of the projections in the shortcuts of residual networks."""
@@ -20,10 +20,10 @@ SAVED_FROM = (
 
 
 def load_weights(model: nn.Module, path: Path, architecture: Architecture) -> list[str]:
-    """Put a checkpoint's weights into the network; gives the names of those that are not of it.
+    """Load a checkpoint into the network; returns the names of its weights that are not the network's.
 
-    The network's weights may stand under any prefix, beside a few others (of a loss, say). Raises
-    ValueError that says what does not fit.
+    The network's weights may have any common prefix, and a few other weights (of a loss, for example)
+    may be present. Raises ValueError listing the names and shapes that differ.
     """
     own = model.state_dict()
     weights, aside = under_prefix(read_weights(path), list(own), path)
@@ -39,9 +39,9 @@ def load_weights(model: nn.Module, path: Path, architecture: Architecture) -> li
         return aside
     shapes = [f"{n} is {list(a)} where the network has {list(b)}" for n, (a, b) in reshaped.items()]
     parts = [
-        some("", shapes, "; "),
-        some("it lacks ", missing),
-        some("it has the unknown ", surplus),
+        listed("", shapes, "; "),
+        listed("it lacks ", missing),
+        listed("it has the unknown ", surplus),
     ]
     raise ValueError(
         f"checkpoint {path} does not fit {architecture.name}: {'; '.join(filter(None, parts))}; "
@@ -49,8 +49,8 @@ def load_weights(model: nn.Module, path: Path, architecture: Architecture) -> li
     )
 
 
-def some(before: str, names: list[str], between: str = ", ") -> str:
-    """The first few names and how many more there are."""
+def listed(before: str, names: list[str], between: str = ", ") -> str:
+    """The first SHOWN names and the number of the others, after `before`; empty for no names."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return before + between.join(names[:SHOWN]) + more if names else ""
 
@@ -61,7 +61,7 @@ def _mend(
     missing: list[str],
     surplus: list[str],
 ) -> str:
-    """How to make a network that the checkpoint fits, as far as names and shapes tell."""
+    """The options that would make the network fit the checkpoint, inferred from names and shapes."""
     if missing or surplus:
         return _mend_names(architecture, missing, surplus)
     advice = []
@@ -81,7 +81,7 @@ def _mend(
 
 
 def _mend_names(architecture: Architecture, missing: list[str], surplus: list[str]) -> str:
-    """The same, where names differ: shortcuts, options that change names, else another definition."""
+    """Advice for names that differ: shortcuts, options that change names, else another definition."""
     told = []
     differing = [*missing, *surplus]
     for has, lacks, names, others in (

@@ -1,4 +1,4 @@
-"""Networks of torchvision and timm, by the names that these libraries give them."""
+"""Networks of torchvision and timm by their names in these libraries."""
 
 import difflib
 import importlib.util
@@ -15,13 +15,13 @@ from real_nets.models.parts import Shape, Stem, check_colours, use_small_stem
 def from_torchvision(
     name: str, *, inputs: Shape, classes: int, stem: Stem = "imagenet"
 ) -> nn.Module:
-    """A classifier of torchvision. Raises ValueError for unknown names, with close ones."""
+    """A classifier of torchvision. Raises ValueError for unknown names, with similar ones."""
     check_colours(inputs)
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         raise _unknown("torchvision", name, known)
     with warnings.catch_warnings():
-        # of Inception and GoogLeNet, whose initial weights will be drawn in another way
+        # Inception and GoogLeNet announce a change of their initialisation
         warnings.simplefilter("ignore", FutureWarning)
         model = torchvision.models.get_model(name, weights=None, num_classes=classes)
     if stem == "cifar":
@@ -41,10 +41,10 @@ def from_timm(
 
 
 def create_timm(name: str, pretrained: bool, **arguments: Any) -> nn.Module:
-    """timm's network of that name, with the weights that timm downloads where it is pretrained.
+    """A network of timm, with downloaded weights if pretrained.
 
-    Raises ValueError where timm is missing, for unknown names (with close ones), and where there are
-    no weights to be had.
+    Raises ValueError if timm is not installed, for unknown names (with similar ones), and if the
+    weights cannot be loaded.
     """
     if importlib.util.find_spec("timm") is None:
         raise ValueError(f"model is {name!r} of timm, which is not installed: pip install timm")
@@ -54,13 +54,13 @@ def create_timm(name: str, pretrained: bool, **arguments: Any) -> nn.Module:
         raise _unknown("timm", name, timm.list_models())
     try:
         return timm.create_model(name, pretrained=pretrained, **arguments)
-    except Exception as error:  # of many kinds, from networks, disks and missing weights
+    except Exception as error:  # network, disk and missing weights raise many types
         if not pretrained:
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"pretrained is True, but timm cannot load weights of {name} ({reason}); see to the "
-            "connection, or leave it out"
+            f"pretrained is True, but timm cannot load weights of {name} ({reason}); check the "
+            "connection, or leave out --pretrained"
         ) from error
 
 
@@ -76,4 +76,4 @@ LIBRARIES: dict[str, Callable[..., nn.Module]] = {
     "torchvision": from_torchvision,
     "timm": from_timm,
 }
-"""What comes before the colon of a name."""
+"""Builders by the prefix of a name, before its colon."""

@@ -20,10 +20,10 @@ from real_nets.models.parts import Norm, Shape, vector_norm
 def mlp(
     *, inputs: Shape, classes: int, width: int = 512, depth: int = 8, norm: Norm = "none"
 ) -> nn.Sequential:
-    """ReLU network of `depth` linear layers, classifier included.
+    """ReLU network of `depth` linear layers, including the classifier.
 
-    He initialisation (weights N(0, 2 / fan_in), biases 0), which keeps the norm of the activations,
-    and with it the initial logits norm, whatever the depth. Normalisation comes before each ReLU.
+    He initialisation (weights N(0, 2 / fan_in), biases 0) makes the norm of the activations, and so the
+    initial logits norm, independent of depth. Normalisation layers precede each ReLU.
     """
     sizes = [math.prod(inputs)] + [width] * (depth - 1)
     layers: list[nn.Module] = [nn.Flatten()]

@@ -1,4 +1,4 @@
-"""Parts that networks share: first layers for small images, and normalisation, by name."""
+"""Building blocks that networks share: the stem for small images, and normalisation layers by name."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,24 +11,24 @@ Shape = tuple[int, int, int]
 Stem = Literal["auto", "cifar", "imagenet"]
 
 Norm = Literal["default", "batch", "layer", "group", "none"]
-"""Default: what the network's authors chose."""
+"""default is the choice of the network's authors."""
 
 SMALL = 64
-"""Images of up to so many pixels a side get the stem for small images."""
+"""Largest side in pixels of the images that get the stem for small images."""
 
 GROUPS = 32
-"""Groups of GroupNorm, at most (Wu and He, 2018, arXiv 1803.08494)."""
+"""Maximum number of groups of GroupNorm (Wu and He, 2018, arXiv 1803.08494)."""
 CHANNELS_PER_GROUP, UNITS_PER_GROUP = 2, 16
-"""Least of each group: a unit that is normalised alone is always 0, and two are always 1 and -1."""
+"""Minimum size of a group: normalised alone, one unit is always 0, and two are always 1 and -1."""
 
 
 def is_small(stem: Stem, inputs: Shape) -> bool:
-    """Whether the stem for small images is asked for, by name or by the size of the images."""
+    """Whether to use the stem for small images, by its name or by the size of the images."""
     return stem == "cifar" or (stem == "auto" and max(inputs[1:]) <= SMALL)
 
 
 def use_small_stem(model: nn.Module, name: str) -> None:
-    """Give a ResNet the stem for images of 32 x 32: a 3 x 3 convolution, no pooling (He et al., 2016).
+    """Replace the stem of a ResNet by that for 32 x 32 images: a 3 x 3 convolution, no pooling.
 
     Raises ValueError for networks without `conv1` and `maxpool`.
     """
@@ -41,13 +41,13 @@ def use_small_stem(model: nn.Module, name: str) -> None:
 
 
 def check_colours(inputs: Shape) -> None:
-    """Raise ValueError unless images have three channels, as torchvision's networks expect."""
+    """Raise ValueError unless images have the three channels that torchvision's networks expect."""
     if inputs[0] != 3:
         raise ValueError(f"inputs have {inputs[0]} channels; this network takes 3 (RGB)")
 
 
 def side_in_patches(inputs: Shape, patch: int) -> int:
-    """Pixels per side of square images. Raises ValueError unless patches of that side fill them."""
+    """Side of square images in pixels. Raises ValueError unless it is a multiple of `patch`."""
     _, height, width = inputs
     if height != width or height % patch:
         raise ValueError(
@@ -58,9 +58,9 @@ def side_in_patches(inputs: Shape, patch: int) -> int:
 
 
 def map_norm(norm: Norm) -> Callable[[int], nn.Module]:
-    """Makes the normalisation of maps (n, channels, height, width) of so many channels.
+    """Constructor of the normalisation layer for maps (n, channels, height, width), given channels.
 
-    layer is over channels and places of a sample: GroupNorm with one group.
+    layer normalises over the channels and positions of a sample: GroupNorm with one group.
     """
     makers: dict[Norm, Callable[[int], nn.Module]] = {
         "batch": nn.BatchNorm2d,
@@ -72,7 +72,7 @@ def map_norm(norm: Norm) -> Callable[[int], nn.Module]:
 
 
 def vector_norm(norm: Norm) -> Callable[[int], nn.Module]:
-    """Makes the normalisation of vectors (n, features) of so many features."""
+    """Constructor of the normalisation layer for vectors (n, features), given features."""
     makers: dict[Norm, Callable[[int], nn.Module]] = {
         "batch": nn.BatchNorm1d,
         "layer": nn.LayerNorm,

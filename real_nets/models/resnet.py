@@ -1,4 +1,4 @@
-"""Residual networks (He et al., 2016, arXiv 1512.03385), torchvision's at any width and normalisation.
+"""torchvision's residual networks (He et al., 2016, arXiv 1512.03385) at any width and normalisation.
 
 `width` is the number of channels of the first stage; each later stage has twice as many.
 """
@@ -37,8 +37,8 @@ def resnet20(
 ) -> ResNet:
     """The ResNet-20 for CIFAR: three stages of three blocks.
 
-    As everywhere in torchvision, shortcuts that change shape are projections (option B), where the
-    paper's networks for CIFAR padded with zeros.
+    As in all of torchvision's ResNets, shortcuts that change shape are projections (option B of He et
+    al.), where the original networks for CIFAR pad with zeros (option A).
     """
     return _resnet(BasicBlock, (3, 3, 3), inputs, classes, width, stem, norm)
 
@@ -55,14 +55,14 @@ def resnet34(
 def resnet50(
     *, inputs: Shape, classes: int, width: int = 64, stem: Stem = "auto", norm: Norm = "batch"
 ) -> ResNet:
-    """torchvision's ResNet-50, whose bottlenecks have 4 times as many channels at their end."""
+    """torchvision's ResNet-50, whose bottlenecks expand their channels by 4."""
     return _resnet(Bottleneck, (3, 4, 6, 3), inputs, classes, width, stem, norm)
 
 
 class ScaledResNet(ResNet):
-    """torchvision's ResNet with the stages and the width given.
+    """torchvision's ResNet with a given number of blocks per stage and a given width.
 
-    With four stages and width 64, torch's generator gives it the weights that it gives torchvision's.
+    With four stages and width 64, equal seeds give the same weights as in torchvision.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class ScaledResNet(ResNet):
         width: int,
         norm_layer: Callable[[int], nn.Module],
     ) -> None:
-        with torch.device("meta"):  # without memory: all that depends on the width is replaced
+        with torch.device("meta"):  # no memory: all parts that depend on width are replaced
             super().__init__(block, [1] * STAGES, norm_layer=norm_layer)
         self.inplanes = width
         self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)

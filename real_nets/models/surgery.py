@@ -1,4 +1,4 @@
-"""Changes to any network just built: its initial weights, and the head that makes the logits."""
+"""Changes to a newly built network: its initial weights and its classification head."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -17,18 +17,18 @@ Initialisation = Literal["default", "he", "lecun", "xavier", "orthogonal"]
 HeadNorm = Literal["none", "layer", "batch"]
 
 UNFIT = (RuntimeError, AssertionError, AttributeError, IndexError, TypeError, ValueError)
-"""What networks raise for images that they cannot take."""
+"""Exceptions that networks raise for images of an unsuitable size."""
 
 
 def weights(model: nn.Module) -> Iterator[nn.Parameter]:
-    """Matrices of linear maps, convolutions and attention; no gains, biases, tokens or positions."""
+    """Weights of linear layers, convolutions and attention; no gains, biases, tokens or positions."""
     for module in model.modules():
         if isinstance(module, WEIGHT_MODULES):
             yield from (p for p in module.parameters(recurse=False) if p.ndim >= 2)
 
 
 def initialise(model: nn.Module, scheme: Initialisation) -> None:
-    """Draw all weights anew from torch's global generator; `default` leaves them as they are.
+    """Redraw all weights from torch's global generator; `default` leaves them unchanged.
 
     he: N(0, 2 / fan_in); lecun: N(0, 1 / fan_in); xavier: N(0, 2 / (fan_in + fan_out)), where the fans
     of a convolution count its kernel; orthogonal: rows or columns of the weight as a matrix (out, in)
@@ -54,17 +54,17 @@ def scale_weights(model: nn.Module, factor: float) -> None:
 
 @torch.no_grad()
 def scale_logits(model: nn.Module, classes: int, factor: float) -> None:
-    """Multiply the classifier by a factor, bias included, and with it the logits."""
+    """Multiply the classifier, including its bias, and so the logits by a factor."""
     _, classifier = find_classifier(model, classes)
     for parameter in classifier.parameters():
         parameter.mul_(factor)
 
 
 def change_head(model: nn.Module, classes: int, rank: int | None, norm: HeadNorm) -> None:
-    """Factor the classifier through `rank` dimensions, and normalise the logits.
+    """Factor the classifier through `rank` dimensions (None: leave it) and normalise the logits.
 
-    norm: over the classes of a sample (layer) or over the batch (batch), without gains and biases, so
-    that the norm of the logits cannot grow.
+    norm: over the classes of a sample (layer) or over the batch (batch), without gain and bias, so that
+    the norm of the logits cannot grow.
     """
     if rank is None and norm == "none":
         return
@@ -79,12 +79,12 @@ def change_head(model: nn.Module, classes: int, rank: int | None, norm: HeadNorm
 
 @torch.no_grad()
 def factors(classifier: nn.Linear, rank: int) -> tuple[nn.Linear, nn.Linear]:
-    """Linear maps (width to rank, rank to classes) without bias in a classifier's place.
+    """Two linear layers without bias (width to rank, rank to classes) that replace a classifier.
 
-    The logits' rank is at most `rank`. The first takes over the classifier's first rows; the second has
-    a unit direction for each class as its row: the circle code for rank 2, which separates all classes
-    (Proposition 3.2 of the paper), else random ones. So the product starts, in the mean square, with the
-    Frobenius norm of the classifier. Raises ValueError unless 1 <= rank < classes.
+    The rank of the logits is at most `rank`. The first layer has the first rows of the classifier. The
+    rows of the second are unit vectors, one per class: the circle code for rank 2, which separates all
+    classes (Proposition 3.2 of the paper), random directions otherwise. The product has, in the mean
+    square, the Frobenius norm of the classifier. Raises ValueError unless 1 <= rank < classes.
     """
     classes = classifier.out_features
     if not 1 <= rank < classes:
@@ -98,9 +98,9 @@ def factors(classifier: nn.Linear, rank: int) -> tuple[nn.Linear, nn.Linear]:
 
 
 def find_classifier(model: nn.Module, classes: int) -> tuple[str, nn.Linear]:
-    """Name and module of the last linear layer that makes so many logits.
+    """Name and module of the last linear layer with `classes` outputs.
 
-    Raises ValueError where there is none.
+    Raises ValueError if there is none.
     """
     found = [
         (name, module)
@@ -109,31 +109,30 @@ def find_classifier(model: nn.Module, classes: int) -> tuple[str, nn.Linear]:
     ]
     if not found:
         raise ValueError(
-            f"the network has no linear layer that makes {classes} logits; leave out head_rank, "
+            f"the network has no linear layer with {classes} outputs; leave out head_rank, "
             "head_norm and head_scale"
         )
     return found[-1]
 
 
 def check_one_classifier(
-    model: nn.Module, classifier: nn.Linear, inputs: Shape, told: str, mend: str
+    model: nn.Module, classifier: nn.Linear, inputs: Shape, problem: str, remedy: str
 ) -> None:
-    """Raise ValueError if the logits come from the images by another way than through the classifier.
+    """Raise ValueError if the logits depend on the images by a path around the classifier.
 
-    Some networks average the logits of several classifiers (distilled transformers, for example); what
-    changes one of them leaves the others as they are. The error names them, after `told`, what was
-    asked for, and before `mend`, what to do instead. Of networks that cannot take images of that shape
-    nothing is said.
+    Some networks average the logits of several classifiers (distilled transformers, for example), and
+    changing one of them would leave the others unchanged. The message consists of `problem`, the names
+    of the other classifiers, and `remedy`. Networks that cannot take images of this shape pass.
     """
     peers = {
         name: module
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and module.out_features == classifier.out_features
     }
-    made: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
 
     def keep(name: str, module: nn.Module, arguments: object, output: Tensor) -> None:
-        made[name] = output
+        outputs[name] = output
 
     hooks = [module.register_forward_hook(partial(keep, name)) for name, module in peers.items()]
     hooks.append(
@@ -151,14 +150,14 @@ def check_one_classifier(
             hook.remove()
     if not total.requires_grad:
         return
-    sources = [image, *made.values()]
+    sources = [image, *outputs.values()]
     around, *others = torch.autograd.grad(total, sources, allow_unused=True)
     if around is None:
         return
     own = next(name for name, module in model.named_modules() if module is classifier)
-    names = [name for name, gradient in zip(made, others, strict=True) if gradient is not None]
+    names = [name for name, gradient in zip(outputs, others, strict=True) if gradient is not None]
     raise ValueError(
-        f"{told}, but the logits come from more than the classifier {own}"
+        f"{problem}, but the logits come from more than the classifier {own}"
         + (f": also from {', '.join(names)}" if names else "")
-        + f"; {mend}"
+        + f"; {remedy}"
     )

@@ -1,4 +1,4 @@
-"""VGG networks (Simonyan and Zisserman, 2015, arXiv 1409.1556), torchvision's at any width."""
+"""torchvision's VGG networks (Simonyan and Zisserman, 2015, arXiv 1409.1556) at any width."""
 
 import torch
 from torch import nn
@@ -15,13 +15,13 @@ HALVINGS = 5
 def vgg19(
     *, inputs: Shape, classes: int, width: int = 64, stem: Stem = "auto", norm: Norm = "batch"
 ) -> VGG:
-    """torchvision's VGG-19 (vgg19_bn), `width` channels in its first stage.
+    """torchvision's VGG-19 (vgg19_bn) with `width` channels in its first stage.
 
-    Small images end in one vector of 8 width channels and three linear layers of that width, instead
-    of 7 x 7 cells and layers of 64 width. These start as torch's linear layers do, which is usual for
-    CIFAR; torchvision's deviation of 0.01 is made for thousands of inputs, and would make the logits of
-    width 64 seventeen times smaller still.
-    Raises ValueError for images below 32 pixels, which five poolings would halve to nothing.
+    For small images, the classifier reads one vector of 8 width channels through three linear layers of
+    that width, instead of 7 x 7 cells through layers of 64 width. These layers keep torch's default
+    initialisation, as usual for CIFAR: torchvision's standard deviation of 0.01 is meant for thousands of
+    inputs, and would make the logits at width 64 seventeen times smaller still.
+    Raises ValueError for images below 32 pixels, which five poolings would reduce to nothing.
     """
     check_colours(inputs)
     if min(inputs[1:]) < 2**HALVINGS:
@@ -32,7 +32,7 @@ def vgg19(
     small = is_small(stem, inputs)
     cells = 1 if small else 7
     channels, hidden = 8 * width, (8 if small else 64) * width
-    with torch.device("meta"):  # without memory: all its parts are replaced
+    with torch.device("meta"):  # no memory: all parts are replaced
         model = VGG(nn.Identity(), init_weights=False)
     model.features = _features(width, norm)
     model.avgpool = nn.AdaptiveAvgPool2d((cells, cells))

@@ -13,7 +13,7 @@ from real_nets.models.parts import Norm, Shape, Stem, check_colours, is_small, s
 SMALL_PATCH, PATCH = 4, 16
 HEAD_WIDTH = 64
 EXPANSION = 4
-"""Width of the hidden layer of a block's perceptron, relative to the embedding's."""
+"""Width of a block's hidden layer relative to the embedding."""
 
 FROM_SCRATCH = {
     "model": "vit",
@@ -22,7 +22,7 @@ FROM_SCRATCH = {
     "clip_norm": None,
     "warmup_epochs": 1.0,
 }
-"""A small network of this kind, under budgets for which the pretrained ViT-B is too large."""
+"""The small network trained from scratch under budgets for which the pretrained ViT-B is too large."""
 
 
 @register("ViT")
@@ -37,11 +37,11 @@ def vit(
 ) -> VisionTransformer:
     """torchvision's vision transformer: `depth` blocks on an embedding of `width`.
 
-    Patches have 4 pixels a side on small images, else 16; heads have 64 dimensions, or more where
-    these do not divide the width. The classifier starts by Xavier's rule, as the network's other
-    linear layers do: torchvision starts it at 0, which would take the initial logits norm, the very thing
-    under study, to 0 at every temperature. Raises ValueError for images that patches do not fill, and for
-    normalisation other than layer and none: tokens are normalised one by one.
+    Patches have a side of 4 pixels on small images and 16 otherwise; heads have 64 dimensions, or more if
+    64 does not divide the width. The classifier has Xavier initialisation, as the other linear layers
+    have: torchvision's zeros would make the initial logits norm, the quantity under study, 0 at every
+    temperature. Raises ValueError for images whose side is no multiple of the patch, and for
+    normalisation other than layer and none, as each token is normalised by itself.
     """
     norms: dict[Norm, Callable[[int], nn.Module]] = {
         "layer": partial(nn.LayerNorm, eps=1e-6),
@@ -85,10 +85,10 @@ def vit(
     low_norm_temperature={"smoke": 10.0, "small": 10.0},
 )
 def vit_b16(*, inputs: Shape, classes: int, pretrained: bool = False) -> nn.Module:
-    """timm's ViT-B/16, pretrained on ImageNet-21k if so wished (Steiner et al., 2022, arXiv 2106.10270).
+    """timm's ViT-B/16, optionally pretrained on ImageNet-21k (Steiner et al., 2022, arXiv 2106.10270).
 
-    Positions are interpolated for images that are not 224 pixels a side. Raises ValueError for images
-    that patches of 16 pixels do not fill, and as `create_timm`.
+    Position embeddings are interpolated for sides other than 224 pixels. Raises ValueError for images
+    whose side is no multiple of 16 pixels, and as `create_timm`.
     """
     check_colours(inputs)
     side = side_in_patches(inputs, PATCH)
@@ -97,6 +97,6 @@ def vit_b16(*, inputs: Shape, classes: int, pretrained: bool = False) -> nn.Modu
 
 
 def _heads(width: int) -> int:
-    """The most heads of at least HEAD_WIDTH dimensions that share the width evenly, at least one."""
+    """The largest number of heads of HEAD_WIDTH dimensions or more that divides the width."""
     most = max(1, width // HEAD_WIDTH)
     return max(heads for heads in range(1, most + 1) if width % heads == 0)

@@ -8,7 +8,7 @@ from typing import Any
 
 from real_nets.data.catalogue import CATALOGUE, Definition, known
 from real_nets.jobs.job import Job
-from real_nets.models import MODELS, named_in_paper
+from real_nets.models import MODELS, model_of_paper
 from real_nets.paper.budgets import GLYPH_OOD, GLYPHS, Budget
 from real_nets.paper.numbers import TABLE_1, TABLE_2, TABLE_3
 
@@ -140,7 +140,7 @@ class Setup:
         name = f"{dataset}/{network}"
         if self.pick and not any(matches(name, pattern) for pattern in self.pick):
             return Grid(names=(name,))
-        model = named_in_paper(network)
+        model = model_of_paper(network)
         paper_data = DATASETS.get(dataset, dataset)
         data = self._data(paper_data)
         if reason := self.why_missing(data):

@@ -1,4 +1,4 @@
-"""Memory layout of a network: that of channels last, where the CPU can train in it."""
+"""Memory layout of a network: channels last, except where that triggers a bug of oneDNN on CPUs."""
 
 from collections.abc import Sequence
 
@@ -8,22 +8,22 @@ from torch import Tensor, nn
 from rankdeficit.diagnostics.reading.taps import undisturbed
 
 SAFE_CHANNELS = 16
-"""Floats in a register of AVX-512."""
+"""Number of floats in an AVX-512 register."""
 LEAST_CHANNELS = 8
-"""Floats in one of AVX2."""
-SAFE_PLACES = 512
-"""Places of a map that one thread takes at once, with a first-level cache of 32 KiB or more."""
+"""Number of floats in an AVX2 register."""
+SAFE_POSITIONS = 512
+"""Positions of a map that one thread processes at once, given a first-level cache of at least 32 KiB."""
 
 
 def safe_layout(
     model: nn.Module, size: tuple[int, int], device: torch.device
 ) -> torch.memory_format:
-    """Channels last; contiguous where training in the former on that device would spoil the memory.
+    """Channels last, or contiguous if training in channels last would corrupt memory on that device.
 
-    oneDNN's gradient of the weights of a strided 1 x 1 convolution copies an image to a space for its
-    own channels, but counts places there as if each filled a register: with fewer channels, all parts
-    of a map but the first end beyond it (uxlfoundation/oneDNN issue 6035). A map is one part where it
-    is small and no other thread takes some of it.
+    oneDNN computes the weight gradient of a strided 1 x 1 convolution from a copy of each image. It
+    allocates the copy for the actual channels, but steps through it as if each position filled a
+    register: with fewer channels, all chunks of a map except the first are written out of bounds
+    (uxlfoundation/oneDNN issue 6035). A small map in a single thread is one chunk.
 
     size: height and width of the images.
     """
@@ -32,12 +32,12 @@ def safe_layout(
         return torch.channels_last
     if torch.get_num_threads() > 1 or min(m.in_channels for m in narrow) < LEAST_CHANNELS:
         return torch.contiguous_format
-    small = _most_places(model, narrow, size) <= SAFE_PLACES
+    small = _largest_map(model, narrow, size) <= SAFE_POSITIONS
     return torch.channels_last if small else torch.contiguous_format
 
 
 def _narrow(model: nn.Module) -> list[nn.Conv2d]:
-    """Strided 1 x 1 convolutions of few channels."""
+    """Strided 1 x 1 convolutions with fewer input channels than a register holds floats."""
     return [
         module
         for module in model.modules()
@@ -49,12 +49,12 @@ def _narrow(model: nn.Module) -> list[nn.Conv2d]:
 
 
 @torch.no_grad()
-def _most_places(model: nn.Module, modules: Sequence[nn.Module], size: tuple[int, int]) -> int:
-    """Height times width of the largest map that one of the modules makes."""
-    places = [0]
+def _largest_map(model: nn.Module, modules: Sequence[nn.Module], size: tuple[int, int]) -> int:
+    """Height times width of the largest output map of the modules."""
+    positions = [0]
 
     def note(module: nn.Module, arguments: object, output: Tensor) -> None:
-        places.append(output.shape[-2] * output.shape[-1])
+        positions.append(output.shape[-2] * output.shape[-1])
 
     hooks = [module.register_forward_hook(note) for module in modules]
     like = next(model.parameters())
@@ -64,4 +64,4 @@ def _most_places(model: nn.Module, modules: Sequence[nn.Module], size: tuple[int
     finally:
         for hook in hooks:
             hook.remove()
-    return max(places)
+    return max(positions)

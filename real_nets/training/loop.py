@@ -1,7 +1,7 @@
-"""Training of one network, step by step, resumable to the bit on a CPU.
+"""Training loop of one network, resumable bit for bit on a CPU.
 
-Several processes (torchrun) share every batch; Hugging Face Accelerate wraps network and optimiser
-for them, because it leaves loop, checkpoints and settings to this project.
+Under torchrun, every batch is split over the processes. Hugging Face Accelerate wraps the network for
+them, because it leaves loop, checkpoints and settings to this project.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +29,7 @@ from real_nets.training.recipe import (
 )
 
 LOSSES_AT_ONCE = 20
-"""Steps after which losses are looked at: each look waits for the device."""
+"""Number of steps between checks of the losses, each of which synchronises with the device."""
 
 
 class DivergedError(ValueError):
@@ -37,21 +37,21 @@ class DivergedError(ValueError):
 
 
 class TrainingState(TypedDict):
-    """What a checkpoint keeps of a training."""
+    """State of a training in a checkpoint."""
 
     step: int
     steps_per_epoch: NotRequired[int]
-    """Missing in the earliest checkpoints."""
+    """Absent from the earliest checkpoints."""
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
-    """Of torch's optimizer."""
+    """State dict of the optimizer."""
 
 
 class Training:
-    """Training of a network by a recipe, at a softmax temperature.
+    """Training of a network by a recipe at a softmax temperature.
 
-    A step depends on the seed and its number alone (batch, augmentation, dropout), so temperatures share
-    their batches and runs resume at any step.
+    The batch, augmentation and dropout of a step depend only on the seed and the step number, so all
+    temperatures see the same batches, and a run can resume at any step.
     """
 
     def __init__(
@@ -72,36 +72,36 @@ class Training:
         self.batches, self.recipe, self.device = batches, recipe, device
         self.temperature, self.seed = temperature, seed
         self.step = 0
-        """Steps done."""
+        """Number of steps done."""
         self.optimizer = _optimizer(parameter_groups(model, recipe, temperature), recipe)
-        # Without its mixed precision, which would hold for the network's measures, too; anew, as it
-        # would refuse a device of another kind than the first training's.
+        # Accelerate's own mixed precision would apply to measurements too. Its state is reset, as it
+        # refuses a device of another type than that of the first training in the process.
         AcceleratorState._reset_state()
         self._accelerator = Accelerator(
             cpu=device.type == "cpu", mixed_precision="no", device_placement=False
         )
-        if recipe.compile:  # or graphs of earlier networks of its kind count towards torch's limit
+        if recipe.compile:  # graphs of earlier networks would count towards torch's limit
             torch.compiler.reset()
-        # Batches have one size, but for an epoch's last. A graph for any size, which torch would make
-        # for that one, would serve all batches from then on.
+        # Not dynamic: the smaller last batch of an epoch would make torch compile a slower graph for
+        # any size, and use it for all later batches.
         compiled = torch.compile(model, dynamic=False) if recipe.compile else model
         self._network = self._accelerator.prepare_model(compiled, device_placement=False)
         self._losses: list[Tensor] = []
 
     @property
     def steps(self) -> int:
-        """Steps of the whole recipe."""
+        """Total number of steps."""
         return self.recipe.epochs * self.batches.steps_per_epoch
 
     @property
     def epoch(self) -> float:
-        """Epochs done."""
+        """Number of epochs done."""
         return self.step / self.batches.steps_per_epoch
 
     def run_until(self, step: int, advance: Callable[[int], object]) -> None:
-        """Train up to that step; `advance` hears the number of steps done.
+        """Train up to `step`, calling `advance` with the number of steps done after each.
 
-        Raises DivergedError, naming the step, when the loss is no finite number.
+        Raises DivergedError naming the step of a non-finite loss.
         """
         per_epoch = self.batches.steps_per_epoch
         with torch.random.fork_rng(devices=[]):
@@ -132,7 +132,7 @@ class Training:
             self._check_losses()
 
     def _backward(self, inputs: Tensor, labels: Tensor, weight: float = 1.0) -> Tensor:
-        """Find the gradients of the weighted loss, and return it."""
+        """Backpropagate the weighted loss; returns it."""
         with compiling() if self.recipe.compile else nullcontext():
             loss = self._loss(inputs, labels) * weight
             self._accelerator.backward(loss)
@@ -147,33 +147,39 @@ class Training:
             logits = pick_logits(self._network(inputs))
         return recipe.mean_loss(logits.float(), labels, self.temperature)
 
-    def _clip(self, longest: float) -> None:
-        """Shorten the gradient: that of the run at T = 1 which reparametrised rates stand for."""
+    def _clip(self, max_norm: float) -> None:
+        """Clip the gradient's norm; with reparametrised rates, that of the equivalent run at T = 1."""
         recipe = self.recipe
         for group in self.optimizer.param_groups:
             _scale(group["params"], scale_of(group["peak"], recipe))
-        self._accelerator.clip_grad_norm_(self.model.parameters(), longest)
+        self._accelerator.clip_grad_norm_(self.model.parameters(), max_norm)
         for group in self.optimizer.param_groups:
             _scale(group["params"], 1 / scale_of(group["peak"], recipe))
 
     def _order_gradients(self) -> None:
-        """Let the processes find the order in which they add up gradients, as after a first step."""
+        """Run one backward pass: DistributedDataParallel fixes its buckets only after the first.
+
+        An uninterrupted run has done so in its first step.
+        """
         with torch.random.fork_rng(devices=[]):
             inputs, labels = next(iter(self.batches.epoch(0)))
             self._backward(inputs, labels)
         self.optimizer.zero_grad()
 
-    def _weight(self, own: int) -> float:
-        """Of this process's mean loss, as processes count alike, but their shares may differ by one."""
+    def _weight(self, images: int) -> float:
+        """Weight of this process's mean loss over its `images` of the batch.
+
+        The shards may differ by one image, but gradients are averaged with equal weights.
+        """
         batches = self.batches
         whole = batches.images_in(self.step % batches.steps_per_epoch)
-        return own * batches.processes / whole
+        return images * batches.processes / whole
 
     def _check_losses(self) -> None:
         if not self._losses:
             return
         losses = torch.stack(self._losses)
-        if rank_and_size()[1] > 1:  # what spoils one share stops all
+        if rank_and_size()[1] > 1:  # a non-finite loss of one process stops all
             distributed.all_reduce(losses)
         finite = losses.isfinite().tolist()
         first = self.step - len(finite)
@@ -182,7 +188,7 @@ class Training:
             raise self.diverged("the loss is", first + finite.index(False) + 1)
 
     def diverged(self, what: str, step: int) -> DivergedError:
-        """The error for non-finite values first seen at `step`; `what` names them, with a verb."""
+        """The error for non-finite values first seen at `step`; `what` is their subject and verb."""
         clipping = "" if self.recipe.clip_norm else ", or shorten gradients with --clip-norm 1"
         return DivergedError(
             f"T = {self.temperature:g}, seed {self.seed}: {what} not finite at step {step} (epoch "
@@ -190,7 +196,7 @@ class Training:
         )
 
     def state(self) -> TrainingState:
-        """The state to save in a checkpoint."""
+        """The state for a checkpoint."""
         return {
             "step": self.step,
             "steps_per_epoch": self.batches.steps_per_epoch,
@@ -199,13 +205,13 @@ class Training:
         }
 
     def restore(self, state: TrainingState) -> None:
-        """Go on from a checkpoint. Raises ValueError where the number of processes changed the steps."""
+        """Restore a checkpoint. Raises ValueError if the number of steps per epoch has changed."""
         per_epoch = self.batches.steps_per_epoch
         before = state.get("steps_per_epoch", per_epoch)
         if before != per_epoch:
             raise ValueError(
-                f"the checkpoint is of a training with {before} steps an epoch; with "
-                f"{self.batches.processes} processes they are {per_epoch}: start as many as before"
+                f"the checkpoint has {before} steps per epoch, but {self.batches.processes} processes "
+                f"make {per_epoch}; start as many processes as before"
             )
         if state["step"] and self.batches.processes > 1:
             self._order_gradients()
@@ -222,7 +228,7 @@ def _scale(parameters: Sequence[nn.Parameter], factor: float) -> None:
 
 
 def _seed_dropout(seed: int, device: torch.device) -> None:
-    """Seed the generators that dropout draws from; torch.manual_seed takes 3 % of a small step."""
+    """Seed the generators that dropout draws from; torch.manual_seed would take 3 % of a small step."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         with torch.cuda.device(device):
@@ -240,24 +246,24 @@ def _optimizer(groups: list[ParameterGroup], recipe: Recipe) -> torch.optim.Opti
 
 @contextmanager
 def compiling() -> Iterator[None]:
-    """Turns a failure of torch.compile inside the block into a ValueError."""
+    """Convert a failure of torch.compile inside the block to a ValueError."""
     try:
         yield
     except RuntimeError as error:
-        from torch._dynamo.exc import TorchDynamoException  # with all of the compiler
+        from torch._dynamo.exc import TorchDynamoException  # slow: imports the compiler
 
         if not isinstance(error, TorchDynamoException):
             raise
         said = str(getattr(error, "inner_exception", error)).strip().partition("\n")[0]
         raise ValueError(
             f"torch.compile needs a C++ compiler, on GPUs also Triton, and fails here ({said}); install "
-            "what it lacks, or leave out --compile"
+            "the compiler, or leave out --compile"
         ) from error
 
 
 @cache
 def check_compiler(device: torch.device) -> None:
-    """Compile a small function on the device. Raises ValueError as `compiling`."""
+    """Compile a small function on the device. Raises ValueError if that fails."""
     compiled = torch.compile(lambda x: x.sin() + 1, dynamic=False)
     with compiling():
         compiled(torch.zeros(2, device=device))

@@ -1,4 +1,4 @@
-"""How a network is trained: the recipe, and the learning rates that follow from it."""
+"""The training recipe, and the learning rates that follow from it."""
 
 import math
 from collections.abc import Sequence
@@ -17,21 +17,21 @@ LrRule = Literal["matched", "reparametrised"]
 Optimizer = Literal["sgd", "adamw"]
 
 MILESTONES, DROP = (0.5, 0.75), 0.1
-"""Shares of training after which the stepwise schedule multiplies the rate by DROP."""
+"""Fractions of training after which the stepwise schedule multiplies the rate by DROP."""
 
 ADAM_EPSILON = 1e-8
 
 RATE_POWER: dict[Optimizer, int] = {"sgd": 2, "adamw": 1}
-"""Rates of weights that start a times larger are larger by this power of a."""
+"""Weights that start a times larger need a rate larger by this power of a."""
 
 
 class ParameterGroup(TypedDict):
-    """Parameters of an optimizer that share their rate."""
+    """Parameters with a common learning rate, as torch's optimizers take them."""
 
     params: list[Tensor]
     lr: float
     peak: float
-    """The largest learning rate of the schedule."""
+    """Maximum of the learning rate schedule."""
     weight_decay: float
     eps: NotRequired[float]
     """AdamW's epsilon."""
@@ -39,46 +39,46 @@ class ParameterGroup(TypedDict):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained, whatever its temperature and seed."""
+    """Training hyper-parameters, except temperature and seed."""
 
     epochs: int = 25
-    """Passes over the train images; 0 leaves the network untrained."""
+    """Number of passes over the train images; 0 leaves the network untrained."""
     stop_accuracy: float | None = None
-    """Stop at the end of the epoch in which the accuracy on followed train images has reached this
-    share, and that on all train images too [default: train all epochs]."""
+    """Stop after the first epoch at which both the followed train images and all train images reach this
+    accuracy [default: train all epochs]."""
     batch_size: int = 128
-    """Images per step, over all processes."""
+    """Images per step, in total over all processes."""
     loss: Literal["cross-entropy", "mse"] = "cross-entropy"
-    """Cross-entropy, or squared error of the probabilities after the softmax."""
+    """Cross-entropy, or squared error of the softmax probabilities."""
     label_smoothing: float = 0.0
-    """Weight of the uniform distribution mixed into the labels (cross-entropy alone)."""
+    """Weight of the uniform distribution in the labels (cross-entropy only)."""
     optimizer: Optimizer = "sgd"
     """SGD with momentum, or AdamW."""
     lr: float = 0.05
     """Peak learning rate at T = 1."""
     lr_rule: LrRule = "matched"
-    """Rates at other temperatures: the same (matched), or those that make T a scale of the initial
-    weights and nothing else (reparametrised)."""
+    """Learning rates at other temperatures: the same (matched), or rates that make T equivalent to a
+    scale of the initial weights (reparametrised)."""
     momentum: float = 0.9
     """Momentum of SGD."""
     nesterov: bool = False
-    """Nesterov's momentum."""
+    """Nesterov momentum."""
     weight_decay: float = 0.0
-    """L2 penalty of SGD, decoupled decay of AdamW."""
+    """L2 penalty of SGD, decoupled weight decay of AdamW."""
     schedule: Schedule = "cosine"
-    """From the peak rate to 0 along a cosine, a tenth after half and three quarters, or constant."""
+    """Cosine decay to 0, division by 10 after half and three quarters of training, or constant."""
     warmup_epochs: float = 0.0
-    """Epochs over which the rate rises to its peak."""
+    """Number of epochs over which the learning rate rises to its peak."""
     clip_norm: float | None = 1.0
-    """Largest norm of the gradient; longer ones are shortened to it. With reparametrised rates it is
-    the gradient of the smaller start."""
+    """Maximum norm of the gradient; longer ones are clipped to it. With reparametrised rates it applies
+    to the gradient of the equivalent run at T = 1."""
     augmentation: Augmentation = "none"
-    """Random changes of the train images."""
+    """Data augmentation of the train images."""
     precision: Precision = "float32"
-    """bf16 computes what can be in bfloat16 (autocast)."""
+    """bf16 trains under autocast to bfloat16."""
     channels_last: bool = False
-    """Memory format that is faster for convolutions; left out for narrow networks that a CPU cannot
-    train in it."""
+    """Use the channels-last memory format, faster for convolutions; not for narrow networks that a CPU
+    cannot train in it."""
     compile: bool = False
     """Compile the network with torch.compile."""
 
@@ -111,9 +111,9 @@ class Recipe:
 
     @property
     def notes_on_loss(self) -> list[str]:
-        """Notes on the loss for a diagnosis; none on plain cross-entropy."""
+        """Notes on the loss for a diagnosis; empty for plain cross-entropy."""
         if self.loss == "mse":
-            name = "squared error after the softmax"
+            name = "squared error of the softmax probabilities"
         elif self.label_smoothing:
             name = f"cross-entropy with label smoothing {self.label_smoothing:g}"
         else:
@@ -121,7 +121,7 @@ class Recipe:
         return [f"gradient ranks are of the loss it was trained with, {name}"]
 
     def mean_loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
-        """Mean over the samples of the loss that training minimises."""
+        """The training loss, averaged over samples."""
         if self.loss == "mse":
             return softmax_mse(logits, labels, temperature, validate=False)
         return cross_entropy(
@@ -130,9 +130,9 @@ class Recipe:
 
 
 def shape_at(step: int, steps: int, schedule: Schedule, warmup: float = 0.0) -> float:
-    """Learning rate of a step (from 0) relative to its peak, of `steps` in all.
+    """Learning rate relative to its peak at a step (from 0) of `steps` in total.
 
-    During the first `warmup` steps it rises linearly; the schedule runs over all steps.
+    The schedule runs over all steps and is multiplied by a linear warm-up over the first `warmup`.
     """
     rise = min(1.0, (step + 1) / (warmup + 1))
     progress = step / steps
@@ -144,19 +144,19 @@ def shape_at(step: int, steps: int, schedule: Schedule, warmup: float = 0.0) -> 
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe, temperature: float) -> list[ParameterGroup]:
-    """Parameters with their peak rate and weight decay at a temperature.
+    """Parameter groups with their peak learning rate and weight decay at a temperature.
 
-    Those of the recipe, lr eta and weight decay lambda, hold at T = 1, and at every T if lr_rule is
-    matched. If it is reparametrised, the run at T equals the run at T = 1 with smaller initial weights,
-    step by step (exactly; a normalisation after the logits breaks it, and clipping must see gradients as
-    `scale_of` says):
+    The recipe's learning rate eta and weight decay lambda apply at T = 1, and at every T if lr_rule is
+    matched. With reparametrised rates, every step at T equals the step at T = 1 of a network with smaller
+    initial weights. This is exact unless the logits are normalised; clipping must rescale gradients by
+    `scale_of`. Which weights are smaller depends on the network:
 
-    - a network of linear layers and ReLU alone is homogeneous of degree L, its number of layers: all
-      weights start smaller by a = T^(1/L). With SGD, weights take eta a^2 and decay lambda / a^2, the
-      bias of layer l takes eta a^(2l) and lambda / a^(2l). AdamW: eta a^l and lambda / a^l (l = 1 for
-      weights), and epsilon shrinks likewise.
-    - else the classifier starts smaller by T: its rate is eta T^2 (AdamW: eta T), its decay lambda / T^2
-      (lambda / T); all else keeps its own.
+    - A network of only linear layers and ReLU is homogeneous of degree L, its number of layers: all
+      weights are smaller by a = T^(1/L). With SGD, weights have rate eta a^2 and decay lambda / a^2, and
+      the bias of layer l has eta a^(2l) and lambda / a^(2l). With AdamW, these are eta a^l and
+      lambda / a^l (l = 1 for weights), and epsilon is divided by a^l.
+    - In other networks the classifier is smaller by T. It has rate eta T^2 (AdamW: eta T) and decay
+      lambda / T^2 (AdamW: lambda / T); the other parameters keep eta and lambda.
     """
     power = RATE_POWER[recipe.optimizer]
 
@@ -186,16 +186,16 @@ def parameter_groups(model: nn.Module, recipe: Recipe, temperature: float) -> li
 
 
 def scale_of(peak: float, recipe: Recipe) -> float:
-    """Initial weights of the group with that peak rate, relative to the run at T = 1 it stands for.
+    """Scale of a group's weights, given its peak rate, relative to the equivalent run at T = 1.
 
-    There its gradient is longer by the same factor.
+    The gradient of the equivalent run is longer by the same factor.
     """
     scale: float = (peak / recipe.lr) ** (1 / RATE_POWER[recipe.optimizer])
     return scale
 
 
 def homogeneous_layers(model: nn.Module) -> list[nn.Linear]:
-    """The linear layers of a plain chain of them with ReLU; empty for any other network."""
+    """The linear layers of a sequence of linear layers and ReLU; empty for any other network."""
     if not isinstance(model, nn.Sequential):
         return []
     parts = [part for part in model if not isinstance(part, (nn.Flatten, nn.ReLU))]
@@ -203,7 +203,7 @@ def homogeneous_layers(model: nn.Module) -> list[nn.Linear]:
 
 
 def last_linear(model: nn.Module) -> nn.Linear:
-    """The linear module that was registered last. Raises ValueError where there is none."""
+    """The linear module registered last. Raises ValueError if there is none."""
     found = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if not found:
         raise ValueError(

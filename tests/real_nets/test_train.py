@@ -209,7 +209,7 @@ def test_networks_that_diverge_are_reported_once_the_others_are_done(
         ({"device": "tpu"}, "device is 'tpu'"),
         ({"data": None}, "data is missing; name a folder of images with --data, or take --data glyphs"),
         ({"data": "nowhere"}, "data set 'nowhere' needs a folder .* with --root, or take one of glyphs"),
-        ({"data": "cifar10"}, "data set 'cifar10' needs a folder .* name it with --root"),
+        ({"data": "cifar10"}, "data set 'cifar10' needs the folder .* give --root"),
         ({"data": "./nowhere/"}, r"data \./nowhere/ does not exist; name a folder of images"),
         ({"data": "/nowhere/own"}, "data /nowhere/own does not exist"),
         ({"data": __file__}, "test_train.py is no folder"),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from rankdeficit.page import Section
 from rankdeficit.page.numbers import format_rank, format_share
 from real_nets.jobs.folder import JobFolder
-from real_nets.models import named_in_paper
+from real_nets.models import model_of_paper
 from real_nets.paper.compare import Measure
 from real_nets.paper.grid import Cell, Grid, Setup
 from real_nets.paper.measures import CLASS_CENTRED, TEST_ACCURACY, centred_rank
@@ -40,7 +40,7 @@ class RankTwo(Target):
         """With a classifier of rank 2 training ends once all images are fitted."""
         found = []
         for network in ("MLP", "ResNet-18"):
-            epochs = int(setup.budget.job("cifar10", named_in_paper(network)).epochs)
+            epochs = int(setup.budget.job("cifar10", model_of_paper(network)).epochs)
             found.append(setup.cell("CIFAR-10", network))
             narrow: dict[str, Any] = {
                 "head_rank": 2,

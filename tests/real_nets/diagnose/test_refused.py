@@ -95,7 +95,7 @@ def test_what_is_wrong_with_an_ood_folder_is_said_of_it(
         ({"model": "resnt18"}, "must be one of mlp, .*resnet18, .*, torchvision:NAME, timm:NAME"),
         ({"model": "torchvision:resnt18", **FREE}, "close names are resnet18"),
         ({"model": "timm:resnt18", **FREE}, "resnet18|timm.* not installed"),
-        ({"model": "resnet18", "width": 4}, "depth is 3, but resnet18 has none to choose"),
+        ({"model": "resnet18", "width": 4}, "depth is 3, but resnet18 has no such option"),
         ({"model": "torchvision:resnet18", **FREE}, r"it lacks conv1.weight.* unknown 1.bias"),
         ({"model": "torchvision:vgg11", **FREE, "checkpoint": None, "untrained": True, "stem": "cifar"},
          "no ResNet with conv1 and maxpool"),

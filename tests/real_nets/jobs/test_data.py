@@ -83,7 +83,7 @@ def test_inputs_are_all_images_normalised_by_the_train_images(root: Path) -> Non
         assert torch.equal(inputs, normalise(expected.pixels))
         assert torch.equal(labels, expected.labels)
     other, _ = load_splits(root / "other", 8)
-    inputs, labels = taken(data.strange("other", "train"))
+    inputs, labels = taken(data.ood_images("other", "train"))
     assert torch.equal(inputs, normalise(other.pixels))
     assert torch.equal(labels, other.labels)
     assert (data.classes, data.inputs) == (4, (3, 8, 8))
@@ -96,7 +96,7 @@ def test_images_in_files_are_the_same_as_in_memory(
     streamed = data_of(JOB, root)
     assert not streamed.own.train.in_memory
     whole, some = taken(streamed.train), taken(streamed.train.some(50))
-    strange = taken(streamed.strange("other", "test").some(7))
+    strange = taken(streamed.ood_images("other", "test").some(7))
     loaded = streamed.train.some(50).load()
     assert loaded.in_memory
     monkeypatch.setattr(image_splits, "IN_MEMORY", 2**30)
@@ -105,7 +105,7 @@ def test_images_in_files_are_the_same_as_in_memory(
         (whole, taken(kept.train)),
         (some, taken(kept.train.some(50))),
         (taken(loaded), taken(kept.train.some(50))),
-        (strange, taken(kept.strange("other", "test").some(7))),
+        (strange, taken(kept.ood_images("other", "test").some(7))),
     ):
         assert torch.equal(ours[0], theirs[0])
         assert torch.equal(ours[1], theirs[1])
@@ -154,10 +154,10 @@ def test_all_processes_see_that_one_would_get_no_image(
 
 def test_out_of_distribution_images_get_the_size_of_the_data(root: Path) -> None:
     data = data_of(tiny_job(ood=("large",)), root)
-    assert taken(data.strange("large", "test"))[0].shape == (9, 3, 8, 8)
+    assert taken(data.ood_images("large", "test"))[0].shape == (9, 3, 8, 8)
     resized = data_of(tiny_job(ood=("large",), image_size=10), root)
     assert resized.inputs == (3, 10, 10)
-    assert taken(resized.strange("large", "train"))[0].shape == (12, 3, 10, 10)
+    assert taken(resized.ood_images("large", "train"))[0].shape == (12, 3, 10, 10)
 
 
 def test_images_that_are_not_square_need_a_size_beside_others(root: Path, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_missing_set_is_named(root: Path) -> None:
     with pytest.raises(ValueError, match="nowhere"):
         data_of(tiny_job(ood=("other", "nowhere")), root)
     with pytest.raises(
-        ValueError, match="name one that exists, or the folder that it is in with --root"
+        ValueError, match="name one that exists, or give the folder that holds it with --root"
     ):
         data_of(tiny_job(), None)
 
@@ -247,7 +247,7 @@ def test_images_per_class_are_those_of_a_folder_with_the_first_ones_alone(
     ours = data_of(replace(JOB, per_class=7, test_per_class=4), root)
     expected = data_of(JOB, tmp_path)
     assert ours.card() == expected.card()
-    assert (len(ours.train), len(ours.test), len(ours.strange("other", "train"))) == (28, 16, 36)
+    assert (len(ours.train), len(ours.test), len(ours.ood_images("other", "train"))) == (28, 16, 36)
     for found, theirs in ((ours.train, expected.train), (ours.test, expected.test)):
         assert torch.equal(taken(found)[0], taken(theirs)[0])
         assert torch.equal(taken(found)[1], taken(theirs)[1])

@@ -105,7 +105,7 @@ def test_a_measurement_equals_the_measures_of_whole_tensors(root: Path) -> None:
         assert aligned == pytest.approx(float(alignment(layer.weight.detach(), flat)), abs=1e-4)
     assert row["alignment"] == pytest.approx(sum(row["layer_alignments"]) / 3)
     means = torch.stack([layers[-1][1][labels == k].double().mean(dim=0) for k in range(4)])
-    strange = layers_of(model, images_of(data.strange("other", "test"))[0])[-1][1].double()
+    strange = layers_of(model, images_of(data.ood_images("other", "test"))[0])[-1][1].double()
     cosines = torch.cosine_similarity(means, strange.mean(dim=0)[None])
     assert row["ortho_dev"] == {"other": pytest.approx(float(cosines.abs().mean()), rel=1e-6)}
     json.dumps(row, allow_nan=False)
@@ -120,7 +120,9 @@ def test_classes_without_followed_images_have_no_part_in_ortho_dev(root: Path) -
     assert len(present) < data.classes
     features = layers_of(model, inputs)[-1][1].double()
     means = torch.stack([features[labels == k].mean(dim=0) for k in present])
-    strange = layers_of(model, images_of(data.strange("other", "test").some(3))[0])[-1][1].double()
+    strange = layers_of(model, images_of(data.ood_images("other", "test").some(3))[0])[-1][
+        1
+    ].double()
     cosines = torch.cosine_similarity(means, strange.mean(dim=0)[None])
     expected = pytest.approx(float(cosines.abs().mean()), rel=1e-6)
     assert Follower(model, job, data).measure()["ortho_dev"] == {"other": expected}

@@ -29,7 +29,7 @@ def test_a_function_with_the_decorator_is_a_network(monkeypatch: pytest.MonkeyPa
 
     model = Architecture("linear", 3, (1, 2, 2), width=7, head_scale=2.0).build(0)
     assert [tuple(weight.shape) for weight in weights(model)] == [(7, 4), (3, 7)]
-    with pytest.raises(ValueError, match="depth is 2, but linear has none to choose"):
+    with pytest.raises(ValueError, match="depth is 2, but linear has no such option"):
         Architecture("linear", 3, (1, 2, 2), depth=2)
 
 
@@ -80,7 +80,7 @@ def test_a_network_of_timm_is_built() -> None:
         ({"name": "keras:mlp"}, "model is 'keras:mlp'; it must be one of"),
         ({"name": "mlp:8"}, "model is 'mlp:8'; it must be one of"),
         ({"name": "torchvision"}, "model is 'torchvision'; it must be one of"),
-        ({"depth": 5}, "depth is 5, but resnet18 has none to choose"),
+        ({"depth": 5}, "depth is 5, but resnet18 has no such option"),
         ({"name": "vgg19", "depth": 5}, "depth is 5, but vgg19"),
         ({"name": "vit_b16", "width": 5}, "width is 5, but vit_b16"),
         ({"name": "mlp", "stem": "cifar"}, "stem is 'cifar', but mlp"),
@@ -119,7 +119,7 @@ def test_what_makes_no_sense_for_any_data_is_refused_at_once(
     [
         ({"name": "torchvision:resnt18"}, "'torchvision:resnt18', which torchvision.*resnet18"),
         ({"name": "timm:resnt18"}, "'timm:resnt18', which timm does not know.*resnet18"),
-        ({"name": "torchvision:squeezenet1_0", "head_rank": 2}, "no linear layer that makes 4"),
+        ({"name": "torchvision:squeezenet1_0", "head_rank": 2}, "no linear layer with 4"),
         ({"name": "torchvision:squeezenet1_0", "head_scale": 0.1}, "leave out .*head_scale"),
         ({"name": "torchvision:vgg11", "stem": "cifar"}, "vgg11 is no ResNet with conv1"),
         ({"head_rank": 4}, r"head_rank is 4; it must lie in 1\.\.3"),

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from real_nets.jobs.job import Job
-from real_nets.models import named_in_paper
+from real_nets.models import model_of_paper
 from real_nets.paper import numbers as paper
 from real_nets.paper.budgets import BUDGETS, GLYPH_OOD, GLYPHS
 from real_nets.paper.grid import BASELINE, DATASETS, LOW_NORM, Cell, Grid, Setup
@@ -125,7 +125,7 @@ def test_jobs_are_what_their_cell_says(target: str, budget: str) -> None:
         if cell.condition in (BASELINE, LOW_NORM):
             assert (cell.temperature == 1) == (cell.condition == BASELINE)
         small_vit = cell.network == "ViT-B" and budget != "paper"
-        assert {job.model for job in jobs} == {"vit" if small_vit else named_in_paper(cell.network)}
+        assert {job.model for job in jobs} == {"vit" if small_vit else model_of_paper(cell.network)}
         data = GLYPHS if budget == "smoke" else DATASETS[cell.dataset]
         assert {job.data for job in jobs} == {data} == {cell.data}
         for job in jobs:

@@ -72,9 +72,7 @@ def test_training_resumes_to_the_bit_at_any_step(stop: int, optimizer: Any) -> N
 
 def test_a_checkpoint_of_other_steps_is_refused() -> None:
     state = training(small_mlp()).state()
-    with pytest.raises(
-        ValueError, match=r"with 2 steps an epoch; with 1 processes they are 3: start"
-    ):
+    with pytest.raises(ValueError, match="2 steps per epoch, but 1 processes make 3; start"):
         training(small_mlp()).restore(state | {"steps_per_epoch": 2})
 
 
