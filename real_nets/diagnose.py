@@ -4,8 +4,9 @@
     python -m real_nets.diagnose --trained runs/train-DATE/T50-seed0 --ood FOLDER
     torchrun --nproc-per-node 8 -m real_nets.diagnose ...
 
-Folders hold train/CLASS/* and test/CLASS/* (or val/CLASS/*) images; one for --ood may hold only test
-images or the folders of classes, and then serves for detection only. Report and figures go to --out.
+Folders hold train/CLASS/* and test/CLASS/* (or val/CLASS/*) images. A folder for --ood may hold only
+test images or only folders of classes, and is then used for detection only. Report and figures are
+written to --out.
 """
 
 import math
@@ -41,7 +42,7 @@ PROGRAM = "real_nets.diagnose"
 
 STRUCTURE = tuple(own.name for own in fields(StructureOptions))
 TOLD_BY_RUN = ("model", *STRUCTURE, "classes", "checkpoint", "untrained", "temperature")
-"""Settings that `trained` decides."""
+"""Settings that `trained` determines."""
 
 
 @dataclass(frozen=True)
@@ -50,59 +51,60 @@ class Settings(StructureOptions):
 
     model: str | None = field(default=None, metadata={"help": model_help})
     checkpoint: Path | None = None
-    """Its weights: .safetensors, or a state dict saved by torch.save."""
+    """Weights of the network: a .safetensors file, or a state dict saved by torch.save."""
     trained: Path | None = None
-    """Instead of both: the folder of a network that real_nets.train or real_nets.reproduce trained, or a
-    .safetensors file in it. Gives the temperature too, and the data unless --data does."""
+    """Instead of --model and --checkpoint: the folder of a network trained by real_nets.train or
+    real_nets.reproduce, or a .safetensors file in it. Determines the temperature too, and the data unless
+    --data is given."""
     untrained: bool = False
     """Diagnose random initial weights instead of a checkpoint."""
     data: Path | None = None
     """Folder with train/CLASS/* and test/CLASS/* (or val/CLASS/*) images."""
     ood: tuple[Path, ...] = ()
-    """Folders of out-of-distribution images, known by their last name; of the form of --data, or with
-    test images alone."""
+    """Folders of out-of-distribution images, named by their last component; with the layout of --data, or
+    with test images only."""
     temperature: float | None = None
     """Softmax temperature T of training [default: the run's, else 1]."""
     classes: int | None = None
-    """Classes of the network [default: as many as the data has]."""
+    """Number of classes of the network [default: that of the data]."""
     image_size: int | None = None
-    """Resize images to so many pixels squared, bicubic (crops bilinear) [default: as the run did, else
-    leave them as they are]."""
+    """Side in pixels to which images are resized, bicubic (crops bilinear) [default: as in training
+    with --trained, else unchanged]."""
     crop: float | None = None
-    """Resize this share of the largest centred square, 0.875 for most ImageNet networks
-    [default: as the run did, else squeeze the whole image]."""
+    """Fraction of the largest centred square to resize, 0.875 for most ImageNet networks
+    [default: as in training with --trained, else squeeze the whole image]."""
     normalisation: Literal["data", "imagenet", "none"] = "data"
-    """Mean and deviation per channel: of all train images (with --trained, of those that the network was
-    trained with), the usual ones of ImageNet, or 0 and 1."""
+    """Mean and standard deviation per channel: of all train images (with --trained, those of training),
+    of ImageNet, or 0 and 1."""
     mean: tuple[float, float, float] | None = None
-    """Mean per channel on the scale 0..1, instead of --normalisation."""
+    """Mean per channel for pixels in [0, 1], instead of --normalisation."""
     std: tuple[float, float, float] | None = None
-    """Deviation per channel, with --mean."""
+    """Standard deviation per channel, with --mean."""
     limit: int = 0
-    """Use so many images of each split at most, chosen by the seed; 0 for all."""
+    """Maximum number of images of each split, chosen by the seed; 0 for all."""
     batch_size: int = 128
     """Images per forward pass."""
     stream: bool = False
-    """Decode images while they are used, even where all fit in memory."""
+    """Decode images on the fly even if all fit in memory."""
     measures: tuple[str, ...] = ()
-    """Names of measures to take, with those that they require [default: all not switched off]."""
+    """Names of the measures, which include those they require [default: all not switched off]."""
     layers: tuple[str, ...] = ()
-    """Names of modules, with * and ?, to look at [default: all weight layers on the main path]."""
+    """Names of the modules to diagnose, with * and ? [default: all weight layers on the main path]."""
     gamma: float | None = None
-    """Threshold of the numerical rank, relative to the largest singular value [default: the run's, else
-    0.001]."""
+    """Threshold of the numerical rank, relative to the largest singular value [default: that of training
+    with --trained, else 0.001]."""
     grid: int = 2
-    """Average maps to grid x grid cells before ranks and probes."""
+    """Average feature maps to grid x grid cells for ranks and probes."""
     probes: bool = True
     """Train linear probes on every layer: effective depth, and the drop out of distribution."""
     probe_l2: tuple[float, ...] = ()
-    """L2 penalties of probes, the best chosen per layer [default: 1 / train images]."""
+    """L2 penalties of the probes, of which the best is chosen per layer [default: 1 / train images]."""
     alignment: bool = True
     """Measure how each layer's weights align with its input."""
     gradients: bool = True
     """Measure the rank of each layer's gradient."""
     detectors: tuple[str, ...] = ()
-    """Names of OOD detectors [default: all that are installed]."""
+    """Names of the OOD detectors [default: all that are installed]."""
     precision: Literal["float32", "float64"] = "float32"
     """Precision of the network and the probes."""
     seed: int = 0
@@ -114,7 +116,7 @@ class Settings(StructureOptions):
 
 
 def complete(settings: Settings) -> Settings:
-    """The settings with absolute paths and, of `trained`, all that its folder tells."""
+    """The settings with absolute paths, and with all that the folder of `trained` determines."""
     changes: dict[str, Any] = {}
     if settings.trained is not None:
         for name in TOLD_BY_RUN:
@@ -143,7 +145,7 @@ def chosen_measures(settings: Settings) -> list[str]:
 
 
 def check(settings: Settings, run: JobFolder | None) -> None:
-    """Raise ValueError for settings that are missing, out of range, or contradict each other."""
+    """Raise ValueError for settings that are missing, out of range, or contradictory."""
     if settings.model is None:
         raise ValueError("model is missing; name a network with --model, or a run with --trained")
     if settings.data is None:
@@ -182,19 +184,19 @@ def check(settings: Settings, run: JobFolder | None) -> None:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a diagnosis needs, after all checks."""
+    """Inputs of a diagnosis, after all checks."""
 
     network: Network
     folders: Folders
-    """This process's share of them."""
+    """This process's shard of the images."""
     normalise: Normalisation
     assumptions: list[str]
-    """What the settings leave open and the numbers depend on."""
+    """Notes on the choices that the numbers depend on."""
     run: JobFolder | None
 
 
 def run(settings: Settings) -> Path | None:
-    """Diagnose, write the folder, print the report; the first process returns the folder."""
+    """Diagnose, write the run folder, print the report; returns the folder in the first process."""
     with cli.joined(settings.device) as device:
         settings = complete(settings)
         prepared = prepare(settings, device)
@@ -211,7 +213,7 @@ def run(settings: Settings) -> Path | None:
 
 
 def prepare(settings: Settings, device: torch.device) -> Prepared:
-    """Check the settings, load the network, read the images. Raises ValueError for what is wrong."""
+    """Check the settings, load the network, read the images. Raises ValueError for invalid input."""
     run = None if settings.trained is None else find_trained(settings.trained)
     check(settings, run)
     framing = square(settings.image_size, settings.crop)
@@ -253,10 +255,10 @@ def load_network(
 def normalisation(
     settings: Settings, run: JobFolder | None, train: Images, images: int
 ) -> tuple[Normalisation, str]:
-    """The normalisation that the settings ask for, and the end of the note on its source.
+    """The normalisation of the settings, and the end of the note on its source.
 
-    The network of a run sees images normalised as in its training, whatever the data.
-    train: this process's share of all train images; images: the number of these.
+    A network given by `trained` gets images normalised as in its training, whatever the data.
+    train: this process's shard of the train images; images: their number in all processes.
     """
     if settings.mean is not None and settings.std is not None:
         return Normalisation.fixed(settings.mean, settings.std), ""
@@ -278,37 +280,37 @@ def normalisation(
 def assumptions(
     settings: Settings, folders: Folders, network: Network, normalise: Normalisation, source: str
 ) -> list[str]:
-    """What the settings leave open and the numbers depend on, and what was left out."""
-    said = []
+    """Notes on the choices that the numbers depend on, and on what was left out."""
+    notes = []
     if settings.temperature is None:
-        said.append("temperature taken to be 1; if it was trained at another, give --temperature")
+        notes.append("temperature taken to be 1; if it was trained at another, give --temperature")
     mean, std = (
         " ".join(f"{value:.4g}" for value in values.flatten().tolist())
         for values in (normalise.mean, normalise.std)
     )
-    said.append(f"images normalised by mean {mean} and deviation {std}{source}")
+    notes.append(f"images normalised by mean {mean} and deviation {std}{source}")
     found = len(folders.train.classes)
     if network.classes > found:
-        said.append(
+        notes.append(
             f"the {found} class folders taken, in alphabetical order, to be classes 0 to {found - 1} "
             f"of the network's {network.classes}"
         )
     for name, size in folders.resized.items():
-        said.append(
+        notes.append(
             f"{name} resized from {spell_size(size)} (its first image) to {spell_size(folders.size)}"
         )
     for name, (train, _) in folders.ood.items():
         if train is None and "ood_probes" in chosen_measures(settings):
-            said.append(f"no probes of {name}: it has no train folder")
+            notes.append(f"no probes of {name}: it has no train folder")
     if settings.untrained:
-        said.append(f"the network is untrained: random weights of seed {settings.seed}")
+        notes.append(f"the network is untrained: random weights of seed {settings.seed}")
         if any(name.endswith("running_var") for name, _ in network.model.named_buffers()):
-            said[-1] += ", and BatchNorm with the statistics that it starts with, which do nothing"
+            notes[-1] += ", and BatchNorm with its initial statistics, which change nothing"
     if settings.limit:
-        said.append(
+        notes.append(
             f"at most {settings.limit} images of each split, chosen by seed {settings.seed}"
         )
-    return said
+    return notes
 
 
 def measure(settings: Settings, prepared: Prepared, device: torch.device) -> Report:

@@ -1,9 +1,9 @@
-"""One self-contained HTML page on everything that a store of results holds.
+"""Write the self-contained HTML page on a store of results, and export stores.
 
     python -m real_nets.report RUNS
 
-RUNS is the --out folder of real_nets.reproduce, or what --export made of one: the same files without
-weights and checkpoints, small enough to keep and to pass on.
+RUNS is the --out folder of real_nets.reproduce, or an export of one: the same files without weights and
+checkpoints, small enough to share.
 """
 
 from collections.abc import Sequence
@@ -28,19 +28,18 @@ PROGRAM = "real_nets.report"
 
 @dataclass(frozen=True)
 class Settings:
-    """Write the page on a folder of results."""
+    """Write the page on a store of results."""
 
     runs: tyro.conf.Positional[Path]
     """Folder that real_nets.reproduce wrote."""
     out: Path | None = None
     """File of the page [default: RUNS/report.html]."""
     export: Path | None = None
-    """Copy the results, without weights and checkpoints, the figures and the page as Markdown to this
-    new folder."""
+    """New folder for an export: results without weights, figures, and the page as Markdown."""
 
 
 def run(settings: Settings) -> Path:
-    """Write the page (and the export); returns its path."""
+    """Write the page and the export; returns the path of the page."""
     if settings.export is not None:
         check_new(settings.export)
     path = settings.out or settings.runs / PAGE
@@ -56,7 +55,7 @@ def run(settings: Settings) -> Path:
 
 
 def build_page(store: Path, records: Sequence[TargetRecord]) -> Page:
-    """All sections, from files alone."""
+    """The page on the records of a store."""
     results = Results(store)
     outcomes = list(results.all_outcomes(records))
     return Page(
@@ -68,7 +67,7 @@ def build_page(store: Path, records: Sequence[TargetRecord]) -> Page:
 
 
 def section_of(record: TargetRecord, results: Results) -> Section:
-    """A target's section, with what was left out of it, and without tables that have no rows."""
+    """The section of a target, with notes on what was left out, and without empty tables."""
     section = TARGETS[record.name].section(record.cells, results, record.computed)
     left_out = [f"Left out: {name}: {reason}." for name, reason in record.left_out.items()]
     tables = [table for table in section.tables if table.rows]
@@ -76,7 +75,7 @@ def section_of(record: TargetRecord, results: Results) -> Section:
 
 
 def summary(records: Sequence[TargetRecord], outcomes: Sequence[JobFolder]) -> list[str]:
-    """What this page is about and what it is not."""
+    """Paragraphs on the networks and data of the page."""
     lines = [
         "The paper is Masarczyk et al., “Unpacking Softmax” (arXiv 2506.01562, 2025). Its training "
         "recipe is in an appendix that is not at hand here, so its directions can be expected to come "
@@ -85,9 +84,9 @@ def summary(records: Sequence[TargetRecord], outcomes: Sequence[JobFolder]) -> l
     ]
     cells = [cell for record in records for cell in record.cells]
     others = sorted({cell.data_name for cell in cells if not cell.own_data})
-    strange = {name for one in outcomes for name in one.job.ood} - set(REPLACEABLE)
-    if strange:
-        others.append(f"out of distribution {', '.join(sorted(strange))}")
+    others_ood = {name for one in outcomes for name in one.job.ood} - set(REPLACEABLE)
+    if others_ood:
+        others.append(f"out of distribution {', '.join(sorted(others_ood))}")
     others += [*parts_of_data(outcomes), *other_sizes(outcomes)]
     if others:
         lines.append(
@@ -102,9 +101,9 @@ def summary(records: Sequence[TargetRecord], outcomes: Sequence[JobFolder]) -> l
 
 
 def parts_of_data(outcomes: Sequence[JobFolder]) -> list[str]:
-    """Numbers of images of data sets, except the paper's own with all their images.
+    """Numbers of images of the data sets that are not the paper's or lack some images.
 
-    Of ImageNet-100 no number is known: its hundred classes are chosen by whoever makes it.
+    The size of ImageNet-100 is unknown, as the choice of its classes is not standardised.
     """
     found = {
         (one.job.data, one.summary["train_images"], one.summary["test_images"]) for one in outcomes
@@ -117,9 +116,9 @@ def parts_of_data(outcomes: Sequence[JobFolder]) -> list[str]:
 
 
 def other_sizes(outcomes: Sequence[JobFolder]) -> list[str]:
-    """Data sets of the paper whose images have another size than the paper's.
+    """The paper's data sets whose images have another size than in the paper.
 
-    Pretrained networks take images of the size that they were pretrained on.
+    Networks that start pretrained are excluded: their input size is that of the pretraining.
     """
     found = {
         (one.job.data, own.pixels, size)
@@ -135,13 +134,13 @@ def other_sizes(outcomes: Sequence[JobFolder]) -> list[str]:
 
 
 def of_paper(name: str) -> Definition | None:
-    """The definition of a data set that the paper trains on."""
+    """The definition of a data set if the paper trains networks on it."""
     own = known(name)
     return own if own is not None and own.paper_name else None
 
 
 def trained(outcomes: Sequence[JobFolder]) -> str:
-    """How many networks, on which data."""
+    """Number of networks and their data sets."""
     if not outcomes:
         return "No networks were trained"
     diverged = sum(one.diverged for one in outcomes)
@@ -152,16 +151,16 @@ def trained(outcomes: Sequence[JobFolder]) -> str:
 
 
 def check_place(page: Path) -> None:
-    """Raise ValueError where a page cannot be put."""
+    """Raise ValueError for a path where no page can be written."""
     if page.is_dir():
-        raise ValueError(f"out {page} is a folder; name a file, as {page / PAGE}")
+        raise ValueError(f"out {page} is a folder; name a file such as {page / PAGE}")
     above = next(folder for folder in page.parents if folder.exists())
     if not above.is_dir():
         raise ValueError(f"out {page} cannot be written, as {above} is a file; name another place")
 
 
 def show(store: Path, names: Sequence[str]) -> None:
-    """Write the page on the whole store, and print the sections of these targets."""
+    """Write the page on the whole store, and print the sections of the named targets."""
     records = read_targets(store, list(TARGETS))
     page = build_page(store, records)
     write(page, store / PAGE)
@@ -169,8 +168,8 @@ def show(store: Path, names: Sequence[str]) -> None:
     for section in page.sections:
         if section.identifier in names:
             print_section(section, console)
-    told = f"The page, with all tables and figures, is {store / PAGE}."
-    console.print(told, soft_wrap=True, markup=False)
+    closing = f"The page, with all tables and figures, is {store / PAGE}."
+    console.print(closing, soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Reproduce the paper's tables and figures, and set the measured numbers beside the paper's.
+"""Reproduce the paper's tables and figures, and compare the measured numbers with the paper's.
 
     python -m real_nets.reproduce --list
     python -m real_nets.reproduce quick --out runs/quick
@@ -7,8 +7,8 @@
     torchrun --nproc-per-node 8 -m real_nets.reproduce table1 --data ROOT --budget paper
 
 ROOT holds data sets by name: folders of images (ROOT/imagenet/{train,val}/CLASS/*), or CIFAR and SVHN as
-torchvision has them. What is trained already in the folder --out is not trained again, so the same
-command goes on after a kill, and targets share their networks.
+torchvision unpacks them. Networks already trained in the folder --out are reused, so that targets share
+them, and the same command resumes an interrupted run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,17 +65,18 @@ class Settings:
     list_targets: Annotated[bool, tyro.conf.arg(name="list")] = False
     """List the targets."""
     data: Path | None = None
-    """Folder of data sets by name: folders of images, or archives as torchvision unpacks them; the smoke
-    budget needs none."""
+    """Folder that holds data sets by name: folders of images, or archives as torchvision unpacks them;
+    not for the smoke budget."""
     budget: BudgetName = "smoke"
-    """smoke: glyphs, minutes on a CPU; small: narrow networks, up to an hour for each network of a table;
+    """smoke: glyphs, minutes on a CPU; small: narrow networks, up to an hour per network of a table;
     paper: full networks and schedules."""
     cells: tuple[str, ...] = ()
-    """Parts of tables and figures, DATA/NETWORK with * and ?, as CIFAR-10/MLP [default: all]."""
+    """Cells of tables and figures as DATA/NETWORK, for example CIFAR-10/MLP; may contain * and ?
+    [default: all]."""
     replace: tuple[str, ...] = ()
-    """Data sets to take instead of others, NAME=OTHER, as svhn=tiny-imagenet."""
+    """Replacements of data sets as NAME=OTHER, for example svhn=tiny-imagenet."""
     seeds: int | None = None
-    """Networks per cell [default: the budget's, 10 for fig8]."""
+    """Number of networks per cell [default: the budget's, 10 for fig8]."""
     temperature: float | None = None
     """Temperature of low logit norm [default: the budget's]."""
     epochs: int | None = None
@@ -87,47 +88,48 @@ class Settings:
     lr_rule: LrRule | None = None
     """matched: the same at every temperature; reparametrised: see real_nets.train --help."""
     clip_norm: float | None = None
-    """Largest norm of the gradient [default: the budget's]."""
+    """Maximum norm of the gradient [default: the budget's]."""
     batch_size: int | None = None
     """Images per step [default: the budget's]."""
     image_size: int | None = None
-    """Pixels per side to which all images are resized [default: the budget's, else as they are]."""
+    """Side in pixels to which images are resized [default: the budget's, else unchanged]."""
     per_class: int | None = None
-    """Train on the first so many images of each class [default: all]."""
+    """Number of train images per class, the first ones [default: all]."""
     test_per_class: int | None = None
-    """Test on the first so many images of each class [default: all]."""
+    """Number of test images per class, the first ones [default: all]."""
     precision: Precision | None = None
-    """bf16 trains under autocast, faster on processors and GPUs that have it [default: the budget's]."""
+    """bf16 trains under autocast to bfloat16 [default: the budget's]."""
     compile: bool | None = None
-    """Compile networks with torch.compile before training [default: the budget's]."""
+    """Compile networks with torch.compile [default: the budget's]."""
     gamma: float | None = None
     """Threshold of the numerical rank [default: 1e-3]."""
     diagnosed_images: int | None = None
-    """Images of each split for probes and detectors, 0 for all [default: the budget's]."""
+    """Maximum number of images of each split for probes and detectors, 0 for all [default: the
+    budget's]."""
     download: bool = False
-    """Let torchvision download missing archives into --data."""
+    """Download missing archives into --data."""
     on_corrupt: Literal["stop", "skip"] = "stop"
-    """Stop at images that cannot be read, or leave them out and count them."""
+    """Treatment of unreadable images: stop before training, or leave them out (skip)."""
     workers: int = 4
-    """Processes that decode images of sets too large for memory."""
+    """Number of processes that decode images of data sets too large for memory."""
     executor: Executor = "here"
-    """here: one job after the other; slurm or local: through submitit, a task per job."""
+    """here: one job after the other; slurm or local: a submitit task per job."""
     slurm: tuple[str, ...] = ()
-    """Options of submitit's executor, KEY=VALUE, as timeout_min=600 gpus_per_node=1."""
+    """Options of submitit's executor as KEY=VALUE, for example timeout_min=600 gpus_per_node=1."""
     at_once: int | None = None
-    """Tasks at a time [default: local: one per GPU, or one; slurm: all]."""
+    """Maximum number of concurrent tasks [default: local: one per GPU, or one; slurm: all]."""
     tensorboard: bool = False
-    """Write measures during training for TensorBoard, too."""
+    """Also write measurements during training for TensorBoard."""
     plan: bool = False
-    """Print what would run, and stop."""
+    """Print the plan with its estimated duration, and stop."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda or cuda:N."""
     out: Path | None = None
-    """Folder of the results; the same one again goes on [default: runs/reproduce-BUDGET]."""
+    """Folder of the results, new or of an earlier run to continue [default: runs/reproduce-BUDGET]."""
 
 
 def run(settings: Settings) -> Path | None:
-    """Train and diagnose what is missing, write the page; the folder, None where nothing was done."""
+    """Train and diagnose what is missing, write the page; returns the folder, None if nothing was run."""
     if settings.list_targets or not settings.targets:
         list_targets()
         return None
@@ -162,7 +164,7 @@ def run(settings: Settings) -> Path | None:
             check_options(how)
         told = (plan.work, plan.grid.left_out, how, device)
         announce(*told, synthetic=setup.synthetic, planning=settings.plan)
-        tell_of_more(plan)
+        announce_later_diagnoses(plan)
         if settings.plan:
             return None
         with locked(store) if is_first() else nullcontext():
@@ -171,12 +173,12 @@ def run(settings: Settings) -> Path | None:
 
 
 def chosen_names(names: Sequence[str]) -> list[str]:
-    """Names of targets, each once; all of them for "all"."""
+    """Names of targets, each once; "all" stands for all of them."""
     return list(TARGETS) if "all" in names else list(dict.fromkeys(names))
 
 
 def prepare(settings: Settings, source: DataSource) -> Setup:
-    """The settings as a setup for cells. Raises ValueError for what makes no sense."""
+    """The settings as a setup for cells. Raises ValueError for invalid settings."""
     cli.resolve_device(settings.device)
     if settings.seeds is not None:
         check_at_least(1, seeds=settings.seeds)
@@ -207,7 +209,7 @@ def prepare(settings: Settings, source: DataSource) -> Setup:
 
 
 def parse_pairs(option: str, pairs: Sequence[str]) -> dict[str, str]:
-    """NAME=VALUE pairs. Raises ValueError for others."""
+    """A dict of NAME=VALUE pairs. Raises ValueError for other strings."""
     for pair in pairs:
         if not all(pair.partition("=")):
             raise ValueError(f"{option} is {pair!r}; it must be of the form NAME=VALUE")
@@ -215,7 +217,7 @@ def parse_pairs(option: str, pairs: Sequence[str]) -> dict[str, str]:
 
 
 def check_replacements(replacements: Mapping[str, str], settings: Settings) -> None:
-    """Raise ValueError for data sets that no network would take."""
+    """Raise ValueError for replacements of data sets that no target uses."""
     if replacements and BUDGETS[settings.budget].synthetic:
         raise ValueError(
             f"replace is {' '.join(settings.replace)!r}, but the {settings.budget} budget takes glyphs "
@@ -229,7 +231,7 @@ def check_replacements(replacements: Mapping[str, str], settings: Settings) -> N
 
 
 def carry_out(settings: Settings, how: How, plan: Plan, device: torch.device) -> None:
-    """Do what is missing, keep the targets' records, write the page."""
+    """Carry out the missing work, write the targets' records and the page."""
     logs = plan.store / LOGS
     execute([item for item in plan.work if not item.done], how, logs, device)
     execute(plan.at_equal_accuracy(), how, logs, device)
@@ -243,14 +245,14 @@ def carry_out(settings: Settings, how: How, plan: Plan, device: torch.device) ->
         report.show(plan.store, [part.target.name for part in plan.parts])
 
 
-def tell_of_more(plan: Plan) -> None:
-    """Of diagnoses that cannot be planned before networks are trained."""
+def announce_later_diagnoses(plan: Plan) -> None:
+    """Announce the diagnoses that cannot be planned before networks are trained."""
     if is_first() and any(part.target.compared and part.grid.cells for part in plan.parts):
-        said = (
-            "Where both sides of a pair reach the same train accuracy they are diagnosed there, too: at "
-            "most one more diagnosis of each network."
+        note = (
+            "Pairs that both reach a common train accuracy are also diagnosed there: at most one more "
+            "diagnosis per network."
         )
-        say(open_console(stderr=True), said)
+        say(open_console(stderr=True), note)
 
 
 def main() -> None:

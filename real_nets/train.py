@@ -4,8 +4,8 @@
     python -m real_nets.train --data glyphs --temperature 1 50 --seeds 3
     torchrun --nproc-per-node 8 -m real_nets.train ...
 
-Every network gets a folder of its own within the run's, T50-seed0 say, which real_nets.diagnose
-takes as --trained.
+Each network has a folder within the run folder, for example T50-seed0, which real_nets.diagnose takes
+as --trained.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -31,7 +31,7 @@ from real_nets.training.loop import DivergedError
 PROGRAM = "real_nets.train"
 
 SHOWN_GAMMA = 1e-2
-"""Threshold at which the ranks of layers are shown besides the run's own."""
+"""Second threshold at which ranks of layers are shown, besides the run's gamma."""
 
 
 @dataclass(frozen=True)
@@ -39,26 +39,26 @@ class Settings(JobOptions, CommonSettings):
     """Train a network at several softmax temperatures on images."""
 
     data: str | None = None
-    """Folder with train/CLASS/* and test/CLASS/* (or val/CLASS/*) images, or the name of a data set."""
+    """Folder with train/CLASS/* and test/CLASS/* (or val/CLASS/*) images, or name of a data set."""
     root: Path | None = None
-    """Folder of data sets by name: folders of images, or archives as torchvision unpacks them."""
+    """Folder that holds data sets by name: folders of images, or archives as torchvision unpacks them."""
     download: bool = False
-    """Let torchvision download a missing archive into --root."""
+    """Download missing archives into --root."""
     on_corrupt: Literal["stop", "skip"] = "stop"
-    """What to do about images that cannot be read: stop before training, or leave them out."""
+    """Treatment of unreadable images: stop before training, or leave them out (skip)."""
     workers: int = 4
-    """Processes that decode images of sets too large for memory."""
+    """Number of processes that decode images of data sets too large for memory."""
     temperature: tuple[float, ...] = (1.0, 50.0)
     """Softmax temperatures T; logits are divided by T."""
     seeds: int = 1
-    """Networks per temperature, each with its own seed."""
+    """Number of networks per temperature, each with its own seed."""
     tensorboard: bool = False
-    """Write measures during training for TensorBoard, too."""
+    """Also write measurements during training for TensorBoard."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Jobs by the names of their folders, and how to do them."""
+    """Checked settings as jobs by folder name, with the settings of their execution."""
 
     jobs: dict[str, Job]
     how: How
@@ -67,7 +67,7 @@ class Prepared:
 def run(settings: Settings) -> Path:
     """Train all networks, write the run folder, print the table; returns the folder.
 
-    The first process raises DivergedError after that, if a network's loss was no finite number.
+    Afterwards the first process raises DivergedError if a network diverged.
     """
     settings = with_full_paths(settings)
     with joined(settings.device) as device:
@@ -91,7 +91,7 @@ def run(settings: Settings) -> Path:
 
 
 def with_full_paths(settings: Settings) -> Settings:
-    """Settings that mean the same wherever they are read."""
+    """The settings with absolute paths, so that they do not depend on the working directory."""
     data, root = settings.data, settings.root
     if data is not None and Path(data).is_dir():
         data = str(Path(data).resolve())
@@ -99,7 +99,7 @@ def with_full_paths(settings: Settings) -> Settings:
 
 
 def prepare(settings: Settings, device: torch.device) -> Prepared:
-    """Check the settings, then open the images. Raises ValueError for what makes no sense."""
+    """Check the settings and open the images. Raises ValueError for invalid settings and data."""
     settings.check()
     settings.check_common()
     check_values(temperature=settings.temperature)
@@ -114,19 +114,19 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
     source = DataSource(root, settings.download, settings.on_corrupt, settings.workers)
     data = JobData(next(iter(jobs.values())), source, device)
     how = How(source, settings.device, tensorboard=settings.tensorboard)
-    # At T = 1 any rule of the learning rate suits any network.
+    # Not at T = 1, where any lr_rule applies to any network.
     how.trials.check(next((job for job in jobs.values() if job.temperature != 1), job), data)
     return Prepared(jobs, how)
 
 
 def find_data(settings: Settings) -> tuple[Path | None, str]:
-    """The folder that the data set is in, and its name there.
+    """The folder that holds the data set, and its name in that folder.
 
-    Raises ValueError for a path to none, and as `check_folder`.
+    Raises ValueError for a path that is no folder, and as `check_folder`.
     """
     if settings.data is None:
         raise ValueError(
-            "data is missing; name a folder of images with --data, or take --data glyphs"
+            "data is missing; name a folder of images with --data, or use --data glyphs"
         )
     folder = Path(settings.data)
     if folder.is_absolute() and folder.is_dir():
@@ -139,7 +139,7 @@ def find_data(settings: Settings) -> tuple[Path | None, str]:
 
 
 def work(settings: Settings, prepared: Prepared, path: Path, device: torch.device) -> Row:
-    """Train all jobs, each in its folder; the summary of all."""
+    """Train all jobs, each in its folder; returns the summary of the run."""
     runs = []
     for number, (name, job) in enumerate(prepared.jobs.items(), start=1):
         data = JobData(job, prepared.how.source, device)
@@ -158,7 +158,7 @@ def work(settings: Settings, prepared: Prepared, path: Path, device: torch.devic
 
 
 def finish(folder: RunFolder, summary: Row, device: torch.device) -> None:
-    """Write what came out, draw it, print it."""
+    """Write, draw and print the results."""
     folder.write_json("summary.json", summary)
     folder.write_environment(device)
     draw(folder.path)
@@ -168,14 +168,14 @@ def finish(folder: RunFolder, summary: Row, device: torch.device) -> None:
 
 
 def report(summary: Row) -> tuple[Table, list[str]]:
-    """The table, ranks layer by layer, and the verdict."""
+    """The table of results, and sentences on the ranks of layers and the verdict."""
     layers = tables.layer_sentences(summary["runs"], shown_gammas(summary["gamma"]))
     table = tables.results_table(summary["runs"], "model", summary["gamma"])
     return table, [*layers, *summary["verdict"]]
 
 
 def shown_gammas(gamma: float) -> list[float]:
-    """Thresholds at which the ranks of layers are shown: the run's own, and 1e-2."""
+    """Thresholds at which ranks of layers are shown: the run's own, and SHOWN_GAMMA."""
     return sorted({gamma, SHOWN_GAMMA})
 
 

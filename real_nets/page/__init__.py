@@ -1,5 +1,4 @@
-"""Figures from the records of runs alone; each is None where the records have nothing to draw.
+"""Figures drawn from the records of runs; a figure function returns None if there is nothing to draw.
 
-Runs that differ in nothing but their seed are seeds of one network: lines are their medians, bands
-their ranges.
+Lines are medians over runs that differ only in their seed, bands are their ranges.
 """

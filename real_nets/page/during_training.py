@@ -1,4 +1,4 @@
-"""Figures of what happens while networks train."""
+"""Figures of measurements during training."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -41,7 +41,7 @@ BEFORE, AFTER, UNMARKED = Look("C0", "o"), Look("C1", "s"), Look("0.45", "")
 
 
 def logits_norm(runs: Sequence[FigureRun]) -> Figure | None:
-    """Norm of the logits, raw and divided by the temperature (the paper's Figure 2)."""
+    """Logits norm against epochs, raw and divided by the temperature (the paper's Figure 2)."""
 
     def curves(own: list[FigureRun], label: str, look: Look) -> list[Curve]:
         raw = positive(over_training(own, "logits_norm"))
@@ -60,8 +60,8 @@ def logits_norm(runs: Sequence[FigureRun]) -> Figure | None:
 def alignment_and_collapse(runs: Sequence[FigureRun], gamma: float = GAMMA) -> Figure | None:
     """Alignment above; rank (dashed) and top singular values below (the paper's Figure 3).
 
-    The rank, at threshold gamma, and the singular values are of the last hidden layer, of whose maps
-    four cells are looked at.
+    The rank, at threshold gamma, and the singular values are those of the last hidden layer, with
+    feature maps averaged to 2 x 2 cells.
     """
     shades = [Look(colour, "") for colour in colormaps["viridis"](np.linspace(0, 0.85, TOP_VALUES))]
 
@@ -114,7 +114,7 @@ def ranks_around_softmax(runs: Sequence[FigureRun]) -> Figure | None:
 
 
 def ortho_dev(runs: Sequence[FigureRun]) -> Figure | None:
-    """OrthoDev of each OOD data set (the paper's Figure 7)."""
+    """OrthoDev against epochs, a panel per OOD data set (the paper's Figure 7)."""
     names = {name for run in runs for row in run.rows for name in row.get("ortho_dev") or {}}
 
     frame = Frame("epoch", "OrthoDev", [from_zero, epoch_axis])
@@ -134,7 +134,7 @@ def ortho_dev(runs: Sequence[FigureRun]) -> Figure | None:
 def initial_norms(runs: Sequence[FigureRun]) -> Figure | None:
     """Norm of the logits before training, a point per seed (the paper's Figure 8).
 
-    Temperature has no part in it: runs of the same seed that start alike are one point.
+    Runs of one seed that differ in temperature start with equal weights and are one point.
     """
     groups = []
     for case, title in cases(runs).items():
@@ -162,5 +162,5 @@ def initial_norms(runs: Sequence[FigureRun]) -> Figure | None:
 
 
 def _norm_at_start(run: FigureRun) -> float:
-    """NaN where it was not measured."""
+    """Logits norm of the untrained network; NaN if not measured."""
     return next((number(r, "logits_norm") for r in run.rows if r.get("step") == 0), float("nan"))

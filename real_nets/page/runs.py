@@ -1,4 +1,4 @@
-"""What figures draw of runs: points (x, y) from their records, panels per network and temperature."""
+"""Runs as figures see them: points (x, y) from records, panels by network and temperature."""
 
 import json
 import math
@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class FigureRun:
-    """What figures draw of one trained network."""
+    """A trained network with the records that figures draw."""
 
     network: str
     data: str
@@ -23,20 +23,20 @@ class FigureRun:
     seed: int
     layers: int
     rows: Sequence[Mapping[str, Any]]
-    """Its measurements during training, in the order of steps."""
+    """Measurements during training, in the order of steps."""
     report: Row | None = None
     """The record of `rankdeficit.diagnose`."""
     options: Row = field(default_factory=dict)
-    """All other options of its job."""
+    """All other options of the job."""
 
 
 class Case(NamedTuple):
-    """What runs have in common that differ in seed and temperature alone."""
+    """Key of the runs that differ only in seed and temperature."""
 
     network: str
     data: str
     options: str = "{}"
-    """All others, as JSON."""
+    """All other options, as JSON."""
 
     @classmethod
     def of(cls, run: FigureRun) -> "Case":
@@ -46,24 +46,24 @@ class Case(NamedTuple):
 
 
 def cases(runs: Iterable[FigureRun]) -> dict[Case, str]:
-    """Cases in the order of the runs, with titles that tell them apart: "MLP on CIFAR-10, 64 px"."""
+    """Cases in the order of the runs, with titles that distinguish them: "MLP on CIFAR-10, 64 px"."""
     found = list(dict.fromkeys(map(Case.of, runs)))
     titles = {}
     for case in found:
         alike = [json.loads(one.options) for one in found if one[:2] == case[:2]]
         own = json.loads(case.options)
-        told = [_spelled(name, own.get(name)) for name in _telling(alike)]
-        titles[case] = ", ".join([f"{case.network} on {case.data}", *told])
+        options = [_spelled(name, own.get(name)) for name in _distinguishing(alike)]
+        titles[case] = ", ".join([f"{case.network} on {case.data}", *options])
     return titles
 
 
 def of_case(runs: Iterable[FigureRun], case: Case) -> list[FigureRun]:
-    """Those of this case."""
+    """The runs of a case."""
     return [run for run in runs if Case.of(run) == case]
 
 
-def _telling(options: Sequence[Row]) -> list[str]:
-    """Names of a few options that tell these apart; the size of images is the first choice."""
+def _distinguishing(options: Sequence[Row]) -> list[str]:
+    """Names of a minimal set of options that distinguishes these; image_size is preferred."""
     chosen: list[str] = []
     names = {name for own in options for name in own}
     for name in sorted(names, key=lambda name: (name != "image_size", name)):
@@ -73,7 +73,7 @@ def _telling(options: Sequence[Row]) -> list[str]:
 
 
 def _kinds(options: Sequence[Row], names: Sequence[str]) -> int:
-    """How many of them differ in these."""
+    """Number of different combinations of the named options."""
     return len({json.dumps([own.get(name) for name in names]) for own in options})
 
 
@@ -87,18 +87,18 @@ def _spelled(name: str, value: Any) -> str:
 
 
 def at_temperature(runs: Iterable[FigureRun], temperature: float) -> list[FigureRun]:
-    """Those at this one."""
+    """The runs at a temperature."""
     return [run for run in runs if run.temperature == temperature]
 
 
 def over_training(runs: Iterable[FigureRun], *keys: str | int) -> Points:
-    """(epoch, number) of all measurements that have one below the keys."""
+    """Points (epoch, number below the keys) of all measurements that have the number."""
     rows = [row for run in runs for row in run.rows]
     return finite((number(row, "epoch"), number(row, *keys)) for row in rows)
 
 
 def over_layers(runs: Iterable[FigureRun], *keys: str | int) -> Points:
-    """(layer from 1, number) of all layers of reports that have one below the keys."""
+    """Points (layer from 1, number below the keys) of all layers of reports that have the number."""
     return finite(
         (float(i), number(layer, *keys))
         for run in runs
@@ -107,7 +107,7 @@ def over_layers(runs: Iterable[FigureRun], *keys: str | int) -> Points:
 
 
 def number(node: Any, *keys: str | int) -> float:
-    """The number below the keys, which may be positions in lists; NaN where there is none."""
+    """The number at a path of keys and list positions; NaN if there is none."""
     for key in keys:
         try:
             node = node[key]
@@ -122,9 +122,10 @@ def case_panels(
     curves: Callable[[list[FigureRun], str, Look], list[Curve]],
     rules: Callable[[list[FigureRun]], list[Rule]] = lambda own: [],
 ) -> list[Panel]:
-    """A panel per case (network, data, options), with all temperatures in it.
+    """A panel per case (network, data, options) with all its temperatures.
 
-    curves: of the runs at one temperature, given its label and look. rules: of all runs of a panel.
+    curves: maps the runs at one temperature, their label and look to curves.
+    rules: maps all runs of a panel to its lines.
     """
     panels = []
     for case, title in cases(runs).items():
@@ -140,7 +141,7 @@ def temperature_grid(
 ) -> list[list[Panel]]:
     """A row of panels per case (network, data, options), a column per temperature.
 
-    panel: of the runs at one temperature, given its title and look.
+    panel: maps the runs at one temperature, their title and look to a panel.
     """
     return [
         [
@@ -153,6 +154,6 @@ def temperature_grid(
 
 
 def neural_collapse(runs: Iterable[FigureRun]) -> list[Rule]:
-    """A line at the rank that Neural Collapse predicts, as far as reports tell."""
+    """Lines at the rank that Neural Collapse predicts, according to the reports."""
     ranks = {predicted_rank(run.report) for run in runs if run.report}
     return [Rule(float(rank), "Neural Collapse") for rank in sorted(ranks)]

@@ -1,4 +1,4 @@
-"""Figures of trained networks, from their reports."""
+"""Figures of trained networks, drawn from their reports."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -61,13 +61,13 @@ def probe_accuracies(runs: Sequence[FigureRun]) -> Figure | None:
     def panel(own: list[FigureRun], title: str, look: Look) -> Panel:
         curves = [Curve(over_layers(own, "probe", "accuracy"), "ID", Look("C0", "o"), every=None)]
         for i, name in enumerate(names, start=1):
-            strange = Look(f"C{i}", MARKERS[i % len(MARKERS)])
+            look = Look(f"C{i}", MARKERS[i % len(MARKERS)])
             points = over_layers(own, "ood_probes", name, "accuracy")
-            curves.append(Curve(points, f"OOD: {name}", strange, "--", every=None))
+            curves.append(Curve(points, f"OOD: {name}", look, "--", every=None))
         depth = _median(own, "effective_depth", "value")
         drops = {name: _median(own, "ood_drop", name, "value") for name in names}
-        told = [title if depth is None else f"{title}, κ = {format_share(depth)}"]
-        told += [
+        titles = [title if depth is None else f"{title}, κ = {format_share(depth)}"]
+        titles += [
             f"{name}: ρ = {format_share(drop)}" for name, drop in drops.items() if drop is not None
         ]
         rules = [
@@ -75,7 +75,7 @@ def probe_accuracies(runs: Sequence[FigureRun]) -> Figure | None:
             for report in _reports(own)[:1]
             if depth is not None
         ]
-        return Panel("\n".join(told), frame, curves, rules=rules)
+        return Panel("\n".join(titles), frame, curves, rules=rules)
 
     return draw(temperature_grid(runs, panel))
 
@@ -98,9 +98,9 @@ def layer_and_gradient_ranks(runs: Sequence[FigureRun]) -> Figure | None:
 
 
 def layer_alignments(runs: Sequence[FigureRun]) -> Figure | None:
-    """Alignment of each layer's weight with its input at the end (the paper's Appendix B).
+    """Alignment of each layer's weight with its input after training (the paper's Appendix B).
 
-    From the reports, and from the last measurement in training of runs whose report has none.
+    Read from the report, or from the last measurement in training if there is none in the report.
     """
 
     def curves(own: list[FigureRun], label: str, look: Look) -> list[Curve]:
@@ -116,7 +116,7 @@ def layer_alignments(runs: Sequence[FigureRun]) -> Figure | None:
 
 
 def rank_over_gamma(runs: Sequence[FigureRun]) -> Figure | None:
-    """Rank of the logits on train samples over the threshold gamma; dashed: Neural Collapse."""
+    """Rank of the train logits against the threshold gamma; dashed: Neural Collapse."""
 
     def gamma_axis(axes: Axes) -> None:
         axes.set_xscale("log")
@@ -138,20 +138,20 @@ class TradeOffPoint(NamedTuple):
     """Generalisation of a network to an OOD data set, and its detection by NECO."""
 
     network: str
-    """As `cases` calls it."""
+    """Title of its case."""
     temperature: float
     seed: int
     ood: str
     ood_drop: float
-    """rho."""
+    """OOD drop rho."""
     last_probe: float
     """Accuracy of the last layer's OOD probe."""
     auroc: float
-    """Of NECO in the variant for this kind of network."""
+    """AUROC of NECO in the variant for this kind of network."""
 
 
 def trade_off_points(runs: Sequence[FigureRun]) -> list[TradeOffPoint]:
-    """A point per run and OOD data set for which all three measures are known."""
+    """A point per run and OOD data set with all three measures."""
     points, titles = [], cases(runs)
     for run in runs:
         if run.report is None:
@@ -175,8 +175,8 @@ def trade_off(
 ) -> Figure | None:
     """Detection of OOD data by NECO against generalisation to them (the paper's Appendix M).
 
-    A panel per OOD data set, a marker per network, a colour per temperature. correlations: what to
-    say of their correlation, by OOD data set.
+    A panel per OOD data set, a marker per network, a colour per temperature. correlations: text on the
+    correlation for the title of a panel, by OOD data set.
     """
     points, colours = trade_off_points(runs), looks(run.temperature for run in runs)
     names = sorted({point.ood for point in points})
@@ -190,8 +190,8 @@ def trade_off(
             colour = colours[point.temperature].colour
             x = getattr(point, measure)
             axes.plot(x, point.auroc, marker, color=colour, markersize=6, alpha=0.8)
-        told = filter(None, (f"OOD: {name}", (correlations or {}).get(name)))
-        axes.set_title("\n".join(told))
+        titles = filter(None, (f"OOD: {name}", (correlations or {}).get(name)))
+        axes.set_title("\n".join(titles))
         axes.set_xlabel(GENERALISATION[measure])
         axes.set_ylabel("AUROC of NECO")
         axes.margins(0.1)

@@ -1,4 +1,4 @@
-"""The paper's networks and data sets under each budget."""
+"""Budgets: the job options of the paper's networks and data sets at three scales."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,34 +11,34 @@ from real_nets.models import MODELS, BudgetName
 Options = Mapping[str, Any]
 
 LOW_NORM_TEMPERATURE = 50.0
-"""Temperature of networks with low logit norm, unless a network has its own. The paper names 10, 50, 100
-and 1000 without telling which it took where."""
+"""Default temperature of networks with low logit norm. The paper lists 10, 50, 100 and 1000 without
+assigning them to networks."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Options of jobs, from the general to the particular.
+    """Options of jobs, later fields overriding earlier ones.
 
-    Options of a network under this budget are in its definition (`real_nets.models`).
+    The options of a single network under a budget are in its definition (`real_nets.models`).
     """
 
     name: BudgetName
     seeds: int
     common: Options
     convolutional: Options
-    """Of convolutional networks."""
+    """Options of convolutional networks."""
     datasets: Mapping[str, Options] = field(default_factory=dict)
-    """By the project's name of the data set."""
+    """Options by the project's name of the data set."""
     changes: Options = field(default_factory=dict)
-    """Over all the others."""
+    """Options that override all others."""
     convolutional_temperature: float = LOW_NORM_TEMPERATURE
-    """Of convolutional networks with low logit norm, unless one has its own: lower where matched training
-    would not leave its start, higher where it takes more to move what is measured."""
+    """Temperature of convolutional networks with low logit norm, unless a network has its own: low enough
+    for matched training to leave its initial loss, high enough to change the measures."""
     synthetic: bool = False
-    """Whether glyphs stand for all data sets."""
+    """Whether glyphs replace all data sets."""
 
     def job(self, dataset: str, network: str, **options: Any) -> Job:
-        """The first seed's job at T = 1, or with options of its own."""
+        """The job with seed 0 at T = 1, unless the options say otherwise."""
         own = MODELS.get(network)
         given: dict[str, Any] = {
             "model": network,
@@ -51,11 +51,11 @@ class Budget:
             **options,
         }
         if "warmup_epochs" in given:
-            given["warmup_epochs"] = min(given["warmup_epochs"], LONGEST_WARMUP * given["epochs"])
+            given["warmup_epochs"] = min(given["warmup_epochs"], MAX_WARMUP * given["epochs"])
         return Job(**given)
 
     def low_norm_temperature(self, network: str) -> float:
-        """The temperature of that network's runs with low logit norm."""
+        """Temperature at which the network has a low logit norm."""
         own = MODELS.get(network)
         usual = LOW_NORM_TEMPERATURE
         if own is None:
@@ -65,14 +65,14 @@ class Budget:
         return own.low_norm_temperature.get(self.name, usual)
 
 
-LONGEST_WARMUP = 0.2
-"""Share of training that the rate may take to rise to its peak, where there are few epochs."""
+MAX_WARMUP = 0.2
+"""Maximum warm-up as a fraction of training, which limits it for few epochs."""
 
 GLYPHS = "glyphs:50"
 GLYPH_OOD = tuple(f"{name}:50" for name in CATALOGUE["glyphs"].ood)
 
 PHOTOGRAPHS = {each.name: each for each in CATALOGUE.values() if each.crop is not None}
-"""Data sets whose images have many sizes."""
+"""Data sets of photographs, whose images have many sizes."""
 
 RESIDUAL: Options = {
     "lr": 0.1,
@@ -85,8 +85,8 @@ RESIDUAL: Options = {
 """The usual recipe of ResNets and VGG on CIFAR; the paper's own is in an appendix that is not at hand."""
 
 ADAPTIVE: Options = {"optimizer": "adamw", "lr": 3e-3, "clip_norm": None, "channels_last": True}
-"""For networks that have minutes: Adam's steps do not shrink with the gradients, which are
-T times smaller at the start, so high temperatures leave their start in fewer epochs than with SGD."""
+"""Recipe of convolutional networks for short trainings. Gradients are initially T times smaller, but
+Adam's steps are not, so networks at high temperature leave their initial loss sooner than with SGD."""
 
 SMOKE = Budget(
     "smoke",
@@ -125,7 +125,7 @@ _IMAGENET: Options = {
     "schedule": "cosine",
     "warmup_epochs": 5.0,
     "precision": "bf16",
-    "diagnosed_images": 50_000,  # of each split; all layers of all images would take half a terabyte
+    "diagnosed_images": 50_000,  # features of all layers on all images would take half a terabyte
 }
 
 PAPER = Budget(
@@ -148,6 +148,6 @@ BUDGETS: dict[BudgetName, Budget] = {budget.name: budget for budget in (SMOKE, S
 
 
 def with_changes(budget: Budget, seeds: int | None, options: Options) -> Budget:
-    """The budget with another number of seeds, and options over all of its own; None leaves them."""
+    """The budget with another number of seeds and overriding options; None keeps a value."""
     changes = {name: value for name, value in options.items() if value is not None}
     return replace(budget, seeds=budget.seeds if seeds is None else seeds, changes=changes)

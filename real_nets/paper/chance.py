@@ -1,4 +1,4 @@
-"""Checks without which a measure of a network bears no verdict: that it, or its probes, beat guessing."""
+"""Checks that a network or its probes beat chance; without them a measure bears no verdict."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,17 +23,17 @@ class Cause(Enum):
 
 @dataclass(frozen=True)
 class Check:
-    """A condition on a network."""
+    """A condition that a network must meet for a verdict."""
 
     cause: Cause
-    """Of having no verdict, where the network fails."""
+    """Cause of having no verdict if a network fails."""
     passed: Callable[[JobFolder], bool]
     chance: Callable[[JobFolder], float]
-    """Accuracy of guessing, which the condition goes by."""
+    """Accuracy of chance, to which the condition refers."""
 
 
 def learned(one: JobFolder) -> bool:
-    """Whether a network left its start and beats guessing on its train images."""
+    """Whether a network has not stalled and beats chance on its train images."""
     at_end = one.snapshot == FINAL
     if at_end and one.summary["outcome"] == "stalled":
         return False
@@ -42,7 +42,7 @@ def learned(one: JobFolder) -> bool:
 
 
 def probed_outside(one: JobFolder, ood: str) -> bool:
-    """Whether the best layer's probe of an OOD set beats guessing, where there is one."""
+    """Whether the best layer's probe of an OOD set beats chance; true if there is none."""
     found, odds = one.best_ood_accuracy(ood), ood_chance(one, ood)
     if found is None or odds is None:
         return True
@@ -50,12 +50,12 @@ def probed_outside(one: JobFolder, ood: str) -> bool:
 
 
 def chance(one: JobFolder, split: str) -> float:
-    """Accuracy of guessing on the images of a split."""
+    """Accuracy of chance on a split."""
     return records.chance(one.report, split) if one.report else 1 / one.summary["classes"]
 
 
 def ood_chance(one: JobFolder, ood: str) -> float | None:
-    """Accuracy of guessing on the test images of an OOD set; None where no record has it."""
+    """Accuracy of chance on the test images of an OOD set; None if not recorded."""
     found = records.ood_chance(one.report, ood) if one.report else None
     card = one.cards.get("ood", {}).get(ood)
     return found or (1 / card["classes"] if card else None)
@@ -69,7 +69,7 @@ LEARNED = Check(Cause.UNTRAINED, learned, lambda one: chance(one, "train"))
 
 
 def _probe(cause: Cause, chosen: Callable[[Tensor], Tensor]) -> Check:
-    """That one of the layers' probes beats guessing, where there are any."""
+    """Check that the chosen probe accuracy beats chance; networks without probes pass."""
 
     def passed(one: JobFolder) -> bool:
         found, images = one.probe_accuracies, one.measure("test.samples")
@@ -83,7 +83,7 @@ ANY_PROBE = _probe(Cause.ALL_PROBES, lambda found: found.max())
 
 
 def ood_probe(ood: str) -> Check:
-    """That the best layer's probe of an OOD set beats guessing."""
+    """Check that the best layer's probe of an OOD set beats chance."""
     return Check(
         Cause.OOD_PROBES,
         lambda one: probed_outside(one, ood),

@@ -1,4 +1,4 @@
-"""Comparison of networks at T = 1 with the same networks at low logit norm, measure by measure."""
+"""Comparison of networks at T = 1 with the same networks at low logit norm, by measure."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -17,56 +17,56 @@ Direction = Literal[-1, 0, 1]
 Evidence = Literal["beyond the spread", "within the spread", "single seed"]
 
 UNEQUAL = 0.05
-"""Least difference of train accuracies that a comparison tells."""
+"""Smallest difference of train accuracies that a comparison reports."""
 LEAST_POINTS = 4
-"""Number of points below which no correlation is told."""
+"""Minimum number of points of a correlation."""
 SIGNIFICANT = 0.05
-"""Correlations with a larger p-value neither agree nor disagree with the paper's."""
+"""Largest p-value of a correlation that counts for or against the paper's."""
 
 
 class Side(NamedTuple):
-    """A cell with its networks, which have the weights to compare."""
+    """A cell with its networks, opened at the weights to compare."""
 
     cell: Cell
     networks: Sequence[JobFolder]
 
 
 class Pair(NamedTuple):
-    """The two sides of a comparison."""
+    """The two sides of a comparison: T = 1 and low logit norm."""
 
     baseline: Side
     low: Side
 
     @property
     def ood(self) -> tuple[str, ...]:
-        """Out-of-distribution sets of the networks."""
+        """Out-of-distribution sets of the jobs."""
         return next((side.networks[0].job.ood for side in self if side.networks), ())
 
 
 @dataclass(frozen=True)
 class Printed:
-    """The paper's numbers of a measure on both sides."""
+    """The paper's numbers of a measure for both sides."""
 
     baseline: float
     low_norm: float
     form: Callable[[float], str]
     difference: Callable[[float], str]
-    """Writes a measured number less the paper's."""
+    """Formats a difference, measured minus the paper's."""
     notes: tuple[str | None, str | None] = (None, None)
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of a network."""
+    """A number of a network, with its format and what the paper says of it."""
 
     name: str
     value: Callable[[JobFolder], float | None]
     form: Callable[[float], str]
-    """Writes it. Medians that are written alike have not moved."""
+    """Formats the number. Medians with the same text count as unchanged."""
     expected: Direction | None = None
-    """Direction in the paper from T = 1 to low logit norm; None where the paper does not say."""
+    """Direction in the paper from T = 1 to low logit norm; None if the paper reports none."""
     check: Check | None = None
-    """Bears no verdict where a network fails it."""
+    """Check without which the measure bears no verdict."""
     printed: Printed | None = None
 
 
@@ -80,16 +80,16 @@ class Spread(NamedTuple):
 
 
 class NoVerdict(NamedTuple):
-    """Why there is no verdict."""
+    """Reason for having no verdict."""
 
     cause: Cause
     failed: tuple[int, int] = (0, 0)
-    """Number of networks that fail the check at T = 1, and at low logit norm."""
+    """Numbers of networks that fail the check, at T = 1 and at low logit norm."""
     chance: float | None = None
 
 
 class Verdict(Enum):
-    """A comparison beside the paper's."""
+    """A measured direction compared with the paper's."""
 
     AGREES = "as in the paper"
     DIFFERS = "not as in the paper"
@@ -100,7 +100,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Comparison:
-    """How one measure moves from T = 1 to low logit norm."""
+    """Change of one measure from T = 1 to low logit norm."""
 
     measure: Measure
     before: Spread | None
@@ -113,13 +113,13 @@ class Comparison:
 
     @property
     def unequal(self) -> bool:
-        """Whether train accuracies are so far apart that the measure may move with them."""
+        """Whether train accuracies differ so much that they may explain the change."""
         found = self.train_accuracies
         return found is not None and abs(found[1] - found[0]) >= UNEQUAL
 
     @property
     def verdict(self) -> Verdict:
-        """What it says on the paper's direction. Ranges that meet leave a movement open."""
+        """Agreement with the paper's direction; a change with overlapping ranges is open."""
         if self.no_verdict:
             return Verdict.NONE
         if self.moved and self.evidence == "within the spread":
@@ -132,12 +132,12 @@ class Comparison:
 def values(
     networks: Iterable[JobFolder], value: Callable[[JobFolder], float | None]
 ) -> list[float]:
-    """The measure of all networks that have it."""
+    """The values of all networks that have one."""
     return [float(found) for found in map(value, networks) if found is not None]
 
 
 def spread_of(found: Sequence[float]) -> Spread | None:
-    """None for no values."""
+    """Median, range and number of the values; None if there are none."""
     return Spread(median(found), min(found), max(found), len(found)) if found else None
 
 
@@ -147,7 +147,7 @@ def sign(change: float) -> Direction:
 
 
 def compare(pair: Pair, measure: Measure) -> Comparison:
-    """The comparison of a pair in one measure."""
+    """Compare a pair in one measure."""
     before, after = (spread_of(values(side.networks, measure.value)) for side in pair)
     accuracies = [values(side.networks, lambda one: one.train_accuracy) for side in pair]
     if before is None or after is None:
@@ -175,7 +175,7 @@ def compare(pair: Pair, measure: Measure) -> Comparison:
 
 
 def failed(pair: Pair, check: Check) -> NoVerdict | None:
-    """Why a check leaves no verdict on a pair; None where all networks pass."""
+    """The reason for no verdict if some network of the pair fails the check, else None."""
     counts = [sum(not check.passed(one) for one in side.networks) for side in pair]
     if not any(counts):
         return None
@@ -183,14 +183,14 @@ def failed(pair: Pair, check: Check) -> NoVerdict | None:
 
 
 def tally(comparisons: Iterable[Comparison]) -> dict[Verdict, int]:
-    """Numbers of verdicts on measures of which the paper has a direction."""
+    """Counts of the verdicts on measures for which the paper reports a direction."""
     claimed = [one for one in comparisons if one.measure.expected is not None]
     counts = Counter(one.verdict for one in claimed if one.before and one.after)
     return {verdict: counts[verdict] for verdict in Verdict if counts[verdict]}
 
 
 def pairs(cells: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
-    """(baseline, low logit norm) of every data set and network that has both."""
+    """Pairs (baseline, low logit norm) of cells of the same network and data set."""
     found = []
     for same in groups(cells).values():
         by_condition = {cell.condition: cell for cell in same}
@@ -202,7 +202,7 @@ def pairs(cells: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
 def measured_pairs(
     cells: Sequence[Cell], results: Results, accuracy: float | None = None
 ) -> list[Pair]:
-    """The same with their networks at the end, or with the weights kept at a train accuracy."""
+    """The pairs with their networks, at the final weights or those kept at a train accuracy."""
     return [
         Pair(*(Side(cell, _at(results.outcomes(cell), accuracy)) for cell in pair))
         for pair in pairs(cells)
@@ -210,7 +210,7 @@ def measured_pairs(
 
 
 def _at(networks: Sequence[JobFolder], accuracy: float | None) -> Sequence[JobFolder]:
-    """The networks with the weights kept at an accuracy, those that were diagnosed with them."""
+    """The networks at the weights kept at an accuracy, if these were diagnosed."""
     if accuracy is None:
         return networks
     kept = [one.at(milestone_name(accuracy)) for one in networks]
@@ -218,7 +218,7 @@ def _at(networks: Sequence[JobFolder], accuracy: float | None) -> Sequence[JobFo
 
 
 def equal_accuracy(cells: Sequence[Cell], results: Results) -> dict[float, list[Cell]]:
-    """Cells of pairs by the highest train accuracy at which all networks of the pair kept weights."""
+    """Cells of pairs, by the highest train accuracy at which all networks of the pair kept weights."""
     found: dict[float, list[Cell]] = {}
     for pair in pairs(cells):
         accuracy = results.common_accuracy(pair) if all(map(results.outcomes, pair)) else None
@@ -228,14 +228,14 @@ def equal_accuracy(cells: Sequence[Cell], results: Results) -> dict[float, list[
 
 
 def correlation(points: Sequence[tuple[float, float]]) -> Correlation | None:
-    """Spearman's; None for too few points, and where either measure is the same in all."""
+    """Spearman's correlation; None for fewer than LEAST_POINTS points or a constant coordinate."""
     if len(points) < LEAST_POINTS:
         return None
     return spearman([x for x, _ in points], [y for _, y in points])
 
 
 def agreement(found: Correlation) -> Verdict:
-    """A correlation beside the paper's, which is positive."""
+    """A correlation compared with the paper's, which is positive."""
     if not found.p < SIGNIFICANT:
         return Verdict.OPEN
     return Verdict.AGREES if found.rho > 0 else Verdict.DIFFERS

@@ -1,4 +1,4 @@
-"""What the numbers of a store were made with: networks, data, recipes, machines."""
+"""Conditions behind the numbers of a store: networks, data, recipes, machines."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -12,12 +12,12 @@ ALWAYS = (
     "seed temperature gamma epochs batch_size optimizer lr lr_rule schedule weight_decay clip_norm "
     "augmentation precision compile followed_images diagnosed_images"
 ).split()
-"""Options of jobs that the page tells."""
+"""Job options that a page always shows."""
 
 WHERE_CHANGED = (
     "warmup_epochs momentum nesterov loss label_smoothing stop_accuracy pretrained"
 ).split()
-"""Options that it tells where those of some job are not the usual ones."""
+"""Job options that a page shows if some job changes their default."""
 
 MACHINE = ("torch", "device_name", "device", "threads", "python")
 WALL_TIME = "seconds of training and measuring (last process of each job)"
@@ -26,7 +26,7 @@ WALL_TIME = "seconds of training and measuring (last process of each job)"
 def conditions(
     records: Sequence[TargetRecord], outcomes: Sequence[JobFolder]
 ) -> Iterator[tuple[str, str]]:
-    """What the numbers were made with."""
+    """Rows (what, value) of the table of conditions."""
     yield "budget", ", ".join(sorted({record.budget for record in records}))
     if not outcomes:
         return
@@ -46,13 +46,13 @@ def conditions(
 
 
 def of_data(outcomes: Sequence[JobFolder]) -> Iterator[tuple[str, str]]:
-    """Numbers of images, what was left out of them, and their size where it was changed."""
+    """Rows on numbers of images, unreadable images, and sizes that were changed."""
     yield "train images", by_group([(o.job.data, o.summary["train_images"]) for o in outcomes])
     yield "test images", by_group([(o.job.data, o.summary["test_images"]) for o in outcomes])
     left_out = {name: count for one in outcomes for name, count in skipped(one) if count}
     if left_out:
         told = [f"{count} of {name}" for name, count in sorted(left_out.items())]
-        yield "images left out, as they cannot be read", ", ".join(told)
+        yield "unreadable images left out", ", ".join(told)
     if any(one.job.image_size is not None for one in outcomes):
         sizes = [(one.job.data, one.image_size) for one in outcomes]
         yield (
@@ -64,7 +64,7 @@ def of_data(outcomes: Sequence[JobFolder]) -> Iterator[tuple[str, str]]:
 
 
 def wall_seconds(outcomes: Sequence[JobFolder]) -> str:
-    """Of each kind of network; empty where none is known."""
+    """Spread of the wall time per kind of network; empty if not recorded."""
     found: dict[str, list[float]] = {}
     for one in outcomes:
         taken = one.environment.get("wall_seconds_of_last_process")
@@ -76,21 +76,21 @@ def wall_seconds(outcomes: Sequence[JobFolder]) -> str:
 
 
 def skipped(outcome: JobFolder) -> Iterator[tuple[str, int]]:
-    """How many images of each of its data sets could not be read and were left out."""
+    """Pairs (data set, number of unreadable images left out) of a job."""
     own = [outcome.cards["own"]] if "own" in outcome.cards else []
     for card in (*own, *outcome.cards.get("ood", {}).values()):
         yield card["name"], card.get("skipped", 0)
 
 
 def network(job: Job) -> str:
-    """With its size, where that is not the network's own."""
+    """Name of a job's network, with its width and depth if these were changed."""
     own = {"width": job.width, "depth": job.depth}
     sizes = [f"{name} {size}" for name, size in own.items() if size is not None]
     return f"{job.model} ({', '.join(sizes)})" if sizes else job.model
 
 
 def by_group(values: Sequence[tuple[str, Any]]) -> str:
-    """The values of all groups (networks, data sets), or of each where they are not the same for all."""
+    """Values of (group, value) pairs: one list if all groups agree, else a list per set of groups."""
     found: dict[str, list[str]] = {}
     for name in sorted({name for name, _ in values}):
         own = listed(value for other, value in values if other == name)
@@ -101,7 +101,7 @@ def by_group(values: Sequence[tuple[str, Any]]) -> str:
 
 
 def listed(values: Iterable[Any]) -> str:
-    """Each value once: numbers in ascending order, then words."""
+    """The distinct values: numbers in ascending order, then words."""
     found = {
         WORDS[value] if value is None or isinstance(value, bool) else value for value in values
     }

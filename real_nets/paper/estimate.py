@@ -1,4 +1,4 @@
-"""What would run, on what, and how long it may take, told before it starts."""
+"""The plan of a command and an estimate of its duration, printed before it starts."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -25,15 +25,15 @@ from real_nets.paper.targets import TARGETS
 from real_nets.training.loop import DivergedError, Training
 
 WARM_UP, TIMED = 2, 5
-"""Steps of a network that are timed, after a few that are not."""
+"""Numbers of untimed and of timed steps of a network."""
 
 PROBE_SECONDS = 0.2
-"""What a probe of one layer takes on a thousand images of a hundred classes, very roughly."""
+"""Rough duration of a probe of one layer on 1000 images of 100 classes."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds that one job takes."""
+    """Estimated seconds of one job."""
 
     training: float
     measuring: float
@@ -41,20 +41,20 @@ class Estimate:
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """Sum of all parts."""
         return self.training + self.measuring + self.diagnosing
 
 
 def estimates(
     pending: Sequence[Work], source: DataSource, device: torch.device, trials: Trials
 ) -> list[Estimate]:
-    """One per job, of what is left to do; each kind of job is tried for a few steps."""
+    """An estimate per job of the work left; a few steps of each kind of job are timed."""
     known: dict[Job, Estimate] = {}
     for item in pending:
         if item.job.kind not in known:
             try:
                 known[item.job.kind] = estimate(item.job, source, device, trials)
-            except ValueError as error:  # options that a target gave it, and nobody else
+            except ValueError as error:  # name the options that the target set
                 if own := _own_options(item.job):
                     place = f"{item.job.model} on {item.job.data}{own}"
                     raise ValueError(f"{place}: {error}") from error
@@ -63,7 +63,7 @@ def estimates(
 
 
 def left(whole: Estimate, item: Work) -> Estimate:
-    """Of a job's estimate with one diagnosis what is not done yet."""
+    """The work left of a job, given the estimate of the whole job with one diagnosis."""
     diagnosing = whole.diagnosing * len(item.undiagnosed)
     if item.trained:
         return Estimate(0.0, 0.0, diagnosing)
@@ -71,7 +71,7 @@ def left(whole: Estimate, item: Work) -> Estimate:
 
 
 def estimate(job: Job, source: DataSource, device: torch.device, trials: Trials) -> Estimate:
-    """With one diagnosis: a few steps and a measurement of the untrained network are timed."""
+    """Estimate of a job with one diagnosis, from timing a few steps and one measurement."""
     data = JobData(job, source, device)
     trials.check(job, data)
     model = initial_network(job, data)
@@ -89,16 +89,16 @@ def estimate(job: Job, source: DataSource, device: torch.device, trials: Trials)
             torch.cuda.synchronize(device)
         times.append(time.perf_counter())
 
-    with suppress(DivergedError):  # the job itself will say so
+    with suppress(DivergedError):  # the job itself will report it
         training.run_until(min(WARM_UP + TIMED, training.steps), note)
     spans = [after - before for before, after in pairwise(times)]
     step = median(spans[WARM_UP:] or spans or [0.0])
     layers, sets = len(follower.network.layers.chosen), 1 + len(data.ood)
     images = min(job.diagnosed_images or len(data.train), len(data.train))
-    looking = measuring * images / min(job.followed_images, len(data.train))
+    passing = measuring * images / min(job.followed_images, len(data.train))
     probing = PROBE_SECONDS * layers * sets * images / 1000
     measurements = len(measured_at(job.epochs, training.batches.steps_per_epoch))
-    return Estimate(step * training.steps, measuring * measurements, 2 * looking + probing)
+    return Estimate(step * training.steps, measuring * measurements, 2 * passing + probing)
 
 
 def announce(
@@ -110,43 +110,43 @@ def announce(
     synthetic: bool,
     planning: bool = False,
 ) -> None:
-    """What is to be done, what was left out, and how long the rest may take.
+    """Print what will run, what was left out, and the estimated duration.
 
-    Nothing is tried on the machine from which tasks go to a cluster, unless this is a plan alone.
+    Tasks for a cluster are timed on this machine only if planning.
     """
     pending = [item for item in work if not item.done]
     console = open_console(stderr=True)
     if is_first():
         show_plan(work, pending, console)
         if synthetic and work:
-            say(console, "These networks learn drawn letters, glyphs, in place of all data sets.")
+            say(console, "Glyphs (drawn letters) replace all data sets in this budget.")
         for name, reason in left_out.items():
             say(console, f"Left out: {name}: {reason}")
     if pending and how.executor == "slurm" and not planning:
         if is_first():
-            told = "How long tasks take is told by --plan, on a machine like those of the cluster."
-            say(console, told)
+            hint = "For the duration of tasks, run --plan on a machine like those of the cluster."
+            say(console, hint)
     elif pending:
-        told = told_time(pending, how, device)
+        duration = spell_total(pending, how, device)
         if is_first():
-            say(console, told)
+            say(console, duration)
 
 
-def told_time(pending: Sequence[Work], how: How, device: torch.device) -> str:
-    """How long work may take, where it runs; tasks of their own are tried in this process, too."""
+def spell_total(pending: Sequence[Work], how: How, device: torch.device) -> str:
+    """The estimated duration of the work, timed in this process even for tasks."""
     if how.executor == "here":
         found = estimates(pending, how.source, device, how.trials)
         whole = spell_duration(sum(one.total for one in found))
         return f"About {whole} on {spell_parts(found, device)}"
     try:
-        # tasks open the data anew: what was read to try them does not stay in memory meanwhile
+        # an empty cache: tasks open the data themselves, so the images need not stay in memory here
         source = replace(how.source, opened={}, normalisations={})
         found = estimates(pending, source, device, Trials())
     except (MemoryError, RuntimeError) as error:
         known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
         if not known and "allocate memory" not in str(error):
             raise
-        return "How long it takes is not known, as these networks are too large for this machine."
+        return "The duration is unknown, as these networks are too large for this machine."
     finally:
         if device.type == "cuda":
             torch.cuda.empty_cache()
@@ -154,7 +154,7 @@ def told_time(pending: Sequence[Work], how: How, device: torch.device) -> str:
 
 
 def show_plan(work: Sequence[Work], pending: Sequence[Work], console: Console) -> None:
-    """A table of the jobs, a line for those that differ in their seeds alone."""
+    """Print a table of the jobs, a row for those that differ only in their seeds."""
     if not work:
         say(console, "No networks to train or diagnose.")
         return
@@ -180,29 +180,29 @@ def show_plan(work: Sequence[Work], pending: Sequence[Work], console: Console) -
         )
     console.print(table)
     done = len(work) - len(pending)
-    reused = f"; {done} are finished already and are reused" if done else ""
+    reused = f"; {done} finished before and reused" if done else ""
     say(console, f"{len(pending)} of {len(work)} networks to train or diagnose{reused}.")
 
 
 def spell_tasks(found: Sequence[Estimate], how: How, device: torch.device) -> str:
-    """How long jobs may take as tasks of their own."""
+    """The estimated duration of jobs as tasks."""
     longest = spell_duration(max(one.total for one in found))
     if how.executor == "slurm" and how.at_once is None:
-        all_of_them = f"{spell_duration(sum(one.total for one in found))} for all of them in turn"
+        together = f"{spell_duration(sum(one.total for one in found))} in total if one by one"
     else:
         slots = len(devices(how, len(found)))
-        whole = spell_duration(together([one.total for one in found], slots))
-        all_of_them = f"{whole} for all of them, {slots} at a time"
+        whole = spell_duration(makespan([one.total for one in found], slots))
+        together = f"{whole} in total, {slots} at a time"
     tasks = f"{len(found)} task{'s' if len(found) > 1 else ''}"
-    measured = "measured on this machine: " if how.executor == "slurm" else ""
+    measured = "timed on this machine: " if how.executor == "slurm" else ""
     return (
-        f"{tasks}: about {longest} for the longest, {all_of_them}; {measured}"
+        f"{tasks}: about {longest} for the longest, {together}; {measured}"
         f"{spell_parts(found, device)}"
     )
 
 
-def together(seconds: Sequence[float], slots: int) -> float:
-    """How long tasks take in this order, each starting as soon as one of the slots is free."""
+def makespan(seconds: Sequence[float], slots: int) -> float:
+    """Total time of tasks in this order, each starting as soon as a slot is free."""
     busy = [0.0] * slots
     for each in seconds:
         busy[busy.index(min(busy))] += each
@@ -210,21 +210,21 @@ def together(seconds: Sequence[float], slots: int) -> float:
 
 
 def spell_parts(found: Sequence[Estimate], device: torch.device) -> str:
-    """On what the jobs were tried, and how much of their time is for what."""
+    """The device of the timing, and the estimated time by kind of work."""
     training = sum(one.training for one in found)
     measuring = sum(one.measuring for one in found)
     diagnosing = sum(one.diagnosing for one in found)
     threads = torch.get_num_threads()
     where = f"{device} with {threads} CPU thread{'s' if threads > 1 else ''}"
     return (
-        f"{where}, judging by {TIMED} steps of each kind of network: training "
-        f"{spell_duration(training)}, measuring on the way {spell_duration(measuring)}, diagnoses very "
-        f"roughly {spell_duration(diagnosing)}."
+        f"{where}, from {TIMED} timed steps of each kind of network: training "
+        f"{spell_duration(training)}, measurements {spell_duration(measuring)}, diagnoses very roughly "
+        f"{spell_duration(diagnosing)}."
     )
 
 
 def spell_duration(seconds: float) -> str:
-    """Seconds as a reader says it."""
+    """A duration in seconds, minutes or hours."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 100 * 60:
@@ -233,15 +233,15 @@ def spell_duration(seconds: float) -> str:
 
 
 def list_targets() -> None:
-    """Names of all targets and what they are."""
-    table = Table("target", "what it is", box=box.SIMPLE_HEAVY)
+    """Print the names of all targets with a description."""
+    table = Table("target", "description", box=box.SIMPLE_HEAVY)
     for target in TARGETS.values():
         table.add_row(target.name, f"{target.title}\n[dim]{target.about}[/dim]")
     open_console().print(table)
 
 
 def _own_options(job: Job) -> str:
-    """Options that tell networks of a kind apart."""
+    """The options of a network that differ from their defaults."""
     names = "depth norm head_rank head_norm init init_scale head_scale loss".split()
     defaults = {field.name: field.default for field in fields(Job)}
     changed = [f"{n} {getattr(job, n)}" for n in names if getattr(job, n) != defaults[n]]

@@ -1,4 +1,4 @@
-"""An export: the results of a store without weights and checkpoints, small enough to keep and pass on."""
+"""Export of a store: its results without weights and checkpoints, small enough to share."""
 
 import os
 import shutil
@@ -12,13 +12,13 @@ from rankdeficit.page import Page, render_markdown
 from real_nets.paper.store import TARGETS_FOLDER, Results, TargetRecord, job_folder
 
 FIGURES = "figures"
-"""Folder of an export with the page's figures."""
+"""Folder of the page's figures in an export."""
 KEPT = ("settings.json", "metrics.jsonl", "summary.json", "environment.json")
-"""Files of a job that an export holds, with its diagnoses."""
+"""Files of a job in an export, besides its diagnoses."""
 
 
 def export(store: Path, records: Sequence[TargetRecord], page: Page, target: Path) -> None:
-    """Write results, figures and the page as Markdown to a new folder; all of it or nothing."""
+    """Write results, figures and the page as Markdown to a new folder, atomically."""
     with whole_or_nothing(target):
         copy_results(store, records, target)
         files = export_figures(page, target / FIGURES)
@@ -26,14 +26,14 @@ def export(store: Path, records: Sequence[TargetRecord], page: Page, target: Pat
 
 
 def check_new(target: Path) -> None:
-    """Raise ValueError where something is in the way of a new folder."""
+    """Raise ValueError if the target exists and is not an empty folder."""
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise ValueError(f"export {target} exists and is not an empty folder; name a new one")
 
 
 @contextmanager
 def whole_or_nothing(target: Path) -> Iterator[None]:
-    """Leave nothing of an export that fails. Raises ValueError where it cannot be written."""
+    """Delete the target if the block fails. Raises ValueError for errors of writing."""
     existed = target.exists()
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -47,13 +47,13 @@ def whole_or_nothing(target: Path) -> Iterator[None]:
             raise
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise ValueError(
-            f"export {target} failed at {error.filename2 or error.filename} ({reason}), and nothing of "
-            f"it is kept; {mend(error)}"
+            f"export {target} failed at {error.filename2 or error.filename} ({reason}) and was "
+            f"deleted; {mend(error)}"
         ) from error
 
 
 def clear(folder: Path) -> None:
-    """Delete what is in a folder."""
+    """Delete the content of a folder."""
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
@@ -62,7 +62,7 @@ def clear(folder: Path) -> None:
 
 
 def copy_results(store: Path, records: Sequence[TargetRecord], target: Path) -> None:
-    """Copy results without weights, and without the place where the data were."""
+    """Copy results without weights, and without the path of the data."""
     (target / TARGETS_FOLDER).mkdir(parents=True)
     for record in records:
         name = f"{record.name}.json"
@@ -83,7 +83,7 @@ def copy_results(store: Path, records: Sequence[TargetRecord], target: Path) -> 
 
 
 def export_figures(page: Page, folder: Path) -> list[list[str]]:
-    """Write the figures of a page, each as SECTION-NUMBER.png; their names per section."""
+    """Write the figures of a page as SECTION-NUMBER.png; returns their names by section."""
     folder.mkdir()
     for section, files in zip(page.sections, names := figure_files(page), strict=True):
         for picture, file in zip(section.pictures, files, strict=True):
@@ -92,7 +92,7 @@ def export_figures(page: Page, folder: Path) -> list[list[str]]:
 
 
 def figure_files(page: Page) -> list[list[str]]:
-    """Where an export has the figures of each section."""
+    """Names of the figures of each section in an export."""
     return [
         [f"{FIGURES}/{section.identifier}-{i}.png" for i in range(1, len(section.pictures) + 1)]
         for section in page.sections

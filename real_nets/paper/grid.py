@@ -1,4 +1,4 @@
-"""Cells of the paper's tables and figures, and the jobs that fill them under a budget."""
+"""Cells of the paper's tables and figures, and their jobs under a budget."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,12 +15,12 @@ from real_nets.paper.numbers import TABLE_1, TABLE_2, TABLE_3
 BASELINE, LOW_NORM = "baseline", "low logit norm"
 
 DATASETS = {each.paper_name: each.name for each in CATALOGUE.values() if each.paper_name}
-"""The project's names of the paper's data sets."""
+"""The project's name of each of the paper's data sets."""
 
 NETWORKS = {row.architecture for row in (*TABLE_1, *TABLE_3)} | {
     row.architecture for row in TABLE_2
 }
-"""Networks of the paper's tables."""
+"""Names of the networks in the paper's tables."""
 
 REPLACEABLE = tuple(
     dict.fromkeys([*DATASETS.values(), *chain(*(CATALOGUE[own].ood for own in DATASETS.values()))])
@@ -30,68 +30,68 @@ REPLACEABLE = tuple(
 
 @dataclass(frozen=True)
 class Cell:
-    """A network of the paper on a data set of the paper in some condition, trained from several seeds."""
+    """A network of the paper on one of its data sets in one condition, trained from several seeds."""
 
     dataset: str
     network: str
     condition: str
     data: str
-    """The data set that was really used."""
+    """The data set used."""
     temperature: float
     keys: tuple[str, ...]
     """Folders of its jobs, one per seed."""
 
     @property
     def name(self) -> str:
-        """How `--cells` speaks of it."""
+        """Name for `--cells`."""
         return f"{self.dataset}/{self.network}"
 
     @property
     def own_data(self) -> bool:
-        """Whether it was filled with the paper's data set."""
+        """Whether the data set used is the paper's."""
         return self.data == DATASETS.get(self.dataset, self.dataset)
 
     @property
     def data_name(self) -> str:
-        """The paper's data set, or what stands for it: "glyphs:50 for CIFAR-10"."""
+        """The paper's data set, or its replacement: "glyphs:50 for CIFAR-10"."""
         return self.dataset if self.own_data else f"{self.data} for {self.dataset}"
 
     @property
     def label(self) -> str:
-        """Condition with the temperature, which no line is to break."""
+        """Condition and temperature, the latter without line breaks."""
         return f"{self.condition}, T\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{self.temperature:g}"
 
     @property
     def where(self) -> str:
-        """Network and data: "MLP on CIFAR-10"."""
+        """Network and data set: "MLP on CIFAR-10"."""
         return f"{self.network} on {self.data_name}"
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> "Cell":
-        """From `asdict`, as JSON gives it back."""
+        """The cell of an `asdict` record read from JSON."""
         return cls(**record | {"keys": tuple(record["keys"])})
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a cell's name is meant; capitals do not count."""
+    """Whether a cell's name matches a pattern, ignoring case."""
     return fnmatch(name.lower(), pattern.lower())
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Cells with the jobs that fill them, and what was left out."""
+    """Cells with their jobs, and what was left out."""
 
     cells: tuple[Cell, ...] = ()
     jobs: Mapping[str, Job] = field(default_factory=dict)
-    """By key."""
+    """Jobs by key."""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """Cells and out-of-distribution sets that were left out, with the reason."""
+    """Reasons by name of the cell or out-of-distribution set that was left out."""
     names: tuple[str, ...] = ()
-    """Names of all cells that were asked for, picked or not, each once."""
+    """Names of all requested cells, picked or not, each once."""
 
     @classmethod
     def merged(cls, grids: Iterable["Grid"]) -> "Grid":
-        """All of them in one."""
+        """The union of grids."""
         found = list(grids)
         return cls(
             tuple(cell for grid in found for cell in grid.cells),
@@ -103,23 +103,23 @@ class Grid:
 
 @dataclass(frozen=True)
 class Setup:
-    """What turns the paper's cells into jobs: budget, replaced data sets, what is missing."""
+    """Settings that turn cells into jobs: budget, replacements and availability of data sets."""
 
     budget: Budget
     why_missing: Callable[[str], str | None]
-    """Why the data set of a name cannot be opened, None if it can."""
+    """Reason why a data set cannot be opened, None if it can."""
     replacements: Mapping[str, str] = field(default_factory=dict)
-    """Data sets to take instead of others, by the project's names."""
+    """Replacement of data sets, by the project's names."""
     temperature: float | None = None
-    """Of all networks with low logit norm, instead of the budget's."""
+    """Temperature of all networks with low logit norm; None for the budget's."""
     pick: Sequence[str] = ()
-    """Patterns of the names of cells; empty for all."""
+    """Patterns of cell names; empty for all cells."""
     seeds: int | None = None
-    """Networks per cell, instead of the budget's and of the targets'."""
+    """Number of networks per cell; None for that of the target or the budget."""
 
     @property
     def synthetic(self) -> bool:
-        """Whether glyphs stand for all data sets."""
+        """Whether glyphs replace all data sets."""
         return self.budget.synthetic
 
     def cell(
@@ -131,11 +131,12 @@ class Setup:
         seeds: int | None = None,
         **options: Any,
     ) -> Grid:
-        """The cell of the paper's names with its jobs; without a cell if not picked or its data miss.
+        """A cell with its jobs, or no cell if it is not picked or its data are missing.
 
-        condition: LOW_NORM trains at the budget's high temperature, all others at T = 1 unless the
-        options say otherwise. seeds: instead of the budget's, unless the setup has its own. options: of
-        the job, over the budget's. Raises ValueError for options that no job can have.
+        dataset, network: the paper's names. condition: LOW_NORM trains at the budget's high temperature,
+        all others at T = 1 unless the options say otherwise. seeds: number of networks, unless the setup
+        has its own. options: job options that override the budget's. Raises ValueError for invalid
+        options.
         """
         name = f"{dataset}/{network}"
         if self.pick and not any(matches(name, pattern) for pattern in self.pick):
@@ -157,14 +158,14 @@ class Setup:
         return Grid((cell,), jobs, left_out, (name,))
 
     def pair(self, dataset: str, network: str, **options: Any) -> Grid:
-        """Baseline and low logit norm."""
+        """The cells of a network at T = 1 and at low logit norm."""
         conditions = (BASELINE, LOW_NORM)
         return Grid.merged(self.cell(dataset, network, own, **options) for own in conditions)
 
     def pairs(self, rows: Iterable[tuple[str, str]], **options: Any) -> Grid:
-        """The pairs of (data set, network) rows, and of the networks that the paper has not.
+        """The pairs of (data set, network) rows, and of further registered networks.
 
-        Those are the networks of this project whose cells `pick` names without * and ?.
+        Further networks are those absent from the paper whose cells `pick` names without * and ?.
         """
         added = [
             (dataset, definition.paper_name)
@@ -181,9 +182,9 @@ class Setup:
         return GLYPHS if self.synthetic else self.replacements.get(name, name)
 
     def _ood(self, data: str, names: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
-        """Out-of-distribution sets after replacements, less those that are missing or the data itself.
+        """Available out-of-distribution sets after replacements, and reasons for those missing.
 
-        With the reasons of those that are missing.
+        The data set of the cell itself is excluded.
         """
         if self.synthetic:
             return GLYPH_OOD, {}

@@ -19,10 +19,10 @@ from real_nets.paper.grid import DATASETS
 Value = Callable[[JobFolder], float | None]
 
 COARSE = "0.01"
-"""Threshold at which ranks of hidden layers tell networks apart on ten classes."""
+"""Threshold at which ranks of hidden layers differ between networks even on ten classes."""
 
 OTHER = {"CIFAR-10": "CIFAR-100", "CIFAR-100": "CIFAR-10"}
-"""Out-of-distribution data of the paper's Table 2."""
+"""Out-of-distribution set of each data set in the paper's Table 2."""
 
 CLASS_CENTRED = "rank of the class-centred logits"
 DEPTH = "κ: effective depth"
@@ -34,17 +34,17 @@ TEST_ACCURACY = Measure("test accuracy", lambda one: one.test_accuracy, format_s
 
 
 def decimals(digits: int) -> Callable[[float], str]:
-    """Writes numbers with so many decimals."""
+    """Format with a fixed number of decimals."""
     return f"{{:.{digits}f}}".format
 
 
 def alignment() -> Measure:
-    """Mean over layers of the alignment of weights and inputs, of the diagnosis."""
+    """Alignment of weights and inputs in the diagnosis, mean over layers."""
     return Measure("mean alignment", lambda one: one.measure("alignment"), decimals(2), 1)
 
 
 def ortho_dev(ood: str) -> Measure:
-    """OrthoDev on an out-of-distribution set, of the diagnosis."""
+    """OrthoDev on an out-of-distribution set in the diagnosis."""
 
     def value(one: JobFolder) -> float | None:
         found = (one.report or {}).get("ortho_dev", {}).get(ood)
@@ -54,7 +54,7 @@ def ortho_dev(ood: str) -> Measure:
 
 
 def hidden_rank() -> Measure:
-    """Rank of the layer before the classifier on all train images, at a coarse threshold."""
+    """Rank of the last hidden layer on all train images at the threshold COARSE."""
 
     def value(one: JobFolder) -> float | None:
         found = (one.summary.get("train_layer_ranks") or {}).get(COARSE)
@@ -64,12 +64,12 @@ def hidden_rank() -> Measure:
 
 
 def initial_norm(one: JobFolder) -> float | None:
-    """Norm of the logits of the untrained network over T."""
+    """Logits norm of the untrained network divided by T."""
     return float(one.rows[0]["effective_logits_norm"]) if one.rows else None
 
 
 def centred_rank(one: JobFolder) -> float | None:
-    """Rank of the logits with each sample's mean logit subtracted, at the job's threshold."""
+    """Rank of the class-centred logits (each sample's mean logit subtracted) at the job's threshold."""
     if one.snapshot == FINAL:
         found = one.summary.get("centred_rank")
         return None if found is None else float(found)
@@ -77,9 +77,10 @@ def centred_rank(one: JobFolder) -> float | None:
 
 
 def logits_ranks(pair: Pair) -> list[Measure]:
-    """Rank of the logits as the paper has it, and without what the softmax cannot see.
+    """Rank of the raw logits, which the paper reports, and of the class-centred logits.
 
-    The paper's direction is that of its numbers, where the data have as many classes as the paper's.
+    The paper's direction is that of its numbers, and holds for data with the paper's number of classes.
+    It has no class-centred rank.
     """
     cell, networks = pair.baseline
     known = paper.representation_row(cell.network, cell.dataset)
@@ -107,9 +108,9 @@ def logits_ranks(pair: Pair) -> list[Measure]:
 
 
 def depths(pair: Pair) -> list[Measure]:
-    """kappa against the last layer's probe, as the paper has it, and against the best layer's.
+    """kappa relative to the last layer's probe, as in the paper, and relative to the best layer's.
 
-    Where late layers lose accuracy, the first falls because its bar does.
+    If late layers lose accuracy, the first falls because its reference does.
     """
     expected, printed = _in_paper(pair, lambda own: own.effective_depth, -1)
     by_best = "κ against the best layer's probe"
@@ -124,19 +125,19 @@ def depths(pair: Pair) -> list[Measure]:
 
 
 def depth_of_best(one: JobFolder) -> float | None:
-    """kappa against the best layer's probe."""
+    """kappa relative to the best layer's probe."""
     found = one.probe_accuracies
     return None if found is None else float(effective_depth(found, bar="best"))
 
 
 def last_over_best(one: JobFolder) -> float | None:
-    """Accuracy of the last layer's probe over that of the best layer's."""
+    """Accuracy of the last layer's probe divided by that of the best layer's."""
     found = one.probe_accuracies
     return None if found is None or not found.max() else float(found[-1] / found.max())
 
 
 def drop(pair: Pair, ood: str | None) -> Measure:
-    """rho of an out-of-distribution set; without a set the paper's numbers alone."""
+    """rho on an out-of-distribution set; for None, only the paper's numbers."""
     expected, printed = _in_paper(pair, lambda own: own.ood_drop, 1)
     if ood is None:
         return Measure(DROP, lambda one: None, format_share, expected, None, printed)
@@ -149,7 +150,7 @@ def drop(pair: Pair, ood: str | None) -> Measure:
 def _in_paper(
     pair: Pair, number: Callable[[paper.Representation], float], usual: Direction
 ) -> tuple[Direction, Printed | None]:
-    """The paper's numbers of this network on these data with their direction; else the usual one."""
+    """Direction and numbers of the paper for this pair; `usual` and None if it has no such row."""
     cell = pair.baseline.cell
     known = paper.representation_row(cell.network, cell.dataset)
     if known is None:
@@ -160,7 +161,7 @@ def _in_paper(
 
 
 def representation(pair: Pair) -> list[Measure]:
-    """kappa, rho and ranks of the logits, with the accuracies that they are of."""
+    """kappa, rho and ranks of the logits, with train and test accuracy."""
     ood = next(iter(pair.ood), None)
     return [*depths(pair), drop(pair, ood), *logits_ranks(pair), TRAIN_ACCURACY, TEST_ACCURACY]
 
@@ -171,7 +172,7 @@ def components(ood: str) -> Measure:
 
 
 def neco(pair: Pair, ood: str | None) -> list[Measure]:
-    """AUROC and false positives of NECO as its authors have it for each network."""
+    """AUROC and false positive rate of NECO in its authors' variant for the network."""
     cell = pair.baseline.cell
     other = OTHER.get(cell.dataset, "")
     known = paper.detection_row(cell.network, cell.dataset, other)
@@ -190,7 +191,7 @@ def neco(pair: Pair, ood: str | None) -> list[Measure]:
         fpr = Printed(cold.fpr, hot.fpr, format_rate, format_percentage_points, (note, note))
 
     def false_positives(one: JobFolder) -> float | None:
-        """At 95 % true positives, where in-distribution is positive."""
+        """False positive rate at 95 % true positives; ID is positive."""
         return one.neco(ood or "", "fpr_id_positive")
 
     at = f" ({ood})" if ood else ""
@@ -201,19 +202,19 @@ def neco(pair: Pair, ood: str | None) -> list[Measure]:
 
 
 def detections(pair: Pair) -> list[Measure]:
-    """NECO on every out-of-distribution set; the paper's numbers where there is none."""
+    """NECO on every out-of-distribution set; only the paper's numbers if there is none."""
     return [measure for ood in (pair.ood or (None,)) for measure in neco(pair, ood)]
 
 
 def collapse(name: str) -> Value:
-    """A measure of Neural Collapse, of the diagnosis."""
+    """A measure of Neural Collapse in the diagnosis."""
     return lambda one: one.measure(f"neural_collapse.{name}")
 
 
 def neural_collapse(pair: Pair) -> list[Measure]:
     """NC1 to NC4 and the rank of the class means, with the train accuracy.
 
-    The paper speaks of the class means, whose angles tell of a lower rank, and of no other condition.
+    The paper has a direction only for the angles of the class means.
     """
     short = "{:.3g}".format
     found = (

@@ -2,20 +2,20 @@
 
 Masarczyk et al., "Unpacking Softmax: How Logits Norm Drives Representation Collapse, Compression and
 Generalization" (a later submission of arXiv 2506.01562, 2025): Tables 1 to 3 as printed, and what each
-table and figure claims, put so that a measurement can contradict it. Percentages are shares from 0 to 1
-here.
+table and figure claims, phrased so that a measurement can contradict it. Percentages are stored as
+fractions.
 """
 
 from dataclasses import dataclass
 
 TEMPERATURES = (1.0, 10.0, 50.0, 100.0, 1000.0)
-"""Temperatures of the paper's study; 1 is the baseline. It does not say which of the others stands
-behind "low logit norm" in which row of its tables."""
+"""Temperatures of the paper's study; 1 is the baseline. The rows of its tables call the others "low logit
+norm" without naming the value."""
 
 BASELINE_TEMPERATURE = TEMPERATURES[0]
 
 CLASSES = {"CIFAR-10": 10, "CIFAR-100": 100, "ImageNet-100": 100, "ImageNet-1k": 1000}
-"""Of the data sets that its networks learn from."""
+"""Number of classes of its training sets."""
 
 LAYERS = {
     "MLP": 8,
@@ -25,13 +25,13 @@ LAYERS = {
     "ResNet-50": 50,
     "VGG-19": 19,
 }
-"""Weight layers of each network with an effective depth in the tables. All kappas are multiples of
-1 / layers, to rounding, which is how the depth of the MLP is known."""
+"""Number of weight layers of each network with an effective depth in the tables. All kappas are multiples
+of 1 / layers up to rounding; the depth of the MLP is inferred from that."""
 
 
 @dataclass(frozen=True)
 class Representation:
-    """What Tables 1 and 3 say of one trained network."""
+    """Numbers of Tables 1 and 3 for one trained network."""
 
     effective_depth: float
     """kappa, rounded to 0.01."""
@@ -40,7 +40,7 @@ class Representation:
     rank: int
     """SR, the numerical rank of the logits."""
     bounded_by_classifier: bool = False
-    """The dagger: the classifier's width leaves no room for a higher rank."""
+    """The dagger: the width of the classifier bounds the rank."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class RepresentationRow:
 
 @dataclass(frozen=True)
 class Detection:
-    """How well NECO tells OOD from ID samples; rounded to 0.0001."""
+    """OOD detection by NECO, rounded to 0.0001."""
 
     auroc: float
     fpr: float
@@ -64,7 +64,7 @@ class Detection:
 
 @dataclass(frozen=True)
 class DetectionRow:
-    """One network in one direction of Table 2, at T = 1 and at low logit norm."""
+    """A network of Table 2 with one ID and one OOD set, at T = 1 and at low logit norm."""
 
     architecture: str
     data: str
@@ -76,14 +76,14 @@ class DetectionRow:
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A table or figure: what is in it, and what it claims."""
+    """A table or figure of the paper: its content and its claim."""
 
     name: str
     shows: str
     claim: str
-    """In one sentence, testable."""
+    """One testable sentence."""
     networks: tuple[tuple[str, str], ...] = ()
-    """(architecture, data) of the experiment; empty where the paper names none."""
+    """(architecture, data) of the experiment; empty if the paper names none."""
 
 
 def _percent(*numbers: float | int) -> tuple[float, ...]:
@@ -97,7 +97,7 @@ def _row(
     low_norm: tuple[int, int, int],
     bounded: bool = False,
 ) -> RepresentationRow:
-    """Conditions as printed: (kappa in percent, rho in percent, rank); bounded: the baseline's dagger."""
+    """A row as printed: (kappa in percent, rho in percent, rank) per condition; bounded: the dagger."""
     (kappa, rho), (low_kappa, low_rho) = _percent(*baseline[:2]), _percent(*low_norm[:2])
     return RepresentationRow(
         architecture,
@@ -110,7 +110,7 @@ def _row(
 def _detections(
     architecture: str, *printed: float, pretrained_on: str | None = None
 ) -> tuple[DetectionRow, ...]:
-    """A line of Table 2 as printed, both directions: AUROC, FPR at T = 1, then at low logit norm."""
+    """A line of Table 2 as printed: AUROC and FPR at T = 1, then at low logit norm, for both ID sets."""
     rates = (Detection(*_percent(*printed[i : i + 2])) for i in range(0, len(printed), 2))
     hundred, hundred_low, ten, ten_low = rates
     return (
@@ -222,7 +222,7 @@ EXHIBITS = (
         "The logits of an untrained VGG-19 have a lower norm than those of untrained ResNets.",
     ),
 )
-"""Tables 1-3 and Figures 1-8, in the project's own words."""
+"""Tables 1 to 3 and Figures 1 to 8, in this project's words."""
 
 
 def exhibit(name: str) -> Exhibit:
@@ -236,12 +236,12 @@ def exhibit(name: str) -> Exhibit:
 
 
 def representation_row(architecture: str, data: str) -> RepresentationRow | None:
-    """That network's row of Table 1 or 3; None where the paper has none."""
+    """The row of Table 1 or 3 of a network on a data set; None if there is none."""
     rows = (*TABLE_1, *TABLE_3)
     return next((r for r in rows if (r.architecture, r.data) == (architecture, data)), None)
 
 
 def detection_row(architecture: str, data: str, ood: str) -> DetectionRow | None:
-    """That network's half of a line of Table 2; None where the paper has none."""
+    """The row of Table 2 of a network with an ID and an OOD set; None if there is none."""
     key = (architecture, data, ood)
     return next((r for r in TABLE_2 if (r.architecture, r.data, r.ood) == key), None)

@@ -1,4 +1,4 @@
-"""What is to be done for some targets: their cells, the jobs of these, and the diagnoses they want."""
+"""The plan of a command: its targets' cells, their jobs, and the diagnoses needed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from real_nets.paper.targets import Target
 
 @dataclass(frozen=True)
 class Part:
-    """A target with its cells."""
+    """A target with its grid of cells."""
 
     target: Target
     grid: Grid
@@ -23,23 +23,23 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """Targets with their cells, and the store for their jobs."""
+    """Targets with their grids, and the store of their jobs."""
 
     parts: tuple[Part, ...]
     store: Path
 
     @classmethod
     def of(cls, targets: Sequence[Target], setup: Setup, store: Path) -> "Plan":
-        """The plan of these targets."""
+        """The plan of targets under a setup."""
         return cls(tuple(Part(target, target.cells(setup)) for target in targets), store)
 
     def check(self, pick: Sequence[str]) -> None:
-        """Raise ValueError for patterns without a cell, and where all cells were left out."""
+        """Raise ValueError for patterns that match no cell, and if all cells were left out."""
         names, left_out = self.grid.names, self.grid.left_out
         for pattern in pick:
             if not any(matches(name, pattern) for name in names):
-                there = ", ".join(names) or "none, as these targets have no cells"
-                raise ValueError(f"cells {pattern!r} matches none; there are {there}")
+                known = ", ".join(names) or "none, as these targets have no cells"
+                raise ValueError(f"cells {pattern!r} matches none; there are {known}")
         if left_out and not self.grid.jobs:
             name, reason = next(iter(left_out.items()))
             raise ValueError(
@@ -53,7 +53,7 @@ class Plan:
 
     @cached_property
     def work(self) -> list[Work]:
-        """All jobs, with a diagnosis at the end for those of which some target wants one."""
+        """All jobs; those of diagnosed targets with a diagnosis of the final weights."""
         wanted = {
             key
             for part in self.parts
@@ -67,7 +67,7 @@ class Plan:
         ]
 
     def at_equal_accuracy(self) -> list[Work]:
-        """Missing diagnoses of weights kept at the accuracy that both sides of a pair reached."""
+        """Missing diagnoses of weights kept at the highest train accuracy common to a pair."""
         results = Results(self.store)
         wanted: dict[str, list[str]] = {}
         for part in self.parts:

@@ -1,11 +1,11 @@
-"""A store: the folder in which jobs of many targets live side by side, each trained once.
+"""A store: the folder of the jobs of many targets, each trained once.
 
-    jobs/KEY/          a folder per job (see `real_nets.jobs.run`)
-    targets/NAME.json  which cells a target has, the keys of their jobs, and what was left out
-    report.html        the page on all of them
-    submitit/          logs of tasks, where jobs were such
+    jobs/KEY/          a folder per job (see `real_nets.jobs.folder`)
+    targets/NAME.json  the cells of a target with the keys of their jobs, and what was left out
+    report.html        the page on all targets
+    submitit/          logs of tasks
 
-One process (or group of them) works in a store at a time.
+One process (or group of processes) at a time writes to a store.
 """
 
 import os
@@ -23,19 +23,19 @@ from real_nets.jobs.folder import JobFolder
 from real_nets.paper.grid import Cell
 
 JOBS_FOLDER = "jobs"
-"""Folder of a store in which every job has its own."""
+"""Folder of the jobs' folders in a store."""
 LOCK = ".lock"
 TARGETS_FOLDER = "targets"
 PAGE = "report.html"
 LOGS = "submitit"
-"""Folder of the logs of tasks."""
+"""Folder of the tasks' logs in a store."""
 RUN_SETTINGS = "settings.json"
-"""What the run folder of another program has."""
+"""File by which a run folder of another program is recognised."""
 
 
 @dataclass(frozen=True)
 class TargetRecord:
-    """What is kept of a target besides its jobs."""
+    """Record of a target in a store, besides its jobs."""
 
     name: str
     budget: str
@@ -45,12 +45,12 @@ class TargetRecord:
 
 
 def job_folder(store: Path, key: str) -> Path:
-    """Where a job lives."""
+    """The folder of a job."""
     return store / JOBS_FOLDER / key
 
 
 def check_place(store: Path) -> None:
-    """Raise ValueError where no store can be: a file, a folder of something else, one without permission.
+    """Raise ValueError for a path that cannot be a store: a file, another folder, no permission.
 
     Nothing is written.
     """
@@ -60,13 +60,13 @@ def check_place(store: Path) -> None:
         raise _not_writable(store, reason)
     if store.is_dir() and (found := _in_the_way(store)):
         raise ValueError(
-            f"--out {store} holds something else than results of real_nets.reproduce (it has {found}); "
+            f"--out {store} holds other files than results of real_nets.reproduce (it has {found}); "
             "name a new folder"
         )
 
 
 def _in_the_way(folder: Path) -> str | None:
-    """What tells that something else is in a folder: of another program, or where results would go."""
+    """Name of an entry that shows that the folder is no store; None for a store or an empty folder."""
     begun = any((folder / name).is_dir() for name in (JOBS_FOLDER, TARGETS_FOLDER))
     for name in (RUN_SETTINGS, *(() if begun else (PAGE,))):
         if (folder / name).exists():
@@ -75,7 +75,7 @@ def _in_the_way(folder: Path) -> str | None:
 
 
 def check_free(store: Path) -> None:
-    """Raise ValueError where another process has the store."""
+    """Raise ValueError if another process has locked the store."""
     if (store / LOCK).is_file():
         with locked(store):
             pass
@@ -89,7 +89,7 @@ def _not_writable(store: Path, reason: str) -> ValueError:
 
 @contextmanager
 def locked(store: Path) -> Iterator[None]:
-    """The store for this process alone. Raises ValueError where it cannot be, or another has it."""
+    """Lock the store. Raises ValueError if it cannot be written or is locked by another process."""
     try:
         store.mkdir(parents=True, exist_ok=True)
         lock = FileLock(store / LOCK)
@@ -107,10 +107,10 @@ def locked(store: Path) -> Iterator[None]:
 
 
 def write_target(store: Path, record: TargetRecord) -> None:
-    """Keep a target's record.
+    """Write a target's record.
 
-    Networks on data that an older one of the same budget has, and this one has not, stay: a table can
-    be filled one part after the other.
+    Cells of an older record of the same budget that the new one lacks are kept, so that a table can be
+    filled in several runs.
     """
     (store / TARGETS_FOLDER).mkdir(exist_ok=True)
     file = store / TARGETS_FOLDER / f"{record.name}.json"
@@ -126,7 +126,7 @@ def write_target(store: Path, record: TargetRecord) -> None:
 
 
 def _tell_replaced(old: TargetRecord, new: TargetRecord, file: Path) -> None:
-    """Say which cells are gone: those of another budget, and those whose options changed."""
+    """Report on stderr the cells that the new record replaces: other budget or changed options."""
     kept = {key for cell in new.cells for key in cell.keys}
     gone = [
         f"{cell.name} ({cell.condition}, T = {cell.temperature:g})"
@@ -149,9 +149,9 @@ def _merged(old: TargetRecord, new: TargetRecord) -> TargetRecord:
 
 
 def read_targets(store: Path, order: Sequence[str]) -> list[TargetRecord]:
-    """All records of a store, those of known names, in that order.
+    """Records of the targets named in `order`, in that order.
 
-    Raises ValueError for a folder without any, and naming a damaged file.
+    Raises ValueError for a folder without any, and for damaged files.
     """
     files = {path.stem: path for path in (store / TARGETS_FOLDER).glob("*.json")}
     found = [_read(files[name]) for name in order if name in files]
@@ -172,30 +172,30 @@ def _read(path: Path) -> TargetRecord:
 
 
 class Results:
-    """The finished jobs of a store."""
+    """The finished jobs of a store, each read once."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._found: dict[str, JobFolder | None] = {}
 
     def outcome(self, key: str) -> JobFolder | None:
-        """What a job left; None unless it came to an end. Raises ValueError naming a damaged file."""
+        """The folder of a finished job, else None. Raises ValueError for damaged files."""
         if key not in self._found:
             self._found[key] = JobFolder.finished_at(job_folder(self.root, key))
         return self._found[key]
 
     def outcomes(self, cell: Cell) -> list[JobFolder]:
-        """The networks of a cell that were trained to the end and did not diverge."""
+        """The finished jobs of a cell that did not diverge."""
         found = [self.outcome(key) for key in cell.keys]
         return [one for one in found if one is not None and not one.diverged]
 
     def diverged(self, cell: Cell) -> list[str]:
-        """What the jobs of a cell said that diverged."""
+        """Messages of the diverged jobs of a cell."""
         found = [self.outcome(key) for key in cell.keys]
         return [str(one.summary["message"]) for one in found if one is not None and one.diverged]
 
     def all_outcomes(self, records: Iterable[TargetRecord]) -> Iterator[JobFolder]:
-        """Every finished job of targets once."""
+        """Every finished job of the targets once."""
         cells = (cell for record in records for cell in record.cells)
         for key in dict.fromkeys(key for cell in cells for key in cell.keys):
             outcome = self.outcome(key)
@@ -203,14 +203,14 @@ class Results:
                 yield outcome
 
     def common_accuracy(self, cells: Iterable[Cell]) -> float | None:
-        """Highest train accuracy at which all networks of the cells kept their weights."""
+        """Highest train accuracy at which all networks of the cells kept weights."""
         reached = [set(one.summary["milestones"]) for cell in cells for one in self.outcomes(cell)]
         common = set.intersection(*reached) if reached else set()
         return max(common) if common else None
 
 
 def groups(cells: Sequence[Cell]) -> Mapping[tuple[str, str], list[Cell]]:
-    """Cells of the same data set and network, in their order."""
+    """Cells by (data set, network), in their order."""
     found: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         found.setdefault((cell.dataset, cell.network), []).append(cell)

@@ -207,7 +207,7 @@ def test_networks_that_diverge_are_reported_once_the_others_are_done(
         ({"followed_images": 0}, "followed_images is 0"),
         ({"image_size": 0}, "image_size is 0"),
         ({"device": "tpu"}, "device is 'tpu'"),
-        ({"data": None}, "data is missing; name a folder of images with --data, or take --data glyphs"),
+        ({"data": None}, "data is missing; name a folder of images with --data, or use --data glyphs"),
         ({"data": "nowhere"}, "data set 'nowhere' needs a folder .* with --root, or take one of glyphs"),
         ({"data": "cifar10"}, "data set 'cifar10' needs the folder .* give --root"),
         ({"data": "./nowhere/"}, r"data \./nowhere/ does not exist; name a folder of images"),

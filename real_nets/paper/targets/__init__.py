@@ -1,4 +1,4 @@
-"""What can be reproduced: every module here is imported, and its classes with `@register` are targets."""
+"""Targets: the classes with `@register` in the modules of this package, all of which are imported."""
 
 import importlib
 import pkgutil

@@ -1,4 +1,4 @@
-"""Appendices B, F, I and L, which are not public: what the paper's main text says is in them."""
+"""Appendices B, F, I and L, which are not public, as the paper's main text describes them."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from real_nets.paper.targets.target import register
 ON_CIFAR = tuple(
     (row.architecture, row.data) for row in paper.TABLE_1 if row.data.startswith("CIFAR")
 )
-"""(network, data) of Table 1 on CIFAR-10 and CIFAR-100."""
+"""(network, data) of Table 1 on CIFAR."""
 
 
 @register
@@ -38,7 +38,7 @@ class Alignment(PairTarget):
     )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
-        """The mean over layers."""
+        """Alignment, mean over layers."""
         return [alignment()]
 
 
@@ -102,5 +102,5 @@ class OrthoDev(PairTarget):
     figures = (Drawn(during_training.ortho_dev, "OrthoDev during training."),)
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
-        """On every out-of-distribution set."""
+        """OrthoDev on every out-of-distribution set."""
         return list(map(ortho_dev, pair.ood))

@@ -1,4 +1,4 @@
-"""Figure 6: random low-rank matrices; no network."""
+"""Figure 6: rank after the softmax of random low-rank matrices."""
 
 from collections.abc import Sequence
 from operator import itemgetter
@@ -20,24 +20,24 @@ from real_nets.paper.store import Results
 from real_nets.paper.targets.target import Computed, Target, picture, register
 
 SEEDS = 7
-"""Random matrices per rank and scale."""
+"""Number of random matrices per rank and scale."""
 
 
 class ScaledRank(TypedDict):
-    """Rank after the softmax of random matrices of one rank, multiplied by one factor."""
+    """Rank after the softmax of random matrices of rank k multiplied by a scale."""
 
     k: int
     """Rank of the matrices."""
     scale: float
     rank: int
-    """Median over matrices."""
+    """Median over matrices; `low` and `high` are the range."""
     low: int
     high: int
 
 
 @register
 class Figure6(Target):
-    """Rank after the softmax against the factor."""
+    """Rank after the softmax against the scale."""
 
     name = "fig6"
     title = "Figure 6: rank after the softmax of random low-rank matrices"
@@ -45,11 +45,11 @@ class Figure6(Target):
     family = "figure"
 
     def cells(self, setup: Setup) -> Grid:
-        """None."""
+        """No cells."""
         return Grid()
 
     def compute(self, gamma: float = GAMMA) -> Computed:
-        """Medians and ranges over seeds, n = 100, k = 1 to 5, scales from 1e-4 to 1e4."""
+        """Medians and ranges over random 100 x 100 matrices, k = 1 to 5, scales from 1e-4 to 1e4."""
         scales = torch.logspace(-4, 4, 65, dtype=torch.float64)
         rows: list[ScaledRank] = []
         for k in range(1, 6):
@@ -63,25 +63,27 @@ class Figure6(Target):
         return {"gamma": gamma, "rows": rows}
 
     def section(self, cells: Sequence[Cell], results: Results, computed: Computed) -> Section:
-        """The figure, with where each curve peaks."""
+        """The figure, and a table of the maximum of each curve."""
         rows = computed["rows"]
         table = peaks(rows)
         flat = [row[0].text for row in table.rows if row[1].text == row[2].text]
         claim = f"The paper's claim: {paper.exhibit('Figure 6').claim}"
-        told = (
+        headline = (
             f"The rank does not grow with the factor for k = {', '.join(flat)}, unlike in the paper."
             if flat
             else "The rank grows with the factor for every k, as in the paper, up to its peak."
         )
-        gamma = computed.get("gamma", GAMMA)  # of records from before it was kept
+        gamma = computed.get("gamma", GAMMA)  # absent from early records
         caption = f"n = 100, γ = {gamma:g}, medians and ranges of {SEEDS} matrices per rank."
         alt = "Rank after the softmax against the scale, a curve per rank of the logits."
         pictures = picture(softmax_of_random(rows), caption, alt)
-        return Section(self.name, self.title, [told, claim], [table], pictures, headline=told)
+        return Section(
+            self.name, self.title, [headline, claim], [table], pictures, headline=headline
+        )
 
 
 def softmax_of_random(rows: Sequence[ScaledRank]) -> Figure | None:
-    """Rank after the softmax against the scale of random logits, a curve per rank of theirs."""
+    """Rank after the softmax against the scale of random logits, a curve per rank of the logits."""
     ranks = sorted({row["k"] for row in rows})
     colours = colormaps["viridis"](np.linspace(0, 0.85, len(ranks)))
     curves = []
@@ -98,7 +100,7 @@ def softmax_of_random(rows: Sequence[ScaledRank]) -> Figure | None:
 
 
 def peaks(rows: Sequence[ScaledRank]) -> Table:
-    """Rank at the smallest factor, the highest one with its factor, and at the largest factor."""
+    """Rank at the smallest scale, highest rank with its scale, and rank at the largest scale."""
     titles = ("k", "at the smallest s", "highest", "at s =", "at the largest s")
     found = []
     for k in sorted({row["k"] for row in rows}):

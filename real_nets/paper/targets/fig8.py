@@ -1,4 +1,4 @@
-"""Figure 8: initial norms of untrained networks."""
+"""Figure 8: logits norm of untrained networks."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -15,12 +15,12 @@ from real_nets.paper.targets.parts import cell_table, unfinished
 from real_nets.paper.targets.target import Computed, Target, picture, register, runs
 
 LOWEST = "VGG-19"
-"""The network that starts below all ResNets, in the paper."""
+"""The network that starts below all ResNets in the paper."""
 
 
 @register
 class Figure8(Target):
-    """Norm of the logits of VGG-19, ResNets and MLP."""
+    """Initial logits norm of VGG-19, ResNets and MLP."""
 
     name = "fig8"
     title = "Figure 8: norm of the logits of untrained networks"
@@ -31,7 +31,7 @@ class Figure8(Target):
     seeds = 10
 
     def cells(self, setup: Setup) -> Grid:
-        """Untrained networks of ten seeds, unless another number was asked for."""
+        """Untrained networks, by default of ten seeds."""
         options = {"seeds": self.seeds, "epochs": 0, "diagnosed_images": 1000}
         return Grid.merged(
             setup.cell(data, network, "untrained", **options)
@@ -40,7 +40,7 @@ class Figure8(Target):
         )
 
     def section(self, cells: Sequence[Cell], results: Results, computed: Computed) -> Section:
-        """One figure for all networks of a data set."""
+        """A figure per data set, and a sentence on the order of the networks."""
         alt = "Initial norm of the logits per network, a dot per seed."
         pictures, said = [], []
         for data in dict.fromkeys(cell.data for cell in cells):
@@ -63,6 +63,6 @@ class Figure8(Target):
 
 
 def starts_lowest(norms: Mapping[str, float]) -> bool | None:
-    """Whether VGG-19 starts below all ResNets that are there; None where either is missing."""
+    """Whether VGG-19 starts below all ResNets; None if either is missing."""
     residual = [value for network, value in norms.items() if network.startswith("ResNet")]
     return norms[LOWEST] < min(residual) if LOWEST in norms and residual else None

@@ -1,4 +1,4 @@
-"""The paper's figures of networks at T = 1 and at low logit norm, judged by the numbers they show."""
+"""The paper's figures of networks at T = 1 and at low logit norm, compared by the numbers in them."""
 
 import math
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from real_nets.paper.targets.pairs import Drawn, PairTarget
 from real_nets.paper.targets.target import Draw, figure_run, register
 
 FIRST_EPOCHS = 5.0
-"""Those in which the alignment rises, in the paper."""
+"""Number of epochs in which the alignment rises in the paper."""
 MANY_CLASSES = 100
-"""From so many on, the paper's ranks before the softmax are below those after it."""
+"""Number of classes from which the paper's rank before the softmax is below that after it."""
 SATURATED = 0.95
-"""Share of its highest value at which a rank counts as saturated."""
+"""Fraction of its maximum at which a rank counts as saturated."""
 
 
 class PaperFigure(PairTarget):
@@ -73,7 +73,7 @@ class Figure2(PaperFigure):
     )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
-        """Growth of the logits, in the first epoch and in all."""
+        """Growth of the logits norm in the first epoch and in all epochs."""
         return [
             Measure(f"growth of the logits norm {when}", growth(epochs), _times, 1)
             for when, epochs in (("in the first epoch", 1.0), ("in all epochs", math.inf))
@@ -95,7 +95,7 @@ class Figure3(PaperFigure):
     )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
-        """Alignment at first, rank and largest singular value at the end."""
+        """Alignment early in training, rank and largest singular value at its end."""
         early = f"highest alignment of the first {FIRST_EPOCHS:g} epochs"
         top = "largest singular value of the last hidden layer"
         of_layer = f"rank of the last hidden layer, γ = {GAMMA:g}"
@@ -120,7 +120,7 @@ class Figure4(PaperFigure):
     )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
-        """Ranks in the deeper half of the layers, and gradients whose rank their input does not bound."""
+        """Mean ranks in the deeper half of the layers, and number of gradients above the bound."""
         none = Printed(0.0, 0.0, format_rank, format_rank_difference)
         name = "mean rank of the {} in the deeper half of the layers"
         return [
@@ -150,10 +150,10 @@ class Figure5(PaperFigure):
     )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
-        """How far the rank after the softmax is above that before, and how soon it saturates."""
+        """Rank after the softmax relative to that before, and the epoch at which it saturates."""
         many = any(one.summary["classes"] >= MANY_CLASSES for one in pair.baseline.networks)
         expected: Direction | None = 1 if many else None
-        name = "rank after the softmax less that of the {}"
+        name = "rank after the softmax minus that of the {}"
         return [
             Measure(name.format("logits"), gap("rank"), format_rank, expected),
             Measure(
@@ -194,7 +194,7 @@ def _epoch(value: float) -> str:
 
 
 def last(*keys: str | int) -> Value:
-    """A number of the last measurement in training."""
+    """A number of the last measurement during training."""
 
     def value(one: JobFolder) -> float | None:
         found = number(one.rows[-1], *keys) if one.rows else math.nan
@@ -204,12 +204,12 @@ def last(*keys: str | int) -> Value:
 
 
 def trace(one: JobFolder, *keys: str | int) -> Points:
-    """(epoch, number) of all measurements in training that have it."""
+    """Points (epoch, number) of the measurements during training."""
     return over_training([figure_run(one)], *keys)
 
 
 def growth(epochs: float) -> Value:
-    """Norm of the logits after so many epochs over that of the untrained network."""
+    """Logits norm after a number of epochs divided by that of the untrained network."""
 
     def value(one: JobFolder) -> float | None:
         found = [norm for epoch, norm in trace(one, "logits_norm") if epoch <= epochs]
@@ -219,7 +219,7 @@ def growth(epochs: float) -> Value:
 
 
 def highest(name: str, epochs: float) -> Value:
-    """Highest value in the first epochs."""
+    """Highest value in the first `epochs` epochs."""
     return lambda one: max((value for at, value in trace(one, name) if at <= epochs), default=None)
 
 
@@ -235,7 +235,7 @@ def deeper(name: str) -> Value:
 
 
 def unbounded(one: JobFolder) -> float | None:
-    """Number of layers whose gradient has a higher rank than their input, which equation 3 rules out."""
+    """Number of layers whose gradient has a higher rank than their input; equation 3 implies 0."""
     run = figure_run(one)
     inputs = dict(over_layers([run], "input", "rank"))
     found = [own > inputs[layer] for layer, own in over_layers([run], "gradient", "rank")]
@@ -243,7 +243,7 @@ def unbounded(one: JobFolder) -> float | None:
 
 
 def gap(before: str) -> Value:
-    """Rank after the softmax less a rank before it, at the last measurement."""
+    """Rank after the softmax minus a rank before it, at the last measurement."""
 
     def value(one: JobFolder) -> float | None:
         high, low = (last(name)(one) for name in ("post_softmax_rank", before))
@@ -253,7 +253,7 @@ def gap(before: str) -> Value:
 
 
 def saturated(one: JobFolder) -> float | None:
-    """First epoch at which the rank after the softmax is near its highest value."""
+    """First epoch at which the rank after the softmax reaches SATURATED times its maximum."""
     found = trace(one, "post_softmax_rank")
     top = max((value for _, value in found), default=0.0)
     return next((epoch for epoch, value in found if value >= SATURATED * top), None)

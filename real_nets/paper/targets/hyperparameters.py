@@ -1,4 +1,4 @@
-"""Appendix E: what else changes the initial norm of the logits."""
+"""Appendix E: other hyper-parameters that change the initial norm of the logits."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -22,7 +22,7 @@ from real_nets.paper.targets.parts import accuracies, cell_table, correlation_ta
 from real_nets.paper.targets.target import Computed, Target, register
 
 WIDTH = 512
-"""Of the MLP, where the budget does not say."""
+"""Width of the MLP if the budget sets none."""
 
 INTERVENTIONS: dict[str, dict[str, Any]] = {
     "initial weights x 0.5": {"init_scale": 0.5},
@@ -41,12 +41,12 @@ INTERVENTIONS: dict[str, dict[str, Any]] = {
     "layer normalisation after the logits": {"head_norm": "layer"},
     "moderate temperature": {"temperature": 10.0},
 }
-"""What may change the initial norm of an MLP's logits, besides a high temperature; widths are factors."""
+"""Job options of each intervention on the MLP; a width is a factor on the budget's."""
 
 
 @register
 class Hyperparameters(Target):
-    """Initial norm of the logits of the MLP against ranks."""
+    """Initial norm of the MLP's logits against ranks."""
 
     name = "hyperparameters"
     title = "Appendix E: what else changes the initial norm of the logits"
@@ -65,7 +65,7 @@ class Hyperparameters(Target):
         return Grid.merged(found)
 
     def section(self, cells: Sequence[Cell], results: Results, computed: Computed) -> Section:
-        """Initial effective norm against ranks, with their correlation over settings."""
+        """Initial norm and ranks of each intervention, and their correlation."""
         gammas = sorted({one.job.gamma for cell in cells for one in results.outcomes(cell)})
         at = f", γ = {', '.join(f'{gamma:g}' for gamma in gammas)}" if gammas else ""
         measures = [
@@ -96,14 +96,14 @@ class Hyperparameters(Target):
 
 
 def at_chance(cells: Sequence[Cell], results: Results) -> list[Cell]:
-    """Settings with a network that stalled or hardly beats guessing."""
+    """Cells with a network that stalled or does not beat chance."""
     return [cell for cell in cells if not all(map(learned, results.outcomes(cell)))]
 
 
 def points(
     cells: Sequence[Cell], results: Results
 ) -> Mapping[tuple[str, ...], tuple[float, float]]:
-    """Medians of initial norm and hidden rank of settings, each once where two are the same networks."""
+    """Medians of initial norm and hidden rank by the keys of a cell's networks."""
     found = {}
     out = at_chance(cells, results)
     for cell in (cell for cell in cells if cell not in out):

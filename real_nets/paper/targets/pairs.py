@@ -24,33 +24,33 @@ class Drawn(NamedTuple):
     draw: Draw
     caption: str
     alt: str = ""
-    """The caption, where it is empty."""
+    """Text for screen readers; empty for the caption."""
 
 
 class PairTarget(Target):
-    """A table of comparisons, with further tables and figures."""
+    """A target with a table of comparisons, and optional further tables and figures."""
 
     claim: ClassVar[str]
-    """The paper's."""
+    """The paper's claim."""
     networks: ClassVar[Sequence[tuple[str, str]]]
     """(network, data) of every pair."""
     options: ClassVar[Mapping[str, Any]] = {}
-    """Of all jobs, over the budget's."""
+    """Job options that override the budget's."""
     caption: ClassVar[str] = "Medians (ranges) over n seeds, and how they move"
     further: ClassVar[Sequence[Callable[[Sequence[Cell], Results], Table]]] = ()
-    """Tables below that of the comparisons."""
+    """Functions that make further tables."""
     figures: ClassVar[Sequence[Drawn]] = ()
     by_pair: ClassVar[bool] = False
-    """Whether every pair has figures of its own."""
+    """Whether figures are drawn per pair."""
     probes: ClassVar[bool] = False
-    """Whether probes that did not converge are told."""
+    """Whether notes report probes that did not converge."""
 
     @abstractmethod
     def measures(self, pair: Pair) -> Sequence[Measure]:
-        """What is compared."""
+        """The measures to compare."""
 
     def pictures(self, cells: Sequence[Cell], results: Results) -> list[Picture]:
-        """The figures that have something to draw."""
+        """The non-empty figures."""
         groups: list[tuple[str, Sequence[Cell]]] = [("", cells)]
         if self.by_pair:
             groups = [(f"{pair[0].where}. ", pair) for pair in pairs(cells)]
@@ -62,12 +62,12 @@ class PairTarget(Target):
         ]
 
     def cells(self, setup: Setup) -> Grid:
-        """Both conditions of every network, and of others that `--cells` names."""
+        """Both conditions of every network, and of further networks named by `--cells`."""
         rows = dict.fromkeys((data, network) for network, data in self.networks)
         return setup.pairs(rows, **self.options)
 
     def section(self, cells: Sequence[Cell], results: Results, computed: Computed) -> Section:
-        """The comparisons, at equal train accuracy, too, where that is asked for."""
+        """The comparisons of trained networks and, if `compared`, at equal train accuracy."""
         compared = compare_all(measured_pairs(cells, results), self.measures)
         tables = [pair_table(self.caption, compared), *(f(cells, results) for f in self.further)]
         said = headline(one for _, own in compared for one in own)

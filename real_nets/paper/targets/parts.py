@@ -1,4 +1,4 @@
-"""Tables, headlines and notes that several targets show."""
+"""Tables, headlines and notes that targets share."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -90,7 +90,7 @@ def _difference(one: Comparison, side: int) -> TableCell:
 
 
 def verdict_cell(one: Comparison) -> TableCell:
-    """The movement and what it says on the paper's; why there is no verdict, as a note."""
+    """The direction of the change compared with the paper's; a note gives the reason for no verdict."""
     if one.no_verdict:
         cause, (cold, hot), chance = one.no_verdict
         of_chance = "" if chance is None else f" (guessing: {format_share(chance)})"
@@ -111,7 +111,7 @@ def verdict_cell(one: Comparison) -> TableCell:
 
 
 def headline(comparisons: Iterable[Comparison]) -> list[str]:
-    """Numbers of verdicts on measures of which the paper has a direction, in one sentence."""
+    """Counts of the verdicts on measures for which the paper reports a direction, in one sentence."""
     counts = tally(comparisons)
     if not counts:
         return []
@@ -133,7 +133,7 @@ def compare_all(
 
 
 def rank_curves(cells: Sequence[Cell], results: Results) -> Table:
-    """Rank of the logits at every threshold, as they are and class-centred."""
+    """Rank of the raw and of the class-centred logits at every threshold."""
     kinds = {
         "rank of the logits at γ =": "rank_curve",
         "class-centred, at γ =": "centred_rank_curve",
@@ -163,7 +163,7 @@ def rank_curves(cells: Sequence[Cell], results: Results) -> Table:
 def correlation_table(
     caption: str, points: Mapping[tuple[str, ...], Sequence[tuple[float, float]]], of: Sequence[str]
 ) -> Table:
-    """A row per group of points with a correlation. of: headings of what the groups are."""
+    """A row per group of points with a correlation. of: headings of the groups' names."""
     rows = []
     for names, own in points.items():
         if found := correlation(own):
@@ -174,7 +174,7 @@ def correlation_table(
 
 
 def accuracies(cells: Sequence[Cell], results: Results) -> list[str]:
-    """Notes on networks that do not interpolate, stalled, diverged, or are not trained yet."""
+    """Notes on networks that do not interpolate, stalled, diverged or are unfinished."""
     lowest: dict[str, list[str]] = {}
     for cell in cells:
         found = values(results.outcomes(cell), lambda one: one.train_accuracy)
@@ -192,7 +192,7 @@ def accuracies(cells: Sequence[Cell], results: Results) -> list[str]:
 
 
 def of_probes(cells: Sequence[Cell], results: Results) -> list[str]:
-    """The same, and linear probes that did not converge."""
+    """The notes of `accuracies`, and one on linear probes that did not converge."""
 
     def stopped(one: JobFolder) -> tuple[int, int]:
         fitted = records.probes(one.report) if one.report else []
@@ -204,7 +204,7 @@ def of_probes(cells: Sequence[Cell], results: Results) -> list[str]:
 
 
 def unfinished(cells: Sequence[Cell], results: Results) -> list[str]:
-    """Networks that diverged or are not trained yet."""
+    """Notes on networks that diverged or are not trained yet."""
     said: list[str] = []
     missing: dict[str, list[str]] = {}
     for cell in cells:
@@ -219,7 +219,7 @@ def unfinished(cells: Sequence[Cell], results: Results) -> list[str]:
 def _counted(
     cells: Sequence[Cell], results: Results, count: Callable[[JobFolder], tuple[int, int]]
 ) -> dict[str, list[str]]:
-    """Cells with something to count, and of how many; by network and data."""
+    """Texts "some of all (cell)" by network and data, for cells with a non-zero count."""
     found: dict[str, list[str]] = {}
     for cell in cells:
         counts = list(map(count, results.outcomes(cell)))

@@ -1,4 +1,4 @@
-"""The quickest look: one network, baseline against low logit norm."""
+"""A quick look: one network at T = 1 and at low logit norm."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from real_nets.paper.targets.target import register
 
 @register
 class Quick(PairTarget):
-    """All measures of one network."""
+    """The main measures of one network."""
 
     name = "quick"
     title = "A quick look: one network at T = 1 and at low logit norm"
@@ -33,7 +33,7 @@ class Quick(PairTarget):
     )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
-        """Those of Tables 1 and 2, and OrthoDev."""
+        """The measures of Tables 1 and 2, and OrthoDev."""
         ood = next(iter(pair.ood), None)
         detection = [*neco(pair, ood)[:1], ortho_dev(ood)] if ood else []
         return [*representation(pair), *detection]

@@ -17,11 +17,11 @@ from real_nets.paper.targets.target import Computed, Target, register
 
 RANK_TWO = "rank 2"
 SLOWER = 3
-"""Times the epochs of the network's own classifier: two dimensions are slower to fit."""
+"""Factor on the number of epochs, since networks with rank 2 are slower to fit."""
 
 
 class Fit(NamedTuple):
-    """How many networks fit all of their train images."""
+    """Number of networks that fit all of their train images, of n."""
 
     whole: int
     n: int
@@ -29,7 +29,7 @@ class Fit(NamedTuple):
 
 @register
 class RankTwo(Target):
-    """Each network as it is, and with a classifier of rank 2."""
+    """Networks with their own classifier and with one of rank 2."""
 
     name = "rank-two"
     title = "Appendix K: rank-2 backbones"
@@ -37,7 +37,7 @@ class RankTwo(Target):
     family = "appendix"
 
     def cells(self, setup: Setup) -> Grid:
-        """With a classifier of rank 2 training ends once all images are fitted."""
+        """Both networks in both conditions; training with rank 2 stops once all images are fitted."""
         found = []
         for network in ("MLP", "ResNet-18"):
             epochs = int(setup.budget.job("cifar10", model_of_paper(network)).epochs)
@@ -51,7 +51,7 @@ class RankTwo(Target):
         return Grid.merged(found)
 
     def section(self, cells: Sequence[Cell], results: Results, computed: Computed) -> Section:
-        """Ranks and accuracies."""
+        """Ranks, accuracies and epochs."""
         measures = [
             Measure("rank of the logits", lambda one: one.rank, format_rank),
             Measure(CLASS_CENTRED, centred_rank, format_rank),
@@ -85,12 +85,12 @@ class RankTwo(Target):
 
 
 def wrong_images(one: JobFolder) -> float | None:
-    """Number of train images that are not fitted."""
+    """Number of misclassified train images."""
     if one.train_accuracy is None:
         return None
     return float(round((1 - one.train_accuracy) * one.summary["train_images"]))
 
 
 def fit(networks: Sequence[JobFolder]) -> Fit:
-    """How many of the networks fit all of their train images."""
+    """The number of networks that fit all of their train images."""
     return Fit([wrong_images(one) for one in networks].count(0), len(networks))

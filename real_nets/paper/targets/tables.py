@@ -32,7 +32,7 @@ class Representations(PairTarget):
     )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
-        """With the accuracies."""
+        """kappa, rho, ranks and accuracies."""
         return representation(pair)
 
 
@@ -59,7 +59,7 @@ class Table3(Representations):
 
 
 def all_detectors(cells: Sequence[Cell], results: Results) -> Table:
-    """AUROC of every detector that was tried, NECO's published variants among them."""
+    """AUROC of every detector, including the published variants of NECO."""
     found = [(cell, own) for cell in cells if (own := results.outcomes(cell))]
     names = sorted({name for _, own in found for one in own for name in detectors(one)})
     rows = [
@@ -82,12 +82,12 @@ def all_detectors(cells: Sequence[Cell], results: Results) -> Table:
 
 
 def detectors(one: JobFolder) -> set[str]:
-    """Names of the detectors of a diagnosis."""
+    """Names of the detectors in a diagnosis."""
     return {name for own in (one.report or {}).get("detection", {}).values() for name in own}
 
 
 def auroc(ood: str, detector: str) -> Measure:
-    """Of one detector on one out-of-distribution set."""
+    """AUROC of a detector on an out-of-distribution set."""
     return Measure(
         detector, lambda one: one.measure(f"detection.{ood}.{detector}.auroc"), format_rate
     )
@@ -108,5 +108,5 @@ class Table2(PairTarget):
     further = (all_detectors,)
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
-        """On every out-of-distribution set."""
+        """NECO on every out-of-distribution set."""
         return detections(pair)

@@ -1,4 +1,4 @@
-"""A target: cells to fill, and the section that shows what came out."""
+"""Base class and registry of targets."""
 
 import difflib
 from abc import ABC, abstractmethod
@@ -15,34 +15,34 @@ from real_nets.paper.grid import Cell, Grid, Setup
 from real_nets.paper.store import Results
 
 Family = Literal["table", "quick", "figure", "appendix", "other"]
-"""Groups of targets in the order in which they are shown; within a group titles are sorted."""
+"""Groups of targets in the order of the page; within a group, targets are sorted by title."""
 
 Draw = Callable[[list[FigureRun]], Figure | None]
 
 Computed = Mapping[str, Any]
-"""Results without networks, as JSON has them."""
+"""Results that need no network, as plain values for JSON."""
 
 NAMED = ("model", "data", "temperature", "seed")
-"""Options of jobs that runs of figures have under names of their own."""
+"""Job options that are fields of `FigureRun`."""
 
 
 class Target(ABC):
-    """Something to reproduce. Subclasses describe themselves in class attributes."""
+    """A table, figure or appendix to reproduce: its cells, and its section of the page."""
 
     name: ClassVar[str]
-    """On the command line."""
+    """Name on the command line."""
     title: ClassVar[str]
     about: ClassVar[str]
-    """What it shows, in a line."""
+    """Description of its content, one line."""
     family: ClassVar[Family] = "other"
     diagnosed: ClassVar[bool] = True
-    """Whether it needs the networks' diagnoses, not only what was measured during training."""
+    """Whether it needs diagnoses of the networks, besides measurements during training."""
     compared: ClassVar[bool] = False
-    """Whether it shows pairs at equal train accuracy, too."""
+    """Whether it also shows pairs at equal train accuracy."""
 
     @abstractmethod
     def cells(self, setup: Setup) -> Grid:
-        """The cells that it needs, with their jobs and what was left out."""
+        """Its cells with their jobs, and what was left out."""
 
     def compute(self, gamma: float = GAMMA) -> Computed:
         """Results that need no network. gamma: threshold of the numerical rank."""
@@ -50,17 +50,17 @@ class Target(ABC):
 
     @abstractmethod
     def section(self, cells: Sequence[Cell], results: Results, computed: Computed) -> Section:
-        """What came out, drawn from files alone."""
+        """Its section of the page, from the records in the store."""
 
 
 TARGETS: dict[str, Target] = {}
-"""All targets by name, in the order in which they are shown."""
+"""Targets by name, in the order of the page."""
 
 
 def register(kind: type[Target]) -> type[Target]:
-    """Make a target known by its name. Raises ValueError if another one has it."""
+    """Decorator that adds a target. Raises ValueError if another target has its name."""
     if kind.name in TARGETS and type(TARGETS[kind.name]).__qualname__ != kind.__qualname__:
-        raise ValueError(f"there is a target {kind.name!r} already; name this one otherwise")
+        raise ValueError(f"target {kind.name!r} is defined twice; give the second another name")
     found = [*(one for one in TARGETS.values() if one.name != kind.name), kind()]
     TARGETS.clear()
     TARGETS.update({one.name: one for one in sorted(found, key=_place)})
@@ -72,7 +72,7 @@ def _place(target: Target) -> tuple[int, str]:
 
 
 def find(name: str) -> Target:
-    """The target of that name. Raises ValueError with close names."""
+    """The target of a name. Raises ValueError with close names."""
     if name not in TARGETS:
         close = difflib.get_close_matches(name, TARGETS, n=3)
         hint = f"close names are {', '.join(close)}" if close else "--list shows them all"
@@ -81,13 +81,13 @@ def find(name: str) -> Target:
 
 
 def networks(cells: Sequence[Cell], results: Results) -> list[JobFolder]:
-    """The networks of cells, each once where cells share it."""
+    """The networks of all cells, each once."""
     found = {one.key: one for cell in cells for one in results.outcomes(cell)}
     return list(found.values())
 
 
 def figure_run(one: JobFolder) -> FigureRun:
-    """A network as figures take it."""
+    """A finished job as figures take it."""
     job = one.job
     options = {name: value for name, value in job.record().items() if name not in NAMED}
     return FigureRun(
@@ -103,10 +103,10 @@ def figure_run(one: JobFolder) -> FigureRun:
 
 
 def runs(cells: Sequence[Cell], results: Results) -> list[FigureRun]:
-    """The networks of cells as figures take them."""
+    """The networks of all cells as figures take them."""
     return list(map(figure_run, networks(cells, results)))
 
 
 def picture(figure: Figure | None, caption: str, alt: str = "") -> list[Picture]:
-    """The figure with its caption, which is its text for screen readers, too; empty for no figure."""
+    """The figure with caption and alternative text (by default the caption); empty for no figure."""
     return [] if figure is None else [Picture(figure, caption, alt or caption)]

@@ -23,7 +23,7 @@ from real_nets.paper.targets.target import (
 )
 
 ALL = "all"
-"""Networks of every kind."""
+"""Name of the group of all networks."""
 
 
 @register
@@ -41,11 +41,11 @@ class TradeOff(Target):
         return Grid.merged(setup.pair(row.data, row.architecture) for row in rows)
 
     def section(self, cells: Sequence[Cell], results: Results, computed: Computed) -> Section:
-        """A dot per network; the rank correlation of all, and of those of each kind."""
+        """A point per network, and the rank correlation over all networks and over each kind."""
         found = networks(cells, results)
         able = [one for one in found if learned(one)]
-        seen = trade_off_points(list(map(figure_run, able)))
-        kept = trade_off_points(list(map(sighted, able)))
+        points = trade_off_points(list(map(figure_run, able)))
+        kept = trade_off_points(list(map(without_chance_drops, able)))
         said = [
             "The paper's claim: the better a network generalises out of distribution (low ρ), the worse "
             "it detects what is out of distribution (low AUROC), so the two should rise together.",
@@ -56,8 +56,8 @@ class TradeOff(Target):
         if guessing := len(found) - len(able):
             of_all = f"{guessing} of {len(found)} networks"
             notes.append(f"Left out of correlations, {Cause.UNTRAINED.value}: {of_all}.")
-        if blind := len(seen) - len(kept):
-            notes.append(f"Left out of correlations, {Cause.OOD_PROBES.value}: {blind} points.")
+        if left_out := len(points) - len(kept):
+            notes.append(f"Left out of correlations, {Cause.OOD_PROBES.value}: {left_out} points.")
         grouped = by_kind(kept)
         caption = "Correlation of ρ with the AUROC of NECO, of all networks and of each kind"
         table = correlation_table(caption, grouped, ("OOD", "network"))
@@ -72,18 +72,18 @@ class TradeOff(Target):
         return Section(self.name, self.title, said, [table], pictures, notes)
 
 
-def sighted(one: JobFolder) -> FigureRun:
-    """A network as figures take it, without rho of OOD sets on which its probes guess."""
+def without_chance_drops(one: JobFolder) -> FigureRun:
+    """A network as figures take it, without rho of OOD sets on which its probes are at chance."""
     run = figure_run(one)
     if run.report is None:
         return run
     drops = run.report["ood_drop"]
-    told = {ood: drop for ood, drop in drops.items() if probed_outside(one, ood)}
-    return replace(run, report=run.report | {"ood_drop": told})
+    kept = {ood: drop for ood, drop in drops.items() if probed_outside(one, ood)}
+    return replace(run, report=run.report | {"ood_drop": kept})
 
 
 def by_kind(points: Sequence[TradeOffPoint]) -> Mapping[tuple[str, ...], list[tuple[float, float]]]:
-    """(rho, AUROC) of each OOD set: of all networks, then of each kind."""
+    """Points (rho, AUROC) by OOD set and kind of network, ALL first."""
     found: dict[tuple[str, ...], list[tuple[float, float]]] = {}
     for kind in (lambda _: ALL, lambda point: point.network):
         for point in points:

@@ -82,7 +82,7 @@ def test_conditions_tell_how_long_networks_took(store: Path) -> None:
 
 
 def test_conditions_tell_of_images_that_were_left_out(store: Path) -> None:
-    name = "images left out, as they cannot be read"
+    name = "unreadable images left out"
     assert name not in conditions_of(store)
     for file in job_files(store, "settings.json"):
         written = json.loads(file.read_text())
