@@ -15,11 +15,11 @@ import tyro
 from rankdeficit.experiments import cli
 from rankdeficit.page import Page, Section, write
 from rankdeficit.page.terminal import open_console, print_section
-from real_nets.data.catalogue import Definition, known
+from real_nets.data.catalogue import Definition, definition_of
 from real_nets.jobs.folder import JobFolder
 from real_nets.paper.conditions import conditions
 from real_nets.paper.export import check_new, export
-from real_nets.paper.grid import REPLACEABLE
+from real_nets.paper.grid import replaceable
 from real_nets.paper.store import PAGE, Results, TargetRecord, read_targets
 from real_nets.paper.targets import TARGETS
 
@@ -84,7 +84,7 @@ def summary(records: Sequence[TargetRecord], outcomes: Sequence[JobFolder]) -> l
     ]
     cells = [cell for record in records for cell in record.cells]
     others = sorted({cell.data_name for cell in cells if not cell.own_data})
-    others_ood = {name for one in outcomes for name in one.job.ood} - set(REPLACEABLE)
+    others_ood = {name for one in outcomes for name in one.job.ood} - set(replaceable())
     if others_ood:
         others.append(f"out of distribution {', '.join(sorted(others_ood))}")
     others += [*parts_of_data(outcomes), *other_sizes(outcomes)]
@@ -93,7 +93,7 @@ def summary(records: Sequence[TargetRecord], outcomes: Sequence[JobFolder]) -> l
             f"These are not the paper's data: {'; '.join(others)}. Differences from its numbers say "
             "nothing on whether they are right."
         )
-    used = [known(name) for one in outcomes for name in (one.job.data, *one.job.ood)]
+    used = [definition_of(name) for one in outcomes for name in (one.job.data, *one.job.ood)]
     synthetic = {f"{own.name}: {own.about}" for own in used if own is not None and own.synthetic}
     if synthetic:
         lines.append(f"Drawn by a program, not photographed: {'; '.join(sorted(synthetic))}.")
@@ -135,7 +135,7 @@ def other_sizes(outcomes: Sequence[JobFolder]) -> list[str]:
 
 def of_paper(name: str) -> Definition | None:
     """The definition of a data set if the paper trains networks on it."""
-    own = known(name)
+    own = definition_of(name)
     return own if own is not None and own.paper_name else None
 
 

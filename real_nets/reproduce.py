@@ -34,7 +34,7 @@ from real_nets.jobs.execute import Executor, How, check_options, execute
 from real_nets.jobs.folder import check_finished
 from real_nets.paper.budgets import BUDGETS, BudgetName, with_changes
 from real_nets.paper.estimate import announce, list_targets
-from real_nets.paper.grid import REPLACEABLE, Setup
+from real_nets.paper.grid import Setup, replaceable
 from real_nets.paper.plan import Plan
 from real_nets.paper.store import (
     LOGS,
@@ -224,9 +224,9 @@ def check_replacements(replacements: Mapping[str, str], settings: Settings) -> N
             "for all data sets; leave it out, or name another --budget"
         )
     for name in replacements:
-        if name not in REPLACEABLE:
+        if name not in replaceable():
             raise ValueError(
-                f"replace names {name!r}; it must be one of {', '.join(REPLACEABLE)}, before the ="
+                f"replace names {name!r}; it must be one of {', '.join(replaceable())}, before the ="
             )
 
 

@@ -10,7 +10,7 @@ as --trained.
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 import torch
 from rich.table import Table
@@ -19,13 +19,14 @@ from rankdeficit.distributed import from_first, is_first
 from rankdeficit.experiments import cli, plots, tables
 from rankdeficit.experiments.cli import joined
 from rankdeficit.experiments.runs import RunFolder, read_json
-from rankdeficit.experiments.settings import CommonSettings, Row, check_values
+from rankdeficit.experiments.settings import CommonSettings, check_values
 from real_nets.data.catalogue import listing
 from real_nets.data.opening import DataSource, check_folder
 from real_nets.jobs.data import JobData
 from real_nets.jobs.execute import How, Work, train_here
 from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.job import Job, JobOptions
+from real_nets.jobs.records import Summary
 from real_nets.training.loop import DivergedError
 
 PROGRAM = "real_nets.train"
@@ -54,6 +55,27 @@ class Settings(JobOptions, CommonSettings):
     """Number of networks per temperature, each with its own seed."""
     tensorboard: bool = False
     """Also write measurements during training for TensorBoard."""
+
+
+class TrainedNetwork(Summary):
+    """Summary of a network within a run."""
+
+    temperature: float
+    model: str
+    seed: int
+
+
+class RunSummary(TypedDict):
+    """summary.json of a run."""
+
+    runs: list[TrainedNetwork]
+    verdict: list[str]
+    gamma: float
+    folders: list[str]
+    """Folder of each network, in the order of `runs`."""
+    classes: int
+    train_images: int
+    test_images: int
 
 
 @dataclass(frozen=True)
@@ -138,14 +160,14 @@ def find_data(settings: Settings) -> tuple[Path | None, str]:
     return settings.root, settings.data
 
 
-def work(settings: Settings, prepared: Prepared, path: Path, device: torch.device) -> Row:
+def work(settings: Settings, prepared: Prepared, path: Path, device: torch.device) -> RunSummary:
     """Train all jobs, each in its folder; returns the summary of the run."""
-    runs = []
+    runs: list[TrainedNetwork] = []
     for number, (name, job) in enumerate(prepared.jobs.items(), start=1):
         data = JobData(job, prepared.how.source, device)
         prefix = f"{number}/{len(prepared.jobs)} "
         found = train_here(Work(job, path / name, ()), data, prepared.how, prefix)
-        runs.append({"temperature": job.temperature, "model": job.model, "seed": job.seed} | found)
+        runs.append({"temperature": job.temperature, "model": job.model, "seed": job.seed, **found})
     return {
         "runs": runs,
         "verdict": tables.verdicts(runs, "model"),
@@ -157,7 +179,7 @@ def work(settings: Settings, prepared: Prepared, path: Path, device: torch.devic
     }
 
 
-def finish(folder: RunFolder, summary: Row, device: torch.device) -> None:
+def finish(folder: RunFolder, summary: RunSummary, device: torch.device) -> None:
     """Write, draw and print the results."""
     folder.write_json("summary.json", summary)
     folder.write_environment(device)
@@ -167,7 +189,7 @@ def finish(folder: RunFolder, summary: Row, device: torch.device) -> None:
     tables.print_report(table, [*sentences, closing])
 
 
-def report(summary: Row) -> tuple[Table, list[str]]:
+def report(summary: RunSummary) -> tuple[Table, list[str]]:
     """The table of results, and sentences on the ranks of layers and the verdict."""
     layers = tables.layer_sentences(summary["runs"], shown_gammas(summary["gamma"]))
     table = tables.results_table(summary["runs"], "model", summary["gamma"])
@@ -181,7 +203,7 @@ def shown_gammas(gamma: float) -> list[float]:
 
 def draw(path: Path) -> None:
     """Draw the figures of a run folder from its files alone."""
-    summary = read_json(path / "summary.json")
+    summary: RunSummary = read_json(path / "summary.json")
     runs, classes, gamma = summary["runs"], summary["classes"], summary["gamma"]
     rows = [
         {"temperature": run["temperature"], "model": run["model"], **row}

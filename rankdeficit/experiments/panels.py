@@ -148,10 +148,8 @@ def _draw_row(row: Sequence[Axes], panels: Sequence[Panel]) -> None:
         for scale in panel.frame.scales:
             scale(axes)
     row[0].set_ylabel(panels[0].frame.y)
-    for twin in twins[:-1]:
-        twin.tick_params(which="both", labelright=False)
-    if twins:
-        twins[-1].set_ylabel(panels[-1].frame.right)
+    for twin in twins:
+        twin.set_ylabel(panels[-1].frame.right)
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:

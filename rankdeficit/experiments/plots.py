@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import groupby, product
@@ -26,7 +26,7 @@ from PIL import Image
 
 from rankdeficit.experiments.runs import write_atomically
 
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 Colour = tuple[float, float, float, float]
 THEORY_COLOUR = "black"
 MOST_COLUMNS = 5
@@ -36,11 +36,13 @@ MOST_COLUMNS = 5
 def ranks_over_training(
     rows: Sequence[Row], classes: int, predicted: int, clock: str, facet: str
 ) -> Figure:
-    """Ranks before and after the softmax, and the logits norm (the paper's Figure 5).
+    """Ranks of the class-centred and raw logits and after the softmax, and the logits norm.
+
+    The paper's Figure 5, with the class-centred rank, of which Neural Collapse makes a prediction.
 
     One panel per temperature (columns, in several rows where there are many) and value of `facet`
-    (further rows, for example depth); medians over seeds with their range. predicted: the rank of
-    Neural Collapse. clock: the field of the rows that is the horizontal axis.
+    (further rows, for example depth); medians over seeds with their range. predicted: the class-centred
+    rank of Neural Collapse. clock: the field of the rows that is the horizontal axis.
     """
     temperatures = sorted({row["temperature"] for row in rows})
     facets = sorted({row[facet] for row in rows})
@@ -77,9 +79,10 @@ def ranks_over_training(
 
 
 def _draw_ranks(axes: Axes, rows: Sequence[Row], classes: int, predicted: int, clock: str) -> None:
-    band(axes, rows, clock, "rank", "C0", "rank of the logits")
+    band(axes, rows, clock, "rank", "C0", "rank of the raw logits", ":")
+    band(axes, rows, clock, "centred_rank", "C2", "rank of the class-centred logits")
     band(axes, rows, clock, "post_softmax_rank", "C1", "rank after the softmax", "-.")
-    label = f"Neural Collapse: {predicted}"
+    label = f"Neural Collapse, class-centred: {predicted}"
     axes.axhline(predicted, color=THEORY_COLOUR, linestyle="--", linewidth=1, label=label)
     axes.set_ylim(0, 1.08 * classes)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -87,7 +90,10 @@ def _draw_ranks(axes: Axes, rows: Sequence[Row], classes: int, predicted: int, c
 
 
 def spectra(runs: Sequence[Row], predicted: int, gamma: float, facet: str) -> Figure:
-    """Singular values of the logits at the end, relative to the largest, with the threshold."""
+    """Singular values of the trained network's logits relative to the largest, with the threshold.
+
+    The axis ends two decades below the threshold: smaller values are rounding errors.
+    """
 
     def draw(axes: Axes, own: Sequence[Row], colour: Any, label: str) -> None:
         values = [r["singular_values"] for r in own if r["singular_values"]]
@@ -105,7 +111,7 @@ def spectra(runs: Sequence[Row], predicted: int, gamma: float, facet: str) -> Fi
         )
         label = f"Neural Collapse: {predicted}"
         axes.axvline(predicted, color=THEORY_COLOUR, linestyle=":", linewidth=1, label=label)
-        axes.set(ylim=(1e-6, 2), xlabel="index i")
+        axes.set(ylim=(gamma / 100, 2), xlabel="index i")
         set_log_scale(axes, "y")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
@@ -199,7 +205,7 @@ def band(
     line: str = "-",
 ) -> None:
     """Median over seeds of a field against the clock, with the range; diverged runs are left out."""
-    ordered = sorted((r for r in rows if r[field] is not None), key=lambda r: r[clock])
+    ordered = sorted((r for r in rows if r.get(field) is not None), key=lambda r: r[clock])
     groups = [(t, [r[field] for r in same]) for t, same in groupby(ordered, lambda r: r[clock])]
     if groups:
         at = [t for t, _ in groups]

@@ -1,7 +1,7 @@
 """From the runs of a summary to a table and plain sentences: medians and ranges over seeds."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-Run = dict[str, Any]
+Run = Mapping[str, Any]
 
 STALLED_BAND = (0.99, 1.01)
 """A run has stalled if its loss lies within these multiples of the loss of uniform predictions."""

@@ -13,6 +13,7 @@ returns their reader. Folders of images need no definition.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Concatenate, ParamSpec
 
 from torchvision.datasets import CIFAR10, CIFAR100
 
@@ -45,16 +46,17 @@ class Request:
 Load = Callable[[], tuple[Images, Images]]
 """Reads train and test images, as pixels in memory or as files not decoded yet."""
 Find = Callable[[Request], Load]
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
 class Definition:
     """Properties of a data set."""
 
+    find: Find
     name: str
     about: str
     """Description for the help of commands."""
-    find: Find
     paper_name: str | None = None
     """Name in the paper, if the paper trains networks on it."""
     pixels: int | None = None
@@ -76,39 +78,39 @@ CATALOGUE: dict[str, Definition] = {}
 """Definitions by name."""
 
 
-def dataset(
-    name: str,
-    about: str,
-    *,
-    paper_name: str | None = None,
-    pixels: int | None = None,
-    classes: int | None = None,
-    images: tuple[int, int] | None = None,
-    crop: float | None = None,
-    ood: tuple[str, ...] = Definition.ood,
-    synthetic: bool = False,
-    numbered: bool = False,
-) -> Callable[[Find], Find]:
-    """Decorator that adds a data set to the catalogue; for the arguments see `Definition`.
+def _decorator(
+    define: Callable[Concatenate[Find, P], Definition],
+) -> Callable[P, Callable[[Find], Find]]:
+    def dataset(*arguments: P.args, **options: P.kwargs) -> Callable[[Find], Find]:
+        def add(find: Find) -> Find:
+            own = define(find, *arguments, **options)
+            known = CATALOGUE.setdefault(own.name, own)
+            if known.find.__qualname__ != find.__qualname__:
+                raise ValueError(
+                    f"data set {own.name!r} is defined twice; give the second another name"
+                )
+            CATALOGUE[own.name] = own
+            return find
 
-    Raises ValueError for a name that another function has taken.
-    """
+        return add
 
-    def add(find: Find) -> Find:
-        known = CATALOGUE.get(name)
-        if known is not None and known.find.__qualname__ != find.__qualname__:
-            raise ValueError(f"data set {name!r} is defined twice; give the second another name")
-        CATALOGUE[name] = Definition(
-            name, about, find, paper_name, pixels, classes, images, crop, ood, synthetic, numbered
-        )
-        return find
-
-    return add
+    return dataset
 
 
-def known(name: str) -> Definition | None:
-    """The definition of a name such as cifar10 or glyphs:50, None for a folder of images."""
+dataset = _decorator(Definition)
+"""Decorator that adds a data set to the catalogue; its arguments are the fields of `Definition` after
+`find`. Raises ValueError for a name that another function has taken.
+"""
+
+
+def definition_of(name: str) -> Definition | None:
+    """The definition of a name such as cifar10 or glyphs:50; None for a folder of images."""
     return CATALOGUE.get(name.partition(":")[0])
+
+
+def data_of_paper() -> dict[str, str]:
+    """Names of the data sets that the paper trains on, by their names in the paper."""
+    return {own.paper_name: own.name for own in CATALOGUE.values() if own.paper_name}
 
 
 def listing() -> str:

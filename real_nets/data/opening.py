@@ -7,7 +7,7 @@ from rankdeficit.experiments.image_splits import OnCorrupt, measured_normalisati
 from rankdeficit.image_files import square
 from rankdeficit.images import MEASURED_BATCH, Normalisation, held_out_folder, list_splits
 from real_nets.data import catalogue
-from real_nets.data.catalogue import CATALOGUE, Definition, Load, Request, folder, known
+from real_nets.data.catalogue import CATALOGUE, Definition, Load, Request, definition_of, folder
 from real_nets.data.images import Dataset
 
 
@@ -23,7 +23,7 @@ def find(name: str, root: Path | None, download: bool) -> Load:
     as_folder = Request(name, None, root, download)
     if root is not None and (root / name / "train").is_dir() and held_out_folder(root / name):
         return folder(as_folder)
-    definition = known(name)
+    definition = definition_of(name)
     if definition is None:
         return folder(as_folder)
     return definition.find(replace(as_folder, number=_number(name, definition)))

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args
 
 import torch
 from torch import nn
@@ -27,7 +27,9 @@ from real_nets.models.surgery import (
 )
 
 BudgetName = Literal["smoke", "small", "paper"]
-JobOptions = Mapping[str, Any]
+JobChanges = Mapping[str, Any]
+"""Values of some fields of a job."""
+P = ParamSpec("P")
 Maker = TypeVar("Maker", bound=Callable[..., nn.Module])
 
 
@@ -42,7 +44,7 @@ class Definition:
     """Name in tables and in the cells of `real_nets.reproduce`."""
     convolutional: bool = False
     """Whether the budgets' recipes for convolutional networks apply to it."""
-    options: Mapping[BudgetName, JobOptions] = field(default_factory=dict)
+    options: Mapping[BudgetName, JobChanges] = field(default_factory=dict)
     """Job options by budget, which override the budget's own."""
     low_norm_temperature: Mapping[BudgetName, float] = field(default_factory=dict)
     """Temperature of low logit norm by budget, where it differs from the budget's own."""
@@ -52,22 +54,22 @@ MODELS: dict[str, Definition] = {}
 """Definitions by the name of the function that builds the network."""
 
 
-def register(
-    paper_name: str,
-    *,
-    convolutional: bool = False,
-    options: Mapping[BudgetName, JobOptions] | None = None,
-    low_norm_temperature: Mapping[BudgetName, float] | None = None,
-) -> Callable[[Maker], Maker]:
-    """Decorator of a function that makes a network; its arguments are fields of `Definition`."""
+def _decorator(
+    define: Callable[Concatenate[Callable[..., nn.Module], P], Definition],
+) -> Callable[P, Callable[[Maker], Maker]]:
+    def register(*arguments: P.args, **options: P.kwargs) -> Callable[[Maker], Maker]:
+        def add(make: Maker) -> Maker:
+            MODELS[make.__name__] = define(make, *arguments, **options)
+            return make
 
-    def add(make: Maker) -> Maker:
-        MODELS[make.__name__] = Definition(
-            make, paper_name, convolutional, options or {}, low_norm_temperature or {}
-        )
-        return make
+        return add
 
-    return add
+    return register
+
+
+register = _decorator(Definition)
+"""Decorator that registers a function as a network; its arguments are the fields of `Definition` after
+`make`."""
 
 
 def model_of_paper(name: str) -> str:

@@ -37,7 +37,8 @@ from real_nets.page.runs import (
 
 NORM = r"logits norm $\|M\|_F/\sqrt{n}$"
 TOP_VALUES = 5
-BEFORE, AFTER, UNMARKED = Look("C0", "o"), Look("C1", "s"), Look("0.45", "")
+RAW, CENTRED, AFTER = Look("C0", "o"), Look("C2", "^"), Look("C1", "s")
+UNMARKED = Look("0.45", "")
 
 
 def logits_norm(runs: Sequence[FigureRun]) -> Figure | None:
@@ -96,14 +97,17 @@ def alignment_and_collapse(runs: Sequence[FigureRun], gamma: float = GAMMA) -> F
 
 
 def ranks_around_softmax(runs: Sequence[FigureRun]) -> Figure | None:
-    """Rank of the logits before and after the softmax, and their norm (the paper's Figure 5)."""
-    gammas = {run.options.get("gamma", GAMMA) for run in runs}
-    thresholds = ", ".join(f"{gamma:g}" for gamma in sorted(gammas))
+    """Rank of the logits before and after the softmax, and their norm (the paper's Figure 5).
+
+    The class-centred rank is added, to which the prediction of Neural Collapse applies.
+    """
+    thresholds = ", ".join(f"{gamma:g}" for gamma in sorted({run.gamma for run in runs}))
     frame = Frame("epoch", f"numerical rank, γ = {thresholds}", [from_zero, epoch_axis], NORM)
 
     def panel(own: list[FigureRun], title: str, look: Look) -> Panel:
         curves = [
-            Curve(over_training(own, "rank"), "rank of the logits", BEFORE),
+            Curve(over_training(own, "rank"), "rank of the raw logits", RAW, ":"),
+            Curve(over_training(own, "centred_rank"), "rank of the class-centred logits", CENTRED),
             Curve(over_training(own, "post_softmax_rank"), "rank after the softmax", AFTER, "-."),
         ]
         norms = over_training(own, "logits_norm")

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from rankdeficit.diagnostics.report.records import predicted_rank
+from rankdeficit.diagnostics.report import records
 from rankdeficit.experiments.panels import Curve, Frame, Look, Panel, Points, Rule, finite, looks
 from rankdeficit.page.numbers import WORDS, format_pixels
+from rankdeficit.spectrum import GAMMA
+from real_nets.jobs.records import Row
 
-Row = dict[str, Any]
+Options = Mapping[str, object]
+"""Job options by name, as in JSON."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,18 @@ class FigureRun:
     temperature: float
     seed: int
     layers: int
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[Row]
     """Measurements during training, in the order of steps."""
-    report: Row | None = None
+    report: records.Row | None = None
     """The record of `rankdeficit.diagnose`."""
-    options: Row = field(default_factory=dict)
+    options: Options = field(default_factory=dict)
     """All other options of the job."""
+
+    @property
+    def gamma(self) -> float:
+        """Threshold of the numerical rank."""
+        found = number(self.options, "gamma")
+        return GAMMA if math.isnan(found) else found
 
 
 class Case(NamedTuple):
@@ -62,7 +71,7 @@ def of_case(runs: Iterable[FigureRun], case: Case) -> list[FigureRun]:
     return [run for run in runs if Case.of(run) == case]
 
 
-def _distinguishing(options: Sequence[Row]) -> list[str]:
+def _distinguishing(options: Sequence[Options]) -> list[str]:
     """Names of a minimal set of options that distinguishes these; image_size is preferred."""
     chosen: list[str] = []
     names = {name for own in options for name in own}
@@ -72,7 +81,7 @@ def _distinguishing(options: Sequence[Row]) -> list[str]:
     return chosen
 
 
-def _kinds(options: Sequence[Row], names: Sequence[str]) -> int:
+def _kinds(options: Sequence[Options], names: Sequence[str]) -> int:
     """Number of different combinations of the named options."""
     return len({json.dumps([own.get(name) for name in names]) for own in options})
 
@@ -154,6 +163,6 @@ def temperature_grid(
 
 
 def neural_collapse(runs: Iterable[FigureRun]) -> list[Rule]:
-    """Lines at the rank that Neural Collapse predicts, according to the reports."""
-    ranks = {predicted_rank(run.report) for run in runs if run.report}
-    return [Rule(float(rank), "Neural Collapse") for rank in sorted(ranks)]
+    """Lines at the class-centred rank that Neural Collapse predicts, according to the reports."""
+    ranks = {records.predicted_rank(run.report) for run in runs if run.report}
+    return [Rule(float(rank), "Neural Collapse, class-centred") for rank in sorted(ranks)]

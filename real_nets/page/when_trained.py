@@ -35,7 +35,6 @@ from rankdeficit.page.numbers import format_share
 from real_nets.page.runs import (
     Case,
     FigureRun,
-    Row,
     case_panels,
     cases,
     neural_collapse,
@@ -116,19 +115,26 @@ def layer_alignments(runs: Sequence[FigureRun]) -> Figure | None:
 
 
 def rank_over_gamma(runs: Sequence[FigureRun]) -> Figure | None:
-    """Rank of the train logits against the threshold gamma; dashed: Neural Collapse."""
+    """Rank of the train logits against gamma; dashed: the class-centred rank of Neural Collapse."""
 
     def gamma_axis(axes: Axes) -> None:
         axes.set_xscale("log")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
     def curves(own: list[FigureRun], label: str, look: Look) -> list[Curve]:
-        points = [
-            (gamma, float(rank))
-            for report in _reports(own)
-            for gamma, rank in records.rank_over_gamma(report, report["train"]["logits"]).items()
+        def points(kind: str) -> Points:
+            return [
+                (gamma, float(rank))
+                for report in _reports(own)
+                for gamma, rank in records.rank_over_gamma(
+                    report, report["train"]["logits"], kind
+                ).items()
+            ]
+
+        return [
+            Curve(points("centred_rank"), f"{label}, class-centred", look, every=None),
+            Curve(points("rank"), f"{label}, raw", look, ":", every=None),
         ]
-        return [Curve(points, label, look, every=None)]
 
     frame = Frame("threshold γ", "rank of the logits", [gamma_axis, from_zero])
     return draw(wrapped(case_panels(runs, frame, curves, neural_collapse)), shared=False)
@@ -204,7 +210,7 @@ def trade_off(
     return with_legend_below(figure, columns=4)
 
 
-def _reports(runs: Iterable[FigureRun]) -> list[Row]:
+def _reports(runs: Iterable[FigureRun]) -> list[records.Row]:
     return [run.report for run in runs if run.report]
 
 

@@ -1,14 +1,11 @@
 """Budgets: the job options of the paper's networks and data sets at three scales."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from real_nets.data.catalogue import CATALOGUE
+from real_nets.data.catalogue import definition_of
 from real_nets.jobs.job import Job
-from real_nets.models import MODELS, BudgetName
-
-Options = Mapping[str, Any]
+from real_nets.models import MODELS, BudgetName, JobChanges
 
 LOW_NORM_TEMPERATURE = 50.0
 """Default temperature of networks with low logit norm. The paper lists 10, 50, 100 and 1000 without
@@ -24,12 +21,12 @@ class Budget:
 
     name: BudgetName
     seeds: int
-    common: Options
-    convolutional: Options
+    common: JobChanges
+    convolutional: JobChanges
     """Options of convolutional networks."""
-    datasets: Mapping[str, Options] = field(default_factory=dict)
-    """Options by the project's name of the data set."""
-    changes: Options = field(default_factory=dict)
+    photographs: JobChanges | None = None
+    """Options of data sets of photographs, whose images have many sizes; None for no jobs on them."""
+    changes: JobChanges = field(default_factory=dict)
     """Options that override all others."""
     convolutional_temperature: float = LOW_NORM_TEMPERATURE
     """Temperature of convolutional networks with low logit norm, unless a network has its own: low enough
@@ -39,14 +36,17 @@ class Budget:
 
     def job(self, dataset: str, network: str, **options: Any) -> Job:
         """The job with seed 0 at T = 1, unless the options say otherwise."""
-        own = MODELS.get(network)
+        own, data = MODELS.get(network), definition_of(dataset)
+        resizing: JobChanges = {}
+        if data is not None and data.crop is not None and self.photographs is not None:
+            resizing = {"image_size": data.pixels, "crop": data.crop, **self.photographs}
         given: dict[str, Any] = {
             "model": network,
             "data": dataset,
             **self.common,
             **(self.convolutional if own and own.convolutional else {}),
             **(own.options.get(self.name, {}) if own else {}),
-            **self.datasets.get(dataset, {}),
+            **resizing,
             **self.changes,
             **options,
         }
@@ -69,12 +69,9 @@ MAX_WARMUP = 0.2
 """Maximum warm-up as a fraction of training, which limits it for few epochs."""
 
 GLYPHS = "glyphs:50"
-GLYPH_OOD = tuple(f"{name}:50" for name in CATALOGUE["glyphs"].ood)
+GLYPH_OOD = ("glyph-letters:50", "glyph-fonts:50")
 
-PHOTOGRAPHS = {each.name: each for each in CATALOGUE.values() if each.crop is not None}
-"""Data sets of photographs, whose images have many sizes."""
-
-RESIDUAL: Options = {
+RESIDUAL: JobChanges = {
     "lr": 0.1,
     "nesterov": True,
     "weight_decay": 5e-4,
@@ -84,7 +81,7 @@ RESIDUAL: Options = {
 }
 """The usual recipe of ResNets and VGG on CIFAR; the paper's own is in an appendix that is not at hand."""
 
-ADAPTIVE: Options = {"optimizer": "adamw", "lr": 3e-3, "clip_norm": None, "channels_last": True}
+ADAPTIVE: JobChanges = {"optimizer": "adamw", "lr": 3e-3, "clip_norm": None, "channels_last": True}
 """Recipe of convolutional networks for short trainings. Gradients are initially T times smaller, but
 Adam's steps are not, so networks at high temperature leave their initial loss sooner than with SGD."""
 
@@ -113,11 +110,11 @@ SMALL = Budget(
         "milestones": (0.2, 0.5, 0.8, 0.9),
     },
     convolutional={**ADAPTIVE, "width": 16},
-    datasets={name: {"image_size": 64, "crop": own.crop} for name, own in PHOTOGRAPHS.items()},
+    photographs={"image_size": 64},
     convolutional_temperature=10.0,
 )
 
-_IMAGENET: Options = {
+IMAGENET: JobChanges = {
     "epochs": 90,
     "batch_size": 256,
     "weight_decay": 1e-4,
@@ -138,16 +135,13 @@ PAPER = Budget(
         "diagnosed_images": 0,
     },
     convolutional=RESIDUAL,
-    datasets={
-        name: {**_IMAGENET, "image_size": own.pixels, "crop": own.crop}
-        for name, own in PHOTOGRAPHS.items()
-    },
+    photographs=IMAGENET,
 )
 
 BUDGETS: dict[BudgetName, Budget] = {budget.name: budget for budget in (SMOKE, SMALL, PAPER)}
 
 
-def with_changes(budget: Budget, seeds: int | None, options: Options) -> Budget:
+def with_changes(budget: Budget, seeds: int | None, options: JobChanges) -> Budget:
     """The budget with another number of seeds and overriding options; None keeps a value."""
     changes = {name: value for name, value in options.items() if value is not None}
     return replace(budget, seeds=budget.seeds if seeds is None else seeds, changes=changes)

@@ -6,7 +6,7 @@ from fnmatch import fnmatch
 from itertools import chain
 from typing import Any
 
-from real_nets.data.catalogue import CATALOGUE, Definition, known
+from real_nets.data.catalogue import CATALOGUE, Definition, data_of_paper, definition_of
 from real_nets.jobs.job import Job
 from real_nets.models import MODELS, model_of_paper
 from real_nets.paper.budgets import GLYPH_OOD, GLYPHS, Budget
@@ -14,18 +14,16 @@ from real_nets.paper.numbers import TABLE_1, TABLE_2, TABLE_3
 
 BASELINE, LOW_NORM = "baseline", "low logit norm"
 
-DATASETS = {each.paper_name: each.name for each in CATALOGUE.values() if each.paper_name}
-"""The project's name of each of the paper's data sets."""
-
 NETWORKS = {row.architecture for row in (*TABLE_1, *TABLE_3)} | {
     row.architecture for row in TABLE_2
 }
 """Names of the networks in the paper's tables."""
 
-REPLACEABLE = tuple(
-    dict.fromkeys([*DATASETS.values(), *chain(*(CATALOGUE[own].ood for own in DATASETS.values()))])
-)
-"""Data sets that targets take, to learn from or as out-of-distribution sets."""
+
+def replaceable() -> list[str]:
+    """Data sets that targets use for training or as out-of-distribution sets."""
+    trained = data_of_paper().values()
+    return list(dict.fromkeys([*trained, *chain(*(CATALOGUE[name].ood for name in trained))]))
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Cell:
     @property
     def own_data(self) -> bool:
         """Whether the data set used is the paper's."""
-        return self.data == DATASETS.get(self.dataset, self.dataset)
+        return self.data == data_of_paper().get(self.dataset, self.dataset)
 
     @property
     def data_name(self) -> str:
@@ -142,14 +140,14 @@ class Setup:
         if self.pick and not any(matches(name, pattern) for pattern in self.pick):
             return Grid(names=(name,))
         model = model_of_paper(network)
-        paper_data = DATASETS.get(dataset, dataset)
+        paper_data = data_of_paper().get(dataset, dataset)
         data = self._data(paper_data)
         if reason := self.why_missing(data):
             return Grid(left_out={name: reason}, names=(name,))
         if condition == LOW_NORM:
             hot = self.budget.low_norm_temperature(model)
             options = {"temperature": self.temperature or hot} | options
-        ood, left_out = self._ood(data, (known(paper_data) or Definition).ood)
+        ood, left_out = self._ood(data, (definition_of(paper_data) or Definition).ood)
         job = replace(self.budget.job(paper_data, model, **{"data": data} | options), ood=ood)
         job.check()
         count = self.seeds or seeds or self.budget.seeds
@@ -170,7 +168,7 @@ class Setup:
         added = [
             (dataset, definition.paper_name)
             for pattern in self.pick
-            for dataset in DATASETS
+            for dataset in data_of_paper()
             for definition in MODELS.values()
             if definition.paper_name not in NETWORKS
             and pattern.lower() == f"{dataset}/{definition.paper_name}".lower()

@@ -10,11 +10,11 @@ from rankdeficit.page.numbers import (
     format_rate,
     format_share,
 )
+from real_nets.data.catalogue import data_of_paper
 from real_nets.jobs.folder import FINAL, JobFolder
 from real_nets.paper import numbers as paper
 from real_nets.paper.chance import ANY_PROBE, LAST_PROBE, ood_probe
 from real_nets.paper.compare import Direction, Measure, Pair, Printed, sign
-from real_nets.paper.grid import DATASETS
 
 Value = Callable[[JobFolder], float | None]
 
@@ -176,12 +176,13 @@ def neco(pair: Pair, ood: str | None) -> list[Measure]:
     cell = pair.baseline.cell
     other = OTHER.get(cell.dataset, "")
     known = paper.detection_row(cell.network, cell.dataset, other)
-    foreign = ood in DATASETS.values() or ood == "svhn"
-    if known is None or (foreign and ood != DATASETS[other]):
+    own_names = data_of_paper()
+    other_of_paper = ood in own_names.values() or ood == "svhn"
+    if known is None or (other_of_paper and ood != own_names[other]):
         auroc, fpr = None, None
     else:
         notes = []
-        if ood not in (None, DATASETS[other]):
+        if ood not in (None, own_names[other]):
             notes.append(f"the paper's out-of-distribution set is {other}")
         if known.pretrained_on:
             notes.append(f"the paper's network was pretrained on {known.pretrained_on}")

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -41,7 +40,7 @@ class TargetRecord:
     budget: str
     cells: list[Cell]
     left_out: dict[str, str]
-    computed: dict[str, Any]
+    computed: dict[str, object]
 
 
 def job_folder(store: Path, key: str) -> Path:

@@ -1,8 +1,8 @@
 """Figure 6: rank after the softmax of random low-rank matrices."""
 
 from collections.abc import Sequence
-from operator import itemgetter
-from typing import TypedDict
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ SEEDS = 7
 """Number of random matrices per rank and scale."""
 
 
-class ScaledRank(TypedDict):
+class ScaledRank(NamedTuple):
     """Rank after the softmax of random matrices of rank k multiplied by a scale."""
 
     k: int
@@ -33,6 +33,26 @@ class ScaledRank(TypedDict):
     """Median over matrices; `low` and `high` are the range."""
     low: int
     high: int
+
+
+class ScaledRanks(NamedTuple):
+    """What the figure shows, and the threshold of its ranks."""
+
+    rows: list[ScaledRank]
+    gamma: float = GAMMA
+
+    def record(self) -> Computed:
+        """As a JSON object."""
+        return {"gamma": self.gamma, "rows": [row._asdict() for row in self.rows]}
+
+    @classmethod
+    def of(cls, computed: Computed) -> "ScaledRanks":
+        """From `record`; early records have no gamma. Raises ValueError for other objects."""
+        found: Any = computed
+        try:
+            return cls([ScaledRank(**row) for row in found["rows"]], found.get("gamma", GAMMA))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the record of fig6 is damaged ({error}); run fig6 again") from error
 
 
 @register
@@ -57,14 +77,12 @@ class Figure6(Target):
             for scale in scales.tolist():
                 found = sorted(numerical_rank(softmax(scale * logits).mT, gamma).tolist())
                 middle = found[SEEDS // 2]
-                rows.append(
-                    {"k": k, "scale": scale, "rank": middle, "low": found[0], "high": found[-1]}
-                )
-        return {"gamma": gamma, "rows": rows}
+                rows.append(ScaledRank(k, scale, middle, found[0], found[-1]))
+        return ScaledRanks(rows, gamma).record()
 
     def section(self, cells: Sequence[Cell], results: Results, computed: Computed) -> Section:
         """The figure, and a table of the maximum of each curve."""
-        rows = computed["rows"]
+        rows, gamma = ScaledRanks.of(computed)
         table = peaks(rows)
         flat = [row[0].text for row in table.rows if row[1].text == row[2].text]
         claim = f"The paper's claim: {paper.exhibit('Figure 6').claim}"
@@ -73,7 +91,6 @@ class Figure6(Target):
             if flat
             else "The rank grows with the factor for every k, as in the paper, up to its peak."
         )
-        gamma = computed.get("gamma", GAMMA)  # absent from early records
         caption = f"n = 100, γ = {gamma:g}, medians and ranges of {SEEDS} matrices per rank."
         alt = "Rank after the softmax against the scale, a curve per rank of the logits."
         pictures = picture(softmax_of_random(rows), caption, alt)
@@ -84,13 +101,13 @@ class Figure6(Target):
 
 def softmax_of_random(rows: Sequence[ScaledRank]) -> Figure | None:
     """Rank after the softmax against the scale of random logits, a curve per rank of the logits."""
-    ranks = sorted({row["k"] for row in rows})
+    ranks = sorted({row.k for row in rows})
     colours = colormaps["viridis"](np.linspace(0, 0.85, len(ranks)))
     curves = []
     for i, (k, colour) in enumerate(zip(ranks, colours, strict=True)):
-        own = [row for row in rows if row["k"] == k]
+        own = [row for row in rows if row.k == k]
         points = [
-            (row["scale"], float(row[name])) for row in own for name in ("low", "rank", "high")
+            (row.scale, float(value)) for row in own for value in (row.low, row.rank, row.high)
         ]
         curves.append(Curve(points, f"rank of M: {k}", Look(colour, MARKERS[i]), every=0.08))
 
@@ -103,9 +120,9 @@ def peaks(rows: Sequence[ScaledRank]) -> Table:
     """Rank at the smallest scale, highest rank with its scale, and rank at the largest scale."""
     titles = ("k", "at the smallest s", "highest", "at s =", "at the largest s")
     found = []
-    for k in sorted({row["k"] for row in rows}):
-        own = [row for row in rows if row["k"] == k]
-        best = max(own, key=itemgetter("rank"))
-        numbers = (k, own[0]["rank"], best["rank"], f"{best['scale']:.3g}", own[-1]["rank"])
+    for k in sorted({row.k for row in rows}):
+        own = [row for row in rows if row.k == k]
+        best = max(own, key=attrgetter("rank"))
+        numbers = (k, own[0].rank, best.rank, f"{best.scale:.3g}", own[-1].rank)
         found.append([TableCell(str(each)) for each in numbers])
     return Table("Rank after the softmax of s A B^T, of rank k", list(map(Column, titles)), found)

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Any
 
 from rankdeficit.page import Section
 from rankdeficit.page.numbers import format_norm, format_rank
+from real_nets.models import JobChanges
 from real_nets.paper.chance import Cause, learned
 from real_nets.paper.compare import Measure, values
 from real_nets.paper.grid import Cell, Grid, Setup
@@ -24,7 +24,7 @@ from real_nets.paper.targets.target import Computed, Target, register
 WIDTH = 512
 """Width of the MLP if the budget sets none."""
 
-INTERVENTIONS: dict[str, dict[str, Any]] = {
+INTERVENTIONS: dict[str, JobChanges] = {
     "initial weights x 0.5": {"init_scale": 0.5},
     "initial weights x 0.8": {"init_scale": 0.8},
     "initial weights x 1.2": {"init_scale": 1.2},

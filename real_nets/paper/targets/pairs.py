@@ -1,10 +1,11 @@
 """Targets that compare networks at T = 1 with the same networks at low logit norm."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import ClassVar, NamedTuple
 
 from rankdeficit.page import Picture, Section, Table
+from real_nets.models import JobChanges
 from real_nets.paper.compare import Measure, Pair, equal_accuracy, measured_pairs, pairs
 from real_nets.paper.grid import Cell, Grid, Setup
 from real_nets.paper.store import Results
@@ -34,7 +35,7 @@ class PairTarget(Target):
     """The paper's claim."""
     networks: ClassVar[Sequence[tuple[str, str]]]
     """(network, data) of every pair."""
-    options: ClassVar[Mapping[str, Any]] = {}
+    options: ClassVar[JobChanges] = {}
     """Job options that override the budget's."""
     caption: ClassVar[str] = "Medians (ranges) over n seeds, and how they move"
     further: ClassVar[Sequence[Callable[[Sequence[Cell], Results], Table]]] = ()

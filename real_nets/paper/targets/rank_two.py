@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rankdeficit.page import Section
 from rankdeficit.page.numbers import format_rank, format_share
 from real_nets.jobs.folder import JobFolder
-from real_nets.models import model_of_paper
+from real_nets.models import JobChanges, model_of_paper
 from real_nets.paper.compare import Measure
 from real_nets.paper.grid import Cell, Grid, Setup
 from real_nets.paper.measures import CLASS_CENTRED, TEST_ACCURACY, centred_rank
@@ -42,7 +42,7 @@ class RankTwo(Target):
         for network in ("MLP", "ResNet-18"):
             epochs = int(setup.budget.job("cifar10", model_of_paper(network)).epochs)
             found.append(setup.cell("CIFAR-10", network))
-            narrow: dict[str, Any] = {
+            narrow: JobChanges = {
                 "head_rank": 2,
                 "stop_accuracy": 1.0,
                 "epochs": SLOWER * epochs,

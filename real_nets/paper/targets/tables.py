@@ -43,8 +43,7 @@ class Table1(Representations):
     name = "table1"
     title = "Table 1: effective depth, OOD drop and rank of the logits"
     about = "κ, ρ and rank of nine networks, baseline and low logit norm, beside the paper's"
-    claim = paper.exhibit("Table 1").claim
-    networks = tuple((row.architecture, row.data) for row in paper.TABLE_1)
+    claim, networks = paper.exhibit("Table 1").claim, paper.exhibit("Table 1").networks
 
 
 @register
@@ -54,8 +53,7 @@ class Table3(Representations):
     name = "table3"
     title = "Table 3: VGG-19"
     about = "the measures of Table 1 for VGG-19"
-    claim = paper.exhibit("Table 3").claim
-    networks = tuple((row.architecture, row.data) for row in paper.TABLE_3)
+    claim, networks = paper.exhibit("Table 3").claim, paper.exhibit("Table 3").networks
 
 
 def all_detectors(cells: Sequence[Cell], results: Results) -> Table:
@@ -102,8 +100,7 @@ class Table2(PairTarget):
     about = "AUROC and false positives of NECO between CIFAR-100 and CIFAR-10, beside the paper's"
     family = "table"
     compared = True
-    claim = paper.exhibit("Table 2").claim
-    networks = tuple((row.architecture, row.data) for row in paper.TABLE_2)
+    claim, networks = paper.exhibit("Table 2").claim, paper.exhibit("Table 2").networks
     caption = "NECO: AUROC, and false positives at 95 % true positives (ID is positive)"
     further = (all_detectors,)
 

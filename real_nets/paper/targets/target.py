@@ -3,7 +3,7 @@
 import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from matplotlib.figure import Figure
 
@@ -19,8 +19,8 @@ Family = Literal["table", "quick", "figure", "appendix", "other"]
 
 Draw = Callable[[list[FigureRun]], Figure | None]
 
-Computed = Mapping[str, Any]
-"""Results that need no network, as plain values for JSON."""
+Computed = Mapping[str, object]
+"""Results that need no network, as a JSON object that the target itself reads."""
 
 NAMED = ("model", "data", "temperature", "seed")
 """Job options that are fields of `FigureRun`."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from real_nets.data import catalogue
-from real_nets.data.catalogue import CATALOGUE, Load, Request, dataset, known, listing
+from real_nets.data.catalogue import CATALOGUE, Load, Request, dataset, definition_of, listing
 from real_nets.data.opening import DataSource, Selection, open_dataset, why_missing
 from tests.conftest import Run
 from tests.images import image_set
@@ -113,10 +113,10 @@ def test_it_is_opened_by_its_name(tmp_path: Path) -> None:
     assert "halves" in str(why_missing("nothing", None, False))
     assert len(open_dataset("halves:3", None).train) == 6
     assert open_dataset("halves", tmp_path, image_size=5).size == (5, 5)
-    found = known("halves:7")
+    found = definition_of("halves:7")
     assert found is not None
     assert (found.name, found.synthetic, found.paper_name) == ("halves", False, None)
-    assert known("squares") is None
+    assert definition_of("squares") is None
 
 
 @pytest.mark.usefixtures("added")
@@ -139,7 +139,7 @@ def test_a_process_without_the_definition_gets_it_with_the_source() -> None:
 
 def test_facts_agree_with_what_is_opened() -> None:
     for name in ("glyphs:1", "glyph-letters:1", "glyph-fonts:1"):
-        definition, found = known(name), open_dataset(name, None)
+        definition, found = definition_of(name), open_dataset(name, None)
         assert definition is not None
         assert (definition.pixels, definition.pixels) == found.size
         assert definition.classes == len(found.classes)

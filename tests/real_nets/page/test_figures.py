@@ -42,6 +42,7 @@ def rows(temperature: float, seed: int, layers: int) -> list[Row]:
             "logits_norm": temperature * (step + 2.0) + seed,
             "effective_logits_norm": step + 2.0 + seed / temperature,
             "rank": 1 + step,
+            "centred_rank": step,
             "post_softmax_rank": 2 + step,
             "alignment": 0.1 * step + 0.01 * seed,
             "layer_alignments": [None] + [0.0125 * step * i for i in range(1, layers)],
@@ -70,6 +71,7 @@ def layer(number: int, accuracy: float, strange: float) -> Row:
 def report(temperature: float, seed: int, layers: int) -> Row:
     """Of 11 classes; the last of the layers has the best ID and the worst OOD probe."""
     logits = {"rank": 6, "rank_curve": {"0.0001": 8, "0.01": 4, "0.1": 2}}
+    logits |= {"centred_rank": 5, "centred_rank_curve": {"0.0001": 7, "0.01": 3, "0.1": 1}}
     return {
         "network": {"classes": 11, "penultimate_width": 64, "neco_variant": "resnet"},
         "train": {"logits": logits},
@@ -177,9 +179,10 @@ def test_the_rank_is_that_of_the_threshold_asked_for() -> None:
 def test_ranks_around_the_softmax_stand_beside_the_norm_and_neural_collapse() -> None:
     figure = drawn(during_training.ranks_around_softmax, pair())
     found = lines(figure, 1)
-    assert found["rank of the logits"] == ([0, 1, 2], [1, 5, 9])
+    assert found["rank of the raw logits"] == ([0, 1, 2], [1, 5, 9])
+    assert found["rank of the class-centred logits"] == ([0, 0.5, 1, 2], [0, 2, 4, 8])
     assert found["rank after the softmax"] == ([0, 0.5, 1, 2], [2, 4, 6, 10])
-    assert found["Neural Collapse"][1] == [10, 10]
+    assert found["Neural Collapse, class-centred"][1] == [10, 10]
     assert lines(figure, 3)["logits norm (right)"][1] == [101, 301, 501]
     assert figure.axes[2].get_ylim() == figure.axes[3].get_ylim()
 
@@ -213,8 +216,9 @@ def test_ortho_dev_has_a_panel_per_ood_set_that_was_measured() -> None:
 
 def test_the_rank_over_gamma_has_the_reports_own_threshold_too() -> None:
     found = lines(drawn(when_trained.rank_over_gamma, pair()))
-    assert found["T = 1"] == ([1e-4, 1e-3, 1e-2, 1e-1], [8, 6, 4, 2])
-    assert found["Neural Collapse"][1] == [10, 10]
+    assert found["T = 1, raw"] == ([1e-4, 1e-3, 1e-2, 1e-1], [8, 6, 4, 2])
+    assert found["T = 1, class-centred"] == ([1e-4, 1e-3, 1e-2, 1e-1], [7, 5, 3, 1])
+    assert found["Neural Collapse, class-centred"][1] == [10, 10]
 
 
 def test_untrained_networks_are_points_once_per_seed() -> None:
@@ -274,10 +278,8 @@ def test_the_trade_off_leaves_out_sets_that_lack_one_of_its_sides() -> None:
 
 
 def test_random_matrices_are_drawn_in_the_order_of_their_scale() -> None:
-    found: list[ScaledRank] = [
-        {"k": k, "scale": scale, "rank": k * scale, "low": scale, "high": 3 * scale}
-        for scale in (10, 1)
-        for k in (2, 1)
+    found = [
+        ScaledRank(k, scale, k * scale, scale, 3 * scale) for scale in (10.0, 1.0) for k in (2, 1)
     ]
     figure = softmax_of_random(found)
     assert figure is not None
@@ -417,7 +419,9 @@ def test_logarithmic_axes_have_plain_numbers_and_legends_the_order_of_temperatur
     runs = [*pair(), run(10.0, network="VGG-19")]
     figure = drawn(when_trained.rank_over_gamma, runs)
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == ["T = 1", "T = 10", "T = 50", "Neural Collapse"]
+    assert [label.split(",")[0] for label in legend[::2]] == [
+        "T = 1", "T = 10", "T = 50", "Neural Collapse",
+    ]  # fmt: skip
     (axes, _) = figure.axes
     assert axes.get_xscale() == "log"
     assert axes.xaxis.get_major_formatter()(0.01, 0) == "0.01"

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from real_nets.data.catalogue import data_of_paper
 from real_nets.jobs.job import Job
 from real_nets.models import MODELS, Definition, mlp
 from real_nets.paper.budgets import BUDGETS, PAPER, Budget, with_changes
-from real_nets.paper.grid import DATASETS
 from real_nets.paper.numbers import LAYERS
 from real_nets.paper.targets import TARGETS
 from tests.real_nets.fabricated import setup_of
@@ -22,7 +22,7 @@ LAYERED = Budget(
     seeds=2,
     common={"epochs": 1, "lr": 0.1, "batch_size": 8, "width": 4},
     convolutional={"lr": 0.3, "momentum": 0.5},
-    datasets={"cifar10": {"batch_size": 32, "width": 6}},
+    photographs={"batch_size": 32, "width": 6},
     convolutional_temperature=9.0,
 )
 
@@ -37,7 +37,7 @@ def _own_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_particular_wins_over_the_general() -> None:
-    job = LAYERED.job("cifar10", "own", width=7)
+    job = LAYERED.job("imagenet", "own", width=7)
     assert (job.epochs, job.lr, job.batch_size, job.width, job.momentum) == (1, 0.2, 32, 7, 0.9)
     conv = LAYERED.job("cifar100", "conv")
     assert (conv.lr, conv.batch_size, conv.width, conv.momentum) == (0.2, 16, 5, 0.5)
@@ -112,7 +112,7 @@ def test_warming_up_takes_a_fifth_of_training_at_most(epochs: int | None, warmup
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_budgets_make_jobs_that_can_be_trained(budget: str) -> None:
     for network in NETWORKS:
-        for data in DATASETS.values():
+        for data in data_of_paper().values():
             job = BUDGETS[budget].job(data, network)
             job.check()  # raises for what makes no sense
             assert job.architecture(100, (3, 224, 224)).name == job.model

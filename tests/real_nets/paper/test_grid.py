@@ -6,11 +6,12 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from real_nets.data.catalogue import data_of_paper
 from real_nets.jobs.job import Job
 from real_nets.models import model_of_paper
 from real_nets.paper import numbers as paper
 from real_nets.paper.budgets import BUDGETS, GLYPH_OOD, GLYPHS
-from real_nets.paper.grid import BASELINE, DATASETS, LOW_NORM, Cell, Grid, Setup
+from real_nets.paper.grid import BASELINE, LOW_NORM, Cell, Grid, Setup
 from real_nets.paper.targets import TARGETS
 from tests.real_nets.fabricated import setup_of
 
@@ -126,7 +127,7 @@ def test_jobs_are_what_their_cell_says(target: str, budget: str) -> None:
             assert (cell.temperature == 1) == (cell.condition == BASELINE)
         small_vit = cell.network == "ViT-B" and budget != "paper"
         assert {job.model for job in jobs} == {"vit" if small_vit else model_of_paper(cell.network)}
-        data = GLYPHS if budget == "smoke" else DATASETS[cell.dataset]
+        data = GLYPHS if budget == "smoke" else data_of_paper()[cell.dataset]
         assert {job.data for job in jobs} == {data} == {cell.data}
         for job in jobs:
             job.check()
@@ -300,7 +301,9 @@ def test_a_replacement_may_be_missing() -> None:
 def test_cells_without_their_data_are_left_out_with_the_reason() -> None:
     grid = TARGETS["table1"].cells(setup_of(missing=("imagenet", "imagenet100")))
     assert [cell.name for cell in grid.cells[::2]] == [f"{data}/{net}" for data, net in CIFAR]
-    assert grid.left_out == {f"{data}/{net}": f"no {DATASETS[data]} here" for data, net in IMAGENET}
+    assert grid.left_out == {
+        f"{data}/{net}": f"no {data_of_paper()[data]} here" for data, net in IMAGENET
+    }
 
 
 def test_the_temperature_of_low_norm_can_be_chosen_and_nothing_else_is_touched() -> None:
