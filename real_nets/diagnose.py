@@ -5,8 +5,7 @@
     torchrun --nproc-per-node 8 -m real_nets.diagnose ...
 
 Folders hold train/CLASS/* and test/CLASS/* (or val/CLASS/*) images. A folder for --ood may hold only
-test images or only folders of classes, and is then used for detection only. Report and figures are
-written to --out.
+test images or only folders of classes, and is then used for detection only.
 """
 
 import math
@@ -53,9 +52,8 @@ class Settings(StructureOptions):
     checkpoint: Path | None = None
     """Weights of the network: a .safetensors file, or a state dict saved by torch.save."""
     trained: Path | None = None
-    """Instead of --model and --checkpoint: the folder of a network trained by real_nets.train or
-    real_nets.reproduce, or a .safetensors file in it. Determines the temperature too, and the data unless
-    --data is given."""
+    """Instead of --model and --checkpoint: folder of a network that real_nets trained, or a .safetensors
+    file in it. Determines the temperature too, and the data unless --data is given."""
     untrained: bool = False
     """Diagnose random initial weights instead of a checkpoint."""
     data: Path | None = None
@@ -157,9 +155,7 @@ def check(settings: Settings, run: JobFolder | None) -> None:
     if settings.untrained and settings.checkpoint:
         raise ValueError("--checkpoint and --untrained exclude each other")
     if not (settings.untrained or settings.checkpoint):
-        raise ValueError(
-            "checkpoint is missing; give --checkpoint FILE with weights, or --untrained"
-        )
+        raise ValueError("checkpoint is missing; give --checkpoint FILE, or --untrained")
     if (settings.mean is None) != (settings.std is None):
         raise ValueError("--mean and --std belong together; give both")
     if settings.mean is not None and settings.normalisation != "data":
@@ -177,6 +173,8 @@ def check(settings: Settings, run: JobFolder | None) -> None:
         if not 0 <= penalty < math.inf:
             raise ValueError(f"probe_l2 is {penalty}; it must not be negative")
     chosen_measures(settings)
+    if settings.probe_l2 and not settings.probes:
+        raise ValueError("--probe-l2 and --no-probes exclude each other")
     for detector in settings.detectors:
         if missing := missing_packages(detector):
             raise ValueError(f"detector {detector} needs {' and '.join(missing)}: pip install it")
@@ -296,9 +294,8 @@ def assumptions(
             f"of the network's {network.classes}"
         )
     for name, size in folders.resized.items():
-        notes.append(
-            f"{name} resized from {spell_size(size)} (its first image) to {spell_size(folders.size)}"
-        )
+        before, after = spell_size(size), spell_size(folders.size)
+        notes.append(f"{name} resized from {before} (its first image) to {after}")
     for name, (train, _) in folders.ood.items():
         if train is None and "ood_probes" in chosen_measures(settings):
             notes.append(f"no probes of {name}: it has no train folder")

@@ -13,7 +13,7 @@ them, and the same command resumes an interrupted run.
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,6 +25,7 @@ from rankdeficit.checks import check_at_least, check_gamma, check_temperature
 from rankdeficit.distributed import is_first
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.cli import joined
+from rankdeficit.experiments.options import option
 from rankdeficit.page.terminal import open_console, say
 from rankdeficit.spectrum import GAMMA
 from real_nets import report
@@ -55,6 +56,9 @@ OVERRIDES = (
 ).split()
 """Settings that override the budget's options of every job."""
 
+DATA_OPTIONS = ("data", "download", "on_corrupt", "replace")
+"""Settings on data sets, for budgets that read some."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -78,7 +82,7 @@ class Settings:
     seeds: int | None = None
     """Number of networks per cell [default: the budget's, 10 for fig8]."""
     temperature: float | None = None
-    """Temperature of low logit norm [default: the budget's]."""
+    """Temperature of networks with low logit norm [default: the budget's]."""
     epochs: int | None = None
     """Epochs of every network [default: the budget's]."""
     width: int | None = None
@@ -131,6 +135,7 @@ class Settings:
 def run(settings: Settings) -> Path | None:
     """Train and diagnose what is missing, write the page; returns the folder, None if nothing was run."""
     if settings.list_targets or not settings.targets:
+        check_listing(settings)
         list_targets()
         return None
     with joined(settings.device) as device:
@@ -167,8 +172,12 @@ def run(settings: Settings) -> Path | None:
         announce_later_diagnoses(plan)
         if settings.plan:
             return None
-        with locked(store) if is_first() else nullcontext():
-            carry_out(settings, how, plan, device)
+        try:
+            with locked(store) if is_first() else nullcontext():
+                carry_out(settings, how, plan, device)
+        except KeyboardInterrupt as stop:
+            stop.add_note(f"finished work is in {store}")
+            raise
         return store
 
 
@@ -193,10 +202,11 @@ def prepare(settings: Settings, source: DataSource) -> Setup:
         check_gamma(settings.gamma)
     check_at_least(0, workers=settings.workers)
     budget = BUDGETS[settings.budget]
+    check_synthetic(settings)
     if settings.data is not None and not settings.data.is_dir() and not settings.download:
         raise ValueError(f"data {settings.data} does not exist; name a folder of data sets")
     replacements = parse_pairs("replace", settings.replace)
-    check_replacements(replacements, settings)
+    check_replacements(replacements)
     options = {name: getattr(settings, name) for name in OVERRIDES}
     return Setup(
         with_changes(budget, settings.seeds, options),
@@ -216,13 +226,33 @@ def parse_pairs(option: str, pairs: Sequence[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def check_replacements(replacements: Mapping[str, str], settings: Settings) -> None:
-    """Raise ValueError for replacements of data sets that no target uses."""
-    if replacements and BUDGETS[settings.budget].synthetic:
+def check_listing(settings: Settings) -> None:
+    """Raise ValueError for options that would be ignored beside --list or without targets."""
+    given = [
+        own.name
+        for own in fields(settings)
+        if own.name != "list_targets" and getattr(settings, own.name) != own.default
+    ]
+    if given and settings.list_targets:
+        raise ValueError(f"--list shows the targets and does nothing else; leave out {given[0]}")
+    if given:
         raise ValueError(
-            f"replace is {' '.join(settings.replace)!r}, but the {settings.budget} budget takes glyphs "
-            "for all data sets; leave it out, or name another --budget"
+            f"targets are missing; name some, which --list shows, or leave out {option(given[0])}"
         )
+
+
+def check_synthetic(settings: Settings) -> None:
+    """Raise ValueError for options on data sets under a budget that reads none."""
+    given = [name for name in DATA_OPTIONS if getattr(settings, name) != getattr(Settings, name)]
+    if given and BUDGETS[settings.budget].synthetic:
+        raise ValueError(
+            f"{option(given[0])} has no effect under the {settings.budget} budget, which draws glyphs; "
+            "leave it out, or name another --budget"
+        )
+
+
+def check_replacements(replacements: Mapping[str, str]) -> None:
+    """Raise ValueError for replacements of data sets that no target uses."""
     for name in replacements:
         if name not in replaceable():
             raise ValueError(
@@ -257,7 +287,7 @@ def announce_later_diagnoses(plan: Plan) -> None:
 
 def main() -> None:
     """The command."""
-    again = "the same command goes on where it stopped"
+    again = "the same command resumes where it stopped"
     cli.main(Settings, run, PROGRAM, interrupted=again, details=listing())
 
 

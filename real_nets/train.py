@@ -153,6 +153,10 @@ def find_data(settings: Settings) -> tuple[Path | None, str]:
     folder = Path(settings.data)
     if folder.is_absolute() and folder.is_dir():
         check_folder(folder)
+        if settings.root is not None:
+            raise ValueError(
+                f"root is {settings.root}, but data {folder} is a folder; leave out --root"
+            )
         return folder.parent, folder.name
     if "/" in settings.data:
         said = "is no folder" if folder.exists() else "does not exist"

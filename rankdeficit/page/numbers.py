@@ -42,22 +42,24 @@ def format_pixels(size: int | Sequence[int]) -> str:
 
 
 def format_spread(
-    values: Sequence[Number | None], form: Callable[[Number], str] = format_share
+    values: Sequence[Number | None],
+    form: Callable[[Number], str] = format_share,
+    usual: int | None = None,
 ) -> str:
     """Median, range and number of values, as "67.3% (66.1–68.0), n = 3".
 
     form: writes one number, `format_share` for example. Range and n are left out where the least and the
     largest value are written like the median; None and values that are not finite do not count.
+    usual: the number of values stated elsewhere; n is then written if and only if it differs.
     """
     found = [value for value in values if value is not None and math.isfinite(value)]
     if not found:
         return NOTHING
     middle, low, high = (form(value) for value in (median(found), min(found), max(found)))
+    number = "" if len(found) == usual else f", n{SPACE}={SPACE}{len(found)}"
     if low == middle == high:
-        return middle
-    return (
-        f"{middle} ({low.removesuffix('%')}–{high.removesuffix('%')}), n{SPACE}={SPACE}{len(found)}"
-    )
+        return middle if usual is None else f"{middle}{number}"
+    return f"{middle} ({low.removesuffix('%')}–{high.removesuffix('%')}){number}"
 
 
 def format_percentage_points(difference: Number, digits: int = 1) -> str:

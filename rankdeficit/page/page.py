@@ -28,7 +28,7 @@ SHORT = 16
 PORTRAIT_COLUMNS = 12
 RESERVED = ("contents", "summary", "conditions")
 NUMBER = re.compile(rf"[+{MINUS}-]?\.?\d.*|{NOTHING}|")
-SPREAD = re.compile(r"(\S+) (\(\S+\)), (n\s=\s\d+)")
+SPREAD = re.compile(r"(\S+?)(?: (\(\S+\)))?(?:, (n\s=\s\d+))?")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TableCell:
     def parts(self) -> list[str]:
         """The number, then its range and n: "67% (66–68), n = 3" has "67%", "(66–68)" and "n = 3"."""
         found = SPREAD.fullmatch(self.text) if self.kind != "plain" else None
-        return [*found.groups()] if found else [self.text or NOTHING]
+        return [part for part in found.groups() if part] if found else [self.text or NOTHING]
 
 
 @dataclass(frozen=True)

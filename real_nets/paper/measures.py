@@ -103,7 +103,7 @@ def logits_ranks(pair: Pair) -> list[Measure]:
             None,
             printed,
         ),
-        Measure(f"{CLASS_CENTRED}{at}", centred_rank, format_rank, expected),
+        Measure(f"{CLASS_CENTRED}{at}", centred_rank, format_rank),
     ]
 
 
@@ -113,8 +113,8 @@ def depths(pair: Pair) -> list[Measure]:
     If late layers lose accuracy, the first falls because its reference does.
     """
     expected, printed = _in_paper(pair, lambda own: own.effective_depth, -1)
-    by_best = "κ against the best layer's probe"
-    over_best = "last layer's probe over the best one's"
+    by_best = "κ relative to the best layer's probe"
+    over_best = "accuracy of the last layer's probe / of the best layer's"
     return [
         Measure(
             DEPTH, lambda one: one.effective_depth, format_share, expected, LAST_PROBE, printed

@@ -96,7 +96,7 @@ class OrthoDev(PairTarget):
     about = "OrthoDev of all networks of Table 1 on CIFAR, at the end and during training"
     family = "appendix"
     networks = ON_CIFAR
-    caption = "OrthoDev on diagnosed images"
+    caption = "OrthoDev on the diagnosed images"
     claim = paper.exhibit("Figure 7").claim
     by_pair = True
     figures = (Drawn(during_training.ortho_dev, "OrthoDev during training."),)

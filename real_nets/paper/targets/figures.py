@@ -156,9 +156,7 @@ class Figure5(PaperFigure):
         name = "rank after the softmax minus that of the {}"
         return [
             Measure(name.format("logits"), gap("rank"), format_rank, expected),
-            Measure(
-                name.format("class-centred logits"), gap("centred_rank"), format_rank, expected
-            ),
+            Measure(name.format("class-centred logits"), gap("centred_rank"), format_rank),
             Measure("epoch at which the rank after the softmax saturates", saturated, _epoch),
         ]
 

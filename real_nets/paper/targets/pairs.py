@@ -37,7 +37,7 @@ class PairTarget(Target):
     """(network, data) of every pair."""
     options: ClassVar[JobChanges] = {}
     """Job options that override the budget's."""
-    caption: ClassVar[str] = "Medians (ranges) over n seeds, and how they move"
+    caption: ClassVar[str] = "Medians (ranges) over seeds, and the direction of the change"
     further: ClassVar[Sequence[Callable[[Sequence[Cell], Results], Table]]] = ()
     """Functions that make further tables."""
     figures: ClassVar[Sequence[Drawn]] = ()
@@ -71,7 +71,7 @@ class PairTarget(Target):
         """The comparisons of trained networks and, if `compared`, at equal train accuracy."""
         compared = compare_all(measured_pairs(cells, results), self.measures)
         tables = [pair_table(self.caption, compared), *(f(cells, results) for f in self.further)]
-        said = headline(one for _, own in compared for one in own)
+        said = headline(compared)
         short = " ".join(said)
         for accuracy, same in equal_accuracy(cells, results).items() if self.compared else ():
             reached_by = [
@@ -83,8 +83,7 @@ class PairTarget(Target):
             equal = compare_all(reached_by, self.measures)
             caption = f"At equal train accuracy: weights of the epoch that first reached {reached}"
             tables.append(pair_table(caption, equal))
-            told = headline(one for _, own in equal for one in own)
-            said += [f"At equal train accuracy ({reached}): {sentence}" for sentence in told]
+            said += [f"At equal train accuracy ({reached}): {told}" for told in headline(equal)]
         notes = (of_probes if self.probes else accuracies)(cells, results)
         said = [*said, f"The paper's claim: {self.claim}"]
         pictures = self.pictures(cells, results)

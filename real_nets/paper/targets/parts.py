@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rankdeficit import GAMMAS
 from rankdeficit.diagnostics.report import records
-from rankdeficit.experiments.tables import INTERPOLATION
+from rankdeficit.experiments.tables import INTERPOLATION, counted
 from rankdeficit.page import Column, Table, TableCell
 from rankdeficit.page.numbers import format_rank, format_share, format_spread
 from real_nets.jobs.folder import JobFolder
@@ -24,7 +24,7 @@ from real_nets.paper.grid import Cell
 from real_nets.paper.store import Results
 
 PLACE = [Column("data"), Column("network"), Column("condition")]
-MOVES = {1: "rises", -1: "falls", 0: "does not move"}
+MOVES = {1: "rises", -1: "falls", 0: "unchanged"}
 SIDES = ("T = 1", "low logit norm")
 MISSING = TableCell("", "missing")
 
@@ -34,18 +34,26 @@ def place(cell: Cell) -> list[TableCell]:
     return [TableCell(cell.data_name), TableCell(cell.network), TableCell(cell.label)]
 
 
-def measured(networks: Sequence[JobFolder], measure: Measure) -> TableCell:
-    """Median, range and number of networks."""
+def seeds(cells: Iterable[Cell]) -> int:
+    """Number of seeds per cell, for the caption of a table."""
+    return max((len(cell.keys) for cell in cells), default=0)
+
+
+def measured(networks: Sequence[JobFolder], measure: Measure, usual: int) -> TableCell:
+    """Median and range over networks, with their number unless it is the usual one."""
     found = values(networks, measure.value)
-    return TableCell(format_spread(found, measure.form), "measured") if found else MISSING
+    return TableCell(format_spread(found, measure.form, usual), "measured") if found else MISSING
 
 
 def cell_table(
     caption: str, cells: Sequence[Cell], results: Results, measures: Sequence[Measure]
 ) -> Table:
     """A row per cell, a column per measure."""
-    rows = [[*place(c), *(measured(results.outcomes(c), m) for m in measures)] for c in cells]
-    return Table(caption, [*PLACE, *(Column(measure.name) for measure in measures)], rows)
+    n = seeds(cells)
+    rows = [[*place(c), *(measured(results.outcomes(c), m, n) for m in measures)] for c in cells]
+    return Table(
+        f"{caption} (n = {n})", [*PLACE, *(Column(measure.name) for measure in measures)], rows
+    )
 
 
 def pair_table(caption: str, compared: Sequence[tuple[Pair, Sequence[Comparison]]]) -> Table:
@@ -58,19 +66,20 @@ def pair_table(caption: str, compared: Sequence[tuple[Pair, Sequence[Comparison]
         Column("verdict"),
     ]
     rows = []
+    n = seeds(side.cell for pair, _ in compared for side in pair)
     for pair, own in compared:
         for one in own:
             cell = pair.low.cell
             numbers = {
                 "paper": [_printed(one, 0), _printed(one, 1)],
-                "measured": [measured(side.networks, one.measure) for side in pair],
+                "measured": [measured(side.networks, one.measure, n) for side in pair],
                 "difference": [_difference(one, 0), _difference(one, 1)],
             }
             row = [TableCell(t) for t in (cell.data_name, cell.network, one.measure.name)]
             row.append(TableCell(f"{cell.temperature:g}"))
             row += [number for group in groups for number in numbers[group]]
             rows.append([*row, verdict_cell(one)])
-    return Table(caption, columns, rows)
+    return Table(f"{caption} (n = {n})", columns, rows)
 
 
 def _printed(one: Comparison, side: int) -> TableCell:
@@ -93,7 +102,7 @@ def verdict_cell(one: Comparison) -> TableCell:
     """The direction of the change compared with the paper's; a note gives the reason for no verdict."""
     if one.no_verdict:
         cause, (cold, hot), chance = one.no_verdict
-        of_chance = "" if chance is None else f" (guessing: {format_share(chance)})"
+        of_chance = "" if chance is None else f" (chance: {format_share(chance)})"
         note = f"{cause.value}{of_chance}: {cold} at T = 1, {hot} at low logit norm"
         return MISSING if cause is Cause.NOT_MEASURED else TableCell("no verdict", note=note)
     expected = one.measure.expected
@@ -110,19 +119,20 @@ def verdict_cell(one: Comparison) -> TableCell:
     return TableCell(moved, note=reached.format(*map(format_share, one.train_accuracies)))
 
 
-def headline(comparisons: Iterable[Comparison]) -> list[str]:
+def headline(compared: Sequence[tuple[Pair, Sequence[Comparison]]]) -> list[str]:
     """Counts of the verdicts on measures for which the paper reports a direction, in one sentence."""
-    counts = tally(comparisons)
+    counts = tally(one for _, own in compared for one in own)
     if not counts:
         return []
+    pairs = counted(sum(bool(tally(own)) for _, own in compared), "network")
     words = {
-        Verdict.DIFFERS: "otherwise",
+        Verdict.DIFFERS: "disagree",
         Verdict.OPEN: "open (within the spread of seeds)",
         Verdict.NONE: "without a verdict",
     }
-    told = [f"Movements as in the paper: {counts.get(Verdict.AGREES, 0)} of {sum(counts.values())}"]
-    told += [f"{word}: {counts[verdict]}" for verdict, word in words.items() if verdict in counts]
-    return [f"{'; '.join(told)}."]
+    agreeing = f"{counts.get(Verdict.AGREES, 0)} of {sum(counts.values())} directions agree"
+    others = [f"{word}: {counts[verdict]}" for verdict, word in words.items() if verdict in counts]
+    return ["; ".join([f"{agreeing} with the paper, in {pairs}", *others]) + "."]
 
 
 def compare_all(
@@ -135,17 +145,18 @@ def compare_all(
 def rank_curves(cells: Sequence[Cell], results: Results) -> Table:
     """Rank of the raw and of the class-centred logits at every threshold."""
     kinds = {
-        "rank of the logits at γ =": "rank_curve",
-        "class-centred, at γ =": "centred_rank_curve",
+        "raw logits, at γ =": "rank_curve",
+        "class-centred logits, at γ =": "centred_rank_curve",
     }
     columns = [*PLACE, *(Column(f"{gamma:g}", kind) for kind in kinds for gamma in GAMMAS)]
-    rows = []
+    n, rows = seeds(cells), []
     for cell in cells:
         if found := results.outcomes(cell):
             curves = [
                 measured(
                     found,
                     Measure("", lambda one, k=kind, g=gamma: one.ranks(k).get(g), format_rank),  # type: ignore[misc]
+                    n,
                 )
                 for kind in kinds.values()
                 for gamma in GAMMAS
@@ -153,8 +164,8 @@ def rank_curves(cells: Sequence[Cell], results: Results) -> Table:
             predicted = TableCell(str(found[0].summary["neural_collapse_rank"]))
             rows.append([*place(cell), *curves, predicted])
     return Table(
-        "Rank of the logits of the train images over the threshold γ, and the rank that Neural Collapse "
-        "predicts: c − 1, or the width of the layer before where that is less",
+        "Rank of the logits of the train images against the threshold γ, and the class-centred rank that "
+        f"Neural Collapse predicts: c − 1, or the width of the last hidden layer if smaller (n = {n})",
         [*columns, Column("Neural Collapse")],
         rows,
     )

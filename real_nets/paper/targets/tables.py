@@ -1,18 +1,19 @@
 """The paper's tables."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 from rankdeficit.page import Column, Table, TableCell
 from rankdeficit.page.numbers import format_rate
 from real_nets.jobs.folder import JobFolder
 from real_nets.page.when_trained import rank_over_gamma
 from real_nets.paper import numbers as paper
-from real_nets.paper.compare import Measure, Pair
+from real_nets.paper.compare import Measure, Pair, values
 from real_nets.paper.grid import Cell
 from real_nets.paper.measures import COMPONENTS, components, detections, representation
 from real_nets.paper.store import Results
 from real_nets.paper.targets.pairs import Drawn, PairTarget
-from real_nets.paper.targets.parts import PLACE, measured, place, rank_curves
+from real_nets.paper.targets.parts import PLACE, measured, place, rank_curves, seeds
 from real_nets.paper.targets.target import register
 
 
@@ -57,26 +58,27 @@ class Table3(Representations):
 
 
 def all_detectors(cells: Sequence[Cell], results: Results) -> Table:
-    """AUROC of every detector, including the published variants of NECO."""
+    """AUROC of every detector, including the published variants of NECO; equal scores are one column."""
     found = [(cell, own) for cell in cells if (own := results.outcomes(cell))]
     names = sorted({name for _, own in found for one in own for name in detectors(one)})
+    places = [(cell, own, ood) for cell, own in found for ood in own[0].job.ood]
+    n = seeds(cells)
+    columns: dict[tuple[float, ...], list[str]] = {}
+    for name in names:
+        scores = (values(own, auroc(ood, name).value) for _, own, ood in places)
+        columns.setdefault(tuple(chain.from_iterable(scores)), []).append(name)
     rows = [
         [
             *place(cell),
             TableCell(ood),
-            measured(own, components(ood)),
-            *(measured(own, auroc(ood, name)) for name in names),
+            measured(own, components(ood), n),
+            *(measured(own, auroc(ood, same[0]), n) for same in columns.values()),
         ]
-        for cell, own in found
-        for ood in own[0].job.ood
+        for cell, own, ood in places
     ]
-    columns = [
-        *PLACE,
-        Column("OOD"),
-        Column(COMPONENTS),
-        *(Column(name, "AUROC") for name in names),
-    ]
-    return Table("AUROC of all detectors, NECO in each published variant", columns, rows)
+    titles = [Column(" = ".join(same), "AUROC") for same in columns.values()]
+    caption = f"AUROC of all detectors, NECO in each published variant (n = {n})"
+    return Table(caption, [*PLACE, Column("OOD"), Column(COMPONENTS), *titles], rows)
 
 
 def detectors(one: JobFolder) -> set[str]:

@@ -134,7 +134,7 @@ def test_rank_two_counts_networks_that_fit_all_images(
     assert fit(networks) == Fit(whole, 2)
     table = section_of(tmp_path, "rank-two", numbers).tables[0]
     row = row_of(table, "CIFAR-10", "MLP", f"rank 2, {T_1}")
-    assert row[:2] == ["2", "2"]
+    assert [text.partition(",")[0] for text in row[:2]] == ["2", "2"]
     assert row[4].startswith(fewest)
     assert row[5] == "60.5% (60.0–61.0), n = 2"
     assert row_of(table, "CIFAR-10", "MLP", COLD)[5] == "90.0%"

@@ -39,7 +39,7 @@ def test_diverged_and_missing_seeds_do_not_count_and_are_told(tmp_path: Path) ->
     )
     section = section_of(tmp_path, "table1", numbers, setup_of(pick=["CIFAR-100/ResNet-18"]))
     row = row_of(section.tables[0], *RESNET, "κ: effective depth")
-    assert row[3:5] == ["90.0%", "60.0% (50.0–70.0), n = 2"]
+    assert row[3:5] == ["90.0%, n = 1", "60.0% (50.0–70.0), n = 2"]
     message = "T = 1, seed 0: the loss is not finite at step 7"
     assert section.notes == [
         f"Diverged: ResNet-18 on CIFAR-100, {COLD}. {message}.",
