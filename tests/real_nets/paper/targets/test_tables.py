@@ -180,8 +180,11 @@ def test_effective_depth_is_told_against_both_bars(tmp_path: Path) -> None:
         low=[hundred(depth=1 / 3, probes=(0.2, found, 0.2)) for found in (0.4, 0.5, 0.25)],
     )
     found = compared(tmp_path, "table1", numbers, ONE)[WHERE]
-    medians = [(one.before and one.before.median, one.after and one.after.median) for one in (
-        found[DEPTH], found[BY_BEST], found["accuracy of the last layer's probe / of the best layer's"])]  # fmt: skip
+    ratio = "accuracy of the last layer's probe / of the best layer's"
+    medians = [
+        (one.before and one.before.median, one.after and one.after.median)
+        for one in (found[DEPTH], found[BY_BEST], found[ratio])
+    ]
     assert medians == [(1.0, pytest.approx(1 / 3)), (1.0, pytest.approx(2 / 3)), (1.0, 0.5)]
     verdicts = [found[DEPTH].verdict, found[BY_BEST].verdict]
     assert verdicts == [Verdict.AGREES, Verdict.UNCLAIMED]  # the paper did not measure the second
