@@ -80,7 +80,8 @@ def summary(records: Sequence[TargetRecord], outcomes: Sequence[JobFolder]) -> l
         "The paper is Masarczyk et al., “Unpacking Softmax” (arXiv 2506.01562, 2025). Its training "
         "recipe is in an appendix that is not at hand here, so its directions can be expected to come "
         "out, its numbers cannot.",
-        f"{trained(outcomes)}. Numbers are medians with the range over n seeds.",
+        f"{trained(outcomes)}. Numbers are medians over n seeds, with the range in brackets where seeds "
+        "differ. The glossary in rankdeficit/README.md defines κ, ρ, SR and the other measures.",
     ]
     cells = [cell for record in records for cell in record.cells]
     others = sorted({cell.data_name for cell in cells if not cell.own_data})
