@@ -1,14 +1,13 @@
 """The paper's tables."""
 
 from collections.abc import Sequence
-from itertools import chain
 
 from rankdeficit.page import Column, Table, TableCell
 from rankdeficit.page.numbers import format_rate
 from real_nets.jobs.folder import JobFolder
 from real_nets.page.when_trained import rank_over_gamma
 from real_nets.paper import numbers as paper
-from real_nets.paper.compare import Measure, Pair, values
+from real_nets.paper.compare import Measure, Pair
 from real_nets.paper.grid import Cell
 from real_nets.paper.measures import COMPONENTS, components, detections, representation
 from real_nets.paper.store import Results
@@ -58,25 +57,21 @@ class Table3(Representations):
 
 
 def all_detectors(cells: Sequence[Cell], results: Results) -> Table:
-    """AUROC of every detector, including the published variants of NECO; equal scores are one column."""
+    """AUROC of every detector, including the published variants of NECO."""
     found = [(cell, own) for cell in cells if (own := results.outcomes(cell))]
     names = sorted({name for _, own in found for one in own for name in detectors(one)})
-    places = [(cell, own, ood) for cell, own in found for ood in own[0].job.ood]
     n = seeds(cells)
-    columns: dict[tuple[float, ...], list[str]] = {}
-    for name in names:
-        scores = (values(own, auroc(ood, name).value) for _, own, ood in places)
-        columns.setdefault(tuple(chain.from_iterable(scores)), []).append(name)
     rows = [
         [
             *place(cell),
             TableCell(ood),
             measured(own, components(ood), n),
-            *(measured(own, auroc(ood, same[0]), n) for same in columns.values()),
+            *(measured(own, auroc(ood, name), n) for name in names),
         ]
-        for cell, own, ood in places
+        for cell, own in found
+        for ood in own[0].job.ood
     ]
-    titles = [Column(" = ".join(same), "AUROC") for same in columns.values()]
+    titles = [Column(name, "AUROC") for name in names]
     caption = f"AUROC of all detectors, NECO in each published variant (n = {n})"
     return Table(caption, [*PLACE, Column("OOD"), Column(COMPONENTS), *titles], rows)
 
