@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 import simulations
 from rankdeficit.experiments.experiment import find_experiments
 from tests.commands import Command
+from tests.images import write_images
+from tests.real_nets.tiny import contents
 
 STEPS = "--steps 12 --measure-every 4 --checkpoint-every 4"
 SIMULATIONS = {
@@ -30,6 +33,39 @@ REAL_NETS = ["real_nets.train", "real_nets.diagnose", "real_nets.reproduce", "re
 COMMANDS = [*(f"simulations.{name}" for name in SIMULATIONS), "simulations", "proofs", *REAL_NETS]
 WHOLE_FILES = ("settings.json", "summary.json", "metrics.jsonl", "checkpoint.pt")
 
+
+@dataclass(frozen=True)
+class Resumable:
+    """A command whose run folder a stopped run leaves to go on from."""
+
+    flags: str
+    """ROOT in it is a folder of tiny data sets."""
+    resume: str = "--resume"
+    """Option that takes the folder to go on from."""
+    written: str = "summary.json"
+    """File that is written at the end alone."""
+    stops: tuple[int, int] = (2, 1)
+    """Checkpoints, counted from each start, before which the run is stopped."""
+    largest_file: int | None = None
+    """Bytes beyond which no file grows on the full disk; half of the rows where None."""
+
+
+RESUMABLE = {f"simulations.{name}": Resumable(flags) for name, flags in SIMULATIONS.items()} | {
+    "real_nets.train": Resumable(
+        "--width 16 --depth 3 --temperature 1 20 --epochs 2 --batch-size 16 --lr 0.1 "
+        "--followed-images 60 --data ROOT/cifar10",
+        largest_file=30_000,  # of checkpoints, the first fits: later ones hold the optimiser's state
+    ),
+    "real_nets.reproduce": Resumable(
+        "table1 --cells CIFAR-10/MLP --budget small --seeds 1 --epochs 4 --width 16 --lr 0.2 "
+        "--batch-size 16 --diagnosed-images 40 --data ROOT",
+        resume="--out",
+        written="report.html",
+        stops=(2, 9),  # while its first and while its second network is trained
+        largest_file=30_000,
+    ),
+}
+
 Start = Callable[..., Command]
 
 
@@ -45,23 +81,37 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
 
 
 @pytest.fixture(scope="module")
-def whole(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of an undisturbed run of a simulation, made once."""
+def flags(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[str]]:
+    """The options of a command, with tiny data sets by the names that targets ask for."""
+    root = tmp_path_factory.mktemp("root")
+    for name, classes, train in (("cifar10", 4, 30), ("svhn", 3, 12), ("cifar100", 5, 12)):
+        write_images(root / name, classes=classes, train=train, test=train // 3 + 2)
+    return lambda name: [
+        *RESUMABLE[name].flags.replace("ROOT", str(root)).split(), "--device", "cpu",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(
+    start: Start, flags: Callable[[str], list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """The folder of an undisturbed run of a command, made once."""
     root = tmp_path_factory.mktemp("whole")
 
     def folder(name: str) -> Path:
         if not (root / name).exists():
-            ended = start(f"simulations.{name}", *flags(name), "--out", root / name).end()
+            ended = start(name, *flags(name), "--out", root / name, drawing=rendered(name)).end()
             assert ended.status == 0, ended.err
-            assert f"Figures and records are in {root / name}" in ended.out
-            assert list((root / name).glob("*.png"))
+            assert str(root / name) in ended.out
+            assert not rendered(name) or list((root / name).glob("*.png"))
         return root / name
 
     return folder
 
 
-def flags(name: str) -> list[str]:
-    return [*SIMULATIONS[name].split(), "--device", "cpu"]
+def rendered(name: str) -> bool:
+    """Whether tests render a command's figures; those of real networks are compared unrendered."""
+    return name.startswith("simulations.")
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -69,9 +119,8 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def records(folder: Path) -> dict[str, bytes]:
-    """What figures are drawn from. Checkpoints may be laid out in another order."""
-    found = [folder / "settings.json", folder / "summary.json", folder / "metrics.jsonl"]
-    return {path.name: path.read_bytes() for path in found}
+    """All that equal runs have in common, except figures, which take most of a short run."""
+    return {name: data for name, data in contents(folder).items() if not name.endswith(".png")}
 
 
 def test_every_simulation_is_tested_here() -> None:
@@ -96,50 +145,58 @@ def test_a_full_standard_output_is_one_line(module: str, start: Start) -> None:
 
 
 @pytest.mark.parametrize("name", SIMULATIONS)
-def test_bad_values_are_one_line_and_leave_nothing(name: str, start: Start, tmp_path: Path) -> None:
-    out = tmp_path / "run"
+def test_bad_values_are_one_line_and_leave_nothing(
+    name: str, start: Start, flags: Callable[[str], list[str]], tmp_path: Path
+) -> None:
+    out, module = tmp_path / "run", f"simulations.{name}"
     for option, value, word in (
         ("--seeds", "0", "seeds is 0"), ("--gamma", "2", "gamma is 2"), ("--seed", "x", "--seed"),
         ("--device", "abacus", "device is 'abacus'"),
     ):  # fmt: skip
-        ended = start(f"simulations.{name}", option, value, "--out", out).end()
+        ended = start(module, option, value, "--out", out).end()
         assert ended.err == f"{ended.error()}\n"
         assert word in ended.err
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
-    ended = start(f"simulations.{name}", *flags(name), "--out", tmp_path / "full").end()
+    ended = start(module, *flags(module), "--out", tmp_path / "full").end()
     assert "not empty" in ended.error()
-    ended = start(f"simulations.{name}", "--resume", tmp_path).end()
+    ended = start(module, "--resume", tmp_path).end()
     assert "settings.json" in ended.error()
     assert not out.exists()
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]
 
 
 KILLED, TERMINATED = (signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)
-OF_EACH_FRAME = ["ufm", "random_softmax"]  # step by step, and unit by unit
+OF_EACH_FRAME = (
+    "simulations.ufm", "simulations.random_softmax", "real_nets.train", "real_nets.reproduce",
+)  # fmt: skip
+"""Step by step, unit by unit, and network by network."""
 
 
-@pytest.mark.parametrize(
-    ("name", "stop", "status"),
-    [*((name, *KILLED) for name in SIMULATIONS), *((name, *TERMINATED) for name in OF_EACH_FRAME)],
-    ids=str,
-)
+def again(name: str, given: list[object], out: Path) -> list[object]:
+    """The arguments that go on with a run."""
+    return given if RESUMABLE[name].resume == "--out" else ["--resume", out]
+
+
+@pytest.mark.parametrize("name", RESUMABLE)
 def test_a_stopped_run_resumes_to_the_same_bytes(
-    name: str, stop: signal.Signals, status: int,
-    start: Start, whole: Callable[[str], Path], tmp_path: Path,
+    name: str, start: Start, whole: Callable[[str], Path], flags: Callable[[str], list[str]],
+    tmp_path: Path,
 ) -> None:  # fmt: skip
-    """It is stopped before its second checkpoint, and after that again before its first one."""
-    out = tmp_path / "run"
-    arguments: list[object] = [*flags(name), "--out", out]
-    for at in (2, 1):
-        ended = start(f"simulations.{name}", *arguments, stop=(stop, at)).end()
+    """It is stopped twice, the first time by SIGTERM in one command of each frame."""
+    out, own = tmp_path / "run", RESUMABLE[name]
+    given: list[object] = [*flags(name), "--out", out]
+    arguments = given
+    first = TERMINATED if name in OF_EACH_FRAME else KILLED
+    for at, (stop, status) in zip(own.stops, (first, KILLED), strict=True):
+        ended = start(name, *arguments, stop=(stop, at)).end()
         assert ended.status == status
         assert "Traceback" not in ended.err
-        assert not (out / "summary.json").exists()
+        assert not (out / own.written).exists()
         if stop == signal.SIGTERM:
-            assert f"python -m simulations.{name} --resume {out} " in ended.err
-        arguments = ["--resume", out]
-    ended = start(f"simulations.{name}", *arguments, drawing=False).end()
+            assert str(out) in ended.err.splitlines()[-1]
+        arguments = again(name, given, out)
+    ended = start(name, *arguments, drawing=False).end()
     assert ended.status == 0, ended.err
     assert records(out) == records(whole(name))
 
@@ -149,26 +206,31 @@ def test_figures_come_from_the_folder_alone(
     name: str, whole: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """From its records, to the same bytes as the command drew; a resumed run has the same records."""
+    module = f"simulations.{name}"
     for file in ("summary.json", "metrics.jsonl"):
-        shutil.copy(whole(name) / file, tmp_path)
-    find_experiments(simulations)[f"simulations.{name}"]().draw(tmp_path)
+        shutil.copy(whole(module) / file, tmp_path)
+    find_experiments(simulations)[module]().draw(tmp_path)
     drawn, again = (
         {path.name: path.read_bytes() for path in folder.glob("*.png")}
-        for folder in (whole(name), tmp_path)
+        for folder in (whole(module), tmp_path)
     )
     assert drawn == again
 
 
-@pytest.mark.parametrize("name", SIMULATIONS)
+@pytest.mark.parametrize("name", RESUMABLE)
 def test_a_full_disk_is_one_line_and_loses_nothing(
-    name: str, start: Start, whole: Callable[[str], Path], tmp_path: Path
-) -> None:
+    name: str, start: Start, whole: Callable[[str], Path], flags: Callable[[str], list[str]],
+    tmp_path: Path,
+) -> None:  # fmt: skip
     out = tmp_path / "run"
-    size = (whole(name) / "metrics.jsonl").stat().st_size // 2
-    ended = start(f"simulations.{name}", *flags(name), "--out", out, largest_file=size).end()
-    assert "make room and go on" in ended.error()
-    assert not list(out.glob("*.partial"))
-    ended = start(f"simulations.{name}", "--resume", out, drawing=False).end()
+    given: list[object] = [*flags(name), "--out", out]
+    size = RESUMABLE[name].largest_file
+    if size is None:
+        size = (whole(name) / "metrics.jsonl").stat().st_size // 2
+    ended = start(name, *given, largest_file=size).end()
+    assert "make room" in ended.error()
+    assert not list(out.rglob("*.partial"))
+    ended = start(name, *again(name, given, out), drawing=False).end()
     assert ended.status == 0, ended.err
     assert records(out) == records(whole(name))
 
@@ -183,7 +245,7 @@ def test_damaged_files_are_one_line_and_stay_as_they_are(
         ("metrics.jsonl", 9, "rows were lost"),
     ):
         out = tmp_path / file
-        shutil.copytree(whole(name), out)
+        shutil.copytree(whole(f"simulations.{name}"), out)
         os.truncate(out / file, keep)
         before = files(out)
         ended = start(f"simulations.{name}", "--resume", out).end()
@@ -193,11 +255,10 @@ def test_damaged_files_are_one_line_and_stay_as_they_are(
 
 
 def test_results_are_kept_where_standard_output_is_full(
-    start: Start, whole: Callable[[str], Path], tmp_path: Path
+    start: Start, whole: Callable[[str], Path], flags: Callable[[str], list[str]], tmp_path: Path
 ) -> None:
-    out = tmp_path / "run"
-    full = Path("/dev/full")
-    ended = start("simulations.ufm", *flags("ufm"), "--out", out, output=full).end()
+    out, name = tmp_path / "run", "simulations.ufm"
+    ended = start(name, *flags(name), "--out", out, output=Path("/dev/full")).end()
     assert "standard output" in ended.error()
-    assert files(out).keys() == files(whole("ufm")).keys()
-    assert (out / "summary.json").read_bytes() == (whole("ufm") / "summary.json").read_bytes()
+    assert files(out).keys() == files(whole(name)).keys()
+    assert (out / "summary.json").read_bytes() == (whole(name) / "summary.json").read_bytes()

