@@ -190,7 +190,7 @@ def test_a_folder_of_something_else_is_no_place_for_a_store(
     files: list[str], folders: list[str], tmp_path: Path
 ) -> None:
     lay_out(tmp_path, files, folders)
-    with pytest.raises(ValueError, match=r"--out .* holds something else .*; name a new folder"):
+    with pytest.raises(ValueError, match=r"--out .* holds other files .*; name a new folder"):
         check_place(tmp_path)
 
 

@@ -160,7 +160,7 @@ def test_a_plan_of_tasks_tells_their_time_and_needs_no_cluster(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("arguments", [["--list"], [], ["--list", "table1"]])
+@pytest.mark.parametrize("arguments", [["--list"], []])
 def test_targets_are_listed(
     arguments: list[str], main: Main, capsys: pytest.CaptureFixture[str]
 ) -> None:

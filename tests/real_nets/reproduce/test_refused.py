@@ -105,7 +105,7 @@ def test_a_place_that_is_no_store_is_refused_before_anything_is_timed_or_written
     file.write_text("mine")
     with reproduce.locked(used):
         for place, words in (
-            (foreign, "holds something else"),
+            (foreign, "holds other files"),
             (file, "cannot be written"),
             (used, "is in use by another process"),
         ):
