@@ -75,13 +75,13 @@ def ranks_over_training(
         if value == facets[-1] and j + columns >= len(temperatures):
             axes.set_xlabel(f"training {clock}s")
             axes.tick_params(labelbottom=True)
-    return with_legend_below(figure, columns=4 if columns > 1 else 2)
+    return with_legend_below(figure, columns=3 if columns > 1 else 1)
 
 
 def _draw_ranks(axes: Axes, rows: Sequence[Row], classes: int, predicted: int, clock: str) -> None:
-    band(axes, rows, clock, "rank", "C0", "rank of the raw logits", ":")
-    band(axes, rows, clock, "centred_rank", "C2", "rank of the class-centred logits")
-    band(axes, rows, clock, "post_softmax_rank", "C1", "rank after the softmax", "-.")
+    band(axes, rows, clock, "rank", "C0", "raw logits", ":")
+    band(axes, rows, clock, "centred_rank", "C2", "class-centred logits")
+    band(axes, rows, clock, "post_softmax_rank", "C1", "after the softmax", "-.")
     label = f"Neural Collapse, class-centred: {predicted}"
     axes.axhline(predicted, color=THEORY_COLOUR, linestyle="--", linewidth=1, label=label)
     axes.set_ylim(0, 1.08 * classes)

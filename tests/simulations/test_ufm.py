@@ -175,7 +175,7 @@ def test_the_figures_show_the_rows(small: tuple[Path, str]) -> None:
     figures = ufm.Ufm().figures(rows, summary)
     assert {*figures} == {"ranks", "spectra", "alignment", "rank_over_temperature"}
     panel = figures["ranks"].axes[0]
-    (line,) = [x for x in panel.get_lines() if x.get_label() == "rank of the raw logits"]
+    (line,) = [x for x in panel.get_lines() if x.get_label() == "raw logits"]
     own = [r for r in rows if r["temperature"] == 1 and r["depth"] == 2 and r["step"] == 60]
     assert line.get_ydata()[-1] == sum(r["rank"] for r in own) / 2
     assert panel.get_ylabel() == "numerical rank"
