@@ -67,7 +67,7 @@ def check_folder(path: Path) -> None:
         list_splits(path)
     except ValueError as error:
         raise ValueError(
-            f"{error}; for the synthetic set, run --data {path.name} where no folder has this name"
+            f"{error}; for the synthetic set, take --data {path.name} where no folder has this name"
         ) from error
 
 
