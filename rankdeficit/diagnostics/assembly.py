@@ -41,6 +41,12 @@ def assemble(study: Study, measures: Sequence[Measure]) -> Row:
         for survey in (study.train, study.test)
         if (note := _imbalance(survey, study)) is not None
     )
+    surveys = (study.train, study.test, *study.ood.values(), *study.ood_train.values())
+    if unmasked := sorted(set[str]().union(*(own.unmasked for own in surveys))):
+        study.notes.append(
+            f"padding counts in the means of {len(unmasked)} layers whose number of tokens is not the "
+            f"mask's ({unmasked[0]} for one)"
+        )
     record: Row = {
         "network": _network_row(study),
         "train": _data_row(study.train),

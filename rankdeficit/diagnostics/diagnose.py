@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from rankdeficit.diagnostics.reading.batches import Data, as_batches, checked_ba
 from rankdeficit.diagnostics.reading.blocks import explained
 from rankdeficit.diagnostics.reading.contexts import plain_torch
 from rankdeficit.diagnostics.reading.inputs import Forward, Inputs
+from rankdeficit.diagnostics.reading.masks import MaskOf
 from rankdeficit.diagnostics.reading.needs import Needs, Wanted
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.outputs import NOTES
@@ -65,6 +67,7 @@ def diagnose(
     seed: int = 0,
     memory: int = MEMORY,
     spill_folder: Path | None = None,
+    mask: MaskOf = None,
     on_progress: OnProgress | None = None,
 ) -> Report:
     """Ranks, alignment, Neural Collapse, probes, OOD detection and calibration of a trained classifier.
@@ -75,7 +78,7 @@ def diagnose(
     train, test: iterables of (inputs, labels) batches, or data sets of samples; each is read once.
         Inputs are a tensor, or several as a tuple by position or a mapping by keyword; a batch may
         also be a mapping of `labels` and inputs, or have more parts. Sizes may differ between batches,
-        and padding is told by `attention_mask`. Labels are class indices or one-hot. Each process
+        and padding is told by `mask`. Labels are class indices or one-hot. Each process
         of torch.distributed gives its own, disjoint share of the samples.
     ood: by name, (train, test) batches of other data with labels of their own; (None, test) for
         detection without probes, whose labels are not read and may be missing.
@@ -95,6 +98,9 @@ def diagnose(
         cross-entropy of softmax(logits / T).
     detectors: names of OOD detectors (`diagnostics.detectors()`); by default all whose packages
         are installed. An empty list leaves detection out.
+    mask: how padding is told, which counts in no mean, rank or alignment: a function from a batch to a
+        mask (n, tokens) with 1 at tokens, or its name in batches that are mappings. By default
+        `attention_mask` (1 at tokens), `key_padding_mask` (True at padding) and `lengths` are known.
     memory, spill_folder: features beyond so many bytes go to temporary files in the folder.
     Alignment rows and gradient samples are chosen by content: order and batches do not matter.
 
@@ -137,9 +143,9 @@ def diagnose(
         missing_packages(name)  # an unknown name is an error before any work
     with plain_torch() as defaults:
         forward = Forward.of(unwrap(model))
-        firsts, train_batches = _peek(defaults.batches(train_batches), forward)
+        firsts, train_batches = _peek(defaults.batches(train_batches), forward, mask)
         with explained("train, batch 0", firsts[0]):
-            network = Network.of(model, firsts[0], layers, logits, defaults)
+            network = replace(Network.of(model, firsts[0], layers, logits, defaults), mask=mask)
             network = network.told_by(batch[:PEEKED_SAMPLES] for batch in firsts)
         needs = Needs.of(own.needs for own in chosen)
         samples = gradient_samples or _gradient_samples(network)
@@ -182,13 +188,13 @@ def diagnose(
         return Report(from_first(record))
 
 
-def _peek(train: Batches, forward: Forward) -> tuple[list[Inputs], Batches]:
+def _peek(train: Batches, forward: Forward, mask: MaskOf) -> tuple[list[Inputs], Batches]:
     """Inputs of the first batches, and all batches, these included."""
     stream = iter(train)
     read, inputs = [], []
     for number, batch in enumerate(stream):
         read.append(batch)
-        inputs.append(checked_batch(batch, f"train, batch {number}", forward)[0])
+        inputs.append(checked_batch(batch, f"train, batch {number}", forward, mask=mask)[0])
         if sum(map(len, inputs)) and number + 1 >= PEEKED:
             break
     found = [own for own in inputs if len(own)]

@@ -17,6 +17,7 @@ from rankdeficit.diagnostics.reading.inputs import Inputs, chunks
 from rankdeficit.diagnostics.reading.needs import Needs, Samples
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import Layer, reading, undisturbed
+from rankdeficit.diagnostics.reading.tokens import Value, fits, tokens_of
 from rankdeficit.diagnostics.reading.trace import Place
 from rankdeficit.diagnostics.reading.unfolding import input_rows, weight_matrix
 from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values, measure
@@ -80,7 +81,7 @@ def gradient_spectra(
     with ExitStack() as stack:
         stack.enter_context(undisturbed(network.model))
 
-        def read(place: Place, tensor: Tensor) -> None:
+        def read(place: Place, value: Value) -> None:
             for name in network.multiplying(layers[place.module]):
                 weight = weights[name] = _parameter(network.module(name))
                 if not weight.requires_grad:
@@ -88,7 +89,11 @@ def gradient_spectra(
                     weight.requires_grad_(True)
                 if name not in sums:
                     sums[name] = torch.zeros_like(weight, dtype=torch.float64)
-            rows = input_rows(network.module(place.module), tensor.detach())
+            axis = next(own.input_axis for own in network.layers.chosen if own.input == place)
+            own = tokens_of(value, len(chunk), axis, chunk.mask)
+            rows = input_rows(network.module(place.module), own.values.detach())
+            if own.mask is not None and fits(own.values, own.mask, 1):
+                rows = rows[own.mask.flatten()]
             if place.module not in grams:
                 grams[place.module] = Gram(rows.shape[1], device=rows.device)
             grams[place.module].update(rows)

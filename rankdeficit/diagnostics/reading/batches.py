@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from rankdeficit.diagnostics.reading.inputs import ANYTHING, Forward, Inputs
+from rankdeficit.diagnostics.reading.masks import MaskOf, asked_mask, check_mask, told_mask
 
 Data = Iterable[Any] | Dataset[Any]
 """What is taken for a data set: batches, or samples that are made into batches."""
@@ -41,7 +43,12 @@ def as_batches(source: Any, name: str) -> Iterable[Any]:
 
 
 def checked_batch(
-    batch: Any, where: str, forward: Forward = ANYTHING, *, labelled: bool = True
+    batch: Any,
+    where: str,
+    forward: Forward = ANYTHING,
+    *,
+    labelled: bool = True,
+    mask: MaskOf = None,
 ) -> tuple[Inputs, Int64[Tensor, " n"]]:
     """What the model gets of a batch, and its labels.
 
@@ -49,8 +56,8 @@ def checked_batch(
     are a tensor, a tuple of tensors for the model's positional arguments, or a mapping to its keyword
     arguments, of which those go that it takes. (a, b, labels) is a batch of two inputs where the
     model requires two, or where b cannot be labels and it takes two.
-    labelled: without it labels are neither needed nor read, and are all 0. Raises ValueError for
-    anything else, and for inputs that are NaN or infinite.
+    labelled: without it labels are neither needed nor read, and are all 0. mask: as in `diagnose`.
+    Raises ValueError for anything else, and for inputs that are NaN or infinite.
     """
     given, labels = _parts(batch, where, forward, labelled)
     inputs = _inputs(given, where, forward)
@@ -60,6 +67,9 @@ def checked_batch(
                 f"{where}: inputs are {inputs}; all must have one row per sample, and as many"
             )
         _check_finite(tensor, where)
+    if mask is not None:
+        inputs = replace(inputs, mask=asked_mask(mask, batch, len(inputs), where))
+    check_mask(inputs.mask, where)
     if not labelled:
         device = inputs.tensors[0].device
         return inputs, torch.zeros(len(inputs), dtype=torch.int64, device=device)
@@ -171,7 +181,7 @@ def _inputs(values: Any, where: str, forward: Forward) -> Inputs:
                 f"{where} has inputs {list(tensors)}, but the model's forward pass takes "
                 f"({', '.join(forward.ordered)}); name them as these, or give (inputs, labels)"
             )
-        return found
+        return replace(found, mask=told_mask(tensors))
     several = isinstance(values, (tuple, list)) and not isinstance(values, PackedSequence)
     if several and values and all(isinstance(own, (Tensor, np.ndarray)) for own in values):
         tensors_in_order = [_tensor(own, where, least=1) for own in values]
@@ -180,7 +190,8 @@ def _inputs(values: Any, where: str, forward: Forward) -> Inputs:
                 f"{where}: inputs are {spelled(values)}; the model's forward pass takes "
                 f"({', '.join(forward.ordered)}), each as one tensor with a row per sample"
             )
-        return forward.by_position(tensors_in_order)
+        found = forward.by_position(tensors_in_order)
+        return replace(found, mask=told_mask(found.named))
     return Inputs.of(_tensor(values, where, least=2))
 
 

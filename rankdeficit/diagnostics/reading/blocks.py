@@ -15,6 +15,13 @@ from rankdeficit.diagnostics.reading.inputs import Inputs
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.pooling import pool_features
 from rankdeficit.diagnostics.reading.taps import Layer, reading, undisturbed
+from rankdeficit.diagnostics.reading.tokens import (
+    Tokens,
+    Value,
+    chosen_tokens,
+    fits,
+    tokens_of,
+)
 from rankdeficit.diagnostics.reading.trace import Place
 from rankdeficit.diagnostics.reading.unfolding import input_rows, rows_per_sample
 from rankdeficit.diagnostics.states.sampling import positions
@@ -41,6 +48,9 @@ class Block:
     """Pooled representation after each layer."""
     rows: dict[str, Float[Tensor, "_ _"]] = field(default_factory=dict)
     """Some rows of what each layer with a weight matrix reads, the same number of every sample."""
+
+    unmasked: frozenset[str] = frozenset()
+    """Modules whose output has other tokens than the mask, so that padding counts in its mean."""
 
     def part(self, of: str) -> dict[str, Tensor]:
         """The tensors of that name by layer; one called "" where it is not of layers."""
@@ -83,7 +93,9 @@ def blocks(
         with reading(network.model, reader.places, reader.read):
             for number, batch in enumerate(batches):
                 where = f"{name}, batch {number}"
-                inputs, labels = checked_batch(batch, where, forward, labelled=labelled)
+                inputs, labels = checked_batch(
+                    batch, where, forward, labelled=labelled, mask=network.mask
+                )
                 if not len(labels):
                     continue
                 _check_labels(labels, None if own_labels else network.classes, where)
@@ -134,28 +146,47 @@ class _Reader:
         self.samples = 0
         self._parts: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
         self._widths: dict[tuple[str, str], int] = {}
+        self._unmasked: set[str] = set()
 
     def begin(self, keys: Tensor, mask: Bool[Tensor, "n tokens"] | None, where: str) -> None:
         """A batch with these keys goes into the network; the mask tells its real tokens."""
         self.keys, self._where = keys, where
-        self.mask = None if mask is None else mask.to(keys.device)
+        self.mask = mask
         self._seen: set[Place] = set()
 
-    def read(self, place: Place, tensor: Tensor) -> None:
+    def read(self, place: Place, value: Value) -> None:
         """Take what a hook reads; at once, since later operations may change the tensor in place."""
         self._seen.add(place)
         if place == self._network.layers.penultimate:
-            self._put_features("", "penultimate", pool_features(tensor, 1, tensor.ndim == 3))
+            own = self._tokens(value, self._network.layers.classifier.input_axis)
+            self._put_features("", "penultimate", self._pooled(own, 1, own.values.ndim == 3, place))
         for layer in self._features.get(place, ()):
             if place.module:  # the logits are read at the end, as the user selects them
-                features = pool_features(tensor, self._wanted.grid, layer.channels_last)
-                self._put_features("features", layer.name, features)
+                own = self._tokens(value, layer.samples_axis)
+                pooled = self._pooled(
+                    own, self._wanted.grid, layer.channels_last or own.packed, place
+                )
+                self._put_features("features", layer.name, pooled)
         if place in self._inputs:
             salt, layer = self._inputs[place]
             module = self._network.module(layer.module)
-            available = rows_per_sample(module, tensor)
-            chosen = positions(self.keys, self._wanted.rows, available, salt)
-            self._put("rows", layer.name, input_rows(module, tensor, chosen))
+            own = self._tokens(value, layer.input_axis)
+            if own.mask is not None and fits(own.values, own.mask, 1):
+                chosen = chosen_tokens(self.keys, self._wanted.rows, own.mask, salt)
+            else:
+                available = rows_per_sample(module, own.values)
+                chosen = positions(self.keys, self._wanted.rows, available, salt)
+            self._put("rows", layer.name, input_rows(module, own.values, chosen))
+
+    def _tokens(self, value: Value, axis: int) -> Tokens:
+        return tokens_of(value, len(self.keys), axis, self.mask)
+
+    def _pooled(self, own: Tokens, grid: int, channels_last: bool, place: Place) -> Tensor:
+        """Features; places whose tokens the mask does not tell are remembered."""
+        masked = fits(own.values, own.mask, 1 if channels_last else 2)
+        if own.mask is not None and own.values.ndim > 2 and not masked:
+            self._unmasked.add(place.module)
+        return pool_features(own.values, grid, channels_last, own.mask)
 
     def end(self, logits: Tensor, labels: Tensor, where: str) -> None:
         """The batch has come out of the network."""
@@ -186,7 +217,12 @@ class _Reader:
             groups[group][name] = torch.cat(parts)
         self._parts.clear()
         self.samples = 0
-        return Block(**groups[""], features=groups["features"], rows=groups["rows"])
+        return Block(
+            **groups[""],
+            features=groups["features"],
+            rows=groups["rows"],
+            unmasked=frozenset(self._unmasked),
+        )
 
     def _put_features(self, group: str, name: str, value: Tensor) -> None:
         layer = name if group else f"what {self._network.layers.classifier.name} reads"

@@ -6,13 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 from torch import Tensor, nn
 
+from rankdeficit.diagnostics.reading.tokens import Mask
 from rankdeficit.diagnostics.states.sampling import combined_keys, sample_keys, token_keys
-
-MASK = "attention_mask"
-"""Name of the argument that tells real tokens (1) from padding (0)."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +19,8 @@ class Inputs:
 
     positional: tuple[Tensor, ...] = ()
     named: Mapping[str, Tensor] = field(default_factory=dict)
+    mask: Mask | None = None
+    """True at tokens, False at padding; None where nothing tells padding."""
 
     @classmethod
     def of(cls, values: "Tensor | Inputs") -> "Inputs":
@@ -33,16 +33,11 @@ class Inputs:
         return [*self.positional, *(self.named[name] for name in sorted(self.named))]
 
     @property
-    def mask(self) -> Bool[Tensor, "n tokens"] | None:
-        """True at real tokens, False at padding; None where the batch has no `attention_mask`."""
-        mask = self.named.get(MASK)
-        return None if mask is None or mask.ndim != 2 else mask != 0
-
-    @property
     def shapes(self) -> tuple[tuple[str, tuple[int, ...], torch.dtype], ...]:
         """Name, shape without the first axis and precision of every tensor."""
         named = [("", own) for own in self.positional]
         named += [(name, self.named[name]) for name in sorted(self.named)]
+        named += [] if self.mask is None else [("mask", self.mask)]
         return tuple((name, tuple(own.shape[1:]), own.dtype) for name, own in named)
 
     def __len__(self) -> int:
@@ -96,16 +91,19 @@ class Inputs:
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Inputs":
         named = {name: function(tensor) for name, tensor in self.named.items()}
-        return Inputs(tuple(map(function, self.positional)), named)
+        mask = None if self.mask is None else function(self.mask)
+        return Inputs(tuple(map(function, self.positional)), named, mask)
 
 
 def joined(parts: Sequence[Inputs]) -> Inputs:
     """Samples of several inputs of the same shapes, one after the other."""
     positional = zip(*(own.positional for own in parts), strict=True)
     names = parts[0].named
+    masks = [own.mask for own in parts if own.mask is not None]
     return Inputs(
         tuple(torch.cat(own) for own in positional),
         {name: torch.cat([own.named[name] for own in parts]) for name in names},
+        torch.cat(masks) if len(masks) == len(parts) else None,
     )
 
 

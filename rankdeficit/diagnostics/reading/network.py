@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rankdeficit.diagnostics.reading.contexts import PLAIN, Defaults
 from rankdeficit.diagnostics.reading.inputs import Forward, Inputs
+from rankdeficit.diagnostics.reading.masks import MaskOf
 from rankdeficit.diagnostics.reading.outputs import Kind, as_logits, kind_of_outputs
 from rankdeficit.diagnostics.reading.taps import (
     Layer,
@@ -19,6 +20,9 @@ from rankdeficit.diagnostics.reading.taps import (
 )
 from rankdeficit.diagnostics.reading.unfolding import multiply_the_same, weight_matrix
 from rankdeficit.diagnostics.reading.wrappers import unwrap
+
+TRACED = 7
+"""Samples from which layers are found, at most."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class Network:
     """What it returns for a class."""
     defaults: Defaults = PLAIN
     """Torch's defaults under which it runs."""
+    mask: MaskOf = None
+    """How the padding of a batch is told."""
 
     @classmethod
     def of(
@@ -49,10 +55,11 @@ class Network:
         """Find the layers by running a batch. Raises ValueError as `unwrap` and `find_layers`."""
         model = unwrap(model)
         weight = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-        inputs = Inputs.of(batch)[:2].on(weight.device, weight.dtype)
+        inputs = Inputs.of(batch)[:TRACED].on(weight.device, weight.dtype)
         with defaults.used():
             layers = find_layers(model, inputs, patterns, select)
             with torch.no_grad(), undisturbed(model):
+                inputs = inputs[:2]
                 outputs = select(inputs.run(model))
         if outputs.ndim not in (1, 2) or len(outputs) != len(inputs) or not outputs.numel():
             raise ValueError(

@@ -7,21 +7,30 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rankdeficit.diagnostics.reading.tokens import Mask, fits, masked_mean
+
 LARGE = 16
 """Rows of a map from which it pays to average them first."""
 
 
 def pool_features(
-    tensor: Float[Tensor, "n *shape"], grid: int, channels_last: bool
+    tensor: Float[Tensor, "n *shape"],
+    grid: int,
+    channels_last: bool,
+    mask: Mask | None = None,
 ) -> Float[Tensor, "n features"]:
     """A representation averaged to grid cells per side (adaptively) and flattened; tokens to their mean.
 
     channels_last: (n, tokens, channels) and (n, *sides, channels) instead of (n, channels, *sides).
+    mask: of (n, tokens, channels) or (n, channels, tokens); the mean is over its tokens alone.
     Sides shorter than the grid stay as they are. Averages are at least float32, of numbers up to the
     largest of their precision too.
     """
     if tensor.ndim == 2:
         return tensor
+    if mask is not None and fits(tensor, mask, 1 if channels_last else 2):
+        tokens = tensor if channels_last else tensor.mT
+        return _finite(tokens, lambda exact: masked_mean(exact, mask))
     if channels_last and tensor.ndim == 3:
         return _finite(tensor, lambda exact: exact.mean(dim=1))
     if channels_last:

@@ -41,6 +41,8 @@ class Survey:
         """Features of the representation after each layer, where it was read."""
         self.penultimate_width = 0
         """Features that the classifier reads."""
+        self.unmasked: frozenset[str] = frozenset()
+        """Modules read whose output has other tokens than the mask of padding."""
         self.subset: Subset | None = None
         """The samples with the smallest keys."""
         none = torch.zeros(0, dtype=torch.int64)
@@ -82,6 +84,7 @@ class Survey:
         self.labels = torch.cat([self.labels, block.labels.cpu()])
         self.keys = torch.cat([self.keys, block.keys.cpu()])
         self.predictions = torch.cat([self.predictions, block.logits.argmax(dim=1).cpu()])
+        self.unmasked |= block.unmasked
         self.penultimate_width = block.penultimate.shape[1]
         self.widths = {name: rows.shape[1] for name, rows in block.features.items()}
         for stream, states in self._states.items():

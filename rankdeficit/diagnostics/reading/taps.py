@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from rankdeficit.diagnostics.reading.branches import PARALLEL, Reason, layer_name, off_path
 from rankdeficit.diagnostics.reading.inputs import Inputs
+from rankdeficit.diagnostics.reading.tokens import samples_axis, telling_number
 from rankdeficit.diagnostics.reading.trace import (
     WEIGHT_MODULES,
     Node,
@@ -35,12 +36,11 @@ TRAILING = frozenset(
     "slice select index gather detach alias as_strided _to_copy unbind split mean amax max_pool1d "
     "max_pool2d_with_indices max_pool3d_with_indices mkldnn_max_pool2d avg_pool1d avg_pool2d avg_pool3d "
     "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d mkldnn_adaptive_avg_pool2d "
-    "constant_pad_nd".split()
+    "constant_pad_nd copy index_select narrow".split()
 )
 """Operations before which a representation is read: they pool it, reshape it or pick parts of it."""
 
 LOGITS = Place("", 0, "output")
-TRACED_SAMPLES = 2
 
 Kind = Literal["convolution", "linear", "attention", "composite", "module"]
 """Composite: a module of another type that multiplies by weights itself. Module: not a weight layer."""
@@ -63,6 +63,10 @@ class Layer:
     """Names of further weight layers that are one layer with it."""
     beside: tuple[str, ...] = ()
     """Modules of those among them that read the same input."""
+    samples_axis: int = 0
+    """Of its representation."""
+    input_axis: int = 0
+    """Axis of the samples in its input."""
 
     @property
     def input(self) -> Place:
@@ -94,16 +98,19 @@ def find_layers(
     patterns: Sequence[str] | None = None,
     select: Select | None = None,
 ) -> Layers:
-    """The layers of a network, found by running (two samples of) one batch in evaluation mode.
+    """The layers of a network, found by running some samples of a batch in evaluation mode.
 
     patterns: names of modules, with * and ?, to look at instead of all weight layers on the main
     path; the representation after a module that is none of these is its output.
     select: picks the logits from what the network returns; by default `pick_logits`.
     Raises ValueError for a pattern that matches no module that was run, listing close names.
     """
+    inputs = Inputs.of(inputs)
+    sizes = (size for tensor in inputs.tensors for size in tensor.shape[1:])
+    inputs = inputs[: telling_number(len(inputs), sizes)]
     with undisturbed(model):
-        traced = trace(model, Inputs.of(inputs)[:TRACED_SAMPLES], select or pick_logits)
-    layers = _main_path(model, traced.logits)
+        traced = trace(model, inputs, select or pick_logits)
+    layers = tuple(_with_axes(own, traced, len(inputs)) for own in _main_path(model, traced.logits))
     if patterns is None:
         _check_readable(model, traced.logits)
         return _with_parallel(layers, traced, off_path(model, traced))
@@ -111,7 +118,8 @@ def find_layers(
     run = [place for place in traced.places if place.side == "output" and place.module]
     wanted = _match(patterns, list(dict.fromkeys(place.module for place in run)))
     chosen = [
-        main.get((place.module, place.call)) or _layer(model, place, place, traced.places[place])
+        main.get((place.module, place.call))
+        or _with_axes(_layer(model, place, place, traced.places[place]), traced, len(inputs))
         for place in run
         if place.module in wanted
     ]
@@ -191,6 +199,19 @@ def _main_path(model: nn.Module, logits: Node) -> tuple[Layer, ...]:
             layers.append(layer)
             following = []
     return tuple(reversed(layers))
+
+
+def _with_axes(layer: Layer, traced: Trace, samples: int) -> Layer:
+    """The layer with the axes of the samples in what it reads and in what follows it."""
+    read, following = (
+        traced.places[place].shape if place in traced.places else ()
+        for place in (layer.input, layer.representation)
+    )
+    return replace(
+        layer,
+        samples_axis=samples_axis(following, samples),
+        input_axis=samples_axis(read, samples),
+    )
 
 
 def _attends(following: list[Node]) -> bool:

@@ -13,10 +13,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from rankdeficit.diagnostics.reading.inputs import Inputs
+from rankdeficit.diagnostics.reading.tokens import Value, data_of
 
 WEIGHT_MODULES = (nn.modules.conv._ConvNd, nn.Linear, nn.MultiheadAttention, nn.RNNBase)
 """Modules that count as weight layers; an attention block of torch is one layer, an RNN too."""
@@ -92,7 +94,7 @@ class Trace:
     """Outputs of all calls of weight layers, on the path to the logits or not."""
 
 
-Visit = Callable[[Place, Tensor], None]
+Visit = Callable[[Place, Value], None]
 
 
 @contextmanager
@@ -113,9 +115,9 @@ def visiting(
 
     def show(place: Place, values: Any) -> None:
         if places is None or place in places:
-            tensor = first_tensor(values)
-            if tensor is not None:
-                visit(place, tensor)
+            value = first_value(values)
+            if value is not None:
+                visit(place, value)
 
     def before(name: str) -> Callable[..., None]:
         def hook(_: nn.Module, args: Any, kwargs: Any) -> None:
@@ -129,8 +131,8 @@ def visiting(
             place = Place(name, calls[name] - 1, "output")
             show(place, output)
             if visit_rest is not None:
-                for tensor in floating_tensors(output)[1:]:
-                    visit_rest(place, tensor)
+                for value in floating_values(output)[1:]:
+                    visit_rest(place, value)
 
         return hook
 
@@ -168,7 +170,8 @@ def trace(model: nn.Module, inputs: Inputs, select: Callable[[Any], Tensor]) -> 
             owners += [child] if isinstance(child, WEIGHT_MODULES) and not called else []
         return any(recorder.multiplied(p) for own in owners for p in own.parameters(recurse=False))
 
-    def visit(place: Place, tensor: Tensor) -> None:
+    def visit(place: Place, value: Value) -> None:
+        tensor = data_of(value)
         node = recorder.node(tensor)
         before = places.get(Place(place.module, place.call, "input"))
         if place.side == "output" and before is not None:
@@ -185,9 +188,9 @@ def trace(model: nn.Module, inputs: Inputs, select: Callable[[Any], Tensor]) -> 
             node.places.append(place)
             places[place] = node
 
-    def visit_rest(place: Place, tensor: Tensor) -> None:
+    def visit_rest(place: Place, value: Value) -> None:
         if place in weights:
-            recorder.record(tensor, weights[place])
+            recorder.record(data_of(value), weights[place])
 
     for tensor in inputs.tensors:
         recorder.record(tensor, Node("input", shape=tuple(tensor.shape)))
@@ -232,15 +235,16 @@ def _linear(node: Node) -> Iterator[Node]:
             return
 
 
-def first_tensor(values: Any) -> Tensor | None:
-    """The first floating-point tensor in nested tuples, lists and dicts."""
-    return next(iter(floating_tensors(values)), None)
+def first_value(values: Any) -> Value | None:
+    """The first floating-point tensor or packed sequence in nested tuples, lists and dicts."""
+    return next(iter(floating_values(values)), None)
 
 
-def floating_tensors(values: Any) -> list[Tensor]:
-    """The floating-point tensors in nested tuples, lists and dicts."""
-    leaves = tree_leaves(values)
-    return [x for x in leaves if isinstance(x, Tensor) and x.is_floating_point()]
+def floating_values(values: Any) -> list[Value]:
+    """The floating-point tensors and packed sequences in nested tuples, lists and dicts."""
+    leaves = tree_leaves(values, is_leaf=lambda own: isinstance(own, PackedSequence))
+    found = [own for own in leaves if isinstance(own, (Tensor, PackedSequence))]
+    return [own for own in found if data_of(own).is_floating_point()]
 
 
 class _Recorder(TorchDispatchMode):
@@ -286,6 +290,8 @@ class _Recorder(TorchDispatchMode):
                 several = tuple(dict.fromkeys(parents))
                 node = Node(operation, parent, several, parent.depth, shape, weights=weights)
                 self.record(tensor, node)
+                if func.overloadpacket.__name__.endswith("_") and tensor._base is not None:
+                    self.record(tensor._base, node)  # what a view of it was made into
             else:
                 self._origins[id(tensor)] = tensor, origins
         return result

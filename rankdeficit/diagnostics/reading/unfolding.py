@@ -39,7 +39,7 @@ def rows_per_sample(module: nn.Module, inputs: Tensor) -> int:
     """Rows that the layer's matrix multiplies per sample: output positions, tokens, or 1."""
     if isinstance(module, _ConvNd):
         return len(_patch_pixels(module, inputs.shape[2:], inputs.device)[0])
-    return _tokens(module, inputs).shape[1]
+    return _tokens(inputs).shape[1]
 
 
 def input_rows(
@@ -47,11 +47,12 @@ def input_rows(
 ) -> Float[Tensor, "rows width"]:
     """A^T of a layer: the rows that its matrix multiplies, of all positions or of those chosen.
 
-    inputs: what the layer reads, a batch. positions: for each sample, indices below
-    `rows_per_sample`; the output at that position is W times the row (plus the bias).
+    inputs: what the layer reads, a batch with the samples on the first axis. positions: for each
+    sample, indices below `rows_per_sample`; the output at that position is W times the row (plus the
+    bias).
     """
     if not isinstance(module, _ConvNd):
-        tokens = _tokens(module, inputs)
+        tokens = _tokens(inputs)
         if positions is not None:
             tokens = tokens.gather(1, positions[:, :, None].expand(-1, -1, tokens.shape[2]))
         return tokens.flatten(0, 1)
@@ -67,10 +68,8 @@ def input_rows(
     return patches.flatten(0, 1).flatten(1)
 
 
-def _tokens(module: nn.Module, inputs: Tensor) -> Float[Tensor, "n tokens width"]:
+def _tokens(inputs: Tensor) -> Float[Tensor, "n tokens width"]:
     """Inputs of a linear or attention layer with all axes between the first and the last as one."""
-    if isinstance(module, nn.MultiheadAttention) and not module.batch_first:
-        inputs = inputs.transpose(0, 1)
     return inputs.reshape(inputs.shape[0], -1, inputs.shape[-1])
 
 

@@ -167,14 +167,16 @@ class InputDirections:
             ritz = images @ vectors - shift * (inputs @ vectors)
             lengths = torch.linalg.vector_norm(ritz, dim=1)
             turned = (small @ vectors - shift * vectors) / lengths[:, None]
-            mixing += turned.square().sum(dim=0)
             cosines = (weights.mT @ ritz).abs().amax(dim=1) / lengths
-            cosines = torch.where(values > 1e-12 * values[:, -1:], cosines, 0.0)
+            exist = values > 1e-12 * values[:, -1:]
+            mixing += torch.where(exist[:, None], turned, 0.0).square().sum(dim=0)
+            cosines = torch.where(exist, cosines, 0.0)
             found.append(cosines.amax(dim=1).clamp(max=1))
         deviation = (torch.cat(found) - value).square().mean().sqrt()
         few = float(student_t.ppf(0.975, groups - 1) / norm.ppf(0.975))
         spread = float(deviation) * few * math.sqrt(groups / (groups - 1))
-        together = (mixing >= MIXED * mixing.amax(dim=0)).double()
+        largest = mixing.amax(dim=0)
+        together = (mixing / torch.where(largest > 0, MIXED * largest, 1.0)).clamp(max=1)
         within = ((weights.mT @ inputs).square() @ together).amax().sqrt().clamp(max=1)
         return math.hypot(spread, max(float(within) - value, 0) / 2)
 

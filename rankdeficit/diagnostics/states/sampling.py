@@ -61,8 +61,13 @@ def positions(
     """
     if count >= total:
         return torch.arange(total, device=keys.device).expand(len(keys), -1)
-    draws = torch.arange(1, count + 1, device=keys.device) + salt * count
-    return scramble(keys[:, None] + draws * _ODD).remainder(total)
+    return draws(keys, count, salt).remainder(total)
+
+
+def draws(keys: Int64[Tensor, " n"], count: int, salt: int) -> Int64[Tensor, "n chosen"]:
+    """So many pseudo-random integers for each sample."""
+    numbers = torch.arange(1, count + 1, device=keys.device) + salt * count
+    return scramble(keys[:, None] + numbers * _ODD)
 
 
 def _shift(keys: Tensor, bits: int) -> Tensor:

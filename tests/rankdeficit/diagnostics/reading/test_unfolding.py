@@ -93,8 +93,8 @@ def test_attention_reads_tokens_sample_by_sample(batch_first: bool) -> None:
         module.in_proj_bias.normal_(generator=torch.Generator().manual_seed(0))
     tokens = normal(2, 5, 6)  # samples first
     inputs = tokens if batch_first else tokens.transpose(0, 1)
-    assert rows_per_sample(module, inputs) == 5
-    rows, matrix = input_rows(module, inputs), weight_matrix(module)
+    assert rows_per_sample(module, tokens) == 5
+    rows, matrix = input_rows(module, tokens), weight_matrix(module)
     torch.testing.assert_close(rows, tokens.flatten(0, 1), rtol=0, atol=0)
     # Attention by hand from these queries, keys and values is the module's output.
     projected = (rows @ matrix.mT + module.in_proj_bias).reshape(2, 5, 3, 6)
@@ -117,7 +117,7 @@ def test_attention_to_other_widths_is_read_by_its_queries() -> None:
         (nn.Conv1d(3, 4, 3, padding=1, padding_mode="circular"), (3, 3, 7)),
         (nn.Linear(6, 4), (3, 5, 6)),
         (nn.Linear(6, 4), (3, 6)),
-        (nn.MultiheadAttention(6, 2), (5, 3, 6)),
+        (nn.MultiheadAttention(6, 2), (3, 5, 6)),
     ],
 )
 def test_positions_choose_rows_of_their_sample(module: nn.Module, shape: tuple[int, ...]) -> None:
