@@ -16,8 +16,9 @@ from tests.benchmarks import timing
 from tests.commands import Command
 from tests.stand_in import DEVICE, stand_in
 
-settings.register_profile("tests", deadline=None, derandomize=True, max_examples=100)
-settings.load_profile("tests")
+settings.register_profile("quick", deadline=None, derandomize=True, max_examples=40)
+settings.register_profile("thorough", deadline=None, max_examples=2000)
+settings.load_profile("quick")
 
 # Tests work on small matrices, here and in the commands they start: threads that wait for each
 # other would only cost time.

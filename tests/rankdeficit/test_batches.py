@@ -1,5 +1,6 @@
 """Batches that never depend on the past."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -70,6 +71,13 @@ def make(request: pytest.FixtureRequest, files: Images) -> Maker:
     return lambda **options: batches_of(files, workers=workers, **options)
 
 
+everywhere = pytest.mark.parametrize(  # workers augment as the process itself does
+    ("make", "augmentation"),
+    [*itertools.product(["in memory", "streamed"], AUGMENTATIONS), ("two workers", "resized-crop")],
+    indirect=["make"],
+)
+
+
 def same(
     ours: Iterator[tuple[Tensor, Tensor]] | list[tuple[Tensor, Tensor]],
     theirs: Iterator[tuple[Tensor, Tensor]] | list[tuple[Tensor, Tensor]],
@@ -79,7 +87,7 @@ def same(
 
 
 @few_cores
-@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+@everywhere
 def test_an_epoch_goes_on_from_any_step(make: Maker, augmentation: Augmentation) -> None:
     whole = list(make(augmentation=augmentation).epoch(3))
     assert [len(labels) for _, labels in whole] == [4, 4, 4, 4, 4, 2]
@@ -128,7 +136,7 @@ def test_other_seeds_epochs_and_steps_have_another_augmentation(
 
 
 @few_cores
-@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+@everywhere
 def test_processes_share_each_batch_of_one_process(
     make: Maker, augmentation: Augmentation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

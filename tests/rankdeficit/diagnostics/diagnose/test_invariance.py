@@ -13,6 +13,7 @@ from torch import Tensor, distributed, nn
 import rankdeficit as rd
 from rankdeficit.diagnostics import ProbeSettings, fit_probe
 from rankdeficit.diagnostics.measures import layer_probes
+from rankdeficit.diagnostics.reading import blocks
 from tests.networks import narrow_resnet18
 from tests.processes import run_together
 from tests.rankdeficit.diagnostics.diagnose.problems import (
@@ -26,7 +27,10 @@ from tests.rankdeficit.diagnostics.diagnose.problems import (
 )
 
 
-def test_neither_order_nor_batch_size_nor_spilling_changes_a_report(tmp_path: Path) -> None:
+def test_neither_order_nor_batch_size_nor_spilling_changes_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK", 60)  # so that few samples are several blocks
     model = narrow_resnet18(4, 6).double()
     x, y = image_data(0, 200)
     test, other = image_data(1, 90), image_data(2, 90)

@@ -1,6 +1,7 @@
 """Which modules of a network are its layers, and how patterns choose among them."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -25,12 +26,15 @@ from tests.rankdeficit.diagnostics.taps.networks import (
     ("make", "count"),
     [
         (zoo.resnet18, 18),
-        (zoo.resnet34, 34),
         (zoo.resnet50, 50),
-        (zoo.vgg11_bn, 11),
         (zoo.vgg19_bn, 19),
-        (zoo.densenet121, 121),
-        (zoo.mobilenet_v2, 53),
+        # First convolution, two in each step of two blocks, the transition, classifier.
+        (partial(zoo.DenseNet, 8, (3, 4), 16), 1 + 2 * 3 + 1 + 2 * 4 + 1),
+        # First convolution, one block without and two with expansion, last convolution, classifier.
+        (
+            partial(zoo.MobileNetV2, inverted_residual_setting=[[1, 16, 1, 1], [6, 24, 2, 2]]),
+            1 + 2 + 3 * 2 + 1 + 1,
+        ),
         # Squeeze-and-excitation, on maps that shrink to 1 x 1, where gate and map have one shape.
         (zoo.mobilenet_v3_small, 36),
         (zoo.efficientnet_b0, 50),
