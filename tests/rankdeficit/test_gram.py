@@ -55,6 +55,17 @@ def test_merge_is_associative_and_equals_one_pass(seed: int, d: int) -> None:
     torch.testing.assert_close(left.matrix, left.matrix.mT, rtol=0, atol=0)
 
 
+@given(st.integers(0, 10**6), st.integers(1, 60))
+def test_few_rows_have_the_spectrum_of_the_smaller_gram_matrix(seed: int, d: int) -> None:
+    data = rows(8, d, seed, dtype=torch.float64)
+    parts = gram_of(data[:3], data[3:])
+    merged = gram_of(data[:3]).merge(gram_of(data[3:]))
+    for gram in (parts, merged):
+        found, exact = gram.spectrum(), torch.linalg.svdvals(data)
+        assert bool((found.lower <= exact).all() and (exact <= found.upper).all())
+        torch.testing.assert_close(gram.matrix, data.mT @ data)
+
+
 def test_merge_leaves_its_arguments_alone() -> None:
     one, other = gram_of(rows(5, 3)), gram_of(rows(7, 3, seed=1))
     before = one.matrix.clone()

@@ -37,16 +37,16 @@ class Problem(NamedTuple):
 
     inputs: Float[Tensor, "n width"]
     """A column of ones for the bias, and features about zero along `axes`."""
-    axes: Float64[Tensor, "width width"]
+    axes: Float64[Tensor, "features width"]
     """Orthonormal columns, the first for the bias, the next with most variance: inputs are
-    (1, features) @ axes."""
+    (1, features) @ axes. They may be fewer than features where they span all samples."""
     targets: Int64[Tensor, " n"]
     classes: int
     """Each has a sample: with a class that has none, a free bias has no minimum."""
 
     def zeros(self) -> Tensor:
         """The weights from which a first minimisation starts."""
-        return self.inputs.new_zeros(self.classes, self.inputs.shape[1])
+        return self.inputs.new_zeros(self.classes, len(self.axes))
 
     def penalties(self, l2: float) -> Tensor:
         """l2 for each column of the weights, and 0 for the bias."""
@@ -58,7 +58,7 @@ class Problem(NamedTuple):
 class Minimum(NamedTuple):
     """Where a minimisation ended; loss and gradient evaluated anew there, in float64."""
 
-    weights: Float[Tensor, "classes width"]
+    weights: Float[Tensor, "classes features"]
     """Of the features themselves."""
     loss: float
     gradient_norm: float
@@ -103,9 +103,9 @@ def minimise(
 ) -> Minimum:
     """Minimise mean cross-entropy + (l2 / 2) ||W||_F^2 until the gradient's norm is at most `tolerance`.
 
-    start: weights (classes, width) of the features themselves, the bias as first column. Ends earlier,
-    with a larger gradient, after `max_iterations` or where rounding leaves no direction in which the
-    loss falls.
+    start: weights (classes, features) of the features themselves, in the span of the axes, the bias as
+    first column. Ends earlier, with a larger gradient, after `max_iterations` or where rounding leaves
+    no direction in which the loss falls.
     """
     turned = (start.double() @ problem.axes).to(start)
     target, iterations = tolerance, 0

@@ -78,7 +78,7 @@ def fit_probe(
     """Minimise mean cross-entropy + (l2 / 2) ||W||_F^2 over features standardised by mean and deviation.
 
     features: may be a memory-mapped tensor; memory is about n (features + 6 classes) numbers of
-        `dtype`, 3 features^2 of float64 and up to 50^2 for each class.
+        `dtype`, 3 features^2 of float64 (n features, if n is less) and up to 50^2 for each class.
     labels: 0..classes - 1, not all of one class.
     l2: default 1 / n, scikit-learn's `LogisticRegression(C=1)` after its `StandardScaler`. The bias is
         free, and classes without samples take no part.
@@ -167,18 +167,32 @@ def _prepare(
     mean, scale = _moments(features, device)
     varying = scale.nonzero()[:, 0]
     scale = torch.where(scale > 0, scale, 1.0)
-    inputs = torch.ones((len(features), len(varying) + 1), dtype=dtype, device=device)
-    axes = torch.eye(len(varying) + 1, dtype=torch.float64, device=device)
-    gram = torch.zeros_like(axes[1:, 1:])
-    for block in _blocks(features, device):
-        accumulate_gram(gram, ((block - mean) / scale)[:, varying])
-    axes[1:, 1:] = _principal_axes(gram.triu() + gram.triu(1).mT)
+    leading = _axes(features, varying, mean, scale)
+    axes = torch.block_diag(mean.new_ones(1, 1), leading)
+    inputs = torch.ones((len(features), axes.shape[1]), dtype=dtype, device=device)
     for block, rows in zip(
         _blocks(features, device), inputs.split(block_rows(len(mean))), strict=True
     ):
-        rows[:, 1:] = ((block - mean) / scale)[:, varying] @ axes[1:, 1:]
+        rows[:, 1:] = ((block - mean) / scale)[:, varying] @ leading
     problem = Problem(inputs, axes, targets, len(present))
     return _Layer(problem, classes, present, varying, mean, scale)
+
+
+def _axes(
+    features: Tensor, varying: Tensor, mean: Tensor, scale: Tensor
+) -> Float64[Tensor, "varying axes"]:
+    """Orthonormal columns along which the problem is solved, as many as samples where these are fewer.
+
+    Gradient and penalty keep weights that start in the span of the samples within it.
+    """
+    if len(features) < len(varying):
+        rows = ((features.to(mean) - mean) / scale)[:, varying]
+        basis, triangle = torch.linalg.qr(rows.mT)
+        return basis @ _principal_axes(triangle @ triangle.mT)
+    gram = mean.new_zeros(len(varying), len(varying))
+    for block in _blocks(features, mean.device):
+        accumulate_gram(gram, ((block - mean) / scale)[:, varying])
+    return _principal_axes(gram.triu() + gram.triu(1).mT)
 
 
 def _principal_axes(gram: Tensor) -> Tensor:
