@@ -84,7 +84,8 @@ class InputDirections:
     The rows are a sample of all (patches of a convolution, tokens). Each group of samples has a matrix
     of its own: their bootstrap tells the error of that choice. Products and sums are in float64, of rows
     over a power of two that grows with the largest entry: no scale of the rows overflows or underflows.
-    Memory is groups x width^2.
+    Memory is groups x width^2. While there are fewer rows than their width, the rows themselves are kept,
+    and matrices are those of their coordinates in the span of all.
 
     groups: of samples; by default as `group_count` has it. One group tells no error.
     """
@@ -93,8 +94,11 @@ class InputDirections:
         self, width: int, *, groups: int | None = None, device: torch.device | str | None = None
     ) -> None:
         groups = group_count(width) if groups is None else groups
-        self._grams = torch.zeros((groups, width, width), dtype=torch.float64, device=device)
-        """Upper triangles."""
+        self._width, self._kept = width, 0
+        self._few: list[tuple[Tensor, Tensor]] | None = []
+        """All rows with the keys of their samples, while there are fewer than `width`; then None."""
+        self._grams = torch.zeros((groups, 0, 0), dtype=torch.float64, device=device)
+        """Upper triangles, of no size while rows are kept."""
         self._rows = torch.zeros(groups, dtype=torch.int64, device=device)
         self._exponent = torch.full((), LEAST_EXPONENT, dtype=torch.int64, device=device)
         """The matrices are those of rows over 2^exponent."""
@@ -103,7 +107,24 @@ class InputDirections:
         """Add rows, equally many of each sample; keys (`sample_keys`) tell the groups apart."""
         check_floating("rows", rows, dimensions=2)
         check_finite("rows", rows)
-        rows = rows.detach()
+        self._kept += len(rows)
+        if self._few is not None and self._kept < self._width:
+            device = self._grams.device
+            self._few.append((rows.detach().to(device, copy=True), keys.to(device, copy=True)))
+            return
+        self._sum()
+        self._add(rows.detach(), keys)
+
+    def _sum(self) -> None:
+        """Replace rows that were kept by their matrices."""
+        if self._few is not None:
+            few, self._few = self._few, None
+            self._grams = self._grams.new_zeros(len(self._grams), self._width, self._width)
+            for rows, keys in few:
+                self._add(rows, keys)
+
+    def _add(self, rows: Tensor, keys: Tensor) -> None:
+        """Add rows to the matrices."""
         self._rescale(torch.maximum(self._exponent, _exponent(rows)))
         groups = scramble(keys).remainder(len(self._rows))
         groups = groups.repeat_interleave(len(rows) // len(keys))
@@ -116,6 +137,7 @@ class InputDirections:
 
     def all_reduce(self, group: distributed.ProcessGroup | None = None) -> None:
         """Replace the state on every process of the group by the merge of all of theirs."""
+        self._sum()
         exponent = self._exponent.clone()
         distributed.all_reduce(exponent, op=distributed.ReduceOp.MAX, group=group)
         self._rescale(exponent)
@@ -127,6 +149,27 @@ class InputDirections:
     ) -> StreamedAlignment:
         """Alignment of the layer's matrix with the rows seen."""
         weights = _top_directions(weight.detach(), directions)
+        if self._few:
+            basis, inner = self._in_their_span(self._few)
+            return inner._aligned(basis.mT @ weights.to(basis), directions)
+        self._sum()
+        return self._aligned(weights, directions)
+
+    def _in_their_span(self, few: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, "InputDirections"]:
+        """An orthonormal basis (width, rows) of the span of the rows, and the state in it."""
+        rows = torch.cat([own for own, _ in few]).double()
+        scaled = _times_power(rows, -_exponent(rows))
+        basis, triangle = torch.linalg.qr(scaled.mT)
+        inner = InputDirections(len(triangle), groups=len(self._grams), device=rows.device)
+        inner._sum()
+        inner._width = self._width
+        lengths = [len(own) for own, _ in few]
+        for own, (_, keys) in zip(triangle.mT.split(lengths), few, strict=True):
+            inner._add(own, keys)
+        return basis, inner
+
+    def _aligned(self, weights: Tensor, directions: int) -> StreamedAlignment:
+        """The same, of top directions of the weight, from the matrices."""
         total = self._grams.sum(dim=0)
         several = int((self._rows > 0).sum()) > 1
         inputs = _leading_eigenvectors(_symmetric(total), (1 + several) * directions).to(weights)
@@ -137,7 +180,7 @@ class InputDirections:
             value=value,
             error=self._error(value, weights, inputs, directions) if several else math.nan,
             rows=int(self._rows.sum()),
-            random=random_alignment(total.shape[0], *sizes),
+            random=random_alignment(self._width, *sizes),
         )
 
     def _error(self, value: float, weights: Tensor, inputs: Tensor, directions: int) -> float:
@@ -150,12 +193,12 @@ class InputDirections:
         if not inputs.numel():
             return 0.0
         used = self._grams[self._rows > 0]
-        groups, width, kept = len(used), *inputs.shape
+        groups, kept = len(used), inputs.shape[1]
         scale = _times_power(torch.ones_like(used[0, 0, 0]), -_exponent(used))
         products = torch.stack([_symmetric(own) @ inputs for own in used]) * scale
         traces = used.diagonal(dim1=1, dim2=2).sum(dim=1) * scale
         seen = (products * inputs).sum(dim=(1, 2))
-        shifts = (traces - seen).clamp(min=0) / max(1, width - kept)
+        shifts = (traces - seen).clamp(min=0) / max(1, self._width - kept)
         weighting = _resamples(groups).to(inputs)
         found, mixing = [], torch.zeros_like(inputs[:1].mT @ inputs[:1, -directions:])
         for own in weighting.split(max(1, ENTRIES // inputs.numel())):

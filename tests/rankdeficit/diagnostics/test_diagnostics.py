@@ -335,3 +335,18 @@ def test_streams_of_two_processes_equal_one(tmp_path: Path) -> None:
         measures, found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert_same_measures(LogitsMeasures(**measures), measure_logits(low_rank_logits(), 50.0))
         assert StreamedAlignment(**found) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("samples", [2, 11, 30])
+def test_alignment_in_the_span_of_few_rows_is_that_in_all_dimensions(samples: int) -> None:
+    rows, weight = normal(2 * samples, 80), normal(40, 80)
+    own, whole = InputDirections(80), InputDirections(80)
+    for state in (own, whole):
+        for batch in rows.split(10):
+            state.update(batch, sample_keys(batch[::2]))
+    whole._sum()
+    found, expected = own.alignment(weight), whole.alignment(weight)
+    assert found.value == pytest.approx(expected.value, rel=1e-9)
+    assert (found.rows, found.random) == (expected.rows, expected.random)
+    # Resamples of few rows lack directions: rounding decides which of them count.
+    assert found.error == pytest.approx(expected.error, rel=0.2)
