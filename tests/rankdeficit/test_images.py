@@ -315,6 +315,14 @@ def test_network_inputs_are_normalised_in_batches_of_the_size_asked_for(tmp_path
         assert torch.equal(plain, loaded.pixels.float() / 255)
 
 
+def test_measured_batches_are_as_even_as_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rankdeficit.images.MEASURED_BATCH", 4)
+    images = image_set(10)
+    assert [len(labels) for _, labels in images] == [4, 4, 2]
+    assert [len(labels) for _, labels in images.evenly()] == [4, 4, 2]
+    assert [len(labels) for _, labels in image_set(9).evenly()] == [3, 3, 3]
+
+
 @given(
     labels=st.lists(st.integers(0, 3), min_size=1, max_size=40),
     count=st.integers(1, 9),

@@ -209,6 +209,19 @@ def test_the_figures_show_the_runs_and_the_closed_form(small: Path) -> None:
     assert theory.get_label() == "closed form"
 
 
+def test_the_closed_form_is_drawn_up_to_twice_the_escape_point(small: Path) -> None:
+    summary = runs.read_json(small / "summary.json")
+    point = summary["escape"] * math.sqrt(SMALL.samples_per_class)  # over the temperature
+    rows = []
+    for row in runs.read_rows(small):
+        value = (1.9 if row["step"] % 40 else 2.1) * point * row["temperature"]
+        rows.append(row | {"predicted_singular_values": [value] * 3})
+    for axes, T in zip(reports.draw_modes(rows, summary).axes, (1, 1, 30, 30), strict=True):
+        (line,) = [line for line in axes.get_lines() if line.get_label() == "closed form"]
+        (value,) = set(line.get_ydata())
+        assert value == pytest.approx(1.9 * point * T)
+
+
 def test_runs_that_have_not_escaped_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -268,7 +281,7 @@ def test_the_most_extreme_starts_stay_finite(T: float, modes: tuple[float, float
         (["--smallest-mode", "1e-60", "--largest-mode", "1e-59"], ["balanced start", "1e-50"]),
         (["--escape", "nan"], ["escape is nan"]),
         (["--escape", "-1"], ["escape is -1"]),
-        (["--escape", "5"], ["escape is 5"]),
+        (["--escape", "1"], ["escape is 1"]),
         (["--step-size", "0"], ["step_size is 0.0"]),
         (["--step-size", "0.2"], ["step_size is 0.2"]),
         (["--init-scale", "0"], ["init_scale is 0.0"]),

@@ -104,13 +104,15 @@ def test_one_seed_that_differs_makes_a_case_differ(
     original = equivalence.compare
 
     def differ_at_seed_one(settings: Settings, unit: Unit) -> Iterator[Row]:
-        return (row | {"difference": 1.0 * unit.seed} for row in original(settings, unit))
+        change = dict.fromkeys(("difference", "loss_difference"), 1.0 * unit.seed)
+        return (row | change for row in original(settings, unit))
 
     monkeypatch.setattr(equivalence, "compare", differ_at_seed_one)
     monkeypatch.setattr(equivalence, "CASES", (CASES[0], CASES[12]))
     folder = equivalence.Equivalence().run(replace(SMALL, seeds=2, out=tmp_path / "run"))
     for cell in runs.read_json(folder / "summary.json")["cells"]:
         assert cell["differences"] == [0, 1]
+        assert cell["loss_difference"] == 1
         assert cell["found"] == "different"
 
 
@@ -181,6 +183,14 @@ def test_the_figure_shows_the_rows(full: Path) -> None:
     own = [row for row in rows if (row["case"], row["depth"]) == ("learning rate alone", 2)]
     assert line.get_ydata().tolist() == [row["difference"] for row in own]
     assert len(figure.axes[0].get_lines()) == 1 + sum(case.equal for case in CASES)
+
+
+def test_diverged_seeds_are_counted_beside_the_range_of_the_others(full: Path) -> None:
+    summary = runs.read_json(full / "summary.json")
+    summary["cells"][0]["differences"] = [1e-3, None, 1e-2, 2e-3]
+    table, _ = equivalence.Equivalence().report(summary)
+    (text,) = [cell for column in table.columns for cell in column.cells if "diverged" in str(cell)]
+    assert text == "1.0e-03 to 1.0e-02 (1 diverged)"
 
 
 def test_diverged_and_surprising_pairs_are_reported(

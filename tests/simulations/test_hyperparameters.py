@@ -10,6 +10,7 @@ import pytest
 from rankdeficit.experiments.runs import read_json
 from simulations import hyperparameters
 from simulations.hyperparameters import Settings, correlations, interventions, read_off
+from simulations.hyperparameters.report import FAR_BELOW, draw_ranks
 
 SMALL = Settings(
     temperature=(10.0, 100.0), seeds=2, classes=5, samples_per_class=3, inputs=8, width=10, depth=3,
@@ -48,6 +49,20 @@ def test_correlations_leave_out_what_does_not_interpolate() -> None:
     assert found["without temperature and normalisation"]["rho"] == pytest.approx(1)
     assert found["all"]["n"] == 5
     assert found["all"]["rho"] < 1
+
+
+def test_points_are_drawn_at_their_initial_norms_and_no_lower_than_the_figure() -> None:
+    cells = [
+        {"name": name, "family": name, "initial_effective_norm": norm, "rank": 3, "rank_range": [3, 3],
+         "interpolated": 2, "runs": 2, "predicted_rank": None}
+        for name, norm in (("a", 2.0), ("b", 0.5), ("c", 0.0))
+    ]  # fmt: skip
+    summary = {
+        "cells": cells, "curve": [], "curve_family": "a", "neural_collapse_rank": 4, "gamma": 0.01,
+    }  # fmt: skip
+    (axes,) = draw_ranks(summary).axes
+    drawn = {x.get_label(): list(x.get_xdata()) for x in axes.get_lines()}
+    assert [drawn[name] for name in "abc"] == [[2.0], [0.5], [FAR_BELOW]]
 
 
 def test_initial_norms_scale_as_they_must(tmp_path: Path) -> None:

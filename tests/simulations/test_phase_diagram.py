@@ -316,6 +316,17 @@ def test_a_cell_whose_runs_all_diverged_can_be_drawn(tmp_path: Path) -> None:
         figure.draw_without_rendering()
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_huge_logits_of_either_sign_are_no_measures(
+    sign: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = StartsOfOneDepth(replace(SMALL, temperature=(1.0,), init_scale=(0.5,), seeds=1), 1)
+    huge = torch.full_like(batch.model.logits(), sign * 1e300)
+    monkeypatch.setattr(batch.model, "logits", lambda: huge)
+    (row,) = batch.measure(0)
+    assert row["objective"] is None
+
+
 def test_extreme_temperatures_are_measured() -> None:
     settings = replace(SMALL, temperature=(1e-50, 1e50), init_scale=(0.5,), seeds=1)
     for rule in ("equivalent", "matched"):

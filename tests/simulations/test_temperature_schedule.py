@@ -67,6 +67,19 @@ def test_the_early_temperature_decides(tmp_path: Path) -> None:
     assert max(ranks["down"]) < middle
 
 
+@pytest.mark.parametrize(("cold", "said"), [((9, 7, 5), ["50%"]), ((9, 3, 3), [])])
+def test_schedules_are_placed_between_the_medians_of_the_constants(
+    cold: tuple[int, ...], said: list[str]
+) -> None:
+    ranks = {"cold": cold, "hot": (3, 3, 3), "up": (5, 5, 5)}
+    runs = [
+        {"hottest": 9.0, "schedule": name, "centred_rank": rank, "rank": rank, "outcome": "interpolated"}
+        for name, own in ranks.items() for rank in own
+    ]  # fmt: skip
+    sentences = temperature_schedule.schedule_sentences(runs)
+    assert [word for text in sentences for word in text.split() if "%" in word] == said
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_bad_settings_are_one_line_and_leave_nothing(assert_refused: Callable[..., None]) -> None:
     assert_refused(temperature_schedule, ["--temperature", "1"], ["exceed 1"])

@@ -171,6 +171,22 @@ def test_known_devices() -> None:
             cli.resolve_device("cuda")
 
 
+@pytest.mark.parametrize(("device", "processes"), [("cuda", 3), ("cuda:1", 2)])
+def test_processes_need_a_gpu_each_and_none_by_number(
+    device: str, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "resolve_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    with (
+        pytest.raises(ValueError, match=f"'{device}' for {processes} processes"),
+        cli.joined(device),
+    ):
+        pytest.fail("it joined")
+
+
 def test_progress_in_a_log_is_plain_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -182,6 +182,15 @@ def test_batches_train_in_step_and_are_measured_when_asked(tmp_path: Path) -> No
     assert torch.equal(state["batches"][1]["places"], batches[1].places)
 
 
+def test_checkpoints_are_written_at_their_interval_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[int] = []
+    monkeypatch.setattr(RunFolder, "save_checkpoint", lambda _, state: saved.append(state["step"]))
+    walk(RunFolder.create(tmp_path / "run", PROGRAM, {}), False)
+    assert saved == [3, 6, 7]
+
+
 def fail_if_called(_: Walks) -> None:
     raise AssertionError("there was nothing left to train")
 

@@ -335,6 +335,10 @@ def test_bad_arguments() -> None:
         (lambda: BatchedMlp(good, parameters, doubles(0)), "temperature"),
         (lambda: BatchedMlp(good, parameters, doubles(1e-50)), "beyond torch.float32"),
         (lambda: BatchedMlp(good, parameters, doubles(1e39)), "beyond torch.float32"),
+        (
+            lambda: BatchedMlp(good, parameters.expand(2, -1), doubles(1, 1e39)),
+            "beyond torch.float32",
+        ),
         (lambda: BatchedMlp(good, parameters, one, loss="hinge"), "loss is 'hinge'"),  # type: ignore[arg-type]
         (lambda: BatchedMlp(good, parameters, one, weight_decay=-1.0), "weight_decay is -1"),
         (lambda: BatchedMlp(good, parameters, one, weight_decay=math.inf), "weight_decay"),

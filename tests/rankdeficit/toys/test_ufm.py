@@ -271,6 +271,7 @@ def test_bad_arguments() -> None:
         ),
         (lambda: DeepUfm(good, parameters, doubles(1e-50)), "beyond torch.float32"),
         (lambda: DeepUfm(good, parameters, doubles(1e39)), "beyond torch.float32"),
+        (lambda: DeepUfm(good, parameters.expand(2, -1), doubles(1, 1e39)), "beyond torch.float32"),
     ):
         with pytest.raises(ValueError, match=match):
             call()

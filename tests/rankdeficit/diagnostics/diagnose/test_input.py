@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import rankdeficit as rd
 from rankdeficit.diagnostics import ProbeSettings
+from rankdeficit.diagnostics.diagnose import _gradient_samples
+from rankdeficit.diagnostics.reading.network import Network
+from rankdeficit.diagnostics.reading.taps import pick_logits
 from tests.networks import narrow_resnet18
 from tests.rankdeficit.diagnostics.diagnose.problems import (
     QUICK,
@@ -24,6 +28,19 @@ def test_one_of_several_l2_penalties_is_chosen_for_each_layer() -> None:
     settings = ProbeSettings(l2=(1e3, 1e-3))
     report = rd.diagnose(model, train, test, probes=settings)
     assert [layer["probe"]["l2"] for layer in report["layers"]] == [1e-3, 1e-3]
+
+
+@pytest.mark.parametrize(
+    ("linear", "classes", "samples"),
+    [(True, 4, 1024), (True, 1500, 1500), (False, 4, 64), (False, 100, 100)],
+)
+def test_gradients_are_of_as_many_samples_as_classes_at_least(
+    linear: bool, classes: int, samples: int
+) -> None:
+    first = nn.Identity() if linear else nn.Conv2d(1, 1, 1)
+    model = nn.Sequential(first, nn.Flatten(), nn.Linear(4, classes))
+    network = Network.of(model, torch.ones(2, 1, 2, 2), None, pick_logits)
+    assert _gradient_samples(network) == samples
 
 
 def test_layers_are_chosen_by_pattern() -> None:

@@ -291,6 +291,11 @@ class Wayward(nn.Module):
         return self.last(features) if x.mean() > -10 else self.whim(self, features)
 
 
+def spoilt_logit(logits: Tensor) -> Tensor:
+    """One class of one sample is infinite."""
+    return logits.index_put((torch.tensor(2), torch.tensor(1)), torch.tensor(math.inf))
+
+
 @pytest.mark.parametrize(
     ("whim", "message"),
     [
@@ -298,6 +303,7 @@ class Wayward(nn.Module):
         (lambda net, h: net.last(h)[:, :3], r"logits have shape \(6, 3\) where 6 samples of 4"),
         (lambda net, h: net.last(h)[:5], r"logits have shape \(5, 4\) where 6 samples"),
         (lambda net, h: net.last(h).log() * math.nan, r"logits of samples \[0, 1, 2, 3, 4\] are"),
+        (lambda net, h: spoilt_logit(net.last(h)), r"logits of samples \[2\] are NaN or infinite"),
     ],
 )
 def test_networks_that_change_their_mind_are_an_error(

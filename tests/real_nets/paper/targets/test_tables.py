@@ -1,14 +1,16 @@
 """Tables 1 to 3 and the quick look, from stores with known numbers."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rankdeficit.page import Section, Table
+from real_nets.jobs.folder import JobFolder
 from real_nets.paper import numbers as paper
-from real_nets.paper.chance import Cause
-from real_nets.paper.compare import NoVerdict, Spread, Verdict
+from real_nets.paper.chance import Cause, chance
+from real_nets.paper.compare import NoVerdict, Spread, Verdict, equal_accuracy
 from real_nets.paper.store import Results
 from real_nets.paper.targets import TARGETS
 from tests.real_nets.fabricated import (
@@ -174,6 +176,13 @@ def test_without_a_common_accuracy_there_is_no_such_table(tmp_path: Path) -> Non
     assert len(section.tables) == 2
 
 
+def test_a_pair_with_networks_on_one_side_alone_has_no_equal_accuracy(tmp_path: Path) -> None:
+    alone = by_seed(baseline=[hundred(kept={0.8: None})])
+    cells = fill(tmp_path, ["table1"], alone, ONE)["table1"]
+    assert len(cells) == 2
+    assert equal_accuracy(cells, Results(tmp_path)) == {}
+
+
 def test_effective_depth_is_told_against_both_bars(tmp_path: Path) -> None:
     numbers = by_seed(
         baseline=[hundred(depth=1.0, probes=(0.2, 0.3, 0.4))] * 3,
@@ -225,6 +234,18 @@ def test_where_all_probes_of_an_ood_set_guess_there_is_no_verdict_on_its_drop(
     none = found["ρ: OOD drop (cifar10)"].no_verdict
     assert none == NoVerdict(Cause.OOD_PROBES, (0, 1), pytest.approx(1 / 3))
     assert found[DEPTH].no_verdict is None
+
+
+def test_guessing_finds_the_largest_class_or_without_a_diagnosis_one_of_all(tmp_path: Path) -> None:
+    cells = fill(tmp_path, ["table1"], by_seed(baseline=[hundred()]), ONE)["table1"]
+    (one,) = (network for cell in cells for network in Results(tmp_path).outcomes(cell))
+    report = json.loads(one.report_file.read_text())
+    one.report_file.write_text(
+        json.dumps(report | {"train": report["train"] | {"largest_class": 0.4}})
+    )
+    assert chance(JobFolder(one.path), "train") == 0.4
+    one.report_file.unlink()
+    assert chance(JobFolder(one.path), "train") == 1 / 100
 
 
 @pytest.mark.parametrize(("accuracy", "bears"), [(0.0149, False), (0.0151, True), (1.0, True)])
