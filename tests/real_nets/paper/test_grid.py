@@ -10,9 +10,10 @@ from real_nets.data.catalogue import data_of_paper
 from real_nets.jobs.job import Job
 from real_nets.models import model_of_paper
 from real_nets.paper import numbers as paper
-from real_nets.paper.budgets import BUDGETS, GLYPH_OOD, GLYPHS
+from real_nets.paper.budgets import BUDGETS, GLYPH_OOD, GLYPHS, with_changes
 from real_nets.paper.grid import BASELINE, LOW_NORM, Cell, Grid, Setup
 from real_nets.paper.targets import TARGETS
+from real_nets.paper.targets.quick import SIZES
 from tests.real_nets.fabricated import setup_of
 
 MLP = [("CIFAR-10", "MLP")]
@@ -155,7 +156,6 @@ def test_the_smoke_budget_takes_glyphs_for_everything() -> None:
         ("table1", "fig4", "CIFAR-10/MLP", LOW_NORM),
         ("table1", "fig1", "CIFAR-100/ResNet-34", LOW_NORM),
         ("table1", "table2", "CIFAR-10/ResNet-18", LOW_NORM),
-        ("table1", "quick", "CIFAR-100/ResNet-18", BASELINE),
         ("table1", "rank-two", "CIFAR-10/ResNet-18", BASELINE),
         ("table1", "hyperparameters", "CIFAR-10/MLP", LOW_NORM),
         ("table3", "alignment", "CIFAR-10/VGG-19", LOW_NORM),
@@ -166,6 +166,24 @@ def test_targets_share_their_networks(one: str, other: str, name: str, condition
     for budget in BUDGETS:
         setup = setup_of(budget)
         assert keys(setup, one, name, condition) == keys(setup, other, name, condition)
+
+
+def test_the_quick_look_shares_networks_but_under_the_smoke_budget() -> None:
+    asked = "CIFAR-100/ResNet-18", LOW_NORM
+    for budget in BUDGETS:
+        setup = setup_of(budget)
+        shared = keys(setup, "table1", *asked) == keys(setup, "quick", *asked)
+        assert shared == (budget != "smoke")
+    setup = setup_of("smoke")
+    (usual,), (short,) = (
+        [TARGETS[name].cells(setup).jobs[key] for key in keys(setup, name, *asked)]
+        for name in ("table1", "quick")
+    )
+    assert short.diagnosed_images < usual.diagnosed_images
+    assert replace(usual, **SIZES["smoke"]) == short
+    changed = replace(setup, budget=with_changes(setup.budget, None, {"epochs": 30}))
+    (asked_for,) = {job.epochs for job in TARGETS["quick"].cells(changed).jobs.values()}
+    assert asked_for == 30
 
 
 def test_another_loss_and_other_epochs_are_other_networks() -> None:
