@@ -146,7 +146,8 @@ def test_a_run_means_the_same_from_any_folder(
 
 
 def test_glyphs_need_no_folder(tmp_path: Path) -> None:
-    settings = small(tmp_path, data="glyphs:2", temperature=(1.0,), epochs=0, out=tmp_path / "run")
+    options = {"image_size": 8, "temperature": (1.0,), "epochs": 0, "out": tmp_path / "run"}
+    settings = small(tmp_path, data="glyphs:2", **options)
     summary = runs.read_json(train.run(settings) / "summary.json")
     assert (summary["classes"], summary["train_images"]) == (100, 200)
 

@@ -1,7 +1,7 @@
 """The stores of evidence, and what FINDINGS.md and README.md tell of them, computed from the records."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -61,11 +61,15 @@ class Pair:
     hot: list[JobFolder]
     milestone: str
     """Weights kept when all of them first reached the highest common train accuracy."""
+    read: dict[str, tuple[list[JobFolder], list[JobFolder]]] = field(default_factory=dict)
+    """Both sides by snapshot, whose reports are large."""
 
     def at(self, snapshot: str) -> tuple[list[JobFolder], list[JobFolder]]:
         """Both sides at the end or at equal accuracy."""
-        cold, hot = ([one.at(snapshot) for one in side] for side in (self.cold, self.hot))
-        return cold, hot
+        if snapshot not in self.read:
+            cold, hot = ([one.at(snapshot) for one in side] for side in (self.cold, self.hot))
+            self.read[snapshot] = cold, hot
+        return self.read[snapshot]
 
     def values(self, measure: Measure, snapshot: str = FINAL) -> tuple[list[float], list[float]]:
         """A measure of both sides."""
