@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rankdeficit.checks import check_finite, check_floating, check_magnitudes
 from rankdeficit.diagnostics.states.sampling import scramble
-from rankdeficit.spectrum import accumulate_gram
+from rankdeficit.spectrum import PANEL
 
 DIRECTIONS = 15
 """Number of top singular directions compared, the paper's choice."""
@@ -132,7 +132,7 @@ class InputDirections:
         sorted_rows = rows[groups.argsort(stable=True)]
         for gram, own in zip(self._grams, sorted_rows.split(counts.tolist()), strict=True):
             for block in own.split(max(ROWS, rows.shape[1])) if len(own) else ():
-                accumulate_gram(gram, _times_power(block.double(), -self._exponent))
+                _accumulate(gram, _times_power(block.double(), -self._exponent))
         self._rows += counts
 
     def all_reduce(self, group: distributed.ProcessGroup | None = None) -> None:
@@ -195,7 +195,7 @@ class InputDirections:
         used = self._grams[self._rows > 0]
         groups, kept = len(used), inputs.shape[1]
         scale = _times_power(torch.ones_like(used[0, 0, 0]), -_exponent(used))
-        products = torch.stack([_symmetric(own) @ inputs for own in used]) * scale
+        products = _products(used, inputs) * scale
         traces = used.diagonal(dim1=1, dim2=2).sum(dim=1) * scale
         seen = (products * inputs).sum(dim=(1, 2))
         shifts = (traces - seen).clamp(min=0) / max(1, self._width - kept)
@@ -207,7 +207,7 @@ class InputDirections:
             values, vectors = torch.linalg.eigh((small + small.mT) / 2)
             values, vectors = values[:, -directions:], vectors[:, :, -directions:]
             shift = (own @ shifts)[:, None, None]
-            ritz = images @ vectors - shift * (inputs @ vectors)
+            ritz = (images - shift * inputs) @ vectors
             lengths = torch.linalg.vector_norm(ritz, dim=1)
             turned = (small @ vectors - shift * vectors) / lengths[:, None]
             cosines = (weights.mT @ ritz).abs().amax(dim=1) / lengths
@@ -231,8 +231,8 @@ class InputDirections:
 
 
 def group_count(width: int) -> int:
-    """Groups of samples for an error: as many as 128 MB hold, from 4 to 32."""
-    return min(32, max(4, 2**24 // width**2))
+    """Groups of samples for an error: as many as 64 MB hold, from 4 to 16."""
+    return min(16, max(4, 2**23 // width**2))
 
 
 def random_alignment(width: int, first: int, second: int) -> float:
@@ -251,6 +251,28 @@ def _resamples(groups: int) -> Float64[Tensor, "resamples {groups}"]:
     """How often each bootstrap resample has each group."""
     drawn = np.random.default_rng(0).multinomial(groups, np.full(groups, 1 / groups), RESAMPLES)
     return torch.from_numpy(drawn).double()
+
+
+def _accumulate(gram: Float64[Tensor, "k k"], rows: Float64[Tensor, "rows k"]) -> None:
+    """`accumulate_gram`, without a matrix of the new products: groups have few rows at a time."""
+    for start in range(0, len(gram), PANEL):
+        panel = rows[:, start : start + PANEL]
+        gram[start : start + PANEL, start:].addmm_(panel.mT, rows[:, start:])
+
+
+def _products(
+    grams: Float64[Tensor, "groups k k"], vectors: Float64[Tensor, "k kept"]
+) -> Float64[Tensor, "groups k kept"]:
+    """Products of the symmetric matrices whose upper triangles these are, without copies of them."""
+    found = grams.new_zeros(len(grams), *vectors.shape)
+    for start in range(0, len(vectors), PANEL):
+        end = min(start + PANEL, len(vectors))
+        corner = grams[:, start:end, start:end].triu()
+        corner += corner.triu(1).mT
+        beside = grams[:, start:end, end:]
+        found[:, start:end] += corner @ vectors[start:end] + beside @ vectors[end:]
+        found[:, end:] += beside.mT @ vectors[start:end]
+    return found
 
 
 def _symmetric(upper: Float64[Tensor, "k k"]) -> Float64[Tensor, "k k"]:

@@ -246,7 +246,7 @@ def test_the_alignment_of_all_samples_lies_within_two_errors() -> None:
 
 
 def test_more_groups_than_memory_allows_are_not_made() -> None:
-    assert [group_count(width) for width in (3, 700, 1200, 5000)] == [32, 32, 11, 4]
+    assert [group_count(width) for width in (3, 700, 1200, 5000)] == [16, 16, 5, 4]
 
 
 @pytest.mark.parametrize(
