@@ -100,7 +100,7 @@ def test_what_is_wrong_with_an_ood_folder_is_said_of_it(
         ({"model": "torchvision:vgg11", **FREE, "checkpoint": None, "untrained": True, "stem": "cifar"},
          "no ResNet with conv1 and maxpool"),
         ({"head_rank": 2}, r"unknown 5.bias, 5.weight; leave out --head-rank"),
-        ({"width": 16}, r"1.weight is \[32, 192\] where .*give the --width, --depth"),
+        ({"width": 16}, r"1.weight is \[32, 192\] where .*give the --width"),
         ({"checkpoint": None}, "checkpoint is missing.*--untrained"),
         ({"checkpoint": Path("nowhere.pt")}, "nowhere.pt does not exist"),
         ({"untrained": True}, "exclude each other"),
