@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from real_nets import models
-from real_nets.models.surgery import weights
+from real_nets.models.surgery import Initialisation, weights
 from tests.real_nets.models.narrow import LAYERS, NARROW, logits, narrow, random_images
 
 DEVIATIONS = {
@@ -20,7 +19,7 @@ DEVIATIONS = {
 @pytest.mark.parametrize("init", DEVIATIONS)
 @pytest.mark.parametrize("name", ["mlp", "resnet20", "resnet50", "vgg19", "vit"])
 def test_initial_weights_have_the_deviation_of_their_scheme(
-    name: str, init: models.Initialisation
+    name: str, init: Initialisation
 ) -> None:
     default, model = narrow(name).build(0), narrow(name, init=init).build(0)
     standardised = []
