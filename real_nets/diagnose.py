@@ -124,9 +124,9 @@ def complete(settings: Settings) -> Settings:
         changes = {name: getattr(run.job, name) for name in ("model", "temperature", *STRUCTURE)}
         changes |= {"checkpoint": run.weights_file, "classes": run.cards["own"]["classes"]}
         changes["data"] = settings.data or folder_of_images(run)
-        told = ("gamma",) if settings.image_size else ("gamma", "image_size", "crop")
+        options = ("gamma",) if settings.image_size else ("gamma", "image_size", "crop")
         changes |= {
-            name: getattr(run.job, name) for name in told if getattr(settings, name) is None
+            name: getattr(run.job, name) for name in options if getattr(settings, name) is None
         }
     if settings.model is not None:
         changes["model"] = absolute(settings.model)

@@ -167,8 +167,14 @@ def run(settings: Settings) -> Path | None:
                 check_finished(item.job, source, item.path)
         if not settings.plan and not all(item.done for item in plan.work):
             check_options(how)
-        told = (plan.work, plan.grid.left_out, how, device)
-        announce(*told, synthetic=setup.synthetic, planning=settings.plan)
+        announce(
+            plan.work,
+            plan.grid.left_out,
+            how,
+            device,
+            synthetic=setup.synthetic,
+            planning=settings.plan,
+        )
         announce_later_diagnoses(plan)
         if settings.plan:
             return None

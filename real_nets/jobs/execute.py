@@ -121,8 +121,8 @@ def carry_out(item: Work, how: How, device: torch.device, prefix: str = "") -> N
         return
     for snapshot in item.undiagnosed:
         if is_first():
-            told = f"{prefix}{item.path.name}: diagnosing the weights {snapshot}"
-            print(told, file=sys.stderr, flush=True)
+            message = f"{prefix}{item.path.name}: diagnosing the weights {snapshot}"
+            print(message, file=sys.stderr, flush=True)
         diagnose_job(item.job, data, item.path, snapshot)
 
 

@@ -187,15 +187,15 @@ class Architecture(NetworkOptions):
     def _check_head(self, model: nn.Module) -> None:
         """Raise ValueError if head options would change only one of several classifiers."""
         changes = {"head_rank": None, "head_norm": "none", "head_scale": 1.0}
-        told = [
+        problems = [
             f"{name} is {getattr(self, name)}"
             for name, usual in changes.items()
             if getattr(self, name) != usual
         ]
-        if told:
+        if problems:
             _, classifier = find_classifier(model, self.classes)
-            mend = "leave it out, or take another model"
-            check_one_classifier(model, classifier, self.inputs, " and ".join(told), mend)
+            remedy = "leave it out, or take another model"
+            check_one_classifier(model, classifier, self.inputs, " and ".join(problems), remedy)
 
     def _options(self) -> dict[str, Any]:
         own = {field.name: getattr(self, field.name) for field in fields(self)}

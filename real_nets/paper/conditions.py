@@ -51,8 +51,8 @@ def of_data(outcomes: Sequence[JobFolder]) -> Iterator[tuple[str, str]]:
     yield "test images", by_group([(o.job.data, o.summary["test_images"]) for o in outcomes])
     left_out = {name: count for one in outcomes for name, count in skipped(one) if count}
     if left_out:
-        told = [f"{count} of {name}" for name, count in sorted(left_out.items())]
-        yield "unreadable images left out", ", ".join(told)
+        counts = [f"{count} of {name}" for name, count in sorted(left_out.items())]
+        yield "unreadable images left out", ", ".join(counts)
     if any(one.job.image_size is not None for one in outcomes):
         sizes = [(one.job.data, one.image_size) for one in outcomes]
         yield (

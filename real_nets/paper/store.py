@@ -117,14 +117,16 @@ def write_target(store: Path, record: TargetRecord) -> None:
         try:
             old = _read(file)
             record = _merged(old, record)
-            _tell_replaced(old, record, file)
+            _report_replaced(old, record, file)
         except ValueError:
-            said = "was damaged and now holds the networks of this run alone; run others again"
-            print(f"{file} {said}", file=sys.stderr, flush=True)
+            message = (
+                f"{file} was damaged and now holds only the networks of this run; run others again"
+            )
+            print(message, file=sys.stderr, flush=True)
     write_json(file, asdict(record))
 
 
-def _tell_replaced(old: TargetRecord, new: TargetRecord, file: Path) -> None:
+def _report_replaced(old: TargetRecord, new: TargetRecord, file: Path) -> None:
     """Report on stderr the cells that the new record replaces: other budget or changed options."""
     kept = {key for cell in new.cells for key in cell.keys}
     gone = [
@@ -133,8 +135,10 @@ def _tell_replaced(old: TargetRecord, new: TargetRecord, file: Path) -> None:
         if not kept.issuperset(cell.keys)
     ]
     if gone:
-        told = f"{file} no longer shows {', '.join(gone)}: this run replaces that"
-        print(f"{told}; the networks stay in {JOBS_FOLDER}", file=sys.stderr, flush=True)
+        message = (
+            f"this run replaces {', '.join(gone)} in {file}; the networks stay in {JOBS_FOLDER}"
+        )
+        print(message, file=sys.stderr, flush=True)
 
 
 def _merged(old: TargetRecord, new: TargetRecord) -> TargetRecord:

@@ -254,10 +254,10 @@ def compiling() -> Iterator[None]:
 
         if not isinstance(error, TorchDynamoException):
             raise
-        said = str(getattr(error, "inner_exception", error)).strip().partition("\n")[0]
+        reason = str(getattr(error, "inner_exception", error)).strip().partition("\n")[0]
         raise ValueError(
-            f"torch.compile needs a C++ compiler, on GPUs also Triton, and fails here ({said}); install "
-            "the compiler, or leave out --compile"
+            f"torch.compile needs a C++ compiler, on GPUs also Triton, and fails here ({reason}); "
+            "install the compiler, or leave out --compile"
         ) from error
 
 

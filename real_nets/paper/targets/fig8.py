@@ -42,7 +42,7 @@ class Figure8(Target):
     def section(self, cells: Sequence[Cell], results: Results, computed: Computed) -> Section:
         """A figure per data set, and a sentence on the order of the networks."""
         alt = "Initial norm of the logits per network, a dot per seed."
-        pictures, said = [], []
+        pictures, paragraphs = [], []
         for data in dict.fromkeys(cell.data for cell in cells):
             own = {cell.network: cell for cell in cells if cell.data == data}
             figure = initial_norms(runs(list(own.values()), results))
@@ -53,13 +53,15 @@ class Figure8(Target):
             below = starts_lowest({name: median(found) for name, found in starts.items() if found})
             if below is not None:
                 how, beside = ("starts", "as") if below else ("does not start", "unlike")
-                said.append(f"On {data}, {LOWEST} {how} below all ResNets, {beside} in the paper.")
+                paragraphs.append(
+                    f"On {data}, {LOWEST} {how} below all ResNets, {beside} in the paper."
+                )
         measure = Measure("initial norm", initial_norm, format_norm)
         table = cell_table("Norm of the logits", cells, results, [measure])
-        short = " ".join(said)
-        said.append(f"The paper's claim: {paper.exhibit('Figure 8').claim}")
+        result = " ".join(paragraphs)
+        paragraphs.append(f"The paper's claim: {paper.exhibit('Figure 8').claim}")
         notes = unfinished(cells, results)
-        return Section(self.name, self.title, said, [table], pictures, notes, short)
+        return Section(self.name, self.title, paragraphs, [table], pictures, notes, result)
 
 
 def starts_lowest(norms: Mapping[str, float]) -> bool | None:

@@ -71,8 +71,8 @@ class PairTarget(Target):
         """The comparisons of trained networks and, if `compared`, at equal train accuracy."""
         compared = compare_all(measured_pairs(cells, results), self.measures)
         tables = [pair_table(self.caption, compared), *(f(cells, results) for f in self.further)]
-        said = headline(compared)
-        short = " ".join(said)
+        paragraphs = headline(compared)
+        result = " ".join(paragraphs)
         for accuracy, same in equal_accuracy(cells, results).items() if self.compared else ():
             reached_by = [
                 pair
@@ -83,8 +83,8 @@ class PairTarget(Target):
             equal = compare_all(reached_by, self.measures)
             caption = f"At equal train accuracy: weights of the epoch that first reached {reached}"
             tables.append(pair_table(caption, equal))
-            said += [f"At equal train accuracy ({reached}): {told}" for told in headline(equal)]
+            paragraphs += [f"At equal train accuracy ({reached}): {s}" for s in headline(equal)]
         notes = (of_probes if self.probes else accuracies)(cells, results)
-        said = [*said, f"The paper's claim: {self.claim}"]
+        paragraphs = [*paragraphs, f"The paper's claim: {self.claim}"]
         pictures = self.pictures(cells, results)
-        return Section(self.name, self.title, said, tables, pictures, notes, short)
+        return Section(self.name, self.title, paragraphs, tables, pictures, notes, result)

@@ -210,21 +210,21 @@ def of_probes(cells: Sequence[Cell], results: Results) -> list[str]:
         return sum(not probe["converged"] for probe in fitted), len(fitted)
 
     found = _counted(cells, results, stopped)
-    told = [f"Linear probes that stopped before convergence: {_listed(found)}."] if found else []
-    return accuracies(cells, results) + told
+    notes = [f"Linear probes that stopped before convergence: {_listed(found)}."] if found else []
+    return accuracies(cells, results) + notes
 
 
 def unfinished(cells: Sequence[Cell], results: Results) -> list[str]:
     """Notes on networks that diverged or are not trained yet."""
-    said: list[str] = []
+    notes: list[str] = []
     missing: dict[str, list[str]] = {}
     for cell in cells:
         diverged = results.diverged(cell)
-        said += [f"Diverged: {cell.where}, {cell.label}. {message}." for message in diverged]
+        notes += [f"Diverged: {cell.where}, {cell.label}. {message}." for message in diverged]
         count = len(cell.keys) - len(results.outcomes(cell)) - len(diverged)
         if count:
             missing.setdefault(cell.where, []).append(f"{count} of {len(cell.keys)} ({cell.label})")
-    return said + ([f"Not trained yet: {_listed(missing)}."] if missing else [])
+    return notes + ([f"Not trained yet: {_listed(missing)}."] if missing else [])
 
 
 def _counted(
@@ -235,10 +235,10 @@ def _counted(
     for cell in cells:
         counts = list(map(count, results.outcomes(cell)))
         if some := sum(own for own, _ in counts):
-            told = f"{some} of {sum(whole for _, whole in counts)} ({cell.label})"
-            found.setdefault(cell.where, []).append(told)
+            text = f"{some} of {sum(whole for _, whole in counts)} ({cell.label})"
+            found.setdefault(cell.where, []).append(text)
     return found
 
 
 def _listed(found: Mapping[str, Sequence[str]]) -> str:
-    return "; ".join(f"{name}: {', '.join(told)}" for name, told in found.items())
+    return "; ".join(f"{name}: {', '.join(texts)}" for name, texts in found.items())

@@ -67,21 +67,21 @@ class RankTwo(Target):
             TEST_ACCURACY,
             Measure("epochs", lambda one: one.summary.get("epoch"), "{:.3g}".format),
         ]
-        said = []
+        paragraphs = []
         for cell in cells:
             if cell.condition == RANK_TWO and (found := results.outcomes(cell)):
                 whole, n = fit(found)
-                told = f"{whole} of {n} networks with rank 2 fit all train images."
-                said.append(f"{cell.where}: {told}")
-        short = " ".join(said)
-        said.append(
+                fits = f"{whole} of {n} networks with rank 2 fit all train images."
+                paragraphs.append(f"{cell.where}: {fits}")
+        result = " ".join(paragraphs)
+        paragraphs.append(
             "The paper's claim: typical backbones with an output of rank 2 reach 100 % train accuracy "
             "(Proposition 3.2 says that they can)."
         )
         caption = "Classifiers of rank 2 beside the networks' own"
         table = cell_table(caption, cells, results, measures)
         notes = accuracies(cells, results)
-        return Section(self.name, self.title, said, [table], [], notes, short)
+        return Section(self.name, self.title, paragraphs, [table], [], notes, result)
 
 
 def wrong_images(one: JobFolder) -> float | None:

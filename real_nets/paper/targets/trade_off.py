@@ -46,7 +46,7 @@ class TradeOff(Target):
         able = [one for one in found if learned(one)]
         points = trade_off_points(list(map(figure_run, able)))
         kept = trade_off_points(list(map(without_chance_drops, able)))
-        said = [
+        paragraphs = [
             "The paper's claim: the better a network generalises out of distribution (low ρ), the worse "
             "it detects what is out of distribution (low AUROC), so the two should rise together.",
             "Networks that share data or architecture are not independent, so p is too small; over "
@@ -69,7 +69,7 @@ class TradeOff(Target):
         figure = trade_off(list(map(figure_run, found)), correlations=titles)
         alt = "AUROC of NECO against OOD drop, a mark per network."
         pictures = picture(figure, "A mark per trained network.", alt)
-        return Section(self.name, self.title, said, [table], pictures, notes)
+        return Section(self.name, self.title, paragraphs, [table], pictures, notes)
 
 
 def without_chance_drops(one: JobFolder) -> FigureRun:
