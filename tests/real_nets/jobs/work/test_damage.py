@@ -152,7 +152,7 @@ def test_missing_weights_are_made_again_as_damaged_ones(root: Path, hot: Path, c
     shutil.copy(hot / "accuracy-0.9.safetensors", copy)
     for name in ("diagnoses/final.json", "weights.safetensors"):
         (copy / name).unlink()
-    with pytest.raises(ValueError, match=r"weights\.saf.* missing; delete summary\.json, and both"):
+    with pytest.raises(ValueError, match=r"weights\.saf.* missing; delete summary\.json and"):
         diagnose(HOT, root, copy)
     (copy / "summary.json").unlink()
     train(HOT, root, copy)
