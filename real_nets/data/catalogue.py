@@ -1,12 +1,7 @@
 """Catalogue of data sets by name.
 
-A data set is one function under `@dataset(...)`, in any module, also outside this package:
-
-    @dataset("stripes", "ten classes of stripes", pixels=32, classes=10)
-    def stripes(request: Request) -> Load:
-        return lambda: (draw_stripes(5000, seed=0), draw_stripes(1000, seed=1))
-
-The function checks that the data are available, raises ValueError with the way to get them if not, and
+A data set is one function under `@dataset(...)`, in any module, also outside this package (the README has
+an example). It checks that the data are available, raises ValueError with the way to get them if not, and
 returns their reader. Folders of images need no definition.
 """
 

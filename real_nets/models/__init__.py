@@ -1,8 +1,4 @@
-"""Networks by name. The decorator `register` adds a network from any module, here or elsewhere.
-
-@register("MyNet", options={"small": {"epochs": 20}})
-def mynet(*, inputs: Shape, classes: int, width: int = 64) -> nn.Module: ...
-"""
+"""Networks by name. The decorator `register` adds a network from any module, here or elsewhere."""
 
 import importlib
 import pkgutil

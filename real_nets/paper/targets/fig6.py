@@ -41,13 +41,9 @@ class ScaledRanks(NamedTuple):
     rows: list[ScaledRank]
     gamma: float = GAMMA
 
-    def record(self) -> Computed:
-        """As a JSON object."""
-        return {"gamma": self.gamma, "rows": [row._asdict() for row in self.rows]}
-
     @classmethod
     def of(cls, computed: Computed) -> "ScaledRanks":
-        """From `record`; early records have no gamma. Raises ValueError for other objects."""
+        """From what `compute` returns; early records lack gamma. Raises ValueError for other objects."""
         found: Any = computed
         try:
             return cls([ScaledRank(**row) for row in found["rows"]], found.get("gamma", GAMMA))
@@ -78,7 +74,7 @@ class Figure6(Target):
                 found = sorted(numerical_rank(softmax(scale * logits).mT, gamma).tolist())
                 middle = found[SEEDS // 2]
                 rows.append(ScaledRank(k, scale, middle, found[0], found[-1]))
-        return ScaledRanks(rows, gamma).record()
+        return {"gamma": gamma, "rows": [row._asdict() for row in rows]}
 
     def section(self, cells: Sequence[Cell], results: Results, computed: Computed) -> Section:
         """The figure, and a table of the maximum of each curve."""

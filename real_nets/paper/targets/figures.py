@@ -157,7 +157,9 @@ class Figure5(PaperFigure):
         return [
             Measure(name.format("logits"), gap("rank"), format_rank, expected),
             Measure(name.format("class-centred logits"), gap("centred_rank"), format_rank),
-            Measure("epoch at which the rank after the softmax saturates", saturated, _epoch),
+            Measure(
+                "epoch at which the rank after the softmax saturates", saturated, "{:.2g}".format
+            ),
         ]
 
 
@@ -185,10 +187,6 @@ class Figure7(PaperFigure):
 
 def _times(value: float) -> str:
     return f"x {format_norm(value)}"
-
-
-def _epoch(value: float) -> str:
-    return f"{value:.2g}"
 
 
 def last(*keys: str | int) -> Value:
