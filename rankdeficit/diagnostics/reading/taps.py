@@ -22,6 +22,7 @@ from rankdeficit.diagnostics.reading.branches import PARALLEL, Reason, layer_nam
 from rankdeficit.diagnostics.reading.inputs import Inputs
 from rankdeficit.diagnostics.reading.tokens import samples_axis, telling_number
 from rankdeficit.diagnostics.reading.trace import (
+    RECURRENT,
     WEIGHT_MODULES,
     Node,
     Place,
@@ -287,7 +288,7 @@ def _kind(module: nn.Module, otherwise: Kind) -> Kind:
         return "linear"
     if isinstance(module, nn.MultiheadAttention):
         return "attention"
-    if isinstance(module, nn.RNNBase):
+    if isinstance(module, RECURRENT):
         return "composite"
     return "convolution" if isinstance(module, WEIGHT_MODULES) else otherwise
 

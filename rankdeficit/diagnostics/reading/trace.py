@@ -20,7 +20,8 @@ from torch.utils._pytree import tree_leaves
 from rankdeficit.diagnostics.reading.inputs import Inputs
 from rankdeficit.diagnostics.reading.tokens import Value, data_of
 
-WEIGHT_MODULES = (nn.modules.conv._ConvNd, nn.Linear, nn.MultiheadAttention, nn.RNNBase)
+RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+WEIGHT_MODULES = (nn.modules.conv._ConvNd, nn.Linear, nn.MultiheadAttention, *RECURRENT)
 """Modules that count as weight layers; an attention block of torch is one layer, an RNN too."""
 
 GATED = "mul"

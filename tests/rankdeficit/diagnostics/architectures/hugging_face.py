@@ -53,7 +53,6 @@ TEXT: dict[str, tuple[str, dict[str, Any]]] = {
         | {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2}
         | {"decoder_start_token_id": 0},
     ),
-    "XLNet": ("XLNet", TOKENS | {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 24}),
     "FNet": ("FNet", SMALL | TOKENS | {"tpu_short_seq_length": 8}),
     "Funnel": (
         "Funnel",
@@ -100,6 +99,11 @@ def text_model(name: str) -> nn.Module:
     """A classifier of sequences."""
     kind, options = TEXT[name]
     return _model(kind, "ForSequenceClassification", options)
+
+
+def side_of(name: str) -> int:
+    """Pixels per side of the images that a model of `IMAGES` takes."""
+    return int(IMAGES[name][1].get("image_size", SIDE))
 
 
 def image_model(name: str) -> nn.Module:
