@@ -160,8 +160,12 @@ def default_dimension(statistics: ClassStatistics) -> int:
     Collapsed class means span c - 1 dimensions, and the other half of the width is left to tell OOD
     samples by.
     """
-    seen = int((statistics.counts > 0).sum())
-    return max(1, min(seen - 1, statistics.features // 2))
+    return usual_dimension(int((statistics.counts > 0).sum()), statistics.features)
+
+
+def usual_dimension(classes: int, width: int) -> int:
+    """The same from the number of classes seen and of features."""
+    return max(1, min(classes - 1, width // 2))
 
 
 def default_variant(model: nn.Module) -> str:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from rankdeficit.diagnostics.measures.neco import usual_dimension
 from rankdeficit.diagnostics.measures.ood import NECO, canonical
 from rankdeficit.experiments.tables import neural_collapse_rank
 
@@ -24,7 +25,7 @@ MISSING = object()
 def plain(record: Any) -> Row:
     """A copy in which tuples are lists, keys text and non-finite numbers None, as in strict JSON.
 
-    Detectors have one name each, whatever alias the record has.
+    Detectors have one name each, whatever alias the record has, and NECO its d.
 
     Raises ValueError for values that JSON cannot hold, and for a record that lacks a required measure.
     """
@@ -43,10 +44,23 @@ def plain(record: Any) -> Row:
         for name in REQUIRED_OF_LAYERS:
             if find(layer, name) is MISSING:
                 raise ValueError(f"layers.{number} has no {name}")
-    for rows in (copy.get("detection") or {}).values():
+    _name_detectors(copy)
+    return copy
+
+
+def _name_detectors(record: Row) -> None:
+    """Give each detector one name, and NECO its d where it follows from the rest of the record.
+
+    It does where all classes were seen, as Neural Collapse needs.
+    """
+    network = record["network"]
+    for rows in (record.get("detection") or {}).values():
         for name in [own for own in rows if canonical(own) != own]:
             rows[canonical(name)] = rows.pop(name)
-    return copy
+        if record.get("neural_collapse"):
+            used = usual_dimension(network["classes"], network["penultimate_width"])
+            for name in (own for own in rows if own.startswith(NECO)):
+                rows[name].setdefault("dimension", used)
 
 
 def find(node: Any, name: str) -> Any:

@@ -35,7 +35,11 @@ def test_a_detector_with_two_names_counts_once() -> None:
     report = Report(both)
     assert records.detectors(report.record) == ["neco-swin", "vim"]
     assert records.default_neco(report.record) == "neco-swin"
-    assert str(report).count("0.900") == str(Report(both)).count("neco-swin")
+    assert report["detection.svhn.neco-swin.dimension"] == 5
+    assert "dimension" not in report["detection.svhn.vim"]
+    unseen = Report(both | {"neural_collapse": None})
+    assert "dimension" not in unseen["detection.svhn.neco-swin"]
+    assert "neco-deit" not in str(report)
 
 
 def test_every_name_leads_to_a_value_of_its_own() -> None:
