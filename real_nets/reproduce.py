@@ -31,7 +31,7 @@ from rankdeficit.spectrum import GAMMA
 from real_nets import report
 from real_nets.data.catalogue import listing
 from real_nets.data.opening import DataSource, why_missing
-from real_nets.jobs.execute import Executor, How, check_options, execute
+from real_nets.jobs.execute import Execution, Executor, check_options, execute
 from real_nets.jobs.folder import check_finished
 from real_nets.paper.budgets import BUDGETS, BudgetName, with_changes
 from real_nets.paper.estimate import announce, list_targets
@@ -142,7 +142,7 @@ def run(settings: Settings) -> Path | None:
         targets = [find(name) for name in chosen_names(settings.targets)]
         root = settings.data and settings.data.resolve()
         source = DataSource(root, settings.download, settings.on_corrupt, settings.workers)
-        how = How(
+        how = Execution(
             source,
             settings.device,
             settings.executor,
@@ -266,7 +266,7 @@ def check_replacements(replacements: Mapping[str, str]) -> None:
             )
 
 
-def carry_out(settings: Settings, how: How, plan: Plan, device: torch.device) -> None:
+def carry_out(settings: Settings, how: Execution, plan: Plan, device: torch.device) -> None:
     """Carry out the missing work, write the targets' records and the page."""
     logs = plan.store / LOGS
     execute([item for item in plan.work if not item.done], how, logs, device)

@@ -23,7 +23,7 @@ from rankdeficit.experiments.settings import CommonSettings, check_values
 from real_nets.data.catalogue import listing
 from real_nets.data.opening import DataSource, check_folder
 from real_nets.jobs.data import JobData
-from real_nets.jobs.execute import How, Work, train_here
+from real_nets.jobs.execute import Execution, Work, train_here
 from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.job import Job, JobOptions
 from real_nets.jobs.records import Summary
@@ -83,7 +83,7 @@ class Prepared:
     """Checked settings as jobs by folder name, with the settings of their execution."""
 
     jobs: dict[str, Job]
-    how: How
+    how: Execution
 
 
 def run(settings: Settings) -> Path:
@@ -135,7 +135,7 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
             jobs[f"T{str(temperature).removesuffix('.0')}-seed{seed}"] = job
     source = DataSource(root, settings.download, settings.on_corrupt, settings.workers)
     data = JobData(next(iter(jobs.values())), source, device)
-    how = How(source, settings.device, tensorboard=settings.tensorboard)
+    how = Execution(source, settings.device, tensorboard=settings.tensorboard)
     # Not at T = 1, where any lr_rule applies to any network.
     how.trials.check(next((job for job in jobs.values() if job.temperature != 1), job), data)
     return Prepared(jobs, how)

@@ -60,7 +60,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class How:
+class Execution:
     """Settings of the execution."""
 
     source: DataSource
@@ -100,7 +100,7 @@ class How:
             )
 
 
-def execute(work: Sequence[Work], how: How, logs: Path, device: torch.device) -> None:
+def execute(work: Sequence[Work], how: Execution, logs: Path, device: torch.device) -> None:
     """Carry out all work. Raises ValueError for failures, of tasks after all others have ended."""
     if not work:
         return
@@ -111,7 +111,7 @@ def execute(work: Sequence[Work], how: How, logs: Path, device: torch.device) ->
         carry_out(item, how, device, f"{number}/{len(work)} ")
 
 
-def carry_out(item: Work, how: How, device: torch.device, prefix: str = "") -> None:
+def carry_out(item: Work, how: Execution, device: torch.device, prefix: str = "") -> None:
     """Train and diagnose one job, as far as either is missing."""
     data = JobData(item.job, how.source, device)
     summary = train_here(item, data, how, prefix)
@@ -126,7 +126,7 @@ def carry_out(item: Work, how: How, device: torch.device, prefix: str = "") -> N
         diagnose_job(item.job, data, item.path, snapshot)
 
 
-def train_here(item: Work, data: JobData, how: How, prefix: str = "") -> Summary:
+def train_here(item: Work, data: JobData, how: Execution, prefix: str = "") -> Summary:
     """Train one job in this process; returns its summary."""
     steps = item.job.epochs * data.batches.steps_per_epoch
     with (
@@ -138,7 +138,7 @@ def train_here(item: Work, data: JobData, how: How, prefix: str = "") -> Summary
         )
 
 
-def submit(work: Sequence[Work], how: How, logs: Path) -> None:
+def submit(work: Sequence[Work], how: Execution, logs: Path) -> None:
     """Run each job as a task, within the limit on concurrent tasks, and wait for all.
 
     Raises ValueError with the number of failed tasks and the first of them.
@@ -176,7 +176,7 @@ def submit(work: Sequence[Work], how: How, logs: Path) -> None:
         )
 
 
-def carry_out_alone(item: Work, how: How, visible_gpus: str | None) -> None:
+def carry_out_alone(item: Work, how: Execution, visible_gpus: str | None) -> None:
     """Train and diagnose one job in the process of a task.
 
     visible_gpus: CUDA_VISIBLE_DEVICES of the submitting process, restored in tasks on the same machine,
@@ -189,7 +189,7 @@ def carry_out_alone(item: Work, how: How, visible_gpus: str | None) -> None:
     carry_out(item, how, cli.resolve_device(how.device))
 
 
-def devices(how: How, tasks: int) -> list[str]:
+def devices(how: Execution, tasks: int) -> list[str]:
     """One device per concurrent task; on this machine the tasks share its GPUs evenly."""
     if how.executor == "slurm":
         return [how.device] * (how.at_once or tasks)
@@ -200,12 +200,12 @@ def devices(how: How, tasks: int) -> list[str]:
     return [names[slot % len(names)] for slot in range(how.at_once or len(names))]
 
 
-def check_options(how: How) -> None:
+def check_options(how: Execution) -> None:
     """Raise ValueError for unknown options of submitit, and if there is no cluster."""
     if how.executor != "here":
         with TemporaryDirectory() as logs:
             _executor(how, Path(logs))
 
 
-def _executor(how: How, logs: Path) -> Any:
+def _executor(how: Execution, logs: Path) -> Any:
     return cluster.executor(how.executor, how.options or {}, logs)

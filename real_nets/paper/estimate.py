@@ -16,7 +16,7 @@ from rankdeficit.distributed import is_first
 from rankdeficit.page.terminal import open_console, say
 from real_nets.data.opening import DataSource
 from real_nets.jobs.data import JobData
-from real_nets.jobs.execute import How, Work, devices
+from real_nets.jobs.execute import Execution, Work, devices
 from real_nets.jobs.job import Job
 from real_nets.jobs.measures import Follower, measured_at
 from real_nets.jobs.run import initial_network
@@ -104,7 +104,7 @@ def estimate(job: Job, source: DataSource, device: torch.device, trials: Trials)
 def announce(
     work: Sequence[Work],
     left_out: Mapping[str, str],
-    how: How,
+    how: Execution,
     device: torch.device,
     *,
     synthetic: bool,
@@ -132,7 +132,7 @@ def announce(
             say(console, duration)
 
 
-def spell_total(pending: Sequence[Work], how: How, device: torch.device) -> str:
+def spell_total(pending: Sequence[Work], how: Execution, device: torch.device) -> str:
     """The estimated duration of the work, timed in this process even for tasks."""
     if how.executor == "here":
         found = estimates(pending, how.source, device, how.trials)
@@ -184,7 +184,7 @@ def show_plan(work: Sequence[Work], pending: Sequence[Work], console: Console) -
     say(console, f"{len(pending)} of {len(work)} networks to train or diagnose{reused}.")
 
 
-def spell_tasks(found: Sequence[Estimate], how: How, device: torch.device) -> str:
+def spell_tasks(found: Sequence[Estimate], how: Execution, device: torch.device) -> str:
     """The estimated duration of jobs as tasks."""
     longest = spell_duration(max(one.total for one in found))
     if how.executor == "slurm" and how.at_once is None:

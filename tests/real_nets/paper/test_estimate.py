@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from real_nets.data.opening import DataSource
-from real_nets.jobs.execute import How, Work
+from real_nets.jobs.execute import Execution, Work
 from real_nets.jobs.measures import measured_at
 from real_nets.jobs.trial import Trials
 from real_nets.paper import estimate as estimating
@@ -158,7 +158,7 @@ def heard(capsys: pytest.CaptureFixture[str], tmp_path: Path, root: Path, **how:
     announce(
         [work_of(tmp_path)],
         {"svhn": "it is not there"},
-        How(source, "cpu", **how),
+        Execution(source, "cpu", **how),
         CPU,
         synthetic=how == {},
     )
@@ -209,13 +209,13 @@ def test_tasks_are_told_the_time_of_the_longest_and_of_all(
         estimating, "estimate", lambda job, *_: Estimate(60.0 * job.epochs, 0.0, 0.0)
     )
     pending = [work_of(tmp_path, epochs=minutes) for minutes in (1, 4, 5)]
-    told = estimating.spell_total(pending, How(DataSource(root), "cpu", **how), CPU)
+    told = estimating.spell_total(pending, Execution(DataSource(root), "cpu", **how), CPU)
     assert told.startswith("3 tasks: about 5 min for the longest, ")
     assert re.search(words, told)
 
 
 def test_trying_tasks_keeps_no_images(root: Path, tmp_path: Path) -> None:
-    how = How(DataSource(root), "cpu", "local")
+    how = Execution(DataSource(root), "cpu", "local")
     assert "1 task: about " in estimating.spell_total([work_of(tmp_path)], how, CPU)
     assert not how.source.opened
 
@@ -227,7 +227,9 @@ def test_tasks_too_large_for_this_machine_are_not_timed(
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")
 
     monkeypatch.setattr(estimating, "estimate", fail)
-    told = estimating.spell_total([work_of(tmp_path)], How(DataSource(root), "cpu", "slurm"), CPU)
+    told = estimating.spell_total(
+        [work_of(tmp_path)], Execution(DataSource(root), "cpu", "slurm"), CPU
+    )
     assert "too large for this machine" in told
 
 

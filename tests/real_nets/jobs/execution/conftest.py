@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from real_nets.data.opening import DataSource
-from real_nets.jobs.execute import How, execute
+from real_nets.jobs.execute import Execution, execute
 from tests.real_nets.jobs.execution.jobs import works
 from tests.real_nets.tiny import CPU, write_root
 
@@ -16,12 +16,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def how(root: Path) -> How:
-    return How(DataSource(root), "cpu")
+def how(root: Path) -> Execution:
+    return Execution(DataSource(root), "cpu")
 
 
 @pytest.fixture(scope="package")
-def done(how: How, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def done(how: Execution, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with JOB, diagnosed, and OTHER_JOB, trained, by their keys."""
     folder = tmp_path_factory.mktemp("done")
     execute(works(folder), how, folder / "logs", CPU)

@@ -13,7 +13,7 @@ import torch
 from rankdeficit.experiments import runs
 from real_nets.data.opening import DataSource
 from real_nets.jobs import execute as execution
-from real_nets.jobs.execute import How, Work, execute
+from real_nets.jobs.execute import Execution, Work, execute
 from real_nets.jobs.folder import FINAL, JobFolder
 from real_nets.jobs.run import train_job
 from tests.real_nets.jobs.execution.jobs import JOB, OTHER_JOB, works
@@ -42,7 +42,7 @@ def test_work_is_done_once_all_of_it_is_there(root: Path, done: Path, tmp_path: 
 
 
 def test_only_what_is_missing_is_done(
-    how: How, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    how: Execution, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(done, folder)
@@ -58,7 +58,7 @@ def test_only_what_is_missing_is_done(
 
 
 def test_a_diverged_network_is_told_and_the_next_job_goes_on(
-    how: How, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    how: Execution, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     work = [Work(WILD, tmp_path / "wild", (FINAL,)), Work(OTHER_JOB, tmp_path / "tame", ())]
     execute(work, how, tmp_path / "logs", CPU)
@@ -69,43 +69,43 @@ def test_a_diverged_network_is_told_and_the_next_job_goes_on(
 
 
 def test_no_work_needs_nothing(tmp_path: Path, root: Path) -> None:
-    execute([], How(DataSource(root), "cpu", "slurm"), tmp_path / "logs", CPU)
+    execute([], Execution(DataSource(root), "cpu", "slurm"), tmp_path / "logs", CPU)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("unchecked")
 def test_ways_of_execution_that_do_not_exist(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="executor is 'cloud'; it must be here, local or slurm"):
-        How(DataSource(root), "cpu", "cloud")  # type: ignore[arg-type]
+        Execution(DataSource(root), "cpu", "cloud")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="slurm options are for --executor slurm or local"):
-        How(DataSource(root), "cpu", options={"timeout_min": "10"})
+        Execution(DataSource(root), "cpu", options={"timeout_min": "10"})
     real = importlib.util.find_spec
     missing = {"submitit", "tensorboard"}
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name in missing else real(name)
     )
     with pytest.raises(ValueError, match="at_once is for --executor slurm or local"):
-        How(DataSource(root), "cpu", at_once=2)
-    How(DataSource(root), "cpu")
+        Execution(DataSource(root), "cpu", at_once=2)
+    Execution(DataSource(root), "cpu")
     with pytest.raises(ValueError, match=r"at_once is 0"):
-        How(DataSource(root), "cpu", "local", at_once=0)
+        Execution(DataSource(root), "cpu", "local", at_once=0)
     with pytest.raises(ValueError, match=r"'local', but submitit is not .*rankdeficit\[cluster\]"):
-        How(DataSource(root), "cpu", "local")
+        Execution(DataSource(root), "cpu", "local")
     with pytest.raises(
         ValueError, match=r"tensorboard is not .*rankdeficit\[tensorboard\].* leave"
     ):
-        How(DataSource(root), "cpu", tensorboard=True)
+        Execution(DataSource(root), "cpu", tensorboard=True)
 
 
 def test_tasks_are_not_submitted_by_each_process_of_torchrun(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "any")
-    How(DataSource(root), "cpu")
+    Execution(DataSource(root), "cpu")
     with pytest.raises(
         ValueError, match=r"executor is 'local' under torchrun, .*leave out torchrun"
     ):
-        How(DataSource(root), "cpu", "local")
+        Execution(DataSource(root), "cpu", "local")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_tasks_are_not_submitted_by_each_process_of_torchrun(
 def test_options_and_clusters_that_submitit_does_not_know(
     executor: Any, options: dict[str, str], words: str, root: Path, tmp_path: Path
 ) -> None:
-    how = How(DataSource(root), "cpu", executor, options=options)
+    how = Execution(DataSource(root), "cpu", executor, options=options)
     with pytest.raises(ValueError, match=words) as caught:
         execute(works(tmp_path), how, tmp_path / "logs", CPU)
     assert "\n" not in str(caught.value)
@@ -133,13 +133,13 @@ def test_options_and_clusters_that_submitit_does_not_know(
 
 def test_tasks_have_time_unless_the_options_say_otherwise(root: Path, tmp_path: Path) -> None:
     for options, minutes in (({}, 24 * 60), ({"timeout_min": "7", "mem_gb": "4"}, 7)):
-        how = How(DataSource(root), "cpu", "local", options=options)
+        how = Execution(DataSource(root), "cpu", "local", options=options)
         executor = execution._executor(how, tmp_path)
         assert executor._executor.parameters["timeout_min"] == minutes
 
 
 def test_tasks_leave_what_is_left_here_and_failures_are_named_with_their_logs(
-    how: How, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    how: Execution, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "tasks"
     taken = folder / "taken"
@@ -204,7 +204,7 @@ def test_as_many_tasks_run_at_a_time_as_there_is_room_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Executor:
-        def submit(self, function: Any, item: Work, how: How, visible_gpus: None) -> FakeTask:
+        def submit(self, function: Any, item: Work, how: Execution, visible_gpus: None) -> FakeTask:
             started.append((item.path.name, how.device))
             return FakeTask()
 
@@ -215,7 +215,7 @@ def test_as_many_tasks_run_at_a_time_as_there_is_room_for(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(execution, "_executor", lambda how, logs: Executor())
     monkeypatch.delenv(execution.VISIBLE_GPUS, raising=False)
-    how = How(DataSource(root), device, executor, at_once=at_once)
+    how = Execution(DataSource(root), device, executor, at_once=at_once)
     work = [Work(JOB, tmp_path / str(number), ()) for number in range(5)]
     execute(work, how, tmp_path / "logs", CPU)
     assert [name for name, _ in started] == ["0", "1", "2", "3", "4"]
@@ -253,7 +253,9 @@ def test_a_command_that_breaks_off_ends_its_tasks_or_says_where_they_are(
     monkeypatch.setattr(execution, "_executor", lambda how, logs: Executor())
     work = [Work(JOB, tmp_path / str(number), ()) for number in range(3)]
     with pytest.raises(KeyboardInterrupt):
-        execute(work, How(DataSource(root), "cpu", executor, at_once=2), tmp_path / "logs", CPU)
+        execute(
+            work, Execution(DataSource(root), "cpu", executor, at_once=2), tmp_path / "logs", CPU
+        )
     assert [task.cancelled for task in tasks] == 2 * [executor == "local"]
     said = "2 tasks keep running in the cluster; end them with scancel 11 12"
     assert (said in capsys.readouterr().err) == (executor == "slurm")
@@ -261,7 +263,7 @@ def test_a_command_that_breaks_off_ends_its_tasks_or_says_where_they_are(
 
 @pytest.mark.parametrize("visible", [None, "2,3"])
 def test_tasks_of_this_machine_see_the_gpus_that_it_shows(
-    visible: str | None, how: How, monkeypatch: pytest.MonkeyPatch
+    visible: str | None, how: Execution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
     monkeypatch.setenv(execution.VISIBLE_GPUS, "")  # as submitit leaves it

@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rankdeficit.experiments import runs
 from real_nets.jobs.data import JobData
-from real_nets.jobs.execute import How, Work, train_here
+from real_nets.jobs.execute import Execution, Work, train_here
 from tests.real_nets.jobs.execution.jobs import OTHER_JOB, works
 from tests.real_nets.tiny import CPU, contents
 
@@ -31,7 +31,7 @@ def expected_scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return found
 
 
-def watched(item: Work, how: How) -> None:
+def watched(item: Work, how: Execution) -> None:
     """Train with files for TensorBoard."""
     train_here(item, JobData(item.job, how.source, CPU), replace(how, tensorboard=True))
 
@@ -41,7 +41,7 @@ def without_events(folder: Path) -> dict[str, bytes]:
 
 
 def test_tensorboard_shows_the_rows_and_changes_no_result(
-    how: How, done: Path, tmp_path: Path
+    how: Execution, done: Path, tmp_path: Path
 ) -> None:
     item = replace(works(tmp_path)[1], snapshots=())
     watched(item, how)
@@ -58,7 +58,7 @@ def test_tensorboard_shows_the_rows_and_changes_no_result(
 
 
 def test_tensorboard_shows_each_measurement_of_a_resumed_job_once(
-    how: How, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    how: Execution, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     item = replace(works(tmp_path)[1], snapshots=())
     real, written = runs.RunFolder.save_checkpoint, []
