@@ -69,7 +69,7 @@ class Alignment(Measure):
 
 
 def note_unmatched(study: Study) -> None:
-    """Note, once, the layers that have no single weight matrix."""
+    """Note, once, the layers without a single weight matrix, and those read in one branch alone."""
     network = study.network
     without = [layer for layer in network.layers.chosen if network.weight(layer) is None]
     reasons = {
@@ -80,11 +80,24 @@ def note_unmatched(study: Study) -> None:
             layer.name for layer in without if layer.kind != "module"
         ],
     }
-    for reason, names in reasons.items():
-        note = (
-            f"alignment and gradient ranks leave out {len(names)} layers that {reason} "
-            f"({''.join(names[:1])} for one)"
+    found = [
+        (names, f"alignment and gradient ranks leave out {len(names)} layers that {reason}")
+        for reason, names in reasons.items()
+    ]
+    partial = [
+        layer.name
+        for layer in network.layers.chosen
+        if layer not in without and len(network.multiplying(layer)) <= len(layer.beside)
+    ]
+    found.append(
+        (
+            partial,
+            f"alignment and gradient ranks of {len(partial)} layers leave out branches that multiply "
+            "other patches of the layer's input",
         )
+    )
+    for names, told in found:
+        note = f"{told} ({''.join(names[:1])} for one)"
         if names and note not in study.notes:
             study.notes.append(note)
 

@@ -294,3 +294,26 @@ def test_recurrent_networks_are_layers(kind: type[nn.RNNBase], read: str) -> Non
         ("rnn", "composite"),
         ("last", "linear"),
     ]
+
+
+def test_branches_on_other_patches_are_noted() -> None:
+    class Fire(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.three = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 3, padding=1)
+            self.other, self.last = nn.Conv2d(3, 4, 1), nn.Linear(12, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            branches = [self.one(x), self.other(x), self.three(x)]
+            return self.last(torch.cat(branches, 1).relu().mean((2, 3)))
+
+    images = torch.randn(8, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    data = [(images, torch.arange(8) % 4)]
+    model = seeded(Fire())
+    report = rd.diagnose(model, data, data, measures=["alignment"], rows_per_sample=36)
+    assert report["network.counted_with"] == {"one": ["other", "three"]}
+    assert [own for own in report["notes"] if "branches" in own and "one for one" in own]
+    both = torch.cat([model.one.weight.flatten(1), model.other.weight.flatten(1)])
+    rows = images.movedim(1, -1).flatten(0, 2)
+    expected = rd.diagnostics.alignment(both.detach(), rows)
+    assert report["layers.one.alignment"] == pytest.approx(float(expected), abs=1e-5)
