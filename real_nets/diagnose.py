@@ -341,6 +341,7 @@ def measure(settings: Settings, prepared: Prepared, device: torch.device) -> Rep
             detectors=settings.detectors or None,
             seed=settings.seed,
             on_progress=on_progress,
+            on_start=cli.say,
         )
     return Report(found.record | {"notes": [*prepared.assumptions, *found.record["notes"]]})
 

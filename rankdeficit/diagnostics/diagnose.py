@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rankdeficit.checks import check_at_least, check_gamma, check_temperature
 from rankdeficit.diagnostics.assembly import assemble, conditions, gather_outputs
+from rankdeficit.diagnostics.budget import Budget
 from rankdeficit.diagnostics.measures.ood import canonical, missing_packages
 from rankdeficit.diagnostics.measures.ood import detectors as detector_names
 from rankdeficit.diagnostics.measures.probes import ProbeSettings
@@ -69,6 +70,7 @@ def diagnose(
     spill_folder: Path | None = None,
     mask: MaskOf = None,
     on_progress: OnProgress | None = None,
+    on_start: Callable[[Budget], None] | None = None,
 ) -> Report:
     """Ranks, alignment, Neural Collapse, probes, OOD detection and calibration of a trained classifier.
 
@@ -101,6 +103,7 @@ def diagnose(
     mask: how padding is told, which counts in no mean, rank or alignment: a function from a batch to a
         mask (n, tokens) with 1 at tokens, or its name in batches that are mappings. By default
         `attention_mask` (1 at tokens), `key_padding_mask` (True at padding) and `lengths` are known.
+    on_start: hears, before the first pass, what the diagnosis will take.
     memory, spill_folder: features beyond so many bytes go to temporary files in the folder.
     Alignment rows and gradient samples are chosen by content: order and batches do not matter.
 
@@ -150,6 +153,10 @@ def diagnose(
         needs = Needs.of(own.needs for own in chosen)
         samples = gradient_samples or _gradient_samples(network)
         wanted = Wanted((LOSS,), rows_per_sample, samples)
+        if on_start is not None:
+            known_passes = [Wanted(needs.train), Wanted(needs.test)]
+            passes = [*known_passes, *_ood_passes(needs, pairs)]
+            on_start(Budget.of(network, passes, grid))
         look = partial(
             survey, network=network, temperature=temperature, grid=grid, on_progress=on_progress
         )
@@ -222,6 +229,15 @@ def _pairs(ood: Mapping[str, Any] | None) -> dict[str, tuple[Batches | None, Bat
         first = None if pair[0] is None else as_batches(pair[0], f"ood[{name!r}][0]")
         pairs[name] = first, as_batches(pair[1], f"ood[{name!r}][1]")
     return pairs
+
+
+def _ood_passes(needs: Needs, pairs: Mapping[str, tuple[Any, Any]]) -> list[Wanted]:
+    """What the passes over OOD data sets are to leave behind."""
+    passes = []
+    for train, _ in pairs.values():
+        paired = () if train is None else needs.ood_pair
+        passes += [Wanted(own) for own in (paired, (*needs.ood, *paired)) if own]
+    return passes
 
 
 def _plain_number(value: Any) -> Any:

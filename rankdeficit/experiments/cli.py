@@ -280,14 +280,28 @@ def progress_in_parts(
         yield set_done
 
 
+def say(message: object) -> None:
+    """Print a line on stderr, from the first of several processes."""
+    if is_first():
+        print(message, file=sys.stderr, flush=True)
+
+
 def _plain_progress(description: str, total: int, unit: str) -> Callable[[int], None]:
-    shown = time.monotonic()
+    started = shown = time.monotonic()
+    first: int | None = None
 
     def set_done(completed: int) -> None:
-        nonlocal shown
-        if time.monotonic() - shown >= PLAIN_PROGRESS_SECONDS:
-            shown = time.monotonic()
-            print(f"{description}: {completed}/{total} {unit}", file=sys.stderr, flush=True)
+        nonlocal shown, first, started
+        now = time.monotonic()
+        if first is None:
+            first, started = completed, now
+        if now - shown >= PLAIN_PROGRESS_SECONDS:
+            shown = now
+            told = f"{description}: {completed}/{total} {unit}"
+            if first < completed < total:
+                left = (now - started) * (total - completed) / (completed - first)
+                told += f", about {left:.0f} s left"
+            print(told, file=sys.stderr, flush=True)
 
     return set_done
 
