@@ -142,7 +142,7 @@ def run(settings: Settings) -> Path | None:
         targets = [find(name) for name in chosen_names(settings.targets)]
         root = settings.data and settings.data.resolve()
         source = DataSource(root, settings.download, settings.on_corrupt, settings.workers)
-        how = Execution(
+        execution = Execution(
             source,
             settings.device,
             settings.executor,
@@ -166,11 +166,11 @@ def run(settings: Settings) -> Path | None:
             if item.trained:
                 check_finished(item.job, source, item.path)
         if not settings.plan and not all(item.done for item in plan.work):
-            check_options(how)
+            check_options(execution)
         announce(
             plan.work,
             plan.grid.left_out,
-            how,
+            execution,
             device,
             synthetic=setup.synthetic,
             planning=settings.plan,
@@ -180,7 +180,7 @@ def run(settings: Settings) -> Path | None:
             return None
         try:
             with locked(store) if is_first() else nullcontext():
-                carry_out(settings, how, plan, device)
+                carry_out(settings, execution, plan, device)
         except KeyboardInterrupt as stop:
             stop.add_note(f"finished work is in {store}")
             raise
@@ -266,11 +266,11 @@ def check_replacements(replacements: Mapping[str, str]) -> None:
             )
 
 
-def carry_out(settings: Settings, how: Execution, plan: Plan, device: torch.device) -> None:
+def carry_out(settings: Settings, execution: Execution, plan: Plan, device: torch.device) -> None:
     """Carry out the missing work, write the targets' records and the page."""
     logs = plan.store / LOGS
-    execute([item for item in plan.work if not item.done], how, logs, device)
-    execute(plan.at_equal_accuracy(), how, logs, device)
+    execute([item for item in plan.work if not item.done], execution, logs, device)
+    execute(plan.at_equal_accuracy(), execution, logs, device)
     if is_first():
         gamma = GAMMA if settings.gamma is None else settings.gamma
         for target, grid in ((part.target, part.grid) for part in plan.parts):

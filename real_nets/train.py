@@ -83,7 +83,7 @@ class Prepared:
     """Checked settings as jobs by folder name, with the settings of their execution."""
 
     jobs: dict[str, Job]
-    how: Execution
+    execution: Execution
 
 
 def run(settings: Settings) -> Path:
@@ -135,10 +135,10 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
             jobs[f"T{str(temperature).removesuffix('.0')}-seed{seed}"] = job
     source = DataSource(root, settings.download, settings.on_corrupt, settings.workers)
     data = JobData(next(iter(jobs.values())), source, device)
-    how = Execution(source, settings.device, tensorboard=settings.tensorboard)
+    execution = Execution(source, settings.device, tensorboard=settings.tensorboard)
     # Not at T = 1, where any lr_rule applies to any network.
-    how.trials.check(next((job for job in jobs.values() if job.temperature != 1), job), data)
-    return Prepared(jobs, how)
+    execution.trials.check(next((job for job in jobs.values() if job.temperature != 1), job), data)
+    return Prepared(jobs, execution)
 
 
 def find_data(settings: Settings) -> tuple[Path | None, str]:
@@ -168,9 +168,9 @@ def work(settings: Settings, prepared: Prepared, path: Path, device: torch.devic
     """Train all jobs, each in its folder; returns the summary of the run."""
     runs: list[TrainedNetwork] = []
     for number, (name, job) in enumerate(prepared.jobs.items(), start=1):
-        data = JobData(job, prepared.how.source, device)
+        data = JobData(job, prepared.execution.source, device)
         prefix = f"{number}/{len(prepared.jobs)} "
-        found = train_here(Work(job, path / name, ()), data, prepared.how, prefix)
+        found = train_here(Work(job, path / name, ()), data, prepared.execution, prefix)
         runs.append({"temperature": job.temperature, "model": job.model, "seed": job.seed, **found})
     return {
         "runs": runs,

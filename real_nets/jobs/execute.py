@@ -100,21 +100,21 @@ class Execution:
             )
 
 
-def execute(work: Sequence[Work], how: Execution, logs: Path, device: torch.device) -> None:
+def execute(work: Sequence[Work], execution: Execution, logs: Path, device: torch.device) -> None:
     """Carry out all work. Raises ValueError for failures, of tasks after all others have ended."""
     if not work:
         return
-    if how.executor != "here":
-        submit(work, how, logs)
+    if execution.executor != "here":
+        submit(work, execution, logs)
         return
     for number, item in enumerate(work, start=1):
-        carry_out(item, how, device, f"{number}/{len(work)} ")
+        carry_out(item, execution, device, f"{number}/{len(work)} ")
 
 
-def carry_out(item: Work, how: Execution, device: torch.device, prefix: str = "") -> None:
+def carry_out(item: Work, execution: Execution, device: torch.device, prefix: str = "") -> None:
     """Train and diagnose one job, as far as either is missing."""
-    data = JobData(item.job, how.source, device)
-    summary = train_here(item, data, how, prefix)
+    data = JobData(item.job, execution.source, device)
+    summary = train_here(item, data, execution, prefix)
     if summary["outcome"] == "diverged":
         if is_first():
             print(f"{item.path.name}: diverged. {summary['message']}", file=sys.stderr, flush=True)
@@ -126,39 +126,39 @@ def carry_out(item: Work, how: Execution, device: torch.device, prefix: str = ""
         diagnose_job(item.job, data, item.path, snapshot)
 
 
-def train_here(item: Work, data: JobData, how: Execution, prefix: str = "") -> Summary:
+def train_here(item: Work, data: JobData, execution: Execution, prefix: str = "") -> Summary:
     """Train one job in this process; returns its summary."""
     steps = item.job.epochs * data.batches.steps_per_epoch
     with (
         progress(f"{prefix}{item.path.name}", steps, "steps") as on_step,
-        row_writer(item.path / "tensorboard", how.tensorboard and is_first()) as on_row,
+        row_writer(item.path / "tensorboard", execution.tensorboard and is_first()) as on_row,
     ):
         return train_job(
-            item.job, data, item.path, trials=how.trials, on_step=on_step, on_row=on_row
+            item.job, data, item.path, trials=execution.trials, on_step=on_step, on_row=on_row
         )
 
 
-def submit(work: Sequence[Work], how: Execution, logs: Path) -> None:
+def submit(work: Sequence[Work], execution: Execution, logs: Path) -> None:
     """Run each job as a task, within the limit on concurrent tasks, and wait for all.
 
     Raises ValueError with the number of failed tasks and the first of them.
     """
     from submitit.helpers import as_completed
 
-    executor = _executor(how, logs)
-    waiting, free = list(reversed(work)), devices(how, len(work))
-    visible_gpus = os.environ.get(VISIBLE_GPUS) if how.executor == "local" else None
+    executor = _executor(execution, logs)
+    waiting, free = list(reversed(work)), devices(execution, len(work))
+    visible_gpus = os.environ.get(VISIBLE_GPUS) if execution.executor == "local" else None
     running: dict[Any, tuple[Work, str]] = {}
     failed: list[str] = []
     print(f"{len(work)} tasks; their logs are in {logs}", file=sys.stderr, flush=True)
     with (
         progress("finished", len(work), "tasks") as set_done,
-        cluster.left_in_order(running, how.executor),
+        cluster.left_in_order(running, execution.executor),
     ):
         while waiting or running:
             while waiting and free:
                 item, device = waiting.pop(), free.pop()
-                alone = replace(how, device=device)
+                alone = replace(execution, device=device)
                 # the task's own process reports a Ctrl-C there
                 with cluster.errors_to(logs / "submitit.err"):
                     task = executor.submit(carry_out_alone, item, alone, visible_gpus)
@@ -176,36 +176,38 @@ def submit(work: Sequence[Work], how: Execution, logs: Path) -> None:
         )
 
 
-def carry_out_alone(item: Work, how: Execution, visible_gpus: str | None) -> None:
+def carry_out_alone(item: Work, execution: Execution, visible_gpus: str | None) -> None:
     """Train and diagnose one job in the process of a task.
 
     visible_gpus: CUDA_VISIBLE_DEVICES of the submitting process, restored in tasks on the same machine,
     from which submitit hides the GPUs.
     """
-    if how.executor == "local":
+    if execution.executor == "local":
         os.environ.pop(VISIBLE_GPUS, None)
         if visible_gpus is not None:
             os.environ[VISIBLE_GPUS] = visible_gpus
-    carry_out(item, how, cli.resolve_device(how.device))
+    carry_out(item, execution, cli.resolve_device(execution.device))
 
 
-def devices(how: Execution, tasks: int) -> list[str]:
+def devices(execution: Execution, tasks: int) -> list[str]:
     """One device per concurrent task; on this machine the tasks share its GPUs evenly."""
-    if how.executor == "slurm":
-        return [how.device] * (how.at_once or tasks)
+    if execution.executor == "slurm":
+        return [execution.device] * (execution.at_once or tasks)
     gpus = (
-        torch.cuda.device_count() if cli.resolve_device(how.device) == torch.device("cuda") else 0
+        torch.cuda.device_count()
+        if cli.resolve_device(execution.device) == torch.device("cuda")
+        else 0
     )
-    names = [f"cuda:{number}" for number in range(gpus)] or [how.device]
-    return [names[slot % len(names)] for slot in range(how.at_once or len(names))]
+    names = [f"cuda:{number}" for number in range(gpus)] or [execution.device]
+    return [names[slot % len(names)] for slot in range(execution.at_once or len(names))]
 
 
-def check_options(how: Execution) -> None:
+def check_options(execution: Execution) -> None:
     """Raise ValueError for unknown options of submitit, and if there is no cluster."""
-    if how.executor != "here":
+    if execution.executor != "here":
         with TemporaryDirectory() as logs:
-            _executor(how, Path(logs))
+            _executor(execution, Path(logs))
 
 
-def _executor(how: Execution, logs: Path) -> Any:
-    return cluster.executor(how.executor, how.options or {}, logs)
+def _executor(execution: Execution, logs: Path) -> Any:
+    return cluster.executor(execution.executor, execution.options or {}, logs)

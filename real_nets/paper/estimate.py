@@ -104,7 +104,7 @@ def estimate(job: Job, source: DataSource, device: torch.device, trials: Trials)
 def announce(
     work: Sequence[Work],
     left_out: Mapping[str, str],
-    how: Execution,
+    execution: Execution,
     device: torch.device,
     *,
     synthetic: bool,
@@ -122,25 +122,25 @@ def announce(
             say(console, "Glyphs (drawn letters) replace all data sets in this budget.")
         for name, reason in left_out.items():
             say(console, f"Left out: {name}: {reason}")
-    if pending and how.executor == "slurm" and not planning:
+    if pending and execution.executor == "slurm" and not planning:
         if is_first():
             hint = "For the duration of tasks, run --plan on a machine like those of the cluster."
             say(console, hint)
     elif pending:
-        duration = spell_total(pending, how, device)
+        duration = spell_total(pending, execution, device)
         if is_first():
             say(console, duration)
 
 
-def spell_total(pending: Sequence[Work], how: Execution, device: torch.device) -> str:
+def spell_total(pending: Sequence[Work], execution: Execution, device: torch.device) -> str:
     """The estimated duration of the work, timed in this process even for tasks."""
-    if how.executor == "here":
-        found = estimates(pending, how.source, device, how.trials)
+    if execution.executor == "here":
+        found = estimates(pending, execution.source, device, execution.trials)
         whole = spell_duration(sum(one.total for one in found))
         return f"About {whole} on {spell_parts(found, device)}"
     try:
         # an empty cache: tasks open the data themselves, so the images need not stay in memory here
-        source = replace(how.source, opened={}, normalisations={})
+        source = replace(execution.source, opened={}, normalisations={})
         found = estimates(pending, source, device, Trials())
     except (MemoryError, RuntimeError) as error:
         known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
@@ -150,7 +150,7 @@ def spell_total(pending: Sequence[Work], how: Execution, device: torch.device) -
     finally:
         if device.type == "cuda":
             torch.cuda.empty_cache()
-    return spell_tasks(found, how, device)
+    return spell_tasks(found, execution, device)
 
 
 def show_plan(work: Sequence[Work], pending: Sequence[Work], console: Console) -> None:
@@ -184,17 +184,17 @@ def show_plan(work: Sequence[Work], pending: Sequence[Work], console: Console) -
     say(console, f"{len(pending)} of {len(work)} networks to train or diagnose{reused}.")
 
 
-def spell_tasks(found: Sequence[Estimate], how: Execution, device: torch.device) -> str:
+def spell_tasks(found: Sequence[Estimate], execution: Execution, device: torch.device) -> str:
     """The estimated duration of jobs as tasks."""
     longest = spell_duration(max(one.total for one in found))
-    if how.executor == "slurm" and how.at_once is None:
+    if execution.executor == "slurm" and execution.at_once is None:
         together = f"{spell_duration(sum(one.total for one in found))} in total if one by one"
     else:
-        slots = len(devices(how, len(found)))
+        slots = len(devices(execution, len(found)))
         whole = spell_duration(makespan([one.total for one in found], slots))
         together = f"{whole} in total, {slots} at a time"
     tasks = f"{len(found)} task{'s' if len(found) > 1 else ''}"
-    measured = "timed on this machine: " if how.executor == "slurm" else ""
+    measured = "timed on this machine: " if execution.executor == "slurm" else ""
     return (
         f"{tasks}: about {longest} for the longest, {together}; {measured}"
         f"{spell_parts(found, device)}"
