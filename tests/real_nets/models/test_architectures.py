@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import pick_logits
+from rankdeficit.diagnostics.reading.trace import WEIGHT_MODULES
 from real_nets import models
 from real_nets.models import Architecture
 from real_nets.models.surgery import weights
@@ -56,10 +57,10 @@ def test_a_block_of_a_vision_transformer_is_attention_and_two_linear_layers(
 
 @pytest.mark.usefixtures("on_meta")
 def test_vit_b16_has_the_blocks_of_the_paper_at_any_size() -> None:
-    large = Architecture("vit_b16", CLASSES, (3, 224, 224))
-    parameters = sum(p.numel() for p in large.build(0).parameters())
-    assert parameters == 85_798_656 + CLASSES * 769
-    assert layers_of(large) == 1 + 12 * 3 + 1  # an attention with its projection is one layer
+    large = Architecture("vit_b16", CLASSES, (3, 224, 224)).build(0)
+    assert sum(p.numel() for p in large.parameters()) == 85_798_656 + CLASSES * 769
+    layers = [own for own in large.modules() if isinstance(own, WEIGHT_MODULES)]
+    assert len(layers) == 1 + 12 * 4 + 1  # two of each attention, two of each perceptron
     small = Architecture("vit_b16", CLASSES, (3, 32, 32)).build(0)
     assert small.get_parameter("pos_embed").shape == (1, 1 + 4, 768)
 

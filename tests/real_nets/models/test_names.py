@@ -77,8 +77,6 @@ def test_a_network_of_timm_is_built() -> None:
             {"name": "resnet99"},
             "model is 'resnet99'; it must be one of mlp, .*resnet18, .*timm:NAME",
         ),
-        ({"name": "keras:mlp"}, "model is 'keras:mlp'; it must be one of"),
-        ({"name": "mlp:8"}, "model is 'mlp:8'; it must be one of"),
         ({"name": "torchvision"}, "model is 'torchvision'; it must be one of"),
         ({"depth": 5}, "depth is 5, but resnet18 has no such option"),
         ({"name": "vgg19", "depth": 5}, "depth is 5, but vgg19"),
@@ -119,6 +117,8 @@ def test_what_makes_no_sense_for_any_data_is_refused_at_once(
     [
         ({"name": "torchvision:resnt18"}, "'torchvision:resnt18', which torchvision.*resnet18"),
         ({"name": "timm:resnt18"}, "'timm:resnt18', which timm does not know.*resnet18"),
+        ({"name": "keras:mlp"}, "model is 'keras:mlp', but keras cannot be found"),
+        ({"name": "mlp:8"}, "model is 'mlp:8', but mlp cannot be found"),
         ({"name": "torchvision:squeezenet1_0", "head_rank": 2}, "no linear layer with 4"),
         ({"name": "torchvision:squeezenet1_0", "head_scale": 0.1}, "leave out .*head_scale"),
         ({"name": "torchvision:vgg11", "stem": "cifar"}, "vgg11 is no ResNet with conv1"),
