@@ -137,8 +137,7 @@ def test_a_narrow_network_cannot_reach_c_minus_one() -> None:
 
 def test_table_has_medians_and_ranges() -> None:
     runs = [
-        record(1, 9, 0),
-        record(1, 9, 1),
+        record(1, 9, 0),  # alone
         record(50, 4, 0),
         record(50, 7, 1),
         record(50, None, 2),
@@ -151,6 +150,8 @@ def test_table_has_medians_and_ranges() -> None:
     (row,) = [line.split() for line in text.splitlines() if "5.5 (4-7)" in line]
     assert row[:3] == ["50", "3", "3"]
     assert row[-1] == "19"
+    (alone,) = [line.split() for line in text.splitlines() if line.split()[:3] == ["1", "3", "1"]]
+    assert [alone[-1], "9" in alone] == ["19", True]
 
 
 def test_the_verdict_is_on_class_centred_ranks() -> None:
