@@ -70,7 +70,7 @@ def test_what_makes_no_network_is_told(file: Path, name: str, words: str) -> Non
 def test_packages_and_options_that_are_unknown(file: Path) -> None:
     with pytest.raises(ValueError, match=r"no_package\.inner cannot be found"):
         find_object("no_package.inner:net", "model")
-    with pytest.raises(ValueError, match=r"width is 3.*none to choose"):
+    with pytest.raises(ValueError, match=r"width is 3.*leave it out"):
         Architecture(f"{file}:plain", 6, (3, 4, 4), width=3)
     with pytest.raises(ValueError, match="model is 'unknown'"):
         Architecture("unknown", 6, (3, 4, 4))
