@@ -1,6 +1,7 @@
 """What all commands share: bad options, a full disk, kills, damaged files, a closed standard output."""
 
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -66,6 +67,9 @@ RESUMABLE = {f"simulations.{name}": Resumable(flags) for name, flags in SIMULATI
     ),
 }
 
+SECONDS = re.compile(rb"<dt>seconds[^<]*</dt>\s*<dd>[^<]*</dd>")
+"""Times in the conditions of a page."""
+
 Start = Callable[..., Command]
 
 
@@ -120,7 +124,11 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def records(folder: Path) -> dict[str, bytes]:
     """All that equal runs have in common, except figures, which take most of a short run."""
-    return {name: data for name, data in contents(folder).items() if not name.endswith(".png")}
+    return {
+        name: SECONDS.sub(b"", data)
+        for name, data in contents(folder).items()
+        if not name.endswith(".png")
+    }
 
 
 def test_every_simulation_is_tested_here() -> None:
