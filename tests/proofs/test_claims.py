@@ -101,7 +101,8 @@ def test_a_wrong_number_is_refuted(name: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(
         f"{module}.{path}", lambda *arguments, **named: change(right(*arguments, **named))
     )
-    assert run_check(CHECKS[name], instances=20).verdict == "refuted"
+    outcomes = [outcome.holds for outcome in islice(CHECKS[name].outcomes(12, 0), 12)]
+    assert outcomes.count(False) >= len(outcomes) / 4
 
 
 def test_a_wrong_number_is_tried_in_every_claim() -> None:
