@@ -3,6 +3,7 @@
 from rankdeficit import bounds, constructions
 from rankdeficit.diagnostics.arrays import diagnose_outputs
 from rankdeficit.diagnostics.diagnose import diagnose
+from rankdeficit.diagnostics.watch import Watch
 from rankdeficit.gram import Gram
 from rankdeficit.softmax import (
     cross_entropy,
@@ -30,6 +31,7 @@ __all__ = [
     "GAMMAS",
     "Gram",
     "Spectrum",
+    "Watch",
     "bounds",
     "centre",
     "centred_rank",

@@ -55,7 +55,7 @@ def checked_batch(
     A batch is a pair (inputs, labels), what follows ignored, or a mapping of labels and inputs. Inputs
     are a tensor, a tuple of tensors for the model's positional arguments, or a mapping to its keyword
     arguments, of which those go that it takes. (a, b, labels) is a batch of two inputs where the
-    model requires two, or where b cannot be labels and it takes two.
+    model requires two, or where b cannot be labels and it takes two. `Inputs` stay as they are.
     labelled: without it labels are neither needed nor read, and are all 0. mask: as in `diagnose`.
     Raises ValueError for anything else, and for inputs that are NaN or infinite.
     """
@@ -168,6 +168,8 @@ def _of_mapping(batch: Mapping[str, Any], where: str, labelled: bool) -> tuple[A
 
 
 def _inputs(values: Any, where: str, forward: Forward) -> Inputs:
+    if isinstance(values, Inputs):
+        return values
     if isinstance(values, Mapping):
         kinds = (Tensor, np.ndarray)
         tensors = {

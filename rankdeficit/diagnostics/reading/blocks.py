@@ -34,6 +34,10 @@ UNFIT = (RuntimeError, TypeError, AttributeError, AssertionError, LookupError)
 """What networks raise for inputs that they cannot take."""
 
 
+class NonFiniteLogitsError(ValueError):
+    """The network makes logits that are NaN or infinite."""
+
+
 @dataclass
 class Block:
     """Some samples of a data set; all tensors are on the network's device."""
@@ -197,7 +201,7 @@ class _Reader:
             )
         if not bool(logits.isfinite().all()):
             bad = (~logits.isfinite()).any(dim=1).nonzero().flatten().tolist()
-            raise ValueError(f"{where}: logits of samples {bad[:5]} are NaN or infinite")
+            raise NonFiniteLogitsError(f"{where}: logits of samples {bad[:5]} are NaN or infinite")
         if missed := set(self.places) - self._seen:
             names = ", ".join(sorted({place.module for place in missed})[:3])
             raise ValueError(

@@ -1,0 +1,286 @@
+"""Measures of a network every few steps of its training, without an effect on the training."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from rankdeficit.checks import check_at_least, check_gamma, check_temperature
+from rankdeficit.diagnostics.assembly import gather_outputs
+from rankdeficit.diagnostics.measures.probes import ProbeSettings
+from rankdeficit.diagnostics.reading.blocks import NonFiniteLogitsError
+from rankdeficit.diagnostics.reading.inputs import Forward
+from rankdeficit.diagnostics.reading.needs import Needs, Rows, Wanted
+from rankdeficit.diagnostics.reading.network import Network
+from rankdeficit.diagnostics.reading.store import RowStore
+from rankdeficit.diagnostics.reading.streams import LOSS
+from rankdeficit.diagnostics.reading.survey import survey
+from rankdeficit.diagnostics.reading.taps import Select, pick_logits
+from rankdeficit.diagnostics.reading.wrappers import unwrap
+from rankdeficit.diagnostics.registry import with_required
+from rankdeficit.diagnostics.study import PLAIN, Loss, Options, Study
+from rankdeficit.diagnostics.watch.alarms import Alarm, Row, Thresholds, holding
+from rankdeficit.diagnostics.watch.probes import (
+    Probe,
+    first_samples,
+    intervals,
+    no_trace,
+    numbers,
+)
+from rankdeficit.distributed import from_first, is_first
+from rankdeficit.experiments.runs import RunFolder, check_new
+from rankdeficit.experiments.tables import neural_collapse_rank
+from rankdeficit.experiments.tensorboard import row_writer
+from rankdeficit.gram import LEAST_GAMMA
+from rankdeficit.spectrum import GAMMA
+
+MEASURES = {"logits": 1, "alignment": 10, "gradient_ranks": 10}
+"""Measures, and how many measurements apart each is taken: those of layers cost more."""
+
+SAMPLES, GRADIENT_SAMPLES, ROWS_PER_SAMPLE, GRID = 128, 64, 2, 1
+"""Probes, those whose gradient is measured, rows of each layer's input per probe, and cells of maps."""
+
+PROGRAM = "rankdeficit.diagnostics.watch"
+
+
+@runtime_checkable
+class Logger(Protocol):
+    """What takes rows, such as a run of Weights & Biases."""
+
+    def log(self, row: dict[str, Any], /) -> Any:
+        """Take the numbers of one step."""
+
+
+def warn(alarm: Alarm) -> None:
+    """Tell an alarm as a RuntimeWarning."""
+    warnings.warn(f"step {alarm.step}, {alarm.name}: {alarm.message}", RuntimeWarning, stacklevel=2)
+
+
+class Watch:
+    """Measures a network every few steps of its training, and raises alarms.
+
+    >>> with Watch(model, probes, every=100, temperature=50.0, out="runs/watch") as watch:
+    ...     for inputs, labels in batches:
+    ...         loss = training_step(inputs, labels)
+    ...         watch.step(loss)
+
+    It measures at the start, every `every` steps, and at the end. `rows` has a row per measurement:
+    `step`, `train_loss` (as given to `step`), `finite`, `alarms`, and of the probes `loss`, `accuracy`,
+    `loss_over_uniform` (the loss over ln c) and the measures' numbers, by their names in a report without
+    `train.`: `logits.centred_rank`, `alignment`, `layers.fc.gradient.rank`.
+
+    The training does not change by a bit: modes, gradients, BatchNorm statistics, autocast and the states
+    of random generators are the same afterwards.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Iterable[Any],
+        *,
+        every: int = 100,
+        temperature: float = 1.0,
+        measures: Mapping[str, int] | Sequence[str] = MEASURES,
+        samples: int = SAMPLES,
+        layers: Sequence[str] | None = None,
+        logits: Select = pick_logits,
+        gamma: float = GAMMA,
+        loss: Loss = PLAIN,
+        out: Path | str | None = None,
+        tensorboard: bool = False,
+        loggers: Sequence[Logger] = (),
+        thresholds: Thresholds | None = None,
+        on_alarm: Callable[[Alarm], None] = warn,
+    ) -> None:
+        """Settings of a watch; the network is first run when it is opened.
+
+        batches: (inputs, labels) batches, whose first `samples` samples are the probes; they are read
+            once, at the opening.
+        every: steps between measurements. measures: names of measures of `diagnose` that need one set of
+            samples only; a mapping tells how many measurements apart each is taken.
+        out: new folder for the rows, `metrics.jsonl`.
+        tensorboard: write the rows to the folder `tensorboard` in `out`, too.
+        loggers: get each row with `log`. on_alarm: gets each alarm when its rule begins to hold.
+        The others as in `diagnose`.
+        Raises ValueError for settings out of range, unknown measures, and folders that are not empty.
+        """
+        check_temperature(temperature)
+        check_gamma(gamma)
+        check_at_least(1, every=every, samples=samples)
+        if gamma < LEAST_GAMMA:
+            raise ValueError(f"gamma is {gamma}; it must be at least {LEAST_GAMMA:g}")
+        if tensorboard and out is None:
+            raise ValueError("tensorboard is True, but out is None; name a folder with out=...")
+        self._intervals = intervals(measures)
+        for own in with_required(self._intervals):
+            needs = own.needs
+            if needs.ood or needs.ood_pair or Rows("features") in needs.test:
+                raise ValueError(
+                    f"measures has {own.name!r}, which needs other samples than the probes; take it "
+                    "with diagnose"
+                )
+        self._out = None if out is None else Path(out)
+        if self._out is not None and is_first():
+            check_new(self._out, resumable=False)
+        self._model, self._batches, self._layers, self._select = model, batches, layers, logits
+        self._options = Options(temperature, gamma, 0, loss, ProbeSettings(), ())
+        self._samples, self._tensorboard = samples, tensorboard
+        self._on_alarm, self._thresholds = on_alarm, thresholds or Thresholds()
+        self._network: Network | None = None
+        self._step = 0
+        self.every = every
+        self.loggers = list(loggers)
+        """What gets each row with `log`."""
+        self.rows: list[Row] = []
+        """Measurements, in the order of their steps; in the first process only."""
+        self.alarms: list[Alarm] = []
+        """Alarms raised so far."""
+        self.notes: list[str] = []
+        """What the last measurement could not measure, and why."""
+
+    @property
+    def steps(self) -> int:
+        """Steps of the training so far."""
+        return self._step
+
+    def open(self, step: int = 0) -> "Watch":
+        """Read the probes, find the layers and measure. step: steps of the training so far.
+
+        Raises ValueError as `diagnose`.
+        """
+        model = unwrap(self._model)
+        with no_trace(model) as defaults:
+            with defaults.used():
+                probes = first_samples(self._batches, Forward.of(model), self._samples)
+            network = Network.of(model, probes[0][0], self._layers, self._select, defaults)
+            self._network = network.told_by(inputs for inputs, _ in probes)
+        self._probes: list[Probe] = [
+            (inputs.on(network.device, network.dtype), labels) for inputs, labels in probes
+        ]
+        self._step = step
+        self._resources = ExitStack()
+        self._folder: RunFolder | None = None
+        if self._out is not None and is_first():
+            self._folder = RunFolder.create(self._out, PROGRAM, self._settings())
+            self._resources.callback(self._folder.close)
+        folder = self._out or Path()
+        self._write = self._resources.enter_context(
+            row_writer(folder / "tensorboard", self._tensorboard and is_first())
+        )
+        self._measure(None)
+        return self
+
+    def step(self, loss: Tensor | float | None = None) -> None:
+        """Count a step of training, after the optimiser's, and measure when it is time.
+
+        loss: of the step; it is read at measured steps only.
+        """
+        if self._network is None:
+            raise ValueError("the watch is not open; use it in a with statement")
+        self._step += 1
+        if self._step % self.every == 0:
+            self._measure(loss)
+
+    def close(self) -> None:
+        """Measure the last step, if it was not measured, and close the files."""
+        if self._network is None:
+            return
+        if self._step != self._measured:
+            self._measure(None)
+        self.release()
+
+    def __enter__(self) -> "Watch":
+        return self.open()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.release()
+
+    def release(self) -> None:
+        """Close the files without a measurement, as after an error."""
+        if self._network is not None:
+            self._network = None
+            self._resources.close()
+
+    def _settings(self) -> Row:
+        return {
+            "model": type(unwrap(self._model)).__name__,
+            "temperature": self._options.temperature,
+            "every": self.every,
+            "measures": self._intervals,
+            "samples": self._samples,
+            "gamma": self._options.gamma,
+        }
+
+    def _measure(self, loss: Tensor | float | None) -> None:
+        """Add a row and raise the alarms that are new."""
+        assert self._network is not None
+        self._measured = self._step
+        number = -(-self._step // self.every)
+        chosen = [name for name, apart in self._intervals.items() if number % apart == 0]
+        train_loss = float(loss.detach()) if isinstance(loss, Tensor) else loss
+        try:
+            with no_trace(self._network.model):
+                found, expected = self._numbers(self._network, chosen)
+        except NonFiniteLogitsError:
+            found, expected = {}, 0
+        told = {} if train_loss is None else {"train_loss": train_loss}
+        row = {"step": self._step, **told, "finite": bool(found), **found}
+        row = from_first(row)  # that alarms are the same in all processes
+        before = self.rows[-1]["alarms"] if self.rows else []
+        messages = holding([*self.rows, row], expected, self._thresholds)
+        row["alarms"] = list(messages)
+        self.rows.append(row)
+        if self._folder is not None:
+            self._folder.append_rows([row])
+        if is_first():
+            self._write(row)
+            for logger in self.loggers:
+                logger.log(dict(row))
+        for name, message in messages.items():
+            if name not in before:
+                self.alarms.append(Alarm(self._step, name, message))
+                self._on_alarm(self.alarms[-1])
+
+    def _numbers(self, network: Network, names: Sequence[str]) -> tuple[Row, int]:
+        """The numbers of the row, and the rank that Neural Collapse predicts of the probes' logits."""
+        chosen = with_required(names)
+        needs = Needs.of(own.needs for own in chosen)
+        wanted = Wanted((LOSS,), ROWS_PER_SAMPLE, GRADIENT_SAMPLES)
+        wanted = wanted.plus(needs.train).plus(needs.test)
+        with RowStore() as store:
+            probes = survey(
+                "train", network, self._probes, wanted,
+                temperature=self._options.temperature, grid=GRID, store=store,
+            )  # fmt: skip
+            study = Study(network, self._options, probes, probes, {}, {})
+            for own in chosen:
+                study.prepared[own.name] = own.prepare(study)
+            gather_outputs(study)
+            loss = probes.state(LOSS).mean
+            row: Row = {
+                "loss": loss,
+                "accuracy": probes.accuracy,
+                "loss_over_uniform": loss / math.log(network.classes),
+            }
+            for own in chosen if is_first() else ():
+                values = own.values(study)
+                row |= numbers(values.data.get(probes.name, {}), depth=3)
+                row |= numbers(values.sections, depth=2)
+                for layer, fields in values.layers.items():
+                    row |= numbers(fields, 2, f"layers.{layer}.")
+        self.notes = study.notes
+        expected = neural_collapse_rank(network.classes, probes.penultimate_width)
+        return row, min(expected, probes.samples)

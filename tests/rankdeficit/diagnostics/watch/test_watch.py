@@ -1,0 +1,199 @@
+"""A watch leaves training as it is, and measures what a diagnosis measures."""
+
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import rankdeficit as rd
+from rankdeficit.diagnostics.watch import Thresholds
+from tests.rankdeficit.diagnostics.diagnose.problems import batches, blobs
+
+CENTRES = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+IMAGES, LABELS = blobs(96, CENTRES)
+ALL = {"logits": 1, "alignment": 2, "gradient_ranks": 2}
+
+
+class Noisy(nn.Module):
+    """A layer that draws from all generators, in evaluation mode too."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        drawn = random.random() + float(np.random.rand())  # noqa: NPY002
+        return values + 0.01 * drawn * torch.rand_like(values)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), Noisy(), nn.Dropout(0.3),
+        nn.Flatten(), nn.Linear(128, 4),
+    )  # fmt: skip
+
+
+def train(model: nn.Module, watch: rd.Watch | None, steps: int = 6) -> list[Any]:
+    """What a training leaves: weights, statistics, gradients, modes, and the next random numbers."""
+    torch.manual_seed(2), random.seed(2), np.random.seed(2)  # noqa: NPY002
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    model[4].eval()  # type: ignore[index]  # a mode of its own
+    loader = DataLoader(TensorDataset(IMAGES, LABELS), batch_size=16, shuffle=True)
+    if watch is not None:
+        watch.open()
+    for (inputs, labels), _ in zip(loader, range(steps), strict=False):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = nn.functional.cross_entropy(model(inputs).float() / 2, labels)
+            loss.backward()
+            optimizer.step()
+            if watch is not None:
+                watch.step(loss)
+    if watch is not None:
+        watch.close()
+    drawn = [torch.rand(3), random.random(), np.random.rand()]  # noqa: NPY002
+    grads = [own.grad.clone() for own in model.parameters() if own.grad is not None]
+    modes = [own.training for own in model.modules()]
+    hooks = [len(own._forward_hooks) + len(own._forward_pre_hooks) for own in model.modules()]
+    return [*model.state_dict().values(), *grads, *drawn, modes, hooks]
+
+
+def equal(first: Any, second: Any) -> bool:
+    return torch.equal(first, second) if isinstance(first, Tensor) else bool(first == second)
+
+
+@pytest.mark.usefixtures("unchecked")  # the checks draw random numbers of Python
+def test_training_is_the_same_to_the_bit() -> None:
+    probes = DataLoader(TensorDataset(IMAGES, LABELS), batch_size=16, shuffle=True)
+    watched = network()
+    watch = rd.Watch(watched, probes, every=2, temperature=2.0, measures=ALL, samples=24)
+    with_watch, alone = train(watched, watch), train(network(), None)
+    assert len(watch.rows) == 4
+    assert all(map(equal, with_watch, alone))
+
+
+class Kept(list[dict[str, Any]]):
+    log = list.append
+
+
+def test_rows_are_the_numbers_of_a_diagnosis(tmp_path: Path) -> None:
+    model, logger = network().eval(), Kept()
+    model[3] = nn.Identity()  # type: ignore[index]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    probes, reports = batches(IMAGES[:40], LABELS[:40], 32), []
+    out = tmp_path / "watch"
+
+    def diagnosed() -> rd.diagnostics.Report:
+        return rd.diagnose(model, probes, probes, temperature=2.0, measures=[*ALL], grid=1)
+
+    with rd.Watch(
+        model, batches(IMAGES, LABELS, 32), every=2, temperature=2.0, measures=ALL, samples=40,
+        out=out, tensorboard=True, loggers=[logger],
+    ) as watch:  # fmt: skip
+        reports.append(diagnosed())
+        for step in range(1, 6):
+            loss = nn.functional.cross_entropy(model(IMAGES) / 2, LABELS)
+            optimizer.zero_grad(), loss.backward(), optimizer.step()
+            if step in (2, 4, 5):
+                reports.append(diagnosed())
+            watch.step(loss)
+    assert [row["step"] for row in watch.rows] == [0, 2, 4, 5]
+    assert ["alignment" in row for row in watch.rows] == [True, False, True, False]
+    for row, report in zip(watch.rows, reports, strict=True):
+        measured = set(row) - {"step", "train_loss", "finite", "alarms", "loss_over_uniform"}
+        for name in measured:
+            own = name if name.startswith(("layers", "alignment")) else f"train.{name}"
+            assert row[name] == pytest.approx(report[own], rel=1e-9, abs=1e-12), name
+        assert row["loss_over_uniform"] == pytest.approx(row["loss"] / math.log(4))
+    assert {"logits.post_softmax_rank", "logits.rank_curve.0.01", "layers.6.gradient.rank"} <= set(
+        watch.rows[2]
+    )
+    written = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert written == watch.rows == logger
+    assert list((out / "tensorboard").iterdir())
+
+
+def linear_watch(model: nn.Module, **settings: Any) -> rd.Watch:
+    """A watch of a network that reads vectors, whose alarms are collected."""
+    probes = batches(IMAGES.flatten(1), LABELS)
+    return rd.Watch(model, probes, measures=["logits"], on_alarm=lambda alarm: None, **settings)
+
+
+def test_a_non_finite_network_raises_its_alarm_once_and_training_goes_on() -> None:
+    model = nn.Linear(108, 4)
+    with linear_watch(model, every=1) as watch:
+        watch.step(1.0)
+        watch.step(torch.tensor(torch.inf))
+        watch.step(2.0)
+        nn.init.constant_(model.weight, torch.nan)
+        watch.step(2.0)
+        watch.step(2.0)
+    assert [row["finite"] for row in watch.rows] == [True, True, True, True, False, False]
+    assert [(own.step, own.name) for own in watch.alarms] == [(2, "non-finite"), (4, "non-finite")]
+
+
+def test_networks_that_stay_or_collapse_raise_their_alarms() -> None:
+    still, narrow = nn.Linear(108, 4), nn.Linear(108, 4, bias=False)
+    nn.init.normal_(still.weight, std=1e-4)
+    with torch.no_grad():
+        narrow.weight.copy_(torch.outer(torch.arange(4.0), torch.randn(108)))
+    found = []
+    for model in (still, narrow):
+        with linear_watch(model, every=5, thresholds=Thresholds(stalled_steps=20)) as watch:
+            for _ in range(22):
+                watch.step()
+        found.append([(own.step, own.name) for own in watch.alarms])
+    assert found == [[(20, "stalled")], [(0, "collapsed")]]
+
+
+def test_an_alarm_is_a_warning_unless_told_otherwise() -> None:
+    model = nn.Linear(108, 4)
+    nn.init.constant_(model.weight, torch.nan)
+    watch = rd.Watch(model, batches(IMAGES.flatten(1), LABELS), measures=[])
+    with pytest.warns(RuntimeWarning, match="step 0, non-finite"):
+        watch.open()
+    watch.release()
+
+
+def test_an_error_in_training_closes_the_files_without_a_measurement(tmp_path: Path) -> None:
+    watch = linear_watch(nn.Linear(108, 4), out=tmp_path / "watch")
+
+    def train() -> None:
+        with watch:
+            watch.step()
+            raise RuntimeError("own")
+
+    with pytest.raises(RuntimeError, match="own"):
+        train()
+    assert len(watch.rows) == 1
+    with pytest.raises(ValueError, match="open"):
+        watch.step()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"every": 0}, "every is 0"),
+        ({"temperature": -1.0}, "temperature is -1"),
+        ({"measures": ["rank"]}, "measures has 'rank'"),
+        ({"measures": ["effective_depth"]}, "'probes'.*diagnose"),
+        ({"measures": {"logits": 0}}, "logits.* 0"),
+        ({"measures": "logits"}, r"\['logits'\]"),
+        ({"tensorboard": True}, "out="),
+        ({"gamma": 1e-12}, "gamma is 1e-12"),
+        ({"out": Path(__file__).parent}, "not empty"),
+    ],
+)
+def test_bad_settings_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rd.Watch(nn.Linear(108, 4), [], **settings)
+
+
+def test_no_probes_are_an_error() -> None:
+    with pytest.raises(ValueError, match="batches is empty"):
+        rd.Watch(nn.Linear(108, 4), []).open()
