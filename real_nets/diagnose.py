@@ -342,6 +342,8 @@ def measure(settings: Settings, prepared: Prepared, device: torch.device) -> Rep
             seed=settings.seed,
             on_progress=on_progress,
             on_start=cli.say,
+            network_name=str(settings.model).rpartition("/")[2],
+            data_name=settings.data and settings.data.name,
         )
     return Report(found.record | {"notes": [*prepared.assumptions, *found.record["notes"]]})
 

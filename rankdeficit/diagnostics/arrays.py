@@ -51,6 +51,8 @@ def diagnose_outputs(
     gamma: float = GAMMA,
     detectors: Sequence[str] | None = None,
     seed: int = 0,
+    network_name: str | None = None,
+    data_name: str | None = None,
 ) -> Report:
     """The measures of `diagnose` that outputs of a network alone allow, with the same numbers.
 
@@ -60,8 +62,9 @@ def diagnose_outputs(
         OOD detection and the penultimate ranks.
     ood: by name, {"logits": (k, classes), "features": (k, width)} of other data.
     classifier: weight (classes, width) or (weight, bias); for NC3 and some detectors.
-    measures, temperature, gamma, detectors, seed: as in `diagnose`. Halves for calibration are chosen by
-    the content of the features (without them, of the logits), where `diagnose` takes the inputs.
+    measures, temperature, gamma, detectors, seed, network_name, data_name: as in `diagnose`. Halves for
+    calibration are chosen by the content of the features (without them, of the logits), where `diagnose`
+    takes the inputs.
 
     What needs the network (layers, probes, alignment, gradients) is left out, as a note tells. Raises
     ValueError naming the array for wrong shapes, NaN, labels without a logit, and measures that need more
@@ -113,7 +116,8 @@ def diagnose_outputs(
         if record is not None:
             if arrays.features is None:
                 record["network"]["penultimate_width"] = None
-            record["conditions"] = conditions(study, started, grid=None)
+            record["conditions"] = conditions(study, started, None, data_name)
+            record["network"]["name"] = network_name or record["network"]["name"]
         return Report(from_first(record))
 
 

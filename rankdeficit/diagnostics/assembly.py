@@ -64,10 +64,11 @@ def assemble(study: Study, measures: Sequence[Measure]) -> Row:
     return record
 
 
-def conditions(study: Study, started: float, grid: int | None) -> Row:
+def conditions(study: Study, started: float, grid: int | None, data: str | None = None) -> Row:
     """Settings that the numbers depend on, and where and how long they were computed."""
     options, network, train = study.options, study.network, study.train
     return {
+        "data": data,
         "temperature": options.temperature,
         "gamma": options.gamma,
         "grid": grid,

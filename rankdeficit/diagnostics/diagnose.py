@@ -71,6 +71,8 @@ def diagnose(
     mask: MaskOf = None,
     on_progress: OnProgress | None = None,
     on_start: Callable[[Budget], None] | None = None,
+    network_name: str | None = None,
+    data_name: str | None = None,
 ) -> Report:
     """Ranks, alignment, Neural Collapse, probes, OOD detection and calibration of a trained classifier.
 
@@ -105,6 +107,7 @@ def diagnose(
         `attention_mask` (1 at tokens), `key_padding_mask` (True at padding) and `lengths` are known.
     on_start: hears, before the first pass, what the diagnosis will take.
     memory, spill_folder: features beyond so many bytes go to temporary files in the folder.
+    network_name, data_name: shown in titles; the network's is by default the name of its class.
     Alignment rows and gradient samples are chosen by content: order and batches do not matter.
 
     The caller's autocast and inference mode do not hold in here, and its default device and dtype only
@@ -191,7 +194,8 @@ def diagnose(
             gather_outputs(study)
             record = assemble(study, chosen) if is_first() else None
         if record is not None:
-            record["conditions"] = conditions(study, started, grid)
+            record["conditions"] = conditions(study, started, grid, data_name)
+            record["network"]["name"] = network_name or record["network"]["name"]
         return Report(from_first(record))
 
 

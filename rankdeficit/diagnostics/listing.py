@@ -1,12 +1,16 @@
-"""The table of all measures in README.md; `python -m rankdeficit.diagnostics.listing` rewrites it."""
+"""The table of all measures in README.md, and the glossary in the library's.
+
+`python -m rankdeficit.diagnostics.listing` rewrites both.
+"""
 
 from pathlib import Path
 
 from rankdeficit.diagnostics.reading.needs import Need, Rows, Stream
 from rankdeficit.diagnostics.registry import Measure, all_measures
+from rankdeficit.diagnostics.report.glossary import markdown_glossary
 
 README = Path(__file__).parent / "README.md"
-START, END = "<!-- measures -->", "<!-- end of measures -->"
+LIBRARY = README.parents[1] / "README.md"
 
 
 def markdown_table() -> str:
@@ -16,11 +20,12 @@ def markdown_table() -> str:
     return "\n".join(lines)
 
 
-def write(path: Path = README) -> None:
-    """Replace the table between the two marks."""
-    before, rest = path.read_text(encoding="utf-8").split(START)
-    after = rest.split(END)[1]
-    path.write_text(f"{before}{START}\n{markdown_table()}\n{END}{after}", encoding="utf-8")
+def write(path: Path, mark: str, table: str) -> None:
+    """Replace the table between the marks of this name."""
+    start, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
+    before, rest = path.read_text(encoding="utf-8").split(start)
+    after = rest.split(end)[1]
+    path.write_text(f"{before}{start}\n{table}\n{end}{after}", encoding="utf-8")
 
 
 def _cell(text: str) -> str:
@@ -49,4 +54,5 @@ def _spell(need: Need) -> str:
 
 
 if __name__ == "__main__":
-    write()
+    write(README, "measures", markdown_table())
+    write(LIBRARY, "glossary", markdown_glossary())

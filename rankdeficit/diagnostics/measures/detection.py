@@ -114,11 +114,14 @@ class OodDetection(Measure):
         test=(Rows("penultimate"), Rows("logits")),
         ood=(Rows("penultimate"), Rows("logits")),
     )
-    blank = Blank(sections={"detection": {}})
+    blank = Blank(sections={"detection": {}, "ood_samples": {}})
     figures = (("detection", draw),)
 
     def values(self, study: Study) -> Values:
-        """`Detection` by data set and detector, with d of NECO; a note on what cannot be fitted."""
+        """`Detection` by data set and detector, with d of NECO; a note on what cannot be fitted.
+
+        `ood_samples` has the number of samples of each data set.
+        """
         results: dict[str, dict[str, Row]] = {name: {} for name in study.ood}
         if not study.ood:
             return Values(sections={"detection": results})
@@ -141,7 +144,8 @@ class OodDetection(Measure):
             for name in study.ood:
                 scores = score(study.penultimate(name), study.logits(name))
                 results[name][detector] = detection(id_scores, scores)._asdict() | extra
-        return Values(sections={"detection": results})
+        samples = {name: own.samples for name, own in study.ood.items()}
+        return Values(sections={"detection": results, "ood_samples": samples})
 
     def tables(self, record: Row) -> list[Table]:
         """A row per detector, the best mean AUROC first; some data sets in each table."""

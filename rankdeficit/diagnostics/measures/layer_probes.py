@@ -1,6 +1,7 @@
 """Linear probes on every layer of a network: accuracies, effective depth, drop out of distribution."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -155,6 +156,7 @@ def draw(record: Row) -> Figure | None:
     ]
 
     def mark_depth(axes: Axes) -> None:
+        mark_chance(axes, record, found)
         if not kappa or math.isnan(known[-1]):
             return
         ends = [end * len(layers) for end in kappa["interval"]]
@@ -170,6 +172,18 @@ def draw(record: Row) -> Figure | None:
 
     label = "accuracy of linear probes"
     return by_layer(record, curves, label, scale="share", columns=3, more=mark_depth)
+
+
+def mark_chance(axes: Axes, record: Row, shown: Collection[str]) -> None:
+    """Draw what guessing reaches on each data set that is shown, where the record has it."""
+    levels = {"ID": records.chance(record)} | {
+        f"OOD: {name}": records.ood_chance(record, name) for name in records.ood_sets(record)
+    }
+    for i, label in enumerate(shown):
+        if (level := levels[label]) is not None:
+            axes.axhline(
+                level, color=f"C{i}", linestyle=":", linewidth=1, label=f"guessing, {label}"
+            )
 
 
 @measure("probes", place=70)

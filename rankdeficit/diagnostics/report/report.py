@@ -3,7 +3,7 @@
 import difflib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, overload
 
@@ -12,13 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from rankdeficit.checks import check_output_file, check_output_folder
-from rankdeficit.diagnostics.registry import all_measures
 from rankdeficit.diagnostics.report import records
+from rankdeficit.diagnostics.report.figures import drawings
+from rankdeficit.diagnostics.report.numbers import Number, numbers, to_csv
+from rankdeficit.diagnostics.report.page import report_page
 from rankdeficit.diagnostics.report.records import Row
 from rankdeficit.diagnostics.report.sentences import heading, sentences
 from rankdeficit.diagnostics.report.tables import tables
 from rankdeficit.experiments.plots import save
 from rankdeficit.experiments.runs import write_atomically
+from rankdeficit.page import render
 
 WIDTH = 130
 """Columns of the text."""
@@ -65,11 +68,25 @@ class Report(Mapping[str, Any]):
         text = json.dumps(self.record, indent=1, sort_keys=True, allow_nan=False) + "\n"
         if path is None:
             return text
-        path = Path(path)
-        check_output_file("path", path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text.encode())
-        return path
+        return write_text(path, lambda: text)
+
+    def numbers(self) -> list[Number]:
+        """All single numbers with their data set, layer, interval and convention."""
+        return numbers(self.record)
+
+    def to_csv(self, path: Path | str) -> Path:
+        """Write the numbers as a table, a row each; the columns are the fields of `Number`.
+
+        Returns the path. Raises ValueError for a path that cannot be a file.
+        """
+        return write_text(path, lambda: to_csv(self.numbers(), Number._fields))
+
+    def to_html(self, path: Path | str) -> Path:
+        """Write one self-contained page: the verdict, then all tables, figures and notes.
+
+        Returns the path. Raises ValueError for a path that cannot be a file.
+        """
+        return write_text(path, lambda: render(report_page(self.record)))
 
     def names(self) -> list[str]:
         """Dotted names of all single measures."""
@@ -92,12 +109,9 @@ class Report(Mapping[str, Any]):
         check_output_folder("folder", folder)
         folder.mkdir(parents=True, exist_ok=True)
         paths = []
-        drawings = [item for measure in all_measures() for item in measure.figures]
-        for name, draw in drawings:
-            figure = draw(self.record)
-            if figure is not None:
-                paths.append(folder / f"{name}.png")
-                save(figure, paths[-1])
+        for drawn in drawings(self.record):
+            paths.append(folder / f"{drawn.name}.png")
+            save(drawn.figure, paths[-1])
         return paths
 
     def __getitem__(self, name: str) -> Any:
@@ -141,3 +155,16 @@ class Report(Mapping[str, Any]):
             yield table
             yield Text()
         yield from map(Text, self.sentences())
+
+
+def write_text(path: Path | str, text: Callable[[], str]) -> Path:
+    """Write a file, or replace it as a whole; its folder is made where there is none.
+
+    Raises ValueError for a path that cannot be a file, before the text is made.
+    """
+    path = Path(path)
+    check_output_file("path", path)
+    content = text().encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content)
+    return path

@@ -11,13 +11,21 @@ GUESSING = 1.5
 """Probes below this many times the odds of chance are uninformative."""
 
 
+def title(record: Row) -> str:
+    """Network, data and temperature, for pages and figures."""
+    data = record["conditions"].get("data")
+    on = f" on {data}" if data else ""
+    return f"{record['network']['name']}{on}, T = {record['conditions']['temperature']:g}"
+
+
 def heading(record: Row) -> str:
     """The network in a line."""
     network, conditions = record["network"], record["conditions"]
     width = network["penultimate_width"]
     told = "" if width is None else f"penultimate width {width}, "
+    on = f" on {conditions['data']}" if conditions.get("data") else ""
     return (
-        f"{network['name']}: {len(record['layers'])} layers, {network['classes']} classes, {told}"
+        f"{network['name']}{on}: {len(record['layers'])} layers, {network['classes']} classes, {told}"
         f"T = {conditions['temperature']:g}"
     )
 
@@ -25,14 +33,14 @@ def heading(record: Row) -> str:
 def sentences(record: Row) -> list[str]:
     """What the layers are, each measure's sentences, what limits all of them, and the notes."""
     return [
-        *_layers(record),
+        *layer_sentences(record),
         *(sentence for measure in all_measures() for sentence in measure.sentences(record)),
-        *_limits(record),
+        *limits(record),
         *(f"Note: {note}." for note in record.get("notes") or ()),
     ]
 
 
-def _limits(record: Row) -> list[str]:
+def limits(record: Row) -> list[str]:
     """What several measures presuppose, told once and only where such a measure was taken."""
     lines, accuracy = [], record["train"]["accuracy"]
     if accuracy < INTERPOLATION and (
@@ -49,7 +57,7 @@ def _limits(record: Row) -> list[str]:
     return lines
 
 
-def _layers(record: Row) -> list[str]:
+def layer_sentences(record: Row) -> list[str]:
     """Which weight layers are one layer with another, and which are none."""
     network, lines = record["network"], []
     if together := network.get("counted_with"):

@@ -7,18 +7,27 @@ import pytest
 
 import rankdeficit as rd
 from rankdeficit.diagnostics.listing import markdown_table
+from rankdeficit.diagnostics.report.glossary import TERMS, markdown_glossary
 from tests.rankdeficit.diagnostics.diagnose.problems import small_problem
 
 README = Path(rd.diagnostics.__file__).parent / "README.md"
+LIBRARY = README.parents[1] / "README.md"
 
 
-def between(start: str, end: str) -> str:
-    return README.read_text().split(f"<!-- {start} -->")[1].split(f"<!-- {end} -->")[0]
+def between(start: str, end: str, page: Path = README) -> str:
+    return page.read_text().split(f"<!-- {start} -->")[1].split(f"<!-- {end} -->")[0]
 
 
 def test_the_table_lists_the_registered_measures() -> None:
     """Write it anew with `python -m rankdeficit.diagnostics.listing`."""
     assert between("measures", "end of measures").strip() == markdown_table().strip()
+
+
+def test_the_glossary_is_that_of_the_pages() -> None:
+    """Written by the same command."""
+    assert between("glossary", "end of glossary", LIBRARY).strip() == markdown_glossary()
+    taken = {name for term in TERMS.values() for name in term.measures}
+    assert taken <= set(rd.diagnostics.available_measures())
 
 
 @pytest.mark.usefixtures("registries")
@@ -35,4 +44,4 @@ def test_the_example_runs() -> None:
 
 
 def test_it_is_short() -> None:
-    assert len(README.read_text().splitlines()) <= 120
+    assert len(README.read_text().splitlines()) <= 140

@@ -41,6 +41,8 @@ NEEDED = {
     "detection": {"classes", "kept rows"},
     "ortho_dev": {"classes", "kept rows"},
     "calibration": {"kept rows"},
+    "reliability": {"kept rows"},
+    "correctness": set(),
 }
 """Work of each measure: logits are streamed in Gram matrices, and so are inputs beside gradients."""
 

@@ -95,6 +95,10 @@ def record() -> Row:
             "after": {"nll": 1.19, "ece": 0.056, "brier": 0.289},
             "temperatures": [6.5, 7.25],
         },
+        "reliability": {
+            "counts": [0, 400, 600], "confidences": [None, 0.5, 0.9], "accuracies": [None, 0.25, 1.0],
+        },
+        "ood_samples": {"svhn": 500},
         "notes": ["no Fishing: it was raining"],
         "conditions": {"temperature": 50.0, "gamma": 0.001, "seed": 0},
     }  # fmt: skip

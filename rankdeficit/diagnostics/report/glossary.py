@@ -1,0 +1,164 @@
+"""The glossary: what each number of a report is and how it is read. README.md of the library shows it."""
+
+from typing import NamedTuple
+
+
+class Term(NamedTuple):
+    """One line of the glossary."""
+
+    name: str
+    formula: str
+    reading: str
+    """Which end is good, or what each end means where that depends on the use."""
+    source: str
+    measures: tuple[str, ...]
+    """Names of the measures of `diagnose` that give the number."""
+
+
+TERMS = {
+    "accuracy": Term(
+        "accuracy",
+        "share of samples whose largest logit is that of the label",
+        "high; guessing reaches the share of the largest class",
+        "standard",
+        (),
+    ),
+    "rank": Term(
+        "numerical rank (of the logits: SR in the paper's tables)",
+        "number of sigma_i > gamma sigma_1; gamma = 1e-3 unless stated otherwise",
+        "dimensions that matter at that threshold; compare the curve over gamma, never one value",
+        "paper, section 2",
+        ("logits", "layer_ranks", "penultimate"),
+    ),
+    "centred_rank": Term(
+        "class-centred rank",
+        "numerical rank of M with each sample's mean logit subtracted",
+        "all that the softmax sees; at most c - 1",
+        "Neural Collapse",
+        ("logits",),
+    ),
+    "post_softmax_rank": Term(
+        "rank after the softmax",
+        "numerical rank of softmax(M / T)",
+        "can be c while the logits have rank 2",
+        "paper, section 3",
+        ("logits",),
+    ),
+    "stable_rank": Term(
+        "stable rank",
+        "sum sigma_i^2 / sigma_1^2",
+        "dimensions by energy; needs no threshold",
+        "Rudelson and Vershynin",
+        ("logits",),
+    ),
+    "effective_rank": Term(
+        "effective rank",
+        "exp(H(sigma / sum sigma)), H the entropy",
+        "dimensions by entropy; needs no threshold",
+        "Roy and Vetterli",
+        ("logits",),
+    ),
+    "logits_norm": Term(
+        "logits norm",
+        "norm(M) / sqrt(n); effective: divided by T",
+        "an effective norm far below 1 at the start makes the network grow its logits first, which "
+        "collapses the rank",
+        "paper, section 4",
+        ("logits",),
+    ),
+    "alignment": Term(
+        "alignment",
+        "per layer the largest abs(cosine) between the top 15 right singular vectors of W and the top 15 "
+        "left ones of its input; mean over layers",
+        "near 1: the layer reads the dominant directions; narrow layers have large values by chance, so "
+        "compare it with that of random directions",
+        "paper, Figure 3",
+        ("alignment",),
+    ),
+    "gradient": Term(
+        "gradient rank",
+        "numerical rank of dL/dW, at most that of the layer's input",
+        "a collapsed layer gets gradients of low rank, so it stays collapsed",
+        "paper, equation 3",
+        ("gradient_ranks",),
+    ),
+    "probe": Term(
+        "linear probe",
+        "test accuracy of a converged logistic regression on a layer's features",
+        "what a layer has made linearly separable",
+        "Alain and Bengio",
+        ("probes", "ood_probes"),
+    ),
+    "effective_depth": Term(
+        "effective depth κ (kappa)",
+        "first layer whose probe reaches 99 % of the last one's, over the number of layers",
+        "low: later layers add nothing and can be cut",
+        "Tunnel Effect",
+        ("effective_depth",),
+    ),
+    "ood_drop": Term(
+        "OOD drop ρ (rho)",
+        "(best layer's OOD probe - last layer's) / best",
+        "0 is best: nothing useful to other data was lost",
+        "Tunnel Effect",
+        ("ood_drop",),
+    ),
+    "neco": Term(
+        "NECO",
+        "norm of a feature's projection on the top d principal directions over its own norm; variants "
+        "differ, d stands beside it",
+        "AUROC 0.5 is chance, 1 is perfect detection",
+        "Ben Ammar et al.",
+        ("detection",),
+    ),
+    "ortho_dev": Term(
+        "OrthoDev",
+        "mean over classes of abs(cos(class mean, mean OOD feature)), penultimate features, not centred",
+        "0 is best: OOD data are orthogonal to the classes",
+        "paper, equation 4",
+        ("ortho_dev",),
+    ),
+    "auroc": Term(
+        "AUROC, FPR, AUPR",
+        "from ranks of the scores; FPR at 95 % true positives, with either class as positive",
+        "AUROC and AUPR high, FPR low",
+        "standard",
+        ("detection",),
+    ),
+    "nc1": Term(
+        "NC1",
+        "tr(S_W) / tr(S_B), scatter within and between classes",
+        "0: classes have collapsed to points",
+        "Papyan et al.",
+        ("neural_collapse",),
+    ),
+    "nc2": Term(
+        "NC2",
+        "std over mean of the class means' norms; std of their cosines; distance of the mean cosine from "
+        "-1 / (c - 1)",
+        "all 0: the means form a simplex ETF (the last alone is also 0 for a rank-2 circle)",
+        "Papyan et al.",
+        ("neural_collapse",),
+    ),
+    "nc3": Term(
+        "NC3, NC4",
+        "norm(W / norm(W) - M / norm(M)) of classifier rows and class means; share of samples whose "
+        "prediction is the nearest class mean",
+        "NC3 0 and NC4 1: collapse. All of NC presupposes a train accuracy near 1",
+        "Papyan et al.",
+        ("neural_collapse",),
+    ),
+    "calibration": Term(
+        "calibration",
+        "NLL, ECE and Brier score before and after temperature scaling, cross-fitted",
+        "low is good; a fitted T above 1 means over-confidence",
+        "Guo et al.",
+        ("calibration", "reliability"),
+    ),
+}
+
+
+def markdown_glossary() -> str:
+    """The glossary as a table of Markdown."""
+    lines = ["| measure | formula | read it as | source |", "|---|---|---|---|"]
+    return "\n".join([*lines, *(f"| {' | '.join(term[:4])} |" for term in TERMS.values())])
