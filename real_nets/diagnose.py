@@ -312,11 +312,12 @@ def assumptions(
 
 def measure(settings: Settings, prepared: Prepared, device: torch.device) -> Report:
     """The report, whose notes start with the assumptions."""
-    folders = prepared.folders
+    folders, pairs = prepared.folders, prepared.folders.ood.items()
 
     def inputs(split: Images) -> Batches:
         return split.on(device, prepared.normalise).batches(settings.batch_size)
 
+    ood = {name: tuple(None if s is None else inputs(s) for s in pair) for name, pair in pairs}
     probing = ProbeSettings(l2=settings.probe_l2, dtype=getattr(torch, settings.precision))
     totals = {split.name: len(split) for split in folders.splits}
     layers = len(prepared.network.layers.chosen)
@@ -325,10 +326,7 @@ def measure(settings: Settings, prepared: Prepared, device: torch.device) -> Rep
             prepared.network.model,
             inputs(folders.train),
             inputs(folders.test),
-            {
-                name: (None if train is None else inputs(train), inputs(test))
-                for name, (train, test) in folders.ood.items()
-            },
+            ood,
             1.0 if settings.temperature is None else settings.temperature,
             measures=settings.measures or None,
             layers=settings.layers or None,
@@ -343,7 +341,7 @@ def measure(settings: Settings, prepared: Prepared, device: torch.device) -> Rep
             on_progress=on_progress,
             on_start=cli.say,
             network_name=str(settings.model).rpartition("/")[2],
-            data_name=settings.data and settings.data.name,
+            data_name=settings.data.name if settings.data else None,
         )
     return Report(found.record | {"notes": [*prepared.assumptions, *found.record["notes"]]})
 
