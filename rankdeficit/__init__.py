@@ -4,6 +4,7 @@ from rankdeficit import bounds, constructions
 from rankdeficit.diagnostics.arrays import diagnose_outputs
 from rankdeficit.diagnostics.diagnose import diagnose
 from rankdeficit.diagnostics.watch import Watch
+from rankdeficit.experiments.records import Run, load_run
 from rankdeficit.gram import Gram
 from rankdeficit.softmax import (
     cross_entropy,
@@ -30,6 +31,7 @@ __all__ = [
     "GAMMA",
     "GAMMAS",
     "Gram",
+    "Run",
     "Spectrum",
     "Watch",
     "bounds",
@@ -42,6 +44,7 @@ __all__ = [
     "effective_rank",
     "entropy",
     "free_energy",
+    "load_run",
     "log_softmax",
     "numerical_rank",
     "rank_curve",

@@ -18,6 +18,7 @@ from rich.table import Table
 from rankdeficit.distributed import from_first, is_first
 from rankdeficit.experiments import cli, plots, tables
 from rankdeficit.experiments.cli import joined
+from rankdeficit.experiments.records import write_summary
 from rankdeficit.experiments.runs import RunFolder, read_json
 from rankdeficit.experiments.settings import CommonSettings, check_values
 from real_nets.data.catalogue import listing
@@ -185,7 +186,7 @@ def work(settings: Settings, prepared: Prepared, path: Path, device: torch.devic
 
 def finish(folder: RunFolder, summary: RunSummary, device: torch.device) -> None:
     """Write, draw and print the results."""
-    folder.write_json("summary.json", summary)
+    write_summary(folder, summary)
     folder.write_environment(device)
     draw(folder.path)
     table, sentences = report(summary)

@@ -25,6 +25,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -33,7 +34,8 @@ from rich.table import Table
 
 from rankdeficit.experiments import cli, plots, tables
 from rankdeficit.experiments.loops import Batch, measured_steps, train_together, work_through
-from rankdeficit.experiments.runs import RunFolder, read_json, read_rows
+from rankdeficit.experiments.records import Run, load_run, write_summary
+from rankdeficit.experiments.runs import RunFolder, read_json, read_rows, settings_record
 from rankdeficit.experiments.settings import CommonSettings, Row, TrainingSettings
 
 S = TypeVar("S", bound=CommonSettings)
@@ -87,12 +89,30 @@ class Experiment(ABC, Generic[S, P]):
             if prepared is None:
                 prepared = self.build(settings)
             summary = self.work(settings, prepared, folder, resumed)
-            folder.write_json("summary.json", summary)
+            write_summary(folder, summary)
             folder.write_environment(cli.resolve_device(settings.device))
             tables.print_report(*self.report(summary))
             self.draw(folder.path)
             tables.print_sentences([f"Figures and records are in {folder.path}."])
         return folder.path
+
+    def results(self, settings: S) -> Run:
+        """The record of a run of these settings, whose folder is gone; nothing is printed or drawn.
+
+        Raises ValueError as `build`, and for settings that name a folder.
+        """
+        if settings.out or settings.resume:
+            raise ValueError(
+                "settings name a folder (out or resume); use run, and load_run to read it"
+            )
+        settings = self.complete(settings)
+        prepared = self.build(settings)
+        with TemporaryDirectory() as scratch:
+            record = settings_record(settings, cli.NOT_RECORDED)
+            folder = RunFolder.create(Path(scratch) / "run", self.program, record)
+            with closing(folder):
+                write_summary(folder, self.work(settings, prepared, folder, resumed=False))
+            return load_run(folder.path)
 
     def draw(self, path: Path) -> None:
         """Draw the figures of a run folder from its files alone."""

@@ -1,5 +1,6 @@
 """From the runs of a summary to a table and plain sentences: medians and ranges over seeds."""
 
+import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
@@ -10,6 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 Run = Mapping[str, Any]
+
+WIDTH = 130
+"""Columns of what is printed where standard output is no terminal."""
 
 STALLED_BAND = (0.99, 1.01)
 """A run has stalled if its loss lies within these multiples of the loss of uniform predictions."""
@@ -165,6 +169,16 @@ def print_sentences(sentences: Sequence[str]) -> None:
     sys.stdout.flush()
 
 
+def report_text(table: Table, sentences: Sequence[str]) -> str:
+    """Table and sentences as they are printed where standard output is no terminal."""
+    console = Console(file=io.StringIO(), width=WIDTH, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+        for sentence in sentences:
+            console.print(sentence, soft_wrap=True, markup=False)
+    return captured.get()
+
+
 class _Console(Console):
     """A console that raises BrokenPipeError, where rich would end the program without a message."""
 
@@ -173,7 +187,7 @@ class _Console(Console):
 
 
 def _console() -> Console:
-    width = None if sys.stdout.isatty() else 130
+    width = None if sys.stdout.isatty() else WIDTH
     return _Console(file=sys.stdout, width=width, highlight=False)
 
 

@@ -148,7 +148,7 @@ def test_escape_times_are_exact_on_the_closed_form_for_long_steps(depth: int) ->
 def test_the_run_folder(small: Path) -> None:
     assert {path.name for path in small.iterdir()} == {
         ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "checkpoint.previous.pt",
-        "environment.json", "summary.json",
+        "environment.json", "summary.json", "summary.csv",
     }  # fmt: skip
     summary = runs.read_json(small / "summary.json")
     found = summary["runs"]

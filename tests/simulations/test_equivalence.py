@@ -147,7 +147,7 @@ def test_the_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     folder = equivalence.Equivalence().run(replace(settings, out=tmp_path / "run"))
     assert {path.name for path in folder.iterdir()} == {
         ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "checkpoint.previous.pt",
-        "environment.json", "summary.json",
+        "environment.json", "summary.json", "summary.csv",
     }  # fmt: skip
     summary = runs.read_json(folder / "summary.json")
     first, second = (summary["cells"][i]["losses"] for i in (0, 1))

@@ -204,7 +204,7 @@ def test_the_run_folder(
     folder = phase_diagram.PhaseDiagram().run(replace(SMALL, out=tmp_path / "run"))
     assert {path.name for path in folder.iterdir()} == {
         ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "checkpoint.previous.pt",
-        "environment.json", "summary.json",
+        "environment.json", "summary.json", "summary.csv",
     }  # fmt: skip
     summary, rows = runs.read_json(folder / "summary.json"), runs.read_rows(folder)
     assert [row["step"] for row in rows[::24]] == [0, 1, 2, 4, 8, 16, 20, 40, 60]

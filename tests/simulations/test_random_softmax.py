@@ -65,7 +65,7 @@ def test_the_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     folder = random_softmax.RandomSoftmax().run(replace(SMALL, out=tmp_path / "run"))
     assert {path.name for path in folder.iterdir()} == {
         ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "checkpoint.previous.pt",
-        "environment.json", "summary.json",
+        "environment.json", "summary.json", "summary.csv",
     }  # fmt: skip
     summary, rows = runs.read_json(folder / "summary.json"), runs.read_rows(folder)
     scales = np.geomspace(1e-3, 1e3, 5).tolist()

@@ -50,7 +50,7 @@ def test_the_run_folder(small: tuple[Path, str]) -> None:
     names = {path.name for path in folder.iterdir()}
     assert names == {
         ".lock", "settings.json", "metrics.jsonl", "checkpoint.pt", "checkpoint.previous.pt",
-        "environment.json", "summary.json",
+        "environment.json", "summary.json", "summary.csv",
     }  # fmt: skip
     summary = runs.read_json(folder / "summary.json")
     keys = [(r["depth"], r["temperature"], r["seed"]) for r in summary["runs"]]

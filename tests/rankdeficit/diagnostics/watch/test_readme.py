@@ -22,3 +22,4 @@ def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert [row["step"] for row in watch.rows] == [0, 20, 40, 50]
     norms = [row["logits.effective_logits_norm"] for row in watch.rows]
     assert norms[-1] > norms[0]
+    assert rd.load_run("runs/watch").rows == watch.rows
