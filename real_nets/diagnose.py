@@ -203,9 +203,9 @@ def run(settings: Settings) -> Path | None:
             if folder is None:
                 return None
             report.to_json(folder.path / "report.json")
-            report.plot(folder.path)
             folder.write_environment(device)
-        print(report)
+        print(report, flush=True)
+        report.plot(folder.path)
         print(f"Figures and records are in {folder.path}.")
         return folder.path
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import tyro
 
 from rankdeficit.experiments import cli
+from rankdeficit.experiments.plots import default_style
 from rankdeficit.page import Page, Section, write
 from rankdeficit.page.terminal import open_console, print_section
 from real_nets.data.catalogue import Definition, definition_of
@@ -54,6 +55,7 @@ def run(settings: Settings) -> Path:
     return path
 
 
+@default_style()
 def build_page(store: Path, records: Sequence[TargetRecord]) -> Page:
     """The page on the records of a store."""
     results = Results(store)
@@ -161,14 +163,16 @@ def check_place(page: Path) -> None:
 
 
 def show(store: Path, names: Sequence[str]) -> None:
-    """Write the page on the whole store, and print the sections of the named targets."""
+    """Print the sections of the named targets, and write the page on the whole store."""
     records = read_targets(store, list(TARGETS))
     page = build_page(store, records)
-    write(page, store / PAGE)
     console = open_console()
-    for section in page.sections:
-        if section.identifier in names:
-            print_section(section, console)
+    try:
+        for section in page.sections:
+            if section.identifier in names:
+                print_section(section, console)
+    finally:  # also where standard output is closed
+        write(page, store / PAGE)
     closing = f"The page, with all tables and figures, is {store / PAGE}."
     console.print(closing, soft_wrap=True, markup=False)
 

@@ -185,13 +185,12 @@ def work(settings: Settings, prepared: Prepared, path: Path, device: torch.devic
 
 
 def finish(folder: RunFolder, summary: RunSummary, device: torch.device) -> None:
-    """Write, draw and print the results."""
+    """Write, print and draw the results."""
     write_summary(folder, summary)
     folder.write_environment(device)
+    tables.print_report(*report(summary))
     draw(folder.path)
-    table, sentences = report(summary)
-    closing = f"Figures and records are in {folder.path}."
-    tables.print_report(table, [*sentences, closing])
+    tables.print_sentences([f"Figures and records are in {folder.path}."])
 
 
 def report(summary: RunSummary) -> tuple[Table, list[str]]:
@@ -206,6 +205,7 @@ def shown_gammas(gamma: float) -> list[float]:
     return sorted({gamma, SHOWN_GAMMA})
 
 
+@plots.default_style()
 def draw(path: Path) -> None:
     """Draw the figures of a run folder from its files alone."""
     summary: RunSummary = read_json(path / "summary.json")

@@ -6,6 +6,7 @@ from typing import IO, Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 
@@ -16,6 +17,11 @@ def save_digest(figure: Figure, file: IO[bytes], **options: Any) -> None:
         file.write(f'<svg xmlns="http://www.w3.org/2000/svg" id="{found.hexdigest()}"/>'.encode())
     else:
         Image.frombytes("L", (8, 4), found.digest()).save(file, options["format"])
+
+
+def needs_latex(figure: Figure) -> bool:
+    """Whether any text of a figure was made to be set by LaTeX."""
+    return any(text.get_usetex() for text in figure.findobj(Text))  # type: ignore[attr-defined]
 
 
 def _shown(axes: Axes) -> list[Any]:

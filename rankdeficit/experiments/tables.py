@@ -179,16 +179,17 @@ def report_text(table: Table, sentences: Sequence[str]) -> str:
     return captured.get()
 
 
-class _Console(Console):
+class OpenConsole(Console):
     """A console that raises BrokenPipeError, where rich would end the program without a message."""
 
     def on_broken_pipe(self) -> None:
+        """Raise the error that is being handled."""
         raise
 
 
 def _console() -> Console:
     width = None if sys.stdout.isatty() else WIDTH
-    return _Console(file=sys.stdout, width=width, highlight=False)
+    return OpenConsole(file=sys.stdout, width=width, highlight=False)
 
 
 def _verdict(interpolated: Sequence[Run]) -> str:

@@ -8,6 +8,7 @@ from rich.measure import Measurement
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
+from rankdeficit.experiments.tables import OpenConsole
 from rankdeficit.page.page import Section, Table, TableCell
 
 FILE_COLUMNS = 160
@@ -17,9 +18,9 @@ UNLIMITED = 10_000
 
 def open_console(stderr: bool = False) -> Console:
     """As wide as the terminal, or FILE_COLUMNS where there is none."""
-    console = Console(stderr=stderr, highlight=False)
+    console = OpenConsole(stderr=stderr, highlight=False)
     if not console.is_terminal:
-        console = Console(stderr=stderr, highlight=False, width=FILE_COLUMNS)
+        console = OpenConsole(stderr=stderr, highlight=False, width=FILE_COLUMNS)
     return console
 
 

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import pytest
+from matplotlib.figure import Figure
 
 from rankdeficit.experiments import runs
 from real_nets import train
@@ -19,6 +21,7 @@ from real_nets.training.loop import DivergedError
 from tests.conftest import assert_one_line_error
 from tests.images import write_images
 from tests.real_nets.tiny import contents, data_of, write_root
+from tests.undrawn import needs_latex
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 FIGURES = {"ranks.png", "spectra.png", "layer_ranks.png", "alignment.png"}
@@ -125,6 +128,17 @@ def test_figures_come_from_the_folder_alone(whole: Path, tmp_path: Path) -> None
         (whole / name).unlink()
     train.draw(whole)
     assert contents(whole) == before
+
+
+def test_no_figure_is_made_in_the_user_s_style(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Figure] = []
+    monkeypatch.setattr(train.plots, "save", lambda figure, path: made.append(figure))
+    with matplotlib.rc_context({"text.usetex": True}):
+        train.draw(whole)
+    assert len(made) == len(FIGURES)
+    assert not any(map(needs_latex, made))
 
 
 def test_a_run_means_the_same_from_any_folder(

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from rankdeficit.diagnostics.registry import Measure, all_measures
 from rankdeficit.diagnostics.report.records import Row
 from rankdeficit.diagnostics.report.sentences import title
+from rankdeficit.experiments.plots import default_style
 
 
 class Drawing(NamedTuple):
@@ -25,8 +26,10 @@ def drawings(record: Row) -> Iterator[Drawing]:
     """The figures that the record has the numbers for, in the order in which they are shown."""
     for measure in all_measures():
         for name, draw in measure.figures:
-            figure = draw(record)
+            with default_style():
+                figure = draw(record)
+                if figure is not None:
+                    figure.suptitle(title(record), fontsize=10)
             if figure is not None:
-                figure.suptitle(title(record), fontsize=10)
                 told = inspect.getdoc(draw) if inspect.isfunction(draw) else None
                 yield Drawing(measure, name, figure, (told or measure.help).partition("\n\n")[0])

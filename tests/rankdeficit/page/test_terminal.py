@@ -1,5 +1,6 @@
 """Sections on the terminal: nothing is cut off, whatever the width."""
 
+import sys
 from io import StringIO
 
 import pytest
@@ -103,3 +104,15 @@ def test_captions_that_repeat_the_title_and_tables_without_rows_are_not_shown() 
 def test_files_get_lines_of_a_fixed_width(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     assert open_console().width == 160
+
+
+def test_a_closed_output_raises_instead_of_ending_the_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Closed(StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    with pytest.raises(BrokenPipeError):
+        print_section(SECTION, open_console())

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib
 import pytest
 
 from rankdeficit.experiments.runs import read_json, write_json
@@ -13,10 +14,15 @@ from real_nets.paper.targets import TARGETS
 from real_nets.report import build_page
 from tests.real_nets.fabricated import fill, setup_of
 from tests.real_nets.report.pages import NUMBERS, conditions_of, page_of, summary_of
+from tests.undrawn import needs_latex
 
 
 def test_the_page_has_a_section_per_target_in_the_order_of_the_list(original: Path) -> None:
-    page = build_page(original, read_targets(original, list(TARGETS)))
+    with matplotlib.rc_context({"text.usetex": True}):  # the user's, which no figure is made in
+        page = build_page(original, read_targets(original, list(TARGETS)))
+    pictures = [picture for section in page.sections for picture in section.pictures]
+    assert pictures
+    assert not any(needs_latex(picture.figure) for picture in pictures)
     assert [section.identifier for section in page.sections] == [
         "table2",
         "fig7",

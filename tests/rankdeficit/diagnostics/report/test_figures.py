@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -18,6 +19,7 @@ from tests.rankdeficit.diagnostics.report.fabricated import (
     rates,
     record,
 )
+from tests.undrawn import needs_latex
 
 FIGURES = dict(figure for measure in all_measures() for figure in measure.figures)
 
@@ -125,6 +127,20 @@ def test_all_figures_are_written_and_nothing_else(tmp_path: Path, own: Row) -> N
     for path in paths:
         with Image.open(path) as image:
             assert image.format == "PNG"
+
+
+def test_no_figure_is_made_in_the_user_s_style(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Figure] = []
+    place = "rankdeficit.diagnostics.report.report.save"
+    monkeypatch.setattr(place, lambda figure, path: made.append(figure))
+    with matplotlib.rc_context({"text.usetex": True}):
+        assert needs_latex(drawn(FIGURES["calibration"]))
+        Report(record()).plot(tmp_path)
+        assert matplotlib.rcParams["text.usetex"]
+    assert len(made) == len(FIGURES)
+    assert not any(map(needs_latex, made))
 
 
 def test_a_network_with_zero_logits_and_no_layers_is_still_reported(tmp_path: Path) -> None:
