@@ -6,7 +6,6 @@ import shlex
 import shutil
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -30,14 +29,11 @@ from rich.progress import (
 from rankdeficit.distributed import is_first
 from rankdeficit.experiments.options import fail, option, parse
 from rankdeficit.experiments.runs import RunFolder, restore_settings, settings_record
+from rankdeficit.experiments.signals import Terminated, termination_raised
 
 PLAIN_PROGRESS_SECONDS = 10.0
 NOT_RECORDED = ("out", "resume")
 T = TypeVar("T")
-
-
-class Terminated(KeyboardInterrupt):
-    """Raised on SIGTERM, which schedulers send before they end a job."""
 
 
 def main(
@@ -88,7 +84,7 @@ def run_once(
     given = {argument.partition("=")[0] for argument in arguments if argument[:2] == "--"}
     if "--resume" in given and len(given) > 1:
         refuse_beside_resume(min(given - {"--resume"}))
-    with _told_of_termination():
+    with termination_raised():
         run(settings)
 
 
@@ -102,52 +98,6 @@ def _explain(error: Exception) -> str:
         f"standard output cannot be written ({error.strerror}); send it elsewhere; "
         "files that were written are kept"
     )
-
-
-@contextmanager
-def _told_of_termination() -> Iterator[None]:
-    """Raise Terminated on SIGTERM inside the block; processes forked there end as usual."""
-    here = os.getpid()
-
-    def stop(*_: object) -> None:
-        if os.getpid() == here:
-            raise Terminated
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    with _handling(stop):
-        yield
-
-
-@contextmanager
-def _handling(handler: Callable[..., object]) -> Iterator[None]:
-    """Call the handler on SIGTERM inside the block."""
-    before = signal.signal(signal.SIGTERM, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
-
-
-@contextmanager
-def termination_deferred() -> Iterator[Callable[[], bool]]:
-    """Defer SIGTERM to the end of the block; yields a function that tells whether it has arrived.
-
-    For loops that save their state between steps. Off the main thread, signals are not touched.
-    """
-    came = False
-
-    def note(*_: object) -> None:
-        nonlocal came
-        came = True
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    with _handling(note):
-        yield lambda: came
-    if came:
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def open_run(settings: T, program: str, default_name: str) -> tuple[RunFolder, T, bool]:

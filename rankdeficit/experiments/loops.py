@@ -8,6 +8,7 @@ import torch
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.runs import RunFolder
 from rankdeficit.experiments.settings import Row
+from rankdeficit.experiments.signals import termination_deferred
 from rankdeficit.experiments.tables import counted
 
 U = TypeVar("U")
@@ -88,7 +89,7 @@ def train_together(
         record(0)
     runs = sum(len(batch.runs) for batch in batches)
     with (
-        cli.termination_deferred() as terminated,
+        termination_deferred() as terminated,
         cli.progress(counted(runs, "run"), steps, "steps", first) as set_done,
     ):
         for step in range(first + 1, steps + 1):

@@ -12,6 +12,7 @@ import torch
 
 from rankdeficit.experiments import cli, options, runs
 from rankdeficit.experiments.runs import RunFolder
+from rankdeficit.experiments.signals import Terminated
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def test_bad_options_are_one_line(
         (ValueError("width is 0;\n it must be 1"), 2, "tests: error: width is 0; it must be 1\n"),
         (OSError(28, "No space left on device"), 2, "No space left on device"),
         (KeyboardInterrupt(), 130, "tests: interrupted\n"),
-        (cli.Terminated(), 143, "tests: terminated\n"),
+        (Terminated(), 143, "tests: terminated\n"),
     ],
 )
 def test_errors_of_a_run(
