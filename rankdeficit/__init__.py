@@ -2,6 +2,7 @@
 
 from rankdeficit import bounds, constructions
 from rankdeficit.diagnostics.arrays import diagnose_outputs
+from rankdeficit.diagnostics.comparison import compare
 from rankdeficit.diagnostics.diagnose import diagnose
 from rankdeficit.diagnostics.watch import Watch
 from rankdeficit.experiments.records import Run, load_run
@@ -37,6 +38,7 @@ __all__ = [
     "bounds",
     "centre",
     "centred_rank",
+    "compare",
     "constructions",
     "cross_entropy",
     "diagnose",

@@ -23,12 +23,18 @@ LIBRARY = (ROOT / "rankdeficit" / "README.md").read_text()
 LONGEST = 150
 
 
-def test_the_library_example_runs_and_says_the_truth() -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", LIBRARY, re.S)
+def test_the_library_examples_run_and_say_the_truth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example, reports = re.findall(r"```python\n(.*?)```", LIBRARY, re.S)
     names: dict[str, Any] = {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         exec(example, names)
+        monkeypatch.chdir(tmp_path)
+        exec(reports, names)
+    assert names["comparison"].differences()["test.accuracy"].p is not None
+    assert {path.name for path in tmp_path.iterdir()} == {"narrow.html", "narrow.csv"}
     rd, logits = names["rd"], names["logits"]
     assert rd.numerical_rank(logits) == 3
     assert rd.numerical_rank(rd.softmax(30 * logits)) > 3

@@ -1,0 +1,122 @@
+"""Differences of the numbers of reports, with intervals, and paired tests where samples are the same."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from rankdeficit.diagnostics.measures.correctness import counts
+from rankdeficit.diagnostics.report.intervals import (
+    Interval,
+    McNemar,
+    difference_of_independent,
+    mcnemar,
+)
+from rankdeficit.diagnostics.report.numbers import Number, numbers
+from rankdeficit.diagnostics.report.records import Row
+
+SETTINGS = ("conditions.", "network.", "ood.", "ood_samples.")
+"""Starts of names that are no measures."""
+
+DETAIL = re.compile(
+    r"^(layers|penultimate|reliability)\.|_curve\.|singular_values\.|temperatures\.|\.fpr_|\.aupr_"
+    r"|\.(samples|largest_class|level|resamples|dimension|predicted_rank|train_accuracy)$"
+)
+"""Numbers that the table leaves to `to_csv` and the figures."""
+
+ORDER = (
+    "test",
+    "train",
+    "effective_depth",
+    "ood_drop",
+    "alignment",
+    "detection",
+    "ortho_dev",
+    "calibration",
+    "neural_collapse",
+)
+"""Sections in the order of the table; others follow."""
+
+PAIRED = "paired, exact McNemar"
+UNPAIRED = "unpaired"
+
+
+class Difference(NamedTuple):
+    """One number of a report less that of the first report."""
+
+    value: float | int
+    interval: Interval | None = None
+    method: str = ""
+    """How the interval was made."""
+    p: float | None = None
+    """Of the paired test of equality."""
+
+
+class Line(NamedTuple):
+    """One number of all reports."""
+
+    name: str
+    numbers: tuple[Number | None, ...]
+    """By report; None where it has not been measured."""
+    differences: tuple[Difference | None, ...]
+    """Of every report but the first from the first."""
+
+    @property
+    def first(self) -> Number:
+        """The number of the first report that has it."""
+        return next(own for own in self.numbers if own is not None)
+
+
+def lines(records: Sequence[Row]) -> list[Line]:
+    """All measures' numbers that at least one record has, accuracies first, then by ORDER."""
+    found = [{own.name: own for own in numbers(record)} for record in records]
+    names = dict.fromkeys(name for own in found for name in own if not name.startswith(SETTINGS))
+    return [_line(name, records, found) for name in sorted(names, key=_place)]
+
+
+def is_main(name: str) -> bool:
+    """Whether the table shows a number."""
+    return DETAIL.search(name) is None
+
+
+def is_rank(name: str) -> bool:
+    """Whether a number is a numerical rank at the record's gamma."""
+    return name.rpartition(".")[2] in ("rank", "centred_rank", "post_softmax_rank", "retained_rank")
+
+
+def paired_test(first: Row, second: Row) -> McNemar | None:
+    """Of correctness on the test samples; None where these are not known to be the same."""
+    found = counts(first, second)
+    return None if found is None else mcnemar(*found, int(first["test"]["samples"]))
+
+
+def _place(name: str) -> tuple[int, int]:
+    section, _, field = name.partition(".")
+    place = ORDER.index(section) if section in ORDER else len(ORDER)
+    return (-1 if field == "accuracy" else place), ORDER.index(section) if place < len(ORDER) else 0
+
+
+def _line(name: str, records: Sequence[Row], found: Sequence[Mapping[str, Number]]) -> Line:
+    own = tuple(numbers.get(name) for numbers in found)
+    others = zip(records[1:], own[1:], strict=True)
+    return Line(name, own, tuple(_difference(records[0], own[0], *other) for other in others))
+
+
+def _difference(
+    record: Row, number: Number | None, other: Row, own: Number | None
+) -> Difference | None:
+    if number is None or own is None:
+        return None
+    if is_rank(number.name) and record["conditions"]["gamma"] != other["conditions"]["gamma"]:
+        return None
+    value = own.value - number.value
+    if number.name == "test.accuracy" and (test := paired_test(record, other)) is not None:
+        return Difference(value, test.difference, PAIRED, test.p)
+    ends = [
+        Interval(each.low, each.high)
+        for each in (number, own)
+        if each.low is not None and each.high is not None and each.interval.endswith("%")
+    ]
+    if len(ends) < 2 or number.interval != own.interval:
+        return Difference(value)
+    interval = difference_of_independent(number.value, ends[0], own.value, ends[1])
+    return Difference(value, interval, UNPAIRED)
