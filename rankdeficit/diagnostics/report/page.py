@@ -7,6 +7,7 @@ import rich.table
 from rich.text import Text
 
 from rankdeficit.diagnostics.registry import Measure, all_measures
+from rankdeficit.diagnostics.report.advice import advice
 from rankdeficit.diagnostics.report.figures import Drawing, drawings
 from rankdeficit.diagnostics.report.glossary import TERMS
 from rankdeficit.diagnostics.report.records import Row
@@ -24,6 +25,7 @@ def report_page(record: Row) -> Page:
     found, common = verdicts(record), [data_table(record), layer_table(record)]
     parts = [_measure_section(own, record, drawn) for own, drawn in _figures(record)]
     taken = [(own, section) for own, section in parts if section is not None]
+    advised = [str(own) for own in advice(record)]
     sections = [
         Section(
             "verdict",
@@ -32,6 +34,7 @@ def report_page(record: Row) -> Page:
             notes=limits(record),
             headline="; ".join(f"{own.name} {own.value}" for own in found[:HEADLINE]) + ".",
         ),
+        *([Section("what-to-try", "What to try", notes=advised)] if advised else []),
         Section(
             "data-and-layers",
             "Data and layers",

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from rankdeficit.checks import check_output_file, check_output_folder
 from rankdeficit.diagnostics.report import records
+from rankdeficit.diagnostics.report.advice import Advice, advice
 from rankdeficit.diagnostics.report.figures import drawings
 from rankdeficit.diagnostics.report.numbers import Number, numbers, to_csv
 from rankdeficit.diagnostics.report.page import report_page
@@ -100,6 +101,10 @@ class Report(Mapping[str, Any]):
         """What the measures mean, in words, with notes on what could not be measured."""
         return sentences(self.record)
 
+    def advice(self) -> list[Advice]:
+        """What to try where the measures show signs of trouble."""
+        return advice(self.record)
+
     def plot(self, folder: Path | str) -> list[Path]:
         """Draw the measures' figures into a folder, made where there is none.
 
@@ -145,7 +150,7 @@ class Report(Mapping[str, Any]):
                 console.print(table)
                 console.print()
         lines = [line.rstrip() for line in captured.get().splitlines()]
-        return "\n".join([heading(self.record), *lines, *self.sentences()])
+        return "\n".join([heading(self.record), *lines, *self._closing()])
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
@@ -154,7 +159,12 @@ class Report(Mapping[str, Any]):
         for table in self.tables():
             yield table
             yield Text()
-        yield from map(Text, self.sentences())
+        yield from map(Text, self._closing())
+
+    def _closing(self) -> list[str]:
+        """Sentences, and what to try."""
+        found = [f"- {own}" for own in self.advice()]
+        return [*self.sentences(), *(["", "What to try", *found] if found else [])]
 
 
 def write_text(path: Path | str, text: Callable[[], str]) -> Path:

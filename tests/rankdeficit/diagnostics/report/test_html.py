@@ -39,7 +39,7 @@ def test_the_verdict_comes_first_and_every_part_is_there(page: str) -> None:
     document = read(page)
     assert document.all("h1")[0].text() == "Tiny on six & <classes>, T = 50"
     sections = [own["id"] for own in document.all("section")]
-    assert sections[:3] == ["summary", "verdict", "data-and-layers"]
+    assert sections[:4] == ["summary", "verdict", "what-to-try", "data-and-layers"]
     assert {"measure-reliability", "glossary", "notes", "conditions"} <= set(sections)
     text = document.text()
     for told in (

@@ -38,7 +38,10 @@ def test_the_text_has_every_measure() -> None:
     assert ["svhn", "0.272"] in [line.split() for line in text.splitlines()]
     assert cells(text, "before") == "before 50 2.17 23.4% 0.345".split()
     assert cells(text, "after") == "after 6.5, 7.25 1.19 5.6% 0.289".split()
-    assert text.rstrip().endswith("Note: no Fishing: it was raining.")
+    told, _, advised = text.partition("\nWhat to try\n")
+    assert told.rstrip().endswith("Note: no Fishing: it was raining.")
+    found = [line.removeprefix("- ").split(":")[0] for line in advised.splitlines()]
+    assert found == [own.name for own in Report(record()).advice()]
 
 
 def test_the_best_detector_comes_first() -> None:
