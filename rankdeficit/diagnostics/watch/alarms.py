@@ -101,9 +101,15 @@ def stalled(rows: Sequence[Row], expected_rank: int, thresholds: Thresholds) -> 
 
 @rule("collapsed")
 def collapsed(rows: Sequence[Row], expected_rank: int, thresholds: Thresholds) -> str | None:
-    """The class-centred rank of the logits is far below what Neural Collapse predicts."""
-    rank = rows[-1].get("logits.centred_rank")
+    """The loss has left ln c with a class-centred rank far below what Neural Collapse predicts.
+
+    Before that a low rank is that of the initial weights: deep networks start with nearly equal outputs.
+    """
+    row = rows[-1]
+    rank = row.get("logits.centred_rank")
     if rank is None or rank >= thresholds.collapsed_share * expected_rank:
+        return None
+    if row["loss_over_uniform"] > 1 - thresholds.stalled_share:
         return None
     return (
         f"the class-centred logits have rank {rank}, where Neural Collapse predicts {expected_rank}; "

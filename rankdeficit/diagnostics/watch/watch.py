@@ -137,7 +137,7 @@ class Watch:
         self.loggers = list(loggers)
         """What gets each row with `log`."""
         self.rows: list[Row] = []
-        """Measurements, in the order of their steps; in the first process only."""
+        """Measurements, in the order of their steps; the same in all processes."""
         self.alarms: list[Alarm] = []
         """Alarms raised so far."""
         self.notes: list[str] = []

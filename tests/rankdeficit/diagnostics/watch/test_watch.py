@@ -139,8 +139,8 @@ def test_a_non_finite_network_raises_its_alarm_once_and_training_goes_on() -> No
 def test_networks_that_stay_or_collapse_raise_their_alarms() -> None:
     still, narrow = nn.Linear(108, 4), nn.Linear(108, 4, bias=False)
     nn.init.normal_(still.weight, std=1e-4)
-    with torch.no_grad():
-        narrow.weight.copy_(torch.outer(torch.arange(4.0), torch.randn(108)))
+    with torch.no_grad():  # tells class 0 alone
+        narrow.weight.copy_(torch.outer(torch.eye(4)[0], 0.02 * CENTRES[0].flatten()))
     found = []
     for model in (still, narrow):
         with linear_watch(model, every=5, thresholds=Thresholds(stalled_steps=20)) as watch:
