@@ -19,7 +19,7 @@ TERMS = {
     "accuracy": Term(
         "accuracy",
         "share of samples whose largest logit is that of the label",
-        "high; guessing reaches the share of the largest class",
+        "high is good; guessing reaches the share of the largest class",
         "standard",
         (),
     ),

@@ -131,7 +131,7 @@ def test_rotated_features_and_renamed_classes_give_the_same_measures() -> None:
     plain = rd.diagnose(model, batches(*train), batches(*test), probes=False)
     other = rd.diagnose(changed, *(batches(x, names[y]) for x, y in (train, test)), probes=False)
     found = list(differences(measures(plain), measures(other)))
-    assert not found
+    assert [path for path, *_ in found] == [".correctness.samples"]  # labels are not the same
 
 
 def test_temperature_is_a_division_of_the_logits() -> None:
