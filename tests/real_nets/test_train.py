@@ -11,6 +11,7 @@ import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
+from rankdeficit import load_run
 from rankdeficit.experiments import runs
 from real_nets import train
 from real_nets.jobs.folder import JobFolder
@@ -71,6 +72,12 @@ def test_a_run_learns_and_reports(
         ranks = summary["runs"][temperature == 20]["layer_ranks"][gamma]
         line = f"rank after each layer at gamma = {gamma}, test images, T = {temperature}: "
         assert line + " ".join(map(str, ranks)) in said.out
+    run = load_run(folder)
+    assert said.out.startswith(run.report())
+    assert [own["folder"] for own in run.runs] == summary["folders"]
+    assert {row["folder"] for row in run.rows} == set(summary["folders"])
+    assert run.rows[-1].items() >= JobFolder(folder / summary["folders"][-1]).rows[-1].items()
+    assert len((folder / "summary.csv").read_text().splitlines()) == 1 + len(run.runs)
 
 
 def test_every_network_is_the_job_that_its_folder_tells(
