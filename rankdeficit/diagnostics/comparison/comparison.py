@@ -47,7 +47,8 @@ def compare(*reports: Any, names: Sequence[str] | None = None) -> "Comparison":
     reports: reports, or files that `Report.to_json` wrote.
     names: of the reports, for headings and legends [default: network, data and temperature].
     Accuracies on the same test samples, which a hash of samples and labels tells, are compared by
-    McNemar's exact test. All other intervals of differences take samples to be independent.
+    McNemar's exact test, AUROCs on the same samples by DeLong's. All other intervals of differences
+    take samples to be independent.
     Raises ValueError for fewer than two reports, files that hold none, networks with different numbers
     of classes, and names that are not one per report.
     """
@@ -130,7 +131,7 @@ class Comparison:
         found.append(
             "Without a paired test, the interval of a difference combines those of both values as of "
             "independent samples; on shared samples it is as a rule too wide. No interval includes the "
-            "spread over seeds."
+            "spread over seeds, and no p-value is corrected for the number of tests."
         )
         return [*found, *self.left_out()]
 

@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rankdeficit.diagnostics.measures.correctness import counts
+from rankdeficit.diagnostics.measures.pairing import unpack_means
 from rankdeficit.diagnostics.report.intervals import (
     Interval,
     McNemar,
     difference_of_independent,
     mcnemar,
+    paired_auroc,
 )
 from rankdeficit.diagnostics.report.numbers import Number, numbers
 from rankdeficit.diagnostics.report.records import Row
@@ -37,6 +39,9 @@ ORDER = (
 """Sections in the order of the table; others follow."""
 
 PAIRED = "paired, exact McNemar"
+PAIRED_AUROC = "paired, DeLong"
+LEAST_GROUPS = 20
+"""Groups of samples from which AUROCs are compared in pairs."""
 UNPAIRED = "unpaired"
 
 
@@ -111,6 +116,8 @@ def _difference(
     value = own.value - number.value
     if number.name == "test.accuracy" and (test := paired_test(record, other)) is not None:
         return Difference(value, test.difference, PAIRED, test.p)
+    if (found := _paired_auroc(record, other, number, value)) is not None:
+        return found
     ends = [
         Interval(each.low, each.high)
         for each in (number, own)
@@ -120,3 +127,19 @@ def _difference(
         return Difference(value)
     interval = difference_of_independent(number.value, ends[0], own.value, ends[1])
     return Difference(value, interval, UNPAIRED)
+
+
+def _paired_auroc(record: Row, other: Row, number: Number, value: float | int) -> Difference | None:
+    """Of AUROCs on the same ID and OOD samples; None for other numbers."""
+    if not number.measure.startswith("detection.") or not number.measure.endswith(".auroc"):
+        return None
+    detector = number.measure.removeprefix("detection.").removesuffix(".auroc")
+    kept = [(own.get("placements") or {}).get(number.split) or {} for own in (record, other)]
+    if any(detector not in own for own in kept) or kept[0]["samples"] != kept[1]["samples"]:
+        return None
+    first, second = (own[detector] for own in kept)
+    of_id, of_ood = (unpack_means(second[key]) - unpack_means(first[key]) for key in ("id", "ood"))
+    if min(len(of_id), len(of_ood)) < LEAST_GROUPS:
+        return None
+    interval, p = paired_auroc(value, of_id, of_ood)
+    return Difference(value, interval, PAIRED_AUROC, p)

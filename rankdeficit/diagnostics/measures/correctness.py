@@ -1,11 +1,11 @@
 """Which test samples the network gets right, so that reports on the same samples compare in pairs."""
 
-import hashlib
 from base64 import b64decode, b64encode
 
 import numpy as np
 from jaxtyping import Bool
 
+from rankdeficit.diagnostics.measures.pairing import identity
 from rankdeficit.diagnostics.registry import Blank, Measure, Row, Values, measure
 from rankdeficit.diagnostics.study import Study
 
@@ -29,7 +29,7 @@ def counts(first: Row, second: Row) -> tuple[int, int] | None:
     None where the samples or their labels differ, or a record does not tell them.
     """
     own = [record.get("correctness") or {} for record in (first, second)]
-    names = [found.get("samples") for found in own]
+    names = [found.get("samples") if "bits" in found else None for found in own]
     if None in names or names[0] != names[1]:
         return None
     n = int(first["test"]["samples"])
@@ -46,11 +46,8 @@ class Correctness(Measure):
     def values(self, study: Study) -> Values:
         """Bits in the order of the samples' keys, and a hash of these keys with the labels."""
         test = study.test
-        identity = hashlib.sha256()
-        for values in (test.keys, test.labels):
-            identity.update(values.numpy().astype("<i8").tobytes())
         row = {
-            "samples": identity.hexdigest(),
+            "samples": identity(test.keys, test.labels),
             "bits": pack((test.predictions == test.labels).numpy()),
         }
         return Values(sections={"correctness": row})

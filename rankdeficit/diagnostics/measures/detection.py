@@ -20,6 +20,7 @@ from rankdeficit.diagnostics.measures.ood import (
     fit_detector,
     missing_packages,
 )
+from rankdeficit.diagnostics.measures.pairing import identity, pack_means
 from rankdeficit.diagnostics.reading.needs import Needs, Rows
 from rankdeficit.diagnostics.reading.streams import CLASSES
 from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values, measure
@@ -78,6 +79,23 @@ def detection(
     )
 
 
+def placements(
+    id_scores: Float[Tensor, " n"], ood_scores: Float[Tensor, " m"]
+) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " m"]]:
+    """Of each ID score the share of OOD scores above it, of each OOD score that of ID scores below it.
+
+    Equal scores count as halves; both means are the AUROC (DeLong et al., 1988). Raises ValueError as
+    `detection`.
+    """
+    known, strange = _sorted("id_scores", id_scores), _sorted("ood_scores", ood_scores)
+    shares = [
+        (torch.searchsorted(other, own) + torch.searchsorted(other, own, right=True)).double()
+        / (2 * len(other))
+        for own, other in ((id_scores.double(), strange), (ood_scores.double(), known))
+    ]
+    return 1 - shares[0], shares[1]
+
+
 def draw(record: Row) -> Figure | None:
     """AUROC of every detector on every OOD data set; the network's own NECO is marked."""
     names = records.detectors(record)[::-1]
@@ -114,17 +132,21 @@ class OodDetection(Measure):
         test=(Rows("penultimate"), Rows("logits")),
         ood=(Rows("penultimate"), Rows("logits")),
     )
-    blank = Blank(sections={"detection": {}, "ood_samples": {}})
+    blank = Blank(sections={"detection": {}, "ood_samples": {}, "placements": {}})
     figures = (("detection", draw),)
 
     def values(self, study: Study) -> Values:
         """`Detection` by data set and detector, with d of NECO; a note on what cannot be fitted.
 
-        `ood_samples` has the number of samples of each data set.
+        `ood_samples` has the number of samples of each data set, `placements` what paired tests need.
         """
         results: dict[str, dict[str, Row]] = {name: {} for name in study.ood}
         if not study.ood:
             return Values(sections={"detection": results})
+        kept: dict[str, Row] = {
+            name: {"samples": identity(study.test.keys, own.keys)}
+            for name, own in study.ood.items()
+        }
         known = known_data(study)
         for detector in study.options.detectors:
             if missing := missing_packages(detector):
@@ -143,9 +165,11 @@ class OodDetection(Measure):
             id_scores = score(study.penultimate("test"), study.logits("test"))
             for name in study.ood:
                 scores = score(study.penultimate(name), study.logits(name))
+                of_id, of_ood = placements(id_scores, scores)
+                kept[name][detector] = {"id": pack_means(of_id), "ood": pack_means(of_ood)}
                 results[name][detector] = detection(id_scores, scores)._asdict() | extra
         samples = {name: own.samples for name, own in study.ood.items()}
-        return Values(sections={"detection": results, "ood_samples": samples})
+        return Values(sections={"detection": results, "ood_samples": samples, "placements": kept})
 
     def tables(self, record: Row) -> list[Table]:
         """A row per detector, the best mean AUROC first; some data sets in each table."""

@@ -3,7 +3,9 @@
 import math
 from typing import NamedTuple
 
-from scipy.stats import binomtest, norm
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import binomtest, norm, t
 
 LEVEL = 0.95
 """Confidence of every interval that a report computes itself."""
@@ -91,6 +93,28 @@ def mcnemar(only_first: int, only_second: int, samples: int, level: float = LEVE
         float(p),
         Interval(max(-1.0, gap / total - half), min(1.0, gap / total + half)),
     )
+
+
+def paired_auroc(
+    difference: float | int,
+    of_id: Float[np.ndarray, " g"],
+    of_ood: Float[np.ndarray, " h"],
+    level: float = LEVEL,
+) -> tuple[Interval, float]:
+    """Interval and p-value of the difference of two AUROCs on the same samples (DeLong et al., 1988).
+
+    of_id, of_ood: differences of the placements, means of g groups of ID and h of OOD samples. Variance
+    of the difference: var(of_id) / g + var(of_ood) / h, which the variances over groups estimate with
+    g - 1 and h - 1 degrees of freedom; the smaller one is that of the t distribution used.
+    Raises ValueError for fewer than two groups.
+    """
+    groups = min(len(of_id), len(of_ood))
+    if groups < 2:
+        raise ValueError(f"of_id or of_ood has {groups} groups; give at least two")
+    error = math.sqrt(sum(float(own.var(ddof=1)) / len(own) for own in (of_id, of_ood)))
+    half = float(t.ppf((1 + level) / 2, groups - 1)) * error
+    p = float(2 * t.sf(abs(difference) / error, groups - 1)) if error else float(difference == 0)
+    return Interval(difference - half, difference + half), p
 
 
 def _check(share: float | int, samples: int) -> None:

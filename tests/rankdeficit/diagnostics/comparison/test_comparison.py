@@ -15,6 +15,8 @@ from rankdeficit.diagnostics.comparison import Comparison, compare
 from rankdeficit.diagnostics.comparison.__main__ import Settings, run
 from rankdeficit.diagnostics.comparison.figures import drawings
 from rankdeficit.diagnostics.measures.correctness import pack
+from rankdeficit.diagnostics.measures.detection import detection, placements
+from rankdeficit.diagnostics.measures.pairing import pack_means
 from rankdeficit.diagnostics.report.intervals import wilson
 from tests.rankdeficit.diagnostics.report.fabricated import Row, changed, record
 from tests.rankdeficit.page.test_page import read
@@ -76,6 +78,36 @@ def test_other_samples_are_compared_without_pairs(samples: str | None) -> None:
     assert found.interval is not None
     assert found.interval.low == pytest.approx(low)
     assert "independent" in comparison.sentences()[0]
+
+
+def detected(scores: tuple[torch.Tensor, torch.Tensor], samples: str = "same") -> Row:
+    """A record with the AUROC of these scores of ID and OOD samples."""
+    of_id, of_ood = placements(*scores)
+    kept = {"samples": samples, "vim": {"id": pack_means(of_id), "ood": pack_means(of_ood)}}
+    row = detection(*scores)._asdict()
+    return record() | {"detection": {"svhn": {"vim": row}}, "placements": {"svhn": kept}}
+
+
+def test_paired_aurocs_have_delongs_variance() -> None:
+    """Of all samples, where the groups hold 100: var(V10) / n + var(V01) / m of the differences."""
+    generator = torch.Generator().manual_seed(0)
+    own, ood = torch.randn(2, 10_000, generator=generator).double()
+    noise = torch.randn(2, 10_000, generator=generator).double()
+    scores = (own, ood + 1), (own + 0.3 * noise[0], ood + 1 + 0.3 * noise[1])
+    first, second = (placements(*each) for each in scores)
+    value = float(second[1].mean() - first[1].mean())
+    assert detection(*scores[0]).auroc == pytest.approx(float(first[0].mean()), abs=1e-12)
+    error = sum(float((b - a).var()) / 10_000 for a, b in zip(first, second, strict=True)) ** 0.5
+    reports = [Report(detected(each)) for each in scores]
+    found = compare(*reports).differences()["detection.svhn.vim.auroc"]
+    assert found.method == "paired, DeLong"
+    assert found.interval is not None
+    assert found.p is not None
+    assert found.value == pytest.approx(value)
+    assert (found.interval.high - found.interval.low) / 2 == pytest.approx(1.98 * error, rel=0.2)
+    assert (found.p < 0.05) == (abs(value) > found.interval.high - value)
+    strange = compare(reports[0], Report(detected(scores[1], "others"))).differences()
+    assert strange["detection.svhn.vim.auroc"].method == "unpaired"
 
 
 def test_networks_on_the_same_batches_are_paired_in_any_order() -> None:

@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
@@ -12,6 +13,7 @@ from rankdeficit.diagnostics.report.intervals import (
     auroc_interval,
     difference_of_independent,
     mcnemar,
+    paired_auroc,
     wilson,
 )
 from rankdeficit.diagnostics.report.numbers import Number
@@ -139,3 +141,13 @@ def test_mcnemar_by_hand() -> None:
     for bad in ((-1, 3, 9), (5, 5, 9)):
         with pytest.raises(ValueError, match="samples"):
             mcnemar(*bad)
+
+
+def test_paired_auroc_by_hand() -> None:
+    """Group differences 0 and 2 have variance 2: the error is sqrt(2 / 2 + 0)."""
+    interval, p = paired_auroc(1.0, np.array([0.0, 2.0]), np.array([1.0, 1.0]))
+    assert p == pytest.approx(0.5)  # t with one degree of freedom is Cauchy: P(|t| > 1)
+    assert interval == pytest.approx((1 - 12.7062, 1 + 12.7062), abs=1e-3)
+    assert paired_auroc(0.0, np.zeros(3), np.zeros(3)) == (Interval(0, 0), 1.0)
+    with pytest.raises(ValueError, match="two"):
+        paired_auroc(0.0, np.zeros(1), np.zeros(3))
