@@ -1,15 +1,18 @@
 """Listing, decoding and resizing of image files, and the errors for unreadable ones."""
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
@@ -72,61 +75,130 @@ def square(image_size: int | None, crop: float | None = None) -> Framing:
     return Framing((image_size, image_size), crop)
 
 
-def list_folder(folder: Path, option: str = "data") -> tuple[list[str], list[str], list[int]]:
-    """Class names, and the path and class index of each image file FOLDER/CLASS/*, sorted.
+class Listing(NamedTuple):
+    """Image files of a folder of classes."""
 
-    Names that start with a dot and special files are ignored; dangling links are listed.
+    classes: list[str]
+    """Names of the classes, sorted."""
+    paths: list[str]
+    """Image files FOLDER/CLASS/*, sorted by class, folder and name."""
+    labels: list[int]
+    """Class index of each image file."""
+    hidden: list[str]
+    """Folders and image files that were left out because their names start with a dot."""
+
+
+def list_folder(folder: Path, option: str = "data") -> Listing:
+    """List the image files FOLDER/CLASS/*, in subfolders too.
+
+    Special files are ignored; links are followed, and dangling ones are listed.
     option: name of the option in error messages.
-    Raises ValueError if the folder does not exist, has no classes, or a class has no images.
+    Raises ValueError if the folder does not exist, has no classes, a class has no images, or a link
+    leads to a folder that contains it.
     """
     if not folder.is_dir():
         raise ValueError(
             f"{option} {folder} does not exist; name a folder with a folder of images per class"
         )
-    with os.scandir(folder) as entries:
-        classes = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-    found = [_images_below(folder / name) for name in classes]
-    if not classes:
+    walk = _Walk(option)
+    above = walk.folders(str(folder), ())
+    found = {name: walk.images(path, links) for name, path, links in sorted(above)}
+    if not found:
         raise ValueError(f"{option} {folder} has no classes; it needs a folder of images per class")
-    if empty := [name for name, paths in zip(classes, found, strict=True) if not paths]:
+    if empty := [name for name, paths in found.items() if not paths]:
         raise ValueError(
-            f"{option} {folder} has no images of {len(empty)} of {len(classes)} classes "
+            f"{option} {folder} has no images of {len(empty)} of {len(found)} classes "
             f"({spell_some(empty)}); add images, or delete the folders of these classes"
         )
-    labels = [k for k, paths in enumerate(found) for _ in paths]
-    return classes, [path for paths in found for path in paths], labels
+    labels = [k for k, paths in enumerate(found.values()) for _ in paths]
+    paths = [path for own in found.values() for path in own]
+    return Listing([*found], paths, labels, sorted(walk.hidden))
 
 
-def _images_below(folder: Path) -> list[str]:
-    """Paths of the image files in a folder and its subfolders, sorted by folder and then by name."""
-    found: list[tuple[str, str, str]] = []
-    waiting = [str(folder)]
-    while waiting:
-        with os.scandir(current := waiting.pop()) as entries:
+class _Walk:
+    """A walk through folders, which follows links but never in a circle."""
+
+    def __init__(self, option: str) -> None:
+        self.option = option
+        self.hidden: list[str] = []
+        self.seen: list[tuple[str, str, str]] = []
+
+    def images(self, folder: str, links: tuple[str, ...]) -> list[str]:
+        """Paths of the image files in a folder and its subfolders, sorted by folder and then by name."""
+        self.seen, waiting = [], [(folder, links)]
+        while waiting:
+            waiting += [(path, passed) for _, path, passed in self.folders(*waiting.pop())]
+        return [path for _, _, path in sorted(self.seen)]
+
+    def folders(
+        self, folder: str, links: tuple[str, ...]
+    ) -> list[tuple[str, str, tuple[str, ...]]]:
+        """Name, path and links of the subfolders; notes the image files and what is hidden.
+
+        links: real paths of the folders from which links were followed on the way.
+        """
+        found = []
+        with os.scandir(folder) as entries:
             for entry in entries:
+                is_image = entry.name.lower().endswith(IMG_EXTENSIONS)
                 if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    waiting.append(entry.path)
-                elif entry.name.lower().endswith(IMG_EXTENSIONS) and (
+                    self.hidden += [entry.path] if is_image or entry.is_dir() else []
+                elif entry.is_dir():
+                    passed = self.follow(entry.path, folder, links) if entry.is_symlink() else links
+                    found.append((entry.name, entry.path, passed))
+                elif is_image and (
                     entry.is_file()
                     or not Path(entry).exists()  # report dangling links as unreadable
                 ):
-                    found.append((current, entry.name, entry.path))
-    return [path for _, _, path in sorted(found)]
+                    self.seen.append((folder, entry.name, entry.path))
+        return found
+
+    def follow(self, link: str, folder: str, links: tuple[str, ...]) -> tuple[str, ...]:
+        """The links with this one. Raises ValueError if it leads back to a folder on the way to it."""
+        target, passed = os.path.realpath(link), (*links, os.path.realpath(folder))
+        if any(Path(origin).is_relative_to(target) for origin in passed):
+            raise ValueError(
+                f"{self.option} {link} is a link to {target}, which contains it; delete the link"
+            )
+        return passed
 
 
 def read_image(path: str) -> Image.Image | str:
-    """Decode a file to RGB; for an unreadable file return its path, with the reason if known."""
+    """Decode a file to RGB; for an unreadable file return its path, with the reason if known.
+
+    The EXIF orientation is not applied, as in torchvision's ImageFolder. Images with more than
+    Pillow's Image.MAX_IMAGE_PIXELS pixels count as unreadable.
+    """
+    limit = Image.MAX_IMAGE_PIXELS
+    too_large = f"{path} (more than {limit} pixels; shrink it)"
     try:
         with Image.open(path) as image:
             if image.mode.startswith(("I", "F")):
                 return f"{path} (more than 8 bits per channel)"
+            if limit is not None and image.width * image.height > limit:
+                return too_large
             return image.convert("RGB")
     except MemoryError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return too_large
     except Exception:  # Pillow raises many exception types for damaged files
         return path
+
+
+@contextmanager
+def no_bomb_warnings() -> Iterator[None]:
+    """Raise Pillow's warnings of too large images, which `read_image` catches, in all threads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def is_turned(image: Image.Image) -> bool:
+    """Whether EXIF data ask viewers to rotate or mirror the image."""
+    with suppress(Exception):  # Pillow raises many exception types for damaged EXIF data
+        return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+    return False
 
 
 def check_readable(unreadable: Sequence[str], total: int) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,11 +17,14 @@ from rankdeficit.image_files import (
     Framing,
     check_readable,
     check_sizes,
+    is_turned,
     list_folder,
+    no_bomb_warnings,
     read_image,
     spell_size,
     square,
 )
+from rankdeficit.normalisation import Normalisation, unchanged
 
 BATCHES_AHEAD = 2
 """Number of batches that are decoded ahead in threads."""
@@ -30,54 +33,13 @@ MEASURED_BATCH = 250
 T = TypeVar("T")
 
 
-def level_counts(images: UInt8[Tensor, "n channels height width"]) -> Int64[Tensor, "channels 256"]:
-    """Histogram of the pixel values of each channel; histograms of subsets can be added."""
-    channels = images.unbind(1)
-    return torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in channels])
+class Checked(NamedTuple):
+    """Result of decoding files to check them."""
 
-
-@dataclass(frozen=True)
-class Normalisation:
-    """Per-channel mean and standard deviation of the train images, for pixel values in 0..1."""
-
-    mean: Float[Tensor, "channels 1 1"]
-    std: Float[Tensor, "channels 1 1"]
-
-    @classmethod
-    def of(cls, train: "Images") -> "Normalisation":
-        """Mean and standard deviation of images in memory, computed in float64."""
-        return cls.of_levels(level_counts(train.pixels))
-
-    @classmethod
-    def of_levels(cls, counts: Int64[Tensor, "channels 256"]) -> "Normalisation":
-        """Mean and standard deviation from `level_counts`, computed in float64."""
-        share = counts.double() / counts.sum(dim=1, keepdim=True)
-        level = torch.arange(256, dtype=torch.float64, device=share.device) / 255
-        mean = share @ level
-        std = (share @ level.square() - mean.square()).clamp(min=1e-12).sqrt()
-        return cls(mean.float()[:, None, None], std.float()[:, None, None])
-
-    @classmethod
-    def fixed(cls, mean: Sequence[float], std: Sequence[float]) -> "Normalisation":
-        """Given mean and standard deviation per channel. Raises ValueError unless `std` is positive."""
-        if min(std) <= 0:
-            raise ValueError(f"std is {tuple(std)}; it must be positive")
-        return cls(
-            torch.tensor(mean)[:, None, None].float(), torch.tensor(std)[:, None, None].float()
-        )
-
-    def to(self, device: torch.device) -> "Normalisation":
-        """Copy on a device."""
-        return Normalisation(self.mean.to(device), self.std.to(device))
-
-    def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Network inputs with mean 0 and standard deviation 1 per channel."""
-        return images.float().div_(255).sub_(self.mean).div_(self.std)
-
-
-def unchanged() -> Normalisation:
-    """Normalisation with mean 0 and standard deviation 1, so that inputs lie in 0..1."""
-    return Normalisation.fixed((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    unreadable: list[int]
+    """Positions of the files that cannot be decoded."""
+    turned: list[int]
+    """Positions of the files with an EXIF orientation, which is not applied."""
 
 
 @dataclass(frozen=True)
@@ -104,15 +66,25 @@ class Images:
     normalise: Normalisation = field(default_factory=unchanged)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     """Device of the network inputs."""
+    hidden: Sequence[str] = ()
+    """Hidden folders and image files that `list_folder` left out."""
+    turned: int = 0
+    """Number of decoded or checked files with an EXIF orientation, which is not applied."""
 
     @classmethod
     def of_folder(
         cls, folder: Path, framing: Framing | None = None, option: str = "data"
     ) -> "Images":
         """The image files FOLDER/CLASS/*, not decoded yet. Raises ValueError as `list_folder`."""
-        classes, paths, labels = list_folder(folder, option)
+        found = list_folder(folder, option)
         return cls(
-            torch.tensor(labels), classes, None, paths, folder, framing or Framing(), folder.name
+            torch.tensor(found.labels),
+            found.classes,
+            paths=found.paths,
+            folder=folder,
+            framing=framing or Framing(),
+            name=folder.name,
+            hidden=found.hidden,
         )
 
     def __len__(self) -> int:
@@ -203,25 +175,31 @@ class Images:
 
         Raises ValueError if the sizes differ.
         """
-        decoded = list(self._each(self._decode, on_progress))
-        arrays, unreadable = _sift(decoded)
-        readable = torch.tensor([not isinstance(item, str) for item in decoded], dtype=torch.bool)
-        pixels = self._stack(arrays).to(self.device)
-        return replace(self, labels=self.labels[readable], memory=pixels, paths=()), unreadable
+        found = list(self._each(self._decode, on_progress))
+        arrays, unreadable = _sift(item for item, _ in found)
+        readable = torch.tensor([not isinstance(item, str) for item, _ in found], dtype=torch.bool)
+        loaded = replace(
+            self,
+            labels=self.labels[readable],
+            memory=self._stack(arrays).to(self.device),
+            paths=(),
+            turned=sum(turned for _, turned in found),
+        )
+        return loaded, unreadable
 
-    def unreadable(self, on_progress: Callable[[int], object] | None = None) -> list[int]:
-        """Positions of the files that cannot be decoded, without keeping pixels in memory.
+    def check(self, on_progress: Callable[[int], object] | None = None) -> Checked:
+        """Decode each file without keeping its pixels. Raises ValueError if the sizes differ."""
 
-        Raises ValueError if the sizes differ.
-        """
+        def look(path: str) -> tuple[tuple[int, int] | None, bool]:
+            item, turned = self._decode(path)
+            return None if isinstance(item, str) else (item.shape[0], item.shape[1]), turned
 
-        def shape(path: str) -> tuple[int, int] | None:
-            item = self._decode(path)
-            return None if isinstance(item, str) else (item.shape[0], item.shape[1])
-
-        shapes = list(self._each(shape, on_progress))
-        check_sizes({found for found in shapes if found is not None}, self.folder)
-        return [i for i, found in enumerate(shapes) if found is None]
+        found = list(self._each(look, on_progress))
+        check_sizes({shape for shape, _ in found if shape is not None}, self.folder)
+        return Checked(
+            [i for i, (shape, _) in enumerate(found) if shape is None],
+            [i for i, (_, turned) in enumerate(found) if turned],
+        )
 
     def __iter__(self) -> Iterator[tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"]]]:
         """Batches of MEASURED_BATCH network inputs with labels."""
@@ -247,7 +225,7 @@ class Images:
         if self.memory is not None:
             yield from zip(self.memory.split(size), self.labels.split(size), strict=True)
             return
-        ahead: deque[tuple[Iterator[np.ndarray | str], Tensor]] = deque()
+        ahead: deque[tuple[Iterator[tuple[np.ndarray | str, bool]], Tensor]] = deque()
         shape: torch.Size | None = None
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(self) + BATCHES_AHEAD * size, size):
@@ -256,7 +234,7 @@ class Images:
                     ahead.append((pool.map(self._decode, paths), labels))
                 if ahead and (len(ahead) > BATCHES_AHEAD or not paths):
                     decoding, labels = ahead.popleft()
-                    arrays, unreadable = _sift(decoding)
+                    arrays, unreadable = _sift(item for item, _ in decoding)
                     check_readable(unreadable, len(labels))
                     images = self._stack(arrays, shape)
                     shape = images.shape[1:]
@@ -266,16 +244,18 @@ class Images:
         self, task: Callable[[str], T], on_progress: Callable[[int], object] | None
     ) -> Iterator[T]:
         """Results of a task for each path, in order, computed in threads."""
-        with ThreadPoolExecutor() as pool:
+        with no_bomb_warnings(), ThreadPoolExecutor() as pool:
             for done, item in enumerate(pool.map(task, self.paths), start=1):
                 yield item
                 if on_progress is not None:
                     on_progress(done)
 
-    def _decode(self, path: str) -> np.ndarray | str:
-        """Pixels of a file, or its path if it cannot be read."""
+    def _decode(self, path: str) -> tuple[np.ndarray | str, bool]:
+        """Pixels of a file, or its path if it cannot be read; and whether EXIF data turn it."""
         image = read_image(path)
-        return image if isinstance(image, str) else np.asarray(self.framing(image))
+        if isinstance(image, str):
+            return image, False
+        return np.asarray(self.framing(image)), is_turned(image)
 
     def _stack(self, decoded: list[np.ndarray], shape: torch.Size | None = None) -> Tensor:
         """Stack images of equal shape. Raises ValueError if shapes differ from each other or `shape`."""

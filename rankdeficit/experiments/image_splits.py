@@ -10,9 +10,17 @@ from typing import Literal
 import torch
 
 from rankdeficit.distributed import gather_rows, is_first, rank_and_size
-from rankdeficit.experiments.cli import progress
-from rankdeficit.image_files import NAMED, check_readable, read_image, spell_size, spell_some
-from rankdeficit.images import Images, Normalisation, level_counts
+from rankdeficit.experiments.cli import progress, say
+from rankdeficit.image_files import (
+    NAMED,
+    check_readable,
+    no_bomb_warnings,
+    read_image,
+    spell_size,
+    spell_some,
+)
+from rankdeficit.images import Checked, Images
+from rankdeficit.normalisation import Normalisation, level_counts
 
 OnCorrupt = Literal["stop", "skip"]
 
@@ -47,6 +55,7 @@ def read_splits(
         refuse(lost + also_lost, total)
     check_classes(train_images)
     tell_skipped(lost + also_lost, total, train.folder.parent)
+    tell_of_files(train_images, test_images)
     size = common_size(train_images, test_images)
     train_images, test_images = (
         replace(images, framing=replace(images.framing, size=size))
@@ -61,16 +70,27 @@ def load_images(files: Images) -> tuple[Images, list[str]]:
         return files.load_readable(set_done)
 
 
+def load_all(files: Images) -> Images:
+    """All images, decoded. Raises ValueError naming the first unreadable ones."""
+    if files.in_memory:
+        return files
+    with progress(f"reading {files.name}", len(files), "images") as set_done:
+        loaded = files.load(set_done)
+    tell_of_files(loaded)
+    return loaded
+
+
 def sieve_images(files: Images) -> tuple[Images, list[str]]:
     """The files that can be decoded, and the paths of the others, the first ones with the reason."""
-    unreadable = check_images(files)
-    lost = set(unreadable)
-    kept = files.part([i for i, p in enumerate(files.paths) if p not in lost])
-    return kept, with_reasons(unreadable)
+    checked = check_images(files)
+    lost = set(checked.unreadable)
+    kept = files.part([i for i in range(len(files)) if i not in lost])
+    unreadable = with_reasons([files.paths[i] for i in checked.unreadable])
+    return replace(kept, turned=len(checked.turned)), unreadable
 
 
-def check_images(files: Images) -> list[str]:
-    """Paths of the images that cannot be read; each image is decoded to find out.
+def check_images(files: Images) -> Checked:
+    """The files that cannot be read or carry an EXIF orientation; each is decoded to find out.
 
     Several processes share the work, and all must call this. Raises ValueError where sizes differ
     and the files' framing does not make them equal.
@@ -78,15 +98,19 @@ def check_images(files: Images) -> list[str]:
     process, processes = rank_and_size()
     mine = range(process, len(files), processes)
     with progress(f"checking {files.name}", len(mine), "images") as set_done:
-        unreadable = files.part(mine).unreadable(set_done)
-    found = gather_rows(torch.tensor([mine[i] for i in unreadable], dtype=torch.int64))
-    assert found is not None
-    return [files.paths[i] for i in found.sort().values.tolist()]
+        own = files.part(mine).check(set_done)
+    unreadable, turned = (
+        gather_rows(torch.tensor([mine[i] for i in places], dtype=torch.int64)) for places in own
+    )
+    assert unreadable is not None
+    assert turned is not None
+    return Checked(unreadable.sort().values.tolist(), turned.sort().values.tolist())
 
 
 def with_reasons(unreadable: Sequence[str]) -> list[str]:
     """Names of unreadable files: the first NAMED with the reason, where it is known."""
-    named = [found for path in unreadable[:NAMED] if isinstance(found := read_image(path), str)]
+    with no_bomb_warnings():
+        named = [found for path in unreadable[:NAMED] if isinstance(found := read_image(path), str)]
     return [*named, *unreadable[len(named) :]]
 
 
@@ -123,6 +147,17 @@ def tell_skipped(unreadable: list[str], total: int, folder: Path) -> None:
     if unreadable and is_first():
         said = f"data {folder}: {len(unreadable)} of {total} images cannot be read and are left out"
         print(f"{said} ({spell_some(unreadable)})", file=sys.stderr, flush=True)
+
+
+def tell_of_files(*splits: Images) -> None:
+    """Print the number of hidden files left out and of EXIF orientations, in the first process."""
+    for files in splits:
+        if files.hidden:
+            hidden = f"{len(files.hidden)} ({spell_some(files.hidden)})"
+            say(f"data {files.folder}: hidden files and folders left out: {hidden}")
+        if files.turned:
+            turned = f"{files.turned} of {len(files)} images"
+            say(f"data {files.folder}: EXIF orientation of {turned} not applied, as in torchvision")
 
 
 def readable_size(files: Images) -> tuple[int, int]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
-from rankdeficit.experiments.cli import progress
-from rankdeficit.experiments.image_splits import fits_in_memory
+from rankdeficit.experiments.image_splits import fits_in_memory, load_all
 from rankdeficit.image_files import Framing
 from rankdeficit.images import Images, held_out_folder, list_splits
 
@@ -153,14 +152,7 @@ class Folders:
 
     def load(self) -> "Folders":
         """Decode all images. Raises ValueError naming the first unreadable one."""
-
-        def decode(split: Images) -> Images:
-            if split.in_memory:
-                return split
-            with progress(f"reading {split.name}", len(split), "images") as set_done:
-                return split.load(set_done)
-
-        return self.map(decode)
+        return self.map(load_all)
 
 
 def _ood_splits(folder: Path, framing: Framing) -> tuple[Images | None, Images]:

@@ -150,7 +150,7 @@ class DataSource:
         if selected not in self.normalisations:
             train = self.open(selected).train
             self.normalisations[selected] = (
-                Normalisation.of(train)
+                Normalisation.of(train.pixels)
                 if train.in_memory
                 else measured_normalisation(train.share(), MEASURED_BATCH)
             )

@@ -25,6 +25,7 @@ from rankdeficit.checks import check_at_least, divergence_bound
 from rankdeficit.diagnostics import alignment, measure_logits
 from rankdeficit.experiments import cli, tables
 from rankdeficit.experiments.experiment import StepByStep, experiment
+from rankdeficit.experiments.image_splits import tell_of_files
 from rankdeficit.experiments.loops import OptimizedBatch
 from rankdeficit.experiments.settings import (
     ClusterSettings,
@@ -33,7 +34,8 @@ from rankdeficit.experiments.settings import (
     ShapeSettings,
     TrainingSettings,
 )
-from rankdeficit.images import Images, Normalisation, load_splits
+from rankdeficit.images import Images, load_splits
+from rankdeficit.normalisation import Normalisation
 from rankdeficit.spectrum import spectrum
 from rankdeficit.toys.mlp import (
     Activation,
@@ -215,7 +217,8 @@ def load(settings: Settings) -> Samples:
         )
         return Samples(x.to(device), labels.to(device), settings.classes, None, None)
     train, test = load_splits(settings.data, settings.image_size)
-    normalise = Normalisation.of(train)
+    tell_of_files(train, test)
+    normalise = Normalisation.of(train.pixels)
 
     def some(images: Images) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(0)

@@ -35,7 +35,7 @@ def images() -> Images:
 
 def draws(images: Images, augmentation: Augmentation) -> Callable[[], object]:
     """Draws a batch per call."""
-    inputs = images.on(images.device, Normalisation.of(images))
+    inputs = images.on(images.device, Normalisation.of(images.pixels))
     batches = Batches(inputs, batch_size=BATCH, augmentation=augmentation, seed=0)
 
     def endless() -> Iterator[object]:

@@ -49,7 +49,7 @@ def random_images(n: int) -> Images:
 def our_training(name: str, images: Images, recipe: Recipe, device: torch.device = CPU) -> Training:
     model = Architecture(name, 10, (3, 32, 32)).build(0)
     batches = Batches(
-        images.on(device, Normalisation.of(images)), batch_size=recipe.batch_size,
+        images.on(device, Normalisation.of(images.pixels)), batch_size=recipe.batch_size,
         augmentation=recipe.augmentation, seed=0,
     )  # fmt: skip
     return Training(model, batches, recipe, temperature=1.0, seed=0, device=device)

@@ -184,7 +184,7 @@ def test_crops_of_streamed_files_are_taken_from_framed_images(tmp_path: Path, wo
 
 def test_inputs_are_normalised() -> None:
     images = numbered(30)
-    normalise = Normalisation.of(images)
+    normalise = Normalisation.of(images.pixels)
     inputs_of = images.on(images.device, normalise)
     ((inputs, labels),) = Batches(inputs_of, batch_size=30, augmentation="none", seed=0).epoch(0)
     assert torch.equal(inputs, normalise(images.pixels[labels]))

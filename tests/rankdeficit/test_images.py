@@ -1,8 +1,10 @@
 """Images from folders: what comes back, and what is said of bad ones."""
 
 import os
+import re
 import shutil
 import struct
+import warnings
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -12,11 +14,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 from torchvision.datasets import ImageFolder
 
 from rankdeficit.image_files import Framing, check_readable, read_image, square
-from rankdeficit.images import Images, Normalisation, level_counts, list_splits, load_splits
+from rankdeficit.images import Images, list_splits, load_splits
+from rankdeficit.normalisation import Normalisation, level_counts
 from tests.images import image_set, write_images
 
 
@@ -95,7 +98,7 @@ def test_what_can_be_read_is_told_from_what_cannot(tmp_path: Path) -> None:
     (tmp_path / lost[0]).unlink()
     (tmp_path / lost[1]).write_bytes(b"not an image")
     heard: list[int] = []
-    assert files.unreadable(heard.append) == [0, 4]
+    assert files.check(heard.append).unreadable == [0, 4]
     assert heard == [1, 2, 3, 4, 5, 6]
     loaded, unreadable = files.load_readable()
     assert unreadable == lost
@@ -103,10 +106,27 @@ def test_what_can_be_read_is_told_from_what_cannot(tmp_path: Path) -> None:
     assert loaded.labels.tolist() == [0, 0, 1, 1]
     Image.new("RGB", (5, 9)).save(lost[0])
     with pytest.raises(ValueError, match=r"different sizes \(8 x 8, 9 x 5\)"):
-        files.unreadable()
-    assert Images.of_folder(tmp_path / "train", square(8)).unreadable() == [4]
+        files.check()
+    assert Images.of_folder(tmp_path / "train", square(8)).check().unreadable == [4]
     nothing, both = files.part([4, 4]).load_readable()
     assert (len(nothing.pixels), len(nothing.labels), len(both)) == (0, 0, 2)
+
+
+@pytest.mark.parametrize("pixels", [64, 65, 200])
+def test_images_beyond_pillow_s_limit_are_named_with_it(
+    pixels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow warns up to twice its limit and raises beyond."""
+    write_images(tmp_path, classes=1, train=2, test=1)
+    victim = tmp_path / "train" / "class0" / "1.png"
+    Image.new("RGB", (pixels, 1)).save(victim)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64)
+    files = Images.of_folder(tmp_path / "train", square(8))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        _, unreadable = files.load_readable()
+    assert unreadable == ([] if pixels == 64 else [f"{victim} (more than 64 pixels; shrink it)"])
+    assert told == []
 
 
 def test_an_image_is_read_in_rgb_or_spoken_of(tmp_path: Path) -> None:
@@ -150,7 +170,7 @@ def test_a_tiff_whose_tags_are_damaged_is_unreadable(tmp_path: Path) -> None:
 
 def test_normalised_images_have_mean_zero_and_deviation_one() -> None:
     data = image_set(50)
-    x = Normalisation.of(data)(data.pixels)
+    x = Normalisation.of(data.pixels)(data.pixels)
     torch.testing.assert_close(x.mean(dim=(0, 2, 3)), torch.zeros(3), rtol=0, atol=1e-5)
     torch.testing.assert_close(
         x.std(dim=(0, 2, 3), correction=0), torch.ones(3), rtol=1e-5, atol=1e-5
@@ -239,7 +259,7 @@ def test_levels_of_parts_add_up() -> None:
     data = image_set(50)
     parts = sum(level_counts(images) for images in data.pixels.split(7))
     assert isinstance(parts, torch.Tensor)
-    found, expected = Normalisation.of_levels(parts), Normalisation.of(data)
+    found, expected = Normalisation.of_levels(parts), Normalisation.of(data.pixels)
     assert torch.equal(found.mean, expected.mean)
     assert torch.equal(found.std, expected.std)
     levels = level_counts(torch.tensor([[[[0, 255]], [[7, 7]]]], dtype=torch.uint8))
@@ -256,9 +276,12 @@ def test_hidden_files_and_folders_and_what_is_no_file_are_left_out(tmp_path: Pat
     (tmp_path / "train" / "class0" / "._0.png").write_bytes(b"resource fork")
     (tmp_path / "train" / "class1" / "notes.txt").write_text("no image")
     os.mkfifo(tmp_path / "train" / "class1" / "9.png")
+    (tmp_path / "train" / ".DS_Store").write_bytes(b"not an image")
     found = Images.of_folder(tmp_path / "train")
     assert found.paths == expected
     assert found.classes == ["class0", "class1"]
+    hidden = (".ipynb_checkpoints", "class0/._0.png", "class0/.thumbnails", "class1/.AppleDouble")
+    assert found.hidden == [str(tmp_path / "train" / name) for name in hidden]
     assert len(found.load()) == 6
 
 
@@ -279,6 +302,53 @@ def test_folders_within_classes_and_links_count_and_a_dangling_link_is_named(
     (train / "class1" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     with pytest.raises(ValueError, match=r"1 of 8 images cannot be read .*gone\.png"):
         Images.of_folder(train).load()
+
+
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("class0/loop", "class0"), ("class0/deep/loop", "class0"), ("class0/up", "."),
+        ("again", "."), ("class1/root", ".."),
+    ],
+)  # fmt: skip
+def test_a_link_to_a_folder_around_it_is_refused_by_name(
+    link: str, target: str, tmp_path: Path
+) -> None:
+    write_images(tmp_path, classes=2, train=1, test=1)
+    path = tmp_path / "train" / link
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to((tmp_path / "train" / target).resolve(), target_is_directory=True)
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))} is a link"):
+        Images.of_folder(tmp_path / "train")
+
+
+def test_links_that_lead_to_each_other_are_refused(tmp_path: Path) -> None:
+    write_images(tmp_path, classes=2, train=1, test=1)
+    for own, other in ((0, 1), (1, 0)):
+        link = tmp_path / "train" / f"class{own}" / "other"
+        link.symlink_to(tmp_path / "train" / f"class{other}", target_is_directory=True)
+    with pytest.raises(ValueError, match="class0/other/other is a link"):
+        Images.of_folder(tmp_path / "train")
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tiff"])
+def test_exif_orientation_is_noted_and_not_applied(tmp_path: Path, ending: str) -> None:
+    """As in ImageFolder. Pillow itself turns TIFF files."""
+    for name, orientation in (("a", None), ("b", 1), ("c", 6), ("d", 3)):
+        exif = Image.Exif()
+        if orientation is not None:
+            exif[ExifTags.Base.Orientation] = orientation
+        path = tmp_path / "own" / f"{name}.{ending}"
+        path.parent.mkdir(exist_ok=True)
+        pixels = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+        Image.fromarray(pixels).save(path, exif=exif)
+    files = Images.of_folder(tmp_path)
+    turned = [] if ending == "tiff" else [2, 3]
+    assert files.check().turned == turned
+    loaded = files.load()
+    assert (files.turned, loaded.turned) == (0, len(turned))
+    expected = [np.asarray(image) for image, _ in ImageFolder(str(tmp_path))]
+    assert np.array_equal(loaded.pixels.permute(0, 2, 3, 1), expected)
 
 
 def test_images_in_files_have_no_pixels_until_they_are_loaded(tmp_path: Path) -> None:
@@ -305,7 +375,7 @@ def test_network_inputs_are_normalised_in_batches_of_the_size_asked_for(tmp_path
     write_images(tmp_path, classes=2, train=4, test=1)
     files = Images.of_folder(tmp_path / "train")
     loaded = files.load()
-    normalise = Normalisation.of(loaded)
+    normalise = Normalisation.of(loaded.pixels)
     for images in (files, loaded):
         batches = list(images.on(images.device, normalise).batches(3))
         assert [len(labels) for _, labels in batches] == [3, 3, 2]

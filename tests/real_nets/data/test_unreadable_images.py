@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from rankdeficit.experiments import image_splits
 from rankdeficit.experiments.image_splits import check_images
@@ -88,6 +88,22 @@ def test_what_is_left_out_is_told_in_one_line(
 
 
 @pytest.mark.parametrize("decoded", [True, False], ids=["in memory", "streamed"])
+def test_hidden_files_and_exif_orientations_are_told_with_their_number(
+    root: Path, decoded: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, exif = root / "squares" / "train" / "class0", Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for name in ("0.png", "1.png"):
+        with Image.open(folder / name) as image:
+            image.save(folder / name, exif=exif)
+    (folder / "._0.png").write_bytes(b"resource fork")
+    open_dataset("squares", root, in_memory=decoded)
+    hidden, turned = capsys.readouterr().err.splitlines()
+    assert hidden.endswith(f"1 ({folder / '._0.png'})")
+    assert "2 of 15 images" in turned
+
+
+@pytest.mark.parametrize("decoded", [True, False], ids=["in memory", "streamed"])
 def test_a_class_without_train_images_is_refused(root: Path, decoded: bool) -> None:
     damage(root / "squares", *(f"train/class1/{i}.png" for i in range(4)))
     assert open_dataset("squares", root, in_memory=decoded, on_corrupt="skip").skipped == 4
@@ -124,10 +140,10 @@ def test_the_reason_is_told_of_streamed_images_too(root: Path) -> None:
 def test_checks_are_shared_among_processes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     damage(root / "squares", *DAMAGED[:3])
     files = Images.of_folder(root / "squares" / "train")
-    expected = [str(root / "squares" / name) for name in DAMAGED[:3]]
-    assert check_images(files) == expected
+    expected = [files.paths.index(str(root / "squares" / name)) for name in DAMAGED[:3]]
+    assert check_images(files).unreadable == expected
     shares = []
     for process in range(2):
         monkeypatch.setattr(image_splits, "rank_and_size", lambda process=process: (process, 2))
-        shares.append(check_images(files))
+        shares.append(check_images(files).unreadable)
     assert shares == [[expected[0], expected[2]], [expected[1]]]

@@ -148,7 +148,7 @@ def test_a_limit_takes_other_images_with_another_seed_but_not_another_normalisat
     paths = [each.folders.train.paths for each in prepared]
     assert [len(p) for p in paths] == [9, 9, 9]
     assert paths[0] == paths[1] != paths[2]
-    expected = Normalisation.of(load_splits(images)[0])
+    expected = Normalisation.of(load_splits(images)[0].pixels)
     for each in prepared:
         assert torch.equal(each.normalise.mean, expected.mean)
         assert torch.equal(each.normalise.std, expected.std)

@@ -69,7 +69,7 @@ def assert_normalises_as(found: Normalisation, expected: Normalisation) -> None:
 def test_a_network_sees_other_images_normalised_as_in_its_training(
     options: dict[str, Any], trained: Path, images: Path, dark: Path
 ) -> None:
-    own = Normalisation.of(load_splits(images)[0])
+    own = Normalisation.of(load_splits(images)[0].pixels)
     for data in (dark, images, None):
         found, note = statistics(quick(trained=trained, data=data, **options))
         assert_normalises_as(found, own)
@@ -89,7 +89,7 @@ def test_where_the_data_of_the_training_are_gone_others_are_taken_and_told(
     ))  # fmt: skip
     settings = quick(trained=run, data=dark)
     assert statistics(settings)[1].endswith(AS_TRAINED)
-    others = Normalisation.of(load_splits(dark)[0])
+    others = Normalisation.of(load_splits(dark)[0].pixels)
     image = tmp_path / "own" / "train" / "class0" / "0.png"
     image.unlink()
     found, note = statistics(settings)
@@ -117,7 +117,7 @@ def test_glyphs_and_images_left_out_count_for_the_normalisation_as_in_training(
             on_corrupt="skip", out=tmp_path / "runs" / name.replace("/", "-"),
         ))  # fmt: skip
         found, note = statistics(quick(trained=run, data=dark))
-        assert_normalises_as(found, Normalisation.of(expected))
+        assert_normalises_as(found, Normalisation.of(expected.pixels))
         assert note.endswith(AS_TRAINED)
 
 
@@ -128,7 +128,7 @@ def test_a_network_of_some_images_per_class_is_diagnosed_on_these(
         data=str(images), per_class=5, test_per_class=3, temperature=(1.0,), width=8, depth=2,
         epochs=0, device="cpu", out=tmp_path / "run",
     ))  # fmt: skip
-    expected = Normalisation.of(load_splits(images)[0].first_of_each_class(5))
+    expected = Normalisation.of(load_splits(images)[0].first_of_each_class(5).pixels)
     prepared = diagnose.prepare(complete(quick(trained=run)), torch.device("cpu"))
     classes = len(prepared.folders.train.classes)
     assert (len(prepared.folders.train), len(prepared.folders.test)) == (5 * classes, 3 * classes)

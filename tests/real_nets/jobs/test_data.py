@@ -77,7 +77,7 @@ def test_a_source_travels_without_its_images(root: Path) -> None:
 def test_inputs_are_all_images_normalised_by_the_train_images(root: Path) -> None:
     data = data_of(JOB, root)
     train, test = load_splits(root / "own")
-    normalise = Normalisation.of(train)
+    normalise = Normalisation.of(train.pixels)
     for found, expected in ((data.train, train), (data.test, test)):
         inputs, labels = taken(found)
         assert torch.equal(inputs, normalise(expected.pixels))
@@ -223,7 +223,7 @@ def test_training_draws_the_same_batches_from_memory_and_from_files(
 @pytest.mark.usefixtures("in_files")
 def test_files_are_measured_for_normalisation_without_being_kept(root: Path) -> None:
     source = DataSource(root)
-    expected = Normalisation.of(load_splits(root / "own")[0])
+    expected = Normalisation.of(load_splits(root / "own")[0].pixels)
     found = source.normalisation(OWN)
     assert torch.equal(found.mean, expected.mean)
     assert torch.equal(found.std, expected.std)

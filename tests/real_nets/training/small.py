@@ -45,7 +45,7 @@ def training(
 ) -> Training:
     chosen = image_set(images)
     batches = Batches(
-        chosen.on(device, Normalisation.of(chosen)), batch_size=recipe.batch_size,
+        chosen.on(device, Normalisation.of(chosen.pixels)), batch_size=recipe.batch_size,
         augmentation=recipe.augmentation, seed=seed,
     )  # fmt: skip
     return Training(model, batches, recipe, temperature=temperature, seed=seed, device=device)

@@ -25,7 +25,7 @@ RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05, clip_norm=None)
 def training(model: nn.Module) -> Training:
     images = image_set(23)
     batches = Batches(
-        images.on(CPU, Normalisation.of(images)), batch_size=8, augmentation="none", seed=0
+        images.on(CPU, Normalisation.of(images.pixels)), batch_size=8, augmentation="none", seed=0
     )
     return Training(model, batches, RECIPE, temperature=2.0, seed=0, device=CPU)
 
