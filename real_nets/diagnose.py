@@ -25,7 +25,7 @@ from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.registry import choose
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.experiments import cli, runs
-from rankdeficit.experiments.image_splits import measured_normalisation, tell_of_files
+from rankdeficit.experiments.image_splits import measured_normalisation
 from rankdeficit.experiments.options import option
 from rankdeficit.experiments.own_code import absolute
 from rankdeficit.image_files import spell_size, square
@@ -224,10 +224,7 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
     network, notes = load_network(settings, folders, device)
     mine = folders.share(settings.limit, settings.seed)
     streamed = settings.stream or not mine.fits_in_memory()
-    if streamed:
-        tell_of_files(*mine.splits)
-    else:
-        mine = mine.load()
+    mine = mine.load(streamed)
     whole = mine if not settings.limit else folders.share(0, 0)
     normalise, source = normalisation(settings, run, whole.train, len(folders.train))
     notes += assumptions(settings, folders, network, normalise, source)

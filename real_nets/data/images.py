@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
-from rankdeficit.experiments.image_splits import fits_in_memory, load_all
+from rankdeficit.experiments.image_splits import fits_in_memory, load_all, tell_of_files
 from rankdeficit.image_files import Framing
 from rankdeficit.images import Images, held_out_folder, list_splits
 
@@ -150,8 +150,11 @@ class Folders:
         """Whether the decoded images take no more than IN_MEMORY bytes."""
         return fits_in_memory(sum(map(len, self.splits)), self.size)
 
-    def load(self) -> "Folders":
-        """Decode all images. Raises ValueError naming the first unreadable one."""
+    def load(self, streamed: bool = False) -> "Folders":
+        """Decode all images unless streamed. Raises ValueError naming the first unreadable one."""
+        if streamed:
+            tell_of_files(*self.splits)
+            return self
         return self.map(load_all)
 
 
