@@ -1,6 +1,6 @@
 """Rank deficit of softmax networks: numerical ranks, bounds, constructions, diagnostics, toy models."""
 
-from rankdeficit import bounds, constructions
+from rankdeficit import _matplotlib, bounds, constructions  # noqa: F401
 from rankdeficit.diagnostics.arrays import diagnose_outputs
 from rankdeficit.diagnostics.comparison import compare
 from rankdeficit.diagnostics.diagnose import diagnose
