@@ -239,8 +239,7 @@ def test_a_file_of_its_own_is_an_experiment(tmp_path: Path, command: Run) -> Non
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     style = "axes.facecolor: red\nlines.linewidth: 9\ntext.usetex: True\n"
     (tmp_path / "matplotlibrc").write_text(style)
-    backend = "module://matplotlib_inline.backend_inline"
-    own = {"MPLBACKEND": backend, "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
+    own = {"MPLBACKEND": "TkAgg", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
     result = subprocess.run(
         [sys.executable, str(file), "--out", str(whole), "--stop-after", "99"],
         capture_output=True, text=True, cwd=tmp_path, check=False,
