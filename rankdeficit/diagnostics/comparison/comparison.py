@@ -25,13 +25,15 @@ from rankdeficit.diagnostics.report.cells import make_table
 from rankdeficit.diagnostics.report.numbers import Number, to_csv
 from rankdeficit.diagnostics.report.page import conditions, page_table
 from rankdeficit.diagnostics.report.records import Row
-from rankdeficit.diagnostics.report.report import WIDTH, write_text
+from rankdeficit.diagnostics.report.report import write_text
 from rankdeficit.diagnostics.report.sentences import title
 from rankdeficit.diagnostics.report.verdicts import with_range
 from rankdeficit.experiments.plots import save
 from rankdeficit.page import Page, Picture, Section, render
 from rankdeficit.page.numbers import SPACE, format_percentage_points
 
+WIDTH = 160
+"""Columns of the text."""
 SHARES = (".accuracy", ".ece", "nearest_centre_agreement")
 """Ends of the names of numbers that are told in percent."""
 
@@ -77,6 +79,11 @@ class Comparison:
         """Of records of networks with the same number of classes; `compare` makes one from reports."""
         self.records, self.names = list(records), list(names)
         self.lines = lines(self.records)
+        self._dimensions = {
+            line.name.removesuffix("dimension"): line.numbers
+            for line in self.lines
+            if line.name.endswith(".dimension")
+        }
 
     def differences(self, other: int = 1) -> dict[str, Difference]:
         """By name, the numbers of reports[other] less those of the first, where both have them."""
@@ -197,7 +204,7 @@ class Comparison:
 
     def _table(self, shown: Sequence[Line], other: int) -> Table:
         columns = [
-            Column("number", lambda line: line.name),
+            Column("number", self._label),
             Column("A", partial(_value, 0)),
             Column("B", partial(_value, other)),
             Column("B - A", partial(_change, other)),
@@ -206,6 +213,12 @@ class Comparison:
         ]
         own = [line for line in shown if line.numbers[0] or line.numbers[other]]
         return make_table(f"A: {self.names[0]}. B: {self.names[other]}", columns, own)
+
+    def _label(self, line: Line) -> str:
+        """The name of a number; with d beside it where it is NECO's."""
+        dimensions = self._dimensions.get(line.name.removesuffix("auroc"), ())
+        told = dict.fromkeys(str(number.value) for number in dimensions if number)
+        return f"{line.name} (d = {', '.join(told)})" if told else line.name
 
     def __repr__(self) -> str:
         return f"<Comparison of {' and '.join(self.names)}; print it to read it>"

@@ -15,7 +15,8 @@ from rankdeficit.diagnostics.report.drawing import get, mark_prediction, numbers
 from rankdeficit.diagnostics.report.records import Row
 from rankdeficit.experiments.plots import set_rank_scale, with_legend_below
 
-LINES = ("-", "--", ":", "-.")
+SHORT = 20
+"""Names of up to so many characters fit beside each other in the legend."""
 RANDOM = ("alignment_random",)
 BOUND = ("input", "rank")
 
@@ -70,11 +71,12 @@ def drawings(found: Sequence[Row], names: Sequence[str]) -> Iterator[Drawing]:
         )
         makers.append((own.name.replace("/", "-"), own.caption, _layer_maker(own)))
     items = [(i, name, record) for i, (name, record) in enumerate(zip(names, found, strict=True))]
+    columns = 2 if max(map(len, names)) <= SHORT else 1
     for name, caption, make in makers:
         figure = make(items)
         if figure is not None:
             figure.suptitle(" and ".join(names), fontsize=10, wrap=True)
-            yield Drawing(name, with_legend_below(figure, columns=2), f"{caption}.")
+            yield Drawing(name, with_legend_below(figure, columns), f"{caption}.")
 
 
 def _ranks(items: Sequence[tuple[int, str, Row]]) -> Figure | None:
@@ -179,6 +181,7 @@ def _detection(items: Sequence[tuple[int, str, Row]]) -> Figure | None:
         ::-1
     ]
     sets = list(dict.fromkeys(data for _, _, record in own for data in records.detections(record)))
+    found = [record for _, _, record in own]
     figure = Figure(figsize=(6.4, 2 + 0.3 * len(names)))
     axes: Axes = figure.subplots()
     for i, name, record in own:
@@ -190,7 +193,8 @@ def _detection(items: Sequence[tuple[int, str, Row]]) -> Figure | None:
                 values, range(len(names)), marker, color=f"C{i}", alpha=0.8, label=f"{name}, {data}"
             )
     axes.axvline(0.5, color="0.45", linestyle="--", linewidth=1, label="guessing")
-    axes.set_yticks(range(len(names)), names)
+    labels = [dict.fromkeys(records.detector_label(own, name) for own in found) for name in names]
+    axes.set_yticks(range(len(names)), [" / ".join(label) for label in labels])
     axes.grid(axis="y", alpha=0.3)
     axes.set(xlim=(min(0.45, *axes.get_xlim()), 1.01), xlabel="AUROC")
     return figure

@@ -92,8 +92,10 @@ def conditions(record: Row) -> list[tuple[str, str]]:
 
 
 def slug(text: str) -> str:
-    """A name as the identifier of a section."""
-    return "measure-" + (re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "other")
+    """A measure's name as the identifier of its section; different names have different ones."""
+    return "measure-" + re.sub(r"[^a-z0-9_]", lambda found: f"-{ord(found[0])}-", text).replace(
+        "_", "-"
+    )
 
 
 def _figures(record: Row) -> list[tuple[Measure, list[Drawing]]]:

@@ -198,6 +198,18 @@ def test_three_reports_are_each_compared_with_the_first() -> None:
     assert len(third.tables()) == 2
 
 
+def test_neco_is_never_without_its_d() -> None:
+    wider = other()
+    wider["detection"]["svhn"]["neco-resnet"]["dimension"] = 12
+    comparison = compare(Report(told(range(10))), Report(wider))
+    assert "detection.svhn.neco-resnet.auroc (d = 9, 12)" in str(comparison)
+    (figure,) = [
+        own.figure for own in drawings(comparison.records, "ab") if own.name == "detection"
+    ]
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert "neco-resnet (d = 9) / neco-resnet (d = 12)" in labels
+
+
 def test_files_and_the_command(
     both: Comparison, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

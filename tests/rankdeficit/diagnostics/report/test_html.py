@@ -7,8 +7,11 @@ import pytest
 
 from rankdeficit.diagnostics.registry import all_measures
 from rankdeficit.diagnostics.report import Report
+from rankdeficit.diagnostics.report.__main__ import Settings, run
 from rankdeficit.diagnostics.report.figures import drawings
+from rankdeficit.diagnostics.report.page import slug
 from rankdeficit.diagnostics.report.verdicts import verdicts
+from rankdeficit.page import Section
 from tests.rankdeficit.diagnostics.report.fabricated import Row, changed, probe, record
 from tests.rankdeficit.page.test_page import read
 
@@ -105,3 +108,20 @@ def test_what_was_not_measured_has_no_verdict() -> None:
 def test_paths_that_cannot_be_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"path .*; name a file"):
         Report(record()).to_html(tmp_path)
+
+
+def test_the_command_prints_a_saved_report_and_writes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Report(record()).to_json(tmp_path / "report.json")
+    run(Settings(path, csv=tmp_path / "report.csv"))
+    assert str(Report(record())) in capsys.readouterr().out
+    assert (tmp_path / "report.csv").exists()
+    assert not list(tmp_path.glob("*.html"))
+    with pytest.raises(ValueError, match="cannot be read"):
+        run(Settings(tmp_path))
+
+
+def test_names_of_measures_have_their_own_places() -> None:
+    names = ["my_measure", "my measure", "My_measure", "Größe", "layer_ranks"]
+    assert len({Section(slug(name), name).identifier for name in names}) == len(names)
