@@ -39,4 +39,4 @@ def unpack_means(text: str) -> Float[np.ndarray, " groups"]:
     packed = b64decode(text, validate=True)
     if not packed or len(packed) % 2:
         raise ValueError(f"placements hold {len(packed)} bytes; they must be pairs of bytes")
-    return np.frombuffer(packed, dtype="<u2") / STEPS
+    return np.frombuffer(packed, dtype="<u2").astype(np.float64) / STEPS

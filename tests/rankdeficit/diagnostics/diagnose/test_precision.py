@@ -7,6 +7,7 @@ rates, AUROC) move by one sample where two scores lie that close, and so do numb
 """
 
 import copy
+import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 import rankdeficit as rd
 from rankdeficit.diagnostics import ProbeSettings
+from rankdeficit.diagnostics.measures.pairing import unpack_means
 from tests.rankdeficit.diagnostics.diagnose.problems import batches, blobs
 
 FEW = 16
@@ -25,7 +27,7 @@ SAMPLES = 200, 100
 NOT_MEASURED = ("iterations", "gradient_norm", "converged", "neco_variant")
 COUNTS = (
     *("accuracy", "auroc", "aupr", "fpr", "agreement", "ood_drop", "effective_depth"),
-    *("ece", "detection"),
+    *("ece", "detection", "placements"),
 )
 RANKS = ("rank", "rank_curve", "rank_interval")
 """Of singular values below eps of the largest nothing is known: ranks are compared by hand below."""
@@ -106,6 +108,8 @@ def leaves(first: Any, second: Any, path: str = "") -> Iterator[tuple[str, Any, 
         assert len(first) == len(second), path
         for number, pair in enumerate(zip(first, second, strict=True)):
             yield from leaves(*pair, f"{path}.{number}")
+    elif re.fullmatch(r"\.placements\..*\.(id|ood)", path):
+        yield from leaves(*(unpack_means(own).tolist() for own in (first, second)), f"{path}.group")
     else:
         yield path, first, second
 
