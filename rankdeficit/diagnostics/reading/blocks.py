@@ -178,9 +178,9 @@ class _Reader:
             if own.mask is not None and fits(own.values, own.mask, 1):
                 chosen = chosen_tokens(self.keys, self._wanted.rows, own.mask, salt)
             else:
-                available = rows_per_sample(module, own.values)
+                available = own.windows * rows_per_sample(module, own.values)
                 chosen = positions(self.keys, self._wanted.rows, available, salt)
-            self._put("rows", layer.name, input_rows(module, own.values, chosen))
+            self._put("rows", layer.name, input_rows(module, own.values, chosen, own.windows))
 
     def _tokens(self, value: Value, axis: int) -> Tokens:
         return tokens_of(value, len(self.keys), axis, self.mask)
@@ -190,7 +190,7 @@ class _Reader:
         masked = fits(own.values, own.mask, 1 if channels_last else 2)
         if own.mask is not None and own.values.ndim > 2 and not masked:
             self._unmasked.add(place.module)
-        return pool_features(own.values, grid, channels_last, own.mask)
+        return pool_features(own.values, grid, channels_last, own.mask, own.windows)
 
     def end(self, logits: Tensor, labels: Tensor, where: str) -> None:
         """The batch has come out of the network."""

@@ -18,16 +18,21 @@ def pool_features(
     grid: int,
     channels_last: bool,
     mask: Mask | None = None,
-) -> Float[Tensor, "n features"]:
+    windows: int = 1,
+) -> Float[Tensor, "n_samples features"]:
     """A representation averaged to grid cells per side (adaptively) and flattened; tokens to their mean.
 
     channels_last: (n, tokens, channels) and (n, *sides, channels) instead of (n, channels, *sides).
     mask: of (n, tokens, channels) or (n, channels, tokens); the mean is over its tokens alone.
+    windows: so many maps in a row are of one sample, whose features are their mean.
     Sides shorter than the grid stay as they are. Averages are at least float32, of numbers up to the
     largest of their precision too.
     """
     if tensor.ndim == 2:
         return tensor
+    if windows > 1:
+        each = pool_features(tensor, grid, channels_last)
+        return _finite(each.unflatten(0, (-1, windows)), lambda exact: exact.mean(dim=1))
     if mask is not None and fits(tensor, mask, 1 if channels_last else 2):
         tokens = tensor if channels_last else tensor.mT
         return _finite(tokens, lambda exact: masked_mean(exact, mask))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from rankdeficit.diagnostics.reading.branches import PARALLEL, Reason, layer_name, off_path
 from rankdeficit.diagnostics.reading.inputs import Inputs
-from rankdeficit.diagnostics.reading.tokens import samples_axis, telling_number
+from rankdeficit.diagnostics.reading.tokens import Value, data_of, samples_axis, telling_number
 from rankdeficit.diagnostics.reading.trace import (
     RECURRENT,
     WEIGHT_MODULES,
@@ -111,7 +111,8 @@ def find_layers(
     inputs = inputs[: telling_number(len(inputs), sizes)]
     with undisturbed(model):
         traced = trace(model, inputs, select or pick_logits)
-    layers = tuple(_with_axes(own, traced, len(inputs)) for own in _main_path(model, traced.logits))
+        axes = _samples_axes(model, inputs, traced)
+    layers = tuple(_with_axes(own, axes) for own in _main_path(model, traced.logits))
     if patterns is None:
         _check_readable(model, traced.logits)
         return _with_parallel(layers, traced, off_path(model, traced))
@@ -120,7 +121,7 @@ def find_layers(
     wanted = _match(patterns, list(dict.fromkeys(place.module for place in run)))
     chosen = [
         main.get((place.module, place.call))
-        or _with_axes(_layer(model, place, place, traced.places[place]), traced, len(inputs))
+        or _with_axes(_layer(model, place, place, traced.places[place]), axes)
         for place in run
         if place.module in wanted
     ]
@@ -202,16 +203,30 @@ def _main_path(model: nn.Module, logits: Node) -> tuple[Layer, ...]:
     return tuple(reversed(layers))
 
 
-def _with_axes(layer: Layer, traced: Trace, samples: int) -> Layer:
+def _samples_axes(model: nn.Module, inputs: Inputs, traced: Trace) -> dict[Place, int]:
+    """The axis of the samples, or of their windows, at each place: the one that fewer samples shorten."""
+    shapes = {place: node.shape for place, node in traced.places.items()}
+    if all(len(shape) < 3 or shape[0] == len(inputs) for shape in shapes.values()):
+        return dict.fromkeys(shapes, 0)
+    fewer: dict[Place, tuple[int, ...]] = {}
+
+    def read(place: Place, value: Value) -> None:
+        fewer[place] = tuple(data_of(value).shape)
+
+    if len(inputs) > 1:
+        with torch.no_grad(), visiting(model, read):
+            inputs[:-1].run(model)
+    return {
+        place: samples_axis(shape, len(inputs), fewer.get(place)) for place, shape in shapes.items()
+    }
+
+
+def _with_axes(layer: Layer, axes: Mapping[Place, int]) -> Layer:
     """The layer with the axes of the samples in what it reads and in what follows it."""
-    read, following = (
-        traced.places[place].shape if place in traced.places else ()
-        for place in (layer.input, layer.representation)
-    )
     return replace(
         layer,
-        samples_axis=samples_axis(following, samples),
-        input_axis=samples_axis(read, samples),
+        samples_axis=axes.get(layer.representation, 0),
+        input_axis=axes.get(layer.input, 0),
     )
 
 

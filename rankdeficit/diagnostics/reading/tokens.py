@@ -20,12 +20,14 @@ Mask = Bool[Tensor, "n tokens"]
 class Tokens(NamedTuple):
     """A tensor of a batch."""
 
-    values: Float[Tensor, "n *shape"]
-    """Samples first."""
+    values: Float[Tensor, "n_windows *shape"]
+    """Samples first, each with its windows one after the other."""
     mask: Mask | None
     """Of the batch; it `fits` some of its tensors."""
     packed: bool = False
     """It was a PackedSequence: its values are (n, tokens, width)."""
+    windows: int = 1
+    """Windows per sample, as of networks that attend within parts of an image."""
 
 
 def data_of(value: Value) -> Tensor:
@@ -36,15 +38,18 @@ def data_of(value: Value) -> Tensor:
 def tokens_of(value: Value, samples: int, axis: int, mask: Mask | None) -> Tokens:
     """What was read with the samples on axis 0, and the mask; of a PackedSequence its own.
 
-    axis: of the samples. Rows of several windows per sample, (samples x windows, ...), are joined.
+    axis: of the samples, or of their windows, (samples x windows, ...).
     """
     if isinstance(value, PackedSequence):
         values, lengths = pad_packed_sequence(value, batch_first=True)
         return Tokens(values, mask_of_lengths(lengths.to(values.device), values.shape[1]), True)
     values = value.movedim(axis, 0)
-    if values.ndim > 2 and len(values) != samples and len(values) % max(samples, 1) == 0:
-        values = values.reshape(samples, -1, *values.shape[2:])
-    return Tokens(values, None if mask is None else mask.to(values.device))
+    windowed = values.ndim > 2 and samples > 0 and len(values) % samples == 0
+    return Tokens(
+        values,
+        None if mask is None else mask.to(values.device),
+        windows=max(1, len(values) // samples) if windowed else 1,
+    )
 
 
 def fits(values: Tensor, mask: Mask | None, axis: int) -> bool:
@@ -76,13 +81,19 @@ def chosen_tokens(
     return places.gather(1, torch.where(lengths > count, drawn, turn))
 
 
-def samples_axis(shape: tuple[int, ...], samples: int) -> int:
-    """The axis of the samples in a tensor of so many; the first where none has their number.
+def samples_axis(shape: tuple[int, ...], samples: int, fewer: tuple[int, ...] | None = None) -> int:
+    """The axis of the samples, or of their windows, in a tensor of so many; the first where none is.
 
-    Rows of features, (n, width), have them on the first, and the last axis is one of features.
+    fewer: the shape for one sample less, which tells the axis unless several change. Rows of features,
+    (n, width), have them on the first, and the last axis is one of features.
     """
-    axes = () if len(shape) < 3 else shape[:-1]
-    return axes.index(samples) if samples in axes else 0
+    if len(shape) < 3:
+        return 0
+    if fewer is not None and len(fewer) == len(shape):
+        changed = [axis for axis, size in enumerate(shape) if size != fewer[axis]]
+        if len(changed) == 1:
+            return changed[0]
+    return shape.index(samples) if samples in shape[:-1] else 0
 
 
 def telling_number(available: int, sizes: Iterable[int]) -> int:

@@ -36,24 +36,28 @@ def multiply_the_same(first: nn.Module, second: nn.Module) -> bool:
 
 
 def rows_per_sample(module: nn.Module, inputs: Tensor) -> int:
-    """Rows that the layer's matrix multiplies per sample: output positions, tokens, or 1."""
+    """Rows that the layer's matrix multiplies per sample or window: output positions, tokens, or 1."""
     if isinstance(module, _ConvNd):
         return len(_patch_pixels(module, inputs.shape[2:], inputs.device)[0])
     return _tokens(inputs).shape[1]
 
 
 def input_rows(
-    module: nn.Module, inputs: Tensor, positions: Int64[Tensor, "n chosen"] | None = None
+    module: nn.Module,
+    inputs: Tensor,
+    positions: Int64[Tensor, "n chosen"] | None = None,
+    windows: int = 1,
 ) -> Float[Tensor, "rows width"]:
     """A^T of a layer: the rows that its matrix multiplies, of all positions or of those chosen.
 
-    inputs: what the layer reads, a batch with the samples on the first axis. positions: for each
-    sample, indices below `rows_per_sample`; the output at that position is W times the row (plus the
-    bias).
+    inputs: what the layer reads, a batch with the samples on the first axis, each with so many
+    windows. positions: for each sample, indices below windows times `rows_per_sample`; the output at
+    that position is W times the row (plus the bias).
     """
     if not isinstance(module, _ConvNd):
         tokens = _tokens(inputs)
         if positions is not None:
+            tokens = tokens.reshape(len(positions), -1, tokens.shape[2])
             tokens = tokens.gather(1, positions[:, :, None].expand(-1, -1, tokens.shape[2]))
         return tokens.flatten(0, 1)
     pixels, inside = _patch_pixels(module, inputs.shape[2:], inputs.device)
@@ -63,8 +67,9 @@ def input_rows(
             flat[:, :, pixels].mul_(inside).transpose(1, 2)
         )  # (n, positions, channels, kernel)
     else:
-        samples = torch.arange(len(inputs), device=inputs.device)[:, None, None]
-        patches = flat[samples, :, pixels[positions]].mul_(inside[positions][..., None]).mT
+        first = windows * torch.arange(len(positions), device=inputs.device)[:, None]
+        maps, positions = first + positions // len(pixels), positions % len(pixels)
+        patches = flat[maps[..., None], :, pixels[positions]].mul_(inside[positions][..., None]).mT
     return patches.flatten(0, 1).flatten(1)
 
 
