@@ -90,8 +90,13 @@ def written(kind: str) -> str:
 def write() -> None:
     """Replace the tables by new ones."""
     for kind in TABLES:
-        before, _, after = _parts(kind)
-        PATH.write_text(f"{before}{table(kind)}{after}", encoding="utf-8")
+        replace_table(kind, table(kind))
+
+
+def replace_table(kind: str, new: str) -> None:
+    """Put a table in the place of the one that the file has."""
+    before, _, after = _parts(kind)
+    PATH.write_text(f"{before}{new}{after}", encoding="utf-8")
 
 
 def _parts(kind: str) -> tuple[str, str, str]:

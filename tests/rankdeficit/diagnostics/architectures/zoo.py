@@ -1,15 +1,22 @@
-"""Classifiers of timm and torchvision, small ones of each family, with random weights."""
+"""Classifiers of timm and torchvision, small ones of each family, with random weights.
+
+python -m tests.rankdeficit.diagnostics.architectures.zoo writes the table of NETWORKS.md.
+"""
 
 import re
-from collections.abc import Iterator
+import sys
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 
-import timm
 import torch
 import torchvision
 from torch import nn
 
 import rankdeficit as rd
+from tests.rankdeficit.diagnostics.architectures import listing
 
+KIND = "timm and torchvision"
 CLASSES, SAMPLES = 4, 4
 PER_FAMILY = 3
 LARGEST = 30_000_000
@@ -24,6 +31,8 @@ SIZES = (
 
 def names() -> Iterator[tuple[str, str]]:
     """Family and name of the networks to try, the small ones of each family first."""
+    import timm  # takes seconds, and is not needed to read the table
+
     for family in sorted(timm.list_modules()):
         known = timm.list_models(module=family)
         for name in sorted(known, key=_size)[:PER_FAMILY]:
@@ -59,6 +68,8 @@ def build(name: str) -> nn.Module:
     torch.manual_seed(0)
     library, _, own = name.partition(":")
     if library == "timm":
+        import timm
+
         return timm.create_model(own, num_classes=CLASSES)
     options = {"init_weights": True} if own in ("googlenet", "inception_v3") else {}
     return torchvision.models.get_model(own, weights=None, num_classes=CLASSES, **options)
@@ -73,6 +84,43 @@ def side_of(model: nn.Module) -> int:
     return own["input_size"][-1] if fixed else min(own["input_size"][-1], 128)
 
 
+def table(outcomes: Iterable[tuple[str, str, str]]) -> str:
+    """A row per library and family of (family, name, outcome), in Markdown."""
+    rows: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for family, name, found in outcomes:
+        library, _, own = name.partition(":")
+        kind, _, reason = re.split("[,;]", found)[0].partition(": ")
+        rows[library, family][kind].append(f"`{own}`" + (f" ({reason})" if reason else ""))
+    lines = ["| library | family | diagnosed | refused | not tried |", "|---|---|---|---|---|"]
+    for (library, family), cells in rows.items():
+        listed = (", ".join(cells[kind]) for kind in ("diagnosed", "refused", "too large"))
+        lines.append(f"| {library} | {family} | {' | '.join(listed)} |")
+    return "\n".join(lines)
+
+
+def told() -> Iterator[tuple[str, str]]:
+    """Names of networks with the outcomes that the table has: "diagnosed" or "refused"."""
+    for line in listing.written(KIND).splitlines()[2:]:
+        library, _, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        for kind, cell in zip(("diagnosed", "refused"), cells, strict=False):
+            for name in re.findall(r"`([\w.]+)`(?:, | \(|$)", cell):
+                yield f"{library}:{name}", kind
+
+
+def outcomes() -> Iterator[tuple[str, str, str]]:
+    """Family, name and outcome of all networks, which takes a quarter of an hour."""
+    for family, name in names():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the libraries' own
+            found = outcome(name)
+        print(f"{name}: {found}", file=sys.stderr)
+        yield family, name, found
+
+
 def _size(name: str) -> tuple[int, str]:
     small = [rank for rank, word in enumerate(SIZES) if word in name]
     return min(small, default=len(SIZES)), name
+
+
+if __name__ == "__main__":
+    listing.replace_table(KIND, table(outcomes()))
