@@ -13,7 +13,7 @@ def test_outcomes_are_as_the_tables_tell(kind: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("name", "kind"), zoo.told())
+@pytest.mark.parametrize(("name", "kind"), list(zoo.told()))
 def test_networks_of_timm_and_torchvision_are_diagnosed_or_refused(name: str, kind: str) -> None:
     """Takes a quarter of an hour."""
     assert zoo.outcome(name).partition(": ")[0] == kind
