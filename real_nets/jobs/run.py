@@ -13,6 +13,7 @@ from rankdeficit.diagnostics.diagnose import diagnose
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.distributed import buffers_from_first, from_first, is_first
 from rankdeficit.experiments import tables
+from rankdeficit.experiments.no_folder import NoFolder
 from rankdeficit.experiments.runs import RunFolder
 from rankdeficit.images import Images
 from real_nets.jobs.data import JobData
@@ -57,7 +58,7 @@ def train_job(
     if from_first(not JobFolder(path).begun):
         (trials or Trials()).check(job, data)
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = open_folder(job, data, path) if is_first() else None
+    folder = open_folder(job, data, path) if is_first() else NoFolder()
     try:
         if from_first(JobFolder(path).finished):
             return JobFolder(path).summary
@@ -65,8 +66,7 @@ def train_job(
         found: Summary = from_first(summary)  # others wait until all is written
         return found
     finally:
-        if folder is not None:
-            folder.close()
+        folder.close()
 
 
 class _TrainingInFolder:
@@ -77,7 +77,7 @@ class _TrainingInFolder:
         job: Job,
         data: JobData,
         path: Path,
-        folder: RunFolder | None,
+        folder: RunFolder | NoFolder,
         on_step: OnStep,
         on_row: OnRow,
     ) -> None:
@@ -157,8 +157,7 @@ class _TrainingInFolder:
     def _record(self, measured: Measured) -> None:
         training = self.training
         row: Row = {"step": training.step, "epoch": training.epoch, **measured}
-        if self.folder is not None:
-            self.folder.append_rows([{**row}])
+        self.folder.append_rows([{**row}])
         self.on_row(row)
 
     def _note(self, accuracy: float, follower: Follower) -> None:
@@ -176,15 +175,13 @@ class _TrainingInFolder:
             "reached": self.reached,
             "stopped": self.stopped,
         }
-        if self.folder is not None:
-            self.folder.save_checkpoint(state)
+        self.folder.save_checkpoint(state)
         self.saved_at = time.monotonic()
 
     def _restore(self) -> bool:
         """Restore the last checkpoint; returns whether there was one."""
         found: list[dict[str, Any]] = []
-        if self.folder is not None:
-            self.folder.restore_checkpoint("cpu", found.append)
+        self.folder.restore_checkpoint("cpu", found.append)
         state = from_first(found[0] if found else None)
         if state is None:
             return False
@@ -213,9 +210,8 @@ class _TrainingInFolder:
             "outcome": outcome,
             "message": message,
         }
-        if self.folder is not None:
-            self.folder.write_environment(self.data.device)
-            self.folder.write_json("summary.json", summary)
+        self.folder.write_environment(self.data.device)
+        self.folder.write_json("summary.json", summary)
         return summary
 
 
