@@ -148,7 +148,7 @@ def test_all_processes_see_that_one_would_get_no_image(
     test = data_of(JOB, root).test
     monkeypatch.setattr(rd_images, "rank_and_size", lambda: (process, 3))
     assert len(test.some(3).share()) == 1
-    with pytest.raises(ValueError, match="test has 2 images for 3 processes; start fewer"):
+    with pytest.raises(ValueError, match=r"test.* 2 images.* 3 processes.* fewer"):
         test.some(2).share()
 
 
@@ -166,7 +166,7 @@ def test_images_that_are_not_square_need_a_size_beside_others(root: Path, tmp_pa
     for path in (tmp_path / "own").rglob("*.png"):
         Image.open(path).resize((10, 8)).save(path)
     assert data_of(tiny_job(), tmp_path).inputs == (3, 8, 10)
-    with pytest.raises(ValueError, match=r"own has images of 8 x 10; .*--image-size"):
+    with pytest.raises(ValueError, match=r"own.* 8 x 10.* --image-size"):
         data_of(JOB, tmp_path)
     assert data_of(tiny_job(ood=("other",), image_size=8), tmp_path).inputs == (3, 8, 8)
 
@@ -176,9 +176,7 @@ def test_a_missing_set_is_named(root: Path) -> None:
         data_of(tiny_job(data="nowhere"), root)
     with pytest.raises(ValueError, match="nowhere"):
         data_of(tiny_job(ood=("other", "nowhere")), root)
-    with pytest.raises(
-        ValueError, match="name one that exists, or give the folder that holds it with --root"
-    ):
+    with pytest.raises(ValueError, match=r"own.* --root"):
         data_of(tiny_job(), None)
 
 

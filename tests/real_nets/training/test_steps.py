@@ -72,7 +72,7 @@ def test_training_resumes_to_the_bit_at_any_step(stop: int, optimizer: Any) -> N
 
 def test_a_checkpoint_of_other_steps_is_refused() -> None:
     state = training(small_mlp()).state()
-    with pytest.raises(ValueError, match="2 steps per epoch, but 1 processes make 3; start"):
+    with pytest.raises(ValueError, match=r"2 steps.* 1 processes.* 3"):
         training(small_mlp()).restore(state | {"steps_per_epoch": 2})
 
 
@@ -143,8 +143,7 @@ def test_a_loss_that_is_no_number_names_step_temperature_and_advice() -> None:
     job = training(model, replace(PLAIN, lr=1e25, epochs=20), temperature=50.0, seed=3)
     with pytest.raises(
         DivergedError,
-        match=r"T = 50, seed 3: the loss is not finite at step \d+ \(epoch \d.*\); lower --lr "
-        r"\(now 1e\+25\), or shorten gradients with --clip-norm",
+        match=r"T = 50, seed 3.* loss.* step \d+ \(epoch \d.*\).* --lr .*1e\+25.* --clip-norm",
     ) as caught:
         job.run_until(job.steps, lambda step: None)
     step = int(str(caught.value).split("step ")[1].split(" ")[0])
@@ -163,14 +162,11 @@ def test_a_loss_that_is_no_number_names_step_temperature_and_advice() -> None:
         ({"momentum": 1.0}, "momentum is 1.0"),
         ({"weight_decay": -1.0}, "weight_decay is -1"),
         ({"warmup_epochs": math.inf}, "warmup_epochs is inf"),
-        (
-            {"epochs": 2, "warmup_epochs": 2.0},
-            "warmup_epochs is 2; it must be less than the 2 epochs",
-        ),
+        ({"epochs": 2, "warmup_epochs": 2.0}, "warmup_epochs.* 2.* less .*2 epochs"),
         ({"stop_accuracy": 1.5}, "stop_accuracy is 1.5"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
-        ({"label_smoothing": 0.1, "loss": "mse"}, "label_smoothing is for cross-entropy"),
-        ({"nesterov": True, "optimizer": "adamw"}, "nesterov is for SGD"),
+        ({"label_smoothing": 0.1, "loss": "mse"}, "label_smoothing.* cross-entropy"),
+        ({"nesterov": True, "optimizer": "adamw"}, "nesterov.* SGD"),
     ],
 )
 def test_recipes_that_make_no_sense(change: dict[str, Any], word: str) -> None:
