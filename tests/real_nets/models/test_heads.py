@@ -29,17 +29,14 @@ def test_one_of_several_classifiers_is_not_changed_alone(
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ((name, value),) = options.items()
-    told = (
-        f"^{name} is {value}, but the logits come from more than the classifier other: also from one; "
-        "leave it out, or take another model$"
-    )
+    told = f"^{name} is {value}, .* other: .* one; .*model$"
     with pytest.raises(ValueError, match=told):
         build(TwoHeads(CLASSES), monkeypatch, **options)
     assert isinstance(build(TwoHeads(CLASSES), monkeypatch), TwoHeads)
 
 
 def test_a_way_around_the_classifier_needs_no_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=r"more than the classifier head; leave it out"):
+    with pytest.raises(ValueError, match=r"head_rank is 2.*classifier head; "):
         build(WithBypass(CLASSES, 16), monkeypatch, head_rank=2)
 
 
@@ -75,5 +72,5 @@ def test_looking_for_other_ways_leaves_all_as_it_was(monkeypatch: pytest.MonkeyP
 def test_distilled_transformers_have_two_classifiers(name: str, other: str) -> None:
     pytest.importorskip("timm")
     model = Architecture(f"timm:{name}", 5, (3, 224, 224), head_rank=2)
-    with pytest.raises(ValueError, match=rf"head_rank is 2, .*head_dist.*: also from {other};"):
+    with pytest.raises(ValueError, match=rf"head_rank is 2, .*head_dist.*: .*{other};"):
         model.build(0)

@@ -29,7 +29,7 @@ def test_a_function_with_the_decorator_is_a_network(monkeypatch: pytest.MonkeyPa
 
     model = Architecture("linear", 3, (1, 2, 2), width=7, head_scale=2.0).build(0)
     assert [tuple(weight.shape) for weight in weights(model)] == [(7, 4), (3, 7)]
-    with pytest.raises(ValueError, match="depth is 2, but linear has no such option"):
+    with pytest.raises(ValueError, match=r"depth is 2.*linear"):
         Architecture("linear", 3, (1, 2, 2), depth=2)
 
 
@@ -51,7 +51,7 @@ def test_timm_networks_and_their_weights(monkeypatch: pytest.MonkeyPatch) -> Non
         ("resnet18", {"pretrained": False, "num_classes": 4}),
         (base, {"pretrained": False, "num_classes": 4, "img_size": 32}),
     ]
-    with pytest.raises(ValueError, match="stem is 'cifar', but resnet18 is no ResNet with conv1"):
+    with pytest.raises(ValueError, match=r"stem is 'cifar'.*resnet18.*conv1"):
         Architecture("timm:resnet18", 4, shape, stem="cifar").build(0)  # the stand-in is not
     for name in ("timm:resnet18", "vit_b16"):
         with pytest.raises(ValueError, match=r"pretrained is True.*\(no route to host\)") as error:
@@ -59,7 +59,7 @@ def test_timm_networks_and_their_weights(monkeypatch: pytest.MonkeyPatch) -> Non
         assert "\n" not in str(error.value)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for name in ("timm:resnet18", "vit_b16"):
-        with pytest.raises(ValueError, match=r"not installed: pip install timm"):
+        with pytest.raises(ValueError, match="pip install timm"):
             Architecture(name, 4, shape).build(0)
 
 
@@ -73,33 +73,33 @@ def test_a_network_of_timm_is_built() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"name": "resnet99"}, "model is 'resnet99'.* mlp, .*resnet18, .*timm:NAME"),
+        ({"name": "torchvision"}, "model is 'torchvision'.* mlp, "),
+        ({"depth": 5}, "depth is 5.*resnet18"),
+        ({"name": "vgg19", "depth": 5}, "depth is 5.*vgg19"),
+        ({"name": "vit_b16", "width": 5}, "width is 5.*vit_b16"),
+        ({"name": "mlp", "stem": "cifar"}, "stem is 'cifar'.*mlp"),
+        ({"name": "vit_b16", "norm": "none"}, "norm is 'none'.*vit_b16"),
+        ({"name": "torchvision:resnet18", "width": 8}, "width is 8.*torchvision:resnet18"),
+        ({"name": "timm:resnet18", "norm": "group"}, "norm is 'group'.*timm:resnet18"),
+        ({"pretrained": True}, "pretrained is True.*resnet18"),
         (
-            {"name": "resnet99"},
-            "model is 'resnet99'; it must be one of mlp, .*resnet18, .*timm:NAME",
+            {"name": "torchvision:resnet18", "pretrained": True},
+            "True.*torchvision:resnet18",
         ),
-        ({"name": "torchvision"}, "model is 'torchvision'; it must be one of"),
-        ({"depth": 5}, "depth is 5, but resnet18 has no such option"),
-        ({"name": "vgg19", "depth": 5}, "depth is 5, but vgg19"),
-        ({"name": "vit_b16", "width": 5}, "width is 5, but vit_b16"),
-        ({"name": "mlp", "stem": "cifar"}, "stem is 'cifar', but mlp"),
-        ({"name": "vit_b16", "norm": "none"}, "norm is 'none', but vit_b16"),
-        ({"name": "torchvision:resnet18", "width": 8}, "width is 8, but torchvision:resnet18"),
-        ({"name": "timm:resnet18", "norm": "group"}, "norm is 'group', but timm:resnet18"),
-        ({"pretrained": True}, "pretrained is True, but resnet18"),
-        ({"name": "torchvision:resnet18", "pretrained": True}, "pretrained is True, but"),
-        ({"name": "vit_b16", "pretrained": True, "init": "he"}, "would overwrite the pretrained"),
-        ({"width": 0}, "width is 0; it must be at least 1"),
-        ({"name": "mlp", "depth": 0}, "depth is 0; it must be at least 1"),
-        ({"classes": 1}, "classes is 1; it must be at least 2"),
+        ({"name": "vit_b16", "pretrained": True, "init": "he"}, "overwrite .*pretrained"),
+        ({"width": 0}, "width is 0.* 1"),
+        ({"name": "mlp", "depth": 0}, "depth is 0.* 1"),
+        ({"classes": 1}, "classes is 1.* 2"),
         ({"inputs": (3, 0, 8)}, r"inputs is \(3, 0, 8\)"),
         ({"inputs": (3, 8)}, r"inputs is \(3, 8\)"),
-        ({"stem": "large"}, "stem is 'large'; it must be one of auto, cifar, imagenet"),
-        ({"norm": "instance"}, "norm is 'instance'; it must be one of default, batch"),
-        ({"head_norm": "group"}, "head_norm is 'group'; it must be one of none, layer, batch"),
-        ({"init": "zero"}, "init is 'zero'; it must be one of default, he"),
+        ({"stem": "large"}, "stem is 'large'.* auto, cifar, imagenet"),
+        ({"norm": "instance"}, "norm is 'instance'.* default, batch"),
+        ({"head_norm": "group"}, "head_norm is 'group'.* none, layer, batch"),
+        ({"init": "zero"}, "init is 'zero'.* default, he"),
         ({"head_rank": 0}, "head_rank is 0"),
-        ({"init_scale": 0.0}, "init_scale is 0.0; it must be positive"),
-        ({"head_scale": math.inf}, "head_scale is inf; it must be positive and finite"),
+        ({"init_scale": 0.0}, "init_scale is 0.0.*positive"),
+        ({"head_scale": math.inf}, "head_scale is inf.*finite"),
     ],
     ids=str,
 )
@@ -115,24 +115,24 @@ def test_what_makes_no_sense_for_any_data_is_refused_at_once(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"name": "torchvision:resnt18"}, "'torchvision:resnt18', which torchvision.*resnet18"),
-        ({"name": "timm:resnt18"}, "'timm:resnt18', which timm does not know.*resnet18"),
-        ({"name": "keras:mlp"}, "model is 'keras:mlp', but keras cannot be found"),
-        ({"name": "mlp:8"}, "model is 'mlp:8', but mlp cannot be found"),
-        ({"name": "torchvision:squeezenet1_0", "head_rank": 2}, "no linear layer with 4"),
+        ({"name": "torchvision:resnt18"}, "'torchvision:resnt18'.*resnet18"),
+        ({"name": "timm:resnt18"}, "'timm:resnt18'.*resnet18"),
+        ({"name": "keras:mlp"}, "model is 'keras:mlp'.*keras.* found"),
+        ({"name": "mlp:8"}, "model is 'mlp:8'.*mlp.* found"),
+        ({"name": "torchvision:squeezenet1_0", "head_rank": 2}, "linear .* 4"),
         ({"name": "torchvision:squeezenet1_0", "head_scale": 0.1}, "leave out .*head_scale"),
-        ({"name": "torchvision:vgg11", "stem": "cifar"}, "vgg11 is no ResNet with conv1"),
-        ({"head_rank": 4}, r"head_rank is 4; it must lie in 1\.\.3"),
-        ({"inputs": (1, 32, 32)}, "inputs have 1 channels; this network takes 3"),
+        ({"name": "torchvision:vgg11", "stem": "cifar"}, "vgg11.*conv1"),
+        ({"head_rank": 4}, r"head_rank is 4.* 1\.\.3"),
+        ({"inputs": (1, 32, 32)}, "1 channels.* 3"),
         ({"name": "vgg19", "inputs": (1, 32, 32)}, "inputs have 1 channels"),
         ({"name": "vit", "inputs": (1, 32, 32)}, "inputs have 1 channels"),
         ({"name": "timm:resnet18", "inputs": (1, 32, 32)}, "inputs have 1 channels"),
-        ({"name": "vgg19", "inputs": (3, 31, 40)}, "31 x 40; vgg19 takes 32 or more"),
-        ({"name": "vit", "inputs": (3, 30, 30)}, "30 x 30; .* multiple of the patches' 4"),
-        ({"name": "vit", "inputs": (3, 72, 72)}, "72 x 72; .* multiple of the patches' 16"),
-        ({"name": "vit", "inputs": (3, 32, 64)}, "32 x 64; they must be square"),
-        ({"name": "vit_b16", "inputs": (3, 40, 40)}, "40 x 40; .* multiple of the patches' 16"),
-        ({"name": "vit", "norm": "batch"}, "norm is 'batch'; vit takes layer or none"),
+        ({"name": "vgg19", "inputs": (3, 31, 40)}, "31 x 40.*vgg19.* 32"),
+        ({"name": "vit", "inputs": (3, 30, 30)}, "30 x 30.*multiple.* 4"),
+        ({"name": "vit", "inputs": (3, 72, 72)}, "72 x 72.*multiple.* 16"),
+        ({"name": "vit", "inputs": (3, 32, 64)}, "32 x 64.*square"),
+        ({"name": "vit_b16", "inputs": (3, 40, 40)}, "40 x 40.*multiple.* 16"),
+        ({"name": "vit", "norm": "batch"}, "norm is 'batch'.*vit.*layer.*none"),
     ],
     ids=str,
 )

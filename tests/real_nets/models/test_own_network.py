@@ -48,4 +48,4 @@ def test_cells_name_it_as_tables_do(root: Path, tell: Callable[..., str]) -> Non
     told = tell("reproduce", "table1", *flags, root)
     assert "mynet" in told
     assert "resnet" not in told
-    assert "6 of 6 networks to train" in " ".join(told.split())  # three seeds at two temperatures
+    assert "6 of 6 networks" in " ".join(told.split())  # three seeds at two temperatures

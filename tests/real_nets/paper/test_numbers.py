@@ -107,7 +107,7 @@ def test_exhibits_are_three_tables_and_eight_figures_of_known_networks() -> None
             assert data in paper.CLASSES
     assert paper.exhibit("Figure 3").networks == (("MLP", "CIFAR-10"),)
     assert paper.exhibit("Figure 1").networks == (("ResNet-34", "CIFAR-100"),)
-    with pytest.raises(ValueError, match=r"exhibit is 'Figure 9'; it must be one of Table 1"):
+    with pytest.raises(ValueError, match=r"'Figure 9'.*Table 1"):
         paper.exhibit("Figure 9")
 
 

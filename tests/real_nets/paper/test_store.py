@@ -62,7 +62,7 @@ def test_what_a_record_shows_no_longer_is_told(
     warm = replace(hot, temperature=30.0, keys=("d",))
     write_target(tmp_path, record("fig1", cells=[CELL, warm]))
     (line,) = capsys.readouterr().err.splitlines()
-    assert "replaces CIFAR-10/MLP (low logit norm, T = 50) in " in line
+    assert "replaces CIFAR-10/MLP (low logit norm, T = 50)" in line
     assert str(tmp_path / "targets" / "fig1.json") in line
     write_target(tmp_path, record("fig1", budget="small", cells=[replace(CELL, keys=("e",))]))
     assert "(baseline, T = 1), CIFAR-10/MLP (low logit norm, T = 30)" in capsys.readouterr().err
@@ -89,15 +89,15 @@ def test_another_budget_starts_anew_and_so_does_what_is_damaged(
         assert not capsys.readouterr().err
         write_target(tmp_path, record("fig1", budget="small", cells=[other]))
         assert read_targets(tmp_path, ["fig1"]) == expected
-        assert "fig1.json was damaged and now holds" in capsys.readouterr().err
+        assert "fig1.json was damaged" in capsys.readouterr().err
 
 
 def test_a_store_without_results_says_so(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(ValueError, match=r"holds no results; name the --out folder"):
+        with pytest.raises(ValueError, match=r"no results.*--out"):
             read_targets(folder, ["fig1"])
     write_target(tmp_path, record("fig1"))
-    with pytest.raises(ValueError, match="holds no results"):
+    with pytest.raises(ValueError, match="no results"):
         read_targets(tmp_path, ["table1"])
 
 
@@ -119,7 +119,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     store = tmp_path / "deep" / "store"
     with locked(store):
         assert store.is_dir()
-        with pytest.raises(ValueError, match="store is in use by another process"), locked(store):
+        with pytest.raises(ValueError, match="store is in use"), locked(store):
             pass
         with locked(tmp_path / "other"):
             pass
@@ -144,7 +144,7 @@ def test_an_error_within_is_not_mistaken_for_a_folder_that_cannot_be_written(
 def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("precious")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(ValueError, match=r"--out .*file.* cannot be written"), locked(place):
+        with pytest.raises(ValueError, match=r"--out .*file.* written"), locked(place):
             pass
     assert (tmp_path / "file").read_text() == "precious"
 
@@ -191,7 +191,7 @@ def test_a_folder_of_something_else_is_no_place_for_a_store(
     files: list[str], folders: list[str], tmp_path: Path
 ) -> None:
     lay_out(tmp_path, files, folders)
-    with pytest.raises(ValueError, match=r"--out .* holds other files .*; name a new folder"):
+    with pytest.raises(ValueError, match=r"--out .* other files"):
         check_place(tmp_path)
 
 
@@ -200,19 +200,17 @@ def test_a_file_and_a_folder_without_permission_are_no_places_for_a_store(
 ) -> None:
     (tmp_path / "file").write_text("mine")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(
-            ValueError, match=r"cannot be written \(.*/file is a file\); name a folder"
-        ):
+        with pytest.raises(ValueError, match=r"written .*/file is a file"):
             check_place(place)
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(ValueError, match=r"cannot be written \(Permission denied\)"):
+    with pytest.raises(ValueError, match=r"written .*Permission denied"):
         check_place(tmp_path / "new")
 
 
 def test_looking_whether_a_store_is_free_makes_none(tmp_path: Path) -> None:
     check_free(tmp_path / "new")
     assert not (tmp_path / "new").exists()
-    with locked(tmp_path), pytest.raises(ValueError, match="in use by another process"):
+    with locked(tmp_path), pytest.raises(ValueError, match="in use"):
         check_free(tmp_path)
     check_free(tmp_path)
 

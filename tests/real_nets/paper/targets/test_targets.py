@@ -140,11 +140,9 @@ UNDRAWN = {
 
 def test_targets_are_found_by_name_or_with_close_names() -> None:
     assert find("table1") is TARGETS["table1"]
-    with pytest.raises(
-        ValueError, match=r"no target 'tabel1'; close names are table1, table3, table2"
-    ):
+    with pytest.raises(ValueError, match=r"'tabel1'.* table1, table3, table2"):
         find("tabel1")
-    with pytest.raises(ValueError, match=r"no target 'xyz'; --list shows them all"):
+    with pytest.raises(ValueError, match=r"'xyz'.*--list"):
         find("xyz")
 
 
