@@ -220,7 +220,7 @@ def test_a_file_that_vanishes_is_named(tmp_path: Path, workers: int) -> None:
     write_images(tmp_path, classes=2, train=5, test=1)
     found = batches_of(Images.of_folder(tmp_path / "train"), workers=workers)
     (tmp_path / "train" / "class1" / "3.png").unlink()
-    with pytest.raises(ValueError, match=r"1 of [46] images cannot be read .*class1/3\.png") as e:
+    with pytest.raises(ValueError, match=r"1 of [46] images.*class1/3\.png") as e:
         list(found.epoch(0))
     assert "\n" not in str(e.value)
 
@@ -237,14 +237,14 @@ def test_framing_gives_streamed_images_their_size(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("unchecked")
 def test_bad_batches(files: Images, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="batch_size is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match=r"batch_size.* 0.* 1"):
         batches_of(numbered(4), batch_size=0)
     with pytest.raises(ValueError, match="workers is -1"):
         batches_of(files, workers=-1)
     monkeypatch.setattr(batches, "rank_and_size", lambda: (0, 3))
-    with pytest.raises(ValueError, match="train_images is 2; it must be at least 3"):
+    with pytest.raises(ValueError, match=r"train_images.* 2.* 3"):
         batches_of(numbered(2))
-    with pytest.raises(ValueError, match="batch_size is 2; it must be at least 3"):
+    with pytest.raises(ValueError, match=r"batch_size.* 2.* 3"):
         batches_of(numbered(8), batch_size=2)
 
 

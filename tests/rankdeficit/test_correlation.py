@@ -46,7 +46,7 @@ def test_monotone_changes_and_exchange_change_nothing() -> None:
 def test_what_has_no_correlation() -> None:
     assert spearman([1.0, 2.0], [1.0, 2.0]) is None
     assert spearman([1.0, 2.0, 3.0], [5.0, 5.0, 5.0]) is None
-    with pytest.raises(ValueError, match="3 values and second 2"):
+    with pytest.raises(ValueError, match=r"3 .*second.* 2"):
         spearman([1.0, 2.0, 3.0], [1.0, 2.0])
     with pytest.raises(ValueError, match="NaN"):
         spearman([1.0, 2.0, 3.0], [1.0, 2.0, math.nan])

@@ -227,7 +227,5 @@ def test_letters_stand_out_in_every_channel(plain: pytest.MonkeyPatch) -> None:
 def test_bad_numbers_and_missing_fonts() -> None:
     with pytest.raises(ValueError, match="per_class is 0"):
         glyphs("train", 0, 0)
-    with pytest.raises(
-        ValueError, match=r"font .*Nowhere\.ttf cannot be read .*install matplotlib"
-    ):
+    with pytest.raises(ValueError, match=r"font .*Nowhere\.ttf.*install matplotlib"):
         glyphs("train", 1, 0, Typeface("A", ("Nowhere",)))

@@ -148,7 +148,7 @@ def test_bad_temperatures(temperature: Any) -> None:
         (torch.tensor([[1.0, math.nan]]), "NaN or infinite"),
         (torch.tensor([[1.0, math.inf]]), "NaN or infinite"),
         (torch.tensor([[1, 2]]), "dtype torch.int64"),
-        (torch.zeros(0, 3), "must not be empty"),
+        (torch.zeros(0, 3), "empty"),
         (torch.tensor(1.0), "at least 1 dimension"),
         ([[1.0, 2.0]], "is a list"),
     ],
@@ -162,12 +162,12 @@ def test_bad_logits(logits: object, match: str) -> None:
 @pytest.mark.parametrize(
     ("targets", "match"),
     [
-        (torch.tensor([0, 3]), "must lie in 0..2"),
-        (torch.tensor([0, -1]), "must lie in 0..2"),
+        (torch.tensor([0, 3]), r"0\.\.2"),
+        (torch.tensor([0, -1]), r"0\.\.2"),
         (torch.tensor([0]), "shape"),
         (torch.tensor([[0.5, 0.5, 0.1], [1.0, 0.0, 0.0]]), "sum to 1"),
         (torch.tensor([0.5, 0.5]), "shape"),
-        ([0, 1], "targets are a list"),
+        ([0, 1], "targets.*list"),
     ],
 )
 def test_bad_targets(targets: Any, match: str) -> None:

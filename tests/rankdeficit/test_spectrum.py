@@ -172,9 +172,9 @@ def test_bad_gamma(gamma: float) -> None:
     for bad in ("a", None, True):
         with pytest.raises(ValueError, match="gamma is"):
             rd.numerical_rank(torch.eye(3), bad)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="gammas is empty"):
+    with pytest.raises(ValueError, match=r"gammas.*empty"):
         rd.rank_curve(torch.eye(3), ())
-    with pytest.raises(ValueError, match="gammas is empty"):
+    with pytest.raises(ValueError, match=r"gammas.*empty"):
         rd.spectrum(torch.eye(3)).rank_curve(())
 
 
@@ -182,7 +182,7 @@ def test_bad_gamma(gamma: float) -> None:
 @pytest.mark.parametrize(
     ("matrix", "match"),
     [
-        (torch.zeros(0, 3), "must not be empty"),
+        (torch.zeros(0, 3), "empty"),
         (torch.zeros(3), "at least 2 dimension"),
         (torch.tensor([[1.0, math.nan]]), "NaN or infinite"),
         (torch.tensor([[-math.inf, 1.0]]), "NaN or infinite"),

@@ -68,11 +68,11 @@ def test_alignment_of_random_directions_is_what_the_docstring_says() -> None:
 
 @pytest.mark.usefixtures("unchecked")
 def test_bad_alignment_arguments() -> None:
-    with pytest.raises(ValueError, match="directions is 0"):
+    with pytest.raises(ValueError, match=r"directions.* 0"):
         alignment(normal(3, 4), normal(9, 4), directions=0)
     with pytest.raises(ValueError, match="inputs has NaN"):
         alignment(normal(3, 4), torch.full((9, 4), math.nan))
-    with pytest.raises(ValueError, match="weight has shape"):
+    with pytest.raises(ValueError, match=r"weight.*shape"):
         alignment(normal(4), normal(9, 4))
     for weight, inputs in ((normal(3, 4), normal(9, 5)), (normal(2, 3, 4), normal(9, 4))):
         with pytest.raises(ValueError, match="must agree"):
@@ -309,7 +309,7 @@ def test_bad_streamed_logits() -> None:
     state = LogitsStatistics(7)
     with pytest.raises(ValueError, match="no rows"):
         state.measures()
-    with pytest.raises(ValueError, match=r"must be .rows, 7."):
+    with pytest.raises(ValueError, match=r"rows, 7"):
         state.update(normal(3, 6))
     with pytest.raises(ValueError, match="NaN"):
         state.update(torch.full((3, 7), math.nan))

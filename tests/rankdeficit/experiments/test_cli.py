@@ -45,7 +45,7 @@ def test_edited_settings_are_refused(change: dict[str, Any], match: str) -> None
     assert kept == Settings((1.0, 2.5), "relu")
     with pytest.raises(ValueError, match=match):
         runs.restore_settings(Settings, record | change, cli.NOT_RECORDED)
-    with pytest.raises(ValueError, match="differ in 'temperature'"):
+    with pytest.raises(ValueError, match="'temperature'"):
         runs.restore_settings(Settings, {"activation": "relu"}, cli.NOT_RECORDED)
 
 
@@ -134,13 +134,13 @@ def test_resuming_takes_no_other_setting(
 ) -> None:
     record = runs.settings_record(Settings((3.0, 4.0)), leave_out=("out", "resume"))
     RunFolder.create(tmp_path / "a", "tests", record).close()
-    with pytest.raises(ValueError, match="leave out --temperature"):
+    with pytest.raises(ValueError, match="--temperature"):
         cli.open_run(Settings((2.0,), resume=tmp_path / "a"), "tests", "x")
     arguments = ["x", "--resume", str(tmp_path / "a"), "--temperature", "1"]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit):
         cli.main(Settings, lambda _: pytest.fail("it ran"), "tests")  # type: ignore[arg-type]
-    assert "leave out --temperature" in capsys.readouterr().err
+    assert "--temperature" in capsys.readouterr().err
     folder, settings, resumed = cli.open_run(Settings(resume=tmp_path / "a"), "tests", "x")
     folder.close()
     assert resumed
@@ -182,7 +182,7 @@ def test_processes_need_a_gpu_each_and_none_by_number(
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     with (
-        pytest.raises(ValueError, match=f"'{device}' for {processes} processes"),
+        pytest.raises(ValueError, match=f"'{device}'.* {processes} processes"),
         cli.joined(device),
     ):
         pytest.fail("it joined")

@@ -104,7 +104,7 @@ def test_a_resumed_run_has_the_settings_of_its_folder(tmp_path: Path) -> None:
     tiny = Tiny()
     assert tiny.run(Settings(resume=tmp_path / "run")) == tmp_path / "run"
     assert tiny.calls[:2] == [("prepare", 7), ("work", 7, 70, True)]
-    with pytest.raises(ValueError, match="leave out --size"):
+    with pytest.raises(ValueError, match="--size"):
         Tiny().run(Settings(size=8, resume=tmp_path / "run"))
 
 

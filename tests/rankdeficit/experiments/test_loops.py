@@ -221,7 +221,7 @@ def test_a_checkpoint_of_other_batches_is_refused_and_the_folder_unchanged(tmp_p
     walk(folder, False)
     folder.append_rows([{"step": 8}])
     before = runs.read_rows(folder.path)
-    with pytest.raises(ValueError, match=r"does not fit its settings\.json"):
+    with pytest.raises(ValueError, match=r"fit.*settings\.json"):
         walk(folder, True, starts=3)
     assert runs.read_rows(folder.path) == before
 

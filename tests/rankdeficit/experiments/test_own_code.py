@@ -53,7 +53,7 @@ def test_functions_classes_and_modules_make_networks(file: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("nets.py:other", "has no other; it defines plain, sized"),
+        ("nets.py:other", "other.*plain, sized"),
         ("none.py:plain", "does not exist"),
         ("broken.py:plain", "broken.py fails: ModuleNotFoundError.*nothing_of_that_name"),
         ("nets.py:greedy", "requires depth.*num_classes"),
@@ -68,11 +68,11 @@ def test_what_makes_no_network_is_told(file: Path, name: str, words: str) -> Non
 
 
 def test_packages_and_options_that_are_unknown(file: Path) -> None:
-    with pytest.raises(ValueError, match=r"no_package\.inner cannot be found"):
+    with pytest.raises(ValueError, match=r"no_package\.inner.*found"):
         find_object("no_package.inner:net", "model")
-    with pytest.raises(ValueError, match=r"width is 3.*leave it out"):
+    with pytest.raises(ValueError, match=r"width.*3.*leave"):
         Architecture(f"{file}:plain", 6, (3, 4, 4), width=3)
-    with pytest.raises(ValueError, match="model is 'unknown'"):
+    with pytest.raises(ValueError, match=r"model.*'unknown'"):
         Architecture("unknown", 6, (3, 4, 4))
 
 

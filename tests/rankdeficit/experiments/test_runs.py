@@ -77,14 +77,14 @@ def test_a_truncated_checkpoint_is_one_clear_error(tmp_path: Path, keep: int) ->
     folder = new_folder(tmp_path / "a")
     folder.save_checkpoint({"step": 1, "tensor": torch.zeros(1000)})
     os.truncate(folder.path / "checkpoint.pt", keep)
-    with pytest.raises(ValueError, match=r"checkpoint\.pt cannot be read: .*delete it"):
+    with pytest.raises(ValueError, match=r"checkpoint\.pt.*delete"):
         folder.restore_checkpoint("cpu", fail_if_called)
 
 
 def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:
     folder = new_folder(tmp_path / "a")
     torch.save({"state": Path, "metrics_bytes": 0}, folder.path / "checkpoint.pt")
-    with pytest.raises(ValueError, match=r"checkpoint\.pt cannot be read"):
+    with pytest.raises(ValueError, match=r"checkpoint\.pt.*read"):
         folder.restore_checkpoint("cpu", fail_if_called)
 
 
@@ -121,9 +121,9 @@ def test_a_failed_write_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(OSError, match=r"No space left .* make room and go on: '.*checkpoint\.pt'"):
+    with pytest.raises(OSError, match=r"No space left.*room.*'.*checkpoint\.pt'"):
         folder.save_checkpoint({"step": 2})
-    with pytest.raises(OSError, match=r"No space left .* make room and go on: '.*summary\.json'"):
+    with pytest.raises(OSError, match=r"No space left.*room.*'.*summary\.json'"):
         folder.write_json("summary.json", {"runs": [2]})
     monkeypatch.undo()
     assert restored(folder) == {"step": 1}
@@ -134,11 +134,11 @@ def test_a_failed_write_leaves_the_old_file(
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (errno.EPERM, "name a place that you may write to"),
-        (errno.EACCES, "or change its permissions"),
-        (errno.EROFS, "name a place that you may write to"),
-        (errno.EDQUOT, "make room and go on"),
-        (errno.EIO, "check the disk and go on"),
+        (errno.EPERM, "may write"),
+        (errno.EACCES, "permissions"),
+        (errno.EROFS, "may write"),
+        (errno.EDQUOT, "room"),
+        (errno.EIO, "check.* disk"),
     ],
 )
 def test_what_to_do_depends_on_what_was_wrong(
@@ -158,7 +158,7 @@ def test_what_to_do_depends_on_what_was_wrong(
 
 def test_a_folder_in_the_way_of_a_file_leaves_nothing_beside_it(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
-    with pytest.raises(IsADirectoryError, match=r"name another place.*: '.*/taken'"):
+    with pytest.raises(IsADirectoryError, match=r"another.*'.*/taken'"):
         runs.write_atomically(tmp_path / "taken", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
@@ -183,7 +183,7 @@ def test_rows_that_do_not_fit_on_the_disk_are_an_error(tmp_path: Path) -> None:
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))  # a second row fits in part only
-        with pytest.raises(OSError, match="make room and go on"):
+        with pytest.raises(OSError, match="room"):
             folder.append_rows([{"step": 1}])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -199,7 +199,7 @@ def test_a_damaged_checkpoint_can_be_deleted_for_the_one_before(tmp_path: Path) 
         folder.save_checkpoint({"step": step})
     checkpoint = folder.path / "checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"delete it to go on from the one before it"):
+    with pytest.raises(ValueError, match="delete"):
         folder.restore_checkpoint("cpu", fail_if_called)
     assert len(runs.read_rows(folder.path)) == 3
     checkpoint.unlink()
@@ -210,22 +210,22 @@ def test_a_damaged_checkpoint_can_be_deleted_for_the_one_before(tmp_path: Path) 
 def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
-    with pytest.raises(ValueError, match=r"not empty \(it has thesis\.tex\); name another folder$"):
+    with pytest.raises(ValueError, match=r"empty.*thesis\.tex.*another"):
         new_folder(tmp_path / "full")
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["thesis.tex"]
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="cannot be written"):
+    with pytest.raises(ValueError, match="written"):
         new_folder(tmp_path / "file")
-    with pytest.raises(ValueError, match="cannot be written"):
+    with pytest.raises(ValueError, match="written"):
         new_folder(tmp_path / "file" / "below")
-    with pytest.raises(ValueError, match=r"has no settings\.json"):
+    with pytest.raises(ValueError, match=r"settings\.json"):
         RunFolder.reopen(tmp_path, "tests")
     new_folder(tmp_path / "other").close()
-    with pytest.raises(ValueError, match=r"not empty .*--resume .*other"):
+    with pytest.raises(ValueError, match=r"empty.*--resume .*other"):
         new_folder(tmp_path / "other")
-    with pytest.raises(ValueError, match=r"name another folder$"):
+    with pytest.raises(ValueError, match=r"^(?!.*--resume).*another"):
         runs.check_new(tmp_path / "other", resumable=False)
-    with pytest.raises(ValueError, match="not a run of something"):
+    with pytest.raises(ValueError, match=r"run.*something"):
         RunFolder.reopen(tmp_path / "other", "something")
     (tmp_path / "other" / "settings.json").write_text('{"prog')
     with pytest.raises(ValueError, match="damaged"):
@@ -234,7 +234,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
 
 def test_the_second_process_is_refused(tmp_path: Path) -> None:
     first = new_folder(tmp_path / "a")
-    with pytest.raises(ValueError, match="in use by another process"):
+    with pytest.raises(ValueError, match="in use"):
         RunFolder.reopen(tmp_path / "a", "tests")
     first.close()
     RunFolder.reopen(tmp_path / "a", "tests")[0].close()

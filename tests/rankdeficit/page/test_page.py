@@ -376,9 +376,7 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_rows_that_do_not_fit_their_table_are_named() -> None:
-    with pytest.raises(
-        ValueError, match=r"rows\[1\] of table 'c' has 2 cells; .* each of 1 columns"
-    ):
+    with pytest.raises(ValueError, match=r"rows\[1\].*'c'.* 2 .* 1 columns"):
         Table("c", [Column("a")], [[TableCell("1")], [TableCell("1"), TableCell("2")]])
 
 
@@ -386,12 +384,12 @@ def test_sections_need_names_that_links_can_use() -> None:
     for name in ("", "Table 1", "1-table", "conditions", "a_b"):
         with pytest.raises(ValueError, match=f"identifier is {name!r}"):
             Section(name, "Title")
-    with pytest.raises(ValueError, match="identifier 'a' is of 2 sections"):
+    with pytest.raises(ValueError, match=r"identifier 'a'.* 2 sections"):
         page(sections=[Section("a", "A"), Section("a", "B")])
 
 
 def test_pictures_need_words_for_those_who_do_not_see_them() -> None:
-    with pytest.raises(ValueError, match="alt of picture 'Ranks' is empty"):
+    with pytest.raises(ValueError, match=r"alt.*'Ranks'.*empty"):
         Picture(drawn(), "Ranks", " ")
 
 

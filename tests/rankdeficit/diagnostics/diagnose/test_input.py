@@ -64,10 +64,10 @@ def nan_pixels(data: Batches) -> Batches:
 BAD_DATA: dict[str, tuple[Any, str]] = {
     "empty": (lambda data: [], "is empty"),
     "unlabelled": (lambda data: [x for x, _ in data], "pairs"),
-    "out of range": (lambda data: [(x, y + 2) for x, y in data], "batch 0: labels lie in 2..5"),
+    "out of range": (lambda data: [(x, y + 2) for x, y in data], "batch 0.*labels.*2..5"),
     "NaN pixels": (nan_pixels, r"batch 1: inputs \[3\]"),
     "soft labels": (lambda data: [(x, y + 0.5) for x, y in data], "class indices"),
-    "wrong size": (lambda data: [(x, y[:-1]) for x, y in data], "64 inputs and 63 labels"),
+    "wrong size": (lambda data: [(x, y[:-1]) for x, y in data], "64 inputs.*63 labels"),
 }
 
 
@@ -102,16 +102,16 @@ def test_networks_without_finite_logits_are_refused() -> None:
     model, train, test = small_problem()
     with torch.no_grad():
         model[2].bias.fill_(math.inf)  # type: ignore[index, union-attr]
-    with pytest.raises(ValueError, match=r"train, batch 0: logits of samples \[0, 1"):
+    with pytest.raises(ValueError, match=r"train, batch 0.*logits.*\[0, 1"):
         rd.diagnose(model, train, test, **QUICK)
 
 
 def test_inputs_that_do_not_fit_the_network_are_named() -> None:
     model, train, test = small_problem()
     wide = [(torch.randn(10, 6), torch.zeros(10, dtype=torch.int64))]
-    with pytest.raises(ValueError, match=r"train, batch 0: .* shape \((2|10), 6\)"):
+    with pytest.raises(ValueError, match=r"train, batch 0.*\((2|10), 6\)"):
         rd.diagnose(model, wide, test, **QUICK)
-    with pytest.raises(ValueError, match=r"strange, batch 0: .* shape \(10, 6\)"):
+    with pytest.raises(ValueError, match=r"strange, batch 0.*\(10, 6\)"):
         rd.diagnose(model, train, test, {"strange": (None, wide)}, **QUICK)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 

@@ -207,7 +207,7 @@ def test_bad_input_is_refused_and_changes_nothing() -> None:
         statistics.merge(ClassStatistics(3, 5))
     with pytest.raises(ValueError, match="no samples"):
         neural_collapse(ClassStatistics(3, 2))
-    with pytest.raises(ValueError, match="weight has shape"):
+    with pytest.raises(ValueError, match=r"weight.*shape"):
         neural_collapse(statistics, h)
     for arguments in ((0, 3), (3, 1)):
         with pytest.raises(ValueError, match="at least"):

@@ -193,8 +193,8 @@ def test_bad_input() -> None:
     good = torch.tensor([0.5, 0.9])
     for measure in (effective_depth, ood_drop):
         for accuracies, match in (
-            (torch.tensor([0.5, math.nan]), "finite and not negative"),
-            (torch.tensor([-0.1, 0.5]), "finite and not negative"),
+            (torch.tensor([0.5, math.nan]), "finite"),
+            (torch.tensor([-0.1, 0.5]), "finite"),
             (torch.ones(0), "empty"),
             (torch.tensor(0.5), "dimension"),
             (torch.ones(3).long(), "dtype"),
@@ -208,7 +208,7 @@ def test_bad_input() -> None:
         effective_depth(good, bar="first")  # type: ignore[arg-type]
     correct = torch.ones((2, 5), dtype=torch.bool)
     for wrong in (correct[0], correct.long(), correct[:, :0]):
-        with pytest.raises(ValueError, match="correct has shape"):
+        with pytest.raises(ValueError, match=r"correct.*shape"):
             bootstrap(wrong, ood_drop)
     for settings, match in (
         ({"resamples": 0}, "resamples is 0"),

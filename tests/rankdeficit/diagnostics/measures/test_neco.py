@@ -221,24 +221,24 @@ def test_an_alias_is_the_variant() -> None:
 def test_bad_input() -> None:
     statistics = statistics_of(correlated(30, 6))
     for arguments, match in (
-        (("resnt",), "variant is 'resnt'; it must be one of resnet, vit"),
-        (("resnet", 6), r"dimension is 6; with 30 samples of width 6 it must be in 1\.\.5"),
+        (("resnt",), "variant.*'resnt'.*resnet, vit"),
+        (("resnet", 6), r"dimension.* 6.* 30 .*width 6.* 1\.\.5"),
         (("resnet", 0), "dimension is 0"),
     ):
         with pytest.raises(ValueError, match=match):
             fit_neco(statistics, *arguments)
     with pytest.raises(ValueError, match=r"in 1\.\.2"):
         fit_neco(statistics_of(correlated(3, 6)), "resnet", 3)
-    with pytest.raises(ValueError, match="dimension is 1; with 9 samples of width 1"):
+    with pytest.raises(ValueError, match=r"dimension.* 1.* 9 samples.*width 1"):
         fit_neco(statistics_of(correlated(9, 1)))
     fitted = fit_neco(statistics, "vit")
     good = torch.ones(2, 6)
     for arguments, match in (
         ((good,), "logits is None"),
-        ((good, torch.ones(3, 2)), r"logits have shape \(3, 2\); they must be \(2, classes\)"),
-        ((torch.ones(2, 5), good), r"must be \(n, 6\)"),
+        ((good, torch.ones(3, 2)), r"logits.*\(3, 2\).*\(2, classes\)"),
+        ((torch.ones(2, 5), good), r"\(n, 6\)"),
         ((good * math.nan, good), "NaN"),
-        ((SimpleNamespace(), good), "features is a SimpleNamespace"),
+        ((SimpleNamespace(), good), "features.*SimpleNamespace"),
     ):
         with pytest.raises(ValueError, match=match):
             fitted.scores(*arguments)

@@ -261,7 +261,7 @@ def test_collapsed_features_give_finite_scores(name: str, noise: float) -> None:
     h = torch.cat([codes[labels[:50]] + noise * normal(50, WIDTH, seed=4), samples(50)[0]])
     data = with_statistics(known, labels, codes, torch.zeros(CLASSES).double(), 1.0)
     if name == "vim" and not noise:
-        with pytest.raises(ValueError, match="no part outside their first 6 principal directions"):
+        with pytest.raises(ValueError, match=" 6 principal"):
             fit_detector(name, data)
         return
     scores = fit_detector(name, data)(h, h @ codes.mT)
@@ -274,7 +274,7 @@ def test_unknown_names_and_missing_packages_say_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     known = known_data()
-    with pytest.raises(ValueError, match=r"detector is 'neco-resnt'.*: neco-resnet"):
+    with pytest.raises(ValueError, match=r"detector.*'neco-resnt'.*neco-resnet"):
         fit_detector("neco-resnt", known)
     with pytest.raises(ValueError, match=r"'mahalonobis'.*mahalanobis"):
         missing_packages("mahalonobis")
@@ -293,21 +293,21 @@ def test_unknown_names_and_missing_packages_say_what_to_do(
 def test_bad_input() -> None:
     known, (h, logits) = known_data(), samples()
     for changes, match in (
-        ({"features": h}, "statistics have seen 300 samples of width 12; .* 90 features"),
-        ({"labels": known.labels[:3]}, r"labels have shape \(3,\); they must be \(300,\)"),
-        ({"weight": WEIGHT.mT}, r"weight has shape \(12, 5\); it must be \(5, 12\)"),
-        ({"bias": BIAS[:2]}, r"bias has shape \(2,\); it must be \(5,\)"),
+        ({"features": h}, "statistics.* 300 .*width 12.* 90 features"),
+        ({"labels": known.labels[:3]}, r"labels.*\(3,\).*\(300,\)"),
+        ({"weight": WEIGHT.mT}, r"weight.*\(12, 5\).*\(5, 12\)"),
+        ({"bias": BIAS[:2]}, r"bias.*\(2,\).*\(5,\)"),
         ({"temperature": 0.0}, "temperature is 0"),
-        ({"weight": None}, "ViM needs a classifier that is linear"),
+        ({"weight": None}, "ViM.*linear"),
     ):
         with pytest.raises(ValueError, match=match):
             fit_detector("vim", replace(known, **changes))
     detector = fit_detector("knn", known)
     for arguments, match in (
-        ((h[:, :4], logits), r"must be \(n, 12\) and \(n, classes\)"),
+        ((h[:, :4], logits), r"\(n, 12\).*\(n, classes\)"),
         ((h, logits[:4]), "must be"),
         ((h, logits * math.nan), "logits has NaN"),
-        ((SimpleNamespace(), logits), "features is a SimpleNamespace"),
+        ((SimpleNamespace(), logits), "features.*SimpleNamespace"),
     ):
         with pytest.raises(ValueError, match=match):
             detector(*arguments)

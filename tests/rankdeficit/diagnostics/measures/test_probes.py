@@ -348,10 +348,10 @@ def test_bad_input() -> None:
         (h.long(), labels, 4, {}, "dtype"),
         (h[:0], labels[:0], 4, {}, "empty"),
         (h, labels[:5], 4, {}, "labels have shape"),
-        (h, labels.double(), 4, {}, "dtype torch.float64; they must be 20 class indices"),
+        (h, labels.double(), 4, {}, "torch.float64.* 20 .*indices"),
         (h, labels + 1, 4, {}, r"1\.\.4; they must lie in 0\.\.3"),
         (h, labels - 1, 4, {}, r"-1\.\.2; they must lie"),
-        (h, labels * 0 + 2, 4, {}, "all 2; a probe needs at least two classes"),
+        (h, labels * 0 + 2, 4, {}, "all 2.*two classes"),
         (h, labels, 1, {}, "classes is 1"),
         (h, labels, 4, {"l2": 0.0}, "l2 is 0"),
         (h, labels, 4, {"l2": math.inf}, "l2 is inf"),
@@ -362,7 +362,7 @@ def test_bad_input() -> None:
         with pytest.raises(ValueError, match=match):
             fit_probe(features, own, classes, **settings)
     probe = fit_probe(h, labels, 4)
-    for features, match in ((h[:, :2], "the probe reads 3 features"), (h * math.inf, "NaN")):
+    for features, match in ((h[:, :2], "probe.* 3 features"), (h * math.inf, "NaN")):
         with pytest.raises(ValueError, match=match):
             predict(probe, features)
     with pytest.raises(ValueError, match="l2s is empty"):

@@ -105,7 +105,7 @@ def test_rows_that_are_not_finite_are_told(bad: float) -> None:
     rows = torch.ones(4, 3).half()
     state = InputDirections(3)
     rows[2, 1] = bad
-    with pytest.raises(ValueError, match="rows has NaN or infinite"):
+    with pytest.raises(ValueError, match=r"rows.*NaN"):
         state.update(rows, sample_keys(rows))
 
 

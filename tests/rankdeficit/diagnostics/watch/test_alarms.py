@@ -50,7 +50,7 @@ def test_the_message_of_a_stalled_training_has_its_numbers() -> None:
 
 
 def test_thresholds_must_make_sense() -> None:
-    with pytest.raises(ValueError, match="stalled_steps is 0"):
+    with pytest.raises(ValueError, match=r"stalled_steps.* 0"):
         Thresholds(stalled_steps=0)
-    with pytest.raises(ValueError, match="collapsed_share is -1"):
+    with pytest.raises(ValueError, match=r"collapsed_share.* -1"):
         Thresholds(collapsed_share=-1.0)
