@@ -182,7 +182,7 @@ def test_a_folder_that_is_named_like_glyphs_is_not_replaced_by_them(
     (tmp_path / name / "pictures").mkdir(parents=True)
     options = {"temperature": (1.0,), "epochs": 0, "out": tmp_path / "run"}
     settings = small(tmp_path, data=spelled.format(name), **options)
-    said = rf"{name} must hold folders train and test .*take --data {name} where no folder has this"
+    said = f"{name} .*train.*test.*--data {name} "
     with pytest.raises(ValueError, match=said):
         train.run(settings)
     assert not (tmp_path / "run").exists()
@@ -199,12 +199,12 @@ def test_networks_that_diverge_are_reported_once_the_others_are_done(
     with pytest.raises(DivergedError) as caught:
         train.run(settings)
     first, second = str(caught.value).split("; T = 50, ")
-    assert first.startswith(
-        "T = 50, seed 0: the squared logits are not finite at step 1 (epoch 0.12)"
-    )
-    assert second.startswith("seed 1: the squared logits are not finite")
+    assert first.startswith("T = 50, seed 0: ")
+    assert "not finite at step 1 (epoch 0.12)" in first
+    assert second.startswith("seed 1: ")
     said = capsys.readouterr()
-    assert "2 of 2 runs diverged; try a lower --lr" in said.out
+    assert "2 of 2 runs diverged" in said.out
+    assert "--lr" in said.out
     assert said.err == ""
     for run in runs.read_json(out / "summary.json")["runs"]:
         assert run["outcome"] == "diverged"
@@ -229,20 +229,20 @@ def test_networks_that_diverge_are_reported_once_the_others_are_done(
         ({"followed_images": 0}, "followed_images is 0"),
         ({"image_size": 0}, "image_size is 0"),
         ({"device": "tpu"}, "device is 'tpu'"),
-        ({"data": None}, "data is missing; name a folder of images with --data, or use --data glyphs"),
-        ({"data": "nowhere"}, "data set 'nowhere' needs a folder .* with --root, or take one of glyphs"),
-        ({"data": "cifar10"}, "data set 'cifar10' needs the folder .* give --root"),
-        ({"data": "./nowhere/"}, r"data \./nowhere/ does not exist; name a folder of images"),
-        ({"data": "/nowhere/own"}, "data /nowhere/own does not exist"),
+        ({"data": None}, "data is missing.*--data glyphs"),
+        ({"data": "nowhere"}, "'nowhere'.*--root.*glyphs"),
+        ({"data": "cifar10"}, "'cifar10'.*--root"),
+        ({"data": "./nowhere/"}, r"data \./nowhere/ .*exist"),
+        ({"data": "/nowhere/own"}, "data /nowhere/own .*exist"),
         ({"data": __file__}, "test_train.py is no folder"),
         ({"data": "nowhere", "root": Path("none")}, "none/nowhere must hold"),
         ({"model": "resnet18", "stem": "imagenet", "depth": 3}, "depth is 3"),
         ({"model": "torchvision:alexnet", "width": None, "depth": None},
-         "alexnet cannot take images of 8 x 8 .* another --image-size"),
+         "alexnet.* 8 x 8 .*--image-size"),
         ({"model": "torchvision:squeezenet1_1", "width": None, "depth": None, "image_size": 32,
-          "lr_rule": "reparametrised"}, "no linear classifier; take --lr-rule matched"),
-        ({"norm": "batch", "batch_size": 1}, "mlp cannot be trained on batches of one image"),
-        ({"head_norm": "batch", "batch_size": 1}, "give --batch-size 2 or more"),
+          "lr_rule": "reparametrised"}, "linear classifier.*--lr-rule matched"),
+        ({"norm": "batch", "batch_size": 1}, "mlp .*batches of one"),
+        ({"head_norm": "batch", "batch_size": 1}, "--batch-size 2"),
     ],
     ids=lambda value: str(value),
 )  # fmt: skip
@@ -259,7 +259,7 @@ def test_a_run_is_not_written_over_but_resumed(root: Path, whole: Path) -> None:
     before = contents(whole)
     with pytest.raises(ValueError, match=r"whole is not empty .*--resume"):
         train.run(small(root, out=whole))
-    with pytest.raises(ValueError, match="leave out --epochs"):
+    with pytest.raises(ValueError, match="--epochs"):
         train.run(Settings(resume=whole, epochs=3))
     assert contents(whole) == before
 
@@ -272,7 +272,7 @@ def test_a_run_whose_settings_were_edited_is_not_mixed(
     written = json.loads((out / "settings.json").read_text())
     written["settings"]["lr"] = 0.5
     (out / "settings.json").write_text(json.dumps(written))
-    with pytest.raises(ValueError, match=r"T1-seed0 holds another job"):
+    with pytest.raises(ValueError, match=r"T1-seed0 .*another job"):
         train.run(Settings(resume=out))
 
 

@@ -88,7 +88,7 @@ def test_the_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
             assert (point["large_n_prediction"] is None) == (point["scale"] > curve["n"] / 10)
     output = capsys.readouterr().out
     assert str(folder) in output
-    assert "number of distinct argmaxes" in output
+    assert "distinct argmaxes" in output
 
 
 def test_rows_are_what_the_library_says_of_each_softmax(tmp_path: Path) -> None:
@@ -197,5 +197,5 @@ def test_bad_settings_are_one_line_and_leave_nothing(
 def test_a_run_of_another_program_is_not_resumed(tmp_path: Path) -> None:
     folder = runs.RunFolder.create(tmp_path / "other", "simulations.ufm", {})
     folder.close()
-    with pytest.raises(ValueError, match=r"is not a run of simulations\.random"):
+    with pytest.raises(ValueError, match=r"not a run.*simulations\.random"):
         random_softmax.RandomSoftmax().run(Settings(resume=tmp_path / "other"))

@@ -52,9 +52,9 @@ def test_a_trained_run_is_reported_with_its_own_numbers(
     assert set(found.record["ood_drop"]) == set(found.record["detection"]) == {"others"}
     output = capsys.readouterr().out
     assert "3 layers, 4 classes, penultimate width 32, T = 20" in output
-    assert "others resized from 12 x 12 (its first image) to 8 x 8" in output
+    assert re.search("others .*12 x 12 .* 8 x 8", output)
     assert "give --temperature" not in output
-    assert output.endswith(f"Figures and records are in {out}.\n")
+    assert output.endswith(f" {out}.\n")
     written = {path.name for path in out.iterdir()}
     assert {"settings.json", "environment.json", "report.json", "detection.png"} <= written
     record = runs.read_json(out / "settings.json")["settings"]
@@ -93,7 +93,7 @@ def test_a_run_on_glyphs_needs_no_folder_of_images(tmp_path: Path, others: Path)
     streamed = report(quick(trained=run / "T5-seed0", stream=True, out=tmp_path / "streamed"))
     assert streamed["train.logits"] == found["train.logits"]
     (note,) = (note for note in found["notes"] if note.startswith("gradient ranks"))
-    assert note.endswith("of the loss it was trained with, cross-entropy with label smoothing 0.1")
+    assert note.endswith("label smoothing 0.1")
     other = report(quick(trained=run / "T5-seed0", data=others, out=tmp_path / "o"))
     assert other["network.classes"] == 100
 
@@ -133,7 +133,7 @@ def test_streamed_images_give_the_same_report(
     large = diagnose.prepare(complete(settings), torch.device("cpu"))
     assert numbers(whole) == numbers(streamed)
     for notes, told in ((whole["notes"], 0), (streamed["notes"], 1), (large.assumptions, 1)):
-        assert notes.count("images decoded while they were used") == told
+        assert sum("images decoded" in note for note in notes) == told
 
 
 def test_a_limit_takes_other_images_with_another_seed_but_not_another_normalisation(
@@ -154,7 +154,7 @@ def test_a_limit_takes_other_images_with_another_seed_but_not_another_normalisat
         assert torch.equal(each.normalise.std, expected.std)
     found = report(by_name(trained, images, limit=9, out=tmp_path / "run"))
     assert (found["train.samples"], found["test.samples"]) == (9, 9)
-    assert any("at most 9 images of each split" in note for note in found["notes"])
+    assert any("at most 9 images" in note for note in found["notes"])
 
 
 def test_the_seed_decides_what_is_drawn_and_is_told(trained: Path, images: Path) -> None:
@@ -179,7 +179,7 @@ def test_processes_share_all_images_among_them(
             assert abs(len(share) - total / 3) < 1
             taken += share
         assert len(taken) == len(set(taken)) == total
-    with pytest.raises(ValueError, match="has 2 images for 3 processes"):
+    with pytest.raises(ValueError, match=r"2 images.* 3 processes"):
         whole.share(2, seed=0)
 
 
@@ -193,7 +193,7 @@ def test_ood_folders_with_test_images_alone_or_classes_at_their_top(
     scores = found.record["detection"]
     assert scores["others"] == scores["held-out"] == scores["flat"]
     assert set(found.record["ood_drop"]) == {"others"}
-    assert "no probes of flat: it has no train folder" in found["notes"]
+    assert any(note.startswith("no probes of flat") for note in found["notes"])
 
 
 def test_measures_are_picked_by_name(trained: Path, others: Path, tmp_path: Path) -> None:
@@ -223,8 +223,8 @@ def test_a_network_with_more_classes_than_folders(images: Path, tmp_path: Path) 
     settings = quick(model="mlp", width=16, depth=2, data=images, untrained=True, classes=7)
     found = report(replace(settings, out=tmp_path / "run"))
     assert found["network.classes"] == 7
-    assert any("to be classes 0 to 3 of the network's 7" in note for note in found["notes"])
-    assert any(note.endswith("untrained: random weights of seed 0") for note in found["notes"])
+    assert any("classes 0 to 3" in note and " 7" in note for note in found["notes"])
+    assert any("untrained" in note and note.endswith("seed 0") for note in found["notes"])
 
 
 def test_untrained_batchnorm_is_named(images: Path) -> None:
@@ -267,7 +267,7 @@ def test_two_processes_report_what_one_does(
             check=False, timeout=300,
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
-        assert result.stdout.count("Figures and records are in") == 1
+        assert result.stdout.count("Figures and records") == 1
     one, two = (Report.from_json(tmp_path / name / "report.json") for name in ("one", "two"))
     assert (one["conditions.processes"], two["conditions.processes"]) == (1, 2)
     assert_close(numbers(one), numbers(two))

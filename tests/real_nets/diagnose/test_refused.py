@@ -29,9 +29,7 @@ def test_runs_that_name_no_network(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(copy / "T20-seed0", copy / "T1-seed0")
     with pytest.raises(ValueError, match=r"one of .*T1-seed0, .*T20-seed0"):
         find_trained(copy)
-    with pytest.raises(
-        ValueError, match=r"accuracy-0\.123.* does not exist; the job kept .*-0\.9\."
-    ):
+    with pytest.raises(ValueError, match=r"accuracy-0\.123.* exist.*-0\.9\."):
         find_trained(copy / "T1-seed0" / "accuracy-0.123.safetensors")
     (copy / "T1-seed0" / "weights.safetensors").unlink()
     assert find_trained(copy).job.temperature == 20
@@ -42,7 +40,7 @@ def test_runs_that_name_no_network(trained: Path, tmp_path: Path) -> None:
         {"settings": {"job": {**options, "new": 1}, "root": None}},
     ):
         (copy / "T20-seed0" / "settings.json").write_text(json.dumps(written | broken))
-        with pytest.raises(ValueError, match=r"no folder of a trained network|another version"):
+        with pytest.raises(ValueError, match=r"trained network|version"):
             find_trained(copy)
 
 
@@ -51,22 +49,20 @@ def test_why_a_job_has_no_weights_is_said(trained: Path, tmp_path: Path) -> None
     shutil.copytree(trained, copy)
     for file in job.glob("*.safetensors"):
         file.unlink()
-    left_out = (
-        r"T20-seed0\S* holds no weights, though .*an export .*leaves them out; name the folder"
-    )
+    left_out = r"T20-seed0\S* .*no weights, .*export .*folder"
     for path in (job, copy, job / "weights.safetensors"):
         with pytest.raises(ValueError, match=left_out):
             find_trained(path)
     summary = json.loads((job / "summary.json").read_text())
     (job / "summary.json").write_text(json.dumps(summary | {"outcome": "diverged"}))
-    with pytest.raises(ValueError, match="T20-seed0 diverged and left no weights; name another"):
+    with pytest.raises(ValueError, match=r"T20-seed0 diverged.* no weights"):
         find_trained(job)
     (job / "summary.json").unlink()
     for path in (job, copy):
-        with pytest.raises(ValueError, match="holds no weights yet; wait for it to end"):
+        with pytest.raises(ValueError, match=r"no weights.*wait"):
             find_trained(path)
     shutil.rmtree(job)
-    with pytest.raises(ValueError, match="run holds no trained network; wait for it to end"):
+    with pytest.raises(ValueError, match=r"run .*no trained network.*wait"):
         find_trained(copy)
 
 
@@ -79,8 +75,8 @@ def test_what_is_wrong_with_an_ood_folder_is_said_of_it(
     shutil.rmtree(tmp_path / "uneven" / "test" / "class2")
     for name, word in (
         ("empty", "has no classes"),
-        ("half", r"must hold folders train and test \(or val\)"),
-        ("uneven", "train and test have different classes"),
+        ("half", ".*train.*test.*val"),
+        ("uneven", "train.*test.*classes"),
     ):
         settings = quick(trained=trained, ood=(tmp_path / name,), out=tmp_path / "report")
         with pytest.raises(ValueError, match=rf"^ood \S+{name}:? {word}"):
@@ -92,30 +88,30 @@ def test_what_is_wrong_with_an_ood_folder_is_said_of_it(
     ("change", "word"),
     [
         ({"model": None}, "model is missing"),
-        ({"model": "resnt18"}, "must be one of mlp, .*resnet18, .*, torchvision:NAME, timm:NAME"),
-        ({"model": "torchvision:resnt18", **FREE}, "close names are resnet18"),
+        ({"model": "resnt18"}, "mlp, .*resnet18, .*torchvision:NAME, timm:NAME"),
+        ({"model": "torchvision:resnt18", **FREE}, "resnt18.* resnet18"),
         ({"model": "timm:resnt18", **FREE}, "resnet18|timm.* not installed"),
-        ({"model": "resnet18", "width": 4}, "depth is 3, but resnet18 has no such option"),
+        ({"model": "resnet18", "width": 4}, "depth is 3.*resnet18"),
         ({"model": "torchvision:resnet18", **FREE}, r"it lacks conv1.weight.* unknown 1.bias"),
         ({"model": "torchvision:vgg11", **FREE, "checkpoint": None, "untrained": True, "stem": "cifar"},
-         "no ResNet with conv1 and maxpool"),
-        ({"head_rank": 2}, r"unknown 5.bias, 5.weight; leave out --head-rank"),
-        ({"width": 16}, r"1.weight is \[32, 192\] where .*give the --width"),
+         "conv1.*maxpool"),
+        ({"head_rank": 2}, "5.bias, 5.weight.*--head-rank"),
+        ({"width": 16}, r"1.weight is \[32, 192\].*--width"),
         ({"checkpoint": None}, "checkpoint is missing.*--untrained"),
-        ({"checkpoint": Path("nowhere.pt")}, "nowhere.pt does not exist"),
+        ({"checkpoint": Path("nowhere.pt")}, "nowhere.pt .*exist"),
         ({"untrained": True}, "exclude each other"),
         ({"trained": Path("nowhere")}, "leave out --model"),
         ({"data": None}, "data is missing"),
         ({"data": Path("nowhere")}, "nowhere must hold"),
-        ({"ood": (Path("nowhere"),)}, "nowhere does not exist"),
+        ({"ood": (Path("nowhere"),)}, "nowhere .*exist"),
         ({"temperature": 0.0}, "temperature is 0.0"),
-        ({"classes": 3}, "classes is 3; it must be at least 4"),
-        ({"classes": 5}, "it is for data of 4 classes"),
+        ({"classes": 3}, "classes is 3.*4"),
+        ({"classes": 5}, "data of 4 classes"),
         ({"image_size": 0}, "image_size is 0"),
-        ({"image_size": 6}, "does not fit mlp: 1.weight"),
-        ({"crop": 0.5}, "crop is 0.5; it needs an --image-size"),
+        ({"image_size": 6}, "mlp: 1.weight"),
+        ({"crop": 0.5}, "crop is 0.5.*--image-size"),
         ({"crop": 1.5, "image_size": 8}, "crop is 1.5"),
-        ({"mean": (0.5, 0.5, 0.5)}, "--mean and --std belong together"),
+        ({"mean": (0.5, 0.5, 0.5)}, "--mean.*--std"),
         ({"mean": (0.5, 0.5, 0.5), "std": (1.0, 0.0, 1.0)}, "std is .*positive"),
         ({"mean": (0.5, 0.5, 0.5), "std": (1.0, 1.0, 1.0), "normalisation": "none"},
          "exclude each other"),
@@ -126,7 +122,7 @@ def test_what_is_wrong_with_an_ood_folder_is_said_of_it(
         ({"detectors": ("mps",)}, "msp"),
         ({"measures": ("calibratoin",)}, "'calibratoin'.*close names: calibration"),
         ({"measures": ("effective_depth",)}, "probes is False.* need probes"),
-        ({"layers": ("convolution",)}, "'convolution', which matches no module"),
+        ({"layers": ("convolution",)}, "'convolution'.*module"),
         ({"gamma": 1e-9}, "gamma is 1e-09"),
         ({"grid": 0}, "grid is 0"),
         ({"device": "tpu"}, "device is 'tpu'"),
@@ -145,9 +141,9 @@ def test_bad_settings_leave_nothing(
 
 def test_ood_names_that_clash(trained: Path, others: Path, tmp_path: Path) -> None:
     settings = quick(trained=trained, out=tmp_path / "report")
-    with pytest.raises(ValueError, match="two folders called others"):
+    with pytest.raises(ValueError, match=r"two .*others"):
         diagnose.run(replace(settings, ood=(others, others)))
-    with pytest.raises(ValueError, match=r"test is one split; name the folder .*others"):
+    with pytest.raises(ValueError, match=r"test is .*split.*others"):
         diagnose.run(replace(settings, ood=(others / "test",)))
     assert not (tmp_path / "report").exists()
 
@@ -160,21 +156,21 @@ def test_an_unreadable_image_is_named_and_leaves_nothing(
     shutil.copytree(others, broken)
     (broken / "test" / "class2" / "1.png").write_bytes(b"not an image")
     settings = quick(trained=trained, ood=(broken,), stream=stream, out=tmp_path / "report")
-    with pytest.raises(ValueError, match=r"1 of 18 images cannot be read.*test/class2/1\.png"):
+    with pytest.raises(ValueError, match=r"1 of 18 images.*test/class2/1\.png"):
         diagnose.run(settings)
     assert not (tmp_path / "report").exists()
 
 
 def test_results_are_not_written_over(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("precious")
-    with pytest.raises(ValueError, match=r"is not empty .*; name another folder$"):
+    with pytest.raises(ValueError, match=r"not empty"):
         diagnose.run(quick(trained=trained, out=tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
 def test_a_network_that_cannot_take_such_images(images: Path, tmp_path: Path) -> None:
     settings = quick(model="torchvision:alexnet", untrained=True, data=images)
-    with pytest.raises(ValueError, match=r"alexnet cannot take images of 8 x 8 .*--image-size"):
+    with pytest.raises(ValueError, match=r"alexnet.* 8 x 8 .*--image-size"):
         diagnose.run(replace(settings, out=tmp_path / "report"))
 
 
@@ -195,5 +191,5 @@ def test_bad_input_is_one_line(tmp_path: Path, command: Command) -> None:
         "real_nets.diagnose", "--model", "mlp", "--untrained", "--data", tmp_path,
         "--out", tmp_path / "report", "--device", "cpu",
     )  # fmt: skip
-    assert_one_line_error(result, "must hold folders train and test")
+    assert_one_line_error(result, "train and test")
     assert not (tmp_path / "report").exists()

@@ -213,7 +213,7 @@ def test_a_damaged_file_is_named(name: str, content: str, copy: Path) -> None:
         for found in (one.report, one.rows, one.environment):
             assert found
 
-    with pytest.raises(ValueError, match=rf"{COLD.key}/{name}.* (is damaged|is not the file)"):
+    with pytest.raises(ValueError, match=rf"{COLD.key}/{name}.* (damaged|not)"):
         read()
 
 
@@ -222,7 +222,7 @@ def test_rows_run_from_the_first_step_to_the_last(copy: Path) -> None:
     lines = file.read_text().splitlines(keepends=True)
     for kept in (lines[1:], lines[:-1]):
         file.write_text("".join(kept))
-        words = rf"{COLD.key}/metrics.jsonl is damaged: rows were lost; delete the folder .*{COLD.key} to"
+        words = rf"{COLD.key}/metrics.jsonl.* damaged.* rows.* delete .*{COLD.key}"
         with pytest.raises(ValueError, match=words):
             Results(copy).outcome(COLD.key)
     file.write_text("".join(lines))
@@ -236,7 +236,7 @@ def test_rows_of_a_network_that_diverged_may_stop_earlier(copy: Path) -> None:
         file.write_text(kept)
         assert len(outcome(copy, WILD).rows) == bool(kept)
     file.write_text(first.replace('"step": 0', '"step": 1'))
-    with pytest.raises(ValueError, match="rows were lost"):
+    with pytest.raises(ValueError, match=r"metrics.jsonl.* damaged.* rows"):
         outcome(copy, WILD)
 
 

@@ -66,7 +66,7 @@ def job_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
 def test_a_job_that_cannot_be_trained_leaves_nothing(root: Path, tmp_path: Path) -> None:
     job = tiny_job(norm="batch", batch_size=1)
     before = contents(tmp_path)
-    with pytest.raises(ValueError, match="mlp cannot be trained on batches of one image"):
+    with pytest.raises(ValueError, match=r"mlp.* batch.* one"):
         train_job(job, data_of(job, root), tmp_path / "jobs" / "own")
     assert contents(tmp_path) == before
     assert not (tmp_path / "jobs").exists()
@@ -79,7 +79,7 @@ def test_what_only_training_cannot_take_is_found(root: Path, job_of: Callable[..
             return super().forward(inputs)  # type: ignore[no-any-return]
 
     job = job_of(lambda classes: Picky(nn.Flatten(), nn.Linear(192, classes)))
-    with pytest.raises(ValueError, match=r"own cannot take images of 8 x 8 \(no\); give another"):
+    with pytest.raises(ValueError, match=r"own.* 8 x 8.*\(no\).* another"):
         try_training(job, data_of(job, root))
 
 
@@ -105,7 +105,7 @@ def test_networks_whose_logits_are_not_told_apart_are_refused(
         return WithAuxiliary(nn.Sequential(nn.Flatten(), nn.Linear(192, classes)), lambda *x: x)
 
     job = job_of(network)
-    with pytest.raises(ValueError, match="own makes no single logits while it is trained"):
+    with pytest.raises(ValueError, match=r"own.* logits.* train"):
         try_training(job, data_of(job, root))
 
 
@@ -118,18 +118,18 @@ def test_weights_that_do_not_count_are_for_one_process_alone(
     job = job_of(network)
     try_training(job, data_of(job, root))
     monkeypatch.setattr(trial, "rank_and_size", lambda: (0, 2))
-    with pytest.raises(ValueError, match=r"\(auxiliary\.weight\), which several processes cannot"):
+    with pytest.raises(ValueError, match=r"auxiliary\.weight.* processes"):
         try_training(job, data_of(job, root))
 
 
 @pytest.mark.parametrize(
     ("processes", "options", "said"),
     [
-        (2, {"followed_images": 1}, "followed_images is 1, .* 2 .*--followed-images 2 or more"),
-        (5, {"diagnosed_images": 4}, "diagnosed_images is 4, .* 5 processes"),
-        (9, {"batch_size": 8}, "batch_size is 8, .* 9 processes"),
-        (41, {"batch_size": 120, "ood": ()}, "data own has 40 test images, .* 41 .* at most 40"),
-        (19, {"batch_size": 120}, "data other has 18 test images, .* 19 processes"),
+        (2, {"followed_images": 1}, "followed_images.* 1, .* 2 .*--followed-images 2"),
+        (5, {"diagnosed_images": 4}, "diagnosed_images.* 4, .* 5 processes"),
+        (9, {"batch_size": 8}, "batch_size.* 8, .* 9 processes"),
+        (41, {"batch_size": 120, "ood": ()}, "own.* 40 test .* 41 .* 40"),
+        (19, {"batch_size": 120}, "other.* 18 test .* 19 processes"),
     ],
     ids=lambda value: str(value),
 )  # fmt: skip
@@ -153,9 +153,7 @@ def test_rates_are_not_reparametrised_of_one_of_several_classifiers(
     job = job_of(TwoHeads, temperature=5.0)
     try_training(job, data_of(job, root))
     hot = replace(job, lr_rule="reparametrised")
-    told = (
-        r"lr_rule is 'reparametrised', .* than the classifier other: also from one; take --lr-rule"
-    )
+    told = r"lr_rule.* 'reparametrised', .* classifier.* other.* one.* --lr-rule"
     with pytest.raises(ValueError, match=told):
         try_training(hot, data_of(job, root))
     one = job_of(lambda classes: OneHead(classes, classes), temperature=5.0)
@@ -170,8 +168,8 @@ def test_rates_are_not_reparametrised_where_logits_are_normalised(
     usual = {"temperature": 5.0, "lr_rule": "reparametrised", "head_norm": norm}
     hot = tiny_job(**usual | model)
     told = (
-        rf"lr_rule is 'reparametrised', but head_norm is '{norm}', .* T = 5 .*--lr-rule matched or "
-        "leave out --head-norm$"
+        rf"lr_rule.* 'reparametrised', .*head_norm.* '{norm}', .* T = 5 .*--lr-rule matched"
+        ".* --head-norm$"
     )
     with pytest.raises(ValueError, match=told):
         train_job(hot, data_of(hot, root), tmp_path / "jobs" / "own")
@@ -205,9 +203,7 @@ def _no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     check_compiler.cache_clear()
 
 
-WITHOUT = (
-    r"torch.compile needs a C\+\+ compiler.* \(InvalidCxx.*: no g\+\+\); .*leave out --compile"
-)
+WITHOUT = r"torch.compile.* C\+\+ .*\(InvalidCxx.*: no g\+\+\).* --compile"
 
 
 @pytest.mark.usefixtures("_no_compiler")

@@ -47,7 +47,7 @@ def test_an_export_needs_a_new_folder_and_writes_nothing_otherwise(
     taken.mkdir()
     (taken / "mine").write_text("mine")
     for target in (taken, taken / "mine"):
-        with pytest.raises(ValueError, match="is not an empty folder; name a new one"):
+        with pytest.raises(ValueError, match=r"taken.* empty.* new"):
             run(Settings(store, export=target))
     assert [path.name for path in taken.iterdir()] == ["mine"]
     assert not (store / "report.html").exists()
@@ -65,7 +65,7 @@ def test_an_export_that_fails_leaves_nothing_and_can_be_made_again(
         for owner, name in ((exporting.shutil, "copy"), (exporting, "export_figures")):
             with monkeypatch.context() as changed:
                 changed.setattr(owner, name, full_disk)
-                with pytest.raises(ValueError, match=r"\(No space left on device\).* make room"):
+                with pytest.raises(ValueError, match=r"No space left on device.* room"):
                     run(Settings(store, export=target))
             assert not target.exists() or not list(target.iterdir())
         assert target.exists() == (target.name == "empty")
@@ -88,10 +88,10 @@ def test_an_interrupted_export_leaves_nothing(
 def test_a_page_that_has_no_place_is_refused(store: Path, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ValueError, match=r"folder is a folder; name a file .*folder/report\.html"):
+    with pytest.raises(ValueError, match=r"folder.* file .*folder/report\.html"):
         run(Settings(store, out=tmp_path / "folder"))
     for below in ("file/page.html", "file/deep/page.html"):
-        with pytest.raises(ValueError, match=r"cannot be written, as .*/file is a file"):
+        with pytest.raises(ValueError, match=r"page\.html.* written.* .*/file "):
             run(Settings(store, out=tmp_path / below))
     assert {path.name for path in tmp_path.iterdir()} == {"store", "folder", "file"}
     assert not list((tmp_path / "folder").iterdir())
@@ -99,7 +99,7 @@ def test_a_page_that_has_no_place_is_refused(store: Path, tmp_path: Path) -> Non
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(ValueError, match="holds no results; name the --out folder of a run"):
+        with pytest.raises(ValueError, match=r"no results.* --out"):
             run(Settings(folder))
     assert not list(tmp_path.iterdir())
 
@@ -111,23 +111,19 @@ def write(text: str) -> Callable[[Path], object]:
 @pytest.mark.parametrize(
     ("name", "spoil", "words"),
     [
-        ("targets/fig7.json", write("{"), ["fig7.json is damaged"]),
-        ("targets/fig7.json", write("[]"), ["fig7.json is damaged", "run its target again"]),
-        ("targets/fig7.json", write('{"cells": [{}]}'), ["fig7.json is damaged"]),
-        ("jobs/*/summary.json", write("{"), ["summary.json is damaged"]),
-        ("jobs/*/summary.json", write("[]"), ["summary.json is damaged"]),
-        ("jobs/*/settings.json", write("{}"), ["settings.json is damaged"]),
+        ("targets/fig7.json", write("{"), ["fig7.json", "damaged"]),
+        ("targets/fig7.json", write("[]"), ["fig7.json", "damaged", "again"]),
+        ("targets/fig7.json", write('{"cells": [{}]}'), ["fig7.json", "damaged"]),
+        ("jobs/*/summary.json", write("{"), ["summary.json", "damaged"]),
+        ("jobs/*/summary.json", write("[]"), ["summary.json", "damaged"]),
+        ("jobs/*/settings.json", write("{}"), ["settings.json", "damaged"]),
         ("jobs/*/settings.json", Path.unlink, ["settings.json", "No such file"]),
-        ("jobs/*/metrics.jsonl", write("{}\nnonsense\n"), ["metrics.jsonl, line 2, is damaged"]),
+        ("jobs/*/metrics.jsonl", write("{}\nnonsense\n"), ["metrics.jsonl", "line 2", "damaged"]),
         ("jobs/*/metrics.jsonl", Path.unlink, ["metrics.jsonl", "No such file"]),
-        (
-            "jobs/*/diagnoses/final.json",
-            write("nonsense"),
-            ["final.json is not the file of a report"],
-        ),
-        ("jobs/*/metrics.jsonl", write(""), ["metrics.jsonl is damaged", "delete the folder"]),
-        ("jobs/*/environment.json", write(""), ["environment.json is damaged", "delete it"]),
-        ("jobs/*/environment.json", write("[]"), ["environment.json is damaged", "delete it"]),
+        ("jobs/*/diagnoses/final.json", write("nonsense"), ["final.json", "report"]),
+        ("jobs/*/metrics.jsonl", write(""), ["metrics.jsonl", "damaged", "delete"]),
+        ("jobs/*/environment.json", write(""), ["environment.json", "damaged", "delete"]),
+        ("jobs/*/environment.json", write("[]"), ["environment.json", "damaged", "delete"]),
     ],
 )
 def test_a_damaged_or_missing_file_is_one_line_that_names_it(
@@ -152,7 +148,7 @@ def test_a_damaged_or_missing_file_is_one_line_that_names_it(
 def test_a_network_whose_summary_is_missing_is_not_trained_yet(store: Path) -> None:
     for path in job_files(store, "summary.json")[:1]:
         path.unlink()
-    assert "Not trained yet: ResNet-34 on CIFAR-100: 1 of 3" in page_of(store)
+    assert re.search("Not trained.* ResNet-34 on CIFAR-100: 1 of 3", page_of(store))
 
 
 @pytest.mark.usefixtures("drawn")
@@ -162,5 +158,5 @@ def test_the_command_writes_the_page_and_says_where(
     page = tmp_path / "page.html"
     result = command("real_nets.report", store, "--out", page)
     assert result.returncode == 0, result.stderr
-    assert result.stdout == f"The page is {page}.\n"
+    assert str(page) in result.stdout
     assert page.read_text() == page_of(store)

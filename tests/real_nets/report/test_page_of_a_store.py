@@ -1,5 +1,6 @@
 """The page on a store: its sections and summary."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def test_the_page_has_a_section_per_target_in_the_order_of_the_list(original: Pa
 def test_the_summary_counts_networks_and_names_the_paper(original: Path) -> None:
     first, second = build_page(original, read_targets(original, list(TARGETS))).summary
     assert "arXiv 2506.01562" in first
-    assert second.startswith("6 networks on cifar100, of which 1 diverged. ")
+    assert re.match("6 networks.* cifar100.* 1 diverged", second)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_the_summary_says_which_data_are_a_part_of_the_papers(store: Path) -> No
     for file in store.glob("jobs/*/summary.json"):
         write_json(file, read_json(file) | {"train_images": 5000, "test_images": 2000})
     (told,) = (line for line in summary_of(store) if line.startswith("These are not the paper's"))
-    assert "cifar100 with 5,000 train and 2,000 test images" in told
+    assert re.search("cifar100.* 5,000 train.* 2,000 test", told)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_tables_without_rows_are_not_shown(tmp_path: Path) -> None:
 
 def test_a_store_without_a_finished_network_has_a_page_too(tmp_path: Path) -> None:
     fill(tmp_path, ["neural-collapse"], lambda job: None)
-    assert summary_of(tmp_path)[1].startswith("No networks were trained. ")
+    assert re.match("No networks", summary_of(tmp_path)[1])
     assert conditions_of(tmp_path) == {"budget": "small"}
     assert "Not trained yet" in page_of(tmp_path)
 

@@ -61,7 +61,7 @@ def test_planning_trains_nothing_and_leaves_nothing(
     store = tmp_path / "store"
     assert main("table1", *TINY, *MLP, "--data", root, "--plan", "--out", store) == 0
     captured = capsys.readouterr()
-    assert "2 of 2 networks to train or diagnose." in captured.err
+    assert "2 of 2 networks" in captured.err
     assert "About " in captured.err
     assert captured.out == ""
     assert not store.exists()
@@ -146,7 +146,7 @@ def test_cells_and_plans_have_networks_and_targets_from_outside(
         flags = [*TINY, "--cells", cells, "--data", root, "--plan", "--out", tmp_path / "store"]
         assert main("outside", *flags) == status
     told = capsys.readouterr().err
-    assert "2 of 2 networks to train or diagnose." in told
+    assert "2 of 2 networks" in told
     assert "there are CIFAR-10/Own Network" in told
 
 
@@ -156,7 +156,7 @@ def test_a_plan_of_tasks_tells_their_time_and_needs_no_cluster(
 ) -> None:
     arguments = ["table1", *TINY, *MLP, "--data", root, "--executor", executor, "--plan"]
     assert main(*arguments, "--out", tmp_path / "store") == 0
-    assert re.search(r"2 tasks: about \d+ (s|min) for the longest, ", capsys.readouterr().err)
+    assert re.search(r"2 tasks: about \d+ (s|min) ", capsys.readouterr().err)
     assert not list(tmp_path.iterdir())
 
 

@@ -13,13 +13,13 @@ from tests.real_nets.reproduce.asking import TINY, Main, contents
 
 ROOTED = ["--budget", "small", "--data", "ROOT"]
 BAD: list[tuple[list[str], list[str]]] = [
-    (["tabel1"], ["no target 'tabel1'", "close names are table1"]),
+    (["tabel1"], ["'tabel1'", " table1"]),
     (["quick", "zzz"], ["no target 'zzz'", "--list"]),
     (["quick", "--cells", "CIFAR-10/*"], ["'CIFAR-10/*' matches none", "CIFAR-100/ResNet-18"]),
     (["table3", "--cells", "*/VGG-19", "MLP"], ["'MLP' matches none", "CIFAR-10/VGG-19"]),
-    (["fig6", "--cells", "*"], ["'*' matches none", "these targets have no cells"]),
-    (["table1", "--budget", "small"], ["the small budget needs data", "--data"]),
-    (["table1", *ROOTED[:3], "nowhere"], ["data nowhere does not exist"]),
+    (["fig6", "--cells", "*"], ["'*' matches none", "no cells"]),
+    (["table1", "--budget", "small"], ["small budget", "--data"]),
+    (["table1", *ROOTED[:3], "nowhere"], ["data nowhere "]),
     (["fig1", *ROOTED, "--replace", "cifar100=gone"], ["nothing to train: 1 left out", "gone"]),
     (["table1", *ROOTED, "--cells", "ImageNet-1k/*"], ["2 left out", "ImageNet-1k/ResNet-34"]),
     (["fig1", *ROOTED, "--replace", "svhn"], ["replace is 'svhn'", "NAME=VALUE"]),
@@ -30,10 +30,10 @@ BAD: list[tuple[list[str], list[str]]] = [
     (["--budget", "small"], ["--budget", "targets"]),
     (["quick", "--list"], ["targets", "--list"]),
     (["quick", "--executor", "cloud"], ["'cloud'", "'here', 'local', 'slurm'"]),
-    (["quick", "--slurm", "a=1"], ["slurm options are for --executor slurm"]),
+    (["quick", "--slurm", "a=1"], ["--executor slurm"]),
     (["quick", "--executor", "slurm", "--slurm", "a"], ["slurm is 'a'", "NAME=VALUE"]),
     (["quick", "--executor", "local", "--slurm", "a=1"], ["slurm is {'a': 1}", "submitit says"]),
-    (["quick", "fig6", "--budget", "small"], ["the small budget needs data"]),
+    (["quick", "fig6", "--budget", "small"], ["small budget", "--data"]),
     (["quick", "--budget", "huge"], ["'huge'", "smoke"]),
     (["quick", "--seeds", "0"], ["seeds is 0"]),
     (["quick", "--epochs", "-1"], ["epochs is -1"]),
@@ -51,7 +51,7 @@ BAD: list[tuple[list[str], list[str]]] = [
     (["quick", "--lr-rule", "some"], ["'some'", "matched"]),
     (["quick", "--image-size", "0"], ["image_size is 0"]),
     (["quick", "--unknown"], ["--unknown"]),
-    (["fig1", "--cells", "a", "--cells=b"], ["--cells is given several times; give it once"]),
+    (["fig1", "--cells", "a", "--cells=b"], ["--cells", "once"]),
 ]
 
 
@@ -91,7 +91,7 @@ def test_the_store_is_for_one_command_at_a_time(
 ) -> None:
     with reproduce.locked(tmp_path):
         assert main("fig6", "--out", tmp_path) == 2
-    assert "is in use by another process" in capsys.readouterr().err
+    assert "in use" in capsys.readouterr().err
     assert not (tmp_path / "targets").exists()
 
 
@@ -107,7 +107,7 @@ def test_a_place_that_is_no_store_is_refused_before_anything_is_timed_or_written
         for place, words in (
             (foreign, "holds other files"),
             (file, "cannot be written"),
-            (used, "is in use by another process"),
+            (used, "in use"),
         ):
             before = contents(tmp_path)
             assert main("quick", "--out", place) == 2

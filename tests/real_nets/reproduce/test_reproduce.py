@@ -76,7 +76,7 @@ def test_folders_of_images_named_like_the_papers_data_work_from_end_to_end(
     kept = sorted(path.name for path in (store / "targets").iterdir())
     assert kept == ["fig3.json", "table1.json"]  # table 3 has no MLP
     captured = capsys.readouterr()
-    assert "Left out: out-of-distribution set svhn: data set 'svhn' is not in " in captured.err
+    assert re.search("Left out: .*svhn: .*'svhn'", captured.err)
     jobs = [job_of(folder) for folder in sorted((store / "jobs").iterdir())]
     assert {(job.data, job.ood, job.width, job.epochs) for job in jobs} == {
         ("cifar10", ("cifar100",), 16, 1)
@@ -105,7 +105,7 @@ def test_finished_networks_of_other_data_are_not_reused(
     assert re.search("2 .*reused", capsys.readouterr().err)
     before = contents(store)
     assert main("fig3", *TINY, *MLP, "--data", tmp_path / "other", "--out", store) == 2
-    assert "was trained on other data than" in capsys.readouterr().err
+    assert "other data" in capsys.readouterr().err
     assert contents(store) == before
 
 
@@ -137,7 +137,7 @@ def test_figure_6_needs_no_network_and_no_data_but_the_threshold(
     monkeypatch.setattr(fig6, "SEEDS", 1)
     assert main("fig6", "--budget", budget, "--out", tmp_path, *options) == 0
     captured = capsys.readouterr()
-    assert captured.err == "No networks to train or diagnose.\n"
+    assert re.fullmatch("No networks.*\n", captured.err)
     assert "at the largest s" in captured.out
     assert not (tmp_path / "jobs").exists()
     (record,) = read_targets(tmp_path, list(TARGETS))

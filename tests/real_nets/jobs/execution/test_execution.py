@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -64,8 +65,7 @@ def test_a_diverged_network_is_told_and_the_next_job_goes_on(
     execute(work, how, tmp_path / "logs", CPU)
     assert [item.done for item in work] == [True, True]
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("wild: diverged. T = 1, seed 0: ")
-    assert "lower --lr (now 1e+20)" in line
+    assert re.match(r"wild: diverged.* T = 1, seed 0.* --lr .*1e\+20", line)
 
 
 def test_no_work_needs_nothing(tmp_path: Path, root: Path) -> None:
@@ -75,25 +75,23 @@ def test_no_work_needs_nothing(tmp_path: Path, root: Path) -> None:
 
 @pytest.mark.usefixtures("unchecked")
 def test_ways_of_execution_that_do_not_exist(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="executor is 'cloud'; it must be here, local or slurm"):
+    with pytest.raises(ValueError, match=r"executor.* 'cloud'.* here, local or slurm"):
         Execution(DataSource(root), "cpu", "cloud")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="slurm options are for --executor slurm or local"):
+    with pytest.raises(ValueError, match=r"slurm.* --executor slurm or local"):
         Execution(DataSource(root), "cpu", options={"timeout_min": "10"})
     real = importlib.util.find_spec
     missing = {"submitit", "tensorboard"}
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name in missing else real(name)
     )
-    with pytest.raises(ValueError, match="at_once is for --executor slurm or local"):
+    with pytest.raises(ValueError, match=r"at_once.* --executor slurm or local"):
         Execution(DataSource(root), "cpu", at_once=2)
     Execution(DataSource(root), "cpu")
     with pytest.raises(ValueError, match=r"at_once is 0"):
         Execution(DataSource(root), "cpu", "local", at_once=0)
-    with pytest.raises(ValueError, match=r"'local', but submitit is not .*rankdeficit\[cluster\]"):
+    with pytest.raises(ValueError, match=r"'local'.* submitit.*rankdeficit\[cluster\]"):
         Execution(DataSource(root), "cpu", "local")
-    with pytest.raises(
-        ValueError, match=r"tensorboard is not .*rankdeficit\[tensorboard\].* leave"
-    ):
+    with pytest.raises(ValueError, match=r"tensorboard.* rankdeficit\[tensorboard\].* leave"):
         Execution(DataSource(root), "cpu", tensorboard=True)
 
 
@@ -102,20 +100,18 @@ def test_tasks_are_not_submitted_by_each_process_of_torchrun(
 ) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "any")
     Execution(DataSource(root), "cpu")
-    with pytest.raises(
-        ValueError, match=r"executor is 'local' under torchrun, .*leave out torchrun"
-    ):
+    with pytest.raises(ValueError, match=r"executor.* 'local'.* leave out torchrun"):
         Execution(DataSource(root), "cpu", "local")
 
 
 @pytest.mark.parametrize(
     ("executor", "options", "words"),
     [
-        ("local", {"colour": "red"}, r"slurm is \{'colour': 'red'\}, .*'colour' need to be prefixed"),
-        ("local", {"slurm_colour": "1"}, r"slurm is \{'slurm_colour': 1\}, .* Valid arguments"),
-        ("local", {"timeout_min": "long"}, r"'timeout_min': 'long'.* expected type"),
+        ("local", {"colour": "red"}, r"slurm.* \{'colour': 'red'\}, .*'colour'.* prefix"),
+        ("local", {"slurm_colour": "1"}, r"slurm.* \{'slurm_colour': 1\}, .* arguments"),
+        ("local", {"timeout_min": "long"}, r"'timeout_min': 'long'.* type"),
         pytest.param(
-            "slurm", {}, r"executor is 'slurm', but submitit says: Could not detect .srun",
+            "slurm", {}, r"executor.* 'slurm'.* submitit.*srun",
             marks=pytest.mark.skipif(shutil.which("srun") is not None, reason="there is Slurm here"),
         ),
     ],
@@ -148,12 +144,11 @@ def test_tasks_leave_what_is_left_here_and_failures_are_named_with_their_logs(
     work = [Work(OTHER_JOB, taken, ()), works(folder)[0]]
     with pytest.raises(
         ValueError,
-        match=r"1 of 2 tasks failed, the first of them taken: ValueError: .* is not empty \(it has "
-        r"thesis.tex\).* \(logs in .*logs\)",
+        match=r"1 of 2 .*taken.* ValueError: .* not empty .*thesis\.tex.* \(logs in .*logs\)",
     ) as caught:
         execute(work, replace(how, executor="local"), folder / "logs", CPU)
     assert "\n" not in str(caught.value)
-    assert f"2 tasks; their logs are in {folder / 'logs'}\n" in capsys.readouterr().err
+    assert re.search(rf"2 tasks.* {re.escape(str(folder / 'logs'))}\n", capsys.readouterr().err)
     assert list(taken.iterdir()) == [taken / "thesis.tex"]
     assert contents(folder / JOB.key) == contents(done / JOB.key)
     logs = "".join(path.read_text() for path in (folder / "logs").glob("*_log.err"))

@@ -22,7 +22,7 @@ def test_a_folder_of_other_data_is_refused(root: Path, copy: Path, tmp_path: Pat
     original = changed.read_bytes()
     shutil.copy(changed.with_name("1.png"), changed)
     before = contents(copy)
-    with pytest.raises(ValueError, match=r"hot was trained on other data .*restore them, or name"):
+    with pytest.raises(ValueError, match=r"hot.* other data.* restore"):
         train(HOT, moved, copy)
     assert contents(copy) == before
     changed.write_bytes(original)
@@ -32,7 +32,7 @@ def test_a_folder_of_other_data_is_refused(root: Path, copy: Path, tmp_path: Pat
 @pytest.mark.parametrize("change", [{"lr": 0.2}, {"seed": 1}, {"ood": ()}], ids=str)
 def test_a_folder_of_another_job_is_refused(change: dict[str, Any], root: Path, copy: Path) -> None:
     before = contents(copy)
-    with pytest.raises(ValueError, match=r"hot holds (another job|.*) .*name another folder"):
+    with pytest.raises(ValueError, match=r"hot.* another folder"):
         train(replace(HOT, **change), root, copy)
     assert contents(copy) == before
 
@@ -42,20 +42,20 @@ def test_a_job_from_before_an_option_existed_had_its_default(root: Path, copy: P
     del written["settings"]["job"]["head_norm"]
     (copy / "settings.json").write_text(json.dumps(written))
     assert train(HOT, root, copy) == JobFolder(copy).summary
-    with pytest.raises(ValueError, match="holds another job"):
+    with pytest.raises(ValueError, match="another job"):
         train(replace(HOT, head_norm="layer"), root, copy)
 
 
 def test_a_folder_that_another_process_uses_is_refused(root: Path, copy: Path) -> None:
     folder, _ = RunFolder.reopen(copy, PROGRAM)
-    with pytest.raises(ValueError, match=r"hot is in use by another process"):
+    with pytest.raises(ValueError, match=r"hot.* in use"):
         train(HOT, root, copy)
     folder.close()
     assert train(HOT, root, copy) == JobFolder(copy).summary
 
 
 def test_a_refused_job_leaves_its_folder_to_others(root: Path, copy: Path) -> None:
-    with pytest.raises(ValueError, match="holds another job") as kept:  # with all that it refers to
+    with pytest.raises(ValueError, match="another job") as kept:  # with all that it refers to
         train(replace(HOT, lr=0.2), root, copy)
     assert kept.traceback
     RunFolder.reopen(copy, PROGRAM)[0].close()
@@ -63,7 +63,7 @@ def test_a_refused_job_leaves_its_folder_to_others(root: Path, copy: Path) -> No
 
 def test_files_of_others_are_not_written_over(root: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(ValueError, match=r"is not empty \(it has thesis\.tex\)"):
+    with pytest.raises(ValueError, match=r"not empty.* thesis\.tex"):
         train(HOT, root, tmp_path)
     assert contents(tmp_path) == {"thesis.tex": b"precious"}
 
@@ -72,7 +72,7 @@ def test_a_damaged_summary_is_measured_again(root: Path, hot: Path, copy: Path) 
     for content in ("", '{"outcome": "interp', "[]", '{"rank": 3}'):
         (copy / "summary.json").write_text(content)
         before = contents(copy)
-        with pytest.raises(ValueError, match=r"summary\.json is damaged; delete it to measure"):
+        with pytest.raises(ValueError, match=r"summary\.json.* damaged.* delete"):
             train(HOT, root, copy)
         assert contents(copy) == before
     (copy / "summary.json").unlink()
@@ -86,9 +86,7 @@ def test_a_damaged_summary_is_measured_again(root: Path, hot: Path, copy: Path) 
 def test_damaged_settings_are_one_clear_error(content: str, root: Path, copy: Path) -> None:
     (copy / "settings.json").write_text(content)
     before = contents(copy)
-    with pytest.raises(
-        ValueError, match=r"settings\.json is damaged|is not a run of real_nets.job"
-    ):
+    with pytest.raises(ValueError, match=r"settings\.json.* damaged|not .*real_nets\.job"):
         train(HOT, root, copy)
     assert contents(copy) == before
 
@@ -107,9 +105,7 @@ def test_a_truncated_checkpoint_costs_one_interval(root: Path, tmp_path: Path) -
     for keep in (300, 0):
         os.truncate(path / "checkpoint.pt", keep)
         before = contents(path)
-        with pytest.raises(
-            ValueError, match=r"checkpoint\.pt cannot be read: .*delete it to go on"
-        ):
+        with pytest.raises(ValueError, match=r"checkpoint\.pt.* read.* delete"):
             train(job, root, path)
         assert contents(path) == before
     (path / "checkpoint.pt").unlink()
@@ -125,7 +121,7 @@ def test_truncated_final_weights_are_made_again_from_the_checkpoint(
     (copy / "diagnoses" / "final.json").unlink()
     os.truncate(copy / "weights.safetensors", 1000)
     before = contents(copy)
-    with pytest.raises(ValueError, match=r"weights\.safetensors cannot .*it and summary\.json"):
+    with pytest.raises(ValueError, match=r"weights\.safetensors.* delete .*summary\.json"):
         diagnose(HOT, root, copy)
     assert contents(copy) == before
     for name in ("weights.safetensors", "summary.json"):
@@ -139,20 +135,18 @@ def test_truncated_final_weights_are_made_again_from_the_checkpoint(
 
 def test_truncated_weights_of_a_milestone_need_another_training(root: Path, copy: Path) -> None:
     os.truncate(copy / "accuracy-0.9.safetensors", 1000)
-    with pytest.raises(ValueError, match=r"accuracy-0\.9\.saf.* delete the folder .*hot to train"):
+    with pytest.raises(ValueError, match=r"accuracy-0\.9\.saf.* delete .*folder .*hot"):
         diagnose(HOT, root, copy, "accuracy-0.9")
 
 
 def test_missing_weights_are_made_again_as_damaged_ones(root: Path, hot: Path, copy: Path) -> None:
     (copy / "accuracy-0.9.safetensors").unlink()
-    with pytest.raises(
-        ValueError, match=r"accuracy-0\.9\.saf.* missing; delete the folder .*hot to"
-    ):
+    with pytest.raises(ValueError, match=r"accuracy-0\.9\.saf.* missing.* delete .*folder .*hot"):
         diagnose(HOT, root, copy, "accuracy-0.9")
     shutil.copy(hot / "accuracy-0.9.safetensors", copy)
     for name in ("diagnoses/final.json", "weights.safetensors"):
         (copy / name).unlink()
-    with pytest.raises(ValueError, match=r"weights\.saf.* missing; delete summary\.json and"):
+    with pytest.raises(ValueError, match=r"weights\.saf.* missing.* delete summary\.json"):
         diagnose(HOT, root, copy)
     (copy / "summary.json").unlink()
     train(HOT, root, copy)
@@ -164,7 +158,7 @@ def test_missing_weights_are_made_again_as_damaged_ones(root: Path, hot: Path, c
 def test_a_damaged_environment_is_named(content: str, root: Path, copy: Path) -> None:
     (copy / "diagnoses" / "final.json").unlink()
     (copy / "environment.json").write_text(content)
-    with pytest.raises(ValueError, match=r"environment\.json is damaged; delete it"):
+    with pytest.raises(ValueError, match=r"environment\.json.* damaged.* delete"):
         diagnose(HOT, root, copy)
     (copy / "environment.json").unlink()
     diagnose(HOT, root, copy)
@@ -175,9 +169,7 @@ def test_a_damaged_diagnosis_is_made_again(root: Path, hot: Path, copy: Path) ->
     for content in ("", '{"train": {', "[]", '{"train": 3}'):
         file.write_text(content)
         before = contents(copy)
-        with pytest.raises(
-            ValueError, match=r"final\.json is not the file .*delete it to diagnose"
-        ):
+        with pytest.raises(ValueError, match=r"final\.json.* delete"):
             diagnose(HOT, root, copy)
         assert contents(copy) == before
     file.unlink()

@@ -90,7 +90,7 @@ def test_an_accuracy_that_is_never_reached_keeps_no_weights(root: Path, tmp_path
     job = tiny_job(lr=1e-6, milestones=(0.999,), stop_accuracy=0.999)
     summary = train(job, root, tmp_path / "job")
     assert (summary["milestones"], summary["stopped_early"]) == ([], False)
-    with pytest.raises(ValueError, match=r"keeps no weights called accuracy-0\.999$"):
+    with pytest.raises(ValueError, match=r"no weights.* accuracy-0\.999$"):
         diagnose(job, root, tmp_path / "job", "accuracy-0.999")
 
 
@@ -110,11 +110,10 @@ def test_no_epochs_leave_the_untrained_network(root: Path, tmp_path: Path) -> No
     ("change", "words"),
     [
         ({"lr": 1e20, "clip_norm": None, "temperature": 50.0},
-         r"T = 50, seed 0: the .* not finite at step \d+ \(epoch 0\.\d+\); lower --lr \(now 1e\+20\), "
-         r"or shorten gradients with --clip-norm 1"),
-        ({"lr": 1e20, "seed": 4}, r"T = 1, seed 4: .* lower --lr \(now 1e\+20\)$"),
-        ({"lr": 1e10}, r"the squared logits are not finite at step 1 \(epoch 0\.12\)"),
-        ({"lr": 1e12, "loss": "mse"}, r"the squared logits are not finite at step 1 "),
+         r"T = 50, seed 0.* finite.* step \d+ \(epoch 0\.\d+\).* --lr .*1e\+20.* --clip-norm 1"),
+        ({"lr": 1e20, "seed": 4}, r"T = 1, seed 4.* --lr \(now 1e\+20\)$"),
+        ({"lr": 1e10}, r"squared logits.* finite.* step 1 \(epoch 0\.12\)"),
+        ({"lr": 1e12, "loss": "mse"}, r"squared logits.* finite.* step 1 "),
     ],
     ids=["unclipped", "clipped", "large", "mse"],
 )  # fmt: skip
@@ -130,7 +129,7 @@ def test_a_diverging_network_says_when_and_what_to_do_and_keeps_no_weights(
     before = contents(tmp_path / "job")
     assert train(job, root, tmp_path / "job") == summary
     assert contents(tmp_path / "job") == before
-    with pytest.raises(ValueError, match=r"keeps no weights called final$"):
+    with pytest.raises(ValueError, match=r"no weights.* final$"):
         diagnose(job, root, tmp_path / "job")
 
 
@@ -138,7 +137,7 @@ def test_a_network_that_diverges_on_its_way_was_last_sound_where_it_was_measured
     root: Path, tmp_path: Path
 ) -> None:
     summary = train(DIVERGING, root, tmp_path / "job")
-    assert "the loss is not finite at step 39 (epoch 0.65)" in summary["message"]
+    assert re.search(r"loss.* finite.* step 39 \(epoch 0\.65\)", summary["message"])
     assert (summary["step"], summary["epoch"]) == (16, 16 / 60)
     assert runs.read_rows(tmp_path / "job")[-1]["step"] == 16
 
@@ -147,7 +146,7 @@ def test_a_network_that_its_first_step_spoils_was_last_sound_untrained(
     root: Path, tmp_path: Path
 ) -> None:
     summary = train(tiny_job(lr=1e10), root, tmp_path / "job")
-    assert "the squared logits are not finite at step 1 " in summary["message"]
+    assert re.search("squared logits.* finite.* step 1 ", summary["message"])
     assert (summary["step"], summary["epoch"]) == (0, 0)
 
 
