@@ -91,7 +91,7 @@ def test_ways_of_execution_that_do_not_exist(root: Path, monkeypatch: pytest.Mon
         Execution(DataSource(root), "cpu", "local", at_once=0)
     with pytest.raises(ValueError, match=r"'local'.* submitit.*rankdeficit\[cluster\]"):
         Execution(DataSource(root), "cpu", "local")
-    with pytest.raises(ValueError, match=r"tensorboard.* rankdeficit\[tensorboard\].* leave"):
+    with pytest.raises(ValueError, match=r"tensorboard.*rankdeficit\[tensorboard\].* leave"):
         Execution(DataSource(root), "cpu", tensorboard=True)
 
 
