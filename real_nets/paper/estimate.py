@@ -48,7 +48,7 @@ class Estimate:
 def estimates(
     pending: Sequence[Work], source: DataSource, device: torch.device, trials: Trials
 ) -> list[Estimate]:
-    """An estimate per job of the work left; a few steps of each kind of job are timed."""
+    """Estimate of the remaining work of each job, from the time of a few steps of each kind of job."""
     known: dict[Job, Estimate] = {}
     for item in pending:
         if item.job.kind not in known:

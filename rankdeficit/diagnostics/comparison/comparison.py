@@ -9,7 +9,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rankdeficit.checks import check_output_folder
 from rankdeficit.diagnostics.comparison.differences import (
     Difference,
     Line,
@@ -23,12 +22,11 @@ from rankdeficit.diagnostics.registry import Column
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.diagnostics.report.cells import make_table
 from rankdeficit.diagnostics.report.numbers import Number, to_csv
+from rankdeficit.diagnostics.report.outputs import write_figures, write_text
 from rankdeficit.diagnostics.report.page import conditions, page_table
 from rankdeficit.diagnostics.report.records import Row
-from rankdeficit.diagnostics.report.report import write_text
 from rankdeficit.diagnostics.report.sentences import title
 from rankdeficit.diagnostics.report.verdicts import with_range
-from rankdeficit.experiments.plots import save
 from rankdeficit.page import Page, Picture, Section, render
 from rankdeficit.page.numbers import SPACE, format_percentage_points
 
@@ -193,14 +191,8 @@ class Comparison:
 
         Returns the paths of the PNG files. Raises ValueError for a path that cannot be a folder.
         """
-        folder = Path(folder)
-        check_output_folder("folder", folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = []
-        for name, figure, _ in drawings(self.records, self.names):
-            paths.append(folder / f"{name}.png")
-            save(figure, paths[-1])
-        return paths
+        drawn = drawings(self.records, self.names)
+        return write_figures(folder, ((name, figure) for name, figure, _ in drawn))
 
     def _table(self, shown: Sequence[Line], other: int) -> Table:
         columns = [

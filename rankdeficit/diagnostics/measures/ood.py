@@ -253,7 +253,7 @@ def _vim(known: KnownData) -> Detector:
 
 
 def _origin_error(weight: Tensor, bias: Tensor, origin: Tensor) -> float:
-    """Error of the float32 origin -W^+ b, and the rounding of features less an origin so far away."""
+    """Error of the float32 origin -W^+ b, plus the rounding when it is subtracted from the features."""
     eps = torch.finfo(torch.float32).eps
     exact = -torch.linalg.pinv(weight, rtol=max(weight.shape) * eps) @ bias
     return max(float((origin.double() - exact).norm()), eps * float(exact.norm()))

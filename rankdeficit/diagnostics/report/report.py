@@ -3,7 +3,7 @@
 import difflib
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, overload
 
@@ -11,17 +11,15 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rankdeficit.checks import check_output_file, check_output_folder
 from rankdeficit.diagnostics.report import records
 from rankdeficit.diagnostics.report.advice import Advice, advice
 from rankdeficit.diagnostics.report.figures import drawings
 from rankdeficit.diagnostics.report.numbers import Number, numbers, to_csv
+from rankdeficit.diagnostics.report.outputs import write_figures, write_text
 from rankdeficit.diagnostics.report.page import report_page
 from rankdeficit.diagnostics.report.records import Row
 from rankdeficit.diagnostics.report.sentences import heading, sentences
 from rankdeficit.diagnostics.report.tables import tables
-from rankdeficit.experiments.plots import save
-from rankdeficit.experiments.runs import write_atomically
 from rankdeficit.page import render
 
 WIDTH = 130
@@ -110,14 +108,8 @@ class Report(Mapping[str, Any]):
 
         Returns the paths of the PNG files. Raises ValueError for a path that cannot be a folder.
         """
-        folder = Path(folder)
-        check_output_folder("folder", folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = []
-        for drawn in drawings(self.record):
-            paths.append(folder / f"{drawn.name}.png")
-            save(drawn.figure, paths[-1])
-        return paths
+        drawn = drawings(self.record)
+        return write_figures(folder, ((own.name, own.figure) for own in drawn))
 
     def __getitem__(self, name: str) -> Any:
         """Raises KeyError with close names for an unknown one."""
@@ -165,16 +157,3 @@ class Report(Mapping[str, Any]):
         """Sentences, and what to try."""
         found = [f"- {own}" for own in self.advice()]
         return [*self.sentences(), *(["", "What to try", *found] if found else [])]
-
-
-def write_text(path: Path | str, text: Callable[[], str]) -> Path:
-    """Write a file, or replace it as a whole; its folder is made where there is none.
-
-    Raises ValueError for a path that cannot be a file, before the text is made.
-    """
-    path = Path(path)
-    check_output_file("path", path)
-    content = text().encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content)
-    return path

@@ -1,4 +1,4 @@
-"""The main numbers of a report, each with a judgement and the way to read it."""
+"""The main numbers of a report, each with a judgement and how to read it."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A watch as a callback of Lightning and of the Trainer of transformers, where these are installed."""
+"""Callbacks that run a watch in Lightning and in the Trainer of transformers, if these are installed."""
 
 import importlib
 import importlib.util

@@ -67,7 +67,7 @@ def test_they_may_be_picked_alone(mine: ModuleType) -> None:
 def test_records_that_lack_them_are_still_shown(
     mine: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rankdeficit.diagnostics.report.report.save", lambda figure, path: None)
+    monkeypatch.setattr("rankdeficit.diagnostics.report.outputs.save", lambda figure, path: None)
     report = Report(record())
     assert "particip." not in str(report)
     assert tmp_path / "participation_ratio.png" not in report.plot(tmp_path)

@@ -170,7 +170,7 @@ def test_figures_are_written(
     both: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "rankdeficit.diagnostics.comparison.comparison.save", lambda figure, path: path.touch()
+        "rankdeficit.diagnostics.report.outputs.save", lambda figure, path: path.touch()
     )
     assert sorted(both.plot(tmp_path / "new")) == sorted((tmp_path / "new").iterdir())
 
@@ -228,7 +228,7 @@ def test_the_example_of_the_readme_runs(
         Report(own).to_json(tmp_path / name / "report.json")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "rankdeficit.diagnostics.comparison.comparison.save", lambda figure, path: path.touch()
+        "rankdeficit.diagnostics.report.outputs.save", lambda figure, path: path.touch()
     )
     exec(code, {})
     assert (tmp_path / "comparison.csv").exists()

@@ -160,7 +160,7 @@ def test_partial_reports_are_shown_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their figures are made; test_figures.py saves them."""
-    monkeypatch.setattr("rankdeficit.diagnostics.report.report.save", lambda figure, path: None)
+    monkeypatch.setattr("rankdeficit.diagnostics.report.outputs.save", lambda figure, path: None)
     model, train, test = small_problem()
     for name in available_measures():
         report = rd.diagnose(model, train, test, {"o": (train, test)}, measures=[name])

@@ -133,7 +133,7 @@ def test_no_figure_is_made_in_the_user_s_style(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Figure] = []
-    place = "rankdeficit.diagnostics.report.report.save"
+    place = "rankdeficit.diagnostics.report.outputs.save"
     monkeypatch.setattr(place, lambda figure, path: made.append(figure))
     with matplotlib.rc_context({"text.usetex": True}):
         assert needs_latex(drawn(FIGURES["calibration"]))

@@ -125,3 +125,10 @@ def test_the_command_prints_a_saved_report_and_writes_it(
 def test_names_of_measures_have_their_own_places() -> None:
     names = ["my_measure", "my measure", "My_measure", "Größe", "layer_ranks"]
     assert len({Section(slug(name), name).identifier for name in names}) == len(names)
+
+
+def test_outputs_are_checked_before_any_is_written(tmp_path: Path) -> None:
+    path = Report(record()).to_json(tmp_path / "report.json")
+    with pytest.raises(ValueError, match=r"html.*folder.*file"):
+        run(Settings(path, csv=tmp_path / "report.csv", html=tmp_path))
+    assert [own.name for own in tmp_path.iterdir()] == ["report.json"]
