@@ -76,10 +76,12 @@ class DetectionRow:
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A table or figure of the paper: its content and its claim."""
+    """A table or figure of the paper."""
 
     name: str
+    title: str
     shows: str
+    """Its content, as the caption of a figure or the second line of a list of targets."""
     claim: str
     """One testable sentence."""
     networks: tuple[tuple[str, str], ...] = ()
@@ -150,49 +152,55 @@ _RESNET = (("ResNet-34", "CIFAR-100"),)
 EXHIBITS = (
     Exhibit(
         "Table 1",
-        "Effective depth kappa, OOD drop rho and rank of the logits of nine pairs of networks.",
+        "effective depth, OOD drop and rank of the logits",
+        "Nine pairs of networks, MLP and ResNets, beside the paper's numbers.",
         "At low logit norm kappa is lower and rho higher in every pair, and the rank is lower wherever "
         "there are a hundred classes or more.",
         tuple((row.architecture, row.data) for row in TABLE_1),
     ),
     Exhibit(
         "Table 2",
-        "OOD detection by NECO between CIFAR-100 and CIFAR-10, in both directions.",
+        "OOD detection by NECO",
+        "CIFAR-100 against CIFAR-10 in both directions, beside the paper's numbers.",
         "At low logit norm the AUROC is higher and the false positive rate at 95 % true positives "
         "lower, for every network in both directions.",
         tuple((row.architecture, row.data) for row in TABLE_2),
     ),
     Exhibit(
         "Table 3",
-        "The measures of Table 1 for VGG-19.",
+        "VGG-19",
+        "The measures of Table 1 on CIFAR-10 and CIFAR-100.",
         "VGG-19 has a low kappa and a high rho at T = 1 already, and a lower logit norm changes its "
         "rank on CIFAR-100 but hardly anything else.",
         tuple((row.architecture, row.data) for row in TABLE_3),
     ),
     Exhibit(
         "Figure 1",
-        "Accuracy of linear probes after every layer, on ID and on OOD data, at T = 1 and at low logit "
-        "norm.",
+        "accuracy of linear probes by layer",
+        "Probes after every layer, on ID and on OOD data.",
         "At low logit norm an earlier layer's probe reaches 99 % of the last layer's accuracy, and the "
         "last layer's OOD probe falls further below the best layer's.",
         _RESNET,
     ),
     Exhibit(
         "Figure 2",
-        "Norm of the logits during training at several temperatures.",
+        "norm of the logits during training",
+        "The norm at several temperatures, raw and divided by T.",
         "The norm of the logits grows more, and sooner, at high temperature than at T = 1.",
         _RESNET,
     ),
     Exhibit(
         "Figure 3",
-        "During training, the alignment of weights with their inputs, mean over layers (top); rank and "
-        "five largest singular values of the representations (bottom).",
+        "alignment and collapse during training",
+        "Alignment of weights with their inputs, mean over layers (top); rank and five largest singular "
+        "values of the representations (bottom).",
         "At high temperature the alignment rises above the baseline's within the first epochs, and the "
         "rank of the representations falls below the baseline's as their top singular values grow.",
         _MLP,
     ),
     Exhibit(
         "Figure 4",
+        "ranks of representations and gradients",
         "Rank of each layer's input and of the gradient of the loss in its weight.",
         "At high temperature both ranks are lower than the baseline's in the deeper layers, and no "
         "gradient's rank exceeds that of its layer's input.",
@@ -200,25 +208,29 @@ EXHIBITS = (
     ),
     Exhibit(
         "Figure 5",
-        "Rank before and after the softmax, and norm of the logits, during training.",
+        "ranks before and after the softmax during training",
+        "Both ranks, and the norm of the logits.",
         "At high temperature the rank after the softmax saturates early, in step with the growth of "
         "the norm, while the rank of the logits stays well below it.",
         _RESNET,
     ),
     Exhibit(
         "Figure 6",
-        "Rank of the softmax of random matrices of rank 1 to 5 against the factor they are scaled by.",
+        "rank after the softmax of random low-rank matrices",
+        "Matrices of rank 1 to 5 against the factor they are scaled by; trains nothing.",
         "The rank after the softmax grows with the factor although the rank of the matrix is constant.",
     ),
     Exhibit(
         "Figure 7",
-        "OrthoDev, the mean |cosine| of class means and the OOD mean, during training.",
+        "OrthoDev during training",
+        "Mean |cosine| of class means and OOD mean.",
         "At high temperature OrthoDev ends lower than the baseline's.",
         _RESNET,
     ),
     Exhibit(
         "Figure 8",
-        "Norm of the logits of untrained networks.",
+        "norm of the logits of untrained networks",
+        "VGG-19, ResNets and MLP, several seeds each; trains nothing.",
         "The logits of an untrained VGG-19 have a lower norm than those of untrained ResNets.",
     ),
 )

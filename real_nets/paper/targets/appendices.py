@@ -24,7 +24,7 @@ class Alignment(PairTarget):
 
     name = "alignment"
     title = "Appendix B: alignment in convolutions"
-    about = "alignment of every layer with its input, convolutions included"
+    about = "Alignment of every layer with its input, convolutions included."
     family = "appendix"
     networks = (("ResNet-18", "CIFAR-10"), ("VGG-19", "CIFAR-10"))
     claim = (
@@ -48,7 +48,7 @@ class SoftmaxMse(PairTarget):
 
     name = "mse"
     title = "Appendix F: squared error after the softmax"
-    about = "the bias with softmax and squared error instead of cross-entropy"
+    about = "The bias with softmax and squared error instead of cross-entropy."
     family = "appendix"
     networks = (("MLP", "CIFAR-10"),)
     options = {"loss": "mse"}  # noqa: RUF012
@@ -73,7 +73,7 @@ class NeuralCollapse(PairTarget):
 
     name = "neural-collapse"
     title = "Appendix I: measures of Neural Collapse"
-    about = "NC1 to NC4 of all networks of Tables 1 and 3 on CIFAR, with the retained rank"
+    about = "NC1 to NC4 of all networks of Tables 1 and 3 on CIFAR, with the retained rank."
     family = "appendix"
     networks = (*ON_CIFAR, *((row.architecture, row.data) for row in paper.TABLE_3))
     caption = "Neural Collapse on train images (0 is collapse; NC4: 100 %)"
@@ -93,7 +93,7 @@ class OrthoDev(PairTarget):
 
     name = "ortho-dev"
     title = "Appendix L: OrthoDev"
-    about = "OrthoDev of all networks of Table 1 on CIFAR, at the end and during training"
+    about = "OrthoDev of all networks of Table 1 on CIFAR, at the end and during training."
     family = "appendix"
     networks = ON_CIFAR
     caption = "OrthoDev on the diagnosed images"

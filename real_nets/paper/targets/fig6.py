@@ -14,7 +14,6 @@ from rankdeficit.page import Column, Section, Table, TableCell
 from rankdeficit.scaled_logits import random_logits
 from rankdeficit.softmax import softmax
 from rankdeficit.spectrum import GAMMA, numerical_rank
-from real_nets.paper import numbers as paper
 from real_nets.paper.grid import Cell, Grid, Setup
 from real_nets.paper.store import Results
 from real_nets.paper.targets.target import Computed, Target, picture, register
@@ -52,12 +51,10 @@ class ScaledRanks(NamedTuple):
 
 
 @register
-class Figure6(Target):
+class Figure6(Target, exhibit="Figure 6"):
     """Rank after the softmax against the scale."""
 
     name = "fig6"
-    title = "Figure 6: rank after the softmax of random low-rank matrices"
-    about = "rank of softmax(s A B^T) against s; trains nothing"
     family = "figure"
 
     def cells(self, setup: Setup) -> Grid:
@@ -81,7 +78,7 @@ class Figure6(Target):
         rows, gamma = ScaledRanks.of(computed)
         table = peaks(rows)
         flat = [row[0].text for row in table.rows if row[1].text == row[2].text]
-        claim = f"The paper's claim: {paper.exhibit('Figure 6').claim}"
+        claim = f"The paper's claim: {self.claim}"
         headline = (
             f"The rank does not grow with the factor for k = {', '.join(flat)}, unlike in the paper."
             if flat

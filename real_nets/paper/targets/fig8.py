@@ -6,7 +6,6 @@ from statistics import median
 from rankdeficit.page import Section
 from rankdeficit.page.numbers import format_norm
 from real_nets.page.during_training import initial_norms
-from real_nets.paper import numbers as paper
 from real_nets.paper.compare import Measure, values
 from real_nets.paper.grid import Cell, Grid, Setup
 from real_nets.paper.measures import initial_norm
@@ -19,12 +18,10 @@ LOWEST = "VGG-19"
 
 
 @register
-class Figure8(Target):
+class Figure8(Target, exhibit="Figure 8"):
     """Initial logits norm of VGG-19, ResNets and MLP."""
 
     name = "fig8"
-    title = "Figure 8: norm of the logits of untrained networks"
-    about = "initial norm of the logits of VGG-19 and ResNets; trains nothing"
     family = "figure"
     diagnosed = False
     networks = (LOWEST, "ResNet-18", "ResNet-20", "ResNet-34", "MLP")
@@ -59,7 +56,7 @@ class Figure8(Target):
         measure = Measure("initial norm", initial_norm, format_norm)
         table = cell_table("Norm of the logits", cells, results, [measure])
         result = " ".join(paragraphs)
-        paragraphs.append(f"The paper's claim: {paper.exhibit('Figure 8').claim}")
+        paragraphs.append(f"The paper's claim: {self.claim}")
         notes = unfinished(cells, results)
         return Section(self.name, self.title, paragraphs, [table], pictures, notes, result)
 

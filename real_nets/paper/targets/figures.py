@@ -10,11 +10,10 @@ from rankdeficit.spectrum import GAMMA
 from real_nets.jobs.folder import JobFolder
 from real_nets.page import during_training, when_trained
 from real_nets.page.runs import number, over_layers, over_training
-from real_nets.paper import numbers as paper
 from real_nets.paper.compare import Direction, Measure, Pair, Printed
 from real_nets.paper.measures import Value, decimals, depths, drop
 from real_nets.paper.targets.pairs import Drawn, PairTarget
-from real_nets.paper.targets.target import Draw, figure_run, register
+from real_nets.paper.targets.target import figure_run, register
 
 FIRST_EPOCHS = 5.0
 """Number of epochs in which the alignment rises in the paper."""
@@ -31,26 +30,17 @@ class PaperFigure(PairTarget):
     by_pair = True
 
 
-def of_paper(
-    name: str, draw: Draw, alt: str
-) -> tuple[str, tuple[tuple[str, str], ...], tuple[Drawn, ...]]:
-    """Claim, networks and figure of an exhibit."""
-    shown = paper.exhibit(name)
-    return shown.claim, shown.networks, (Drawn(draw, shown.shows, alt),)
-
-
 @register
-class Figure1(PaperFigure):
+class Figure1(PaperFigure, exhibit="Figure 1"):
     """Probes by layer."""
 
     name = "fig1"
-    title = "Figure 1: accuracy of linear probes by layer"
-    about = "linear probes on every layer, in and out of distribution"
     probes = True
-    claim, networks, figures = of_paper(
-        "Figure 1",
-        when_trained.probe_accuracies,
-        "Accuracy of linear probes against the layer, a panel per temperature.",
+    figures = (
+        Drawn(
+            when_trained.probe_accuracies,
+            alt="Accuracy of linear probes against the layer, a panel per temperature.",
+        ),
     )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
@@ -59,17 +49,16 @@ class Figure1(PaperFigure):
 
 
 @register
-class Figure2(PaperFigure):
+class Figure2(PaperFigure, exhibit="Figure 2"):
     """Logits norm."""
 
     name = "fig2"
-    title = "Figure 2: norm of the logits during training"
-    about = "raw and effective norm of the logits during training"
     diagnosed = False
-    claim, networks, figures = of_paper(
-        "Figure 2",
-        during_training.logits_norm,
-        "Norm of the logits against training epochs, a line per temperature.",
+    figures = (
+        Drawn(
+            during_training.logits_norm,
+            alt="Norm of the logits against training epochs, a line per temperature.",
+        ),
     )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
@@ -81,17 +70,16 @@ class Figure2(PaperFigure):
 
 
 @register
-class Figure3(PaperFigure):
+class Figure3(PaperFigure, exhibit="Figure 3"):
     """Alignment and collapse."""
 
     name = "fig3"
-    title = "Figure 3: alignment and collapse during training"
-    about = "alignment of weights and inputs, rank and top singular values during training"
     diagnosed = False
-    claim, networks, figures = of_paper(
-        "Figure 3",
-        during_training.alignment_and_collapse,
-        "Alignment above, rank and five singular values below, a column per temperature.",
+    figures = (
+        Drawn(
+            during_training.alignment_and_collapse,
+            alt="Alignment above, rank and five singular values below, a column per temperature.",
+        ),
     )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
@@ -107,16 +95,15 @@ class Figure3(PaperFigure):
 
 
 @register
-class Figure4(PaperFigure):
+class Figure4(PaperFigure, exhibit="Figure 4"):
     """Gradient ranks."""
 
     name = "fig4"
-    title = "Figure 4: ranks of representations and gradients"
-    about = "rank of each layer's input and of its gradient"
-    claim, networks, figures = of_paper(
-        "Figure 4",
-        when_trained.layer_and_gradient_ranks,
-        "Rank of input and gradient against the layer, a panel per temperature.",
+    figures = (
+        Drawn(
+            when_trained.layer_and_gradient_ranks,
+            alt="Rank of input and gradient against the layer, a panel per temperature.",
+        ),
     )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
@@ -136,17 +123,16 @@ class Figure4(PaperFigure):
 
 
 @register
-class Figure5(PaperFigure):
+class Figure5(PaperFigure, exhibit="Figure 5"):
     """Ranks around the softmax."""
 
     name = "fig5"
-    title = "Figure 5: ranks before and after the softmax during training"
-    about = "rank before and after the softmax, and norm, during training"
     diagnosed = False
-    claim, networks, figures = of_paper(
-        "Figure 5",
-        during_training.ranks_around_softmax,
-        "Rank before and after the softmax and norm against epochs, a panel per temperature.",
+    figures = (
+        Drawn(
+            during_training.ranks_around_softmax,
+            alt="Rank before and after the softmax and norm against epochs, a panel per temperature.",
+        ),
     )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
@@ -164,17 +150,16 @@ class Figure5(PaperFigure):
 
 
 @register
-class Figure7(PaperFigure):
+class Figure7(PaperFigure, exhibit="Figure 7"):
     """OrthoDev."""
 
     name = "fig7"
-    title = "Figure 7: OrthoDev during training"
-    about = "mean |cosine| of class means and out-of-distribution mean during training"
     diagnosed = False
-    claim, networks, figures = of_paper(
-        "Figure 7",
-        during_training.ortho_dev,
-        "OrthoDev against epochs, a line per temperature, a panel per OOD set.",
+    figures = (
+        Drawn(
+            during_training.ortho_dev,
+            alt="OrthoDev against epochs, a line per temperature, a panel per OOD set.",
+        ),
     )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:

@@ -50,7 +50,7 @@ class Hyperparameters(Target):
 
     name = "hyperparameters"
     title = "Appendix E: what else changes the initial norm of the logits"
-    about = "initialisation, width, depth and normalisation of the MLP against rank"
+    about = "Initialisation, width, depth and normalisation of the MLP against rank."
     family = "appendix"
 
     def cells(self, setup: Setup) -> Grid:

@@ -6,6 +6,7 @@ from typing import ClassVar, NamedTuple
 
 from rankdeficit.page import Picture, Section, Table
 from real_nets.models import JobChanges
+from real_nets.paper import numbers as paper
 from real_nets.paper.compare import Measure, Pair, equal_accuracy, measured_pairs, pairs
 from real_nets.paper.grid import Cell, Grid, Setup
 from real_nets.paper.store import Results
@@ -23,7 +24,8 @@ class Drawn(NamedTuple):
     """A figure of a target."""
 
     draw: Draw
-    caption: str
+    caption: str = ""
+    """Empty for the description of the target."""
     alt: str = ""
     """Text for screen readers; empty for the caption."""
 
@@ -31,8 +33,6 @@ class Drawn(NamedTuple):
 class PairTarget(Target):
     """A target with a table of comparisons, and optional further tables and figures."""
 
-    claim: ClassVar[str]
-    """The paper's claim."""
     networks: ClassVar[Sequence[tuple[str, str]]]
     """(network, data) of every pair."""
     options: ClassVar[JobChanges] = {}
@@ -45,6 +45,12 @@ class PairTarget(Target):
     """Whether figures are drawn per pair."""
     probes: ClassVar[bool] = False
     """Whether notes report probes that did not converge."""
+
+    def __init_subclass__(cls, exhibit: str = "") -> None:
+        """exhibit: as for `Target`; its networks are the paper's."""
+        super().__init_subclass__(exhibit)
+        if exhibit:
+            cls.networks = paper.exhibit(exhibit).networks
 
     @abstractmethod
     def measures(self, pair: Pair) -> Sequence[Measure]:
@@ -59,7 +65,7 @@ class PairTarget(Target):
             one
             for where, own in groups
             for draw, caption, alt in self.figures
-            for one in picture(draw(runs(own, results)), where + caption, alt)
+            for one in picture(draw(runs(own, results)), where + (caption or self.about), alt)
         ]
 
     def cells(self, setup: Setup) -> Grid:

@@ -23,7 +23,7 @@ class Quick(PairTarget):
 
     name = "quick"
     title = "A quick look: one network at T = 1 and at low logit norm"
-    about = "all measures of one ResNet-18; minutes on a CPU with the smoke budget, no download"
+    about = "All measures of one ResNet-18; minutes on a CPU with the smoke budget, no download."
     family = "quick"
     compared = True
     probes = True

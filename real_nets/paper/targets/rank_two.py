@@ -33,7 +33,7 @@ class RankTwo(Target):
 
     name = "rank-two"
     title = "Appendix K: rank-2 backbones"
-    about = "networks whose logits are factored through two dimensions"
+    about = "Networks whose logits are factored through two dimensions."
     family = "appendix"
 
     def cells(self, setup: Setup) -> Grid:

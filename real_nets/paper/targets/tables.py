@@ -6,7 +6,6 @@ from rankdeficit.page import Column, Table, TableCell
 from rankdeficit.page.numbers import format_rate
 from real_nets.jobs.folder import JobFolder
 from real_nets.page.when_trained import rank_over_gamma
-from real_nets.paper import numbers as paper
 from real_nets.paper.compare import Measure, Pair
 from real_nets.paper.grid import Cell
 from real_nets.paper.measures import COMPONENTS, components, detections, representation
@@ -37,23 +36,17 @@ class Representations(PairTarget):
 
 
 @register
-class Table1(Representations):
+class Table1(Representations, exhibit="Table 1"):
     """MLP and ResNets."""
 
     name = "table1"
-    title = "Table 1: effective depth, OOD drop and rank of the logits"
-    about = "κ, ρ and rank of nine networks, baseline and low logit norm, beside the paper's"
-    claim, networks = paper.exhibit("Table 1").claim, paper.exhibit("Table 1").networks
 
 
 @register
-class Table3(Representations):
+class Table3(Representations, exhibit="Table 3"):
     """VGG-19."""
 
     name = "table3"
-    title = "Table 3: VGG-19"
-    about = "the measures of Table 1 for VGG-19"
-    claim, networks = paper.exhibit("Table 3").claim, paper.exhibit("Table 3").networks
 
 
 def all_detectors(cells: Sequence[Cell], results: Results) -> Table:
@@ -89,15 +82,12 @@ def auroc(ood: str, detector: str) -> Measure:
 
 
 @register
-class Table2(PairTarget):
+class Table2(PairTarget, exhibit="Table 2"):
     """NECO between CIFAR-100 and CIFAR-10."""
 
     name = "table2"
-    title = "Table 2: OOD detection by NECO"
-    about = "AUROC and false positives of NECO between CIFAR-100 and CIFAR-10, beside the paper's"
     family = "table"
     compared = True
-    claim, networks = paper.exhibit("Table 2").claim, paper.exhibit("Table 2").networks
     caption = "NECO: AUROC, and false positives at 95 % true positives (ID is positive)"
     further = (all_detectors,)
 

@@ -11,6 +11,7 @@ from rankdeficit.page import Picture, Section
 from rankdeficit.spectrum import GAMMA
 from real_nets.jobs.folder import JobFolder
 from real_nets.page.runs import FigureRun
+from real_nets.paper import numbers as paper
 from real_nets.paper.grid import Cell, Grid, Setup
 from real_nets.paper.store import Results
 
@@ -33,12 +34,21 @@ class Target(ABC):
     """Name on the command line."""
     title: ClassVar[str]
     about: ClassVar[str]
-    """Description of its content, one line."""
+    """Description of its content, a sentence that adds to the title."""
+    claim: ClassVar[str]
+    """The paper's claim."""
     family: ClassVar[Family] = "other"
     diagnosed: ClassVar[bool] = True
     """Whether it needs diagnoses of the networks, besides measurements during training."""
     compared: ClassVar[bool] = False
     """Whether it also shows pairs at equal train accuracy."""
+
+    def __init_subclass__(cls, exhibit: str = "") -> None:
+        """exhibit: name of the paper's table or figure from which title, description and claim come."""
+        if exhibit:
+            shown = paper.exhibit(exhibit)
+            cls.title, cls.about = f"{shown.name}: {shown.title}", shown.shows
+            cls.claim = shown.claim
 
     @abstractmethod
     def cells(self, setup: Setup) -> Grid:

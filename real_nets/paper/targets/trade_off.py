@@ -32,7 +32,7 @@ class TradeOff(Target):
 
     name = "trade-off"
     title = "Appendix M: OOD generalisation against OOD detection"
-    about = "rho against the AUROC of NECO over all networks, with their correlation"
+    about = "Rho against the AUROC of NECO over all networks, with their correlation."
     family = "appendix"
 
     def cells(self, setup: Setup) -> Grid:

@@ -246,7 +246,7 @@ def test_tasks_start_as_soon_as_one_has_ended() -> None:
 
 def test_the_list_names_all_targets(capsys: pytest.CaptureFixture[str]) -> None:
     list_targets()
-    text = capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())
     for target in TARGETS.values():
         for part in (f" {target.name} ", target.title, target.about):
             assert part in text

@@ -241,8 +241,9 @@ def test_two_targets_of_one_name_are_refused() -> None:
 def test_targets_say_what_they_are_in_a_line() -> None:
     for name, target in TARGETS.items():
         assert target.name == name
-        assert 10 < len(target.about) < 90
-        assert not target.about.endswith(".")
+        assert 10 < len(target.about) < 150
+        assert target.about.endswith(".")
+        assert target.about.rstrip(".").lower() not in target.title.lower()
 
 
 def test_jobs_of_other_targets_do_not_disturb(tmp_path: Path) -> None:
