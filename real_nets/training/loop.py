@@ -4,9 +4,8 @@ Under torchrun, every batch is split over the processes. Hugging Face Accelerate
 them, because it leaves loop, checkpoints and settings to this project.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from functools import cache
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NotRequired, TypedDict, cast
 
 import torch
@@ -17,6 +16,8 @@ from torch import Tensor, nn
 
 from rankdeficit.batches import Batches, stream_seed
 from rankdeficit.checks import check_temperature
+from rankdeficit.compiling import compiling
+from rankdeficit.control.criterion import Criterion
 from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.distributed import rank_and_size
 from real_nets.training.layout import safe_layout
@@ -45,6 +46,8 @@ class TrainingState(TypedDict):
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
     """State dict of the optimizer."""
+    criterion: NotRequired[dict[str, Any]]
+    """State dict of the loss, if it has a state."""
 
 
 class Training:
@@ -63,7 +66,9 @@ class Training:
         temperature: float,
         seed: int,
         device: torch.device,
+        criterion: Criterion | None = None,
     ) -> None:
+        """criterion: the loss, by default the recipe's at the temperature."""
         check_temperature(temperature)
         self._layout = torch.contiguous_format
         if recipe.channels_last:
@@ -71,6 +76,7 @@ class Training:
         self.model = model.to(device, memory_format=self._layout).train()  # type: ignore[call-overload]
         self.batches, self.recipe, self.device = batches, recipe, device
         self.temperature, self.seed = temperature, seed
+        self.criterion = (criterion or recipe.criterion(temperature)).to(device)
         self.step = 0
         """Number of steps done."""
         self.optimizer = _optimizer(parameter_groups(model, recipe, temperature), recipe)
@@ -145,7 +151,8 @@ class Training:
         half = recipe.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
             logits = pick_logits(self._network(inputs))
-        return recipe.mean_loss(logits.float(), labels, self.temperature)
+        loss: Tensor = self.criterion(logits.float(), labels, self.step, inputs)
+        return loss
 
     def _clip(self, max_norm: float) -> None:
         """Clip the gradient's norm; with reparametrised rates, that of the equivalent run at T = 1."""
@@ -197,12 +204,14 @@ class Training:
 
     def state(self) -> TrainingState:
         """The state for a checkpoint."""
-        return {
+        found: TrainingState = {
             "step": self.step,
             "steps_per_epoch": self.batches.steps_per_epoch,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
+        own = self.criterion.state_dict()
+        return {**found, "criterion": own} if own else found
 
     def restore(self, state: TrainingState) -> None:
         """Restore a checkpoint. Raises ValueError if the number of steps per epoch has changed."""
@@ -218,6 +227,7 @@ class Training:
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.criterion.load_state_dict(state.get("criterion", {}))
 
 
 def _scale(parameters: Sequence[nn.Parameter], factor: float) -> None:
@@ -242,28 +252,3 @@ def _optimizer(groups: list[ParameterGroup], recipe: Recipe) -> torch.optim.Opti
     return torch.optim.SGD(
         plain, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True
     )
-
-
-@contextmanager
-def compiling() -> Iterator[None]:
-    """Convert a failure of torch.compile inside the block to a ValueError."""
-    try:
-        yield
-    except RuntimeError as error:
-        from torch._dynamo.exc import TorchDynamoException  # slow: imports the compiler
-
-        if not isinstance(error, TorchDynamoException):
-            raise
-        reason = str(getattr(error, "inner_exception", error)).strip().partition("\n")[0]
-        raise ValueError(
-            f"torch.compile needs a C++ compiler, on GPUs also Triton, and fails here ({reason}); "
-            "install the compiler, or leave out --compile"
-        ) from error
-
-
-@cache
-def check_compiler(device: torch.device) -> None:
-    """Compile a small function on the device. Raises ValueError if that fails."""
-    compiled = torch.compile(lambda x: x.sin() + 1, dynamic=False)
-    with compiling():
-        compiled(torch.zeros(2, device=device))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NotRequired, TypedDict
 
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from rankdeficit import cross_entropy, softmax_mse
 from rankdeficit.augmentation import Augmentation
 from rankdeficit.checks import check_at_least
+from rankdeficit.control.criterion import Criterion, Stateless
 
 Precision = Literal["float32", "bf16"]
 Schedule = Literal["cosine", "step", "constant"]
@@ -119,6 +121,10 @@ class Recipe:
         else:
             return []
         return [f"gradient ranks are of the loss it was trained with, {name}"]
+
+    def criterion(self, temperature: float) -> Criterion:
+        """The training loss at a temperature."""
+        return Stateless(partial(self.mean_loss, temperature=temperature))
 
     def mean_loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
         """The training loss, averaged over samples."""

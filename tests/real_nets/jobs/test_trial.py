@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rankdeficit.compiling import check_compiler
 from real_nets.jobs import data as job_data
 from real_nets.jobs import trial
 from real_nets.jobs.job import Job
@@ -17,7 +18,6 @@ from real_nets.jobs.run import train_job
 from real_nets.jobs.trial import try_training
 from real_nets.models import MODELS, Definition
 from real_nets.models.parts import Shape
-from real_nets.training.loop import check_compiler
 from real_nets.training.recipe import Recipe
 from tests.real_nets.models.headed import OneHead, TwoHeads
 from tests.real_nets.tiny import contents, data_of, tiny_job, write_root

@@ -1,0 +1,47 @@
+"""The training loss as an object: it sees the step and the inputs, and its state is in checkpoints."""
+
+from collections.abc import Callable
+
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+
+class Criterion(nn.Module):
+    """Training loss of a batch, averaged over its samples.
+
+    Subclasses define `forward`. Buffers are state: checkpoints keep the `state_dict`, and a resumed
+    training restores it. Nothing but the state, the arguments and torch's generators (seeded anew before
+    every step) may influence the loss, or a resumed training differs from an uninterrupted one.
+    Parameters are not trained.
+    """
+
+    def forward(
+        self,
+        logits: Float[Tensor, "n c"],
+        labels: Int64[Tensor, " n"],
+        step: int,
+        inputs: Float[Tensor, "n ..."],
+    ) -> Float[Tensor, ""]:
+        """The mean loss.
+
+        step: number of steps done before this one. inputs: what the network got, augmented.
+        """
+        raise NotImplementedError
+
+
+class Stateless(Criterion):
+    """A loss of logits and labels alone."""
+
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(
+        self,
+        logits: Float[Tensor, "n c"],
+        labels: Int64[Tensor, " n"],
+        step: int,
+        inputs: Float[Tensor, "n ..."],
+    ) -> Float[Tensor, ""]:
+        """The mean loss, the same at every step."""
+        return self.loss(logits, labels)
