@@ -91,7 +91,7 @@ def test_states_merge_over_batches(mine: ModuleType) -> None:
         mean.update(features[part], labels[part])
     expected = float(mine.mean_margin(features, labels).double().mean())
     assert means[0].merge(means[1]).value() == pytest.approx(expected)
-    with pytest.raises(ValueError, match=r"other has moments.*must be the same"):
+    with pytest.raises(ValueError, match=r"other.*moments.*same"):
         first.merge(mine.ParticipationRatio(5))
 
 
@@ -184,5 +184,5 @@ def test_functions_of_the_wrong_shape_are_named(registries: None) -> None:
         """One number of all samples."""
         return features.mean()
 
-    with pytest.raises(ValueError, match=r"whole returns shape \(\).*one value per sample"):
+    with pytest.raises(ValueError, match=r"whole.*\(\).*per sample"):
         rd.diagnose(*small_problem(), measures=["whole"])

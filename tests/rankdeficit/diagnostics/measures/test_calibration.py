@@ -254,7 +254,7 @@ def test_bad_input() -> None:
     for arguments, match in (
         ((logits, labels[:4]), "labels have shape"),
         ((logits, labels.float()), r"10 class indices \(torch.int64\)"),
-        ((logits, labels + 3), r"they must lie in 0\.\.2"),
+        ((logits, labels + 3), r"0\.\.2"),
         ((logits * math.nan, labels), "NaN"),
         ((logits.long(), labels), "dtype"),
         ((torch.where(logits > 0, logits, -math.inf), labels), "-1e9"),
@@ -266,5 +266,5 @@ def test_bad_input() -> None:
         for function in (calibration, temperature_scaling):
             with pytest.raises(ValueError, match=match):
                 function(logits, labels, *settings)
-    with pytest.raises(ValueError, match="samples is 1; it must be at least 2"):
+    with pytest.raises(ValueError, match="samples.* 1.* 2"):
         temperature_scaling(logits[:1], labels[:1])

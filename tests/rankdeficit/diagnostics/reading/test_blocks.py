@@ -214,7 +214,7 @@ def test_networks_of_tokens_read_integers() -> None:
 def test_labels_of_the_data_sets_own_classes_have_no_upper_bound() -> None:
     found = read(network_of(convolutional()), loader(6, labels=LABELS + 1000), own_labels=True)
     assert torch.equal(found.labels, LABELS + 1000)
-    with pytest.raises(ValueError, match=r"test, batch 0: labels lie in -2.*must lie 0 or more"):
+    with pytest.raises(ValueError, match=r"test, batch 0: labels.* -2.* 0 or more"):
         read(network_of(convolutional()), loader(20, labels=LABELS - 2), own_labels=True)
 
 
@@ -231,29 +231,29 @@ GOOD = (IMAGES[:6], LABELS[:6])
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        (IMAGES, "is a tensor of shape .*pairs"),
-        ((IMAGES,), "is a tuple of 1; .*pairs"),
-        ({"a": IMAGES, "b": IMAGES, "label": LABELS}, "has inputs .*takes .input"),
-        (7, "is 7; .*pairs"),
-        (None, "is None; .*pairs"),
-        ((LABELS, IMAGES), "inputs are a tensor of shape .20,. and torch.int64"),
-        ((IMAGES.numpy().astype(object), LABELS), "inputs are a ndarray of 20; .*tensor"),
-        ((list(IMAGES), LABELS), "inputs are a list of 20; .*tensor"),
-        ((IMAGES, None), "labels are None; .*class indices"),
-        ((IMAGES, LABELS.double() / 2), "labels are a tensor of shape .20,. and torch.float64"),
-        ((IMAGES, [0.5] * 20), "labels are a list of 20; they must"),
-        ((IMAGES, ["cat"] * 20), "labels are a list of 20; .*class indices"),
-        ((IMAGES, [None] * 20), "labels are a list of 20; .*class indices"),
-        ((IMAGES, 2 * nn.functional.one_hot(LABELS)), "labels are a tensor of shape .20, 4."),
-        ((IMAGES, LABELS[:, None, None]), "labels are a tensor of shape .20, 1, 1."),
-        ((IMAGES, torch.tensor(3)), "labels are a tensor of shape .. and"),
-        ((IMAGES, LABELS[:19]), "has 20 inputs and 19 labels"),
-        ((IMAGES, LABELS + 1), "labels lie in 1..4; they must lie in 0..3, the network's logits"),
-        ((IMAGES, LABELS - 1), "labels lie in -1..2; they must lie in 0..3"),
-        ((spoilt(math.nan), LABELS), r"inputs \[8, 11\] have NaN or infinite values"),
-        ((spoilt(-math.inf), LABELS), r"inputs \[8, 11\] have NaN or infinite values"),
-        ((spoilt(3e38), LABELS), r"logits of samples \[8, 11\] are NaN or infinite"),
-        ((IMAGES[:0], LABELS), "has 0 inputs and 20 labels"),
+        (IMAGES, "tensor.*20, 3.*pairs"),
+        ((IMAGES,), "tuple.* 1.*pairs"),
+        ({"a": IMAGES, "b": IMAGES, "label": LABELS}, "inputs.*takes .input"),
+        (7, "7.*pairs"),
+        (None, "None.*pairs"),
+        ((LABELS, IMAGES), "inputs.*tensor.*.20,..*torch.int64"),
+        ((IMAGES.numpy().astype(object), LABELS), "inputs.*ndarray.* 20.*tensor"),
+        ((list(IMAGES), LABELS), "inputs.*list.* 20.*tensor"),
+        ((IMAGES, None), "labels.*None.*indices"),
+        ((IMAGES, LABELS.double() / 2), "labels.*tensor.*.20,..*torch.float64"),
+        ((IMAGES, [0.5] * 20), "labels.*list.* 20"),
+        ((IMAGES, ["cat"] * 20), "labels.*list.* 20.*indices"),
+        ((IMAGES, [None] * 20), "labels.*list.* 20.*indices"),
+        ((IMAGES, 2 * nn.functional.one_hot(LABELS)), "labels.*tensor.*.20, 4."),
+        ((IMAGES, LABELS[:, None, None]), "labels.*tensor.*.20, 1, 1."),
+        ((IMAGES, torch.tensor(3)), r"labels.*tensor.*\(\)"),
+        ((IMAGES, LABELS[:19]), "20 inputs.*19 labels"),
+        ((IMAGES, LABELS + 1), "labels.*1..4.*0..3.*logits"),
+        ((IMAGES, LABELS - 1), "labels.*-1..2.*0..3"),
+        ((spoilt(math.nan), LABELS), r"inputs \[8, 11\].*NaN"),
+        ((spoilt(-math.inf), LABELS), r"inputs \[8, 11\].*NaN"),
+        ((spoilt(3e38), LABELS), r"logits.*\[8, 11\].*NaN"),
+        ((IMAGES[:0], LABELS), "0 inputs.*20 labels"),
     ],
 )
 def test_bad_batches_are_named_and_the_network_is_left_as_it_was(batch: Any, message: str) -> None:
@@ -261,7 +261,7 @@ def test_bad_batches_are_named_and_the_network_is_left_as_it_was(batch: Any, mes
     for layer in (model[0], model[3]):
         layer.weight.data *= 1e3  # so that huge pixels leave float32
     network = network_of(model)
-    with pytest.raises(ValueError, match=f"^test, batch 1:? ?{message}"):
+    with pytest.raises(ValueError, match=rf"^test, batch 1\b.*{message}"):
         read(network, iter([GOOD, batch]))
     assert all(module.training for module in model.modules())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
@@ -273,7 +273,7 @@ def test_an_empty_data_set_is_an_error_of_that_data_set() -> None:
     for nothing in ([], iter(()), [(IMAGES[:0], LABELS[:0])]):
         with (
             RowStore() as store,
-            pytest.raises(ValueError, match=r"^validation is empty; give at least one batch"),
+            pytest.raises(ValueError, match=r"^validation.*empty"),
         ):
             survey("validation", network, nothing, Wanted(), temperature=1.0, grid=2, store=store)
 
@@ -299,11 +299,11 @@ def spoilt_logit(logits: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("whim", "message"),
     [
-        (lambda net, h: net.other(h), "last did not run as in the first batch"),
-        (lambda net, h: net.last(h)[:, :3], r"logits have shape \(6, 3\) where 6 samples of 4"),
-        (lambda net, h: net.last(h)[:5], r"logits have shape \(5, 4\) where 6 samples"),
-        (lambda net, h: net.last(h).log() * math.nan, r"logits of samples \[0, 1, 2, 3, 4\] are"),
-        (lambda net, h: spoilt_logit(net.last(h)), r"logits of samples \[2\] are NaN or infinite"),
+        (lambda net, h: net.other(h), "last.*first batch"),
+        (lambda net, h: net.last(h)[:, :3], r"logits.*\(6, 3\).* 6 .* 4"),
+        (lambda net, h: net.last(h)[:5], r"logits.*\(5, 4\).* 6 samples"),
+        (lambda net, h: net.last(h).log() * math.nan, r"logits.*\[0, 1, 2, 3, 4\]"),
+        (lambda net, h: spoilt_logit(net.last(h)), r"logits.*\[2\].*NaN"),
     ],
 )
 def test_networks_that_change_their_mind_are_an_error(
@@ -339,7 +339,7 @@ def test_errors_of_loader_network_and_consumer_leave_the_network_as_it_was(
     with pytest.raises(OSError, match="disk"):
         read(network, breaking())
     assert as_before()
-    with pytest.raises(ValueError, match=r"batch 1: the model cannot take inputs of shape \(6, 4"):
+    with pytest.raises(ValueError, match=r"batch 1.*inputs.*\(6, 4"):
         read(network, [GOOD, (torch.zeros(6, 4, 8, 8), LABELS[:6])])
     assert as_before()
 
