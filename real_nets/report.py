@@ -85,13 +85,7 @@ def summary(records: Sequence[TargetRecord], outcomes: Sequence[JobFolder]) -> l
         f"{trained(outcomes)}. Numbers are medians over n seeds, with the range in brackets where seeds "
         "differ. The glossary in rankdeficit/README.md defines κ, ρ, SR and the other measures.",
     ]
-    cells = [cell for record in records for cell in record.cells]
-    others = sorted({cell.data_name for cell in cells if not cell.own_data})
-    others_ood = {name for one in outcomes for name in one.job.ood} - set(replaceable())
-    if others_ood:
-        others.append(f"out of distribution {', '.join(sorted(others_ood))}")
-    others += [*parts_of_data(outcomes), *other_sizes(outcomes)]
-    if others:
+    if others := other_data(records, outcomes):
         lines.append(
             f"These are not the paper's data: {'; '.join(others)}. Differences from its numbers say "
             "nothing on whether they are right."
@@ -101,6 +95,16 @@ def summary(records: Sequence[TargetRecord], outcomes: Sequence[JobFolder]) -> l
     if synthetic:
         lines.append(f"Drawn by a program, not photographed: {'; '.join(sorted(synthetic))}.")
     return lines
+
+
+def other_data(records: Sequence[TargetRecord], outcomes: Sequence[JobFolder]) -> list[str]:
+    """Data that are not the paper's: other sets, parts of its sets, and images of another size."""
+    cells = [cell for record in records for cell in record.cells]
+    others = sorted({cell.data_name for cell in cells if not cell.own_data})
+    others_ood = {name for one in outcomes for name in one.job.ood} - set(replaceable())
+    if others_ood:
+        others.append(f"out of distribution {', '.join(sorted(others_ood))}")
+    return [*others, *parts_of_data(outcomes), *other_sizes(outcomes)]
 
 
 def parts_of_data(outcomes: Sequence[JobFolder]) -> list[str]:

@@ -136,7 +136,7 @@ def test_two_gloo_processes_equal_one(tmp_path: Path) -> None:
     [
         (torch.zeros(3, 4), r"must be \(rows, 5\)"),
         (torch.zeros(5), "at least 2 dimension"),
-        (torch.zeros(0, 5), "must not be empty"),
+        (torch.zeros(0, 5), "empty"),
         (torch.tensor([[1.0, 2.0, 3.0, 4.0, math.nan]]), "NaN or infinite"),
         (torch.ones(2, 5).long(), "dtype torch.int64"),
         (torch.full((1, 5), 1e200, dtype=torch.float64), "divide it"),

@@ -50,7 +50,7 @@ def test_bad_folders(tmp_path: Path) -> None:
         load_splits(tmp_path)
     (tmp_path / "train").mkdir()
     (tmp_path / "test").mkdir()
-    with pytest.raises(ValueError, match="has no classes"):
+    with pytest.raises(ValueError, match=r"train.*classes"):
         load_splits(tmp_path)
     (tmp_path / "train" / "empty").mkdir()
     with pytest.raises(ValueError, match=r"no images.* 1 of 1 .*empty"):
@@ -123,7 +123,8 @@ def test_images_beyond_pillow_s_limit_are_named_with_it(
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         _, unreadable = files.load_readable()
-    assert unreadable == ([] if pixels == 64 else [f"{victim} (more than 64 pixels; shrink it)"])
+    assert len(unreadable) == (pixels > 64)
+    assert all(re.match(rf"{re.escape(str(victim))} \(.* 64 pixels", own) for own in unreadable)
     assert told == []
 
 
@@ -135,7 +136,9 @@ def test_an_image_is_read_in_rgb_or_spoken_of(tmp_path: Path) -> None:
     assert not isinstance(found, str)
     assert (found.mode, found.size, found.getpixel((2, 1))) == ("RGB", (3, 2), (7, 7, 7))
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 900).save(path)
-    assert read_image(path) == f"{path} (more than 8 bits per channel)"
+    found = read_image(path)
+    assert isinstance(found, str)
+    assert re.match(rf"{re.escape(path)} \(.* 8 bits", found)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +247,7 @@ def test_bad_framings() -> None:
     for crop in (0.0, 1.5):
         with pytest.raises(ValueError, match=f"crop is {crop}"):
             Framing((4, 4), crop=crop)
-    with pytest.raises(ValueError, match="needs a size"):
+    with pytest.raises(ValueError, match=r"crop.*size"):
         Framing(crop=0.5)
 
 

@@ -1,5 +1,6 @@
 """`python -m simulations.equivalence`: every case as the theory has it, its folder and its errors."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -207,8 +208,8 @@ def test_diverged_and_surprising_pairs_are_reported(
     assert surprising["found"] == "different"
     output = " ".join(capsys.readouterr().out.split())
     assert "(1 diverged)" in output
-    assert "gradient descent (T = 5, depth 2): expected equal, found different." in output
-    assert "Adam (T = 5, depth 2): expected equal, found different." in output
+    for name in ("gradient descent", "Adam"):
+        assert re.search(rf"{name} \(T = 5, depth 2\): .*equal.* different", output)
     assert "All cases" not in output
 
 

@@ -91,7 +91,7 @@ def test_networks_with_folders_of_their_own_have_rows_that_name_them(tmp_path: P
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "no settings.json"), ("[]", "not that of a run"), ("{", "damaged")],
+    [(None, "no settings.json"), ("[]", "settings.json"), ("{", "damaged")],
 )
 def test_folders_that_hold_no_run_are_named(
     content: str | None, message: str, tmp_path: Path

@@ -96,7 +96,7 @@ def test_a_checkpoint_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
     def restore(state: dict[str, Any]) -> None:
         torch.zeros(3).copy_(torch.zeros(state["width"]))
 
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(ValueError, match=r"checkpoint\.pt.*settings\.json"):
         folder.restore_checkpoint("cpu", restore)
     assert runs.read_rows(folder.path) == [{"step": 2}]
 
@@ -106,7 +106,7 @@ def test_lost_rows_are_noticed(tmp_path: Path) -> None:
     folder.append_rows([{"step": 0}])
     folder.save_checkpoint({"step": 0})
     os.truncate(folder.path / "metrics.jsonl", 3)
-    with pytest.raises(ValueError, match="rows were lost"):
+    with pytest.raises(ValueError, match=r"metrics\.jsonl.* rows"):
         folder.restore_checkpoint("cpu", fail_if_called)
 
 

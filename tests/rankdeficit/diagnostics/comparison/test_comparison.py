@@ -239,12 +239,12 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
     good, damaged = Report(record()), tmp_path / "damaged.json"
     damaged.write_text('{"network": ')
     for reports, match in (
-        ((good,), "at least two"),
+        ((good,), r" two\b"),
         ((good, changed("network/classes", 9)), "dict"),
         ((good, Report(changed("network/classes", 9))), "9 classes.*6"),
-        ((good, damaged), r"damaged\.json is not the file of a report"),
+        ((good, damaged), r"damaged\.json.* report"),
         ((good, tmp_path), "folder.*report.json"),
-        ((good, tmp_path / "none.json"), "cannot be read"),
+        ((good, tmp_path / "none.json"), r"none\.json"),
     ):
         with pytest.raises(ValueError, match=match):
             compare(*reports)  # type: ignore[arg-type]
@@ -257,5 +257,5 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
         compare(Report(told(range(3))), Report(broken))
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(ValueError, match="name a folder"):
+    with pytest.raises(ValueError, match=r"/file.*folder"):
         compare(good, good).plot(file)

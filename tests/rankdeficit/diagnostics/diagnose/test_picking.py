@@ -144,9 +144,9 @@ def test_switches_leave_out_what_requires_them() -> None:
     [
         ({"measures": ["alignmnet"]}, "'alignmnet'.*close names.*alignment"),
         ({"measures": ["kappa"]}, "kappa.*calibration|kappa.*effective_depth"),
-        ({"measures": "alignment"}, r"list of names, \['alignment'\]"),
-        ({"measures": ["effective_depth"], "probes": False}, "probes is False.*leave out"),
-        ({"measures": ["gradient_ranks"], "gradients": False}, "gradients is False.*leave out"),
+        ({"measures": "alignment"}, r"list.* \['alignment'\]"),
+        ({"measures": ["effective_depth"], "probes": False}, "probes.*False"),
+        ({"measures": ["gradient_ranks"], "gradients": False}, "gradients.*False"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")

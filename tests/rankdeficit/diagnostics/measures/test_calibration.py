@@ -266,5 +266,5 @@ def test_bad_input() -> None:
         for function in (calibration, temperature_scaling):
             with pytest.raises(ValueError, match=match):
                 function(logits, labels, *settings)
-    with pytest.raises(ValueError, match="samples.* 1.* 2"):
+    with pytest.raises(ValueError, match=r"samples.* 1.* 2"):
         temperature_scaling(logits[:1], labels[:1])

@@ -197,13 +197,13 @@ def test_bad_input_is_refused_and_changes_nothing() -> None:
         (h[:, :2], labels, r"must be \(n, 3\)"),
         (h, labels[:5], "labels have shape"),
         (h, labels.double(), "dtype"),
-        (h, labels + 1, r"1\.\.2; they must lie in 0\.\.1"),
+        (h, labels + 1, r"labels.* 1\.\.2.* 0\.\.1"),
         (h * math.nan, labels, "NaN"),
     ):
         with pytest.raises(ValueError, match=match):
             statistics.update(features, own)
     assert torch.equal(statistics.means, before)
-    with pytest.raises(ValueError, match="must be the same"):
+    with pytest.raises(ValueError, match=r"3 features.*5 classes"):
         statistics.merge(ClassStatistics(3, 5))
     with pytest.raises(ValueError, match="no samples"):
         neural_collapse(ClassStatistics(3, 2))

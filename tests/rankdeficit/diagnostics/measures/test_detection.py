@@ -91,11 +91,11 @@ def test_bad_input() -> None:
     for arguments, match in (
         ((torch.ones(0), good), "id_scores has shape"),
         ((good, torch.tensor([math.nan])), "1 NaN"),
-        ((good, torch.ones(2, 2)), "one score per sample"),
+        ((good, torch.ones(2, 2)), "ood_scores.*2, 2"),
         ((good.long(), good), "dtype"),
         ((good, good, 0.0), "tpr is 0"),
     ):
         with pytest.raises(ValueError, match=match):
             detection(*arguments)
-    with pytest.raises(ValueError, match="direction is undefined"):
+    with pytest.raises(ValueError, match="direction"):
         ortho_dev(torch.zeros(2, 3), torch.ones(3))

@@ -104,7 +104,7 @@ def test_wilson_against_scipy_and_at_the_ends() -> None:
     for right, n in ((7, 10), (0, 5), (400, 400)):
         told = binomtest(right, n).proportion_ci(method="wilson")
         assert wilson(right / n, n) == pytest.approx((told.low, told.high))
-    with pytest.raises(ValueError, match="at least one sample"):
+    with pytest.raises(ValueError, match="sample"):
         wilson(0.5, 0)
 
 

@@ -124,7 +124,7 @@ def test_a_file_brings_the_same_report_back(tmp_path: Path) -> None:
 def test_outputs_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     report, file = Report(record()), tmp_path / "file"
     file.touch()
-    with pytest.raises(ValueError, match=r"folder .*file.*name a folder"):
+    with pytest.raises(ValueError, match=r"folder .*/file\b"):
         report.plot(file)
     with pytest.raises(ValueError, match=r"folder .*file.*another"):
         report.plot(file / "below")
@@ -196,7 +196,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         (changed("layers", 3), "layers.*int"),
         (changed("layers/1", {"name": "x"}), "layers.1.*features"),
         (changed("conditions", {"temperature": 1.0}), "no conditions.gamma"),
-        (changed("alignment", object()), "not of plain values"),
+        (changed("alignment", object()), "record.*object"),
     ],
 )
 def test_bad_records_are_refused(altered: Row, match: str) -> None:

@@ -117,7 +117,7 @@ def with_logits(rank: int, curve: tuple[int, ...], **more: Any) -> Report:
 def test_rank_deficit_is_told_against_neural_collapse_and_over_gamma() -> None:
     curve = (6, 3, 2, 2, 1)
     text = with_logits(3, curve).sentences()[0]
-    assert text.startswith("Rank deficit at gamma = 0.001")
+    assert text.startswith("Rank deficit ")
     assert "rank 3 (test 3)" in text
     assert "predicts 5" in text
     assert "6 at 0.0001, 3 at 0.001, 2 at 0.01, 2 at 0.03, 1 at 0.1" in text
@@ -183,7 +183,7 @@ def test_effective_depth_names_its_layer() -> None:
     assert 'kappa = 0.75 (95% interval 0.5-1): layer 3 of 4, "layer1.1.conv1"' in text
     assert "accuracy (90.0%)" in text
     assert re.search(r'"layer1\.1\.conv1".* 95\.0%.*low bar', text)
-    assert text.endswith("accuracy it is 0.75.")
+    assert re.search(r" 95\.0%.* 0\.75\.$", text)
     rising = sentence(Report(changed("layers/2/probe/accuracy", 0.9)), "kappa =")
     assert "low bar" not in rising
 
@@ -207,7 +207,7 @@ def test_effective_depth_is_held_to_the_largest_class(largest: float | None, war
     if largest is not None:
         altered["test"]["largest_class"] = largest
     text = sentence(Report(altered), "kappa =")
-    assert ("hardly beats guessing (88.0%)" in text) == warned
+    assert ("guessing (88.0%)" in text) == warned
     assert ("low bar" in text) != warned
 
 
@@ -222,8 +222,7 @@ def test_the_drop_of_guessing_probes_is_called_meaningless(
     told = {"svhn": {"samples": samples, "largest_class": largest}}
     text = sentence(Report(record() | {"ood": told}), "rho =")
     assert text.startswith(sentence(Report(record()), "rho =").removesuffix("."))
-    end = f"the best layer's probe hardly beats guessing ({largest:.1%}), so there is nothing to lose."
-    assert text.endswith(end) == warned
+    assert (f"guessing ({largest:.1%})" in text) == warned
     assert ("guessing" in text) == warned
 
 
@@ -244,8 +243,9 @@ def test_probes_that_have_not_converged_are_named() -> None:
     altered = changed("layers/1/probe/converged", False)
     altered["layers"][3]["ood_probes"]["svhn"]["converged"] = False
     report = Report(altered)
-    assert '1 of 4 probes on ID data did not converge ("layer1.0.conv1")' in str(report)
-    assert '1 of 4 probes on svhn data did not converge ("fc")' in str(report)
+    own, other = (line for line in report.sentences() if "converge" in line)
+    assert all(word in own for word in ("1 of 4", " ID ", '("layer1.0.conv1")'))
+    assert all(word in other for word in ("1 of 4", " svhn ", '("fc")'))
     assert "70.0%*" in cells(str(report), "2")
 
 

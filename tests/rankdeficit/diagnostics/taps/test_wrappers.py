@@ -86,9 +86,9 @@ def test_networks_without_weights_to_read_are_refused_with_the_cause() -> None:
     integers[0].weight = nn.Parameter(weight, requires_grad=False)
     for wrong, cause in (
         (torch.fx.GraphModule(model, graph), "exported"),
-        (quantised(), "quantised weights in 0"),
-        (integers, "quantised weights in 0"),
-        (nn.Sequential(nn.Linear(6, 4, device="meta")), "0.weight on the meta device"),
+        (quantised(), "quantised.* 0"),
+        (integers, "quantised.* 0"),
+        (nn.Sequential(nn.Linear(6, 4, device="meta")), r"0\.weight.* meta "),
     ):
         with pytest.raises(ValueError, match=cause):
             unwrap(wrong)

