@@ -36,7 +36,7 @@ def log_softmax(
 ) -> Float[Tensor, "*batch c"]:
     """Logarithm of `softmax`, with half precision promoted to float32. Raises as `softmax`."""
     if validate:
-        _check_logits(logits, temperature)
+        check_logits(logits, temperature)
     return torch.log_softmax(_relative_energies(logits, temperature), dim=-1)
 
 
@@ -60,13 +60,11 @@ def cross_entropy(
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing is {label_smoothing}; it must lie in [0, 1)")
     _check_is_tensor(targets)
+    if validate:
+        check_targets(targets, logits)
     if targets.is_floating_point():
-        if validate:
-            _check_target_probabilities(targets, logits)
         losses = -_expectation(targets, log_probabilities)
     else:
-        if validate:
-            _check_class_indices(targets, logits)
         index = targets.long().unsqueeze(-1)
         losses = -log_probabilities.gather(-1, index).squeeze(-1)
     if label_smoothing:
@@ -90,13 +88,11 @@ def softmax_mse(
     """
     probabilities = log_softmax(logits, temperature, validate=validate).exp()
     _check_is_tensor(targets)
+    if validate:
+        check_targets(targets, logits)
     if targets.is_floating_point():
-        if validate:
-            _check_target_probabilities(targets, logits)
         expected = targets.to(probabilities.dtype)
     else:
-        if validate:
-            _check_class_indices(targets, logits)
         expected = torch.nn.functional.one_hot(targets.long(), logits.shape[-1])
     return _reduce((probabilities - expected).square().sum(dim=-1), reduction)
 
@@ -118,7 +114,7 @@ def free_energy(
 
     F = <E> - T H with the mean energy <E> = -sum_k p_k e_k and the `entropy` H. Raises as `softmax`.
     """
-    _check_logits(logits, temperature)
+    check_logits(logits, temperature)
     energies = _relative_energies(logits, temperature)
     highest = logits.detach().to(energies.dtype).amax(dim=-1)  # cancels, gradient included
     return -(highest + temperature * torch.logsumexp(energies, dim=-1))
@@ -186,7 +182,8 @@ def _reduce(losses: Tensor, reduction: Reduction) -> Tensor:
     raise ValueError(f"reduction is {reduction!r}; it must be 'mean', 'sum' or 'none'")
 
 
-def _check_logits(logits: Tensor, temperature: float | Tensor) -> None:
+def check_logits(logits: Tensor, temperature: float | Tensor) -> None:
+    """Raise ValueError unless the logits are finite and the temperature is positive and broadcasts."""
     check_temperature(temperature)
     check_floating("logits", logits, dimensions=1)
     if isinstance(temperature, Tensor):
@@ -199,6 +196,15 @@ def _check_logits(logits: Tensor, temperature: float | Tensor) -> None:
             )
     if not bool(torch.isfinite(logits).all()):
         raise ValueError("logits have NaN or infinite entries; remove or fix these samples first")
+
+
+def check_targets(targets: Tensor, logits: Tensor) -> None:
+    """Raise ValueError unless targets are class indices or probabilities for these logits."""
+    _check_is_tensor(targets)
+    if targets.is_floating_point():
+        _check_target_probabilities(targets, logits)
+    else:
+        _check_class_indices(targets, logits)
 
 
 def _check_is_tensor(targets: Tensor) -> None:

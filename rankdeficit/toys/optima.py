@@ -1,4 +1,4 @@
-"""Closed-form minima of linear unconstrained feature models without bias.
+"""Closed-form minima of linear unconstrained feature models without bias, and of a linear classifier.
 
 L is the number of factors including the free features (L = depth + 1 for `toys.ufm`), and N the number
 of samples per class. The objective is the mean cross-entropy at temperature T plus
@@ -13,9 +13,12 @@ import math
 from typing import NamedTuple
 
 import torch
-from scipy.optimize import minimize_scalar
+from jaxtyping import Float, Float64
+from scipy.optimize import brentq, minimize_scalar
+from scipy.special import lambertw
+from torch import Tensor
 
-from rankdeficit.checks import check_at_least, check_temperature
+from rankdeficit.checks import check_at_least, check_floating, check_temperature
 from rankdeficit.constructions import Code
 
 
@@ -116,6 +119,38 @@ def best_scale(
             if found.fun < best.value:
                 best = BestScale(math.exp(found.x), float(found.fun))
     return best
+
+
+def decayed_margins(
+    lengths: Float[Tensor, " n"], temperature: float, weight_decay: float
+) -> Float64[Tensor, " n"]:
+    """Margins m_i at the minimum of mean_i ln(1 + exp(-m_i / T)) + lambda / 2 ||theta||^2.
+
+    m_i = y_i <theta, x_i> for orthogonal inputs x_i of length a_i, so m_i = T u_i with
+    u (1 + e^u) = a_i^2 / (n lambda T^2). The ratios of margins change from 1 (lambda -> 0) to those of
+    a_i^2 (lambda -> infinity). A higher temperature would keep them, so decay is no heating here.
+    Raises ValueError unless lengths, T and lambda are positive and finite.
+    """
+    check_temperature(temperature)
+    _check_decay("weight_decay", weight_decay)
+    check_floating("lengths", lengths, dimensions=1)
+    strengths = lengths.double().square() / (len(lengths) * weight_decay * temperature**2)
+    if not bool(((lengths > 0) & (strengths > 0) & strengths.isfinite()).all()):
+        raise ValueError(
+            f"lengths are {lengths.tolist()}; they must be positive, finite and of moderate size"
+        )
+    roots = [_scaled_margin(strength) for strength in strengths.tolist()]
+    return temperature * torch.tensor(roots, dtype=torch.float64, device=lengths.device)
+
+
+def _scaled_margin(strength: float) -> float:
+    """u with u (1 + e^u) = strength, which lies between W(strength / 2) and W(strength) (Lambert's W)."""
+
+    def excess(u: float) -> float:
+        return math.log(u) + u + math.log1p(math.exp(-u)) - math.log(strength)
+
+    low, high = (float(lambertw(value).real) for value in (strength / 2, strength))
+    return float(brentq(excess, 0.9 * low, 1.1 * high, xtol=1e-300, rtol=1e-14))
 
 
 def _check_decay(name: str, decay: float) -> None:

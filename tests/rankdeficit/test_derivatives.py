@@ -12,6 +12,7 @@ from torch.autograd import grad, gradcheck, gradgradcheck
 import rankdeficit as rd
 from rankdeficit import bounds
 from rankdeficit.diagnostics import measure_logits
+from rankdeficit.gibbs import heat_capacity, mean_energy
 from rankdeficit.scaled_logits import critical_scales
 from rankdeficit.spectrum import PANEL, centre, effective_rank, spectrum, stable_rank
 from rankdeficit.toys.mode_dynamics import escape_time, grow, ratio_at_escape
@@ -42,6 +43,7 @@ OF_LOGITS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "smoothed": lambda e, T: rd.cross_entropy(e, LABELS, T, label_smoothing=0.1),
     "squares": lambda e, T: rd.softmax_mse(e, LABELS, T, reduction="sum"),
 }
+ENERGIES = {"mean energy": mean_energy, "heat capacity": heat_capacity}
 OF_TARGETS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "cross-entropy": lambda e, y, T: rd.cross_entropy(e, y, T, validate=False),
     "squares": lambda e, y, T: rd.softmax_mse(e, y, T, validate=False),
@@ -69,6 +71,12 @@ def test_losses_of_soft_targets(name: str, logits: str, temperature: Tensor) -> 
     assert gradcheck(OF_TARGETS[name], arguments)
 
 
+@pytest.mark.parametrize("logits", LOGITS)
+@pytest.mark.parametrize("name", ENERGIES)
+def test_energies(name: str, logits: str) -> None:
+    assert gradcheck(ENERGIES[name], (variable(LOGITS[logits]), variable(TEMPERATURES[-1])))
+
+
 def test_temperatures_that_broadcast_over_runs() -> None:
     logits, temperatures = (
         variable(normal(2, 3, 4)),
@@ -89,11 +97,11 @@ def test_thermodynamic_identities(temperature: float) -> None:
 
 
 @pytest.mark.parametrize("temperature", [1e-30, 1e-3, 1.0, 50.0, 1e30])
-@pytest.mark.parametrize("name", ["softmax", "entropy", "free energy"])
+@pytest.mark.parametrize("name", ["softmax", "entropy", "free energy", "heat capacity"])
 def test_underflowed_probabilities_have_finite_gradients(name: str, temperature: float) -> None:
     logits = variable(torch.tensor([[500.0, 0, 0], [1e30, -1e30, 0], [3e38, -3e38, 0], [7, 7, 7]]))
     T = variable(torch.tensor(temperature))
-    values = OF_LOGITS[name](logits, T)
+    values = (OF_LOGITS | ENERGIES)[name](logits, T)
     weights = torch.arange(1.0, 1 + values.numel()).reshape(values.shape)
     for gradient in grad((weights * values).sum(), (logits, T)):
         assert gradient.isfinite().all()
@@ -217,13 +225,15 @@ def test_mode_dynamics(factors: int) -> None:
 
 def test_forward_values_ignore_whether_gradients_are_wanted() -> None:
     logits = torch.tensor([[3e38, -3e38, 0, 1], [500.0, 0, 0, 1], [1.0, 1, 1, 1]])
-    for T, (name, function) in itertools.product((1e-30, 0.7, 1.0, 30.0), OF_LOGITS.items()):
+    for T, (name, function) in itertools.product(
+        (1e-30, 0.7, 1.0, 30.0), (OF_LOGITS | ENERGIES).items()
+    ):
         plain = function(logits, torch.tensor(T))
         tracked = function(variable(logits), variable(torch.tensor(T)))
         assert torch.equal(plain, tracked.detach()), name
 
 
-@pytest.mark.parametrize("name", OF_LOGITS)
+@pytest.mark.parametrize("name", OF_LOGITS | ENERGIES)
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_the_slope_in_temperature_ignores_a_constant_in_all_logits(
     name: str, temperature: float
@@ -232,7 +242,7 @@ def test_the_slope_in_temperature_ignores_a_constant_in_all_logits(
     for offset in (0.0, 2.0**20):
         T = variable(torch.tensor(temperature))
         logits = LOGITS["ties"].float() + offset  # exact
-        values = OF_LOGITS[name](logits, T)
+        values = (OF_LOGITS | ENERGIES)[name](logits, T)
         weights = torch.arange(1.0, 1 + values.numel()).reshape(values.shape)
         slopes += grad((weights * values).sum(), T)
     torch.testing.assert_close(*slopes, rtol=1e-5, atol=1e-6)
