@@ -110,11 +110,18 @@ def check_floating(name: str, value: Any, dimensions: int) -> None:
         raise ValueError(f"{name} has shape {tuple(value.shape)}; it must not be empty")
 
 
-def check_finite(name: str, value: Tensor) -> None:
-    """Raise for NaN and infinite entries, without a copy of the tensor."""
-    low, high = torch.aminmax(value)
-    if not bool(torch.isfinite(torch.maximum(-low, high))):
+def check_finite(name: str, value: Tensor) -> float:
+    """The largest magnitude. Raise for NaN and infinite entries, without a copy of the tensor."""
+    largest = largest_magnitude(value)
+    if not math.isfinite(largest):
         raise ValueError(f"{name} has NaN or infinite entries; remove or fix these samples first")
+    return largest
+
+
+def largest_magnitude(value: Tensor) -> float:
+    """Largest |entry|, NaN where there is one, in one pass without a copy of the tensor."""
+    low, high = torch.aminmax(value.detach())
+    return float(torch.maximum(-low, high))
 
 
 def check_magnitudes(name: str, value: Tensor) -> None:

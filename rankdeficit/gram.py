@@ -82,7 +82,7 @@ class Gram:
         """Add rows to the matrix."""
         for block in batch.split(max(self.features, ROWS)):
             rows = block.to(self._gram)
-            self._error += gram_error(rows.square().sum(), rows.shape[0])
+            self._error += gram_error(torch.linalg.vector_norm(rows).square(), rows.shape[0])
             accumulate_gram(self._gram, rows)
             self._error += UNIT_ROUNDOFF * self._gram.trace()
 

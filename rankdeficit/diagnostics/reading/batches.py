@@ -1,5 +1,6 @@
 """What data sets give as batches, as arguments of the model and class indices."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from rankdeficit.checks import largest_magnitude
 from rankdeficit.diagnostics.reading.inputs import ANYTHING, Forward, Inputs
 from rankdeficit.diagnostics.reading.masks import MaskOf, asked_mask, check_mask, told_mask
 
@@ -212,7 +214,9 @@ def _tensor(values: Any, where: str, least: int) -> Tensor:
 
 
 def _check_finite(inputs: Tensor, where: str) -> None:
-    if inputs.is_floating_point() and inputs.numel() and not bool(inputs.isfinite().all()):
+    if not inputs.is_floating_point() or not inputs.numel():
+        return
+    if not math.isfinite(largest_magnitude(inputs)):
         bad = (~inputs.flatten(1).isfinite()).any(dim=1).nonzero().flatten().tolist()
         raise ValueError(
             f"{where}: inputs {bad[:5]} have NaN or infinite values; mend or remove those samples"

@@ -180,7 +180,8 @@ class _Reader:
             else:
                 available = own.windows * rows_per_sample(module, own.values)
                 chosen = positions(self.keys, self._wanted.rows, available, salt)
-            self._put("rows", layer.name, input_rows(module, own.values, chosen, own.windows))
+            rows = input_rows(module, own.values, chosen, own.windows)
+            self._parts["rows", layer.name].append(rows)  # a copy, unlike other parts
 
     def _tokens(self, value: Value, axis: int) -> Tokens:
         return tokens_of(value, len(self.keys), axis, self.mask)

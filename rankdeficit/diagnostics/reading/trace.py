@@ -238,6 +238,11 @@ def _linear(node: Node) -> Iterator[Node]:
 
 def first_value(values: Any) -> Value | None:
     """The first floating-point tensor or packed sequence in nested tuples, lists and dicts."""
+    first = values
+    while type(first) in (tuple, list) and first:
+        first = first[0]
+    if isinstance(first, Tensor) and first.is_floating_point():
+        return first  # what most modules take and return, found without a look at the rest
     return next(iter(floating_values(values)), None)
 
 

@@ -61,16 +61,16 @@ def input_rows(
             tokens = tokens.gather(1, positions[:, :, None].expand(-1, -1, tokens.shape[2]))
         return tokens.flatten(0, 1)
     pixels, inside = _patch_pixels(module, inputs.shape[2:], inputs.device)
-    flat = inputs.flatten(2)
     if positions is None:
-        patches = (
-            flat[:, :, pixels].mul_(inside).transpose(1, 2)
-        )  # (n, positions, channels, kernel)
+        patches = inputs.flatten(2)[:, :, pixels].mul_(inside)
     else:
-        first = windows * torch.arange(len(positions), device=inputs.device)[:, None]
-        maps, positions = first + positions // len(pixels), positions % len(pixels)
-        patches = flat[maps[..., None], :, pixels[positions]].mul_(inside[positions][..., None]).mT
-    return patches.flatten(0, 1).flatten(1)
+        maps = inputs.unflatten(0, (-1, windows)).transpose(1, 2)  # (n, channels, windows, *sides)
+        window, positions = positions // len(pixels), positions % len(pixels)
+        read = window[..., None] * math.prod(inputs.shape[2:]) + pixels[positions]
+        read = read.flatten(1)[:, None].expand(-1, maps.shape[1], -1)
+        patches = maps.flatten(2).gather(2, read).unflatten(2, (-1, pixels.shape[1]))
+        patches.mul_(inside[positions][:, None])
+    return patches.transpose(1, 2).flatten(0, 1).flatten(1)  # from (n, channels, positions, kernel)
 
 
 def _tokens(inputs: Tensor) -> Float[Tensor, "n tokens width"]:

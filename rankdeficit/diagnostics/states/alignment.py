@@ -12,7 +12,12 @@ from scipy.stats import beta, norm
 from scipy.stats import t as student_t
 from torch import Tensor
 
-from rankdeficit.checks import check_finite, check_floating, check_magnitudes
+from rankdeficit.checks import (
+    check_finite,
+    check_floating,
+    check_magnitudes,
+    largest_magnitude,
+)
 from rankdeficit.diagnostics.states.sampling import scramble
 from rankdeficit.spectrum import PANEL
 
@@ -28,11 +33,14 @@ RESAMPLES = 64
 MIXED = 0.25
 """Directions that resamples turn into another one, if at this share of the largest part of it."""
 
-ENTRIES = 2**22
+ENTRIES = 2**19
 """Numbers that resamples take in memory at a time."""
 
 LEAST_EXPONENT = -1000
-"""Of the powers of two that scale rows: that of the other sign is still a float64."""
+"""Of the powers of two that scale matrices: that of the other sign is still a float64."""
+
+COARSE, COARSE_LEAST = 64, -960
+"""Step and least of the exponents that scale streamed rows: few batches have others than those before."""
 
 
 def alignment(
@@ -100,20 +108,20 @@ class InputDirections:
         self._grams = torch.zeros((groups, 0, 0), dtype=torch.float64, device=device)
         """Upper triangles, of no size while rows are kept."""
         self._rows = torch.zeros(groups, dtype=torch.int64, device=device)
-        self._exponent = torch.full((), LEAST_EXPONENT, dtype=torch.int64, device=device)
-        """The matrices are those of rows over 2^exponent."""
+        self._exponent = COARSE_LEAST
+        """The matrices are those of rows over 2^exponent, a multiple of `COARSE`."""
 
     def update(self, rows: Float[Tensor, "rows width"], keys: Int64[Tensor, " n"]) -> None:
         """Add rows, equally many of each sample; keys (`sample_keys`) tell the groups apart."""
         check_floating("rows", rows, dimensions=2)
-        check_finite("rows", rows)
+        largest = check_finite("rows", rows)
         self._kept += len(rows)
         if self._few is not None and self._kept < self._width:
             device = self._grams.device
             self._few.append((rows.detach().to(device, copy=True), keys.to(device, copy=True)))
             return
         self._sum()
-        self._add(rows.detach(), keys)
+        self._add(rows.detach(), keys, largest)
 
     def _sum(self) -> None:
         """Replace rows that were kept by their matrices."""
@@ -121,26 +129,29 @@ class InputDirections:
             few, self._few = self._few, None
             self._grams = self._grams.new_zeros(len(self._grams), self._width, self._width)
             for rows, keys in few:
-                self._add(rows, keys)
+                self._add(rows, keys, largest_magnitude(rows))
 
-    def _add(self, rows: Tensor, keys: Tensor) -> None:
-        """Add rows to the matrices."""
-        self._rescale(torch.maximum(self._exponent, _exponent(rows)))
+    def _add(self, rows: Tensor, keys: Tensor, largest: float) -> None:
+        """Add rows, of this largest magnitude, to the matrices."""
+        self._rescale(max(self._exponent, _coarse_exponent(largest)))
         groups = scramble(keys).remainder(len(self._rows))
         groups = groups.repeat_interleave(len(rows) // len(keys))
         counts = groups.bincount(minlength=len(self._rows))
-        sorted_rows = rows[groups.argsort(stable=True)]
-        for gram, own in zip(self._grams, sorted_rows.split(counts.tolist()), strict=True):
-            for block in own.split(max(ROWS, rows.shape[1])) if len(own) else ():
-                _accumulate(gram, _times_power(block.double(), -self._exponent))
+        members = groups.argsort(stable=True).split(counts.tolist())
+        for gram, own in zip(self._grams, members, strict=True):
+            for chosen in own.split(max(ROWS, rows.shape[1])) if len(own) else ():
+                block = rows.index_select(0, chosen).double()
+                if self._exponent:
+                    block *= 2.0**-self._exponent
+                _accumulate(gram, block)
         self._rows += counts
 
     def all_reduce(self, group: distributed.ProcessGroup | None = None) -> None:
         """Replace the state on every process of the group by the merge of all of theirs."""
         self._sum()
-        exponent = self._exponent.clone()
+        exponent = torch.tensor(self._exponent, device=self._grams.device)
         distributed.all_reduce(exponent, op=distributed.ReduceOp.MAX, group=group)
-        self._rescale(exponent)
+        self._rescale(int(exponent))
         for value in (self._grams, self._rows):
             distributed.all_reduce(value, group=group)
 
@@ -165,14 +176,14 @@ class InputDirections:
         inner._width = self._width
         lengths = [len(own) for own, _ in few]
         for own, (_, keys) in zip(triangle.mT.split(lengths), few, strict=True):
-            inner._add(own, keys)
+            inner._add(own, keys, largest_magnitude(own))
         return basis, inner
 
     def _aligned(self, weights: Tensor, directions: int) -> StreamedAlignment:
         """The same, of top directions of the weight, from the matrices."""
-        total = self._grams.sum(dim=0)
         several = int((self._rows > 0).sum()) > 1
-        inputs = _leading_eigenvectors(_symmetric(total), (1 + several) * directions).to(weights)
+        total = self._grams.sum(dim=0)
+        inputs = _leading_eigenvectors(total, (1 + several) * directions).to(weights)
         leading = inputs[:, -directions:]
         value = float((weights.mT @ leading).abs().max().clamp(max=1))
         sizes = [int(own.any(dim=0).sum()) for own in (weights, leading)]
@@ -192,25 +203,29 @@ class InputDirections:
         inputs = inputs[:, inputs.any(dim=0)]
         if not inputs.numel():
             return 0.0
-        used = self._grams[self._rows > 0]
+        some = self._rows > 0
+        used = self._grams if bool(some.all()) else self._grams[some]
         groups, kept = len(used), inputs.shape[1]
-        scale = _times_power(torch.ones_like(used[0, 0, 0]), -_exponent(used))
+        diagonals = used.diagonal(dim1=1, dim2=2)  # where the largest entries are
+        scale = _times_power(torch.ones_like(used[0, 0, 0]), -_exponent(diagonals))
         products = _products(used, inputs) * scale
-        traces = used.diagonal(dim1=1, dim2=2).sum(dim=1) * scale
-        seen = (products * inputs).sum(dim=(1, 2))
+        traces = diagonals.sum(dim=1) * scale
+        within = torch.bmm(inputs.mT.expand(groups, -1, -1), products)
+        seen = within.diagonal(dim1=1, dim2=2).sum(dim=1)
         shifts = (traces - seen).clamp(min=0) / max(1, self._width - kept)
         weighting = _resamples(groups).to(inputs)
         found, mixing = [], torch.zeros_like(inputs[:1].mT @ inputs[:1, -directions:])
         for own in weighting.split(max(1, ENTRIES // inputs.numel())):
-            images = (own @ products.flatten(1)).unflatten(1, inputs.shape)
-            small = inputs.mT @ images
+            small = (own @ within.flatten(1)).unflatten(1, within.shape[1:])
             values, vectors = torch.linalg.eigh((small + small.mT) / 2)
             values, vectors = values[:, -directions:], vectors[:, :, -directions:]
             shift = (own @ shifts)[:, None, None]
-            ritz = (images - shift * inputs) @ vectors
+            images = (own @ products.flatten(1)).unflatten(1, inputs.shape)
+            ritz = torch.bmm(images.sub_(shift * inputs), vectors)
             lengths = torch.linalg.vector_norm(ritz, dim=1)
             turned = (small @ vectors - shift * vectors) / lengths[:, None]
-            cosines = (weights.mT @ ritz).abs().amax(dim=1) / lengths
+            across = torch.bmm(weights.mT.expand(len(own), -1, -1), ritz)
+            cosines = across.abs().amax(dim=1) / lengths
             exist = values > 1e-12 * values[:, -1:]
             mixing += torch.where(exist[:, None], turned, 0.0).square().sum(dim=0)
             cosines = torch.where(exist, cosines, 0.0)
@@ -220,14 +235,14 @@ class InputDirections:
         spread = float(deviation) * few * math.sqrt(groups / (groups - 1))
         largest = mixing.amax(dim=0)
         together = (mixing / torch.where(largest > 0, MIXED * largest, 1.0)).clamp(max=1)
-        within = ((weights.mT @ inputs).square() @ together).amax().sqrt().clamp(max=1)
-        return math.hypot(spread, max(float(within) - value, 0) / 2)
+        mixed = ((weights.mT @ inputs).square() @ together).amax().sqrt().clamp(max=1)
+        return math.hypot(spread, max(float(mixed) - value, 0) / 2)
 
-    def _rescale(self, exponent: Int64[Tensor, ""]) -> None:
+    def _rescale(self, exponent: int) -> None:
         """Take a larger power of two, or the same."""
-        if bool(exponent > self._exponent):
-            self._grams = _times_power(self._grams, 2 * (self._exponent - exponent))
-            self._exponent = exponent
+        if exponent > self._exponent and bool(self._rows.any()):
+            self._grams *= 2.0 ** (2 * (self._exponent - exponent))
+        self._exponent = exponent
 
 
 def group_count(width: int) -> int:
@@ -265,28 +280,30 @@ def _products(
 ) -> Float64[Tensor, "groups k kept"]:
     """Products of the symmetric matrices whose upper triangles these are, without copies of them."""
     found = grams.new_zeros(len(grams), *vectors.shape)
-    for start in range(0, len(vectors), PANEL):
-        end = min(start + PANEL, len(vectors))
-        corner = grams[:, start:end, start:end].triu()
+    vectors = vectors.expand(len(grams), -1, -1)
+    for start in range(0, vectors.shape[1], PANEL):
+        here, after = slice(start, start + PANEL), slice(start + PANEL, None)
+        corner = grams[:, here, here].triu()
         corner += corner.triu(1).mT
-        beside = grams[:, start:end, end:]
-        found[:, start:end] += corner @ vectors[start:end] + beside @ vectors[end:]
-        found[:, end:] += beside.mT @ vectors[start:end]
+        beside = grams[:, here, after]
+        found[:, here].baddbmm_(corner, vectors[:, here]).baddbmm_(beside, vectors[:, after])
+        found[:, after].baddbmm_(beside.mT, vectors[:, here])
     return found
 
 
-def _symmetric(upper: Float64[Tensor, "k k"]) -> Float64[Tensor, "k k"]:
-    return upper.triu() + upper.triu(1).mT
+def _leading_eigenvectors(upper: Float64[Tensor, "k k"], count: int) -> Float64[Tensor, "k top"]:
+    """Eigenvectors of the largest eigenvalues of a Gram matrix, zero where it has no such direction.
 
-
-def _leading_eigenvectors(square: Float64[Tensor, "k k"], count: int) -> Float64[Tensor, "k top"]:
-    """Eigenvectors of the largest eigenvalues of a Gram matrix, zero where it has no such direction."""
-    k = square.shape[0]
-    square = _times_power(square, -_exponent(square))  # ARPACK's tolerance is absolute below 1e-11
-    if k <= 8 * count or not bool(square.any()):
-        values, vectors = torch.linalg.eigh(square)
+    upper: its upper triangle.
+    """
+    k = upper.shape[0]
+    largest = _exponent(upper.diagonal())
+    upper = _times_power(upper.triu(), -largest)  # ARPACK's tolerance is absolute below 1e-11
+    if k <= 8 * count or not bool(upper.any()):
+        values, vectors = torch.linalg.eigh(upper, UPLO="U")
     else:  # a few leading vectors of a large matrix: Lanczos is many times faster
         start = np.random.default_rng(0).standard_normal(k)
+        square = upper + upper.triu(1).mT
         found = eigsh(square.cpu().numpy(), count, v0=start, tol=1e-10)
         values, vectors = (torch.from_numpy(x).to(square) for x in found)
         order = values.argsort()
@@ -310,6 +327,12 @@ def _top_directions(matrix: Tensor, count: int) -> Tensor:
     if wide:
         vectors = matrix.mT @ vectors / torch.where(kept, squares, 1.0).sqrt()
     return torch.where(kept, vectors, 0.0)
+
+
+def _coarse_exponent(largest: float) -> int:
+    """The multiple of `COARSE` next to the exponent of a magnitude: 0 for most layers."""
+    exponent = COARSE * round(math.frexp(largest)[1] / COARSE)
+    return max(COARSE_LEAST, exponent) if largest else COARSE_LEAST
 
 
 def _exponent(values: Tensor, dim: tuple[int, ...] = ()) -> Int64[Tensor, "..."]:
