@@ -1,20 +1,21 @@
-"""Shared fixtures. Shapes and types are checked at run time in every test (see pyproject.toml)."""
+"""Shared fixtures. Shapes and types are checked at run time in every test (see pyproject.toml).
+
+The process that hands tests out to others reads this file too, so fixtures import what takes time.
+"""
 
 import gc
 import os
 import subprocess
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jaxtyping
 import pytest
-import torch
 from hypothesis import settings
 
-from rankdeficit.experiments import cli
-from tests.benchmarks import timing
-from tests.commands import Command
-from tests.stand_in import DEVICE, stand_in
+if TYPE_CHECKING:
+    import torch
 
 settings.register_profile("quick", deadline=None, derandomize=True, max_examples=40)
 settings.register_profile("thorough", deadline=None, max_examples=2000)
@@ -22,7 +23,6 @@ settings.load_profile("quick")
 
 # Tests work on small matrices, here and in the commands they start: threads that wait for each
 # other would only cost time.
-torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +36,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("trial"):
+        from tests.benchmarks import timing
+
         timing.TRIAL, timing.THREADS = True, 1
 
 
@@ -57,6 +59,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(4, os.cpu_count() or 1) if whole and not measuring else 0
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Switch the run-time type checks off, to see the library's own errors as users do."""
@@ -66,16 +75,21 @@ def unchecked() -> Iterator[None]:
 
 
 @pytest.fixture
-def cuda() -> torch.device:
+def cuda() -> "torch.device":
     """A CUDA device; the test is skipped where there is none."""
+    import torch
+
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device, and torch finds none here")
     return torch.device("cuda")
 
 
 @pytest.fixture
-def stand_in_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
+def stand_in_device(monkeypatch: pytest.MonkeyPatch) -> Iterator["torch.device"]:
     """What stands in for a GPU, which commands take as --device by its name, too."""
+    from rankdeficit.experiments import cli
+    from tests.stand_in import DEVICE, stand_in
+
     resolve = cli.resolve_device
     monkeypatch.setattr(
         cli, "resolve_device", lambda name: DEVICE if name == str(DEVICE) else resolve(name)
@@ -85,7 +99,7 @@ def stand_in_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
 
 
 @pytest.fixture(params=["stand-in", pytest.param("cuda", marks=pytest.mark.cuda)])
-def device(request: pytest.FixtureRequest) -> torch.device:
+def device(request: pytest.FixtureRequest) -> "torch.device":
     """A device that is not the CPU: a GPU, and what stands in for one."""
     found: torch.device = request.getfixturevalue(
         "cuda" if request.param == "cuda" else "stand_in_device"
@@ -96,6 +110,7 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 @pytest.fixture
 def command(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Run `python -m ...`, or a file, in a process of its own, which starts at once."""
+    from tests.commands import Command
 
     def run(module: str | Path, *arguments: object) -> subprocess.CompletedProcess[str]:
         said = tmp_path_factory.mktemp("said") / "said"
