@@ -56,12 +56,8 @@ class Inputs:
 
     def on(self, device: torch.device, dtype: torch.dtype) -> "Inputs":
         """On a device, floating-point ones in this precision; integers (tokens) stay."""
-
-        def move(tensor: Tensor) -> Tensor:
-            tensor = tensor.to(device, non_blocking=True)
-            return tensor.to(dtype) if tensor.is_floating_point() else tensor
-
-        return self._map(move)
+        moved = self._map(lambda tensor: tensor.to(device, non_blocking=True))
+        return moved._map(lambda own: own.to(dtype) if own.is_floating_point() else own)
 
     def run(self, model: nn.Module) -> Any:
         """What the model returns."""

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -111,43 +112,47 @@ def visiting(
     returns, such as the last state of an RNN. The hooks are gone afterwards, whatever happens. A
     module called several times in one forward pass is told apart by `Place.call`.
     """
-    calls: Counter[str] = Counter()
     modules = None if places is None else {place.module for place in places}
-
-    def show(place: Place, values: Any) -> None:
-        if places is None or place in places:
-            value = first_value(values)
-            if value is not None:
-                visit(place, value)
-
-    def before(name: str) -> Callable[..., None]:
-        def hook(_: nn.Module, args: Any, kwargs: Any) -> None:
-            show(Place(name, calls[name], "input"), (args, kwargs))
-
-        return hook
-
-    def after(name: str) -> Callable[..., None]:
-        def hook(_: nn.Module, args: Any, output: Any) -> None:
-            calls[name] += 1
-            place = Place(name, calls[name] - 1, "output")
-            show(place, output)
-            if visit_rest is not None:
-                for value in floating_values(output)[1:]:
-                    visit_rest(place, value)
-
-        return hook
-
-    def begin(_: nn.Module, args: Any) -> None:
-        calls.clear()
-
+    hooks = _Hooks(visit, places, visit_rest)
     with ExitStack() as stack:
-        stack.callback(model.register_forward_pre_hook(begin, prepend=True).remove)
+        stack.callback(model.register_forward_pre_hook(hooks.begin, prepend=True).remove)
         for name, module in model.named_modules():
             if modules is None or name in modules:
-                handle = module.register_forward_pre_hook(before(name), with_kwargs=True)
+                before, after = partial(hooks.before, name), partial(hooks.after, name)
+                handle = module.register_forward_pre_hook(before, with_kwargs=True)
                 stack.callback(handle.remove)
-                stack.callback(module.register_forward_hook(after(name)).remove)
+                stack.callback(module.register_forward_hook(after).remove)
         yield
+
+
+@dataclass
+class _Hooks:
+    """The hooks of one `visiting`, which share the number of calls of each module so far."""
+
+    visit: Visit
+    places: frozenset[Place] | None
+    visit_rest: Visit | None
+    calls: Counter[str] = field(default_factory=Counter)
+
+    def begin(self, _: nn.Module, args: Any) -> None:
+        self.calls.clear()
+
+    def before(self, name: str, _: nn.Module, args: Any, kwargs: Any) -> None:
+        self._show(Place(name, self.calls[name], "input"), (args, kwargs))
+
+    def after(self, name: str, _: nn.Module, args: Any, output: Any) -> None:
+        self.calls[name] += 1
+        place = Place(name, self.calls[name] - 1, "output")
+        self._show(place, output)
+        if self.visit_rest is not None:
+            for value in floating_values(output)[1:]:
+                self.visit_rest(place, value)
+
+    def _show(self, place: Place, values: Any) -> None:
+        if self.places is None or place in self.places:
+            value = first_value(values)
+            if value is not None:
+                self.visit(place, value)
 
 
 def trace(model: nn.Module, inputs: Inputs, select: Callable[[Any], Tensor]) -> Trace:
