@@ -22,13 +22,13 @@ from rankdeficit.diagnostics.measures.gradients import PLAIN
 from rankdeficit.diagnostics.measures.layer_probes import ProbeSettings
 from rankdeficit.diagnostics.measures.ood import missing_packages
 from rankdeficit.diagnostics.reading.network import Network
-from rankdeficit.diagnostics.registry import choose
+from rankdeficit.diagnostics.registry import Measure, choose, unused_options
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.experiments import cli, runs
 from rankdeficit.experiments.image_splits import measured_normalisation
-from rankdeficit.experiments.options import option
+from rankdeficit.experiments.options import Unused
 from rankdeficit.experiments.own_code import absolute
-from rankdeficit.image_files import spell_size, square
+from rankdeficit.image_files import square
 from rankdeficit.images import Images, Normalisation, list_splits, unchanged
 from real_nets.data.images import IMAGENET, Folders
 from real_nets.data.opening import why_missing
@@ -42,6 +42,8 @@ PROGRAM = "real_nets.diagnose"
 STRUCTURE = tuple(own.name for own in fields(StructureOptions))
 TOLD_BY_RUN = ("model", *STRUCTURE, "classes", "checkpoint", "untrained", "temperature")
 """Settings that `trained` determines."""
+SWITCHES = ("probes", "alignment", "gradients")
+"""Settings that leave out measures."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +114,25 @@ class Settings(StructureOptions):
     out: Path | None = None
     """New folder for the report [default: runs/diagnose-DATE-TIME]."""
 
+    def unused(self) -> Unused:
+        """Options that have no effect beside the others."""
+        found = unused_options(chosen_measures(self), with_ood=bool(self.ood))
+        if self.trained is not None:
+            found |= dict.fromkeys(
+                TOLD_BY_RUN, "beside --trained, which determines it; take either"
+            )
+        if self.measures:
+            named = "beside --measures, which name all that is measured; take either"
+            found |= dict.fromkeys(SWITCHES, named)
+        if self.mean is not None:
+            found["normalisation"] = "beside --mean and --std; take either"
+        return found
+
 
 def complete(settings: Settings) -> Settings:
     """The settings with absolute paths, and with all that the folder of `trained` determines."""
     changes: dict[str, Any] = {}
     if settings.trained is not None:
-        for name in TOLD_BY_RUN:
-            if getattr(settings, name) != getattr(Settings, name):
-                raise ValueError(f"--trained determines the network; leave out {option(name)}")
         run = find_trained(settings.trained)
         changes = {name: getattr(run.job, name) for name in ("model", "temperature", *STRUCTURE)}
         changes |= {"checkpoint": run.weights_file, "classes": run.cards["own"]["classes"]}
@@ -136,10 +149,10 @@ def complete(settings: Settings) -> Settings:
     return replace(settings, ood=tuple(path.resolve() for path in settings.ood), **changes)
 
 
-def chosen_measures(settings: Settings) -> list[str]:
-    """Names of the measures to take. Raises ValueError for unknown names and switched-off measures."""
-    switches = {name: getattr(settings, name) for name in ("probes", "alignment", "gradients")}
-    return [own.name for own in choose(settings.measures or None, switches)]
+def chosen_measures(settings: Settings) -> list[Measure]:
+    """The measures to take. Raises ValueError for unknown names and switched-off measures."""
+    switches = {name: getattr(settings, name) for name in SWITCHES}
+    return choose(settings.measures or None, switches)
 
 
 def check(settings: Settings, run: JobFolder | None) -> None:
@@ -158,8 +171,6 @@ def check(settings: Settings, run: JobFolder | None) -> None:
         raise ValueError("checkpoint is missing; give --checkpoint FILE, or --untrained")
     if (settings.mean is None) != (settings.std is None):
         raise ValueError("--mean and --std belong together; give both")
-    if settings.mean is not None and settings.normalisation != "data":
-        raise ValueError("--mean and --normalisation exclude each other")
     if settings.crop is not None and settings.image_size is None:
         raise ValueError(f"crop is {settings.crop}; it needs an --image-size")
     if settings.out is not None:
@@ -173,8 +184,6 @@ def check(settings: Settings, run: JobFolder | None) -> None:
         if not 0 <= penalty < math.inf:
             raise ValueError(f"probe_l2 is {penalty}; it must not be negative")
     chosen_measures(settings)
-    if settings.probe_l2 and not settings.probes:
-        raise ValueError("--probe-l2 and --no-probes exclude each other")
     for detector in settings.detectors:
         if missing := missing_packages(detector):
             raise ValueError(f"detector {detector} needs {' and '.join(missing)}: pip install it")
@@ -223,6 +232,8 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
     folders = Folders.of(own, settings.ood, framing, settings.probes)
     network, notes = load_network(settings, folders, device)
     mine = folders.share(settings.limit, settings.seed)
+    if settings.stream and all(split.in_memory for split in folders.splits):
+        raise ValueError("--stream has no effect on images that are no files; leave it out")
     streamed = settings.stream or not mine.fits_in_memory()
     mine = mine.load(streamed)
     whole = mine if not settings.limit else folders.share(0, 0)
@@ -286,18 +297,8 @@ def assumptions(
         for values in (normalise.mean, normalise.std)
     )
     notes.append(f"images normalised by mean {mean} and deviation {std}{source}")
-    found = len(folders.train.classes)
-    if network.classes > found:
-        notes.append(
-            f"the {found} class folders taken, in alphabetical order, to be classes 0 to {found - 1} "
-            f"of the network's {network.classes}"
-        )
-    for name, size in folders.resized.items():
-        before, after = spell_size(size), spell_size(folders.size)
-        notes.append(f"{name} resized from {before} (its first image) to {after}")
-    for name, (train, _) in folders.ood.items():
-        if train is None and "ood_probes" in chosen_measures(settings):
-            notes.append(f"no probes of {name}: it has no train folder")
+    probed = any(own.name == "ood_probes" for own in chosen_measures(settings))
+    notes += folders.notes(network.classes, probed)
     if settings.untrained:
         notes.append(f"the network is untrained: random weights of seed {settings.seed}")
         if any(name.endswith("running_var") for name, _ in network.model.named_buffers()):

@@ -25,12 +25,12 @@ from rankdeficit.checks import check_at_least, check_gamma, check_temperature
 from rankdeficit.distributed import is_first
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.cli import joined
-from rankdeficit.experiments.options import option
+from rankdeficit.experiments.options import Unused, option, parse_pairs
 from rankdeficit.page.terminal import open_console, say
 from rankdeficit.spectrum import GAMMA
 from real_nets import report
 from real_nets.data.catalogue import listing
-from real_nets.data.opening import DataSource, why_missing
+from real_nets.data.opening import DataSource, is_archive, why_missing
 from real_nets.jobs.execute import Execution, Executor, check_options, execute
 from real_nets.jobs.folder import check_finished
 from real_nets.paper.budgets import BUDGETS, BudgetName, with_changes
@@ -46,7 +46,7 @@ from real_nets.paper.store import (
     write_target,
 )
 from real_nets.paper.targets import TARGETS, find
-from real_nets.training.recipe import LrRule, Precision
+from real_nets.training.recipe import OF_TRAINING, LrRule, Precision
 
 PROGRAM = "real_nets.reproduce"
 
@@ -56,7 +56,7 @@ OVERRIDES = (
 ).split()
 """Settings that override the budget's options of every job."""
 
-DATA_OPTIONS = ("data", "download", "on_corrupt", "replace")
+DATA_OPTIONS = ("data", "download", "on_corrupt", "replace", "workers")
 """Settings on data sets, for budgets that read some."""
 
 
@@ -131,11 +131,29 @@ class Settings:
     out: Path | None = None
     """Folder of the results, new or of an earlier run to continue [default: runs/reproduce-BUDGET]."""
 
+    def unused(self) -> Unused:
+        """Options that have no effect beside the others."""
+        if self.list_targets or not self.targets:
+            beside = "beside --list" if self.list_targets else "without targets"
+            others = [
+                own.name for own in fields(self) if own.name not in ("targets", "list_targets")
+            ]
+            return dict.fromkeys(others, f"{beside}; name targets, which --list shows")
+        found: Unused = {}
+        if self.executor == "here":
+            of_tasks = ("slurm", "at_once")
+            found |= dict.fromkeys(of_tasks, "without tasks; give --executor slurm or local")
+        if BUDGETS[self.budget].synthetic:
+            reason = f"under the {self.budget} budget, which draws glyphs; name another --budget"
+            found |= dict.fromkeys(DATA_OPTIONS, reason)
+        return found
+
 
 def run(settings: Settings) -> Path | None:
     """Train and diagnose what is missing, write the page; returns the folder, None if nothing was run."""
     if settings.list_targets or not settings.targets:
-        check_listing(settings)
+        if settings.targets:
+            raise ValueError("--list shows the targets and does nothing else; name none beside it")
         list_targets()
         return None
     with joined(settings.device) as device:
@@ -159,6 +177,7 @@ def run(settings: Settings) -> Path | None:
                 "take --budget smoke"
             )
         plan.check(setup.pick)
+        check_effects(settings, plan, setup)
         check_place(store)
         if is_first() and not settings.plan:
             check_free(store)
@@ -208,7 +227,6 @@ def prepare(settings: Settings, source: DataSource) -> Setup:
         check_gamma(settings.gamma)
     check_at_least(0, workers=settings.workers)
     budget = BUDGETS[settings.budget]
-    check_synthetic(settings)
     if settings.data is not None and not settings.data.is_dir() and not settings.download:
         raise ValueError(f"data {settings.data} does not exist; name a folder of data sets")
     replacements = parse_pairs("replace", settings.replace)
@@ -224,37 +242,34 @@ def prepare(settings: Settings, source: DataSource) -> Setup:
     )
 
 
-def parse_pairs(option: str, pairs: Sequence[str]) -> dict[str, str]:
-    """A dict of NAME=VALUE pairs. Raises ValueError for other strings."""
-    for pair in pairs:
-        if not all(pair.partition("=")):
-            raise ValueError(f"{option} is {pair!r}; it must be of the form NAME=VALUE")
-    return dict(pair.split("=", 1) for pair in pairs)
-
-
-def check_listing(settings: Settings) -> None:
-    """Raise ValueError for options that would be ignored beside --list or without targets."""
-    given = [
-        own.name
-        for own in fields(settings)
-        if own.name != "list_targets" and getattr(settings, own.name) != own.default
-    ]
-    if given and settings.list_targets:
-        raise ValueError(f"--list shows the targets and does nothing else; leave out {given[0]}")
-    if given:
-        raise ValueError(
-            f"targets are missing; name some, which --list shows, or leave out {option(given[0])}"
+def check_effects(settings: Settings, plan: Plan, setup: Setup) -> None:
+    """Raise ValueError for an option that was given, but reaches no job of the plan."""
+    jobs = [item.job for item in plan.work]
+    data = {name for job in jobs for name in (job.data, *job.ood)}
+    of_jobs = {name: getattr(settings, name) for name in (*OVERRIDES, "temperature")}
+    reached = {
+        name: any(
+            getattr(job, name) == value for job in jobs if job.epochs or name not in OF_TRAINING
         )
-
-
-def check_synthetic(settings: Settings) -> None:
-    """Raise ValueError for options on data sets under a budget that reads none."""
-    given = [name for name in DATA_OPTIONS if getattr(settings, name) != getattr(Settings, name)]
-    if given and BUDGETS[settings.budget].synthetic:
-        raise ValueError(
-            f"{option(given[0])} has no effect under the {settings.budget} budget, which draws glyphs; "
-            "leave it out, or name another --budget"
-        )
+        for name, value in of_jobs.items()
+        if value is not None and name != "gamma"  # which figure 6 takes, too
+    }
+    archives = [is_archive(name, settings.data) for name in data]
+    if settings.download:
+        reached["download"] = any(archives)
+    if settings.on_corrupt != "stop":
+        reached["on_corrupt"] = not all(archives)
+    if settings.replace and not plan.grid.left_out:  # whose replacement may be missing
+        reached["replace"] = data >= set(setup.replacements.values())
+    for name in ("data", "seeds", "tensorboard", "executor"):
+        if getattr(settings, name) != getattr(Settings, name):
+            reached[name] = bool(jobs)
+    for name, has in reached.items():
+        if not has:
+            names = ", ".join(part.target.name for part in plan.parts)
+            raise ValueError(
+                f"{option(name)} has no effect on {names}; leave it out, or name other targets"
+            )
 
 
 def check_replacements(replacements: Mapping[str, str]) -> None:

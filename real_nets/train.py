@@ -18,11 +18,12 @@ from rich.table import Table
 from rankdeficit.distributed import from_first, is_first
 from rankdeficit.experiments import cli, plots, tables
 from rankdeficit.experiments.cli import joined
+from rankdeficit.experiments.options import Unused
 from rankdeficit.experiments.records import write_summary
 from rankdeficit.experiments.runs import RunFolder, read_json
 from rankdeficit.experiments.settings import CommonSettings, check_values
-from real_nets.data.catalogue import listing
-from real_nets.data.opening import DataSource, check_folder
+from real_nets.data.catalogue import definition_of, listing
+from real_nets.data.opening import DataSource, check_folder, is_folder
 from real_nets.jobs.data import JobData
 from real_nets.jobs.execute import Execution, Work, train_here
 from real_nets.jobs.folder import JobFolder
@@ -56,6 +57,28 @@ class Settings(JobOptions, CommonSettings):
     """Number of networks per temperature, each with its own seed."""
     tensorboard: bool = False
     """Also write measurements during training for TensorBoard."""
+
+    def unused(self) -> Unused:
+        """Options that have no effect beside the others."""
+        found = super().unused()
+        if set(self.temperature) == {1.0}:
+            found["lr_rule"] = "at T = 1; give another --temperature"
+        if self.data is None:
+            return found
+        folder = Path(self.data).is_dir() or is_folder(self.data, self.root)
+        own = None if folder else definition_of(self.data)
+        if own is not None and own.downloadable:
+            of_folders = ("on_corrupt", "workers")
+            return found | dict.fromkeys(
+                of_folders, "on an archive; give a folder of images as --data"
+            )
+        found["download"] = "on --data that is no archive; name cifar10, cifar100 or svhn"
+        if Path(self.data).is_dir():
+            found["root"] = "beside a folder as --data; name a data set in it"
+        if own is not None and own.synthetic:
+            reason = f"on --data {self.data}, which a program draws; name other data"
+            found |= dict.fromkeys(("root", "on_corrupt", "workers"), reason)
+        return found
 
 
 class TrainedNetwork(Summary):
@@ -154,10 +177,6 @@ def find_data(settings: Settings) -> tuple[Path | None, str]:
     folder = Path(settings.data)
     if folder.is_absolute() and folder.is_dir():
         check_folder(folder)
-        if settings.root is not None:
-            raise ValueError(
-                f"root is {settings.root}, but data {folder} is a folder; leave out --root"
-            )
         return folder.parent, folder.name
     if "/" in settings.data:
         said = "is no folder" if folder.exists() else "does not exist"

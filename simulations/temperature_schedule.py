@@ -24,6 +24,7 @@ from rich.table import Table
 from rankdeficit.experiments import cli, plots, tables
 from rankdeficit.experiments.experiment import StepByStep, experiment
 from rankdeficit.experiments.loops import OptimizedBatch
+from rankdeficit.experiments.options import Unused
 from rankdeficit.experiments.runs import read_rows
 from rankdeficit.experiments.settings import (
     Row,
@@ -61,6 +62,17 @@ class Settings(TrainingSettings, TemperatureSettings, ShapeSettings):
     weight_decay: float = 0.0
     """L2 penalty lambda on every factor."""
     measure_every: int = 50
+
+    def unused(self) -> Unused:
+        """Options that have no effect beside the others."""
+        found = super().unused()
+        if not {"up", "down"} & set(self.schedule):
+            found["ramp"] = "on these schedules; add --schedule up or down"
+        if "cyclic" not in self.schedule:
+            found["cycles"] = "on these schedules; add --schedule cyclic"
+        if set(self.schedule) == {"cold"}:
+            found["temperature"] = "on the schedule cold, which stays at T = 1; add --schedule hot"
+        return found
 
 
 class Scheduled(OptimizedBatch):

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, TypeVar
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from rankdeficit.diagnostics.reading.needs import Needs
+from rankdeficit.diagnostics.reading.needs import Needs, Samples
 from rankdeficit.diagnostics.study import Study
 
 Row = dict[str, Any]
@@ -210,6 +210,26 @@ def choose(names: Iterable[str] | None, switches: Mapping[str, Any]) -> list[Mea
         for own in with_required(available_measures())
         if not any(needed.switch in off for needed in with_required([own.name]))
     ]
+
+
+def unused_options(chosen: Iterable[Measure], with_ood: bool) -> dict[str, str]:
+    """Options of a diagnosis that change none of these measures, with the reason and a remedy.
+
+    with_ood: whether there are OOD data.
+    """
+    chosen = list(chosen)
+    names = {own.name for own in chosen}
+    needs = Needs.of(own.needs for own in chosen)
+    read = {need.of for need in (*needs.train, *needs.ood_pair) if not isinstance(need, Samples)}
+    used = {
+        "ood": bool(needs.ood or needs.ood_pair),
+        "detectors": "detection" in names,
+        "grid": "features" in read,
+        "probe_l2": any(own.switch == "probes" for own in chosen),
+    }
+    remedy = "on the measures that are taken; add others with --measures"
+    found = {name: remedy for name, has in used.items() if not has}
+    return found if with_ood else found | {"detectors": "without OOD data; give --ood FOLDER"}
 
 
 @functools.cache

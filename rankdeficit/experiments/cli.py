@@ -27,7 +27,7 @@ from rich.progress import (
 )
 
 from rankdeficit.distributed import is_first
-from rankdeficit.experiments.options import fail, option, parse
+from rankdeficit.experiments.options import fail, option, parse, refuse_unused
 from rankdeficit.experiments.runs import RunFolder, restore_settings, settings_record
 from rankdeficit.experiments.signals import Terminated, termination_raised
 
@@ -84,6 +84,8 @@ def run_once(
     given = {argument.partition("=")[0] for argument in arguments if argument[:2] == "--"}
     if "--resume" in given and len(given) > 1:
         refuse_beside_resume(min(given - {"--resume"}))
+    if "--resume" not in given:
+        refuse_unused(settings, arguments)
     with termination_raised():
         run(settings)
 

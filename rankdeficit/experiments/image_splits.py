@@ -1,5 +1,7 @@
 """Train and test images from files, all checked to be readable before any of them is used."""
 
+import hashlib
+import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -190,3 +192,22 @@ def measured_normalisation(train: Images, batch_size: int) -> Normalisation:
     everywhere = gather_rows(counts[None])
     assert everywhere is not None
     return Normalisation.of_levels(everywhere.sum(dim=0))
+
+
+def fingerprint(*splits: Images) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 sum over classes, labels and images.
+
+    Images in memory contribute their pixels, others the relative path and size of their file.
+    """
+    digest = hashlib.sha256()
+    for split in splits:
+        digest.update(json.dumps(split.classes).encode())
+        digest.update(split.labels.cpu().numpy().astype("<i8").tobytes())
+        if split.in_memory:
+            digest.update(json.dumps(split.pixels.shape).encode())
+            digest.update(split.pixels.cpu().contiguous().numpy().data)
+        else:
+            for path in map(Path, split.paths):
+                name = path.relative_to(split.folder).as_posix()
+                digest.update(json.dumps([name, path.stat().st_size]).encode())
+    return digest.hexdigest()[:16]

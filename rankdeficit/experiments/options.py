@@ -11,6 +11,7 @@ import re
 import sys
 import textwrap
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import MISSING, Field, field, fields, make_dataclass
 from io import StringIO
@@ -69,6 +70,36 @@ def parse(settings_type: type[T], arguments: list[str], program: str, details: s
 def option(name: str) -> str:
     """The option of a field."""
     return "--" + name.replace("_", "-")
+
+
+Unused = dict[str, str]
+"""Fields of settings that have no effect beside the others. The reason follows "has no effect"."""
+
+
+def given_fields(arguments: Sequence[str]) -> set[str]:
+    """Names of the fields that options on a command line set; `--no-bias` sets `bias`."""
+    names = {a[2:].partition("=")[0].replace("-", "_") for a in arguments if a[:2] == "--"}
+    return names | {name.removeprefix("no_") for name in names}
+
+
+def refuse_unused(settings: object, arguments: Sequence[str]) -> None:
+    """Raise ValueError for an option on the command line that has no effect beside the others.
+
+    Settings with such options have a method `unused`, which returns `Unused`.
+    """
+    unused: Unused = getattr(settings, "unused", dict)()
+    given = given_fields(arguments)
+    for name, reason in unused.items():
+        if name in given:
+            raise ValueError(f"{option(name)} has no effect {reason}, or leave it out")
+
+
+def parse_pairs(option: str, pairs: Sequence[str]) -> dict[str, str]:
+    """A dict of NAME=VALUE pairs. Raises ValueError for other strings."""
+    for pair in pairs:
+        if not all(pair.partition("=")):
+            raise ValueError(f"{option} is {pair!r}; it must be of the form NAME=VALUE")
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def documentation(kind: type[Any]) -> dict[str, str]:

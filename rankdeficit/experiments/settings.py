@@ -20,6 +20,7 @@ from rankdeficit.checks import (
     check_temperature,
 )
 from rankdeficit.experiments import cli
+from rankdeficit.experiments.options import Unused
 from rankdeficit.experiments.runs import check_new
 from rankdeficit.toys.optimizers import OptimizerName
 
@@ -50,6 +51,10 @@ class CommonSettings:
         cli.resolve_device(self.device)
         if self.out is not None:
             check_new(self.out)
+
+    def unused(self) -> Unused:
+        """Options that have no effect beside the others."""
+        return {}
 
     @property
     def seed_range(self) -> range:
@@ -147,6 +152,15 @@ class NetworkSettings(TemperatureSettings):
     """Momentum of sgd."""
     weight_decay: float = 0.0
     """L2 penalty lambda: lambda / 2 times the squared norm of the weights is added to the loss."""
+
+    def unused(self) -> Unused:
+        """Options that have no effect beside the others."""
+        found = super().unused()
+        if self.optimizer != "sgd":
+            found["momentum"] = f"with --optimizer {self.optimizer}; take --optimizer sgd"
+        if 1.0 in self.temperature:
+            found["baseline"] = "beside --temperature 1, which is the baseline; name others"
+        return found
 
     @property
     def temperatures(self) -> tuple[float, ...]:

@@ -1,9 +1,10 @@
 """Functions that write numbers as text: values with their spread over seeds, and signed differences."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from statistics import median
+from typing import Any
 
 NOTHING = "–"
 """Where there is no number."""
@@ -70,6 +71,28 @@ def format_percentage_points(difference: Number, digits: int = 1) -> str:
 def format_rank_difference(difference: Number) -> str:
     """The difference of two ranks or medians of ranks: "+13", "−40.5", "0"."""
     return _signed(difference, 1).removesuffix(".0")
+
+
+def by_group(values: Sequence[tuple[str, Any]]) -> str:
+    """Values of (group, value) pairs: one list if all groups agree, else a list per set of groups."""
+    found: dict[str, list[str]] = {}
+    for name in sorted({name for name, _ in values}):
+        own = listed(value for other, value in values if other == name)
+        found.setdefault(own, []).append(name)
+    if len(found) == 1:
+        return next(iter(found))
+    return "; ".join(f"{', '.join(names)}: {own}" for own, names in found.items())
+
+
+def listed(values: Iterable[Any]) -> str:
+    """The distinct values: numbers in ascending order, then words."""
+    found = {
+        WORDS[value] if value is None or isinstance(value, bool) else value for value in values
+    }
+    numbers = sorted(value for value in found if not isinstance(value, str))
+    words = sorted(found - set(numbers))
+    spelled = [f"{number:{'d' if isinstance(number, int) else 'g'}}" for number in numbers]
+    return ", ".join([*spelled, *words])
 
 
 def _signed(value: Number, digits: int) -> str:

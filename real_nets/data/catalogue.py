@@ -65,6 +65,8 @@ class Definition:
     """OOD sets of networks trained on it: generalisation is measured on the first, detection on all."""
     synthetic: bool = False
     """Whether the images are drawn by a program."""
+    downloadable: bool = False
+    """Whether it is read from an archive, which may be downloaded."""
     numbered: bool = False
     """Whether NAME:N stands for N train images per class."""
 
@@ -143,7 +145,7 @@ def glyph_fonts(request: Request) -> Load:
 
 @dataset(
     "cifar10", "CIFAR-10, from its archive", paper_name="CIFAR-10",
-    pixels=32, classes=10, images=(50_000, 10_000), ood=("svhn", "cifar100"),
+    pixels=32, classes=10, images=(50_000, 10_000), ood=("svhn", "cifar100"), downloadable=True,
 )  # fmt: skip
 def cifar10(request: Request) -> Load:
     """CIFAR-10 (Krizhevsky, 2009)."""
@@ -152,7 +154,7 @@ def cifar10(request: Request) -> Load:
 
 @dataset(
     "cifar100", "CIFAR-100 with its fine classes, from its archive", paper_name="CIFAR-100",
-    pixels=32, classes=100, images=(50_000, 10_000), ood=("svhn", "cifar10"),
+    pixels=32, classes=100, images=(50_000, 10_000), ood=("svhn", "cifar10"), downloadable=True,
 )  # fmt: skip
 def cifar100(request: Request) -> Load:
     """CIFAR-100 (Krizhevsky, 2009)."""
@@ -179,7 +181,7 @@ def imagenet(request: Request) -> Load:
 
 @dataset(
     "svhn", "Street View House Numbers, cropped digits, from its archive",
-    pixels=32, classes=10, images=(73_257, 26_032),
+    pixels=32, classes=10, images=(73_257, 26_032), downloadable=True,
 )  # fmt: skip
 def svhn(request: Request) -> Load:
     """SVHN (Netzer et al., 2011), without its extra images."""

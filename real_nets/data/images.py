@@ -1,14 +1,17 @@
 """Data sets for training, and folders of images for a diagnosis."""
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
-from rankdeficit.experiments.image_splits import fits_in_memory, load_all, tell_of_files
-from rankdeficit.image_files import Framing
+from rankdeficit.experiments.image_splits import (
+    fingerprint,
+    fits_in_memory,
+    load_all,
+    tell_of_files,
+)
+from rankdeficit.image_files import Framing, spell_size
 from rankdeficit.images import Images, held_out_folder, list_splits
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -61,25 +64,6 @@ class Dataset:
         }
 
 
-def fingerprint(*splits: Images) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 sum over classes, labels and images.
-
-    Images in memory contribute their pixels, others the relative path and size of their file.
-    """
-    digest = hashlib.sha256()
-    for split in splits:
-        digest.update(json.dumps(split.classes).encode())
-        digest.update(split.labels.cpu().numpy().astype("<i8").tobytes())
-        if split.in_memory:
-            digest.update(json.dumps(split.pixels.shape).encode())
-            digest.update(split.pixels.cpu().contiguous().numpy().data)
-        else:
-            for path in map(Path, split.paths):
-                name = path.relative_to(split.folder).as_posix()
-                digest.update(json.dumps([name, path.stat().st_size]).encode())
-    return digest.hexdigest()[:16]
-
-
 @dataclass(frozen=True)
 class Folders:
     """The images of a diagnosis: ID data, and OOD sets by name, which may lack train images."""
@@ -129,6 +113,25 @@ class Folders:
         """All splits."""
         pairs = [split for pair in self.ood.values() for split in pair if split is not None]
         return [self.train, self.test, *pairs]
+
+    def notes(self, classes: int, probed: bool) -> list[str]:
+        """Notes on missing classes, and on OOD sets that were resized or get no probes.
+
+        classes: number of the network's. probed: whether probes of OOD sets are measured.
+        """
+        notes = []
+        if classes > (found := len(self.train.classes)):
+            notes.append(
+                f"the {found} class folders taken, in alphabetical order, to be classes 0 to {found - 1} "
+                f"of the network's {classes}"
+            )
+        for name, size in self.resized.items():
+            before, after = spell_size(size), spell_size(self.size)
+            notes.append(f"{name} resized from {before} (its first image) to {after}")
+        without = [name for name, (train, _) in self.ood.items() if train is None]
+        return notes + [
+            f"no probes of {name}: it has no train folder" for name in without if probed
+        ]
 
     def map(self, change: Callable[[Images], Images]) -> "Folders":
         """Apply a function to every split."""

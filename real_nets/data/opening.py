@@ -21,12 +21,22 @@ def find(name: str, root: Path | None, download: bool) -> Load:
             f"data set {name!r} must be a name, not a path; give the name of a folder within ROOT"
         )
     as_folder = Request(name, None, root, download)
-    if root is not None and (root / name / "train").is_dir() and held_out_folder(root / name):
-        return folder(as_folder)
-    definition = definition_of(name)
+    definition = None if is_folder(name, root) else definition_of(name)
     if definition is None:
         return folder(as_folder)
     return definition.find(replace(as_folder, number=_number(name, definition)))
+
+
+def is_folder(name: str, root: Path | None) -> bool:
+    """Whether there is an image folder ROOT/NAME, which replaces the defined data set of that name."""
+    own = root and root / name
+    return own is not None and (own / "train").is_dir() and held_out_folder(own) is not None
+
+
+def is_archive(name: str, root: Path | None) -> bool:
+    """Whether the data set is read from an archive, which may be downloaded."""
+    own = definition_of(name)
+    return own is not None and own.downloadable and not is_folder(name, root)
 
 
 def _number(name: str, definition: Definition) -> int | None:

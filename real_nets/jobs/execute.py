@@ -77,12 +77,8 @@ class Execution:
     def __post_init__(self) -> None:
         if self.executor not in get_args(Executor):
             raise ValueError(f"executor is {self.executor!r}; it must be here, local or slurm")
-        if self.options and self.executor == "here":
-            raise ValueError("slurm options are for --executor slurm or local")
         if self.at_once is not None:
             check_at_least(1, at_once=self.at_once)
-            if self.executor == "here":
-                raise ValueError("at_once is for --executor slurm or local")
         if self.executor != "here" and distributed.is_torchelastic_launched():
             raise ValueError(
                 f"executor is {self.executor!r} under torchrun, where every process would submit all "

@@ -1,9 +1,8 @@
 """Conditions behind the numbers of a store: networks, data, recipes, machines."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from rankdeficit.page.numbers import WORDS, format_pixels, format_spread
+from rankdeficit.page.numbers import by_group, format_pixels, format_spread
 from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.job import Job
 from real_nets.paper.store import TargetRecord
@@ -87,25 +86,3 @@ def network(job: Job) -> str:
     own = {"width": job.width, "depth": job.depth}
     sizes = [f"{name} {size}" for name, size in own.items() if size is not None]
     return f"{job.model} ({', '.join(sizes)})" if sizes else job.model
-
-
-def by_group(values: Sequence[tuple[str, Any]]) -> str:
-    """Values of (group, value) pairs: one list if all groups agree, else a list per set of groups."""
-    found: dict[str, list[str]] = {}
-    for name in sorted({name for name, _ in values}):
-        own = listed(value for other, value in values if other == name)
-        found.setdefault(own, []).append(name)
-    if len(found) == 1:
-        return next(iter(found))
-    return "; ".join(f"{', '.join(names)}: {own}" for own, names in found.items())
-
-
-def listed(values: Iterable[Any]) -> str:
-    """The distinct values: numbers in ascending order, then words."""
-    found = {
-        WORDS[value] if value is None or isinstance(value, bool) else value for value in values
-    }
-    numbers = sorted(value for value in found if not isinstance(value, str))
-    words = sorted(found - set(numbers))
-    spelled = [f"{number:{'d' if isinstance(number, int) else 'g'}}" for number in numbers]
-    return ", ".join([*spelled, *words])

@@ -1,13 +1,12 @@
 """Export of a store: its results without weights and checkpoints, small enough to share."""
 
-import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
+from rankdeficit.experiments.folders import whole_or_nothing
 from rankdeficit.experiments.plots import save
-from rankdeficit.experiments.runs import mend, read_json, write_atomically, write_json
+from rankdeficit.experiments.runs import read_json, write_atomically, write_json
 from rankdeficit.page import Page, render_markdown
 from real_nets.paper.store import TARGETS_FOLDER, Results, TargetRecord, job_folder
 
@@ -19,7 +18,7 @@ KEPT = ("settings.json", "metrics.jsonl", "summary.json", "environment.json")
 
 def export(store: Path, records: Sequence[TargetRecord], page: Page, target: Path) -> None:
     """Write results, figures and the page as Markdown to a new folder, atomically."""
-    with whole_or_nothing(target):
+    with whole_or_nothing(target, "export"):
         copy_results(store, records, target)
         files = export_figures(page, target / FIGURES)
         write_atomically(target / "README.md", render_markdown(page, files).encode())
@@ -29,36 +28,6 @@ def check_new(target: Path) -> None:
     """Raise ValueError if the target exists and is not an empty folder."""
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise ValueError(f"export {target} exists and is not an empty folder; name a new one")
-
-
-@contextmanager
-def whole_or_nothing(target: Path) -> Iterator[None]:
-    """Delete the target if the block fails. Raises ValueError for errors of writing."""
-    existed = target.exists()
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException as error:
-        if target.is_dir():
-            clear(target)
-        if target.is_dir() and not existed:
-            target.rmdir()
-        if not isinstance(error, OSError):
-            raise
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise ValueError(
-            f"export {target} failed at {error.filename2 or error.filename} ({reason}) and was "
-            f"deleted; {mend(error)}"
-        ) from error
-
-
-def clear(folder: Path) -> None:
-    """Delete the content of a folder."""
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def copy_results(store: Path, records: Sequence[TargetRecord], target: Path) -> None:

@@ -12,6 +12,7 @@ from rankdeficit import cross_entropy, softmax_mse
 from rankdeficit.augmentation import Augmentation
 from rankdeficit.checks import check_at_least
 from rankdeficit.control.criterion import Criterion, Stateless
+from rankdeficit.experiments.options import Unused
 
 Precision = Literal["float32", "bf16"]
 Schedule = Literal["cosine", "step", "constant"]
@@ -22,6 +23,12 @@ MILESTONES, DROP = (0.5, 0.75), 0.1
 """Fractions of training after which the stepwise schedule multiplies the rate by DROP."""
 
 ADAM_EPSILON = 1e-8
+
+OF_TRAINING = (
+    "stop_accuracy batch_size optimizer lr lr_rule momentum nesterov weight_decay schedule warmup_epochs "
+    "clip_norm augmentation precision compile milestones"
+).split()
+"""Options of a job that an untrained network does not depend on."""
 
 RATE_POWER: dict[Optimizer, int] = {"sgd": 2, "adamw": 1}
 """Weights that start a times larger need a rate larger by this power of a."""
@@ -110,6 +117,18 @@ class Recipe:
             raise ValueError(f"label_smoothing is for cross-entropy; loss is {self.loss!r}")
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
             raise ValueError("nesterov is for SGD with momentum")
+
+    def unused(self) -> Unused:
+        """Options that have no effect beside the others."""
+        found: Unused = {}
+        if self.optimizer != "sgd":
+            of_sgd = ("momentum", "nesterov")
+            found |= dict.fromkeys(of_sgd, "with --optimizer adamw; take --optimizer sgd")
+        if self.loss != "cross-entropy":
+            found["label_smoothing"] = "with --loss mse; take --loss cross-entropy"
+        if not self.epochs:
+            found |= dict.fromkeys(OF_TRAINING, "on an untrained network; raise --epochs")
+        return found
 
     @property
     def notes_on_loss(self) -> list[str]:

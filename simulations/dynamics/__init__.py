@@ -22,6 +22,7 @@ from torch import Tensor
 from rankdeficit.checks import check_at_least
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.experiment import StepByStep, experiment
+from rankdeficit.experiments.options import Unused
 from rankdeficit.experiments.settings import (
     DepthSettings,
     Row,
@@ -73,6 +74,16 @@ class Settings(TrainingSettings, TemperatureSettings, DepthSettings, ShapeSettin
     measure_every: int = 4
     """Steps between rows of the record."""
     checkpoint_every: int = 500
+
+    def unused(self) -> Unused:
+        """Options that have no effect beside the others."""
+        found = super().unused()
+        if "balanced" not in self.start:
+            modes = ("smallest_mode", "largest_mode")
+            found |= dict.fromkeys(modes, "on random starts; add --start balanced")
+        if "random" not in self.start:
+            found["init_scale"] = "on balanced starts; add --start random"
+        return found
 
 
 class Configuration(NamedTuple):

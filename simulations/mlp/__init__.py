@@ -27,6 +27,7 @@ from rankdeficit.experiments import cli, tables
 from rankdeficit.experiments.experiment import StepByStep, experiment
 from rankdeficit.experiments.image_splits import tell_of_files
 from rankdeficit.experiments.loops import OptimizedBatch
+from rankdeficit.experiments.options import Unused
 from rankdeficit.experiments.settings import (
     ClusterSettings,
     NetworkSettings,
@@ -80,6 +81,15 @@ class Settings(TrainingSettings, NetworkSettings, ShapeSettings, ClusterSettings
     steps: int = 600
     measure_every: int = 100
     checkpoint_every: int = 100
+
+    def unused(self) -> Unused:
+        """Options that have no effect beside the others."""
+        found = super().unused()
+        if self.data is None:
+            of_images = ("images", "image_size")
+            return found | dict.fromkeys(of_images, "on Gaussian clusters; give --data FOLDER")
+        of_clusters = ("classes", "samples_per_class", "inputs", "separation")
+        return found | dict.fromkeys(of_clusters, "on images; leave out --data")
 
 
 class Samples(NamedTuple):

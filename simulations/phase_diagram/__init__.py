@@ -28,6 +28,7 @@ from rankdeficit.diagnostics import measure_logits
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.experiment import StepByStep, experiment
 from rankdeficit.experiments.loops import OptimizedBatch
+from rankdeficit.experiments.options import Unused
 from rankdeficit.experiments.settings import (
     DepthSettings,
     Row,
@@ -73,6 +74,17 @@ class Settings(TrainingSettings, TemperatureSettings, DepthSettings, ShapeSettin
     steps: int = 3000
     measure_every: int = 500
     checkpoint_every: int = 500
+
+    def unused(self) -> Unused:
+        """Options that have no effect beside the others."""
+        found = super().unused()
+        if self.seeds == 1 or min(self.classes - 1, self.width) <= 2:
+            found["limit_ranks"] = (
+                "on one start, or without ranks from 2 to c - 2; raise --seeds or sizes"
+            )
+        if set(self.temperature) == {1.0}:
+            found["rule"] = "at T = 1; add other temperatures"
+        return found
 
 
 class Configuration(NamedTuple):

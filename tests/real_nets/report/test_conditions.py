@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from rankdeficit.experiments.runs import read_json, write_json
-from real_nets.paper.conditions import WALL_TIME, by_group, listed
+from rankdeficit.page.numbers import by_group, listed
+from real_nets.paper.conditions import WALL_TIME
 from tests.real_nets.fabricated import fill, setup_of
 from tests.real_nets.report.pages import (
     NUMBERS,

@@ -4,10 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from rankdeficit.experiments.options import parse_pairs
 from real_nets import reproduce
-from real_nets.reproduce import (
-    parse_pairs,
-)
 from tests.images import write_images
 from tests.real_nets.reproduce.asking import TINY, Main, contents
 
@@ -46,7 +44,19 @@ BAD: list[tuple[list[str], list[str]]] = [
     (["quick", "--lr", "inf"], ["lr is inf"]),
     (["quick", "--batch-size", "0"], ["batch_size is 0"]),
     (["quick", "--diagnosed-images", "-1"], ["diagnosed_images is -1"]),
-    (["quick", "--workers", "-1"], ["workers is -1"]),
+    (["table1", *ROOTED, "--workers", "-1"], ["workers is -1"]),
+    (["quick", "--list", "--budget", "smoke"], ["--budget", "--list"]),
+    (["fig6", "--epochs", "3"], ["--epochs", "fig6"]),
+    (["fig6", "--temperature", "10"], ["--temperature", "fig6"]),
+    (["fig6", "--seeds", "2"], ["--seeds", "fig6"]),
+    (["fig6", "--tensorboard"], ["--tensorboard", "fig6"]),
+    (["fig6", "--executor", "local"], ["--executor", "fig6"]),
+    (["fig6", *ROOTED], ["--data", "fig6"]),
+    (["fig6", "fig8", "--lr", "0.1"], ["--lr", "fig6, fig8"]),
+    (["fig8", "--temperature", "10"], ["--temperature", "fig8"]),
+    (["fig8", "--diagnosed-images", "10"], ["--diagnosed-images", "fig8"]),
+    (["fig6", *ROOTED, "--replace", "imagenet=gone"], ["--replace", "fig6"]),
+    (["fig6", *ROOTED, "--download"], ["--download", "fig6"]),
     (["quick", "--device", "tpu"], ["device is 'tpu'"]),
     (["quick", "--lr-rule", "some"], ["'some'", "matched"]),
     (["quick", "--image-size", "0"], ["image_size is 0"]),
