@@ -7,7 +7,8 @@ from pathlib import Path
 from real_nets.jobs.job import Job
 
 QUICK = (
-    "quick --epochs 1 --diagnosed-images 100 --width 1 --batch-size 250 --per-class 5 --test-per-class 2"
+    "quick --epochs 1 --diagnosed-images 60 --width 1 --batch-size 250 --per-class 5 --test-per-class 2 "
+    "--image-size 16"
 ).split()
 TINY = (
     "--budget small --epochs 1 --width 16 --seeds 1 --batch-size 16 --diagnosed-images 36".split()

@@ -45,7 +45,7 @@ def test_quick_leaves_jobs_records_and_a_page(quick: tuple[Path, str, str]) -> N
         job = job_of(store / "jobs" / key)
         assert job.key == key
         changed = (job.epochs, job.diagnosed_images, job.width, job.batch_size)
-        assert changed == (1, 100, 1, 250)
+        assert changed == (1, 60, 1, 250)
         assert (store / "jobs" / key / "diagnoses" / f"{FINAL}.json").is_file()
     page = (store / "report.html").read_text()
     assert "glyphs:50 for CIFAR-100" in page
