@@ -75,7 +75,11 @@ def rows(folder: Path) -> int:
     return sum(path.read_bytes().count(b"\n") for path in folder.rglob("metrics.jsonl"))
 
 
-STOPS = [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+STOPS = [
+    (signal.SIGINT, 130, "interrupted"),
+    # Takes the same way, which test_execution.py tries for both.
+    pytest.param(signal.SIGTERM, 143, "terminated", marks=pytest.mark.slow),
+]
 
 
 def processes_about(folder: Path) -> list[str]:

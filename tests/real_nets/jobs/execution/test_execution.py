@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from rankdeficit.experiments import runs
+from rankdeficit.experiments.signals import Terminated
 from real_nets.data.opening import DataSource
 from real_nets.jobs import execute as execution
 from real_nets.jobs.execute import Execution, Work, execute
 from real_nets.jobs.folder import FINAL, JobFolder
 from real_nets.jobs.run import train_job
-from tests.real_nets.jobs.execution.jobs import JOB, OTHER_JOB, works
+from tests.real_nets.jobs.execution.jobs import JOB, OTHER_JOB, ForkedTask, works
 from tests.real_nets.tiny import CPU, contents, data_of, tiny_job
 
 WILD = tiny_job(epochs=1, lr=1e20)
@@ -136,8 +137,13 @@ def test_tasks_have_time_unless_the_options_say_otherwise(root: Path, tmp_path: 
 
 
 def test_tasks_leave_what_is_left_here_and_failures_are_named_with_their_logs(
-    how: Execution, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    how: Execution,
+    done: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("submitit.local.local.start_controller", ForkedTask)
     folder = tmp_path / "tasks"
     taken = folder / "taken"
     taken.mkdir(parents=True)
@@ -219,9 +225,13 @@ def test_as_many_tasks_run_at_a_time_as_there_is_room_for(
     assert {device for _, device in started} == devices
 
 
-@pytest.mark.parametrize("executor", ["local", "slurm"])
+@pytest.mark.parametrize(
+    ("executor", "stop"),
+    [("local", KeyboardInterrupt), ("local", Terminated), ("slurm", KeyboardInterrupt)],
+)
 def test_a_command_that_breaks_off_ends_its_tasks_or_says_where_they_are(
     executor: Any,
+    stop: type[BaseException],
     root: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -234,7 +244,7 @@ def test_a_command_that_breaks_off_ends_its_tasks_or_says_where_they_are(
 
         def done(self) -> bool:
             if executor == "slurm" or not self.cancelled:
-                raise KeyboardInterrupt
+                raise stop
             return True
 
         def cancel(self, check: bool) -> None:
@@ -248,7 +258,7 @@ def test_a_command_that_breaks_off_ends_its_tasks_or_says_where_they_are(
     tasks: list[Task] = []
     monkeypatch.setattr(execution, "_executor", lambda how, logs: Executor())
     work = [Work(JOB, tmp_path / str(number), ()) for number in range(3)]
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(stop):
         execute(
             work, Execution(DataSource(root), "cpu", executor, at_once=2), tmp_path / "logs", CPU
         )
