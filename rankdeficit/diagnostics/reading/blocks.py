@@ -24,7 +24,7 @@ from rankdeficit.diagnostics.reading.tokens import (
 )
 from rankdeficit.diagnostics.reading.trace import Place
 from rankdeficit.diagnostics.reading.unfolding import input_rows, rows_per_sample
-from rankdeficit.diagnostics.states.sampling import positions
+from rankdeficit.diagnostics.states.sampling import draws, positions
 
 BLOCK = 1024
 """Samples of a block, at least: a few large products are faster than many small ones."""
@@ -156,6 +156,7 @@ class _Reader:
         """A batch with these keys goes into the network; the mask tells its real tokens."""
         self.keys, self._where = keys, where
         self.mask = mask
+        self._drawn = draws(keys, self._wanted.rows, len(self._network.layers.chosen))
         self._seen: set[Place] = set()
 
     def read(self, place: Place, value: Value) -> None:
@@ -176,10 +177,10 @@ class _Reader:
             module = self._network.module(layer.module)
             own = self._tokens(value, layer.input_axis)
             if own.mask is not None and fits(own.values, own.mask, 1):
-                chosen = chosen_tokens(self.keys, self._wanted.rows, own.mask, salt)
+                chosen = chosen_tokens(self._drawn[:, salt], own.mask)
             else:
                 available = own.windows * rows_per_sample(module, own.values)
-                chosen = positions(self.keys, self._wanted.rows, available, salt)
+                chosen = positions(self._drawn[:, salt], available)
             rows = input_rows(module, own.values, chosen, own.windows)
             self._parts["rows", layer.name].append(rows)  # a copy, unlike other parts
 

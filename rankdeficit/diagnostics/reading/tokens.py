@@ -8,8 +8,6 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from rankdeficit.diagnostics.states.sampling import draws
-
 Value = Tensor | PackedSequence
 """What modules take and return."""
 
@@ -70,15 +68,12 @@ def masked_mean(values: Float[Tensor, "n tokens width"], mask: Mask) -> Float[Te
     return kept.sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
 
-def chosen_tokens(
-    keys: Int64[Tensor, " n"], count: int, mask: Mask, salt: int
-) -> Int64[Tensor, "n chosen"]:
+def chosen_tokens(drawn: Int64[Tensor, "n count"], mask: Mask) -> Int64[Tensor, "n count"]:
     """`positions` among the tokens of each sample; all of those with fewer come again in turn."""
-    lengths = mask.sum(dim=1, keepdim=True)
-    drawn = draws(keys, count, salt).remainder(lengths)
+    lengths, count = mask.sum(dim=1, keepdim=True), drawn.shape[1]
     turn = torch.arange(count, device=mask.device) % lengths
     places = mask.long().argsort(dim=1, descending=True, stable=True)
-    return places.gather(1, torch.where(lengths > count, drawn, turn))
+    return places.gather(1, torch.where(lengths > count, drawn.remainder(lengths), turn))
 
 
 def samples_axis(shape: tuple[int, ...], samples: int, fewer: tuple[int, ...] | None = None) -> int:

@@ -52,22 +52,20 @@ def scramble(keys: Int64[Tensor, "*shape"]) -> Int64[Tensor, "*shape"]:
     return keys ^ _shift(keys, 31)
 
 
-def positions(
-    keys: Int64[Tensor, " n"], count: int, total: int, salt: int
-) -> Int64[Tensor, "n chosen"]:
-    """For each sample `count` of `total` positions, drawn with replacement; all where there are fewer.
+def draws(keys: Int64[Tensor, " n"], count: int, purposes: int) -> Int64[Tensor, "n {purposes} _"]:
+    """So many pseudo-random integers for each sample and purpose; those of one are the same among more."""
+    numbers = torch.arange(1, purposes * count + 1, device=keys.device)
+    return scramble(keys[:, None] + numbers * _ODD).unflatten(1, (purposes, count))
 
-    salt: tells draws for different purposes apart.
+
+def positions(drawn: Int64[Tensor, "n count"], total: int) -> Int64[Tensor, "n chosen"]:
+    """For each sample `count` of `total` positions, with replacement; all where there are fewer.
+
+    drawn: `draws` of one purpose.
     """
-    if count >= total:
-        return torch.arange(total, device=keys.device).expand(len(keys), -1)
-    return draws(keys, count, salt).remainder(total)
-
-
-def draws(keys: Int64[Tensor, " n"], count: int, salt: int) -> Int64[Tensor, "n chosen"]:
-    """So many pseudo-random integers for each sample."""
-    numbers = torch.arange(1, count + 1, device=keys.device) + salt * count
-    return scramble(keys[:, None] + numbers * _ODD)
+    if drawn.shape[1] >= total:
+        return torch.arange(total, device=drawn.device).expand(len(drawn), -1)
+    return drawn.remainder(total)
 
 
 def _shift(keys: Tensor, bits: int) -> Tensor:

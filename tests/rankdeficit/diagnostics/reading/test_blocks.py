@@ -16,7 +16,7 @@ from rankdeficit.diagnostics.reading.store import RowStore
 from rankdeficit.diagnostics.reading.survey import Wanted, survey
 from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.diagnostics.reading.unfolding import input_rows, rows_per_sample
-from rankdeficit.diagnostics.states.sampling import positions, sample_keys
+from rankdeficit.diagnostics.states.sampling import draws, positions, sample_keys
 
 CLASSES = 4
 ALL = Reading(grid=2, features=True, rows=3)
@@ -86,7 +86,7 @@ def test_blocks_hold_what_a_direct_computation_gives(
         for salt, (name, inputs) in enumerate(layers):
             module = model[int(name)]
             available = rows_per_sample(module, inputs)
-            chosen = positions(found.keys, 3, available, salt)
+            chosen = positions(draws(found.keys, 3, 3)[:, salt], available)
             close(found.rows[name], input_rows(module, inputs, chosen))
             assert len(found.rows[name]) == 20 * min(3, available)
 
@@ -206,7 +206,7 @@ def test_networks_of_tokens_read_integers() -> None:
         embedded = model.embedding(tokens)
         torch.testing.assert_close(found.logits, model(tokens))
         torch.testing.assert_close(found.penultimate, torch.relu(model.hidden(embedded)).mean(1))
-        chosen = positions(sample_keys(tokens), 3, 9, 0)
+        chosen = positions(draws(sample_keys(tokens), 3, 1)[:, 0], 9)
         torch.testing.assert_close(found.rows["hidden"], input_rows(model.hidden, embedded, chosen))
     assert list(found.features) == ["hidden", "last"]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 from torch import Tensor
 
-from rankdeficit.diagnostics.states.sampling import positions, sample_keys
+from rankdeficit.diagnostics.states.sampling import draws, positions, sample_keys
 
 
 def images(count: int, *shape: int, seed: int = 0) -> Tensor:
@@ -71,9 +71,9 @@ def test_the_bits_of_keys_are_fair_and_independent() -> None:
 def test_positions_are_uniform(count: int, total: int) -> None:
     keys = sample_keys(images(20_000, 10))
     if count >= total:
-        assert positions(keys, count, total, 0)[3].tolist() == list(range(total))
+        assert positions(draws(keys, count, 1)[:, 0], total)[3].tolist() == list(range(total))
         return
-    drawn = positions(keys, count, total, 0)
+    drawn = positions(draws(keys, count, 1)[:, 0], total)
     assert drawn.shape == (20_000, count)
     assert_uniform(drawn, total)
     for column in drawn.mT:
@@ -82,7 +82,7 @@ def test_positions_are_uniform(count: int, total: int) -> None:
 
 def test_draws_of_a_sample_and_of_different_layers_are_independent() -> None:
     keys = sample_keys(images(20_000, 10))
-    first, second = positions(keys, 2, 8, 0), positions(keys, 2, 8, 1)
+    first, second = (positions(own, 8) for own in draws(keys, 2, 2).unbind(1))
     pairs = [(first[:, 0], first[:, 1]), (first[:, 0], second[:, 0]), (first[:, 1], second[:, 0])]
     for one, other in pairs:
         assert_uniform(8 * one + other, 64)
@@ -90,7 +90,7 @@ def test_draws_of_a_sample_and_of_different_layers_are_independent() -> None:
 
 def test_positions_depend_on_a_sample_alone_and_all_are_taken_where_they_are_few() -> None:
     keys = sample_keys(images(50, 10))
-    drawn = positions(keys, 3, 100, 4)
-    assert positions(keys[[7]], 3, 100, 4).tolist() == drawn[[7]].tolist()
-    assert positions(keys[:2], 4, 4, 9).tolist() == [[0, 1, 2, 3]] * 2
-    assert positions(keys[:2], 9, 4, 9).tolist() == [[0, 1, 2, 3]] * 2
+    drawn = draws(keys, 3, 6)
+    assert torch.equal(draws(keys[[7]], 3, 5), drawn[[7], :5])
+    for count in (4, 9):
+        assert positions(draws(keys[:2], count, 2)[:, 1], 4).tolist() == [[0, 1, 2, 3]] * 2
