@@ -296,14 +296,13 @@ def _leading_eigenvectors(upper: Float64[Tensor, "k k"], count: int) -> Float64[
 
     upper: its upper triangle.
     """
-    k = upper.shape[0]
-    largest = _exponent(upper.diagonal())
-    upper = _times_power(upper.triu(), -largest)  # ARPACK's tolerance is absolute below 1e-11
-    if k <= 8 * count or not bool(upper.any()):
-        values, vectors = torch.linalg.eigh(upper, UPLO="U")
+    k, largest = upper.shape[0], _exponent(upper.diagonal())
+    square = upper.triu().mul_(2.0 ** -int(largest))  # ARPACK's tolerance is absolute below 1e-11
+    if k <= 8 * count or int(largest) == LEAST_EXPONENT:
+        values, vectors = torch.linalg.eigh(square, UPLO="U")
     else:  # a few leading vectors of a large matrix: Lanczos is many times faster
         start = np.random.default_rng(0).standard_normal(k)
-        square = upper + upper.triu(1).mT
+        square += square.triu(1).mT
         found = eigsh(square.cpu().numpy(), count, v0=start, tol=1e-10)
         values, vectors = (torch.from_numpy(x).to(square) for x in found)
         order = values.argsort()
