@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rankdeficit.control.passes import Passes, restored
+from rankdeficit.control.passes import Mode, Passes, restored
 from rankdeficit.diagnostics.reading.outputs import kind_of_outputs
 
 Where = Literal["head", "all"]
@@ -74,18 +74,8 @@ def linear_head(passes: Passes) -> Head:
     Raises ValueError where there is no such layer, with the reason: no linear layer, zero logits, logits
     that a normalisation or a softmax fixes, or weights that another part of the network shares.
     """
-    makers = {name: own for name, own in passes.model.named_modules() if isinstance(own, MAKERS)}
-    ran: list[str] = []
-
-    def note(name: str, module: nn.Module, arguments: Any, output: Any) -> None:
-        ran.append(name)
-
-    hooks = [own.register_forward_hook(partial(note, name)) for name, own in makers.items()]
-    try:
-        before = passes.logits()
-    finally:
-        for hook in hooks:
-            hook.remove()
+    before, makers = run_makers(passes)
+    ran = list(makers)
     if not ran:
         raise ValueError("the model runs no linear layer, so no head whose weights set the logits")
     if not bool(before.any()):
@@ -93,11 +83,10 @@ def linear_head(passes: Passes) -> Head:
             f"all logits are zero, as if {ran[-1]} started at zero; no factor changes that: initialise "
             "it first, for instance with nn.init.normal_(weight, std=0.01)"
         )
-    ran = list(dict.fromkeys(reversed(ran)))
     as_wide = [name for name in ran if _outputs(makers[name]) == before.shape[1]]
     after = before
     head = Head({})
-    for chosen in (ran[:1], as_wide):
+    for chosen in (ran[-1:], as_wide):
         head = Head({name: makers[name] for name in chosen})
         with restored(head.parameters):
             multiply(head.parameters, 2.0)
@@ -105,6 +94,25 @@ def linear_head(passes: Passes) -> Head:
         if _same(after, 2 * before):
             return head
     raise ValueError(_reason(passes.model, head, before, after))
+
+
+def run_makers(
+    passes: Passes, mode: Mode = "eval"
+) -> tuple[Float[Tensor, "n c"], dict[str, nn.Module]]:
+    """The logits, and the linear layers and convolutions that ran, in the order of their last calls."""
+    makers = {name: own for name, own in passes.model.named_modules() if isinstance(own, MAKERS)}
+    ran: dict[str, nn.Module] = {}
+
+    def note(name: str, module: nn.Module, arguments: Any, output: Any) -> None:
+        ran.pop(name, None)
+        ran[name] = module
+
+    hooks = [own.register_forward_hook(partial(note, name)) for name, own in makers.items()]
+    try:
+        return passes.logits(mode), ran
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @torch.no_grad()

@@ -77,10 +77,10 @@ def logits_norm(
     """
     check_temperature(temperature)
     passes = Passes.of(model, batch, logits)
-    evaluation = _norms(passes.logits(), temperature)
+    evaluation = norms_of(passes.logits(), temperature)
     training = None
     if len(passes.inputs) > 1 or not _has_batch_statistics(passes.model):
-        training = _norms(passes.logits("train"), temperature)
+        training = norms_of(passes.logits("train"), temperature)
     return LogitsNorm(evaluation, training, float(temperature), len(passes.inputs))
 
 
@@ -118,7 +118,7 @@ def set_logits_norm(
         with torch.no_grad():
             for own, old in zip(parameters, kept, strict=True):
                 own.copy_(old * factor)
-        return _norms(passes.logits(mode), temperature).effective
+        return norms_of(passes.logits(mode), temperature).effective
 
     with restored(parameters):
         factor = _factor(norm_at, target, where)
@@ -183,7 +183,8 @@ def _weights(model: nn.Module) -> list[nn.Parameter]:
     return list(found.values())
 
 
-def _norms(logits: Float[Tensor, "n c"], temperature: float) -> Norms:
+def norms_of(logits: Float[Tensor, "n c"], temperature: float) -> Norms:
+    """Norms of logits in float64."""
     rows = logits.double()
     scale = math.sqrt(len(rows))
     raw = float(rows.norm()) / scale
