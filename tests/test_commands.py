@@ -30,7 +30,7 @@ SIMULATIONS = {
     "--temperature 10 --seeds 1 --steps 4",
     "random_softmax": "--n 6 --logits-rank 1 2 --seeds 2 --scales 5",
 }
-REAL_NETS = ["real_nets.train", "real_nets.diagnose", "real_nets.reproduce", "real_nets.report"]
+REAL_NETS = [f"real_nets.{name}" for name in ("train", "diagnose", "reproduce", "report", "norms")]
 COMMANDS = [*(f"simulations.{name}" for name in SIMULATIONS), "simulations", "proofs", *REAL_NETS]
 WHOLE_FILES = ("settings.json", "summary.json", "metrics.jsonl", "checkpoint.pt")
 
