@@ -145,12 +145,13 @@ def decayed_margins(
 
 def _scaled_margin(strength: float) -> float:
     """u with u (1 + e^u) = strength, which lies between W(strength / 2) and W(strength) (Lambert's W)."""
-
-    def excess(u: float) -> float:
-        return math.log(u) + u + math.log1p(math.exp(-u)) - math.log(strength)
-
     low, high = (float(lambertw(value).real) for value in (strength / 2, strength))
-    return float(brentq(excess, 0.9 * low, 1.1 * high, xtol=1e-300, rtol=1e-14))
+    found = brentq(_log_excess, 0.9 * low, 1.1 * high, args=(strength,), xtol=1e-300, rtol=1e-14)
+    return float(found)
+
+
+def _log_excess(u: float, strength: float) -> float:
+    return math.log(u) + u + math.log1p(math.exp(-u)) - math.log(strength)
 
 
 def _check_decay(name: str, decay: float) -> None:

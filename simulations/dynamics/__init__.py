@@ -164,21 +164,18 @@ class Flow:
         self.running &= loss > ESCAPED_LOSS * math.log(self.shape.classes)
 
     def _note_escapes(self, before: Tensor, after: Tensor, dt: Tensor) -> None:
-        """Time and ratios of runs whose first mode passed the escape point in this step.
-
-        Interpolated along the first mode's closed form, in which s^-b (or ln s) is linear in time.
-        """
-
-        def clock(s: Tensor) -> Tensor:
-            return s.log() if self.factors == 2 else s.pow(2 / self.factors - 1)
-
+        """Time and ratios of runs whose first mode passed the escape point in this step."""
         passed = (before[:, 0] < self.escape_at) & (after[:, 0] >= self.escape_at)
-        start, end = clock(before[:, 0]), clock(after[:, 0])
-        share = (clock(self.escape_at) - start) / (end - start)
+        start, end = self._clock(before[:, 0]), self._clock(after[:, 0])
+        share = (self._clock(self.escape_at) - start) / (end - start)
         self.escape_times = torch.where(passed, self.time + share * dt, self.escape_times)
         values = before.log().lerp(after.log(), share[:, None]).exp()
         ratios = values / values[:, :1]
         self.ratios = torch.where(passed[:, None], ratios, self.ratios)
+
+    def _clock(self, s: Tensor) -> Tensor:
+        """What is linear in time along the closed form of a mode: s^-b, or ln s of two factors."""
+        return s.log() if self.factors == 2 else s.pow(2 / self.factors - 1)
 
     def measure(self, step: int) -> list[Row]:
         """One row per run, with the prediction of the closed form for balanced starts."""
