@@ -191,7 +191,7 @@ def test_images_in_files_are_learnt_like_images_in_memory(
 def test_a_gpu_trains_about_the_same_network(
     device: torch.device, root: Path, tmp_path: Path
 ) -> None:
-    job = tiny_job(epochs=2, depth=2, ood=("other",))
+    job = tiny_job(epochs=1, depth=2, ood=("other",))
     found = []
     for place in (CPU, device):
         data = JobData(job, DataSource(root), place)
