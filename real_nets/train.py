@@ -110,7 +110,7 @@ class Prepared:
     execution: Execution
 
 
-def run(settings: Settings) -> Path:
+def run(settings: Settings, program: str = PROGRAM) -> Path:
     """Train all networks, write the run folder, print the table; returns the folder.
 
     Afterwards the first process raises DivergedError if a network diverged.
@@ -120,10 +120,10 @@ def run(settings: Settings) -> Path:
         prepared = None if settings.resume else prepare(settings, device)
         folder = None
         if is_first():
-            folder, settings, _ = cli.open_run(settings, PROGRAM, "train")
+            folder, settings, _ = cli.open_run(settings, program, program.split(".")[1])
         settings, path = from_first((settings, folder.path) if folder else None)
         try:
-            with cli.resumable(folder, PROGRAM):
+            with cli.resumable(folder, program):
                 summary = work(settings, prepared or prepare(settings, device), path, device)
                 if folder is not None:
                     finish(folder, summary, device)
@@ -150,11 +150,11 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
     settings.check_common()
     check_values(temperature=settings.temperature)
     root, name = find_data(settings)
-    shared = {field.name: getattr(settings, field.name) for field in fields(JobOptions)}
+    shared = {f.name: getattr(settings, f.name) for f in fields(Job) if hasattr(settings, f.name)}
     jobs = {}
     for seed in settings.seed_range:
         for temperature in sorted(set(settings.temperature)):
-            job = Job(**shared, data=name, temperature=temperature, seed=seed)
+            job = Job(**shared | {"data": name, "temperature": temperature, "seed": seed})
             job.check()
             jobs[f"T{str(temperature).removesuffix('.0')}-seed{seed}"] = job
     source = DataSource(root, settings.download, settings.on_corrupt, settings.workers)

@@ -30,7 +30,9 @@ SIMULATIONS = {
     "--temperature 10 --seeds 1 --steps 4",
     "random_softmax": "--n 6 --logits-rank 1 2 --seeds 2 --scales 5",
 }
-REAL_NETS = [f"real_nets.{name}" for name in ("train", "diagnose", "reproduce", "report", "norms")]
+REAL_NETS = [
+    f"real_nets.{name}" for name in ("train", "diagnose", "reproduce", "report", "norms", "distil")
+]
 COMMANDS = [*(f"simulations.{name}" for name in SIMULATIONS), "simulations", "proofs", *REAL_NETS]
 WHOLE_FILES = ("settings.json", "summary.json", "metrics.jsonl", "checkpoint.pt")
 

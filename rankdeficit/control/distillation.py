@@ -11,14 +11,13 @@ Per sample, with w the larger of the two ranges (largest minus smallest logit) a
   cross-entropy of softmax(z / T) with the teacher's prediction a.
 """
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 from rankdeficit.checks import check_finite, check_floating, check_temperature
 from rankdeficit.control.criterion import Criterion
+from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.softmax import cross_entropy, log_softmax
 
 
@@ -73,7 +72,7 @@ class Distillation(Criterion):
 
     def __init__(
         self,
-        teacher: Callable[[Tensor], Tensor],
+        teacher: nn.Module,
         with_labels: Criterion,
         *,
         kd_temperature: float,
@@ -81,7 +80,7 @@ class Distillation(Criterion):
         student_temperature: float = 1.0,
         teacher_temperature: float = 1.0,
     ) -> None:
-        """teacher: logits of inputs, on the device of the training; with_labels: the loss with labels.
+        """teacher: a network on the device of the training; with_labels: the loss with labels.
 
         Raises ValueError for temperatures that are not positive and a weight outside [0, 1].
         """
@@ -89,9 +88,9 @@ class Distillation(Criterion):
         for temperature in (kd_temperature, student_temperature, teacher_temperature):
             check_temperature(temperature)
         check_weight("weight", weight)
-        if isinstance(teacher, nn.Module):
-            teacher.eval().requires_grad_(False)
-        self.teacher = (teacher,)  # in a tuple, so that it is no part of the state
+        self.teacher = (
+            teacher.eval().requires_grad_(False),
+        )  # in a tuple, so that it is no part of the state
         self.with_labels, self.kd_temperature, self.weight = with_labels, kd_temperature, weight
         self.student_temperature = student_temperature
         self.teacher_temperature = teacher_temperature
@@ -105,7 +104,7 @@ class Distillation(Criterion):
     ) -> Float[Tensor, ""]:
         """The weighted mean of both losses."""
         with torch.no_grad():
-            taught = self.teacher[0](inputs)
+            taught = pick_logits(self.teacher[0](inputs))
         term = kd_loss(
             logits / self.student_temperature,
             taught / self.teacher_temperature,

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from rankdeficit.checks import check_at_least, check_gamma, check_seeds, check_temperature
+from rankdeficit.control.distillation import check_weight
 from rankdeficit.gram import LEAST_GAMMA
 from rankdeficit.image_files import square
 from real_nets.data.opening import Selection
@@ -59,7 +61,21 @@ class JobOptions(Recipe, NetworkOptions):
 
 
 @dataclass(frozen=True)
-class Job(JobOptions):
+class DistillationOptions:
+    """The teacher of a network, if it has one, and how much it learns from it."""
+
+    teacher: str | None = None
+    """Folder of a trained network, whose logits the student learns, or a .safetensors file in it."""
+    teacher_weights: str | None = None
+    """SHA-256 sum of the teacher's weights, which must not have changed [default: that of their file]."""
+    kd_temperature: float = 4.0
+    """Temperature of both networks' probabilities, in units of those that they are trained at."""
+    kd_weight: float = 0.9
+    """Weight of the distillation term; the loss with labels has the rest."""
+
+
+@dataclass(frozen=True)
+class Job(DistillationOptions, JobOptions):
     """One network to train and diagnose."""
 
     data: str = "glyphs"
@@ -79,6 +95,18 @@ class Job(JobOptions):
         check_temperature(self.temperature)
         check_seeds(self.seed, 1)
         check_at_least(0, diagnosed_images=self.diagnosed_images)
+        if not 0 < self.kd_temperature < math.inf:
+            raise ValueError(
+                f"kd_temperature is {self.kd_temperature}; it must be positive and finite"
+            )
+        check_weight("kd_weight", self.kd_weight)
+
+    @property
+    def notes_on_loss(self) -> list[str]:
+        """Notes on the loss for a diagnosis."""
+        if self.teacher is None:
+            return super().notes_on_loss
+        return [f"gradient ranks are of the loss with labels alone; the teacher was {self.teacher}"]
 
     @property
     def selection(self) -> Selection:

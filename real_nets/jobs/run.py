@@ -21,6 +21,7 @@ from real_nets.jobs.folder import FINAL, JobFolder, milestone_name, open_folder
 from real_nets.jobs.job import Job
 from real_nets.jobs.measures import Follower, final_measures, measured_at
 from real_nets.jobs.records import FinalMeasures, Measured, Row, Summary
+from real_nets.jobs.teacher import loss_of
 from real_nets.jobs.trial import Trials
 from real_nets.training.loop import DivergedError, Training
 
@@ -90,6 +91,7 @@ class _TrainingInFolder:
             temperature=job.temperature,
             seed=job.seed,
             device=data.device,
+            criterion=loss_of(job, data),
         )
         per_epoch = self.training.batches.steps_per_epoch
         self.measured = measured_at(job.epochs, per_epoch)

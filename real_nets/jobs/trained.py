@@ -1,4 +1,4 @@
-"""Resolution of `--trained PATH`: the job's folder, and the images its network was trained on."""
+"""Resolution of `--trained PATH` and `--teacher PATH`: the job's folder, and its network's images."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +11,13 @@ from real_nets.data.opening import DataSource
 from real_nets.jobs.folder import FINAL, PROGRAM, JobFolder
 from real_nets.models.checkpoint import listed
 
-TRAIN = "real_nets.train"
-"""Program whose run folders hold several jobs."""
+TRAIN, DISTIL = "real_nets.train", "real_nets.distil"
+"""Programs whose run folders hold several jobs."""
 
 WEIGHTS = ".safetensors"
 
 
-def find_trained(path: Path) -> JobFolder:
+def find_trained(path: Path, option: str = "--trained") -> JobFolder:
     """The job named by its folder, by a run folder with one network, or by a .safetensors file.
 
     A file determines `snapshot`. Raises ValueError for anything else, listing the networks of a run
@@ -26,20 +26,20 @@ def find_trained(path: Path) -> JobFolder:
     folder = path.parent if path.suffix == WEIGHTS else path
     if not (folder / "settings.json").is_file():
         raise ValueError(
-            f"--trained {path} has no settings.json; name a folder of {TRAIN} or of a job"
+            f"{option} {path} has no settings.json; name a folder of {TRAIN} or of a job"
         )
     written = read_json(folder / "settings.json")
     program = written.get("program") if isinstance(written, dict) else None
-    if program == TRAIN:
-        return find_trained(_only_network(folder))
+    if program in (TRAIN, DISTIL):
+        return find_trained(_only_network(folder, option), option)
     if program != PROGRAM:
         raise ValueError(
-            f"--trained {folder} is no folder of a trained network; name a folder of {TRAIN} or of a job"
+            f"{option} {folder} is no folder of a trained network; name a folder of {TRAIN} or of a job"
         )
     named = path.suffix == WEIGHTS and path.name != f"weights{WEIGHTS}"
     found = JobFolder(folder, path.stem if named else FINAL)
     if not found.weights_file.is_file():
-        raise _without_weights(path, found)
+        raise _without_weights(path, found, option)
     if "own" not in found.cards:
         raise ValueError(
             f"{folder / 'settings.json'} is of an earlier version; give --model and --checkpoint instead"
@@ -47,34 +47,34 @@ def find_trained(path: Path) -> JobFolder:
     return found
 
 
-def _only_network(run: Path) -> Path:
+def _only_network(run: Path, option: str) -> Path:
     """The only network in a run folder that has weights, or the only one that was begun."""
     trained = sorted(found.parent for found in run.glob(f"*/weights{WEIGHTS}"))
     begun = sorted(found.parent for found in run.glob("*/settings.json"))
     if len(trained) > 1:
         names = listed("", [str(network) for network in trained])
-        raise ValueError(f"--trained {run} holds several networks; name one of {names}")
+        raise ValueError(f"{option} {run} holds several networks; name one of {names}")
     if not trained and len(begun) != 1:
         raise ValueError(
-            f"--trained {run} holds no trained network; wait for it to end, or name another"
+            f"{option} {run} holds no trained network; wait for it to end, or name another"
         )
     return (trained or begun)[0]
 
 
-def _without_weights(path: Path, job: JobFolder) -> ValueError:
+def _without_weights(path: Path, job: JobFolder, option: str) -> ValueError:
     """The error for a job, or a file in its folder, without the weights asked for."""
     if not job.finished:
         return ValueError(
-            f"--trained {path} holds no weights yet; wait for it to end, or name another"
+            f"{option} {path} holds no weights yet; wait for it to end, or name another"
         )
     if path.suffix == WEIGHTS and (kept := sorted(job.path.glob(f"*{WEIGHTS}"))):
         return ValueError(
-            f"--trained {path} does not exist; the job kept {listed('', [file.name for file in kept])}"
+            f"{option} {path} does not exist; the job kept {listed('', [file.name for file in kept])}"
         )
     if job.diverged:
-        return ValueError(f"--trained {path} diverged and left no weights; name another network")
+        return ValueError(f"{option} {path} diverged and left no weights; name another network")
     return ValueError(
-        f"--trained {path} holds no weights, though its training has ended: an export of "
+        f"{option} {path} holds no weights, though its training has ended: an export of "
         "real_nets.report leaves them out; name the folder that was exported, or train again"
     )
 

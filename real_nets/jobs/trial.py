@@ -13,6 +13,7 @@ from rankdeficit.distributed import rank_and_size
 from rankdeficit.image_files import spell_size
 from real_nets.jobs.data import JobData
 from real_nets.jobs.job import Job
+from real_nets.jobs.teacher import loss_of
 from real_nets.models.build import Architecture
 from real_nets.models.checkpoint import load_weights
 from real_nets.models.surgery import UNFIT, check_one_classifier
@@ -133,7 +134,7 @@ def _try_gradients(model: nn.Module, job: Job, data: JobData) -> None:
         raise ValueError(
             f"{job.model} makes no single logits while it is trained; name another --model"
         ) from error
-    job.mean_loss(logits.float(), labels, job.temperature).backward()
+    loss_of(job, data)(logits.float(), labels, 0, images).backward()
     unused = [
         name for name, own in model.named_parameters() if own.requires_grad and own.grad is None
     ]

@@ -1,1 +1,1 @@
-"""Recipe, training loop, memory layout."""
+"""Recipe and training loop."""

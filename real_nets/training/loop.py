@@ -20,7 +20,7 @@ from rankdeficit.compiling import compiling
 from rankdeficit.control.criterion import Criterion
 from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.distributed import rank_and_size
-from real_nets.training.layout import safe_layout
+from rankdeficit.memory_layout import safe_layout
 from real_nets.training.recipe import (
     ParameterGroup,
     Recipe,

@@ -19,6 +19,7 @@ OTHER: dict[str, Any] = {
     "momentum": 0.5, "nesterov": True, "weight_decay": 0.1, "schedule": "step",
     "warmup_epochs": 1.0, "clip_norm": None, "augmentation": "flip", "precision": "bf16",
     "channels_last": True, "compile": True, "crop": 0.5, "per_class": 9, "test_per_class": 5,
+    "teacher": "T50-seed0", "teacher_weights": "ab", "kd_temperature": 2.0, "kd_weight": 0.5,
 }  # fmt: skip
 """Another value for every option."""
 
@@ -93,6 +94,8 @@ def test_the_architecture_has_the_options_of_the_network(model: str, names: str)
         ({"test_per_class": -1}, "test_per_class is -1"),
         ({"model": "resnet18", "depth": 3}, "depth is 3"),
         ({"head_rank": 0}, "head_rank is 0"),
+        ({"kd_temperature": 0.0}, "kd_temperature is 0"),
+        ({"kd_weight": 1.5}, "kd_weight is 1.5"),
     ],
     ids=str,
 )

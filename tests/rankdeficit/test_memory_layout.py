@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from rankdeficit.memory_layout import safe_layout
 from real_nets.models import Architecture
-from real_nets.training.layout import safe_layout
 
 CPU = torch.device("cpu")
 LAST, CONTIGUOUS = torch.channels_last, torch.contiguous_format
