@@ -98,7 +98,7 @@ def test_median_and_range_over_seeds() -> None:
 
 def test_wrong_use() -> None:
     for model, batch, told in (
-        (network(), ROWS[:1], "batch has one sample"),
+        (network(), ROWS[:1], "batch.* one "),
         (nn.Sequential(nn.Linear(20, 4), nn.Tanh()), ROWS, "linear"),
         (nn.Flatten(), ROWS, "no linear layer"),
     ):
