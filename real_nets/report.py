@@ -12,6 +12,7 @@ from pathlib import Path
 
 import tyro
 
+from rankdeficit.diagnostics.report.glossary import glossary_section, named_terms
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.plots import default_style
 from rankdeficit.page import Page, Section, write
@@ -60,10 +61,13 @@ def build_page(store: Path, records: Sequence[TargetRecord]) -> Page:
     """The page on the records of a store."""
     results = Results(store)
     outcomes = list(results.all_outcomes(records))
+    sections = [section_of(record, results) for record in records]
+    if terms := named_terms(table for section in sections for table in section.tables):
+        sections.append(glossary_section(terms))
     return Page(
         "Unpacking Softmax: the paper’s numbers and those measured",
         summary(records, outcomes),
-        [section_of(record, results) for record in records],
+        sections,
         list(conditions(records, outcomes)),
     )
 
@@ -83,7 +87,7 @@ def summary(records: Sequence[TargetRecord], outcomes: Sequence[JobFolder]) -> l
         "recipe is in an appendix that is not at hand here, so its directions can be expected to come "
         "out, its numbers cannot.",
         f"{trained(outcomes)}. Numbers are medians over n seeds, with the range in brackets where seeds "
-        "differ. The glossary in rankdeficit/README.md defines κ, ρ, SR and the other measures.",
+        "differ.",
     ]
     if others := other_data(records, outcomes):
         lines.append(

@@ -1,6 +1,9 @@
 """The glossary: what each number of a report is and how it is read. README.md of the library shows it."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
+
+from rankdeficit.page import Column, Section, Table, TableCell
 
 
 class Term(NamedTuple):
@@ -156,6 +159,54 @@ TERMS = {
         ("calibration", "reliability"),
     ),
 }
+
+
+WORDS = {
+    "accuracy": ("train accuracy", "test accuracy"),
+    "rank": ("rank of", "rank-2", "ranks"),
+    "centred_rank": ("class-centred",),
+    "post_softmax_rank": ("after the softmax", "softmax("),
+    "logits_norm": ("norm of the logits", "logits norm", "||M||", "initial norm"),
+    "alignment": ("alignment",),
+    "gradient": ("gradients",),
+    "probe": ("probe", "κ", "ρ"),
+    "effective_depth": ("κ", "effective depth"),
+    "ood_drop": ("ρ", "OOD drop"),
+    "neco": ("NECO",),
+    "ortho_dev": ("OrthoDev",),
+    "auroc": ("AUROC", "FPR"),
+    "nc1": ("NC1",),
+    "nc2": ("NC2",),
+    "nc3": ("NC3", "NC4"),
+}
+"""Words by which headings and row labels of tables name a term."""
+
+
+def named_terms(tables: Iterable[Table]) -> list[Term]:
+    """The terms that captions, headings or row labels of tables name, in the order of the glossary."""
+    texts = [
+        text
+        for table in tables
+        for text in (
+            table.caption,
+            *(part for column in table.columns for part in (column.group, column.title)),
+            *(cell.text for row in table.rows for cell in row[: table.labels]),
+        )
+    ]
+    return [
+        TERMS[name]
+        for name, words in WORDS.items()
+        if any(word in text for word in words for text in texts)
+    ]
+
+
+def glossary_section(terms: Iterable[Term]) -> Section:
+    """The section of a page that defines these terms and says how to read them."""
+    columns = [Column(text) for text in ("number", "formula", "read it as", "source")]
+    rows = [[TableCell(text) for text in term[:4]] for term in terms]
+    table = Table("How to read the numbers", columns, rows)
+    told = "the formula of each number, and which values are good."
+    return Section("glossary", "Glossary", tables=[table], headline=told)
 
 
 def markdown_glossary() -> str:

@@ -9,7 +9,7 @@ from rich.text import Text
 from rankdeficit.diagnostics.registry import Measure, all_measures
 from rankdeficit.diagnostics.report.advice import advice
 from rankdeficit.diagnostics.report.figures import Drawing, drawings
-from rankdeficit.diagnostics.report.glossary import TERMS
+from rankdeficit.diagnostics.report.glossary import TERMS, Term, glossary_section
 from rankdeficit.diagnostics.report.records import Row
 from rankdeficit.diagnostics.report.sentences import heading, layer_sentences, limits, title
 from rankdeficit.diagnostics.report.tables import data_table, layer_table
@@ -43,7 +43,9 @@ def report_page(record: Row) -> Page:
             notes=[*_notes(common), *layer_sentences(record)],
         ),
         *(section for _, section in taken),
-        _glossary({own.name for own, _ in taken}),
+        glossary_section(
+            term for term in TERMS.values() if _about(term, [own.name for own, _ in taken])
+        ),
     ]
     if notes := record.get("notes"):
         sections.append(Section("notes", "Notes", notes=[f"{note}." for note in notes]))
@@ -122,16 +124,9 @@ def _measure_section(
     )
 
 
-def _glossary(taken: set[str]) -> Section:
-    """What the numbers of these measures are."""
-    headings = ("number", "formula", "read it as", "source")
-    rows = [
-        [TableCell(text) for text in term[:4]]
-        for term in TERMS.values()
-        if not term.measures or taken & set(term.measures)
-    ]
-    columns = [Column(text) for text in headings]
-    return Section("glossary", "Glossary", tables=[Table("How to read the numbers", columns, rows)])
+def _about(term: Term, taken: Sequence[str]) -> bool:
+    """Whether one of these measures gives the number, or all reports have it."""
+    return not term.measures or any(name in term.measures for name in taken)
 
 
 def _plain(text: object) -> str:

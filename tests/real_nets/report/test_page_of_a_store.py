@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 
+from rankdeficit.diagnostics.report.glossary import TERMS
 from rankdeficit.experiments.runs import read_json, write_json
 from rankdeficit.page import render
 from real_nets.paper.budgets import with_changes
@@ -28,6 +29,7 @@ def test_the_page_has_a_section_per_target_in_the_order_of_the_list(original: Pa
         "table2",
         "fig7",
         "neural-collapse",
+        "glossary",
     ]
     text = render(page)
     for number in ("76.37%", "80.00%", "(75.00–85.00)", "+3.6\u00a0pp", "−12.4\u00a0pp"):
@@ -138,7 +140,16 @@ def test_what_was_left_out_is_told_in_its_own_section(store: Path) -> None:
         section.identifier: ["svhn: no svhn here" in note for note in section.notes].count(True)
         for section in page.sections
     }
-    assert left_out == {"table2": 1, "fig7": 1, "neural-collapse": 1, "fig6": 0}
+    told = {"table2": 1, "fig7": 1, "neural-collapse": 1, "fig6": 0, "glossary": 0}
+    assert left_out == told
+
+
+def test_the_glossary_defines_the_measures_of_the_page_and_no_others(original: Path) -> None:
+    *_, glossary = build_page(original, read_targets(original, list(TARGETS))).sections
+    (table,) = glossary.tables
+    found = {row[0].text for row in table.rows}
+    assert {TERMS[name].name for name in ("accuracy", "ortho_dev", "neco", "auroc", "nc2")} <= found
+    assert not {TERMS[name].name for name in ("effective_depth", "gradient", "calibration")} & found
 
 
 def test_the_same_store_gives_the_same_page(store: Path) -> None:

@@ -221,7 +221,7 @@ def test_a_target_is_one_class_in_one_file(
     fill(store, [outside], by_seed(baseline=[hundred()] * 3, low=[hundred(test_accuracy=0.7)] * 3))
     (record,) = read_targets(store, list(TARGETS))
     assert (record.name, len(record.cells)) == (outside, 2)
-    (section,) = build_page(store, [record]).sections
+    section, _ = build_page(store, [record]).sections
     row = row_of(section.tables[0], "CIFAR-10", "VGG-19", "test accuracy")
     assert row[1:] == ["50.0%", "70.0%", "rises"]
     list_targets()
