@@ -119,7 +119,7 @@ def _rows(path: Path) -> Iterator[Row]:
 
 
 def _reporting(program: str) -> Callable[[Row], tuple[Table, Sequence[str]]]:
-    """The function from a summary to a table and sentences that a program has."""
+    """The program's function that turns a summary into a table and sentences."""
     none = f"{program} prints no report of its runs; read their rows and summary"
     try:
         module = importlib.import_module(program)

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 NOTHING = "–"
-"""Where there is no number."""
+"""Shown where there is no number."""
 MINUS = "−"
 SPACE = "\N{NO-BREAK SPACE}"
 

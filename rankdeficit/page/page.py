@@ -17,7 +17,7 @@ Kind = Literal["plain", "paper", "measured", "difference", "missing"]
 KINDS: dict[Kind, str] = {
     "paper": "the paper’s",
     "measured": "measured here",
-    "difference": "difference, measured less the paper’s",
+    "difference": "difference, measured minus the paper’s",
     "missing": "not measured",
 }
 """Meaning of each kind of cell, as the key below a table gives it."""

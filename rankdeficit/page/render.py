@@ -17,7 +17,7 @@ from rankdeficit.experiments.runs import write_atomically
 from rankdeficit.page.page import Column, Page
 
 PIXELS_PER_INCH = 96
-"""Of CSS."""
+"""Number of CSS pixels per inch."""
 LONG_NUMBER = re.compile(rb'(?<=[ "\-]\d\.\d\d)\d+|(?<=[ "\-]\d\d\.\d\d)\d+|(?<=\d\d\d\.\d\d)\d+')
 """Hundredths of a point are enough; factors, which follow a bracket, keep their digits."""
 SPECIAL = re.compile(r"([\\`*_\[\]<>|&~$])")

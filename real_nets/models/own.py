@@ -1,4 +1,4 @@
-"""Networks of a user's own: path/to/file.py:NAME or package.module:NAME."""
+"""Networks defined by the user: path/to/file.py:NAME or package.module:NAME."""
 
 import copy
 import inspect
@@ -11,39 +11,39 @@ from rankdeficit.experiments.own_code import find_object, told
 from real_nets.models.parts import Shape
 
 CLASSES = ("num_classes", "classes", "n_classes", "num_labels")
-"""Names of the argument that takes the number of classes."""
+"""Parameter names that stand for the number of classes."""
 
 FORMS = "path/to/file.py:NAME, package.module:NAME"
 
 
 class OwnNetwork:
-    """Makes a network from a function, a class or a module of a file or package.
+    """Builds a network from a function, class or torch module in a user's file or package.
 
-    A function or class gets the number of classes where it takes it under one of `CLASSES`, and
-    `inputs`, the shape of an image, where it takes that; it must require no other argument.
+    A function or class is called with the number of classes if it has a parameter named in `CLASSES`,
+    and with the shape of an image if it has a parameter `inputs`. It must not require others.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def __call__(self, *, inputs: Shape, classes: int) -> nn.Module:
-        """The network. Raises ValueError for what cannot be imported, called, or is no network."""
+        """Build the network. Raises ValueError if importing or calling fails or gives no network."""
         found = find_object(self.name, "model")
         if isinstance(found, nn.Module):
             return copy.deepcopy(found)
         if not callable(found):
             raise ValueError(
-                f"model is {self.name!r}, a {type(found).__name__}; it must be a function or class that "
-                "makes a torch.nn.Module"
+                f"model is {self.name!r}, of type {type(found).__name__}; it must be a torch.nn.Module, "
+                "or a function or class that returns one"
             )
         arguments = self._arguments(found, inputs, classes)
         try:
             model = found(**arguments)
         except Exception as error:  # of any kind, from code that is not ours
-            raise ValueError(f"model {self.name!r} cannot be made: {told(error)}") from error
+            raise ValueError(f"model {self.name!r} could not be built: {told(error)}") from error
         if not isinstance(model, nn.Module):
             raise ValueError(
-                f"model {self.name!r} makes a {type(model).__name__}; it must make a torch.nn.Module"
+                f"model {self.name!r} returned a {type(model).__name__}; it must return a torch.nn.Module"
             )
         return model
 
@@ -62,7 +62,7 @@ class OwnNetwork:
         ]
         if required:
             raise ValueError(
-                f"model {self.name!r} requires {', '.join(required)}; name a function that requires "
-                "nothing but num_classes, such as `def make_net(): return Net(...)`"
+                f"model {self.name!r} requires the arguments {', '.join(required)}; name a function "
+                "that requires at most num_classes, such as `def make_net(): return Net(...)`"
             )
         return arguments

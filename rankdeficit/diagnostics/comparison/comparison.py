@@ -84,7 +84,7 @@ class Comparison:
         }
 
     def differences(self, other: int = 1) -> dict[str, Difference]:
-        """By name, the numbers of reports[other] less those of the first, where both have them."""
+        """Differences by name: numbers of reports[other] minus those of the first report."""
         return {
             line.name: found
             for line in self.lines

@@ -1,4 +1,4 @@
-"""What is read from the probes of all layers: effective depth, drop out of distribution, intervals."""
+"""Effective depth and OOD drop from the probes of all layers, with their intervals."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -11,14 +11,14 @@ from torch import Tensor
 from rankdeficit.checks import check_at_least, check_floating
 
 SHARE = 0.99
-"""Share of the last layer's accuracy at which a representation counts as formed, the paper's."""
+"""Share of the last layer's accuracy at which a representation counts as formed, as in the paper."""
 
 BLOCK = 2**22
-"""Counts that the bootstrap holds at a time."""
+"""Maximum number of counts that the bootstrap holds in memory at once."""
 
 
 class Interval(NamedTuple):
-    """A statistic of the samples at hand, and its percentile interval over resamples of them."""
+    """A statistic of the samples, and its percentile interval over bootstrap resamples."""
 
     estimate: float
     low: float

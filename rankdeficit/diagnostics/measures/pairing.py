@@ -1,4 +1,4 @@
-"""What a report keeps of single samples, so that reports on the same samples can be compared in pairs."""
+"""Per-sample results kept in a report, for paired comparisons of reports on the same samples."""
 
 import hashlib
 from base64 import b64decode, b64encode
@@ -8,11 +8,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 GROUPS = 100
-"""Groups of samples, by their keys, of which a mean is kept."""
+"""Maximum number of groups of samples, formed by key, whose means are kept."""
 STEPS = 65535
-"""Means of values in [0, 1] are kept in 16 bits."""
+"""Means of values in [0, 1] are stored in 16 bits."""
 CHARACTERS = 32
-"""Hexadecimal digits that are kept of a hash."""
+"""Number of hexadecimal digits kept of a hash."""
 
 
 def identity(*values: Int64[Tensor, "_"]) -> str:

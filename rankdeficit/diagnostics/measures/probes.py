@@ -36,7 +36,7 @@ class ProbeSettings:
     """Norm of the gradient at which a probe counts as converged."""
     max_iterations: int = 1000
     device: torch.device | None = None
-    """Where probes are fitted; by default where the network is."""
+    """Device on which probes are fitted; by default the network's."""
     resamples: int = 1000
     """Bootstrap resamples of the test samples."""
     level: float = 0.95

@@ -195,7 +195,7 @@ class _Reader:
         return pool_features(own.values, grid, channels_last, own.mask, own.windows)
 
     def end(self, logits: Tensor, labels: Tensor, where: str) -> None:
-        """The batch has come out of the network."""
+        """Take the logits and labels of the batch that the network has processed."""
         if logits.shape != (len(labels), self._network.classes):
             raise ValueError(
                 f"{where}: logits have shape {tuple(logits.shape)} where {len(labels)} samples of "

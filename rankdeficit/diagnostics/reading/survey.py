@@ -109,7 +109,7 @@ class Survey:
         self.subset = Subset(all_keys[chosen], samples, all_labels[chosen])
 
     def share(self) -> None:
-        """Merge the states of all processes, and put samples in an order that no loader decides."""
+        """Merge the states of all processes, and sort samples independently of the loader."""
         if rank_and_size()[1] > 1:
             for states in self._states.values():
                 for state in states.values():

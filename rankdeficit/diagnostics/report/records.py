@@ -110,7 +110,7 @@ def ood_sets(record: Row) -> list[str]:
 def chance(record: Row, data: str = "test") -> float:
     """Accuracy of guessing on `train` or `test`: the share of their largest class.
 
-    Records without it are taken to have classes of equal size.
+    Without that share in the record, all classes count as equally large.
     """
     found = record[data].get("largest_class")
     return 1 / int(record["network"]["classes"]) if found is None else float(found)

@@ -25,5 +25,5 @@ class MeanLoss(Sums):
 
     @property
     def mean(self) -> float:
-        """Of all samples seen."""
+        """Mean loss of all samples seen."""
         return float(self.total / self.samples)
