@@ -36,6 +36,16 @@ def format_norm(value: Number) -> str:
     return f"{rounded:,.0f}" if 1000 <= rounded < 100_000 else f"{value:.3g}"
 
 
+def format_factor(value: Number) -> str:
+    """A factor: "x 2.5", "x 2,030"."""
+    return f"x {format_norm(value)}"
+
+
+def decimals(digits: int) -> Callable[[Number], str]:
+    """The function that formats numbers with this many decimals."""
+    return f"{{:.{digits}f}}".format
+
+
 def format_pixels(size: int | Sequence[int]) -> str:
     """Height and width of images, or the side of square ones: "32", "32 x 48"."""
     sides = [size] if isinstance(size, int) else dict.fromkeys(size)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from rankdeficit.diagnostics import effective_depth
 from rankdeficit.page.numbers import (
+    decimals,
     format_percentage_points,
     format_rank,
     format_rank_difference,
@@ -31,11 +32,6 @@ COMPONENTS = "d of NECO"
 
 TRAIN_ACCURACY = Measure("train accuracy", lambda one: one.train_accuracy, format_share)
 TEST_ACCURACY = Measure("test accuracy", lambda one: one.test_accuracy, format_share)
-
-
-def decimals(digits: int) -> Callable[[float], str]:
-    """Format with a fixed number of decimals."""
-    return f"{{:.{digits}f}}".format
 
 
 def alignment() -> Measure:

@@ -5,13 +5,19 @@ from collections.abc import Sequence
 from statistics import mean
 
 from rankdeficit.experiments.panels import Points
-from rankdeficit.page.numbers import format_norm, format_rank, format_rank_difference
+from rankdeficit.page.numbers import (
+    decimals,
+    format_factor,
+    format_norm,
+    format_rank,
+    format_rank_difference,
+)
 from rankdeficit.spectrum import GAMMA
 from real_nets.jobs.folder import JobFolder
 from real_nets.page import during_training, when_trained
 from real_nets.page.runs import number, over_layers, over_training
 from real_nets.paper.compare import Direction, Measure, Pair, Printed
-from real_nets.paper.measures import Value, decimals, depths, drop
+from real_nets.paper.measures import Value, depths, drop
 from real_nets.paper.targets.pairs import Drawn, PairTarget
 from real_nets.paper.targets.target import figure_run, register
 
@@ -64,7 +70,7 @@ class Figure2(PaperFigure, exhibit="Figure 2"):
     def measures(self, pair: Pair) -> Sequence[Measure]:
         """Growth of the logits norm in the first epoch and in all epochs."""
         return [
-            Measure(f"growth of the logits norm {when}", growth(epochs), _times, 1)
+            Measure(f"growth of the logits norm {when}", growth(epochs), format_factor, 1)
             for when, epochs in (("in the first epoch", 1.0), ("in all epochs", math.inf))
         ]
 
@@ -168,10 +174,6 @@ class Figure7(PaperFigure, exhibit="Figure 7"):
             Measure(f"OrthoDev ({ood})", last("ortho_dev", ood), decimals(3), -1)
             for ood in pair.ood
         ]
-
-
-def _times(value: float) -> str:
-    return f"x {format_norm(value)}"
 
 
 def last(*keys: str | int) -> Value:
