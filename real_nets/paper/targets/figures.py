@@ -19,7 +19,7 @@ from real_nets.page.runs import number, over_layers, over_training
 from real_nets.paper.compare import Direction, Measure, Pair, Printed
 from real_nets.paper.measures import Value, depths, drop
 from real_nets.paper.targets.pairs import Drawn, PairTarget
-from real_nets.paper.targets.target import figure_run, register
+from real_nets.paper.targets.target import Draw, figure_run, register
 
 FIRST_EPOCHS = 5.0
 """Number of epochs in which the alignment rises in the paper."""
@@ -36,17 +36,20 @@ class PaperFigure(PairTarget):
     by_pair = True
 
 
+def described(draw: Draw, alt: str) -> tuple[Drawn, ...]:
+    """The figure of a target, with the target's description as caption."""
+    return (Drawn(draw, alt=alt),)
+
+
 @register
 class Figure1(PaperFigure, exhibit="Figure 1"):
     """Probes by layer."""
 
     name = "fig1"
     probes = True
-    figures = (
-        Drawn(
-            when_trained.probe_accuracies,
-            alt="Accuracy of linear probes against the layer, a panel per temperature.",
-        ),
+    figures = described(
+        when_trained.probe_accuracies,
+        "Accuracy of linear probes against the layer, a panel per temperature.",
     )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
@@ -60,11 +63,9 @@ class Figure2(PaperFigure, exhibit="Figure 2"):
 
     name = "fig2"
     diagnosed = False
-    figures = (
-        Drawn(
-            during_training.logits_norm,
-            alt="Norm of the logits against training epochs, a line per temperature.",
-        ),
+    figures = described(
+        during_training.logits_norm,
+        "Norm of the logits against training epochs, a line per temperature.",
     )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
@@ -81,11 +82,9 @@ class Figure3(PaperFigure, exhibit="Figure 3"):
 
     name = "fig3"
     diagnosed = False
-    figures = (
-        Drawn(
-            during_training.alignment_and_collapse,
-            alt="Alignment above, rank and five singular values below, a column per temperature.",
-        ),
+    figures = described(
+        during_training.alignment_and_collapse,
+        "Alignment above, rank and five singular values below, a column per temperature.",
     )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
@@ -105,11 +104,9 @@ class Figure4(PaperFigure, exhibit="Figure 4"):
     """Gradient ranks."""
 
     name = "fig4"
-    figures = (
-        Drawn(
-            when_trained.layer_and_gradient_ranks,
-            alt="Rank of input and gradient against the layer, a panel per temperature.",
-        ),
+    figures = described(
+        when_trained.layer_and_gradient_ranks,
+        "Rank of input and gradient against the layer, a panel per temperature.",
     )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
@@ -134,11 +131,9 @@ class Figure5(PaperFigure, exhibit="Figure 5"):
 
     name = "fig5"
     diagnosed = False
-    figures = (
-        Drawn(
-            during_training.ranks_around_softmax,
-            alt="Rank before and after the softmax and norm against epochs, a panel per temperature.",
-        ),
+    figures = described(
+        during_training.ranks_around_softmax,
+        "Rank before and after the softmax and norm against epochs, a panel per temperature.",
     )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
@@ -161,11 +156,9 @@ class Figure7(PaperFigure, exhibit="Figure 7"):
 
     name = "fig7"
     diagnosed = False
-    figures = (
-        Drawn(
-            during_training.ortho_dev,
-            alt="OrthoDev against epochs, a line per temperature, a panel per OOD set.",
-        ),
+    figures = described(
+        during_training.ortho_dev,
+        "OrthoDev against epochs, a line per temperature, a panel per OOD set.",
     )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
