@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rankdeficit.diagnostics.measures.correctness import counts
+from rankdeficit.diagnostics.measures.logits import CONVENTIONS
 from rankdeficit.diagnostics.measures.pairing import unpack_means
 from rankdeficit.diagnostics.report.intervals import (
     Interval,
@@ -85,7 +86,8 @@ def is_main(name: str) -> bool:
 
 def is_rank(name: str) -> bool:
     """Whether a number is a numerical rank at the record's gamma."""
-    return name.rpartition(".")[2] in ("rank", "centred_rank", "post_softmax_rank", "retained_rank")
+    last = name.rpartition(".")[2]
+    return last in (*CONVENTIONS, "retained_rank")
 
 
 def paired_test(first: Row, second: Row) -> McNemar | None:

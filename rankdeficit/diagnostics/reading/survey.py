@@ -144,7 +144,8 @@ class Survey:
         return None if rows is None else rows[self._order]
 
     def _shape(self, width: int) -> Shape:
-        return Shape(width, self._network.classes, self._temperature, self.device)
+        own = self._network.classes, self._temperature, self.device
+        return Shape(width, *own, matrix_memory=self.wanted.matrix_memory)
 
 
 def survey(
