@@ -25,7 +25,7 @@ from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.registry import Measure, choose, unused_options
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.experiments import cli, runs
-from rankdeficit.experiments.image_splits import measured_normalisation
+from rankdeficit.experiments.image_splits import measured_normalisation, tell_of_turned
 from rankdeficit.experiments.options import Unused
 from rankdeficit.experiments.own_code import absolute
 from rankdeficit.image_files import square
@@ -314,7 +314,11 @@ def measure(settings: Settings, prepared: Prepared, device: torch.device) -> Rep
     """The report, whose notes start with the assumptions."""
     folders, pairs = prepared.folders, prepared.folders.ood.items()
 
+    turned: list[tuple[Images, set[str]]] = []
+
     def inputs(split: Images) -> Batches:
+        turned.append((split, set()))
+        split = replace(split, on_turned=turned[-1][1].add)
         return split.on(device, prepared.normalise).batches(settings.batch_size)
 
     ood = {name: tuple(None if s is None else inputs(s) for s in pair) for name, pair in pairs}
@@ -343,6 +347,7 @@ def measure(settings: Settings, prepared: Prepared, device: torch.device) -> Rep
             network_name=str(settings.model).rpartition("/")[2],
             data_name=settings.data.name if settings.data else None,
         )
+    tell_of_turned(*(replace(own, turned=len(n)) for own, n in turned if not own.in_memory))
     return Report(found.record | {"notes": [*prepared.assumptions, *found.record["notes"]]})
 
 

@@ -157,6 +157,12 @@ def tell_of_files(*splits: Images) -> None:
         if files.hidden:
             hidden = f"{len(files.hidden)} ({spell_some(files.hidden)})"
             say(f"data {files.folder}: hidden files and folders left out: {hidden}")
+    tell_of_turned(*splits)
+
+
+def tell_of_turned(*splits: Images) -> None:
+    """Print the number of EXIF orientations, in the first process."""
+    for files in splits:
         if files.turned:
             turned = f"{files.turned} of {len(files)} images"
             say(f"data {files.folder}: EXIF orientation of {turned} not applied, as in torchvision")
