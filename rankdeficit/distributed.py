@@ -60,6 +60,16 @@ def from_first(value: Any) -> Any:
     return box[0]
 
 
+def raise_together(error: ValueError | None) -> None:
+    """Raise in every process the error of the first one that has one. Every process must call it."""
+    found: list[ValueError | None] = [error] * rank_and_size()[1]
+    if len(found) > 1:
+        distributed.all_gather_object(found, error)
+    for own in found:
+        if own is not None:
+            raise own
+
+
 def buffers_from_first(model: nn.Module) -> None:
     """Broadcast all buffers from process 0, as BatchNorm statistics differ between processes."""
     if rank_and_size()[1] > 1:

@@ -100,7 +100,8 @@ class Watch:
         """Settings of a watch; the network is first run when it is opened.
 
         batches: (inputs, labels) batches, whose first `samples` samples are the probes; they are read
-            once, at the opening.
+            once, at the opening. Each process of torch.distributed gives its own share of the samples, of
+            which it takes the first samples / processes: the numbers are those of all of them together.
         every: steps between measurements. measures: names of measures of `diagnose` that need one set of
             samples only; a mapping tells how many measurements apart each is taken.
         out: new folder for the rows, `metrics.jsonl`.
