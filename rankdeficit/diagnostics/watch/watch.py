@@ -23,6 +23,8 @@ from rankdeficit.diagnostics.reading.survey import survey
 from rankdeficit.diagnostics.reading.taps import Select, pick_logits
 from rankdeficit.diagnostics.reading.wrappers import unwrap
 from rankdeficit.diagnostics.registry import with_required
+from rankdeficit.diagnostics.report.advice import Advice
+from rankdeficit.diagnostics.report.row_advice import advise_rows
 from rankdeficit.diagnostics.study import PLAIN, Loss, Options, Study
 from rankdeficit.diagnostics.watch.alarms import Alarm, Row, Thresholds, holding
 from rankdeficit.diagnostics.watch.probes import (
@@ -214,6 +216,10 @@ class Watch:
         if self._network is not None:
             self._network = None
             self._resources.close()
+
+    def advice(self) -> list[Advice]:
+        """What to try, from the rows so far; see `rankdeficit.diagnostics.advise_rows`."""
+        return advise_rows(self.rows)
 
     def _settings(self) -> Row:
         return {
