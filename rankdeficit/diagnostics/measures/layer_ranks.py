@@ -36,7 +36,10 @@ def rank_row(found: Spectrum, gamma: float) -> Row:
 
 
 def streamed_row(gram: Gram, gamma: float) -> Row:
-    """The same of streamed rows, with the ranks of the other conventions."""
+    """The same of streamed rows, with the ranks of the other conventions.
+
+    Of hidden layers the class-centred one depends on the coordinates: a rotation changes it.
+    """
     row = gram.spectrum().record(gamma)
     for name, convention in CENTRED.items():
         row |= rank_fields(name, gram.spectrum(convention), gamma)
