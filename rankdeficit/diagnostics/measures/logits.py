@@ -144,8 +144,10 @@ class Logits(Measure):
         return [
             Column("raw rank", lambda row: rank_text(row["logits"]), note),
             Column("centred", lambda row: _other_cell(row["logits"], "centred_rank")),
-            Column("s.-centred", lambda row: _other_cell(row["logits"], "sample_centred_rank")),
-            Column("covar.", lambda row: _other_cell(row["logits"], "covariance_rank")),
+            Column(
+                "sample-\ncentred", lambda row: _other_cell(row["logits"], "sample_centred_rank")
+            ),
+            Column("covar-\niance", lambda row: _other_cell(row["logits"], "covariance_rank")),
             Column("softmax", lambda row: text(row["logits"].get("post_softmax_rank"))),
             Column("NC", lambda row: text(records.predicted_rank(record))),
             Column("norm", lambda row: number(row["logits"].get("logits_norm"))),

@@ -44,14 +44,14 @@ TERMS = {
         "sample-centred rank",
         "numerical rank of M with each logit's mean over samples subtracted",
         "what varies between samples",
-        "METHODS of this project",
+        "principal component analysis",
         ("logits",),
     ),
     "covariance_rank": Term(
         "covariance rank",
         "number of eigenvalues of the sample covariance above gamma times the largest",
         "singular values above sqrt(gamma) sigma_1 of the sample-centred M: smaller than the other ranks",
-        "how the Tunnel Effect paper is often read",
+        "readings of the Tunnel Effect paper",
         ("logits",),
     ),
     "post_softmax_rank": Term(
