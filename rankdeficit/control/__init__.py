@@ -1,14 +1,17 @@
 """Levers that set the logits norm, rank and depth of a classifier, one file each."""
 
+from rankdeficit.control.compression import Compression, compress
 from rankdeficit.control.criterion import Criterion
 from rankdeficit.control.distillation import Distillation, kd_loss
 from rankdeficit.control.equivalent import equivalent
 from rankdeficit.control.norm import LogitsNorm, logits_norm, set_logits_norm
 
 __all__ = [
+    "Compression",
     "Criterion",
     "Distillation",
     "LogitsNorm",
+    "compress",
     "equivalent",
     "kd_loss",
     "logits_norm",

@@ -1,0 +1,92 @@
+"""Low-dimensional bases of what a layer makes: from its activations, its weights, or its largest units.
+
+A basis of rank k is a pair of U (width, k) and P (k, width) and an origin m: an output y is replaced by
+m + U P (y - m).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from rankdeficit.control.compression.parts import Moments
+
+RESOLUTION = 1e-7
+"""Singular values of a head, relative to the largest, below which it reads nothing."""
+
+Method = Literal["activations", "weights", "magnitude"]
+"""Principal directions of the activations; singular vectors of the weights; units with large weights."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Directions of all ranks, most important first."""
+
+    directions: Float64[Tensor, "width most"]
+    """Orthonormal columns."""
+    values: Float64[Tensor, " most"]
+    """Their singular values, or norms of weights, descending."""
+    origin: Float64[Tensor, " width"]
+
+    @property
+    def most(self) -> int:
+        """The largest rank."""
+        return self.directions.shape[1]
+
+    def rank(self, threshold: float) -> int:
+        """Number of values above `threshold` times the largest; at least 1."""
+        return max(1, int((self.values > threshold * self.values[0]).sum()))
+
+    def leading(self, rank: int) -> Float64[Tensor, "width rank"]:
+        """U; P is its transpose."""
+        return self.directions[:, :rank]
+
+    def factors(
+        self, weight: Float[Tensor, "width inputs"], bias: Float[Tensor, " width"] | None, rank: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """P W, U, and the bias m + b - U P (m + b) of the layer y = W x + b, with m of y without b.
+
+        With principal directions of y they minimise ||W X - W_k X - (...)||_F over all W_k of rank k and
+        all biases (Eckart and Young, on the centred outputs; Zhang et al., 2015, arXiv 1505.06798).
+        """
+        leading = self.leading(rank)
+        shift = self.origin - leading @ (leading.mT @ self.origin)
+        offset = shift if bias is None else shift + bias.double()
+        return leading.mT @ weight.double(), leading, offset
+
+
+def activation_basis(moments: Moments) -> Basis:
+    """Principal directions of centred outputs, with the singular values of their matrix / sqrt(n)."""
+    found = torch.linalg.eigh(moments.covariance)
+    values = found.eigenvalues.flip(0).clamp(min=0).sqrt()
+    return Basis(found.eigenvectors.flip(1), values, moments.mean)
+
+
+def read_basis(moments: Moments, head: Float[Tensor, "classes width"]) -> Basis:
+    """Principal directions of the features within the row space of the head, which alone it reads.
+
+    They are at most as many as classes, and all of them together give the same logits.
+    """
+    found = torch.linalg.svd(head.detach().double(), full_matrices=False)
+    rows = found.Vh[RESOLUTION * found.S[0] < found.S].mT
+    inner = torch.linalg.eigh(rows.mT @ moments.covariance @ rows)
+    values = inner.eigenvalues.flip(0).clamp(min=0).sqrt()
+    return Basis(rows @ inner.eigenvectors.flip(1), values, moments.mean)
+
+
+def weight_basis(weight: Float[Tensor, "width inputs"]) -> Basis:
+    """Left singular vectors of a weight matrix, about zero."""
+    exact = weight.detach().double()
+    found = torch.linalg.eigh(exact @ exact.mT)
+    values = found.eigenvalues.flip(0).clamp(min=0).sqrt()
+    return Basis(found.eigenvectors.flip(1), values, values.new_zeros(len(exact)))
+
+
+def magnitude_basis(weight: Float[Tensor, "width inputs"]) -> Basis:
+    """Units in the order of the norms of their weights; the others become zero before their bias."""
+    norms = weight.detach().double().norm(dim=1)
+    order = norms.argsort(descending=True, stable=True)
+    directions = torch.eye(len(norms), dtype=norms.dtype, device=norms.device)[:, order]
+    return Basis(directions, norms[order], torch.zeros_like(norms))

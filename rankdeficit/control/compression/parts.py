@@ -1,0 +1,164 @@
+"""Parts of a data set, told apart by the content of their samples, and what networks make of them."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float64, Int64
+from torch import Tensor, nn
+
+from rankdeficit.diagnostics.reading.batches import as_batches, checked_batch
+from rankdeficit.diagnostics.reading.inputs import Forward, Inputs
+from rankdeficit.diagnostics.reading.taps import Select, undisturbed
+
+BUCKETS = 2**20
+"""Numbers that a sample's key is reduced to, in which a part is an interval."""
+
+MULTIPLIER = 0x9E3779B97F4A7C15 - 2**64
+"""An odd number, which mixes the bits of keys."""
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with what is done, how much of it and of how much."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Samples of a data set, chosen by a hash of their content: the same ones in every pass.
+
+    The order of the batches does not count, and equal samples are in one part. Iteration yields checked
+    batches on the CPU or where the data set has them.
+    """
+
+    source: Iterable[Any]
+    name: str
+    forward: Forward
+    seed: int = 0
+    low: float = 0.0
+    high: float = 1.0
+    """The share of samples from `low` to `high` of all."""
+    limit: int = 0
+    """Maximum number of samples, the first ones; 0 for all."""
+
+    @classmethod
+    def of(cls, source: Any, name: str, model: nn.Module, seed: int) -> "Part":
+        """All of a data set or loader. Raises ValueError for what can be iterated once only."""
+        batches = as_batches(source, name)
+        if iter(batches) is batches:
+            raise ValueError(
+                f"{name} is an iterator, which gives its batches once only; pass a list of batches or a "
+                "loader"
+            )
+        return cls(batches, name, Forward.of(model), seed)
+
+    def split(self, share: float, first: str, second: str) -> tuple["Part", "Part"]:
+        """The given share of the samples, and the others."""
+        middle = self.low + share * (self.high - self.low)
+        return (
+            replace(self, name=first, high=middle),
+            replace(self, name=second, low=middle),
+        )
+
+    def __iter__(self) -> Iterator[tuple[Inputs, Int64[Tensor, " n"]]]:
+        given = 0
+        for batch in self.source:
+            inputs, labels = checked_batch(batch, self.name, self.forward)
+            if self.low > 0 or self.high < 1:
+                rows = self._mine(inputs).nonzero()[:, 0]
+                inputs, labels = inputs[rows], labels[rows.to(labels.device)]
+            if self.limit and given + len(labels) > self.limit:
+                inputs, labels = inputs[: self.limit - given], labels[: self.limit - given]
+            given += len(labels)
+            if len(labels):
+                yield inputs, labels
+            if self.limit and given >= self.limit:
+                return
+
+    def count(self) -> int:
+        """Number of samples, after a pass."""
+        return sum(len(labels) for _, labels in self)
+
+    def _mine(self, inputs: Inputs) -> Bool[Tensor, " n"]:
+        mixed = (inputs.keys() + 2 * self.seed + 1) * MULTIPLIER
+        places = ((mixed >> 20) % BUCKETS).double() / BUCKETS
+        return (places >= self.low) & (places < self.high)
+
+
+@dataclass(frozen=True)
+class Runner:
+    """How networks are run on the parts: device, precision, and which output is logits."""
+
+    device: torch.device
+    dtype: torch.dtype
+    select: Select
+
+    def batches(
+        self, part: Part, on_batch: Callable[[int], None] | None = None
+    ) -> Iterator[tuple[Inputs, Int64[Tensor, " n"]]]:
+        """Batches of a part on the device."""
+        done = 0
+        for inputs, labels in part:
+            yield inputs.on(self.device, self.dtype), labels.to(self.device)
+            done += len(labels)
+            if on_batch is not None:
+                on_batch(done)
+
+    def logits(self, model: nn.Module, inputs: Inputs) -> Tensor:
+        """Logits of a batch on the device."""
+        return self.select(inputs.run(model))
+
+    @torch.no_grad()
+    def correct(
+        self, model: nn.Module, part: Part, on_batch: Callable[[int], None] | None = None
+    ) -> Bool[Tensor, " n"]:
+        """Which samples are classified correctly, in the order of their keys and labels.
+
+        Logits that are NaN are wrong. The order is the same for every network.
+        """
+        keys, targets, hits = [], [], []
+        with undisturbed(model):
+            for inputs, labels in self.batches(part, on_batch):
+                logits = self.logits(model, inputs)
+                keys.append(inputs.keys().cpu())
+                targets.append(labels.cpu())
+                right = (logits.argmax(dim=1) == labels) & logits.isfinite().all(dim=1)
+                hits.append(right.cpu())
+        order = in_order(torch.cat(keys), torch.cat(targets))
+        return torch.cat(hits)[order]
+
+
+def in_order(keys: Int64[Tensor, " n"], labels: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
+    """Positions of the samples in the order of their keys, and of labels among equal keys."""
+    first = labels.argsort(stable=True)
+    return first[keys[first].argsort(stable=True)]
+
+
+class Moments:
+    """Sums of rows and of their products, in float64 about the first batch's mean."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self._origin = self._sum = self._products = torch.zeros(0)
+
+    def update(self, rows: Tensor) -> None:
+        """Add rows (n, width)."""
+        rows = rows.detach().double()
+        if not self.samples:
+            self._origin = rows.mean(dim=0)
+            self._sum = torch.zeros_like(self._origin)
+            self._products = self._sum.new_zeros(rows.shape[1], rows.shape[1])
+        rows = rows - self._origin
+        self._sum += rows.sum(dim=0)
+        self._products += rows.mT @ rows
+        self.samples += len(rows)
+
+    @property
+    def mean(self) -> Float64[Tensor, " width"]:
+        """Of all rows."""
+        return self._origin + self._sum / self.samples
+
+    @property
+    def covariance(self) -> Float64[Tensor, "width width"]:
+        """Mean of the products of centred rows."""
+        shift = self._sum / self.samples
+        return self._products / self.samples - shift[:, None] * shift

@@ -1,0 +1,248 @@
+"""The search for what can be compressed: candidates from exploring images, decisions on others.
+
+Candidates get stronger level by level, as exploring images tell. On the deciding images, which made none
+of them, they are tested in this order, and the first one that fails ends the search: so the error of
+the one that is kept is that of a single test (Bauer, 1991; Angelopoulos et al., 2021, arXiv 2110.01052).
+Each chain of candidates has an equal share of the error.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from rankdeficit.control.compression.bases import Method
+from rankdeficit.control.compression.parts import OnProgress, Part, Runner
+from rankdeficit.control.compression.probing import Probed, Prober, cut_at
+from rankdeficit.control.compression.promise import Paired, loss_p_value
+from rankdeficit.control.compression.record import Plan, Step, Trial
+from rankdeficit.control.compression.repair import Repair, repaired
+from rankdeficit.control.compression.stages import Stage, read_stage
+from rankdeficit.control.compression.structure import Edit, Factor
+from rankdeficit.diagnostics.reading.inputs import Inputs
+from rankdeficit.diagnostics.reading.taps import Layer
+
+
+class Rung(NamedTuple):
+    """How much a candidate may lose on the exploring images."""
+
+    level: float
+    """p-value of losing the margin times `slack`, up to which it passes."""
+    slack: float = 1.0
+
+
+RUNGS = tuple(Rung(level) for level in (0.005, 0.02, 0.1, 0.3, 0.5))
+"""From mild to strong candidates."""
+
+REPAIRED = (Rung(0.005), Rung(0.1), Rung(0.1, 2.0), Rung(0.3, 4.0))
+"""The same where a repair follows, which wins some of the loss back."""
+
+THRESHOLDS = (1e-3, 3e-3, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4)
+"""Thresholds of the spectra of layers, relative to the largest singular value."""
+
+PATIENCE = 2
+"""Layers in a row whose probes fail, after which none before them is tried."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A compressed network."""
+
+    model: nn.Module
+    edits: tuple[Edit, ...]
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A candidate that was accepted, with its trial."""
+
+    candidate: Candidate
+    trial: Trial
+
+
+@dataclass
+class Search:
+    """What has been read so far of a network and its stages."""
+
+    model: nn.Module
+    head: str
+    narrowed: str | None
+    hidden: tuple[Layer, ...]
+    """Layers after which the network can be cut."""
+    runner: Runner
+    fit: Part
+    explore: Part
+    decide: Part
+    prober: Prober
+    sample: Inputs
+    margin: float
+    method: Method
+    gamma: float | None
+    repair: Repair
+    factored: bool
+    """Whether layers may be factored, for which their activations are read."""
+    on_progress: OnProgress
+    trials: list[Trial] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._explored = self._correct(self.model, self.explore, "accuracy on exploring images")
+        self._decided = self._correct(self.model, self.decide, "accuracy on deciding images")
+        self._rungs = REPAIRED if self.repair.epochs else RUNGS
+        self._probed: list[Probed] | None = None
+        self._stages: dict[str | None, Stage] = {}
+        self._factored: dict[tuple[str | None, int | None, float], Tensor] = {}
+
+    def chain(self, steps: frozenset[Step], error: float) -> Kept | None:
+        """The strongest candidate of these steps that is accepted before one fails."""
+        kept, previous = None, Plan()
+        for rung in self._rungs:
+            plan = self._plan(steps, rung)
+            if plan.empty or plan == previous:
+                continue
+            previous = plan
+            candidate = self._candidate(plan)
+            after = self._correct(candidate.model, self.decide, "deciding")
+            trial = Trial(plan, Paired.of(self._decided, after, self.margin, error), error)
+            self.trials.append(trial)
+            if not trial.accepted:
+                break
+            kept = Kept(candidate, trial)
+        return kept
+
+    def rival(self, candidate: Candidate, method: Method) -> nn.Module:
+        """The network cut at the same layer and in as many dimensions everywhere by another method."""
+        stage = self._stage(candidate.plan.cut)
+        other = self._read(stage.model, stage.edits, stage.head, stage.narrowed, method)
+        own = candidate.edits[len(stage.edits) :]
+        ranks = {edit.module: edit.rank for edit in own if isinstance(edit, Factor)}
+        ranks.pop(stage.head, None)
+        model, _ = other.compressed(candidate.plan.rank, ranks)
+        return repaired(model, self.fit, self.runner, self.repair, self.on_progress)
+
+    def _plan(self, steps: frozenset[Step], rung: Rung) -> Plan:
+        plan = Plan()
+        if "cut" in steps:
+            reached = [own.layer.name for own in self._probes() if self._passes(own.correct, rung)]
+            plan = replace(plan, cut=reached[-1] if reached else None)
+        if "project" in steps:
+            plan = replace(plan, rank=self._rank(plan.cut, rung))
+        if "factor" in steps:
+            plan = replace(plan, threshold=self._threshold(plan, rung))
+        return plan
+
+    def _probes(self) -> list[Probed]:
+        """Probes from the last layer back, until they fail at the strongest rung."""
+        if self._probed is None:
+            self._probed = []
+            failed = 0
+            for own in self.prober.backwards(self.hidden):
+                self._probed.append(own)
+                failed = 0 if self._passes(own.correct, self._rungs[-1]) else failed + 1
+                if failed == PATIENCE:
+                    break
+        return self._probed
+
+    def _rank(self, cut: str | None, rung: Rung) -> int | None:
+        """The least number of dimensions of the features, or that at gamma; None for all."""
+        stage = self._stage(cut)
+        if self.gamma is not None:
+            rank = stage.features.rank(self.gamma)
+        else:
+
+            def passes(rank: int) -> bool:
+                return self._passes(stage.correct(rank), rung)
+
+            rank = first_passing(passes, 1, stage.features.most)
+        return rank if rank < stage.width else None
+
+    def _threshold(self, plan: Plan, rung: Rung) -> float | None:
+        """The largest threshold of THRESHOLDS; None where it would factor no layer."""
+        stage = self._stage(plan.cut)
+
+        def passes(weakness: int) -> bool:
+            threshold = THRESHOLDS[-1 - weakness]
+            key = plan.cut, plan.rank, threshold
+            if key not in self._factored:
+                model, _ = stage.compressed(plan.rank, stage.ranks(threshold))
+                correct = self._correct(model, self.explore, f"factors at {threshold:g}")
+                self._factored[key] = correct
+            return self._passes(self._factored[key], rung)
+
+        weakness = first_passing(passes, 0, len(THRESHOLDS))
+        if weakness == len(THRESHOLDS):
+            return None
+        threshold = THRESHOLDS[-1 - weakness]
+        _, edits = stage.compressed(plan.rank, stage.ranks(threshold))
+        layers = {own.module for own in edits if isinstance(own, Factor)} - {stage.head}
+        return threshold if layers else None
+
+    def _candidate(self, plan: Plan) -> Candidate:
+        stage = self._stage(plan.cut)
+        model, edits = stage.compressed(plan.rank, stage.ranks(plan.threshold))
+        model = repaired(model, self.fit, self.runner, self.repair, self.on_progress)
+        return Candidate(model, edits, plan)
+
+    def _stage(self, cut: str | None) -> Stage:
+        if cut in self._stages:
+            return self._stages[cut]
+        model, head, narrowed = self.model, self.head, self.narrowed
+        made: tuple[Edit, ...] = ()
+        if cut is not None:
+            probed = next(own for own in self._probes() if own.layer.name == cut)
+            model, edit = cut_at(self.model, probed, self.prober.grid, self.sample)
+            made, head, narrowed = (edit,), "head", None
+        stage = self._read(model, made, head, narrowed, self.method)
+        if narrowed is not None and not self._narrows(stage):
+            stage = replace(stage, narrowed=None)
+        self._stages[cut] = stage
+        return stage
+
+    def _read(
+        self,
+        model: nn.Module,
+        edits: tuple[Edit, ...],
+        head: str,
+        narrowed: str | None,
+        method: Method,
+    ) -> Stage:
+        return read_stage(
+            model, edits, head, self.runner, self.fit, self.explore, method,
+            factored=self.factored, narrowed=narrowed, on_progress=self.on_progress,
+        )  # fmt: skip
+
+    def _narrows(self, stage: Stage) -> bool:
+        """Whether the layer before the head can make its features in another basis."""
+        made, _ = stage.compressed(stage.features.most, {})
+        with torch.no_grad():
+            try:
+                found = self.runner.logits(made, self.sample)
+            except RuntimeError:  # another part of the network reads that layer
+                return False
+            expected = self.runner.logits(stage.model, self.sample)
+        return bool((found - expected).norm() <= 1e-4 * expected.norm())
+
+    def _correct(self, model: nn.Module, part: Part, what: str) -> Bool[Tensor, " n"]:
+        self.on_progress(what, 0, 0)
+        return self.runner.correct(model, part)
+
+    def _passes(self, correct: Bool[Tensor, " n"], rung: Rung) -> bool:
+        """Whether a network that is right on these exploring images loses little enough."""
+        before = self._explored
+        lost, won = int((before & ~correct).sum()), int((correct & ~before).sum())
+        margin = min(0.9, rung.slack * self.margin)
+        return loss_p_value(lost, won, len(before), margin) <= rung.level
+
+
+def first_passing(passes: Callable[[int], bool], low: int, high: int) -> int:
+    """The least number from `low` that passes, where all after one that passes do; else `high`."""
+    while low < high:
+        middle = (low + high) // 2
+        if passes(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low
