@@ -1,18 +1,22 @@
 """Streaming Gram matrix, for spectra of matrices that do not fit in memory."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.distributed as distributed
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from rankdeficit.checks import check_floating, check_magnitudes
+from rankdeficit.distributed import gather_rows
 from rankdeficit.spectrum import (
     GAMMA,
     UNIT_ROUNDOFF,
+    Convention,
     Spectrum,
     accumulate_gram,
+    centre,
     gram_error,
-    spectrum,
     spectrum_from_gram,
 )
 
@@ -22,6 +26,12 @@ LEAST_GAMMA = 1e-6
 ROWS = 1024
 """Least number of rows that `update` converts to float64 at a time; larger blocks round more."""
 
+COLUMNS = 2**14
+"""Columns of kept rows that are in float64 at a time."""
+
+BYTES = 8
+"""Of a number in float64."""
+
 
 class Gram:
     """Streaming float64 Gram matrix A^T A of rows that arrive in batches, with a rounding error bound.
@@ -30,7 +40,10 @@ class Gram:
     batch size affect the result by rounding only. Memory is features^2 for any number of rows.
     While there are fewer rows than features, the rows themselves are kept: their spectrum is that of
     the smaller Gram matrix A A^T, and memory that of the rows.
-    It is not a covariance: nothing is centred. For centred logits, update with `centre(logits)`.
+    It is not a covariance: nothing is centred but where `spectrum` is asked for another convention.
+
+    memory: bytes that the matrix or the kept rows may take; by default any. Where neither fits, the state
+        forgets its rows, `reason` tells why, and it has no spectrum.
 
     >>> gram = Gram(features=512)
     >>> for features, _ in batches:
@@ -38,20 +51,30 @@ class Gram:
     >>> gram.spectrum().rank(1e-3)
     """
 
-    def __init__(self, features: int, *, device: torch.device | str | None = None) -> None:
+    def __init__(
+        self,
+        features: int,
+        *,
+        device: torch.device | str | None = None,
+        memory: int | None = None,
+    ) -> None:
         if features < 1:
             raise ValueError(f"features is {features}; it must be at least 1")
-        self.features = features
+        self.features, self.memory = features, memory
         self.rows = 0
+        self.reason: str | None = None
+        """Why there is no spectrum: memory; None where there is one."""
         self._error = torch.zeros((), dtype=torch.float64, device=device)
         self._few: list[Tensor] | None = []
         """All rows, while there are fewer than features; then None."""
         self._gram = torch.zeros((0, 0), dtype=torch.float64, device=device)
         """Upper triangle of A^T A, of no size while rows are kept."""
+        self._total = torch.zeros(features, dtype=torch.float64, device=device)
+        """Sum of the rows in the matrix."""
 
     @property
     def matrix(self) -> Float64[Tensor, "{self.features} {self.features}"]:
-        """A^T A of all rows so far."""
+        """A^T A of all rows so far. Raises ValueError where the memory does not allow it."""
         upper = self._summed()._gram
         return upper.triu() + upper.triu(1).mT
 
@@ -72,11 +95,38 @@ class Gram:
             )
         check_magnitudes("batch", batch)
         self.rows += batch.shape[0]
-        if self._few is not None and self.rows < self.features:
+        if self.reason is not None:
+            return
+        if self._few is not None and self._keeps_rows(self.rows, batch.element_size()):
             self._few.append(batch.detach().to(self._error.device, copy=True))
+            return
+        if not self._has_room():
+            self._forget()
             return
         self._sum()
         self._add(batch.detach())
+
+    def _has_room(self) -> bool:
+        """Whether the memory holds the matrix."""
+        return self.memory is None or BYTES * self.features**2 <= self.memory
+
+    def _keeps_rows(self, rows: int, size: int) -> bool:
+        """Whether so many rows of numbers of that size are kept as they are."""
+        if rows >= self.features:
+            return False
+        if self.memory is None or self._has_room():
+            return True
+        return max(rows * self.features * size, BYTES * rows**2) <= self.memory
+
+    def _forget(self) -> None:
+        """Give up the spectrum."""
+        least = BYTES * min(self.features, self.rows) ** 2
+        self.reason = (
+            f"the spectrum of {self.rows} rows of {self.features} features takes a matrix of "
+            f"{least / 2**30:.2g} GiB or the rows themselves, more than the memory of "
+            f"{(self.memory or 0) / 2**30:.2g} GiB allowed"
+        )
+        self._few, self._gram = None, self._gram.new_zeros((0, 0))
 
     def _add(self, batch: Tensor) -> None:
         """Add rows to the matrix."""
@@ -84,6 +134,7 @@ class Gram:
             rows = block.to(self._gram)
             self._error += gram_error(torch.linalg.vector_norm(rows).square(), rows.shape[0])
             accumulate_gram(self._gram, rows)
+            self._total += rows.sum(dim=0)
             self._error += UNIT_ROUNDOFF * self._gram.trace()
 
     def _sum(self) -> None:
@@ -96,12 +147,17 @@ class Gram:
 
     def _summed(self) -> "Gram":
         """The state with its matrix; a copy where rows are kept."""
+        self._check_remembered()
         if self._few is None:
             return self
         summed = Gram(self.features, device=self._error.device)
         summed._few, summed.rows = list(self._few), self.rows
         summed._sum()
         return summed
+
+    def _check_remembered(self) -> None:
+        if self.reason is not None:
+            raise ValueError(f"{self.reason}; give more memory, or fewer rows or features")
 
     def merge(self, other: "Gram") -> "Gram":
         """New state with the rows of both, on this state's device. Raises ValueError for other widths."""
@@ -110,16 +166,22 @@ class Gram:
                 f"other has {other.features} features and this state {self.features}; "
                 "merge states with the same number of features"
             )
-        merged = Gram(self.features, device=self._error.device)
+        merged = Gram(self.features, device=self._error.device, memory=self.memory)
         merged.rows = self.rows + other.rows
-        if self._few is not None and other._few is not None and merged.rows < self.features:
-            merged._few = [*self._few, *(own.to(self._error.device) for own in other._few)]
-            return merged
-        own, more = self._summed(), other._summed()
-        merged._few = None
-        merged._gram = own._gram + more._gram.to(own._gram)
-        merged._error = own._error + more._error.to(own._error)
-        merged._error += UNIT_ROUNDOFF * merged._gram.trace()
+        few = None if self._few is None or other._few is None else [*self._few, *other._few]
+        if self.reason is not None or other.reason is not None:
+            merged._forget()
+        elif few is not None and merged._keeps_rows(merged.rows, _size(few)):
+            merged._few = [own.to(self._error.device) for own in few]
+        elif not merged._has_room():
+            merged._forget()
+        else:
+            own, more = self._summed(), other._summed()
+            merged._few = None
+            merged._gram = own._gram + more._gram.to(own._gram)
+            merged._total = own._total + more._total.to(own._total)
+            merged._error = own._error + more._error.to(own._error)
+            merged._error += UNIT_ROUNDOFF * merged._gram.trace()
         return merged
 
     def all_reduce(self, group: distributed.ProcessGroup | None = None) -> None:
@@ -127,26 +189,62 @@ class Gram:
 
         Call it once, after all updates; a second call counts the rows again.
         """
+        device, size = self._error.device, _size(self._few or [])
+        own = torch.tensor([self.rows, self.reason is not None, self._few is None], device=device)
+        together = own.clone()
+        distributed.all_reduce(together, group=group)
+        largest = torch.tensor(size, device=device)
+        distributed.all_reduce(largest, op=distributed.ReduceOp.MAX, group=group)
+        self.rows = int(together[0])
+        few = not together[2] and not self._has_room() and self._keeps_rows(self.rows, int(largest))
+        if together[1] or not (few or self._has_room()):
+            self._forget()
+            return
+        if few:  # the matrix has no room
+            rows = torch.cat([torch.zeros(0, self.features, device=device), *(self._few or [])])
+            gathered = gather_rows(rows.double() if largest == BYTES else rows.float(), group=group)
+            assert gathered is not None
+            self._few = [gathered]
+            return
         self._sum()
-        rows = torch.tensor(self.rows, device=self._gram.device)
-        for value in (self._gram, self._error, rows):
+        for value in (self._gram, self._error, self._total):
             distributed.all_reduce(value, group=group)
-        self.rows = int(rows)
         additions = distributed.get_world_size(group)
         self._error += additions * UNIT_ROUNDOFF * self._gram.trace()
 
-    def spectrum(self) -> Spectrum:
+    def spectrum(self, convention: Convention = "matrix") -> Spectrum:
         """Singular values of all rows so far, descending, with their Weyl intervals.
 
-        Raises ValueError if there are no rows yet.
+        convention: of which matrix, as in `rankdeficit.numerical_rank`: "class-centred" subtracts each
+            row's mean, "sample-centred" the mean row, and "covariance" has the eigenvalues of the
+            covariance (of n rows, not n - 1). Where means are large the intervals tell what is lost.
+        Raises ValueError if there are no rows yet, and where the memory does not allow a spectrum.
         """
         if not self.rows:
             raise ValueError("the Gram state has no rows; call update first")
+        self._check_remembered()
+        if convention == "covariance":
+            found = self.spectrum("sample-centred")
+            ends = (found.singular_values, found.lower, found.upper)
+            return Spectrum(*(own.square() / self.rows for own in ends))
         if self._few is not None:
-            return spectrum(torch.cat([own.double() for own in self._few]))
-        full = spectrum_from_gram(self._gram, self._error)
+            return _spectrum_of_few(torch.cat(self._few), convention)
+        full = spectrum_from_gram(*self._centred(convention))
         k = min(self.rows, self.features)
         return Spectrum(full.singular_values[:k], full.lower[:k], full.upper[:k])
+
+    def _centred(self, convention: Convention) -> tuple[Tensor, Tensor]:
+        """The matrix after centring, as its upper triangle, with the bound on its error."""
+        if convention == "matrix":
+            return self._gram, self._error
+        trace = UNIT_ROUNDOFF * self._gram.trace()
+        if convention == "sample-centred":
+            mean = self._total / self.rows**0.5
+            return self._gram - mean[:, None] * mean, 5 * self._error + 8 * trace
+        full = self.matrix
+        mean = full.mean(dim=0)
+        full -= mean[:, None] + (mean - mean.mean())
+        return full, self._error + 4 * (self.features + 4) * trace
 
     def singular_values(self) -> Float64[Tensor, " k"]:
         """Singular values of all rows so far, descending."""
@@ -155,3 +253,30 @@ class Gram:
     def rank_interval(self, gamma: float = GAMMA) -> tuple[Int64[Tensor, ""], Int64[Tensor, ""]]:
         """Interval of the numerical rank of all rows so far (Weyl's inequality)."""
         return self.spectrum().rank_interval(gamma)
+
+
+def _spectrum_of_few(rows: Float[Tensor, "n features"], convention: Convention) -> Spectrum:
+    """Spectrum of fewer rows than features, from A A^T; some columns are in float64 at a time."""
+    n, features = rows.shape
+    gram = torch.zeros((n, n), dtype=torch.float64, device=rows.device)
+    first, shift = rows[:, :1].double(), torch.zeros(n, 1, dtype=torch.float64, device=rows.device)
+    if convention == "class-centred":
+        for columns in rows.split(COLUMNS, dim=1):
+            shift += (columns.double() - first).sum(dim=1, keepdim=True) / features
+    parts = rows.split(COLUMNS, dim=1)
+    for columns in parts:
+        block = columns.double()
+        if convention == "class-centred":
+            block = block - first - shift
+        elif convention == "sample-centred":
+            block = centre(block.mT).mT
+        accumulate_gram(gram, block.mT)
+    roundings = min(features, COLUMNS) + len(parts)
+    if convention != "matrix":
+        roundings += 2 * (features if convention == "class-centred" else n)
+    return spectrum_from_gram(gram, gram_error(gram.trace(), roundings))
+
+
+def _size(rows: Sequence[Tensor]) -> int:
+    """Bytes of the largest number."""
+    return max((own.element_size() for own in rows), default=1)

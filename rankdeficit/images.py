@@ -70,6 +70,8 @@ class Images:
     """Hidden folders and image files that `list_folder` left out."""
     turned: int = 0
     """Number of decoded or checked files with an EXIF orientation, which is not applied."""
+    on_turned: Callable[[str], object] | None = field(default=None, compare=False)
+    """Hears the path of every such file when it is decoded, perhaps in another thread."""
 
     @classmethod
     def of_folder(
@@ -255,7 +257,10 @@ class Images:
         image = read_image(path)
         if isinstance(image, str):
             return image, False
-        return np.asarray(self.framing(image)), is_turned(image)
+        turned = is_turned(image)
+        if turned and self.on_turned is not None:
+            self.on_turned(path)
+        return np.asarray(self.framing(image)), turned
 
     def _stack(self, decoded: list[np.ndarray], shape: torch.Size | None = None) -> Tensor:
         """Stack images of equal shape. Raises ValueError if shapes differ from each other or `shape`."""

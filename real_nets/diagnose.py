@@ -25,7 +25,7 @@ from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.registry import Measure, choose, unused_options
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.experiments import cli, runs
-from rankdeficit.experiments.image_splits import measured_normalisation
+from rankdeficit.experiments.image_splits import Turned, measured_normalisation
 from rankdeficit.experiments.options import Unused
 from rankdeficit.experiments.own_code import absolute
 from rankdeficit.image_files import square
@@ -312,16 +312,16 @@ def assumptions(
 
 def measure(settings: Settings, prepared: Prepared, device: torch.device) -> Report:
     """The report, whose notes start with the assumptions."""
-    folders, pairs = prepared.folders, prepared.folders.ood.items()
+    folders, pairs, turned = prepared.folders, prepared.folders.ood.items(), Turned()
 
     def inputs(split: Images) -> Batches:
-        return split.on(device, prepared.normalise).batches(settings.batch_size)
+        return turned.noting(split).on(device, prepared.normalise).batches(settings.batch_size)
 
     ood = {name: tuple(None if s is None else inputs(s) for s in pair) for name, pair in pairs}
     probing = ProbeSettings(l2=settings.probe_l2, dtype=getattr(torch, settings.precision))
     totals = {split.name: len(split) for split in folders.splits}
     layers = len(prepared.network.layers.chosen)
-    with cli.progress_in_parts(totals, "images", layers, "layers") as on_progress:
+    with turned, cli.progress_in_parts(totals, "images", layers, "layers") as on_progress:
         found = diagnose(
             prepared.network.model,
             inputs(folders.train),

@@ -28,6 +28,8 @@ SIMULATIONS = {
     "equivalence": "--classes 3 --samples-per-class 2 --width 4 --depth 2 --seeds 1 --steps 4",
     "hyperparameters": "--classes 4 --samples-per-class 3 --inputs 6 --width 8 --depth 3 "
     "--temperature 10 --seeds 1 --steps 4",
+    "gibbs": "--classes 3 --samples 9 --kind ladder --temperatures 3 --sigma 2 --noise 0.4 "
+    "--decay 0.01 0.1 --temperature 2 --seeds 2",
     "random_softmax": "--n 6 --logits-rank 1 2 --seeds 2 --scales 5",
 }
 REAL_NETS = [

@@ -30,6 +30,7 @@ from rankdeficit.diagnostics.measures.probes import (
 )
 from rankdeficit.diagnostics.registry import Measure, available_measures, measure
 from rankdeficit.diagnostics.report import Report
+from rankdeficit.diagnostics.report.row_advice import advise_rows
 from rankdeficit.diagnostics.simple import layer_measure, logits_measure
 from rankdeficit.diagnostics.states.alignment import InputDirections, alignment
 from rankdeficit.diagnostics.states.class_statistics import ClassStatistics
@@ -52,6 +53,7 @@ __all__ = [
     "ProbeSettings",
     "Report",
     "Sums",
+    "advise_rows",
     "alignment",
     "available_measures",
     "bootstrap",

@@ -9,7 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rankdeficit.checks import check_floating, check_gamma, check_magnitudes, check_temperature
+from rankdeficit.checks import (
+    check_at_least,
+    check_floating,
+    check_gamma,
+    check_magnitudes,
+    check_temperature,
+)
 from rankdeficit.diagnostics.assembly import assemble, conditions, gather_outputs
 from rankdeficit.diagnostics.measures.ood import canonical, missing_packages
 from rankdeficit.diagnostics.measures.ood import detectors as detector_names
@@ -17,7 +23,7 @@ from rankdeficit.diagnostics.measures.probes import ProbeSettings
 from rankdeficit.diagnostics.reading.batches import class_indices, spelled
 from rankdeficit.diagnostics.reading.blocks import BLOCK, Block
 from rankdeficit.diagnostics.reading.contexts import plain_torch
-from rankdeficit.diagnostics.reading.needs import Needs, Rows, Stream, Wanted
+from rankdeficit.diagnostics.reading.needs import MATRIX_MEMORY, Needs, Rows, Stream, Wanted
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.outputs import NOTES, Kind, as_logits, kind_of_outputs
 from rankdeficit.diagnostics.reading.store import RowStore
@@ -51,6 +57,7 @@ def diagnose_outputs(
     gamma: float = GAMMA,
     detectors: Sequence[str] | None = None,
     seed: int = 0,
+    matrix_memory: int = MATRIX_MEMORY,
     network_name: str | None = None,
     data_name: str | None = None,
 ) -> Report:
@@ -62,9 +69,9 @@ def diagnose_outputs(
         OOD detection and the penultimate ranks.
     ood: by name, {"logits": (k, classes), "features": (k, width)} of other data.
     classifier: weight (classes, width) or (weight, bias); for NC3 and some detectors.
-    measures, temperature, gamma, detectors, seed, network_name, data_name: as in `diagnose`. Halves for
-    calibration are chosen by the content of the features (without them, of the logits), where `diagnose`
-    takes the inputs.
+    measures, temperature, gamma, detectors, seed, matrix_memory, network_name, data_name: as in
+    `diagnose`. Halves for calibration are chosen by the content of the features (without them, of the
+    logits), where `diagnose` takes the inputs.
 
     What needs the network (layers, probes, alignment, gradients) is left out, as a note tells. Raises
     ValueError naming the array for wrong shapes, NaN, labels without a logit, and measures that need more
@@ -72,6 +79,7 @@ def diagnose_outputs(
     """
     started = time.perf_counter()
     check_temperature(temperature)
+    check_at_least(1, matrix_memory=matrix_memory)
     check_gamma(gamma)
     if gamma < LEAST_GAMMA:
         raise ValueError(f"gamma is {gamma}; it must be at least {LEAST_GAMMA:g}")
@@ -89,7 +97,11 @@ def diagnose_outputs(
         with RowStore() as store:
 
             def look(name: str, needed: tuple[Any, ...], known: bool) -> Survey:
-                wanted = Wanted((LOSS,) if known else (), own_labels=not known).plus(needed)
+                wanted = Wanted(
+                    (*((LOSS,) if known else ()), *needed),
+                    own_labels=not known,
+                    matrix_memory=matrix_memory,
+                )
                 found = Survey(name, network, wanted, temperature, store)
                 for start in range(0, len(arrays.logits[name]), BLOCK):
                     found.update(arrays.block(name, slice(start, start + BLOCK)))

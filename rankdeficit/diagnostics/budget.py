@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from rankdeficit.diagnostics.reading.needs import Wanted
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.states.alignment import group_count
+from rankdeficit.diagnostics.states.row_sample import most_rows
 
 BYTES = 8
 """Of a number in float64."""
@@ -21,27 +22,50 @@ class Budget:
     passes: int
     memory: int
     """Bytes of Gram matrices at most; those of fewer rows than their width take less."""
+    largest: int
+    """Rows of the largest matrix of which all eigenvalues are computed."""
+    operations: float
+    """Multiplications of all these eigenvalues: 4/3 rows^3 in each of three centrings."""
+    beyond: int
+    """Matrices that have no room: of more samples than fit they have no spectrum."""
 
     @classmethod
-    def of(cls, network: Network, passes: Collection[Wanted], grid: int) -> "Budget":
+    def of(
+        cls, network: Network, passes: Collection[Wanted], grid: int, matrix_memory: int
+    ) -> "Budget":
         """From the layers' weights, and what the passes are to leave behind.
 
         Of layers without a weight matrix of their own nothing is known before they have run.
         """
         weights = [(own.kind, network.weight(own)) for own in network.layers.chosen]
         shapes = [(kind, *own.shape) for kind, own in weights if own is not None]
-        features = sum(
-            (rows * (grid**2 if kind == "convolution" else 1)) ** 2 for kind, rows, _ in shapes
-        )
-        inputs = sum(group_count(width) * width**2 for *_, width in shapes)
         streamed = [stream.of for own in passes for stream in own.streams]
-        numbers = features * streamed.count("features") + inputs * streamed.count("rows")
-        widest = max((width for *_, width in shapes), default=0)
-        return cls(len(network.layers.chosen), widest, len(passes), BYTES * numbers)
+        classifier = network.classifier
+        own = [rows * (grid**2 if kind == "convolution" else 1) for kind, rows, _ in shapes]
+        own = own * streamed.count("features")
+        own += ([] if classifier is None else [classifier.in_features]) * streamed.count(
+            "penultimate"
+        )
+        room = [width for width in own if BYTES * width**2 <= matrix_memory]
+        memory = BYTES * sum(width**2 for width in room) + matrix_memory * (len(own) - len(room))
+        for *_, width in shapes * streamed.count("rows"):
+            most = most_rows(width, group_count(width), matrix_memory)
+            memory += matrix_memory if most else BYTES * group_count(width) * width**2
+        return cls(
+            layers=len(network.layers.chosen),
+            widest_input=max((width for *_, width in shapes), default=0),
+            passes=len(passes),
+            memory=memory,
+            largest=max(room, default=0),
+            operations=float(sum(4 * width**3 for width in room)),
+            beyond=len(own) - len(room),
+        )
 
     def __str__(self) -> str:
         """One line."""
+        beyond = f"; {self.beyond} matrices are too wide for matrix_memory" if self.beyond else ""
         return (
             f"{self.layers} layers (inputs of up to {self.widest_input} numbers), {self.passes} passes "
-            f"over data, up to {self.memory / 2**20:,.0f} MiB of matrices"
+            f"over data, up to {self.memory / 2**20:,.0f} MiB of matrices, eigenvalues of up to "
+            f"{self.largest:,} rows ({self.operations:.1g} multiplications){beyond}"
         )

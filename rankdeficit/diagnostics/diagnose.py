@@ -22,7 +22,7 @@ from rankdeficit.diagnostics.reading.blocks import explained
 from rankdeficit.diagnostics.reading.contexts import plain_torch
 from rankdeficit.diagnostics.reading.inputs import Forward, Inputs
 from rankdeficit.diagnostics.reading.masks import MaskOf
-from rankdeficit.diagnostics.reading.needs import Needs, Wanted
+from rankdeficit.diagnostics.reading.needs import MATRIX_MEMORY, Needs, Wanted
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.outputs import NOTES
 from rankdeficit.diagnostics.reading.store import MEMORY, RowStore
@@ -67,6 +67,7 @@ def diagnose(
     loss: Loss = PLAIN,
     seed: int = 0,
     memory: int = MEMORY,
+    matrix_memory: int = MATRIX_MEMORY,
     spill_folder: Path | None = None,
     mask: MaskOf = None,
     on_progress: OnProgress | None = None,
@@ -107,6 +108,9 @@ def diagnose(
         `attention_mask` (1 at tokens), `key_padding_mask` (True at padding) and `lengths` are known.
     on_start: hears, before the first pass, what the diagnosis will take.
     memory, spill_folder: features beyond so many bytes go to temporary files in the folder.
+    matrix_memory: bytes that each streamed matrix may take, 8 width^2, or the rows kept instead of it;
+        by default 2 GiB, 16,384 features. Wider layers of more samples have no ranks, and their
+        alignment is from fewer rows, as notes tell.
     network_name, data_name: shown in titles; the network's is by default the name of its class.
     Alignment rows and gradient samples are chosen by content: order and batches do not matter.
 
@@ -129,7 +133,7 @@ def diagnose(
             f"gamma is {gamma}; it must be at least {LEAST_GAMMA:g}: spectra of streamed data "
             "resolve no less"
         )
-    check_at_least(1, grid=grid, rows_per_sample=rows_per_sample)
+    check_at_least(1, grid=grid, rows_per_sample=rows_per_sample, matrix_memory=matrix_memory)
     if gradient_samples is not None:
         check_at_least(1, gradient_samples=gradient_samples)
     switches = {"probes": probes, "alignment": alignment, "gradients": gradients}
@@ -155,11 +159,11 @@ def diagnose(
             network = network.told_by(batch[:PEEKED_SAMPLES] for batch in firsts)
         needs = Needs.of(own.needs for own in chosen)
         samples = gradient_samples or _gradient_samples(network)
-        wanted = Wanted((LOSS,), rows_per_sample, samples)
+        wanted = Wanted((LOSS,), rows_per_sample, samples, matrix_memory=matrix_memory)
         if on_start is not None:
             known_passes = [Wanted(needs.train), Wanted(needs.test)]
             passes = [*known_passes, *_ood_passes(needs, pairs)]
-            on_start(Budget.of(network, passes, grid))
+            on_start(Budget.of(network, passes, grid, matrix_memory))
         look = partial(
             survey, network=network, temperature=temperature, grid=grid, on_progress=on_progress
         )
@@ -176,9 +180,7 @@ def diagnose(
                 paired = () if own_train is None else needs.ood_pair
                 own_needs = (*needs.ood, *paired)
                 labelled = own_train is not None and bool(paired)
-                own_labels = Wanted(
-                    (), rows_per_sample, samples, own_labels=True, labelled=labelled
-                )
+                own_labels = replace(wanted, needs=(), own_labels=True, labelled=labelled)
                 if own_train is not None and paired:
                     study.ood_train[name] = look(
                         f"{name} train",

@@ -157,9 +157,36 @@ def tell_of_files(*splits: Images) -> None:
         if files.hidden:
             hidden = f"{len(files.hidden)} ({spell_some(files.hidden)})"
             say(f"data {files.folder}: hidden files and folders left out: {hidden}")
+    tell_of_turned(*splits)
+
+
+def tell_of_turned(*splits: Images) -> None:
+    """Print the number of EXIF orientations, in the first process."""
+    for files in splits:
         if files.turned:
             turned = f"{files.turned} of {len(files)} images"
             say(f"data {files.folder}: EXIF orientation of {turned} not applied, as in torchvision")
+
+
+class Turned:
+    """Counts the EXIF orientations of streamed splits while these are read; tells them on leaving."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[Images, set[str]]] = []
+
+    def noting(self, split: Images) -> Images:
+        """The same split, which notes them; one in memory was told when it was read."""
+        if split.in_memory:
+            return split
+        self._found.append((split, set()))
+        return replace(split, on_turned=self._found[-1][1].add)
+
+    def __enter__(self) -> "Turned":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            tell_of_turned(*(replace(split, turned=len(paths)) for split, paths in self._found))
 
 
 def readable_size(files: Images) -> tuple[int, int]:

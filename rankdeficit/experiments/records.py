@@ -19,8 +19,8 @@ from rankdeficit.experiments.runs import (
 from rankdeficit.experiments.settings import Row
 from rankdeficit.experiments.tables import report_text
 
-UNITS = ("runs", "cells", "curves")
-"""Lists of a summary with a record per run, cell of runs, or curve; the first that it has counts."""
+UNITS = ("runs", "cells", "curves", "verdicts")
+"""Lists of a summary with a record per run, cell of runs, curve or statement; the first one counts."""
 
 
 @dataclass(frozen=True)

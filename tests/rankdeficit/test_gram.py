@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankdeficit import Gram, centre, centred_rank, rank_curve, spectrum
+from rankdeficit import Gram, centre, centred_rank, numerical_rank, rank_curve, spectrum
+from rankdeficit.spectrum import Convention
 from tests.processes import run_together
 
 
@@ -64,6 +65,82 @@ def test_few_rows_have_the_spectrum_of_the_smaller_gram_matrix(seed: int, d: int
         found, exact = gram.spectrum(), torch.linalg.svdvals(data)
         assert bool((found.lower <= exact).all() and (exact <= found.upper).all())
         torch.testing.assert_close(gram.matrix, data.mT @ data)
+
+
+@pytest.mark.parametrize("convention", ["matrix", "class-centred", "sample-centred", "covariance"])
+@pytest.mark.parametrize("n", [12, 300])
+def test_every_convention_is_that_of_the_whole_matrix(convention: Convention, n: int) -> None:
+    data = rows(n, 20, dtype=torch.float64) + torch.linspace(0, 2, 20).double()
+    whole = {
+        "matrix": data,
+        "class-centred": centre(data),
+        "sample-centred": data - data.mean(dim=0),
+        "covariance": data - data.mean(dim=0),
+    }[convention]
+    exact = torch.linalg.svdvals(whole)
+    exact = exact.square() / n if convention == "covariance" else exact
+    half = n // 2
+    found = gram_of(*data[:half].split(5)).merge(gram_of(data[half:])).spectrum(convention)
+    torch.testing.assert_close(found.singular_values[:8], exact[:8], rtol=1e-9, atol=0)
+    assert bool((found.lower <= exact * (1 + 1e-12)).all() and (exact <= found.upper).all())
+    for gamma in (1e-3, 1e-2, 3e-2):
+        assert found.rank(gamma) == numerical_rank(data, gamma, convention=convention)
+
+
+@pytest.mark.parametrize("convention", ["matrix", "class-centred", "sample-centred"])
+def test_wide_rows_are_read_in_blocks(
+    convention: Convention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rankdeficit.gram.COLUMNS", 64)
+    data = torch.randn(15, 250, generator=torch.Generator().manual_seed(0)).double() + 3
+    gram = Gram(250, memory=15 * 250 * 8)  # room for the rows, not for 250^2 numbers
+    for batch in data.split(4):
+        gram.update(batch)
+    whole = {"matrix": data, "class-centred": centre(data), "sample-centred": data - data.mean(0)}
+    exact = torch.linalg.svdvals(whole[convention])[:14]
+    found = gram.spectrum(convention).singular_values[:14]
+    torch.testing.assert_close(found, exact, rtol=1e-10, atol=0)
+    joined = gram.merge(gram)
+    assert joined.reason is not None  # 30 rows have no room
+
+
+@pytest.mark.parametrize("count", [40, 300])
+def test_more_rows_than_the_memory_holds_have_no_spectrum_and_a_reason(count: int) -> None:
+    gram = Gram(250, memory=8 * 100**2)
+    for batch in rows(count, 250).split(30):
+        gram.update(batch)
+    assert gram.rows == count
+    if count * 250 * 4 <= 8 * 100**2:
+        assert gram.reason is None
+        return
+    assert gram.reason is not None
+    assert gram._gram.numel() == 0
+    with pytest.raises(ValueError, match="memory"):
+        gram.spectrum()
+
+
+def _wide_share(rank: int, count: int, folder: Path, memory: int) -> None:
+    gram = Gram(50, memory=memory)
+    gram.update(rows(30, 50)[10 * rank : 10 + 20 * rank])
+    gram.all_reduce()
+    torch.save(
+        [gram.rows, gram.reason, None if gram.reason else gram.singular_values()],
+        folder / f"{rank}.pt",
+    )
+
+
+@pytest.mark.parametrize("memory", [30 * 50 * 8, 20 * 50 * 4])
+def test_processes_with_wide_rows_share_them_where_all_have_room(
+    tmp_path: Path, memory: int
+) -> None:
+    run_together(_wide_share, tmp_path, tmp_path, memory)
+    for rank in range(2):
+        count, reason, values = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert count == 30
+        assert (reason is None) == (memory == 30 * 50 * 8)
+        if reason is None:
+            exact = torch.linalg.svdvals(rows(30, 50).double())
+            torch.testing.assert_close(values, exact, rtol=1e-6, atol=1e-9)
 
 
 def test_merge_leaves_its_arguments_alone() -> None:

@@ -1,12 +1,19 @@
 """Differences of the numbers of reports, with intervals, and paired tests where samples are the same."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from rankdeficit.diagnostics.measures.correctness import counts
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from rankdeficit.diagnostics.measures.correctness import counts, unpack
+from rankdeficit.diagnostics.measures.depth import bootstrap, effective_depth, ood_drop
+from rankdeficit.diagnostics.measures.logits import CONVENTIONS
 from rankdeficit.diagnostics.measures.pairing import unpack_means
 from rankdeficit.diagnostics.report.intervals import (
+    LEVEL,
     Interval,
     McNemar,
     difference_of_independent,
@@ -40,9 +47,18 @@ ORDER = (
 
 PAIRED = "paired, exact McNemar"
 PAIRED_AUROC = "paired, DeLong"
+PAIRED_BOOTSTRAP = "paired, bootstrap"
 LEAST_GROUPS = 20
 """Groups of samples from which AUROCs are compared in pairs."""
 UNPAIRED = "unpaired"
+
+Statistic = Callable[[Tensor], Tensor]
+
+DEPTHS: dict[str, tuple[str, Statistic]] = {
+    "effective_depth": ("probe_hits", effective_depth),
+    "ood_drop": ("ood_probe_hits", ood_drop),
+}
+"""Sections of what is computed from the probes of all layers, with that of the probes' hits."""
 
 
 class Difference(NamedTuple):
@@ -85,7 +101,8 @@ def is_main(name: str) -> bool:
 
 def is_rank(name: str) -> bool:
     """Whether a number is a numerical rank at the record's gamma."""
-    return name.rpartition(".")[2] in ("rank", "centred_rank", "post_softmax_rank", "retained_rank")
+    last = name.rpartition(".")[2]
+    return last in (*CONVENTIONS, "retained_rank")
 
 
 def paired_test(first: Row, second: Row) -> McNemar | None:
@@ -116,8 +133,9 @@ def _difference(
     value = own.value - number.value
     if number.name == "test.accuracy" and (test := paired_test(record, other)) is not None:
         return Difference(value, test.difference, PAIRED, test.p)
-    if (found := _paired_auroc(record, other, number, value)) is not None:
-        return found
+    for paired in (_paired_auroc, _paired_depth):
+        if (found := paired(record, other, number, value)) is not None:
+            return found
     ends = [
         Interval(each.low, each.high)
         for each in (number, own)
@@ -127,6 +145,41 @@ def _difference(
         return Difference(value)
     interval = difference_of_independent(number.value, ends[0], own.value, ends[1])
     return Difference(value, interval, UNPAIRED)
+
+
+def _paired_depth(record: Row, other: Row, number: Number, value: float | int) -> Difference | None:
+    """Of kappa or rho on the same test samples; None for other numbers."""
+    section, _, rest = number.name.partition(".")
+    if section not in DEPTHS or not rest.endswith("value"):
+        return None
+    key, statistic = DEPTHS[section]
+    kept = [own.get(key) or {} for own in (record, other)]
+    if data := rest.removesuffix("value").removesuffix("."):
+        kept = [own.get(data) or {} for own in kept]
+    if not all(kept) or kept[0]["samples"] != kept[1]["samples"]:
+        return None
+    n = int((record["ood"][data] if data else record["test"])["samples"])
+    first, second = (
+        torch.stack([torch.from_numpy(unpack(bits, n)) for bits in own["bits"]]) for own in kept
+    )
+    return Difference(value, paired_bootstrap(first, second, statistic), PAIRED_BOOTSTRAP)
+
+
+def paired_bootstrap(
+    first: Bool[Tensor, "layers n"], second: Bool[Tensor, "others n"], statistic: Statistic
+) -> Interval:
+    """Interval of a statistic of the second network's probes less that of the first's.
+
+    Rows are layers, columns the same test samples of both, which are drawn together. The interval is
+    `bootstrap`'s.
+    """
+    layers = len(first)
+    found = bootstrap(
+        torch.cat([first, second]),
+        lambda accuracies: statistic(accuracies[:, layers:]) - statistic(accuracies[:, :layers]),
+        level=LEVEL,
+    )
+    return Interval(found.low, found.high)
 
 
 def _paired_auroc(record: Row, other: Row, number: Number, value: float | int) -> Difference | None:

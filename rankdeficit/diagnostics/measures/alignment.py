@@ -52,6 +52,13 @@ class Alignment(Measure):
                 own = (found.value, error, found.rows, found.random)
                 rows[layer.name] = dict(zip(NAMES, own, strict=True))
         note_unmatched(study)
+        wide = {name: own.sample.seen for name, own in states.items() if own.sample is not None}
+        if fewer := [name for name, seen in wide.items() if rows[name]["alignment_rows"] < seen]:
+            study.notes.append(
+                f"alignment of {len(fewer)} wide layers is from some of their rows, as many as "
+                f"matrix_memory holds ({fewer[0]}: {rows[fewer[0]]['alignment_rows']} of "
+                f"{wide[fewer[0]]})"
+            )
         known = [row["alignment"] for row in rows.values()]
         return Values(
             sections={"alignment": sum(known) / len(known) if known else None},

@@ -8,7 +8,7 @@ import math
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from matplotlib.figure import Figure
 from rich.table import Table
 from scipy.optimize import root_scalar
@@ -63,6 +63,15 @@ class TemperatureScaling(NamedTuple):
     """The one fitted on the second half and used on the first, and the other way round."""
     limits: tuple[Limit | None, Limit | None]
     """`temperature_limit` of each: not None where the temperature only stands for a limit."""
+
+
+class CrossFitted(NamedTuple):
+    """Temperatures fitted on samples other than those they are used on."""
+
+    per_sample: Float64[Tensor, " n"]
+    temperatures: tuple[float, float]
+    """The one fitted on the second half and used on the first, and the other way round."""
+    limits: tuple[Limit | None, Limit | None]
 
 
 def calibration(
@@ -122,17 +131,33 @@ def temperature_scaling(
     temperature fitted on the other: no sample has a say in its own. Predictions do not change.
     Raises ValueError as `calibration`, and for fewer than two samples.
     """
-    check_at_least(2, samples=len(labels))
     before = calibration(logits, labels, temperature, bins)
+    fitted = cross_fit(logits, labels, seed)
+    after = _calibration(logits, labels, fitted.per_sample, bins)
+    return TemperatureScaling(before, after, fitted.temperatures, fitted.limits)
+
+
+def cross_fit(
+    logits: Float[Tensor, "n c"], labels: Int64[Tensor, " n"], seed: int = 0
+) -> CrossFitted:
+    """The temperatures of `temperature_scaling`. Raises ValueError as that."""
+    check_at_least(2, samples=len(labels))
+    _check(logits, labels)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     first, second = (half.sort().values.to(logits.device) for half in order.tensor_split(2))
     on_first, on_second = _fit(logits, labels, second), _fit(logits, labels, first)
     temperatures = torch.empty(labels.shape, dtype=torch.float64, device=logits.device)
     temperatures[first], temperatures[second] = on_first[0], on_second[0]
-    after = _calibration(logits, labels, temperatures, bins)
-    return TemperatureScaling(
-        before, after, (on_first[0], on_second[0]), (on_first[1], on_second[1])
-    )
+    return CrossFitted(temperatures, (on_first[0], on_second[0]), (on_first[1], on_second[1]))
+
+
+def fitted_of(study: Study) -> CrossFitted:
+    """The temperatures of the test samples, fitted by the first measure that asks for them."""
+    found: CrossFitted | None = study.prepared.get("calibration")
+    if found is None:
+        found = cross_fit(study.logits("test"), study.test.labels, study.options.seed)
+        study.prepared["calibration"] = found
+    return found
 
 
 def draw(record: Row) -> Figure | None:
@@ -164,15 +189,10 @@ class CalibrationMeasure(Measure):
         if len(study.test.labels) < 2:
             study.notes.append("no calibration: cross-fitting needs at least two test samples")
             return Values()
-        found = temperature_scaling(
-            study.logits("test"),
-            study.test.labels,
-            study.options.temperature,
-            seed=study.options.seed,
-        )
+        logits, labels, found = study.logits("test"), study.test.labels, fitted_of(study)
         row = {
-            "before": found.before._asdict(),
-            "after": found.after._asdict(),
+            "before": calibration(logits, labels, study.options.temperature)._asdict(),
+            "after": _calibration(logits, labels, found.per_sample, BINS)._asdict(),
             "temperatures": list(found.temperatures),
             "limits": list(found.limits),
         }

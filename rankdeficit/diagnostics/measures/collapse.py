@@ -31,6 +31,9 @@ ROUNDING = 1e-13
 LARGEST_ROUNDING = 1e-3
 """Of class means of features in half precision: means of many samples are finer than the format."""
 
+Samples = tuple[Tensor, Tensor]
+"""Features (n, width) and labels (n)."""
+
 MEANS_GAMMA = 1e-3
 """Directions of the means below this share of their largest singular value are left out of NC1."""
 
@@ -61,8 +64,11 @@ def neural_collapse(
     weight: Float[Tensor, "classes features"] | None = None,
     gamma: float = MEANS_GAMMA,
     rounding: float = ROUNDING,
+    samples: Samples | None = None,
 ) -> NeuralCollapse:
     """NC1-NC3 of a layer from its class statistics; NC3 with the classifier's weight.
+
+    samples: (features, labels) that the statistics have seen, for NC1 where these are without scatter.
 
     S_W is the mean over samples of the squared deviations from the class mean, S_B = (1/c) sum_k mu_k
     mu_k^T. gamma: which directions of the means count. rounding: distance of class means, over the
@@ -75,26 +81,43 @@ def neural_collapse(
         raise ValueError(f"classes {missing[:5]} have no samples; every class needs at least one")
     c = statistics.classes
     means = _centred_means(statistics, rounding)
-    within = statistics.scatter / statistics.samples
     found = spectrum(means, method="svd")
     rank = int(found.rank(gamma)) if bool(means.any()) else 0
     directions = torch.linalg.svd(means, full_matrices=False)[2][:rank]
     between = found.singular_values[:rank].square() / c
-    nc1 = ((directions @ within) * directions).sum(dim=1).div(between).sum() / c
+    nc1 = _variances(statistics, directions, samples).div(between).sum() / c
     norms = means.norm(dim=1)
     cosines = _pairs((means @ means.mT) / (norms[:, None] * norms))
     total_between = means.square().sum() / c
+    trace = statistics.scatter.trace() if statistics.has_scatter else statistics.squares.sum()
+    within = trace / statistics.samples
     coincident = rank == 0
     return NeuralCollapse(
         nc1=float("inf") if coincident else float(nc1),
         retained_rank=rank,
-        within_to_between=float("inf") if coincident else float(within.trace() / total_between),
+        within_to_between=float("inf") if coincident else float(within / total_between),
         class_distance_variance=_class_distance_variance(statistics, rounding),
         equinorm=float("inf") if coincident else float(norms.std(correction=0) / norms.mean()),
         mean_cosine_gap=float((cosines.mean() + 1 / (c - 1)).abs()),
         cosine_deviation=float(cosines.std(correction=0)),
         self_duality=None if weight is None else _self_duality(weight, means),
     )
+
+
+def _variances(
+    statistics: ClassStatistics, directions: Tensor, samples: Samples | None
+) -> Float64[Tensor, " directions"]:
+    """Variance within classes along each direction."""
+    if statistics.has_scatter:
+        within = statistics.scatter / statistics.samples
+        return ((directions @ within) * directions).sum(dim=1)
+    if samples is None:
+        raise ValueError("samples is None; statistics without scatter need (features, labels)")
+    found = torch.zeros_like(directions[:, 0])
+    for block, own in zip(*(part.split(ROWS) for part in samples), strict=True):
+        steps = block.to(statistics.means) - statistics.means[own.to(statistics.means.device)]
+        found += (steps @ directions.mT).square().sum(dim=0)
+    return found / statistics.samples
 
 
 def nearest_centre_agreement(
@@ -169,7 +192,10 @@ class Collapse(Measure):
             study.notes.append("no NC3: it needs the weight of a linear classifier")
         weight = None if classifier is None else classifier.weight
         rounding = min(8 * torch.finfo(study.network.dtype).eps, LARGEST_ROUNDING)
-        found = neural_collapse(statistics, weight, study.options.gamma, rounding)
+        samples = None
+        if not statistics.has_scatter:
+            samples = study.penultimate("train"), study.train.labels
+        found = neural_collapse(statistics, weight, study.options.gamma, rounding, samples)
         untold = what_cannot_be_told(statistics, found, rounding)
         study.notes.extend(untold.values())
         agreement = nearest_centre_agreement(

@@ -27,7 +27,6 @@ from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values
 from rankdeficit.diagnostics.report import records
 from rankdeficit.diagnostics.report.cells import make_table
 from rankdeficit.diagnostics.report.drawing import get
-from rankdeficit.diagnostics.states.class_statistics import ClassStatistics
 from rankdeficit.diagnostics.study import Study
 from rankdeficit.experiments.plots import with_legend_below
 
@@ -231,7 +230,7 @@ def known_data(study: Study) -> KnownData:
     return KnownData(
         features=study.penultimate("train"),
         labels=study.train.labels,
-        statistics=ClassStatistics(own.features, own.classes).merge(own),
+        statistics=own.on("cpu"),
         weight=None if classifier is None else classifier.weight.detach().cpu(),
         bias=None if bias is None else bias.detach().cpu(),
         temperature=study.options.temperature,

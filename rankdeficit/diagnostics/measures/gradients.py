@@ -19,7 +19,7 @@ from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import Layer, reading, undisturbed
 from rankdeficit.diagnostics.reading.tokens import Value, fits, tokens_of
 from rankdeficit.diagnostics.reading.trace import Place
-from rankdeficit.diagnostics.reading.unfolding import input_rows, weight_matrix
+from rankdeficit.diagnostics.reading.unfolding import input_rows, is_transposed, weight_matrix
 from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values, measure
 from rankdeficit.diagnostics.report.cells import rank_text
 from rankdeficit.diagnostics.report.drawing import Curve, by_layer, get
@@ -113,7 +113,8 @@ def gradient_spectra(
                 sums[name] += gradient * (len(chunk) / len(labels))
 
     def total(layer: Layer) -> Tensor:
-        return torch.cat([sums[name].flatten(1) for name in network.multiplying(layer)])
+        names = network.multiplying(layer)
+        return torch.cat([_as_matrix(network.module(own), sums[own]) for own in names])
 
     return {
         layer.name: GradientSpectra(spectrum(total(layer)), grams[name].spectrum())
@@ -227,8 +228,13 @@ def _ranks(layer: Row) -> str | None:
     return f"{rank_text(gradient)}/{rank_text(inputs)}" if gradient and inputs else None
 
 
+def _as_matrix(module: nn.Module, gradient: Tensor) -> Float64[Tensor, "out width"]:
+    """The gradient of the parameter as that of the layer's matrix."""
+    return gradient.mT if is_transposed(module) else gradient.flatten(1)
+
+
 def _parameter(module: nn.Module) -> Tensor:
-    """The parameter whose flattened form is the layer's matrix."""
+    """The parameter whose flattened form is the layer's matrix, or its transpose."""
     if isinstance(module, nn.MultiheadAttention):
         weight = weight_matrix(module)
         assert weight is not None

@@ -13,7 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from rankdeficit.diagnostics.measures.correctness import pack
 from rankdeficit.diagnostics.measures.depth import SHARE
+from rankdeficit.diagnostics.measures.pairing import identity
 from rankdeficit.diagnostics.measures.probes import (
     Probe,
     ProbeSettings,
@@ -48,6 +50,8 @@ class LayerProbes:
     """How each fit went."""
     largest_class: float
     """Share of test samples with the most frequent label."""
+    samples: str
+    """`identity` of the test samples and their labels."""
     settings: ProbeSettings
     seed: int
 
@@ -59,6 +63,11 @@ class LayerProbes:
     def data_row(self) -> Row:
         """Test samples, and the accuracy that guessing reaches on them."""
         return {"samples": self.correct.shape[1], "largest_class": self.largest_class}
+
+    def hits(self) -> Row:
+        """Which test samples each layer's probe gets right, for comparisons with other reports."""
+        bits = [pack(own.numpy()) for own in self.correct.cpu()]
+        return {"samples": self.samples, "bits": bits}
 
     def rows(self) -> list[Row]:
         """One row per layer: test accuracy and how the fit went."""
@@ -102,7 +111,10 @@ def probe_layers(
         distributed.all_gather_object(parts, mine)
         everything = {number: result for part in parts for number, result in part.items()}
     fits, correct = zip(*(everything[number] for number in range(len(layers))), strict=True)
-    return LayerProbes(layers, torch.stack(correct), list(fits), test.largest_class, settings, seed)
+    samples = identity(test.keys, test.labels)
+    return LayerProbes(
+        layers, torch.stack(correct), list(fits), test.largest_class, samples, settings, seed
+    )
 
 
 def _own(
@@ -192,7 +204,7 @@ class Probes(Measure):
 
     needs = Needs(train=(Rows("features"),), test=(Rows("features"),))
     switch = "probes"
-    blank = Blank(layers={"probe": None})
+    blank = Blank(sections={"probe_hits": None}, layers={"probe": None})
     figures = (("probe_accuracies", draw),)
 
     def prepare(self, study: Study) -> LayerProbes | None:
@@ -205,7 +217,10 @@ class Probes(Measure):
         if fitted is None:
             return Values()
         rows = zip(fitted.layers, fitted.rows(), strict=True)
-        return Values(layers={layer: {"probe": row} for layer, row in rows})
+        return Values(
+            sections={"probe_hits": fitted.hits()},
+            layers={layer: {"probe": row} for layer, row in rows},
+        )
 
     def layer_columns(self, record: Row) -> list[Column]:
         """Accuracies."""
@@ -222,7 +237,7 @@ class OodProbes(Measure):
 
     needs = Needs(ood_pair=(Rows("features"),))
     switch = "probes"
-    blank = Blank(sections={"ood": {}}, layers={"ood_probes": {}})
+    blank = Blank(sections={"ood": {}, "ood_probe_hits": {}}, layers={"ood_probes": {}})
 
     def prepare(self, study: Study) -> dict[str, LayerProbes]:
         """The probes by data set, where its train samples are of several classes."""
@@ -236,7 +251,10 @@ class OodProbes(Measure):
         fitted = ood_probes_of(study)
         rows = {name: own.rows() for name, own in fitted.items()}
         return Values(
-            sections={"ood": {name: own.data_row() for name, own in fitted.items()}},
+            sections={
+                "ood": {name: own.data_row() for name, own in fitted.items()},
+                "ood_probe_hits": {name: own.hits() for name, own in fitted.items()},
+            },
             layers={
                 layer.name: {"ood_probes": {name: own[number] for name, own in rows.items()}}
                 for number, layer in enumerate(study.network.layers.chosen)

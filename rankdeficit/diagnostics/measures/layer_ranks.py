@@ -1,5 +1,7 @@
 """Numerical ranks of the representation after every layer, and of what the classifier reads."""
 
+import math
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -13,10 +15,19 @@ from rankdeficit.diagnostics.report import records
 from rankdeficit.diagnostics.report.cells import rank_text, text
 from rankdeficit.diagnostics.report.drawing import Curve, by_layer, get
 from rankdeficit.diagnostics.study import Study
-from rankdeficit.spectrum import Spectrum
+from rankdeficit.gram import Gram
+from rankdeficit.spectrum import Convention, Spectrum
 
 COARSE_GAMMAS = (1e-2, 1e-1)
 """Thresholds at which layers' ranks are shown besides the record's own."""
+
+
+CENTRED: dict[str, Convention] = {
+    "centred_rank": "class-centred",
+    "sample_centred_rank": "sample-centred",
+    "covariance_rank": "covariance",
+}
+"""Names of the ranks after centring, with their conventions as in `rankdeficit.numerical_rank`."""
 
 
 def rank_row(found: Spectrum, gamma: float) -> Row:
@@ -24,17 +35,39 @@ def rank_row(found: Spectrum, gamma: float) -> Row:
     return found.record(gamma) | {"convention": "matrix"}
 
 
+def streamed_row(gram: Gram, gamma: float) -> Row:
+    """The same of streamed rows, with the ranks of the other conventions.
+
+    Of hidden layers the class-centred one depends on the coordinates: a rotation changes it.
+    """
+    row = gram.spectrum().record(gamma)
+    for name, convention in CENTRED.items():
+        row |= rank_fields(name, gram.spectrum(convention), gamma)
+    return row | {"conventions": {"rank": "matrix"} | CENTRED}
+
+
+def rank_fields(name: str, found: Spectrum, gamma: float) -> Row:
+    """A rank with its interval and curve, under names that begin with this one."""
+    own = found.record(gamma)
+    return {name + end: own["rank" + end] for end in ("", "_interval", "_curve")}
+
+
 def draw(record: Row) -> Figure | None:
     """Numerical rank of each layer's representation at several thresholds, train and test."""
     layers, gammas = record["layers"], shown_gammas(record)
-    if not layers or not all(_measured(layer) for layer in layers):
+    if not any(_measured(layer) for layer in layers):
         return None
     features = [get(layer, "features") for layer in layers]
     curves = [Curve("features", features, {"marker": "", "color": "0.85", "linewidth": 5})]
     colours = colormaps["plasma"](np.linspace(0.05, 0.75, len(gammas)))
     for gamma, colour in zip(gammas, colours, strict=True):
         for data, line in (("train", "-"), ("test", ":")):
-            ranks = [records.rank_over_gamma(record, layer[data])[gamma] for layer in layers]
+            ranks = [
+                records.rank_over_gamma(record, layer[data])[gamma]
+                if _measured(layer)
+                else math.nan
+                for layer in layers
+            ]
             style = {"linestyle": line, "color": colour}
             curves.append(Curve(f"{data}, γ = {gamma:g}", ranks, style))
     return by_layer(record, curves, "numerical rank", scale="rank", columns=4)
@@ -54,17 +87,15 @@ class LayerRanks(Measure):
     figures = (("layer_ranks", draw),)
 
     def values(self, study: Study) -> Values:
-        """`rank_row` by layer, of train and test samples."""
+        """`streamed_row` by layer, of train and test samples; a note where memory does not allow them."""
         states = {survey.name: survey.by_layer(FEATURES) for survey in (study.train, study.test)}
-        return Values(
-            layers={
-                layer.name: {
-                    data: rank_row(own[layer.name].spectrum(), study.options.gamma)
-                    for data, own in states.items()
-                }
-                for layer in study.network.layers.chosen
-            }
-        )
+        rows: dict[str, Row] = {}
+        for layer in study.network.layers.chosen:
+            own = {data: found[layer.name] for data, found in states.items()}
+            if may_be_told(study, own, f"ranks of {layer.name}"):
+                gamma = study.options.gamma
+                rows[layer.name] = {data: streamed_row(gram, gamma) for data, gram in own.items()}
+        return Values(layers=rows)
 
     def layer_columns(self, record: Row) -> list[Column]:
         """Train / test at each shown gamma."""
@@ -83,15 +114,21 @@ class Penultimate(Measure):
     blank = Blank(sections={"penultimate": {}})
 
     def values(self, study: Study) -> Values:
-        """`rank_row` of train and test samples."""
-        return Values(
-            sections={
-                "penultimate": {
-                    survey.name: rank_row(survey.state(PENULTIMATE).spectrum(), study.options.gamma)
-                    for survey in (study.train, study.test)
-                }
-            }
-        )
+        """`streamed_row` of train and test samples."""
+        own = {survey.name: survey.state(PENULTIMATE) for survey in (study.train, study.test)}
+        if not may_be_told(study, own, "ranks of what the classifier reads"):
+            return Values()
+        rows = {name: streamed_row(gram, study.options.gamma) for name, gram in own.items()}
+        return Values(sections={"penultimate": rows})
+
+
+def may_be_told(study: Study, grams: Mapping[str, Gram], what: str) -> bool:
+    """Whether all of these have a spectrum; otherwise a note tells why not."""
+    for data, gram in grams.items():
+        if gram.reason is not None:
+            study.notes.append(f"no {what}, {data}: {gram.reason}; give a larger matrix_memory")
+            return False
+    return True
 
 
 def _measured(layer: Row) -> bool:

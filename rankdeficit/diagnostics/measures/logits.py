@@ -3,6 +3,7 @@
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from rankdeficit.diagnostics.measures.layer_ranks import CENTRED, rank_fields
 from rankdeficit.diagnostics.reading.needs import Needs
 from rankdeficit.diagnostics.reading.streams import LOGITS
 from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values, measure
@@ -11,15 +12,12 @@ from rankdeficit.diagnostics.report.cells import number, rank_text, text
 from rankdeficit.diagnostics.report.drawing import mark_prediction, numbers
 from rankdeficit.diagnostics.study import Study
 from rankdeficit.experiments.plots import with_legend_below
+from rankdeficit.spectrum import Convention
 
 KINDS = {"rank": "raw", "centred_rank": "class-centred", "post_softmax_rank": "after the softmax"}
 """Ranks of the logits, in the order in which they are drawn; equal ones are drawn ever thinner."""
 
-CONVENTIONS = {
-    "rank": "matrix",
-    "centred_rank": "class-centred",
-    "post_softmax_rank": "matrix",
-}
+CONVENTIONS: dict[str, Convention] = {"rank": "matrix", **CENTRED, "post_softmax_rank": "matrix"}
 """Convention of each rank, as in `rankdeficit.numerical_rank`."""
 
 MARKED_VALUES = 50
@@ -122,17 +120,16 @@ class Logits(Measure):
     )
 
     def values(self, study: Study) -> Values:
-        """`LogitsMeasures` of train and test samples, with the convention of each rank."""
+        """`LogitsMeasures` of train and test samples, and ranks in all conventions."""
         gamma = study.options.gamma
-        return Values(
-            data={
-                survey.name: {
-                    "logits": survey.state(LOGITS).measures(gamma).record()
-                    | {"conventions": dict(CONVENTIONS)}
-                }
-                for survey in (study.train, study.test)
-            }
-        )
+        found: dict[str, Row] = {}
+        for survey in (study.train, study.test):
+            state = survey.state(LOGITS)
+            row = state.measures(gamma).record() | {"conventions": dict(CONVENTIONS)}
+            for name in ("sample_centred_rank", "covariance_rank"):
+                row |= rank_fields(name, state.spectrum(CENTRED[name]), gamma)
+            found[survey.name] = {"logits": row}
+        return Values(data=found)
 
     def data_columns(self, record: Row) -> list[Column]:
         """Ranks, norms and the predicted rank."""
@@ -140,12 +137,17 @@ class Logits(Measure):
             return []
         note = (
             f"Ranks at gamma = {record['conditions']['gamma']:g} of the logits as they are (convention "
-            "matrix), class-centred, and of the softmax (matrix), with their range where rounding "
-            "leaves it open. NC: the rank that Neural Collapse predicts, min(c - 1, width)."
+            "matrix), class-centred, sample-centred and of their covariance, and of the softmax "
+            "(matrix), with their range where rounding leaves it open. NC: the rank that Neural Collapse "
+            "predicts, min(c - 1, width)."
         )
         return [
             Column("raw rank", lambda row: rank_text(row["logits"]), note),
-            Column("centred", lambda row: _centred_cell(row["logits"])),
+            Column("centred", lambda row: _other_cell(row["logits"], "centred_rank")),
+            Column(
+                "sample-\ncentred", lambda row: _other_cell(row["logits"], "sample_centred_rank")
+            ),
+            Column("covar-\niance", lambda row: _other_cell(row["logits"], "covariance_rank")),
             Column("softmax", lambda row: text(row["logits"].get("post_softmax_rank"))),
             Column("NC", lambda row: text(records.predicted_rank(record))),
             Column("norm", lambda row: number(row["logits"].get("logits_norm"))),
@@ -158,8 +160,8 @@ class Logits(Measure):
         return [rank_sentence(record)] if _measured(record) else []
 
 
-def _centred_cell(found: Row) -> str | None:
-    return rank_text(found, "centred_rank") if "centred_rank" in found else None
+def _other_cell(found: Row, kind: str) -> str | None:
+    return rank_text(found, kind) if kind in found else None
 
 
 def _ranks(train: Row, test: Row, kind: str) -> str:

@@ -227,6 +227,11 @@ def _vim(known: KnownData) -> Detector:
 
     if known.weight is None:
         raise ValueError("weight is None; ViM needs a classifier that is linear in the features")
+    if not known.statistics.has_scatter:
+        raise ValueError(
+            f"features have width {known.statistics.features}, whose scatter takes more than the memory "
+            "allowed"
+        )
     width = known.features.shape[1]
     dimension = 1000 if width >= 2048 else 512 if width >= 768 else width // 2
     scale = _root_mean_square_norm(known.statistics)

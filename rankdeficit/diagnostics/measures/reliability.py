@@ -3,13 +3,13 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from rankdeficit.checks import check_at_least, check_temperature
-from rankdeficit.diagnostics.measures.calibration import BINS, ROWS
+from rankdeficit.diagnostics.measures.calibration import BINS, ROWS, fitted_of
 from rankdeficit.diagnostics.reading.needs import Needs, Rows
 from rankdeficit.diagnostics.registry import Blank, Measure, Row, Values, measure
 from rankdeficit.diagnostics.study import Study
@@ -29,19 +29,25 @@ class Reliability(NamedTuple):
 def reliability(
     logits: Float[Tensor, "n c"],
     labels: Int64[Tensor, " n"],
-    temperature: float = 1.0,
+    temperature: float | Float64[Tensor, " n"] = 1.0,
     bins: int = BINS,
 ) -> Reliability:
     """Counts, mean confidence and accuracy by bin of confidence max softmax(logits / T), in float64.
 
+    temperature: T, or that of each sample.
     The bins are those of ECE (Guo et al., 2017): ECE = sum_m n_m |accuracy_m - confidence_m| / n.
     Raises ValueError for a bad temperature and bins < 1.
     """
-    check_temperature(temperature)
+    if not isinstance(temperature, Tensor):
+        check_temperature(temperature)
+        temperature = torch.full(labels.shape, temperature, dtype=torch.float64)
     check_at_least(1, bins=bins)
     sums = torch.zeros(3, bins, dtype=torch.float64, device=logits.device)
-    for block, own in zip(logits.detach().split(ROWS), labels.split(ROWS), strict=True):
-        found = log_softmax(block.double(), temperature, validate=False)
+    for block, own, T in zip(
+        *(part.split(ROWS) for part in (logits.detach(), labels, temperature.to(logits.device))),
+        strict=True,
+    ):
+        found = log_softmax(block.double(), T, validate=False)
         confidences, predictions = found.exp().max(dim=1)
         places = ((confidences * bins).ceil().long() - 1).clamp(0, bins - 1)
         hits = (predictions == own).double()
@@ -56,20 +62,30 @@ def reliability(
 
 
 def draw(record: Row) -> Figure | None:
-    """Reliability diagram: accuracy by confidence, with the share of test samples in each bin."""
+    """Reliability before and after temperature scaling, with the share of samples in each bin."""
     found = record.get("reliability")
     if not found:
         return None
-    figure = Figure(figsize=(5, 5))
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    draw_curve(upper, found, "test samples", "C0")
-    finish(upper, record)
-    counts = found["counts"]
-    bins, n = len(counts), sum(counts)
-    lower.bar(
-        [(m + 0.5) / bins for m in range(bins)], [c / n for c in counts], 0.9 / bins, color="0.6"
+    panels = {f"T = {record['conditions']['temperature']:g}, as trained": found}
+    if after := found.get("after"):
+        fitted = (record.get("calibration") or {}).get("temperatures") or ()
+        told = " and ".join(dict.fromkeys(f"{T:.3g}" for T in fitted))
+        panels[f"T = {told}, fitted" if told else "temperature fitted"] = after
+    figure = Figure(figsize=(1 + 3.8 * len(panels), 5))
+    rows = figure.subplots(
+        2, len(panels), sharex=True, sharey="row", height_ratios=(3, 1), squeeze=False
     )
-    lower.set(xlabel="confidence (largest probability)", ylabel="share", xlim=(0, 1))
+    for (title, own), upper, lower in zip(panels.items(), *rows, strict=True):
+        draw_curve(upper, own, "test samples", "C0")
+        finish(upper, record)
+        counts = own["counts"]
+        bins, n = len(counts), sum(counts)
+        places = [(m + 0.5) / bins for m in range(bins)]
+        lower.bar(places, [c / n for c in counts], 0.9 / bins, color="0.6")
+        upper.set_title(title, fontsize=9)
+        lower.set(xlabel="confidence (largest probability)", xlim=(0, 1))
+        upper.label_outer()
+    rows[1][0].set_ylabel("share")
     return with_legend_below(figure, columns=3)
 
 
@@ -100,6 +116,10 @@ class ReliabilityMeasure(Measure):
     figures = (("reliability", draw),)
 
     def values(self, study: Study) -> Values:
-        """`Reliability` at the temperature of training."""
-        found = reliability(study.logits("test"), study.test.labels, study.options.temperature)
-        return Values(sections={"reliability": found._asdict()})
+        """`Reliability` at the temperature of training, and `after` at those fitted on other samples."""
+        logits, labels = study.logits("test"), study.test.labels
+        row = reliability(logits, labels, study.options.temperature)._asdict()
+        if len(labels) > 1:
+            after = reliability(logits, labels, fitted_of(study).per_sample)
+            row["after"] = after._asdict()
+        return Values(sections={"reliability": row})

@@ -7,6 +7,9 @@ from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 import torch
 import torch.distributed as distributed
 
+MATRIX_MEMORY = 2**31
+"""Bytes that one streamed matrix may take: 16,384 features in float64."""
+
 
 @runtime_checkable
 class State(Protocol):
@@ -34,6 +37,8 @@ class Shape:
     temperature: float
     """Of training."""
     device: torch.device
+    matrix_memory: int = MATRIX_MEMORY
+    """Bytes that its matrices, or rows kept instead of them, may take."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,8 @@ class Wanted:
     """Labels are of the data set's own classes, not the network's."""
     labelled: bool = True
     """Labels are read; nothing may need them otherwise."""
+    matrix_memory: int = MATRIX_MEMORY
+    """Bytes of each streamed matrix at most."""
 
     def plus(self, needs: tuple[Need, ...]) -> "Wanted":
         """The same with further needs."""

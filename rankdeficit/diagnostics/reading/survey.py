@@ -14,7 +14,7 @@ from rankdeficit.diagnostics.reading.inputs import Inputs
 from rankdeficit.diagnostics.reading.needs import S, Shape, State, Stream, Wanted
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.store import RowStore
-from rankdeficit.distributed import gather_rows, rank_and_size
+from rankdeficit.distributed import gather_rows, raise_together, rank_and_size
 
 OnProgress = Callable[[str, int], None]
 
@@ -144,7 +144,8 @@ class Survey:
         return None if rows is None else rows[self._order]
 
     def _shape(self, width: int) -> Shape:
-        return Shape(width, self._network.classes, self._temperature, self.device)
+        own = self._network.classes, self._temperature, self.device
+        return Shape(width, *own, matrix_memory=self.wanted.matrix_memory)
 
 
 def survey(
@@ -158,7 +159,10 @@ def survey(
     store: RowStore,
     on_progress: OnProgress | None = None,
 ) -> Survey:
-    """One pass over a data set (of every process: its share). Raises ValueError as `blocks`."""
+    """One pass over a data set (of every process: its share).
+
+    Raises ValueError as `blocks`, in all processes where one has a reason.
+    """
     result = Survey(name, network, wanted, temperature, store)
     read = Reading(
         grid=grid,
@@ -174,13 +178,18 @@ def survey(
         labelled=wanted.labelled,
         on_batch=result.consider,
     )
-    with contextlib.closing(stream):
-        for block in stream:
-            result.update(block)
-            if on_progress is not None:
-                on_progress(name, result.samples)
-    if not result.samples:
-        raise ValueError(f"{name} is empty; give at least one batch of (inputs, labels)")
+    failure: ValueError | None = None
+    try:
+        with contextlib.closing(stream):
+            for block in stream:
+                result.update(block)
+                if on_progress is not None:
+                    on_progress(name, result.samples)
+        if not result.samples:
+            raise ValueError(f"{name} is empty; give at least one batch of (inputs, labels)")
+    except ValueError as error:
+        failure = error
+    raise_together(failure)  # the others wait for this process where states are shared
     result.share()
     return result
 

@@ -31,6 +31,7 @@ from rankdeficit.diagnostics.reading.trace import (
     trace,
     visiting,
 )
+from rankdeficit.diagnostics.reading.unfolding import is_linear, is_transposed
 
 TRAILING = frozenset(
     "view _unsafe_view reshape _reshape_copy flatten permute transpose t unsqueeze squeeze expand clone "
@@ -294,12 +295,12 @@ def _layer(
         call=output.call,
         kind=kind,
         representation=representation,
-        channels_last=_channels_last(kind, getattr(module, "weight", None), read.shape),
+        channels_last=_channels_last(kind, _channels(module), read.shape),
     )
 
 
 def _kind(module: nn.Module, otherwise: Kind) -> Kind:
-    if isinstance(module, nn.Linear):
+    if is_linear(module):
         return "linear"
     if isinstance(module, nn.MultiheadAttention):
         return "attention"
@@ -308,11 +309,16 @@ def _kind(module: nn.Module, otherwise: Kind) -> Kind:
     return "convolution" if isinstance(module, WEIGHT_MODULES) else otherwise
 
 
-def _channels_last(kind: Kind, weight: Tensor | None, shape: tuple[int, ...]) -> bool:
+def _channels(module: nn.Module) -> int | None:
+    """Rows of the weight as a matrix; None where the module has none of its own."""
+    weight = getattr(module, "weight", None)
+    return None if weight is None else int(weight.shape[1 if is_transposed(module) else 0])
+
+
+def _channels_last(kind: Kind, channels: int | None, shape: tuple[int, ...]) -> bool:
     """Which axis holds the layer's channels: told by their number, else by the kind of layer."""
     if kind == "module" or len(shape) < 3:
         return len(shape) == 3
-    channels = None if weight is None else weight.shape[0]
     if kind == "convolution":
         return shape[1] != channels and shape[-1] == channels
     return shape[-1] == channels or shape[1] != channels

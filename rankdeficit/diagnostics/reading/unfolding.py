@@ -9,6 +9,17 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 
+def is_transposed(module: nn.Module) -> bool:
+    """Whether it is a linear layer whose weight is (in, out): the Conv1D of GPT-2 in transformers."""
+    kinds = ((kind.__module__, kind.__name__) for kind in type(module).__mro__)
+    return ("transformers.pytorch_utils", "Conv1D") in kinds
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether it multiplies the last axis of its input by one matrix, however that is stored."""
+    return isinstance(module, nn.Linear) or is_transposed(module)
+
+
 def weight_matrix(module: nn.Module) -> Float[Tensor, "out width"] | None:
     """W of a layer: (c_out, c_in k k) of a convolution, (out, in) of a linear layer.
 
@@ -17,8 +28,10 @@ def weight_matrix(module: nn.Module) -> Float[Tensor, "out width"] | None:
     """
     if isinstance(module, nn.MultiheadAttention):
         return module.in_proj_weight if module.in_proj_weight is not None else module.q_proj_weight
-    if isinstance(module, nn.Linear):
-        return module.weight
+    if is_linear(module):
+        weight = module.weight
+        assert isinstance(weight, Tensor)
+        return weight.mT if is_transposed(module) else weight
     if isinstance(module, _ConvNd) and not isinstance(module, _ConvTransposeNd):
         return module.weight.flatten(1) if module.groups == 1 else None
     return None
@@ -26,7 +39,7 @@ def weight_matrix(module: nn.Module) -> Float[Tensor, "out width"] | None:
 
 def multiply_the_same(first: nn.Module, second: nn.Module) -> bool:
     """Whether two modules that read one tensor multiply the same rows of it by their matrices."""
-    if isinstance(first, nn.Linear) and isinstance(second, nn.Linear):
+    if is_linear(first) and is_linear(second):
         return True
     if not isinstance(first, _ConvNd) or not isinstance(second, _ConvNd):
         return False

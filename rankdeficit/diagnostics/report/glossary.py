@@ -40,6 +40,20 @@ TERMS = {
         "Neural Collapse",
         ("logits",),
     ),
+    "sample_centred_rank": Term(
+        "sample-centred rank",
+        "numerical rank of M with each logit's mean over samples subtracted",
+        "what varies between samples",
+        "principal component analysis",
+        ("logits",),
+    ),
+    "covariance_rank": Term(
+        "covariance rank",
+        "number of eigenvalues of the sample covariance above gamma times the largest",
+        "singular values above sqrt(gamma) sigma_1 of the sample-centred M: smaller than the other ranks",
+        "readings of the Tunnel Effect paper",
+        ("logits",),
+    ),
     "post_softmax_rank": Term(
         "rank after the softmax",
         "numerical rank of softmax(M / T)",

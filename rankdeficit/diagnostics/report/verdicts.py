@@ -85,6 +85,8 @@ def _ranks(record: Row) -> Iterator[Verdict]:
         low, high = found.get(f"{kind}_interval") or (found[kind],) * 2
         if few:
             judgement = "too few train samples to tell"
+        elif kind == "rank" and found[kind] == found.get("centred_rank"):
+            judgement = "equal to the class-centred one"
         elif kind == "rank":
             judgement = (
                 "counts a direction that the softmax does not see; see the class-centred rank"

@@ -18,6 +18,7 @@ from rankdeficit.checks import (
     check_magnitudes,
     largest_magnitude,
 )
+from rankdeficit.diagnostics.states.row_sample import RowSample, most_rows
 from rankdeficit.diagnostics.states.sampling import scramble
 from rankdeficit.spectrum import PANEL
 
@@ -96,13 +97,22 @@ class InputDirections:
     and matrices are those of their coordinates in the span of all.
 
     groups: of samples; by default as `group_count` has it. One group tells no error.
+    memory: bytes that the matrices may take; by default any. Of wider rows a `RowSample` is kept.
     """
 
     def __init__(
-        self, width: int, *, groups: int | None = None, device: torch.device | str | None = None
+        self,
+        width: int,
+        *,
+        groups: int | None = None,
+        device: torch.device | str | None = None,
+        memory: int | None = None,
     ) -> None:
         groups = group_count(width) if groups is None else groups
         self._width, self._kept = width, 0
+        most = None if memory is None else most_rows(width, groups, memory)
+        self.sample = None if most is None else RowSample(width, most, device=device)
+        """The rows, where the matrices have no room."""
         self._few: list[tuple[Tensor, Tensor]] | None = []
         """All rows with the keys of their samples, while there are fewer than `width`; then None."""
         self._grams = torch.zeros((groups, 0, 0), dtype=torch.float64, device=device)
@@ -115,6 +125,9 @@ class InputDirections:
         """Add rows, equally many of each sample; keys (`sample_keys`) tell the groups apart."""
         check_floating("rows", rows, dimensions=2)
         largest = check_finite("rows", rows)
+        if self.sample is not None:
+            self.sample.update(rows.detach(), keys)
+            return
         self._kept += len(rows)
         if self._few is not None and self._kept < self._width:
             device = self._grams.device
@@ -148,6 +161,9 @@ class InputDirections:
 
     def all_reduce(self, group: distributed.ProcessGroup | None = None) -> None:
         """Replace the state on every process of the group by the merge of all of theirs."""
+        if self.sample is not None:
+            self.sample.all_reduce(group)
+            return
         self._sum()
         exponent = torch.tensor(self._exponent, device=self._grams.device)
         distributed.all_reduce(exponent, op=distributed.ReduceOp.MAX, group=group)
@@ -160,8 +176,9 @@ class InputDirections:
     ) -> StreamedAlignment:
         """Alignment of the layer's matrix with the rows seen."""
         weights = _top_directions(weight.detach(), directions)
-        if self._few:
-            basis, inner = self._in_their_span(self._few)
+        few = self._few if self.sample is None else [self.sample.kept()]
+        if few:
+            basis, inner = self._in_their_span(few)
             return inner._aligned(basis.mT @ weights.to(basis), directions)
         self._sum()
         return self._aligned(weights, directions)

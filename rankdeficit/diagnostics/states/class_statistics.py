@@ -8,6 +8,9 @@ from torch import Tensor
 from rankdeficit.checks import check_at_least, check_floating, check_magnitudes
 from rankdeficit.spectrum import accumulate_gram
 
+BYTES = 8
+"""Of a number in float64."""
+
 ROWS = 2048
 """Samples that `update` converts to float64 at a time, at least."""
 
@@ -20,6 +23,9 @@ class ClassStatistics:
     digits where the classes are much tighter than their means are large, as in collapsed networks.
     Memory is features^2 + classes x features, whatever the samples.
 
+    memory: bytes that the scatter matrix may take; by default any. Wider features have means and
+        distances to them, but no scatter.
+
     >>> statistics = ClassStatistics(features=512, classes=10)
     >>> for features, labels in batches:
     ...     statistics.update(features, labels)
@@ -27,7 +33,12 @@ class ClassStatistics:
     """
 
     def __init__(
-        self, features: int, classes: int, *, device: torch.device | str | None = None
+        self,
+        features: int,
+        classes: int,
+        *,
+        device: torch.device | str | None = None,
+        memory: int | None = None,
     ) -> None:
         check_at_least(1, features=features)
         check_at_least(2, classes=classes)
@@ -38,7 +49,9 @@ class ClassStatistics:
         """Samples of each class."""
         self.means = torch.zeros((classes, features), dtype=torch.float64, device=device)
         """Mean of each class; zero for a class without samples."""
-        self._upper = torch.zeros((features, features), dtype=torch.float64, device=device)
+        self.has_scatter = memory is None or BYTES * features**2 <= memory
+        side = features if self.has_scatter else 0
+        self._upper = torch.zeros((side, side), dtype=torch.float64, device=device)
         self.squares = torch.zeros(classes, dtype=torch.float64, device=device)
         """Sum over the samples of each class of ||h - mean of its class||^2."""
 
@@ -49,7 +62,16 @@ class ClassStatistics:
 
     @property
     def scatter(self) -> Float64[Tensor, "{self.features} {self.features}"]:
-        """Sum over samples of (h - mean of its class)(h - mean of its class)^T."""
+        """Sum over samples of (h - mean of its class)(h - mean of its class)^T.
+
+        Raises ValueError where the memory does not allow it.
+        """
+        if not self.has_scatter:
+            size = BYTES * self.features**2 / 2**30
+            raise ValueError(
+                f"the scatter of {self.features} features takes {size:.2g} GiB, more than the memory "
+                "allowed; give more memory or fewer features"
+            )
         return self._upper.triu() + self._upper.triu(1).mT
 
     @scatter.setter
@@ -73,7 +95,7 @@ class ClassStatistics:
         """Add samples. Raises ValueError, state unchanged, for bad shapes, labels or values."""
         self._check(features, labels)
         labels = labels.to(self.counts.device)
-        rows = max(ROWS, self.features)
+        rows = max(ROWS, self.features) if self.has_scatter else ROWS
         for part, own in zip(features.detach().split(rows), labels.split(rows), strict=True):
             self._update(part.to(self.means, copy=True), own)
 
@@ -84,15 +106,26 @@ class ClassStatistics:
                 f"other has {other.features} features and {other.classes} classes, this state "
                 f"{self.features} and {self.classes}; they must be the same"
             )
-        merged = ClassStatistics(self.features, self.classes, device=self.means.device)
+        both = self.has_scatter and other.has_scatter
+        merged = ClassStatistics(
+            self.features, self.classes, device=self.means.device, memory=None if both else 0
+        )
         for state in (self, other):
-            merged._upper += state._upper.to(merged._upper)
+            if both:
+                merged._upper += state._upper.to(merged._upper)
             merged._add(
                 state.counts.to(merged.counts),
                 state.means.to(merged.means),
                 state.squares.to(merged.squares),
             )
         return merged
+
+    def on(self, device: torch.device | str) -> "ClassStatistics":
+        """A copy on another device."""
+        memory = None if self.has_scatter else 0
+        return ClassStatistics(self.features, self.classes, device=device, memory=memory).merge(
+            self
+        )
 
     def all_reduce(self, group: distributed.ProcessGroup | None = None) -> None:
         """Replace the state on every process of the group by the merge of all of theirs.
@@ -117,7 +150,7 @@ class ClassStatistics:
         h -= means[labels]
         distances = torch.linalg.vector_norm(h, dim=1)
         squares = torch.bincount(labels, distances.square(), minlength=self.classes)
-        accumulate_gram(self._upper, h)
+        self._scatter(h)
         self._add(counts, means, squares)
 
     def _add(self, counts: Tensor, means: Tensor, squares: Tensor) -> None:
@@ -126,10 +159,15 @@ class ClassStatistics:
         share = counts.double() / total.clamp(min=1)
         steps = means - self.means
         weights = self.counts * share  # n_a n_b / (n_a + n_b)
-        accumulate_gram(self._upper, (weights.sqrt()[:, None] * steps)[weights > 0])
+        self._scatter((weights.sqrt()[:, None] * steps)[weights > 0])
         self.squares += squares + weights * steps.square().sum(dim=1)
         self.means += share[:, None] * steps
         self.counts += counts
+
+    def _scatter(self, deviations: Tensor) -> None:
+        """Add the products of rows to the scatter, where there is one."""
+        if self.has_scatter:
+            accumulate_gram(self._upper, deviations)
 
     def _check(self, features: Tensor, labels: Tensor) -> None:
         check_floating("features", features, dimensions=2)

@@ -9,7 +9,15 @@ from torch import Tensor
 
 from rankdeficit.gram import Gram
 from rankdeficit.softmax import softmax
-from rankdeficit.spectrum import GAMMA, GAMMAS, Spectrum, centre, resolved_spectrum, root
+from rankdeficit.spectrum import (
+    GAMMA,
+    GAMMAS,
+    Convention,
+    Spectrum,
+    centre,
+    resolved_spectrum,
+    root,
+)
 
 
 class LogitsMeasures(NamedTuple):
@@ -74,6 +82,10 @@ class LogitsStatistics:
         self._raw.update(logits)
         self._centred.update(centre(logits))
         self._softened.update(softmax(logits, self.temperature))
+
+    def spectrum(self, convention: Convention) -> Spectrum:
+        """Of the logits in another convention; see `Gram.spectrum`."""
+        return self._raw.spectrum(convention)
 
     def all_reduce(self, group: distributed.ProcessGroup | None = None) -> None:
         """Replace the state on every process of the group by the merge of all of theirs."""

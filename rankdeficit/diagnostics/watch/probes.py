@@ -13,12 +13,31 @@ from torch import Tensor, nn
 from rankdeficit.diagnostics.reading.batches import checked_batch
 from rankdeficit.diagnostics.reading.contexts import Defaults, plain_torch
 from rankdeficit.diagnostics.reading.inputs import Forward, Inputs
+from rankdeficit.distributed import raise_together, rank_and_size
 
 Probe = tuple[Inputs, Int64[Tensor, " n"]]
 
 
 def first_samples(batches: Iterable[Any], forward: Forward, samples: int) -> list[Probe]:
-    """Copies of the first samples, in batches. Raises ValueError as `checked_batch`, and for none."""
+    """Copies of the first samples, in batches: in each process its part of so many.
+
+    Raises ValueError as `checked_batch`, and for none, in all processes where one has a reason.
+    """
+    rank, size = rank_and_size()
+    if samples < size:
+        raise ValueError(
+            f"samples is {samples}; it must be at least {size}, the number of processes"
+        )
+    own, failure, kept = samples // size + (rank < samples % size), None, []
+    try:
+        kept = _first_samples(batches, forward, own)
+    except ValueError as error:
+        failure = error
+    raise_together(failure)  # the others wait for this process where they share states
+    return kept
+
+
+def _first_samples(batches: Iterable[Any], forward: Forward, samples: int) -> list[Probe]:
     kept: list[Probe] = []
     missing = samples
     for number, batch in enumerate(batches):

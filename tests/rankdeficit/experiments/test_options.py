@@ -13,8 +13,9 @@ from rankdeficit.experiments import options
 COMMANDS = [
     "proofs.__main__", "real_nets.train", "real_nets.diagnose", "real_nets.reproduce",
     "real_nets.report", "simulations.dynamics", "simulations.equivalence",
-    "simulations.hyperparameters", "simulations.mlp", "simulations.phase_diagram",
-    "simulations.random_softmax", "simulations.temperature_schedule", "simulations.ufm",
+    "simulations.gibbs", "simulations.hyperparameters", "simulations.mlp",
+    "simulations.phase_diagram", "simulations.random_softmax",
+    "simulations.temperature_schedule", "simulations.ufm",
 ]  # fmt: skip
 
 

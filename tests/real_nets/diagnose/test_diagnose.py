@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import ExifTags, Image
 
 from rankdeficit import images as rd_images
 from rankdeficit.diagnostics.report import Report
@@ -134,6 +135,26 @@ def test_streamed_images_give_the_same_report(
     assert numbers(whole) == numbers(streamed)
     for notes, told in ((whole["notes"], 0), (streamed["notes"], 1), (large.assumptions, 1)):
         assert sum("images decoded" in note for note in notes) == told
+
+
+def test_streamed_images_tell_hidden_files_and_exif_orientations_too(
+    trained: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, exif = tmp_path / "data", Image.Exif()
+    shutil.copytree(images, data)
+    exif[ExifTags.Base.Orientation] = 6
+    for path in sorted(data.rglob("*.png"))[::20]:
+        with Image.open(path) as image:
+            image.save(path, exif=exif)
+    (data / "test" / ".hidden.png").write_bytes(b"resource fork")
+    told = []
+    for stream in (False, True):
+        settings = by_name(trained, data, stream=stream, out=tmp_path / f"{stream}")
+        report(replace(settings, measures=("logits",)))
+        lines = capsys.readouterr().err.splitlines()
+        told.append(sorted(line for line in lines if "EXIF" in line or "hidden" in line))
+    assert told[0] == told[1]
+    assert len(told[0]) >= 2
 
 
 def test_a_limit_takes_other_images_with_another_seed_but_not_another_normalisation(

@@ -10,14 +10,17 @@ import torch
 from torch import nn
 
 import rankdeficit as rd
-from rankdeficit.diagnostics import Report
+from rankdeficit.diagnostics import ProbeSettings, Report
 from rankdeficit.diagnostics.comparison import Comparison, compare
 from rankdeficit.diagnostics.comparison.__main__ import Settings, run
+from rankdeficit.diagnostics.comparison.differences import paired_bootstrap
 from rankdeficit.diagnostics.comparison.figures import drawings
 from rankdeficit.diagnostics.measures.correctness import pack
+from rankdeficit.diagnostics.measures.depth import ood_drop
 from rankdeficit.diagnostics.measures.detection import detection, placements
 from rankdeficit.diagnostics.measures.pairing import pack_means
 from rankdeficit.diagnostics.report.intervals import wilson
+from tests.rankdeficit.diagnostics.diagnose.problems import blobs
 from tests.rankdeficit.diagnostics.report.fabricated import Row, changed, record
 from tests.rankdeficit.page.test_page import read
 
@@ -130,6 +133,41 @@ def test_networks_on_the_same_batches_are_paired_in_any_order() -> None:
     assert numbers == [int((right[1] & ~right[0]).sum()), int((right[0] & ~right[1]).sum())]
     moved = rd.diagnose(models[1], [(x, y)], [(x + 1, y)], measures=["correctness"])
     assert compare(reports[0], moved).differences()["test.accuracy"].p is None
+
+
+def test_the_paired_bootstrap_has_the_spread_of_the_differences() -> None:
+    generator = torch.Generator().manual_seed(0)
+    first = torch.rand(2, 4000, generator=generator) < 0.7
+    second = first ^ (torch.rand(2, 4000, generator=generator) < 0.02)
+    found = paired_bootstrap(first, second, lambda accuracies: accuracies[:, -1])
+    gaps = second[1].double() - first[1].double()
+    half = 1.96 * float(gaps.std()) / 4000**0.5
+    assert found.low == pytest.approx(float(gaps.mean()) - half, abs=0.15 * half)
+    assert found.high == pytest.approx(float(gaps.mean()) + half, abs=0.15 * half)
+    assert paired_bootstrap(first, first, ood_drop) == (0, 0)
+
+
+def test_depths_and_drops_on_the_same_samples_are_compared_in_pairs() -> None:
+    torch.manual_seed(0)
+    (x, y), (other, own) = blobs(90, torch.randn(3, 4), 1.0), blobs(60, torch.randn(3, 4), 1.5)
+    models = [
+        nn.Sequential(nn.Linear(4, w), nn.Tanh(), nn.Linear(w, 2), nn.Tanh(), nn.Linear(2, 3))
+        for w in (2, 6)
+    ]
+    order = torch.randperm(90)
+    tests = [[(x, y)], [(x[order], y[order])]]
+    wanted = {"measures": ["effective_depth", "ood_drop"], "probes": ProbeSettings(resamples=50)}
+    reports = [
+        rd.diagnose(model, [(x, y)], test, {"o": ([(other, own)], [(other, own)])}, **wanted)
+        for model, test in zip(models, tests, strict=True)
+    ]
+    found = compare(*reports).differences()
+    for name in ("effective_depth.value", "ood_drop.o.value"):
+        assert found[name].method == "paired, bootstrap"
+        assert found[name].interval.low <= found[name].value <= found[name].interval.high
+    strange = rd.diagnose(models[1], [(x, y)], [(x + 1, y)], **wanted)
+    moved = compare(reports[0], strange).differences()
+    assert moved["effective_depth.value"].method == "unpaired"
 
 
 def test_a_table_has_all_differences(both: Comparison, tmp_path: Path) -> None:

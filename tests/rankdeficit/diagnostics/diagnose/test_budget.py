@@ -22,6 +22,9 @@ def test_layers_passes_and_memory_are_those_of_the_measures() -> None:
     everything = budget()
     assert (everything.layers, everything.widest_input, everything.passes) == (2, 8, 5)
     features, inputs = 8**2 + 4**2, 16 * (5**2 + 8**2)  # a Gram matrix; one for each of 16 groups
-    assert everything.memory == 8 * (2 * features + inputs)
+    penultimate = 3 * 8**2  # train and test, and the class statistics of train
+    assert everything.memory == 8 * (2 * features + inputs + penultimate)
+    assert everything.largest == 8
+    assert everything.beyond == 0
     few = budget(measures=["logits"])
-    assert (few.passes, few.memory) == (2, 0)
+    assert (few.passes, few.memory, few.largest) == (2, 0, 0)

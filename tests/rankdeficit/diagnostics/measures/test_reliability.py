@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 
+import rankdeficit as rd
 from rankdeficit.diagnostics import calibration
 from rankdeficit.diagnostics.measures.correctness import counts, pack, unpack
-from rankdeficit.diagnostics.measures.reliability import reliability
+from rankdeficit.diagnostics.measures.reliability import draw, reliability
 from rankdeficit.diagnostics.report.verdicts import expected_error
+from tests.rankdeficit.diagnostics.diagnose.problems import small_problem
 
 
 def test_bins_by_hand() -> None:
@@ -33,6 +35,24 @@ def test_the_bins_are_those_of_the_calibration_error() -> None:
         if q is not None and a is not None
     ]
     assert sum(gaps) / 500 == pytest.approx(calibration(logits, labels, 1.5).ece, abs=1e-12)
+
+
+def test_reliability_after_temperature_scaling_stands_beside_that_before() -> None:
+    model, train, test = small_problem()
+    report = rd.diagnose(
+        model, train, test, temperature=0.05, measures=["calibration", "reliability"]
+    )
+    n = report["test.samples"]
+    for own, when in ((report["reliability"], "before"), (report["reliability.after"], "after")):
+        bins = zip(own["counts"], own["confidences"], own["accuracies"], strict=True)
+        error = sum(count * abs(a - q) for count, q, a in bins if count) / n
+        assert error == pytest.approx(report["calibration"][when]["ece"], abs=1e-12)
+    figure = draw(report.record)
+    assert figure is not None
+    titled = [axes for axes in figure.axes if axes.get_title()]
+    for axes, own in zip(titled, (report["reliability"], report["reliability.after"]), strict=True):
+        drawn = axes.lines[0].get_xdata()
+        assert list(drawn) == [q for q in own["confidences"] if q is not None]
 
 
 def test_the_error_of_calibrated_predictions_by_sampling_alone() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rankdeficit.diagnostics.report.advice import advice, rules
+from rankdeficit.diagnostics.report.row_advice import NOT_GROWN, ROW_RULES, advise_rows
 from simulations.ufm import Settings, Ufm
 
 Row = dict[str, Any]
@@ -36,6 +37,7 @@ RIGHT = {
     "rank depends on gamma": "whether the rank is below that of T = 1 depends on gamma up to 1e-2",
     "over-confident": "temperature scaling lowers the held-out NLL by 2 %",
     "transfer lost": "the layer is better than the last one by 2 % with another seed, too",
+    NOT_GROWN: "T = 1, or four times the steps, at least halves the train loss",
 }
 """Where the advice of each rule is right."""
 
@@ -52,6 +54,13 @@ class Case(NamedTuple):
     """With a layer less."""
     again: Row | None = None
     """With another seed."""
+    rows: tuple[Row, ...] = ()
+    """Of its training up to the report."""
+
+    def told(self) -> set[str]:
+        """Names of the advice."""
+        found = [*advice(self.record), *advise_rows(self.rows, self.record["network"]["classes"])]
+        return {own.name for own in found}
 
 
 class Counts(NamedTuple):
@@ -69,7 +78,7 @@ class Counts(NamedTuple):
 def is_right(rule: str, case: Case) -> bool | None:
     """None where the case cannot tell."""
     own, cold, later = case.record, case.cold, case.later
-    if rule == "stalled":
+    if rule in ("stalled", NOT_GROWN):
         others = [x["train"]["loss"] for x in (cold, later) if x is not None]
         return min(others) <= 0.5 * own["train"]["loss"] if others else None
     if rule == "small logits":
@@ -119,12 +128,18 @@ def toys() -> Iterator[Case]:
         }
         for (depth, T, seed, step), record in found.items():
             if step in LATER or step == settings.steps:
+                own = [row for row in run.rows if _run(row) == (depth, T, seed)]
                 yield Case(
                     record,
                     cold=found.get((depth, 1.0, seed, step)) if T > 1 else None,
                     later=found.get((depth, T, seed, LATER.get(step, -1))),
                     shallower=found.get((depth - 1, T, seed, step)) if T == 1 else None,
+                    rows=tuple(row for row in own if row["step"] <= step),
                 )
+
+
+def _run(row: Row) -> tuple[int, float, int]:
+    return row["depth"], row["temperature"], row["seed"]
 
 
 def toy_record(row: Row) -> Row:
@@ -143,25 +158,33 @@ def toy_record(row: Row) -> Row:
 def stored() -> Iterator[Case]:
     """Diagnoses in real_nets/results, with those of T = 1 and of the next seed, otherwise the same."""
     found: dict[tuple[str, str, float, int], Row] = {}
+    rows: dict[tuple[str, str, float, int], tuple[Row, ...]] = {}
     for file in sorted(RESULTS.glob("**/jobs/*/diagnoses/*.json")):
         job = json.loads((file.parents[1] / "settings.json").read_text())["settings"]["job"]
         T, seed = job.pop("temperature"), job.pop("seed")
         key = json.dumps(job, sort_keys=True), f"{file.parents[3]}/{file.stem}", T, seed
         found[key] = json.loads(file.read_text())
+        written = (file.parents[1] / "metrics.jsonl").read_text().splitlines()
+        rows[key] = tuple(json.loads(line) for line in written)
     for (job, place, T, seed), record in found.items():
         yield Case(
             record,
             cold=found.get((job, place, 1.0, seed)) if T > 1 else None,
             again=found.get((job, place, T, (seed + 1) % 3)),
+            rows=rows[job, place, T, seed],
         )
 
 
 def counts(cases: list[Case]) -> dict[str, Counts | None]:
     """By rule; None where no case tells."""
-    raised = [{own.name for own in advice(case.record)} for case in cases]
+    raised = [case.told() for case in cases]
     result: dict[str, Counts | None] = {}
-    for rule in rules():
-        told = [(rule in names, is_right(rule, c)) for names, c in zip(raised, cases, strict=True)]
+    for rule in (*rules(), *ROW_RULES):
+        told = [
+            (rule in names, is_right(rule, case))
+            for names, case in zip(raised, cases, strict=True)
+            if case.rows or rule not in ROW_RULES
+        ]
         right = [said for said, truth in told if truth is True]
         wrong = [said for said, truth in told if truth is False]
         known = Counts(sum(right), len(right), sum(wrong), len(wrong))
@@ -177,7 +200,7 @@ def table() -> str:
         "| toys: told where right | told where wrong |",
         "|---|---|---|---|---|---|",
     ]
-    for rule in rules():
+    for rule in RIGHT:
         cells = " | ".join("- | -" if own[rule] is None else str(own[rule]) for own in columns)
         lines.append(f"| {rule} | {RIGHT[rule]} | {cells} |")
     return "\n".join(lines)

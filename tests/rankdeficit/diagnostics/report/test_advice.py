@@ -9,6 +9,7 @@ import pytest
 import rankdeficit as rd
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.diagnostics.report.advice import rules
+from rankdeficit.diagnostics.report.row_advice import ROW_RULES
 from tests.rankdeficit.diagnostics.report.fabricated import interval, record
 
 UNIFORM = 1.791759469228055  # ln 6
@@ -109,6 +110,6 @@ def test_the_rates_are_those_of_the_page() -> None:
 
     page = rates(PAGE.read_text().split("<!-- rates -->")[1].split("<!-- end of rates -->")[0])
     found = rates(advice_rates.table())
-    assert page.keys() == found.keys() == set(rules())
+    assert page.keys() == found.keys() == {*rules(), *ROW_RULES}
     for name, own in found.items():
         assert page[name] == pytest.approx(own, abs=0.1), name

@@ -317,3 +317,38 @@ def test_branches_on_other_patches_are_noted() -> None:
     rows = images.movedim(1, -1).flatten(0, 2)
     expected = rd.diagnostics.alignment(both.detach(), rows)
     assert report["layers.one.alignment"] == pytest.approx(float(expected), abs=1e-5)
+
+
+class OfGpt2(nn.Module):
+    """Two branches on one input, their sum, and a head: with a linear layer, or GPT-2's."""
+
+    def __init__(self, layer: Callable[[int, int], nn.Module]) -> None:
+        super().__init__()
+        self.first, self.other = layer(6, 9), layer(6, 9)
+        self.second, self.head = layer(9, 6), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x).tanh() + self.other(x).tanh()
+        return self.head(self.second(hidden).relu().mean(dim=1))
+
+
+def test_a_linear_layer_is_the_same_layer_with_its_weight_transposed() -> None:
+    conv1d = pytest.importorskip("transformers.pytorch_utils").Conv1D
+    torch.manual_seed(0)
+    plain, transposed = OfGpt2(nn.Linear), OfGpt2(lambda width, out: conv1d(out, width))
+    with torch.no_grad():
+        for name, own in plain.named_parameters():
+            turned = own.ndim == 2 and not name.startswith("head")
+            transposed.get_parameter(name).copy_(own.mT if turned else own)
+    labels = torch.arange(90) % 4
+    data = [(torch.randn(90, 5, 6), labels)]
+    reports = [rd.diagnose(own, data, data, probes=False) for own in (plain, transposed)]
+    for one, other in zip(*(report["layers"] for report in reports), strict=True):
+        assert one["alignment"] is not None
+        for name in ("alignment", "alignment_error", "alignment_random"):
+            assert one[name] == pytest.approx(other[name], rel=1e-5), one["name"]
+        assert (one["kind"], one["train"]["rank"]) == (other["kind"], other["train"]["rank"])
+        for name in ("gradient", "input"):
+            assert one[name]["rank_curve"] == other[name]["rank_curve"]
+            assert one[name]["stable_rank"] == pytest.approx(other[name]["stable_rank"], rel=1e-4)
+    assert len(reports[0]["layers"]) == 3

@@ -107,3 +107,51 @@ def test_the_trainer_of_transformers_itself(tmp_path: Any) -> None:
     ).train()
     assert [row["step"] for row in watch.rows] == [0, 2, 4, 5]
     assert watch.rows[-1]["loss"] != watch.rows[0]["loss"]
+
+
+@pytest.mark.slow  # the import alone takes seconds
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch, from within Lightning
+def test_the_trainer_of_lightning_itself(tmp_path: Any) -> None:
+    lightning = pytest.importorskip("lightning.pytorch")
+    loggers = pytest.importorskip("lightning.pytorch.loggers")
+
+    class Module(lightning.LightningModule):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return self.layer(x)
+
+        def training_step(self, batch: Any, _: int) -> Any:
+            if self.global_step == self.fails_at:
+                raise RuntimeError("own")
+            return nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    loader = torch.utils.data.DataLoader(batches(INPUTS, LABELS, 5), batch_size=None)
+    steps, logged = [], []
+    for fails_at in (None, 3):
+        module, logger = Module(), loggers.CSVLogger(tmp_path, name=str(fails_at))
+        module.fails_at = fails_at
+        watch = watch_of(module)
+        trainer = lightning.Trainer(
+            max_steps=5, accelerator="cpu", logger=logger, callbacks=[lightning_callback(watch)],
+            accumulate_grad_batches=2, enable_progress_bar=False, enable_checkpointing=False,
+            enable_model_summary=False, default_root_dir=tmp_path, log_every_n_steps=1,
+        )  # fmt: skip
+        if fails_at is None:
+            trainer.fit(module, loader)
+            assert watch.rows[-1]["loss"] < watch.rows[0]["loss"]
+            assert module.training
+            logged = [own["step"] for own in logger.experiment.metrics if "logits.rank" in own]
+        else:
+            with pytest.raises(RuntimeError, match="own"):
+                trainer.fit(module, loader)
+        steps.append([row["step"] for row in watch.rows])
+    assert steps == [[0, 2, 4, 5], [0, 2]]
+    assert logged in ([], steps[0])  # empty once they are written to the file
+    written = (tmp_path / "None" / "version_0" / "metrics.csv").read_text().splitlines()
+    assert "logits.effective_logits_norm" in written[0]

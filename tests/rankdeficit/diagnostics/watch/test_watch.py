@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, TensorDataset
 
 import rankdeficit as rd
 from rankdeficit.diagnostics.watch import Thresholds
+from tests.processes import run_together
 from tests.rankdeficit.diagnostics.diagnose.problems import batches, blobs
 
 CENTRES = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -197,3 +199,56 @@ def test_bad_settings_are_named(settings: dict[str, Any], message: str) -> None:
 def test_no_probes_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"batches.*empty"):
         rd.Watch(nn.Linear(108, 4), []).open()
+
+
+def _share(rank: int, count: int, folder: Path) -> None:
+    """Rows of a watch of which each process has a share of the probes, and of one that overflows."""
+    model = DistributedDataParallel(plain_network())
+    rows = watched(model, rank, count, folder / "watch")
+    large = nn.Linear(108, 4, bias=False)
+    nn.init.constant_(large.weight, 1e30)
+    probes = [
+        (1e20 * rank * IMAGES[:4].flatten(1).abs(), LABELS[:4])
+    ]  # finite in the first process
+    with rd.Watch(large, probes, measures=["logits"], on_alarm=lambda alarm: None) as watch:
+        pass
+    (folder / f"{rank}.json").write_text(json.dumps([rows, watch.rows]))
+
+
+def plain_network() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(128, 4)
+    )
+
+
+def watched(model: nn.Module, rank: int, count: int, out: Path | None = None) -> list[Any]:
+    """Rows of a training on all images with a share of the probes."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    probes = batches(IMAGES[:65][rank::count], LABELS[:65][rank::count], 16)
+    model.eval()  # statistics of BatchNorm are those of one process
+    with rd.Watch(
+        model, probes, every=2, temperature=2.0, measures=ALL, samples=65, out=out
+    ) as watch:
+        for _ in range(3):
+            loss = nn.functional.cross_entropy(model(IMAGES) / 2, LABELS)
+            optimizer.zero_grad(), loss.backward(), optimizer.step()
+            watch.step(loss)
+    return watch.rows
+
+
+def test_two_processes_have_the_rows_of_one(tmp_path: Path) -> None:
+    run_together(_share, tmp_path, tmp_path)
+    (first, lost), (second, also_lost) = (
+        json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)
+    )
+    assert first == second
+    assert rd.load_run(tmp_path / "watch").rows == first
+    for own, one in zip(first, watched(plain_network(), 0, 1), strict=True):
+        assert own.keys() == one.keys()
+        for name, value in one.items():
+            if isinstance(value, float):
+                assert own[name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
+            else:
+                assert own[name] == value, name
+    assert [row["finite"] for row in lost] == [row["finite"] for row in also_lost] == [False]
