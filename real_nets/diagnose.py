@@ -134,8 +134,12 @@ def complete(settings: Settings) -> Settings:
     changes: dict[str, Any] = {}
     if settings.trained is not None:
         run = find_trained(settings.trained)
-        changes = {name: getattr(run.job, name) for name in ("model", "temperature", *STRUCTURE)}
-        changes |= {"checkpoint": run.weights_file, "classes": run.cards["own"]["classes"]}
+        changes = {name: getattr(run.job, name) for name in ("model", *STRUCTURE)}
+        changes |= {
+            "temperature": run.last_temperature,
+            "checkpoint": run.weights_file,
+            "classes": run.cards["own"]["classes"],
+        }
         changes["data"] = settings.data or folder_of_images(run)
         options = ("gamma",) if settings.image_size else ("gamma", "image_size", "crop")
         changes |= {
@@ -241,7 +245,9 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
     notes += assumptions(settings, folders, network, normalise, source)
     if streamed:
         notes.append("images decoded while they were used")
-    return Prepared(network, mine, normalise, notes + (run.job.notes_on_loss if run else []), run)
+    return Prepared(
+        network, mine, normalise, notes + (run.job.notes(run.last_temperature) if run else []), run
+    )
 
 
 def load_network(

@@ -62,7 +62,8 @@ class Settings(JobOptions, CommonSettings):
         """Options that have no effect beside the others."""
         found = super().unused()
         if set(self.temperature) == {1.0}:
-            found["lr_rule"] = "at T = 1; give another --temperature"
+            of_others = ("lr_rule", "temperature_schedule")
+            found |= dict.fromkeys(of_others, "at T = 1; give another --temperature")
         if self.data is None:
             return found
         folder = Path(self.data).is_dir() or is_folder(self.data, self.root)
@@ -230,7 +231,7 @@ def draw(path: Path) -> None:
     summary: RunSummary = read_json(path / "summary.json")
     runs, classes, gamma = summary["runs"], summary["classes"], summary["gamma"]
     rows = [
-        {"temperature": run["temperature"], "model": run["model"], **row}
+        {**row, "temperature": run["temperature"], "model": run["model"]}
         for run, name in zip(runs, summary["folders"], strict=True)
         for row in JobFolder(path / name).rows
     ]

@@ -1,8 +1,8 @@
 """Temperature schedules in a deep UFM: does the rank follow the temperature at the start or at the end?
 
-Constant (cold: T = 1, hot), annealed up, annealed down and cyclic temperatures, the same seeds for
-each, in one batched program. Ranks are compared with Neural Collapse's c - 1 and with those of the two
-constants.
+Constant (cold: T = 1, hot), annealed (up, down, cosine) and cyclic temperatures, and hot ones for a
+share of training, the same seeds for each, in one batched program. Ranks are compared with Neural
+Collapse's c - 1 and with those of the two constants.
 
     python -m simulations.temperature_schedule --temperature 50
 """
@@ -10,9 +10,9 @@ constants.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -51,6 +51,8 @@ class Settings(TrainingSettings, TemperatureSettings, ShapeSettings):
     """Share of training during which annealing changes T; it is constant after that."""
     cycles: int = 4
     """Periods of the cyclic schedule, which begins and ends hot."""
+    hot_share: tuple[float, ...] = (1.0, 0.3)
+    """Shares of training that the schedule hot spends at its temperature, before T = 1."""
     depth: int = 4
     """Weight matrices above the free features; the theory counts L = depth + 1 factors."""
     activation: Activation = "linear"
@@ -75,6 +77,21 @@ class Settings(TrainingSettings, TemperatureSettings, ShapeSettings):
         return found
 
 
+class Run(NamedTuple):
+    """One training."""
+
+    hottest: float
+    schedule: Schedule
+    share: float
+    """Share of training at its temperature, with the schedule hot."""
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The schedule in tables."""
+        return self.schedule if self.share == 1 else f"{self.schedule} {self.share:.0%}"
+
+
 class Scheduled(OptimizedBatch):
     """All hottest temperatures, schedules and seeds in one model."""
 
@@ -84,12 +101,16 @@ class Scheduled(OptimizedBatch):
             settings.classes, settings.samples_per_class, settings.width, settings.depth,
             settings.activation,
         )  # fmt: skip
-        schedules = list(dict.fromkeys(settings.schedule))
-        hottest = sorted(set(settings.temperature))
-        self.runs = list(product(hottest, schedules, settings.seed_range))
+        self.runs = [
+            Run(hottest, schedule, share, seed)
+            for hottest in sorted(set(settings.temperature))
+            for schedule in dict.fromkeys(settings.schedule)
+            for share in (dict.fromkeys(settings.hot_share) if schedule == "hot" else (1.0,))
+            for seed in settings.seed_range
+        ]
         parameters = initial_parameters(
             self.shape,
-            [seed for _, _, seed in self.runs],
+            [run.seed for run in self.runs],
             device=cli.resolve_device(settings.device),
         )
         self.parameters = parameters
@@ -105,8 +126,10 @@ class Scheduled(OptimizedBatch):
         settings, progress = self.settings, self.steps_done / self.settings.steps
         return torch.tensor(
             [
-                temperature_at(schedule, hottest, progress, settings.ramp, settings.cycles)
-                for hottest, schedule, _ in self.runs
+                temperature_at(
+                    run.schedule, run.hottest, progress, settings.ramp, settings.cycles, run.share
+                )
+                for run in self.runs
             ],
             dtype=torch.float64,
         )
@@ -125,13 +148,13 @@ class Scheduled(OptimizedBatch):
         return [
             {
                 "step": step,
-                "hottest": hottest,
-                "schedule": schedule,
-                "seed": seed,
+                "hottest": run.hottest,
+                "schedule": run.name,
+                "seed": run.seed,
                 "temperature": temperature,
                 **measured,
             }
-            for (hottest, schedule, seed), temperature, measured in zip(
+            for run, temperature, measured in zip(
                 self.runs,
                 temperatures.tolist(),
                 measure_model(self.model, self.settings.gamma),
@@ -149,7 +172,7 @@ class TemperatureSchedule(StepByStep[Settings, Scheduled]):
 
     def prepare(self, settings: Settings) -> list[Scheduled]:
         """One batch of all runs."""
-        check_values(schedule=settings.schedule)
+        check_values(schedule=settings.schedule, hot_share=settings.hot_share)
         if min(settings.temperature) <= 1:
             raise ValueError(
                 f"temperature is {min(settings.temperature)}; the hottest temperature must exceed 1"

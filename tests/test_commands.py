@@ -58,7 +58,7 @@ class Resumable:
 RESUMABLE = {f"simulations.{name}": Resumable(flags) for name, flags in SIMULATIONS.items()} | {
     "real_nets.train": Resumable(
         "--width 16 --depth 3 --temperature 1 20 --epochs 2 --batch-size 16 --lr 0.1 "
-        "--followed-images 60 --data ROOT/cifar10",
+        "--temperature-schedule hot --hot-share 0.6 --followed-images 60 --data ROOT/cifar10",
         largest_file=30_000,  # of checkpoints, the first fits: later ones hold the optimiser's state
     ),
     "real_nets.reproduce": Resumable(

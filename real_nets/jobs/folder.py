@@ -136,6 +136,12 @@ class JobFolder:
         return self.settings.job
 
     @property
+    def last_temperature(self) -> float:
+        """Softmax temperature at the end of training, that of all its diagnoses."""
+        planned = self.job.temperature_after(self.job.temperature, 1, 1)
+        return self.summary.get("last_temperature", planned) if self.finished else planned
+
+    @property
     def cards(self) -> Cards:
         """Cards of its data sets: `own`, and `ood` by name."""
         return self.settings.cards

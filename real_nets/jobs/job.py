@@ -131,6 +131,11 @@ class Job(DistillationOptions, JobOptions):
         """Representative of all jobs that differ only in temperature, seed, lr and milestones."""
         return replace(self, temperature=1.0, seed=0, lr=1.0, milestones=())
 
+    def notes(self, last_temperature: float) -> list[str]:
+        """Notes on the training for a diagnosis."""
+        on_schedule = self.notes_on_schedule(self.temperature, last_temperature)
+        return [*self.notes_on_loss, *on_schedule]
+
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Job":
         """The job of a `record` read from JSON. Raises TypeError for unknown fields."""

@@ -64,12 +64,16 @@ class Follower:
         weight = weight_matrix(self.network.module(self.network.layers.classifier.module))
         return self.network.classes if weight is None else weight.shape[1]
 
-    def measure(self) -> Measured:
-        """Accuracy, loss, ranks and norm of the logits, ranks of layers, alignment, OrthoDev."""
+    def measure(self, temperature: float | None = None) -> Measured:
+        """Accuracy, loss, ranks and norm of the logits, ranks of layers, alignment, OrthoDev.
+
+        temperature: by default the job's.
+        """
+        temperature = temperature or self.job.temperature
         with RowStore() as store:
             wanted = Wanted((*SPECTRA, CLASSES, DIRECTIONS), rows_per_sample=1)
-            on_train = self._survey(self.train, wanted, store)
-            on_test = self._survey(self.test, Wanted(SPECTRA), store)
+            on_train = self._survey(self.train, wanted, store, temperature)
+            on_test = self._survey(self.test, Wanted(SPECTRA), store, temperature)
             row = logits_row(on_train, self.job.gamma)
             deviations = {
                 name: self._ortho_dev(on_train, images, store) for name, images in self.ood.items()
@@ -78,6 +82,7 @@ class Follower:
         alignments = self._alignments(on_train)
         known = [value for value in alignments if value is not None]
         return {
+            "temperature": temperature,
             **row,
             "test_accuracy": on_test.accuracy,
             "test_loss": on_test.state(LOSS).mean,
@@ -134,8 +139,10 @@ class Follower:
         with RowStore() as store:
             return self._survey(images, Wanted(), store).accuracy
 
-    def _survey(self, images: Images, wanted: Wanted, store: RowStore) -> Survey:
-        return pass_over(self.network, images, wanted, self.job.temperature, store)
+    def _survey(
+        self, images: Images, wanted: Wanted, store: RowStore, temperature: float = 1.0
+    ) -> Survey:
+        return pass_over(self.network, images, wanted, temperature, store)
 
     def _alignments(self, on_train: Survey) -> list[float | None]:
         found: list[float | None] = []
@@ -169,17 +176,21 @@ def pass_over(
     )
 
 
-def final_measures(network: Network, job: Job, data: JobData) -> FinalMeasures:
+def final_measures(
+    network: Network, job: Job, data: JobData, temperature: float | None = None
+) -> FinalMeasures:
     """Accuracy, loss, ranks and norms on all train and all test images, and ranks of all layers.
 
     Untrained networks (0 epochs) are measured on `job.followed_images` of each split.
+    temperature: by default the job's.
     """
+    temperature = temperature or job.temperature
     count = 0 if job.epochs else job.followed_images
     with RowStore() as store:
         wanted = Wanted(SPECTRA)
         train, test = (images.some(count).share() for images in (data.train, data.test))
-        on_train = pass_over(network, train, wanted, job.temperature, store)
-        on_test = pass_over(network, test, wanted, job.temperature, store)
+        on_train = pass_over(network, train, wanted, temperature, store)
+        on_test = pass_over(network, test, wanted, temperature, store)
     gammas = {job.gamma, *GAMMAS}
     spectra = layer_spectra(network, on_test)
     return {

@@ -5,7 +5,7 @@ Rank curves and ranks of layers are keyed by the threshold gamma.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from real_nets.data.images import Card
 from real_nets.jobs.job import Job
@@ -42,6 +42,8 @@ class LogitsRecord(LogitsRow):
 class Measured(LogitsRow):
     """Measures of the followed images at one step of a training."""
 
+    temperature: NotRequired[float]
+    """Softmax temperature at this step; absent from earlier records, like the summary's."""
     test_accuracy: float
     test_loss: float
     alignment: float | None
@@ -86,6 +88,8 @@ class Summary(FinalMeasures):
     test_images: int
     outcome: str
     """Of `rankdeficit.experiments.tables.outcome`: "interpolated", "diverged", ..."""
+    last_temperature: NotRequired[float]
+    """Softmax temperature at the end of training, at which the network is measured."""
     message: str | None
     """The error that stopped a diverged training."""
 

@@ -117,18 +117,24 @@ class _TrainingInFolder:
                 buffers_from_first(training.model)
                 self._check_finite(follower)
                 with self._as_trained(follower):
-                    row = follower.measure() if stop in self.measured else None
+                    row = (
+                        follower.measure(training.temperature_now)
+                        if stop in self.measured
+                        else None
+                    )
                 if stop in self.ends:
                     self._note(row["accuracy"] if row else follower.accuracy(), follower)
                 if row or self.stopped:
-                    self._record(row or follower.measure())
+                    self._record(row or follower.measure(training.temperature_now))
                 self._save()
         except DivergedError as error:
             sound = max((stop for stop in self.stops if stop < training.step), default=0)
             return self._conclude(sound, UNMEASURED, "diverged", str(error))
         training.model.eval()
         with self._as_trained(follower):
-            measured = final_measures(follower.network, self.job, self.data)
+            measured = final_measures(
+                follower.network, self.job, self.data, training.temperature_now
+            )
         self._save_weights(FINAL)
         uniform = math.log(self.data.classes)
         loss, accuracy = measured["loss"], measured["accuracy"]
@@ -210,6 +216,7 @@ class _TrainingInFolder:
             "test_images": len(self.data.test),
             **measured,
             "outcome": outcome,
+            "last_temperature": self.training.temperature_now,
             "message": message,
         }
         self.folder.write_environment(self.data.device)
@@ -248,7 +255,7 @@ def diagnose_job(
             name: (own(data.ood_images(name, "train")), own(data.ood_images(name, "test")))
             for name in data.ood
         },
-        job.temperature,
+        files.last_temperature,
         gamma=job.gamma,
         loss=job.mean_loss,
         on_progress=on_progress,
@@ -257,7 +264,7 @@ def diagnose_job(
     conditions = {k: v for k, v in record["conditions"].items() if k != "seconds"}
     if count:
         conditions["images_of_each_split"] = count
-    notes = [*record["notes"], *job.notes_on_loss]
+    notes = [*record["notes"], *job.notes(files.last_temperature)]
     report = Report(record | {"conditions": conditions, "notes": notes})
     if is_first():
         report.to_json(files.report_file)

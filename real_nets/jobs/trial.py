@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from rankdeficit.compiling import check_compiler
+from rankdeficit.control.classifier import UNFIT, check_one_classifier
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.distributed import rank_and_size
@@ -16,7 +17,6 @@ from real_nets.jobs.job import Job
 from real_nets.jobs.teacher import loss_of
 from real_nets.models.build import Architecture
 from real_nets.models.checkpoint import load_weights
-from real_nets.models.surgery import UNFIT, check_one_classifier
 from real_nets.training.recipe import homogeneous_layers, last_linear, parameter_groups
 
 TRIAL_BATCH = 2

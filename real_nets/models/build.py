@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from rankdeficit.checks import check_at_least
+from rankdeficit.control.classifier import check_one_classifier, find_classifier
 from rankdeficit.experiments.own_code import names_object
 from real_nets.models.libraries import LIBRARIES
 from real_nets.models.own import FORMS, OwnNetwork
@@ -19,8 +20,6 @@ from real_nets.models.surgery import (
     HeadNorm,
     Initialisation,
     change_head,
-    check_one_classifier,
-    find_classifier,
     initialise,
     scale_logits,
     scale_weights,

@@ -1,23 +1,18 @@
 """Changes to a newly built network: its initial weights and its classification head."""
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from rankdeficit.constructions import circle
-from rankdeficit.diagnostics.reading.taps import pick_logits, undisturbed
+from rankdeficit.control.classifier import find_classifier
 from rankdeficit.diagnostics.reading.trace import WEIGHT_MODULES
-from real_nets.models.parts import Shape
 
 Initialisation = Literal["default", "he", "lecun", "xavier", "orthogonal"]
 HeadNorm = Literal["none", "layer", "batch"]
-
-UNFIT = (RuntimeError, AssertionError, AttributeError, IndexError, TypeError, ValueError)
-"""Exceptions that networks raise for images of an unsuitable size."""
 
 
 def weights(model: nn.Module) -> Iterator[nn.Parameter]:
@@ -95,69 +90,3 @@ def factors(classifier: nn.Linear, rank: int) -> tuple[nn.Linear, nn.Linear]:
     compress.weight.copy_(classifier.weight[:rank])
     expand.weight.copy_(circle(classes).directions if rank == 2 else directions)
     return compress, expand
-
-
-def find_classifier(model: nn.Module, classes: int) -> tuple[str, nn.Linear]:
-    """Name and module of the last linear layer with `classes` outputs.
-
-    Raises ValueError if there is none.
-    """
-    found = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module.out_features == classes
-    ]
-    if not found:
-        raise ValueError(
-            f"the network has no linear layer with {classes} outputs; leave out head_rank, "
-            "head_norm and head_scale"
-        )
-    return found[-1]
-
-
-def check_one_classifier(
-    model: nn.Module, classifier: nn.Linear, inputs: Shape, problem: str, remedy: str
-) -> None:
-    """Raise ValueError if the logits depend on the images by a path around the classifier.
-
-    Some networks average the logits of several classifiers (distilled transformers, for example), and
-    changing one of them would leave the others unchanged. The message consists of `problem`, the names
-    of the other classifiers, and `remedy`. Networks that cannot take images of this shape pass.
-    """
-    peers = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module.out_features == classifier.out_features
-    }
-    outputs: dict[str, Tensor] = {}
-
-    def keep(name: str, module: nn.Module, arguments: object, output: Tensor) -> None:
-        outputs[name] = output
-
-    hooks = [module.register_forward_hook(partial(keep, name)) for name, module in peers.items()]
-    hooks.append(
-        classifier.register_forward_hook(lambda module, arguments, output: output.detach())
-    )
-    try:
-        with torch.random.fork_rng(devices=[]), undisturbed(model), torch.enable_grad():
-            weight = classifier.weight
-            image = torch.zeros(1, *inputs, dtype=weight.dtype, device=weight.device)
-            total = pick_logits(model(image.requires_grad_())).sum()
-    except UNFIT:
-        return
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if not total.requires_grad:
-        return
-    sources = [image, *outputs.values()]
-    around, *others = torch.autograd.grad(total, sources, allow_unused=True)
-    if around is None:
-        return
-    own = next(name for name, module in model.named_modules() if module is classifier)
-    names = [name for name, gradient in zip(outputs, others, strict=True) if gradient is not None]
-    raise ValueError(
-        f"{problem}, but the logits come from more than the classifier {own}"
-        + (f": also from {', '.join(names)}" if names else "")
-        + f"; {remedy}"
-    )

@@ -76,7 +76,7 @@ class Training:
         self.model = model.to(device, memory_format=self._layout).train()  # type: ignore[call-overload]
         self.batches, self.recipe, self.device = batches, recipe, device
         self.temperature, self.seed = temperature, seed
-        self.criterion = (criterion or recipe.criterion(temperature)).to(device)
+        self.criterion = (criterion or recipe.criterion(temperature, self.steps)).to(device)
         self.step = 0
         """Number of steps done."""
         self.optimizer = _optimizer(parameter_groups(model, recipe, temperature), recipe)
@@ -98,6 +98,11 @@ class Training:
     def steps(self) -> int:
         """Total number of steps."""
         return self.recipe.epochs * self.batches.steps_per_epoch
+
+    @property
+    def temperature_now(self) -> float:
+        """Softmax temperature after the steps done."""
+        return self.recipe.temperature_after(self.temperature, self.step, self.steps)
 
     @property
     def epoch(self) -> float:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from rankdeficit import cross_entropy, softmax_mse
 from rankdeficit.augmentation import Augmentation
 from rankdeficit.checks import check_at_least
-from rankdeficit.control.criterion import Criterion, Stateless
+from rankdeficit.control.criterion import Criterion
+from rankdeficit.control.schedules import Scheduled, ScheduleOptions
 from rankdeficit.experiments.options import Unused
 
 Precision = Literal["float32", "bf16"]
@@ -26,7 +27,7 @@ ADAM_EPSILON = 1e-8
 
 OF_TRAINING = (
     "stop_accuracy batch_size optimizer lr lr_rule momentum nesterov weight_decay schedule warmup_epochs "
-    "clip_norm augmentation precision compile milestones"
+    "clip_norm augmentation precision compile milestones temperature_schedule"
 ).split()
 """Options of a job that an untrained network does not depend on."""
 
@@ -47,7 +48,7 @@ class ParameterGroup(TypedDict):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(ScheduleOptions):
     """Training hyper-parameters, except temperature and seed."""
 
     epochs: int = 25
@@ -92,6 +93,7 @@ class Recipe:
     """Compile the network with torch.compile."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_at_least(0, epochs=self.epochs)
         check_at_least(1, batch_size=self.batch_size)
         for name in ("lr", "clip_norm"):
@@ -117,10 +119,15 @@ class Recipe:
             raise ValueError(f"label_smoothing is for cross-entropy; loss is {self.loss!r}")
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
             raise ValueError("nesterov is for SGD with momentum")
+        if self.lr_rule != "matched" and self.temperature_schedule != "constant":
+            raise ValueError(
+                f"lr_rule is {self.lr_rule!r}, which needs one temperature, but temperature_schedule is "
+                f"{self.temperature_schedule!r}; take --lr-rule matched"
+            )
 
     def unused(self) -> Unused:
         """Options that have no effect beside the others."""
-        found: Unused = {}
+        found = self.unused_of_schedule()
         if self.optimizer != "sgd":
             of_sgd = ("momentum", "nesterov")
             found |= dict.fromkeys(of_sgd, "with --optimizer adamw; take --optimizer sgd")
@@ -141,9 +148,9 @@ class Recipe:
             return []
         return [f"gradient ranks are of the loss it was trained with, {name}"]
 
-    def criterion(self, temperature: float) -> Criterion:
-        """The training loss at a temperature."""
-        return Stateless(partial(self.mean_loss, temperature=temperature))
+    def criterion(self, temperature: float, steps: int) -> Criterion:
+        """The loss of a training of this many steps at a temperature."""
+        return Scheduled(self.mean_loss, partial(self.temperature_after, temperature, steps=steps))
 
     def mean_loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
         """The training loss, averaged over samples."""

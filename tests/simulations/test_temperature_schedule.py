@@ -24,16 +24,18 @@ def test_the_run_folder_and_its_figure(tmp_path: Path) -> None:
     folder = temperature_schedule.TemperatureSchedule().run(replace(SMALL, out=tmp_path / "run"))
     rows, summary = read_rows(folder), read_json(folder / "summary.json")
     assert {row["step"] for row in rows} == {0, 1, 2, 4, 8, 16, 20, 40, 60}
-    assert len(summary["runs"]) == 5 * 2
+    assert len(summary["runs"]) == 7 * 2
     ends = {run["schedule"]: run["temperature"] for run in summary["runs"]}
-    expected = {"cold": 1, "hot": 20, "up": 20, "down": 1, "cyclic": 20}
+    expected = {
+        "cold": 1, "hot": 20, "hot 30%": 1, "up": 20, "down": 1, "cyclic": 20, "cosine": 1,
+    }  # fmt: skip
     assert ends == pytest.approx(expected)
     assert {*temperature_schedule.TemperatureSchedule().figures(rows, summary)} == {"schedules"}
 
 
 def test_constant_schedules_are_the_ufm_at_that_temperature(tmp_path: Path) -> None:
     folder = temperature_schedule.TemperatureSchedule().run(
-        replace(SMALL, schedule=("cold", "hot"), out=tmp_path / "schedule")
+        replace(SMALL, schedule=("cold", "hot"), hot_share=(1.0,), out=tmp_path / "schedule")
     )
     same = ufm.Settings(
         temperature=(20.0,), depth=(3,), seeds=2, classes=6, samples_per_class=2, width=8, steps=60,
@@ -87,6 +89,7 @@ def test_bad_settings_are_one_line_and_leave_nothing(assert_refused: Callable[..
         (replace(SMALL, ramp=0.0), "ramp"),
         (replace(SMALL, steps=0), "steps"),
         (replace(SMALL, schedule=()), "schedule"),
+        (replace(SMALL, hot_share=(1.5,)), "hot_share"),
     ):
         with pytest.raises(ValueError, match=word):
             temperature_schedule.TemperatureSchedule().build(settings)

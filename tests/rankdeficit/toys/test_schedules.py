@@ -15,6 +15,7 @@ from rankdeficit.toys.schedules import Schedule, temperature_at
         ("up", [1, 4, 16, 16, 16]),
         ("down", [16, 4, 1, 1, 1]),
         ("cyclic", [16, 4, 1, 4, 16]),
+        ("cosine", [16, 4, 1, 1, 1]),
     ],
 )
 def test_schedules_at_quarters(schedule: Schedule, temperatures: list[float]) -> None:
@@ -25,7 +26,14 @@ def test_schedules_at_quarters(schedule: Schedule, temperatures: list[float]) ->
 def test_the_ramp_sets_when_annealing_ends() -> None:
     assert temperature_at("up", 16.0, 0.25, ramp=0.25) == pytest.approx(16)
     assert temperature_at("up", 16.0, 0.5, ramp=1.0) == pytest.approx(4)
+    assert temperature_at("cosine", 16.0, 0.5, ramp=1.0) == pytest.approx(4)
+    assert temperature_at("cosine", 16.0, 1 / 3, ramp=1.0) == pytest.approx(16**0.75)
     assert temperature_at("cyclic", 16.0, 1 / 8, cycles=4) == pytest.approx(1)
+
+
+def test_hot_for_a_share_is_one_afterwards() -> None:
+    found = [temperature_at("hot", 16.0, step / 10, hot_share=0.3) for step in range(11)]
+    assert found == [16] * 3 + [1] * 8
 
 
 @pytest.mark.parametrize("schedule", get_args(Schedule))
@@ -42,6 +50,7 @@ def test_bad_arguments() -> None:
         (("up", 5.0, 0.5, 0.0), "ramp"),
         (("sideways", 5.0, 0.5), "sideways"),
         (("up", 5.0, 0.5, 0.5, 0), "cycles"),
+        (("hot", 5.0, 0.5, 0.5, 4, 0.0), "hot_share"),
     ):
         with pytest.raises(ValueError, match=word):
             temperature_at(*arguments)

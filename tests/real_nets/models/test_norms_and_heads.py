@@ -6,10 +6,11 @@ from torch import nn
 from torch.nn import functional
 
 from rankdeficit import constructions, numerical_rank
+from rankdeficit.control.classifier import find_classifier
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import pick_logits
 from real_nets.models.parts import map_norm, vector_norm
-from real_nets.models.surgery import find_classifier, weights
+from real_nets.models.surgery import weights
 from tests.real_nets.models.narrow import (
     CLASSES,
     LAYERS,

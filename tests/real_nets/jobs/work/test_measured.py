@@ -191,6 +191,25 @@ def test_gradient_ranks_are_of_the_loss_that_was_trained(
     assert spectra[0] != spectra[1]
 
 
+def test_measures_are_at_the_temperature_of_their_step_and_a_diagnosis_is_at_the_last(
+    root: Path, tmp_path: Path
+) -> None:
+    job = tiny_job(temperature=16.0, temperature_schedule="down", epochs=2, diagnosed_images=0)
+    summary = train(job, root, tmp_path / "job")
+    rows = {row["step"]: row for row in runs.read_rows(tmp_path / "job")}
+    found = {step: row["temperature"] for step, row in rows.items()}
+    expected = {0: 16, 1: 16 ** (7 / 8), 4: 4, 8: 1, 16: 1}
+    assert found == pytest.approx(expected)
+    for row in rows.values():
+        ratio = row["logits_norm"] / row["effective_logits_norm"]
+        assert ratio == pytest.approx(row["temperature"])
+    assert summary["last_temperature"] == 1
+    assert summary["logits_norm"] == summary["effective_logits_norm"]
+    report = diagnose(job, root, tmp_path / "job")
+    assert report["train.loss"] == pytest.approx(summary["loss"], rel=1e-6)
+    assert any("temperature schedule down" in note for note in report.record["notes"])
+
+
 def test_a_diagnosis_counts_ranks_at_the_threshold_of_its_job(root: Path, tmp_path: Path) -> None:
     job = tiny_job(epochs=1, gamma=0.4, diagnosed_images=0)
     summary = train(job, root, tmp_path / "job")
