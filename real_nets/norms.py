@@ -33,6 +33,7 @@ from rankdeficit.control.atlas import (
     norms_by_family,
     summarise,
 )
+from rankdeficit.control.classifier import UNFIT
 from rankdeficit.control.head import Head
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.plots import default_style, save
@@ -46,7 +47,6 @@ from rankdeficit.normalisation import Normalisation
 from rankdeficit.page.terminal import open_console
 from real_nets.models.build import MODELS
 from real_nets.models.libraries import LIBRARIES
-from real_nets.models.surgery import UNFIT
 
 PROGRAM = "real_nets.norms"
 

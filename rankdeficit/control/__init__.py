@@ -4,6 +4,7 @@ from rankdeficit.control.compression import Compression, compress
 from rankdeficit.control.criterion import Criterion
 from rankdeficit.control.distillation import Distillation, kd_loss
 from rankdeficit.control.equivalent import equivalent
+from rankdeficit.control.interventions import intervene
 from rankdeficit.control.norm import LogitsNorm, logits_norm, set_logits_norm
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "LogitsNorm",
     "compress",
     "equivalent",
+    "intervene",
     "kd_loss",
     "logits_norm",
     "set_logits_norm",
