@@ -135,16 +135,12 @@ def complete(settings: Settings) -> Settings:
     if settings.trained is not None:
         run = find_trained(settings.trained)
         changes = {name: getattr(run.job, name) for name in ("model", *STRUCTURE)}
-        changes |= {
-            "temperature": run.last_temperature,
-            "checkpoint": run.weights_file,
-            "classes": run.cards["own"]["classes"],
-        }
+        changes |= {"checkpoint": run.weights_file, "classes": run.cards["own"]["classes"]}
+        changes["temperature"] = run.last_temperature
         changes["data"] = settings.data or folder_of_images(run)
-        options = ("gamma",) if settings.image_size else ("gamma", "image_size", "crop")
-        changes |= {
-            name: getattr(run.job, name) for name in options if getattr(settings, name) is None
-        }
+        for name in ("gamma",) if settings.image_size else ("gamma", "image_size", "crop"):
+            if getattr(settings, name) is None:
+                changes[name] = getattr(run.job, name)
     if settings.model is not None:
         changes["model"] = absolute(settings.model)
     for name in ("data", "checkpoint", "trained"):
@@ -245,9 +241,7 @@ def prepare(settings: Settings, device: torch.device) -> Prepared:
     notes += assumptions(settings, folders, network, normalise, source)
     if streamed:
         notes.append("images decoded while they were used")
-    return Prepared(
-        network, mine, normalise, notes + (run.job.notes(run.last_temperature) if run else []), run
-    )
+    return Prepared(network, mine, normalise, notes + (run.notes if run else []), run)
 
 
 def load_network(

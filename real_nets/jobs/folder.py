@@ -142,6 +142,11 @@ class JobFolder:
         return self.summary.get("last_temperature", planned) if self.finished else planned
 
     @property
+    def notes(self) -> list[str]:
+        """Notes on its training for a diagnosis."""
+        return self.job.notes(self.last_temperature)
+
+    @property
     def cards(self) -> Cards:
         """Cards of its data sets: `own`, and `ood` by name."""
         return self.settings.cards
