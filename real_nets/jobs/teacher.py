@@ -22,7 +22,7 @@ def loss_of(job: Job, data: JobData) -> Criterion:
 
     Raises ValueError for a teacher that is missing, has changed, or was trained on other images.
     """
-    with_labels = job.criterion(job.temperature)
+    with_labels = job.criterion(job.temperature, job.epochs * data.batches.steps_per_epoch)
     if job.teacher is None:
         return with_labels
     found, weights = find_teacher(Path(job.teacher))
@@ -44,5 +44,5 @@ def loss_of(job: Job, data: JobData) -> Criterion:
         kd_temperature=job.kd_temperature,
         weight=job.kd_weight,
         student_temperature=job.temperature,
-        teacher_temperature=found.job.temperature,
+        teacher_temperature=found.last_temperature,
     )
