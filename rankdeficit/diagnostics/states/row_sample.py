@@ -12,6 +12,9 @@ from rankdeficit.distributed import gather_rows
 BYTES = 8
 """Of a number in float64."""
 
+COPIES = 4
+"""Of the rows in float64, while their span is computed."""
+
 SLACK = 1.25
 """Rows in memory over those that are kept, at most: choosing among them costs a copy."""
 
@@ -77,4 +80,4 @@ def most_rows(width: int, groups: int, memory: int) -> int | None:
     """Rows kept instead of matrices that take more than the memory; None where these have room."""
     if BYTES * groups * width**2 <= memory:
         return None
-    return max(1, min(memory // (BYTES * width), math.isqrt(memory // (BYTES * groups))))
+    return max(1, min(memory // (COPIES * BYTES * width), math.isqrt(memory // (BYTES * groups))))

@@ -72,7 +72,7 @@ def test_alignment_of_rows_that_fit_is_that_of_the_matrices() -> None:
     rows, keys = torch.randn(30, 64), torch.arange(30)
     weight = torch.randn(9, 64)
     found = []
-    for memory in (None, 8 * 4 * 40**2):
+    for memory in (None, 8 * 4 * 62**2):
         state = InputDirections(64, groups=4, memory=memory)
         state.update(rows, keys)
         found.append(state.alignment(weight))
