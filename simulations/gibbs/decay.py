@@ -72,7 +72,6 @@ def two_factors(
         own = torch.nn.functional.one_hot(found.labels, shape.classes).bool()
         wrong = (p - expected.wrong_probability).abs().masked_fill(own, 0.0).max()
         alive = expected.margin > 0  # beyond 1/c the logits are zero, at any temperature
-        reference = found.logits if reference is None and alive else reference
         yield {
             "temperature": temperature,
             "decay": decay,
@@ -82,6 +81,7 @@ def two_factors(
             "wrong_probability_error": wrong.item(),
             **_described(found, temperature, reference if alive else None),
         }
+        reference = found.logits if reference is None and alive else reference
 
 
 def train_linear(
@@ -116,28 +116,26 @@ def linear(
 ) -> Iterator[Row]:
     """One row per decay, ascending: margins beside the exact ones, and what no temperature explains."""
     sizes = torch.tensor(lengths, dtype=torch.float64)
-    reference, exact_reference = None, None
+    reference: Tensor | None = None
+    first = decayed_margins(sizes, temperature, decays[0])
     for decay in decays:
         margins, found = train_linear(sizes, temperature, decay, seed)
         exact = decayed_margins(sizes, temperature, decay)
-        reference = found.logits if reference is None else reference
-        exact_logits = torch.stack([exact, -exact], dim=-1) / 2
-        exact_reference = exact_logits if exact_reference is None else exact_reference
+        pair = (torch.stack([m, -m], dim=-1) for m in (exact, first))
         yield {
             "temperature": temperature,
             "decay": decay,
             "effective_decay": decay * temperature**2,
             "margins": margins.tolist(),
             "margins_error": (margins / exact - 1).abs().max().item(),
-            "predicted_residual": effective_temperature(
-                exact_logits, exact_reference
-            ).residual.item(),
+            "predicted_residual": effective_temperature(*pair).residual.item(),
             **_described(found, temperature, reference),
         }
+        reference = found.logits if reference is None else reference
 
 
 def _described(found: Minimum, temperature: float, reference: Tensor | None) -> Row:
-    """Norm, data loss, and the logits beside those at the least decay."""
+    """Norm, data loss, and how the logits at the least decay, where there are some, explain these."""
     row: Row = {
         "squared_norm": found.squared_norm,
         "loss": cross_entropy(found.logits, found.labels, temperature).item(),
