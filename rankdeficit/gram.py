@@ -224,9 +224,9 @@ class Gram:
             raise ValueError("the Gram state has no rows; call update first")
         self._check_remembered()
         if convention == "covariance":
-            found = self.spectrum("sample-centred")
+            found = self.spectrum("sample-centred").squared
             ends = (found.singular_values, found.lower, found.upper)
-            return Spectrum(*(own.square() / self.rows for own in ends))
+            return Spectrum(*(own / self.rows for own in ends))
         if self._few is not None:
             return _spectrum_of_few(torch.cat(self._few), convention)
         full = spectrum_from_gram(*self._centred(convention))

@@ -44,6 +44,11 @@ class Spectrum:
     lower: Float64[Tensor, "*batch k"]
     upper: Float64[Tensor, "*batch k"]
 
+    @property
+    def squared(self) -> "Spectrum":
+        """Eigenvalues of A^T A, for singular values of A."""
+        return Spectrum(self.singular_values.square(), self.lower.square(), self.upper.square())
+
     def rank(self, gamma: float = GAMMA) -> Int64[Tensor, "*batch"]:
         """Numerical rank #{i: sigma_i > gamma sigma_1}; 0 for the zero matrix."""
         check_gamma(gamma)

@@ -22,12 +22,11 @@ COARSE_GAMMAS = (1e-2, 1e-1)
 """Thresholds at which layers' ranks are shown besides the record's own."""
 
 
-CENTRED: dict[str, Convention] = {
-    "centred_rank": "class-centred",
+SAMPLE_CENTRED: dict[str, Convention] = {
     "sample_centred_rank": "sample-centred",
     "covariance_rank": "covariance",
 }
-"""Names of the ranks after centring, with their conventions as in `rankdeficit.numerical_rank`."""
+"""Ranks less the mean over samples, with their conventions as in `rankdeficit.numerical_rank`."""
 
 
 def rank_row(found: Spectrum, gamma: float) -> Row:
@@ -36,14 +35,19 @@ def rank_row(found: Spectrum, gamma: float) -> Row:
 
 
 def streamed_row(gram: Gram, gamma: float) -> Row:
-    """The same of streamed rows, with the ranks of the other conventions.
+    """The same of streamed rows, with the ranks less their mean.
 
-    Of hidden layers the class-centred one depends on the coordinates: a rotation changes it.
+    The class-centred rank is one of logits alone: a rotation of hidden layers would change it.
     """
-    row = gram.spectrum().record(gamma)
-    for name, convention in CENTRED.items():
-        row |= rank_fields(name, gram.spectrum(convention), gamma)
-    return row | {"conventions": {"rank": "matrix"} | CENTRED}
+    row = gram.spectrum().record(gamma) | sample_centred(gram.spectrum("sample-centred"), gamma)
+    return row | {"conventions": {"rank": "matrix"} | SAMPLE_CENTRED}
+
+
+def sample_centred(found: Spectrum, gamma: float) -> Row:
+    """The ranks of SAMPLE_CENTRED, from the singular values less the mean."""
+    return rank_fields("sample_centred_rank", found, gamma) | rank_fields(
+        "covariance_rank", found.squared, gamma
+    )
 
 
 def rank_fields(name: str, found: Spectrum, gamma: float) -> Row:

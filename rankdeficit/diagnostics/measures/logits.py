@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rankdeficit.diagnostics.measures.layer_ranks import CENTRED, rank_fields
+from rankdeficit.diagnostics.measures.layer_ranks import SAMPLE_CENTRED, sample_centred
 from rankdeficit.diagnostics.reading.needs import Needs
 from rankdeficit.diagnostics.reading.streams import LOGITS
 from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values, measure
@@ -17,7 +17,12 @@ from rankdeficit.spectrum import Convention
 KINDS = {"rank": "raw", "centred_rank": "class-centred", "post_softmax_rank": "after the softmax"}
 """Ranks of the logits, in the order in which they are drawn; equal ones are drawn ever thinner."""
 
-CONVENTIONS: dict[str, Convention] = {"rank": "matrix", **CENTRED, "post_softmax_rank": "matrix"}
+CONVENTIONS: dict[str, Convention] = {
+    "rank": "matrix",
+    "centred_rank": "class-centred",
+    **SAMPLE_CENTRED,
+    "post_softmax_rank": "matrix",
+}
 """Convention of each rank, as in `rankdeficit.numerical_rank`."""
 
 MARKED_VALUES = 50
@@ -126,8 +131,7 @@ class Logits(Measure):
         for survey in (study.train, study.test):
             state = survey.state(LOGITS)
             row = state.measures(gamma).record() | {"conventions": dict(CONVENTIONS)}
-            for name in ("sample_centred_rank", "covariance_rank"):
-                row |= rank_fields(name, state.spectrum(CENTRED[name]), gamma)
+            row |= sample_centred(state.spectrum("sample-centred"), gamma)
             found[survey.name] = {"logits": row}
         return Values(data=found)
 
