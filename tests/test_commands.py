@@ -33,7 +33,8 @@ SIMULATIONS = {
     "random_softmax": "--n 6 --logits-rank 1 2 --seeds 2 --scales 5",
 }
 REAL_NETS = [
-    f"real_nets.{name}" for name in ("train", "diagnose", "reproduce", "report", "norms", "distil")
+    f"real_nets.{name}"
+    for name in ("train", "diagnose", "reproduce", "report", "norms", "distil", "compress")
 ]
 COMMANDS = [*(f"simulations.{name}" for name in SIMULATIONS), "simulations", "proofs", *REAL_NETS]
 WHOLE_FILES = ("settings.json", "summary.json", "metrics.jsonl", "checkpoint.pt")

@@ -134,6 +134,11 @@ def compress(
         own, head, _narrowed(own, network, sample, select, head), hidden, runner, fit, explore, decide,
         prober, sample, lose_at_most, method, gamma, repair, "factor" in steps, tell,
     )  # fmt: skip
+    if search.accuracy <= lose_at_most:
+        raise ValueError(
+            f"lose_at_most is {lose_at_most:g}, as much as all that the network has: its accuracy is "
+            f"{search.accuracy:.2%} on the deciding images; train it, or give a smaller lose_at_most"
+        )
     found = [kept for chain in chains if (kept := search.chain(chain, error)) is not None]
     layers = network.layers.chosen[:-1]
     kept = max(

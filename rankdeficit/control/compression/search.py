@@ -96,6 +96,11 @@ class Search:
         self._stages: dict[str | None, Stage] = {}
         self._factored: dict[tuple[str | None, int | None, float], Tensor] = {}
 
+    @property
+    def accuracy(self) -> float:
+        """Of the original on the deciding images."""
+        return float(self._decided.double().mean())
+
     def chain(self, steps: frozenset[Step], error: float) -> Kept | None:
         """The strongest candidate of these steps that is accepted before one fails."""
         kept, previous = None, Plan()

@@ -262,6 +262,7 @@ def with_nan() -> nn.Module:
         ({"lose_at_most": 1.0}, "lose_at_most"),
         ({"confidence": 1.0}, "confidence"),
         ({"lose_at_most": 0.001}, "images"),
+        ({"lose_at_most": 0.97}, "accuracy"),
         ({"temperature": 0.0}, "temperature"),
         ({"steps": ["prune"]}, "steps"),
         ({"steps": []}, "steps"),

@@ -1,0 +1,309 @@
+"""Compress trained classifiers of images, and compare with plain SVD and pruning.
+
+    python -m real_nets.compress --trained runs/RUN/T50-seed0 --lose-at-most 0.01
+    python -m real_nets.compress --trained runs/RUN --compare-baselines
+    python -m real_nets.compress --model FILE.py:make_net --checkpoint FILE --data FOLDER
+
+Half of the test images choose what is compressed, the other half are for the report alone.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich import box
+from rich.table import Table
+
+from rankdeficit.checks import check_temperature
+from rankdeficit.control.compression import Compression, compress
+from rankdeficit.control.compression.bases import Method
+from rankdeficit.control.compression.promise import Paired
+from rankdeficit.control.compression.record import Step
+from rankdeficit.experiments import cli, runs
+from rankdeficit.experiments.tables import counted, print_report, report_text
+from rankdeficit.images import Images
+from real_nets import diagnose
+from real_nets.models import StructureOptions, model_help
+
+PROGRAM = "real_nets.compress"
+
+BASELINES: tuple[Method, ...] = ("weights", "magnitude")
+
+LONGEST = 20
+"""Characters of a name in the table."""
+
+TOLD = (
+    *(own.name for own in fields(StructureOptions)), "model", "checkpoint", "data", "temperature",
+    "classes", "image_size", "crop", "normalisation", "mean", "std", "seed", "device",
+)  # fmt: skip
+"""Settings that mean what they mean in a diagnosis."""
+
+
+@dataclass(frozen=True)
+class Settings(StructureOptions):
+    """Compress trained classifiers within a stated loss of accuracy."""
+
+    trained: tuple[Path, ...] = ()
+    """Folders of networks that real_nets trained, or of a run with several; determine networks,
+    temperatures and, unless --data is given, images."""
+    model: str | None = field(default=None, metadata={"help": model_help})
+    checkpoint: Path | None = None
+    """Weights of the network: a .safetensors file, or a state dict saved by torch.save."""
+    data: Path | None = None
+    """Folder with train/CLASS/* and test/CLASS/* (or val/CLASS/*) images."""
+    lose_at_most: float = 0.01
+    """Accuracy that unseen images may lose."""
+    confidence: float = 0.99
+    """Probability that they do not lose more."""
+    steps: tuple[Step, ...] = ("cut", "project", "factor")
+    """Cut the last layers, project the head's features, factor the layers."""
+    method: Method = "activations"
+    """What is kept: principal directions of activations, singular vectors of weights, or large units."""
+    compare_baselines: bool = False
+    """Also compress by the other two methods, within the same loss and at equal dimensions."""
+    project_gamma: float | None = None
+    """Project to the numerical rank at this threshold [default: the least rank that keeps accuracy]."""
+    grid: int = 2
+    """Average feature maps to grid x grid cells for a head where the network is cut."""
+    fit_images: int = 10_000
+    """Maximum number of train images that fit heads and spectra; 0 for all."""
+    repair_epochs: int = 0
+    """Epochs of training on these images after compression."""
+    repair_lr: float = 1e-4
+    """Adam's learning rate of that training."""
+    latency: bool = True
+    """Measure the latency of batches of 1 and 64."""
+    temperature: float | None = None
+    """Softmax temperature T of training [default: the run's, else 1]."""
+    classes: int | None = None
+    """Number of classes of the network [default: that of the data]."""
+    image_size: int | None = None
+    """Side in pixels to which images are resized [default: as in training with --trained, else
+    unchanged]."""
+    crop: float | None = None
+    """Fraction of the largest centred square to resize [default: as in training with --trained, else
+    squeeze the whole image]."""
+    normalisation: Literal["data", "imagenet", "none"] = "data"
+    """Mean and standard deviation per channel: of all train images (with --trained, those of training),
+    of ImageNet, or 0 and 1."""
+    mean: tuple[float, float, float] | None = None
+    """Mean per channel for pixels in [0, 1], instead of --normalisation."""
+    std: tuple[float, float, float] | None = None
+    """Standard deviation per channel, with --mean."""
+    seed: int = 0
+    """Seed of the choice of images and of the repair."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda or cuda:N."""
+    out: Path | None = None
+    """New folder for networks and results [default: runs/compress-DATE-TIME]."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network compressed by one method."""
+
+    network: str
+    temperature: float
+    method: Method
+    found: Compression
+
+
+def run(settings: Settings) -> Path:
+    """Compress all networks, write the folder, print the table; returns the folder."""
+    device = cli.resolve_device(settings.device)
+    if settings.temperature is not None:
+        check_temperature(settings.temperature)
+    if settings.out is not None:
+        runs.check_new(settings.out, resumable=False)
+    asked = [one_network(settings, path) for path in networks(settings)]
+    prepared = [diagnose.prepare(diagnose.complete(own), device) for own in asked]
+    with cli.new_run(settings, PROGRAM, "compress") as folder:
+        assert folder is not None
+        rows: list[Row] = []
+        for own, ready in zip(asked, prepared, strict=True):
+            name = str(own.model) if own.trained is None else own.trained.name
+            temperature = 1.0 if ready.run is None else ready.run.job.temperature
+            if ready.run is None and own.temperature is not None:
+                temperature = own.temperature
+            methods = [settings.method]
+            if settings.compare_baselines:
+                methods += [other for other in (*BASELINES, "activations") if other not in methods]
+            for method in methods:
+                found = compressed(settings, ready, temperature, method, name)
+                rows.append(Row(name, temperature, method, found))
+                place = folder.path / f"{len(rows):02}-{Path(name).name.partition(':')[0]}-{method}"
+                place.mkdir()
+                found.save(place)
+                runs.write_json(place / "record.json", _record(rows[-1], ready.assumptions))
+        runs.write_json(folder.path / "summary.json", [_record(row, []) for row in rows])
+        folder.write_environment(device)
+        table, sentences = report(rows)
+        sentences.append(f"Networks and records are in {folder.path}.")
+        (folder.path / "report.txt").write_text(report_text(table, sentences))
+        print_report(table, sentences)
+        return folder.path
+
+
+def networks(settings: Settings) -> list[Path | None]:
+    """Folders of the networks of --trained, those of a run one by one; None for --model."""
+    found: list[Path | None] = []
+    for path in settings.trained:
+        several = sorted(own.parent for own in path.glob("*/weights.safetensors"))
+        found += several or [path]
+    return found or [None]
+
+
+def one_network(settings: Settings, trained: Path | None) -> diagnose.Settings:
+    """What a diagnosis of a network would be asked for."""
+    own = {name: getattr(settings, name) for name in TOLD}
+    return diagnose.Settings(**own, trained=trained, probes=False, alignment=False, gradients=False)
+
+
+def compressed(
+    settings: Settings,
+    ready: diagnose.Prepared,
+    temperature: float,
+    method: Method,
+    name: str,
+) -> Compression:
+    """A network compressed by a method, its baselines at equal dimensions beside it."""
+    images = ready.folders
+    choose, test = halves(images.test, settings.seed)
+    others = [own for own in BASELINES if own != method]
+    splits = (own.on(ready.network.device, ready.normalise) for own in (images.train, choose, test))
+    return compress(
+        ready.network.model,
+        *splits,
+        lose_at_most=settings.lose_at_most,
+        confidence=settings.confidence,
+        steps=settings.steps,
+        method=method,
+        gamma=settings.project_gamma,
+        grid=settings.grid,
+        fit_samples=settings.fit_images,
+        repair_epochs=settings.repair_epochs,
+        repair_lr=settings.repair_lr,
+        temperature=temperature,
+        seed=settings.seed,
+        latency=settings.latency,
+        rivals=others if settings.compare_baselines and method == settings.method else (),
+        on_progress=progress(f"{name}, {method}"),
+    )
+
+
+def halves(images: Images, seed: int) -> tuple[Images, Images]:
+    """Two random halves. Raises ValueError for fewer than two images."""
+    if len(images) < 2:
+        raise ValueError(f"data has {len(images)} test images; give two or more")
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    parts = (own.sort().values.tolist() for own in order.tensor_split(2))
+    first, second = (images.part(own) for own in parts)
+    return first, second
+
+
+def progress(prefix: str) -> Callable[[str, int, int], None]:
+    """A line on stderr for each piece of work that begins."""
+    last = ""
+
+    def tell(what: str, done: int, total: int) -> None:
+        nonlocal last
+        if what != last:
+            last = what
+            cli.say(f"{prefix}: {what}")
+
+    return tell
+
+
+def report(rows: Sequence[Row]) -> tuple[Table, list[str]]:
+    """A line for each network and method, and sentences, on groups of networks last."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in (
+        "network", "T", "method", "dimensions\nremoved", "layers", "head\nreads", "para-\nmeters",
+        "\nFLOPs", "time\nof 1", "time\nof 64", "accuracy\nbefore", "\nchange", "\n95 %", "\nn",
+    ):  # fmt: skip
+        table.add_column(
+            head, justify="left" if head in ("network", "method") else "right", no_wrap=True
+        )
+    for row in rows:
+        found = row.found
+        before, after = found.before, found.after
+        left = sum(own.after > 0 for own in found.layers) + 1
+        times = [
+            f"{new.median / old.median:.2f}"
+            for old, new in zip(before.latency, after.latency, strict=True)
+        ]
+        table.add_row(
+            _shorter(row.network), f"{row.temperature:g}", row.method, f"{found.removed:.1%}",
+            f"{left}/{len(found.layers) + 1}",
+            "" if found.plan.rank is None else str(found.plan.rank),
+            f"{after.parameters / before.parameters:.2f}", f"{after.flops / before.flops:.2f}",
+            *(times or ["", ""]), *_accuracy(found.tested),
+        )  # fmt: skip
+        for method, paired in found.rivals.items():
+            cells = [f"= {method}", f"{found.removed:.1%}", *[""] * 6]
+            table.add_row("", "", *cells, *_accuracy(paired))
+    sentences = [f"{row.network}, {row.method}: {note}" for row in rows for note in row.found.notes]
+    sentences.append(
+        "Parameters, FLOPs and times (medians) are relative to the original's. Accuracies are "
+        "percentages of test images that chose nothing, changes are points with a paired interval. Lines "
+        "with = are of other methods at the dimensions of the line above."
+    )
+    return table, [*sentences, *summaries(rows)]
+
+
+def summaries(rows: Sequence[Row]) -> list[str]:
+    """For each temperature and method, medians and ranges over networks."""
+    groups: dict[tuple[float, Method], list[Compression]] = {}
+    for row in rows:
+        groups.setdefault((row.temperature, row.method), []).append(row.found)
+    lines = []
+    for (temperature, method), found in groups.items():
+        tested = [own.tested for own in found if own.tested is not None]
+        kept = sum(own.loss <= own.margin for own in tested)
+        changes = _range([-100 * own.loss for own in tested], "+.2f")
+        removed = _range([100 * own.removed for own in found], ".1f")
+        lines.append(
+            f"T = {temperature:g}, {method}: {removed} % of the dimensions removed, accuracy changed by "
+            f"{changes} points; {kept} of {counted(len(tested), 'network')} kept the promise on the test "
+            "images."
+        )
+    return lines
+
+
+def _shorter(name: str) -> str:
+    """The end of a long name."""
+    return name if len(name) <= LONGEST else f"...{name[3 - LONGEST :]}"
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    """Median and range."""
+    low, high = format(min(values), form), format(max(values), form)
+    return f"{statistics.median(values):{form}}" + (f" ({low} to {high})" if low != high else "")
+
+
+def _accuracy(paired: Paired | None) -> list[str]:
+    assert paired is not None
+    low, high = (100 * end for end in paired.interval)
+    return [
+        f"{100 * paired.accuracy_before:.2f}",
+        f"{-100 * paired.loss:+.2f}",
+        f"{low:+.2f} to {high:+.2f}",
+        str(paired.samples),
+    ]
+
+
+def _record(row: Row, notes: Sequence[str]) -> dict[str, Any]:
+    told = {"network": row.network, "temperature": row.temperature, **row.found.record()}
+    return told | {"assumptions": list(notes)}
+
+
+def main() -> None:
+    """The command."""
+    cli.main(Settings, run, PROGRAM)
+
+
+if __name__ == "__main__":
+    main()
