@@ -156,7 +156,7 @@ def _draw_losses(axes: Axes, rows: Sequence[Row]) -> None:
             at = row["temperature"] / row["fitted"]
             axes.plot(at, row["least_loss"], "o", color=colour, markersize=4)
     axes.axvline(1, **THEORY)
-    highest = max(row["losses"][0] for row in own)
+    highest = max(row["losses"][0] for row in own) or 1.0
     axes.set(xlabel="β in units of 1 / (2σ²)", ylabel="NLL (nats)", ylim=(0, 1.5 * highest))
     axes.set_title("Gaussian clusters: dots are minima")
     plots.set_log_scale(axes, "x")

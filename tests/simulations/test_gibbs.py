@@ -146,9 +146,11 @@ def test_decay_heats_inputs_of_equal_length_only() -> None:
 
 
 def test_a_run_without_optima_says_so() -> None:
-    settings = replace(SMALL, sigma=(0.01,), noise=(1e-9,), seeds=1, decay=(1e-3,))
-    summary = Gibbs().results(settings).summary
+    settings = replace(SMALL, sigma=(1e-4,), noise=(1e-9,), seeds=1, decay=(1e-3,))
+    run = Gibbs().results(settings)
+    summary = run.summary
     assert summary is not None
+    assert len(report.draw(run.rows, summary).axes) == 9
     assert summary["fits"][0]["fitted"] == [None]
     assert any("no finite optimum" in sentence for sentence in report.report(summary)[1])
 
