@@ -7,9 +7,8 @@ add one.
 from rankdeficit.diagnostics.measures.calibration import (
     Calibration,
     calibration,
-    fit_temperature,
-    temperature_limit,
     temperature_scaling,
+    vector_scaling,
 )
 from rankdeficit.diagnostics.measures.collapse import (
     NeuralCollapse,
@@ -28,6 +27,13 @@ from rankdeficit.diagnostics.measures.probes import (
     fit_probe_path,
     predict,
 )
+from rankdeficit.diagnostics.measures.scaling import (
+    fit_temperature,
+    fit_vector_scaling,
+    gaussian_temperature,
+    temperature_limit,
+)
+from rankdeficit.diagnostics.measures.smooth_ece import smooth_ece
 from rankdeficit.diagnostics.registry import Measure, available_measures, measure
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.diagnostics.report.row_advice import advise_rows
@@ -68,6 +74,8 @@ __all__ = [
     "fit_probe",
     "fit_probe_path",
     "fit_temperature",
+    "fit_vector_scaling",
+    "gaussian_temperature",
     "layer_measure",
     "logits_measure",
     "measure",
@@ -77,6 +85,8 @@ __all__ = [
     "ood_drop",
     "ortho_dev",
     "predict",
+    "smooth_ece",
     "temperature_limit",
     "temperature_scaling",
+    "vector_scaling",
 ]

@@ -12,7 +12,7 @@ from torch.autograd import grad, gradcheck
 
 import rankdeficit as rd
 from rankdeficit import gibbs
-from rankdeficit.diagnostics.measures.calibration import fit_temperature
+from rankdeficit.diagnostics.measures.scaling import fit_temperature
 from rankdeficit.gibbs import LinearHead, gaussian_logits, gaussian_rank, predict_alike
 from rankdeficit.toys.optima import decayed_margins, two_factor_optimum
 

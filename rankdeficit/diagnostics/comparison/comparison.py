@@ -32,7 +32,7 @@ from rankdeficit.page.numbers import SPACE, format_percentage_points
 
 WIDTH = 160
 """Columns of the text."""
-SHARES = (".accuracy", ".ece", "nearest_centre_agreement")
+SHARES = (".accuracy", ".ece", ".smooth_ece", "nearest_centre_agreement")
 """Ends of the names of numbers that are told in percent."""
 
 

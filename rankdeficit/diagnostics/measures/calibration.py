@@ -4,17 +4,25 @@ The temperature of training is part of the network: give it wherever one is aske
 as large as a memory map holds: they are read in blocks of rows, and only a block is in float64.
 """
 
-import math
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64, Int64
 from matplotlib.figure import Figure
 from rich.table import Table
-from scipy.optimize import root_scalar
 from torch import Tensor
 
-from rankdeficit.checks import check_at_least, check_floating, check_magnitudes, check_temperature
+from rankdeficit.checks import check_at_least, check_temperature
+from rankdeficit.diagnostics.measures.scaling import (
+    ROWS,
+    Limit,
+    check_samples,
+    fit_rows,
+    fit_vector,
+    gaussian_temperature,
+)
+from rankdeficit.diagnostics.measures.smooth_ece import smooth_ece
 from rankdeficit.diagnostics.reading.needs import Needs, Rows
 from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values, measure
 from rankdeficit.diagnostics.report.cells import make_table, number, percent
@@ -24,23 +32,6 @@ from rankdeficit.softmax import log_softmax
 
 BINS = 15
 """Bins of the calibration error, the number Guo et al. use."""
-
-ROWS = 2048
-"""Samples read at a time."""
-
-ACCURACY = 1e-11
-"""Relative error of a fitted temperature."""
-
-REACH = 1e4
-"""Beyond the logits' scale by this factor lies the temperature that stands for a limit, 0 or infinity."""
-
-STEP = 8.0
-"""Factor by which the bracket of a fitted temperature is widened at a time."""
-
-ROUNDING = 1e-14
-"""Relative rounding error of a slope, below which it counts as zero."""
-
-Limit = Literal["zero", "infinity"]
 
 
 class Calibration(NamedTuple):
@@ -52,6 +43,8 @@ class Calibration(NamedTuple):
     """Expected calibration error: mean |accuracy - confidence| of bins of equal confidence range."""
     brier: float
     """Mean of sum_k (p_k - y_k)^2; uniform predictions have 1 - 1/c."""
+    smooth_ece: float
+    """Smooth calibration error smECE of the largest probability, which needs no bins."""
 
 
 class TemperatureScaling(NamedTuple):
@@ -74,6 +67,13 @@ class CrossFitted(NamedTuple):
     limits: tuple[Limit | None, Limit | None]
 
 
+class VectorScaled(NamedTuple):
+    """Calibration after vector scaling, which may change predictions."""
+
+    after: Calibration
+    accuracy: float
+
+
 def calibration(
     logits: Float[Tensor, "n c"],
     labels: Int64[Tensor, " n"],
@@ -88,34 +88,8 @@ def calibration(
     the logits, and logits that are not finite.
     """
     check_temperature(temperature)
-    _check(logits, labels)
-    temperatures = torch.full(labels.shape, temperature, dtype=torch.float64, device=logits.device)
-    return _calibration(logits, labels, temperatures, bins)
-
-
-def fit_temperature(logits: Float[Tensor, "n c"], labels: Int64[Tensor, " n"]) -> float:
-    """The temperature T > 0 of least negative log-likelihood of softmax(logits / T).
-
-    The loss is convex in 1/T: a bracket is widened geometrically until its slope changes sign, and the
-    root is found to 1e-10 of T (`scipy.optimize.root_scalar`). Where `temperature_limit` is not None
-    there is no finite optimum: for "zero" T is 1e-4 of the median gap between the two largest logits
-    of a sample, for "infinity" 1e4 times the largest range of a sample's logits. T is 1 where all
-    logits of every sample are equal and it changes nothing.
-    Raises ValueError as `calibration`.
-    """
-    _check(logits, labels)
-    return _fit(logits, labels, torch.arange(len(labels), device=logits.device))[0]
-
-
-def temperature_limit(logits: Float[Tensor, "n c"], labels: Int64[Tensor, " n"]) -> Limit | None:
-    """Where the likelihood of softmax(logits / T) has no finite optimum: the limit that T tends to.
-
-    "zero" where all samples are right, so the loss falls for ever as T falls; "infinity" where the
-    labels' logits are on average no larger than the mean logits, so it falls for ever as T rises. None
-    where the optimum is finite, or every temperature is one. Raises ValueError as `calibration`.
-    """
-    _check(logits, labels)
-    return _fit(logits, labels, torch.arange(len(labels), device=logits.device))[1]
+    check_samples(logits, labels)
+    return _calibration(logits, labels, lambda block, rows: _at(block, temperature), bins)[0]
 
 
 def temperature_scaling(
@@ -132,8 +106,8 @@ def temperature_scaling(
     Raises ValueError as `calibration`, and for fewer than two samples.
     """
     before = calibration(logits, labels, temperature, bins)
-    fitted = cross_fit(logits, labels, seed)
-    after = _calibration(logits, labels, fitted.per_sample, bins)
+    fitted = crossfit_rows(logits, labels, seed)
+    after = _scaled(logits, labels, fitted, bins)
     return TemperatureScaling(before, after, fitted.temperatures, fitted.limits)
 
 
@@ -142,10 +116,9 @@ def cross_fit(
 ) -> CrossFitted:
     """The temperatures of `temperature_scaling`. Raises ValueError as that."""
     check_at_least(2, samples=len(labels))
-    _check(logits, labels)
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    first, second = (half.sort().values.to(logits.device) for half in order.tensor_split(2))
-    on_first, on_second = _fit(logits, labels, second), _fit(logits, labels, first)
+    check_samples(logits, labels)
+    first, second = _halves(labels, seed)
+    on_first, on_second = fit_rows(logits, labels, second), fit_rows(logits, labels, first)
     temperatures = torch.empty(labels.shape, dtype=torch.float64, device=logits.device)
     temperatures[first], temperatures[second] = on_first[0], on_second[0]
     return CrossFitted(temperatures, (on_first[0], on_second[0]), (on_first[1], on_second[1]))
@@ -158,6 +131,35 @@ def fitted_of(study: Study) -> CrossFitted:
         found = cross_fit(study.logits("test"), study.test.labels, study.options.seed)
         study.prepared["calibration"] = found
     return found
+
+
+def vector_scaling(
+    logits: Float[Tensor, "n c"],
+    labels: Int64[Tensor, " n"],
+    bins: int = BINS,
+    seed: int = 0,
+) -> VectorScaled | None:
+    """Calibration with weights and biases per class, cross-fitted on the halves of `temperature_scaling`.
+
+    None where `fit_vector_scaling` is None on either half. With few samples per class it overfits.
+    Raises ValueError as `temperature_scaling`.
+    """
+    check_at_least(2, samples=len(labels))
+    check_samples(logits, labels)
+    first, second = _halves(labels, seed)
+    on_first, on_second = fit_vector(logits, labels, second), fit_vector(logits, labels, first)
+    if on_first is None or on_second is None:
+        return None
+    in_second = torch.zeros(labels.shape, dtype=torch.int64, device=logits.device)
+    in_second[second] = 1
+    weights = torch.stack([on_first.weights, on_second.weights])
+    biases = torch.stack([on_first.biases, on_second.biases])
+
+    def log_probabilities(block: Tensor, rows: slice) -> Tensor:
+        half = in_second[rows]
+        return _at(block * weights[half] + biases[half], 1.0)
+
+    return VectorScaled(*_calibration(logits, labels, log_probabilities, bins))
 
 
 def draw(record: Row) -> Figure | None:
@@ -178,7 +180,7 @@ def draw(record: Row) -> Figure | None:
 
 @measure("calibration", place=120)
 class CalibrationMeasure(Measure):
-    """NLL, ECE and Brier score of the test samples before and after temperature scaling."""
+    """NLL, ECE, Brier score and smooth ECE of the test samples before and after temperature scaling."""
 
     needs = Needs(test=(Rows("logits"),))
     blank = Blank(sections={"calibration": None})
@@ -190,11 +192,14 @@ class CalibrationMeasure(Measure):
             study.notes.append("no calibration: cross-fitting needs at least two test samples")
             return Values()
         logits, labels, found = study.logits("test"), study.test.labels, fitted_of(study)
+        by_class = vector_scaling(logits, labels, seed=study.options.seed)
         row = {
             "before": calibration(logits, labels, study.options.temperature)._asdict(),
-            "after": _calibration(logits, labels, found.per_sample, BINS)._asdict(),
+            "after": _scaled(logits, labels, found, BINS)._asdict(),
+            "vector": by_class and {**by_class.after._asdict(), "accuracy": by_class.accuracy},
             "temperatures": list(found.temperatures),
             "limits": list(found.limits),
+            "gaussian_temperature": gaussian_temperature(logits, labels),
         }
         if any(found.limits):
             tends = " and ".join(sorted({limit for limit in found.limits if limit}))
@@ -205,126 +210,86 @@ class CalibrationMeasure(Measure):
         return Values(sections={"calibration": row})
 
     def tables(self, record: Row) -> list[Table]:
-        """A row before and one after temperature scaling."""
+        """A row before scaling, one after temperature scaling, and one after vector scaling."""
         found = record.get("calibration")
         if not found:
             return []
-        temperatures = {
-            "before": f"{record['conditions']['temperature']:g}",
-            "after": ", ".join(f"{T:.3g}" for T in found.get("temperatures") or ()),
-        }
-        note = "Test samples; after: each half with the temperature fitted on the other."
+        T = record["conditions"]["temperature"]
+        fitted = found.get("temperatures") or ()
+        temperatures = {"before": f"{T:g}", "after": ", ".join(f"{own:.3g}" for own in fitted)}
+        note = "Test samples; after: each half with the temperature fitted on the other"
+        rows = {"before": "before", "after": "after"}
+        if found.get("vector"):
+            rows["vector"] = "vector scaling"
+            note += ", or with a weight and a bias for each class, which may change predictions"
         columns = [
-            Column("calibration", lambda name: name, note),
-            Column("T", lambda name: temperatures[name]),
+            Column("calibration", rows.__getitem__, f"{note}."),
+            Column("T", temperatures.get, _ratios(fitted, found.get("gaussian_temperature"), T)),
             Column("NLL", lambda name: number(found[name]["nll"])),
             Column("ECE", lambda name: percent(found[name]["ece"])),
+            Column("smECE", lambda name: percent(found[name].get("smooth_ece"))),
             Column("Brier", lambda name: number(found[name]["brier"])),
         ]
-        return [make_table("Calibration", columns, ["before", "after"])]
+        return [make_table("Calibration", columns, list(rows))]
 
 
-def _calibration(logits: Tensor, labels: Tensor, temperatures: Tensor, bins: int) -> Calibration:
+def _ratios(fitted: Sequence[float], gaussian: float | None, temperature: float) -> str:
+    """A sentence on fitted and predicted temperatures relative to that of training."""
+    if not fitted:
+        return ""
+    spelled = " and ".join(f"{own / temperature:.3g}" for own in fitted)
+    told = f"Fitted temperatures are {spelled} times that of training"
+    if gaussian is not None:
+        told += (
+            f"; Gaussian logits of this margin and variance would have {gaussian / temperature:.3g}"
+        )
+    return f"{told}."
+
+
+def _halves(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of both halves of the samples."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    first, second = (half.sort().values.to(labels.device) for half in order.tensor_split(2))
+    return first, second
+
+
+def _scaled(logits: Tensor, labels: Tensor, fitted: CrossFitted, bins: int) -> Calibration:
+    def log_probabilities(block: Tensor, rows: slice) -> Tensor:
+        return _at(block, fitted.per_sample[rows])
+
+    return _calibration(logits, labels, log_probabilities, bins)[0]
+
+
+def _at(block: Tensor, temperature: float | Tensor) -> Tensor:
+    return log_softmax(block, temperature, validate=False)
+
+
+def _calibration(
+    logits: Tensor,
+    labels: Tensor,
+    log_probabilities: Callable[[Tensor, slice], Tensor],
+    bins: int,
+) -> tuple[Calibration, float]:
+    """Calibration and accuracy. log_probabilities: of a block of logits in float64, and its rows."""
     check_at_least(1, bins=bins)
     nll = brier = 0.0
-    gaps = torch.zeros(bins, dtype=torch.float64, device=logits.device)
-    for block, own, T in zip(
-        logits.detach().split(ROWS), labels.split(ROWS), temperatures.split(ROWS), strict=True
-    ):
-        log_probabilities = log_softmax(block.double(), T, validate=False)
-        nll -= float(log_probabilities.gather(1, own[:, None]).sum())
-        probabilities = log_probabilities.exp()
-        confidences, predictions = probabilities.max(dim=1)
-        bin_ = (confidences * bins).ceil().long() - 1
-        gap = (predictions == own).double() - confidences
-        gaps += torch.bincount(bin_.clamp(max=bins - 1), gap, minlength=bins)
-        probabilities.scatter_add_(1, own[:, None], -torch.ones_like(confidences[:, None]))
-        brier += float(probabilities.square().sum())
     n = len(labels)
-    return Calibration(nll / n, float(gaps.abs().sum()) / n, brier / n)
-
-
-def _fit(logits: Tensor, labels: Tensor, rows: Tensor) -> tuple[float, Limit | None]:
-    """Temperature of least loss over these rows, the root of the slope over ln(1 / T), and its limit."""
-    gap, reach = _scales(logits, rows)
-    if reach == 0:
-        return 1.0, None
-
-    def slope(log_beta: float) -> float:
-        return _slope(logits, labels, rows, math.exp(log_beta)).value
-
-    start = _slope(logits, labels, rows, 0.0)
-    if start.all_right:
-        return gap / REACH, "zero"
-    if start.value >= -ROUNDING * start.magnitude:
-        return reach * REACH, "infinity"
-    low = high = -math.log(gap)
-    if slope(low) < 0:
-        while slope(high) < 0:
-            low, high = high, high + math.log(STEP)
-    else:
-        while slope(low) >= 0:
-            low, high = low - math.log(STEP), low
-    found = root_scalar(slope, bracket=(low, high), method="toms748", xtol=ACCURACY)
-    return math.exp(-found.root), None
-
-
-class _Slope(NamedTuple):
-    """Derivative of the summed loss in beta = 1 / T."""
-
-    value: float
-    magnitude: float
-    """Sum of the terms' magnitudes."""
-    all_right: bool
-    """No logit is larger than its sample's label's."""
-
-
-def _slope(logits: Tensor, labels: Tensor, rows: Tensor, beta: float) -> _Slope:
-    """Sum over samples of E[e] - e_y under softmax(beta e): rising in beta."""
-    value = magnitude = 0.0
-    all_right = True
-    for own in rows.split(ROWS):
-        energies = logits[own].double()
-        energies -= energies.gather(1, labels[own, None])
-        terms = torch.softmax(beta * energies, dim=1) * energies
-        value += float(terms.sum())
-        magnitude += float(terms.abs().sum())
-        all_right &= bool((energies <= 0).all())
-    return _Slope(value, magnitude, all_right)
-
-
-def _scales(logits: Tensor, rows: Tensor) -> tuple[float, float]:
-    """Median gap between a sample's two largest logits where they differ, and the largest range.
-
-    Masked classes and single outliers do not move the first. Where no largest logits differ it is
-    the range.
-    """
-    gaps, reach = [], 0.0
-    for own in rows.split(ROWS):
-        block = logits[own].double()
-        reach = max(reach, float((block.amax(dim=1) - block.amin(dim=1)).max()))
-        largest = block.topk(min(2, block.shape[1]), dim=1).values
-        gaps.append(largest[:, 0] - largest[:, -1])
-    found = torch.cat(gaps)
-    found = found[found > 0]
-    return float(found.median()) if len(found) else reach, reach
-
-
-def _check(logits: Tensor, labels: Tensor) -> None:
-    check_floating("logits", logits, dimensions=2)
-    if bool(torch.isinf(logits).any()):
-        raise ValueError(
-            "logits have infinite entries; give masked classes a finite value such as -1e9, or leave "
-            "their columns out"
-        )
-    check_magnitudes("logits", logits)
-    n, c = logits.shape
-    if labels.shape != (n,) or labels.dtype != torch.int64:
-        raise ValueError(
-            f"labels have shape {tuple(labels.shape)} and dtype {labels.dtype}; they must be {n} class "
-            "indices (torch.int64)"
-        )
-    if bool(((labels < 0) | (labels >= c)).any()):
-        raise ValueError(
-            f"labels lie in {int(labels.min())}..{int(labels.max())}; they must lie in 0..{c - 1}"
-        )
+    confidences = torch.empty(labels.shape, dtype=torch.float64, device=logits.device)
+    hits = torch.empty_like(confidences)
+    gaps = torch.zeros(bins, dtype=torch.float64, device=logits.device)
+    for start in range(0, n, ROWS):
+        rows = slice(start, start + ROWS)
+        own = labels[rows]
+        found = log_probabilities(logits[rows].detach().double(), rows)
+        nll -= float(found.gather(1, own[:, None]).sum())
+        probabilities = found.exp()
+        confidences[rows], predictions = probabilities.max(dim=1)
+        hits[rows] = (predictions == own).double()
+        bin_ = (confidences[rows] * bins).ceil().long() - 1
+        gap = hits[rows] - confidences[rows]
+        gaps += torch.bincount(bin_.clamp(max=bins - 1), gap, minlength=bins)
+        probabilities.scatter_add_(1, own[:, None], -torch.ones_like(gap[:, None]))
+        brier += float(probabilities.square().sum())
+    smooth = smooth_ece(confidences, hits)
+    scores = Calibration(nll / n, float(gaps.abs().sum()) / n, brier / n, smooth)
+    return scores, float(hits.mean())

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rankdeficit.checks import check_at_least, check_temperature
-from rankdeficit.diagnostics.measures.calibration import BINS, ROWS, fitted_of
+from rankdeficit.diagnostics.measures.calibration import BINS, fitted_of
+from rankdeficit.diagnostics.measures.scaling import ROWS
 from rankdeficit.diagnostics.reading.needs import Needs, Rows
 from rankdeficit.diagnostics.registry import Blank, Measure, Row, Values, measure
 from rankdeficit.diagnostics.study import Study

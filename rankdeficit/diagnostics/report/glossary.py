@@ -168,9 +168,25 @@ TERMS = {
     "calibration": Term(
         "calibration",
         "NLL, ECE and Brier score before and after temperature scaling, cross-fitted",
-        "low is good; a fitted T above 1 means over-confidence",
+        "low is good; a fitted T above that of training means over-confidence",
         "Guo et al.",
         ("calibration", "reliability"),
+    ),
+    "smooth_ece": Term(
+        "smooth ECE (smECE)",
+        "integral of the absolute residual, hit less confidence, after smoothing by a Gaussian kernel "
+        "whose width is that value itself",
+        "0 is best; ECE without the choice of bins",
+        "Błasiok and Nakkiran",
+        ("calibration",),
+    ),
+    "vector_scaling": Term(
+        "vector scaling",
+        "softmax(w z + b) with a weight and a bias per class, fitted by NLL and cross-fitted",
+        "better than one temperature: classes are miscalibrated in different ways; worse: too few "
+        "samples per class",
+        "Guo et al.",
+        ("calibration",),
     ),
 }
 

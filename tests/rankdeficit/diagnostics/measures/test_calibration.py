@@ -16,12 +16,13 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from rankdeficit.diagnostics.measures.calibration import (
     calibration,
-    fit_temperature,
-    temperature_limit,
     temperature_scaling,
+    vector_scaling,
 )
+from rankdeficit.diagnostics.measures.scaling import fit_temperature, temperature_limit
 
-MODULE = importlib.import_module("rankdeficit.diagnostics.measures.calibration")
+MEASURES = "rankdeficit.diagnostics.measures"
+MODULES = [importlib.import_module(f"{MEASURES}.{name}") for name in ("calibration", "scaling")]
 
 
 def sample(n: int, c: int, seed: int = 0, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -43,11 +44,11 @@ def test_by_hand() -> None:
 
 def test_certain_and_uniform_predictions() -> None:
     labels = torch.arange(4)
-    assert calibration(1e6 * torch.eye(4), labels) == (0, 0, 0)
+    assert calibration(1e6 * torch.eye(4), labels) == (0, 0, 0, 0)
     wrong = calibration(1e6 * torch.eye(4), labels.flip(0))
-    assert wrong == pytest.approx((1e6, 1, 2))
+    assert wrong == pytest.approx((1e6, 1, 2, 1))
     uniform = calibration(torch.full((4, 4), 7.0), labels)
-    assert uniform == pytest.approx((math.log(4), 0, 3 / 4))
+    assert uniform == pytest.approx((math.log(4), 0, 3 / 4, 0), abs=1e-12)
 
 
 @pytest.mark.parametrize("bins", [1, 10, 15])
@@ -126,20 +127,29 @@ def test_a_planted_temperature_is_recovered() -> None:
 
 
 def optimum(logits: Tensor, labels: Tensor, scale: float) -> float:
-    """SciPy's bounded minimum of the loss in extended precision, over T from scale / e^5 to scale e^5."""
+    """SciPy's bounded minimum of the loss in extended precision, over T from scale / e^5 to scale e^5.
+
+    Near the minimum the difference to the loss at the centre of the bounds is minimised: it resolves
+    flat minima.
+    """
     e = logits.double().numpy().astype(np.longdouble)
     e -= e[np.arange(len(e)), labels.numpy()][:, None]
 
-    def loss(log_beta: float) -> np.longdouble:
-        scaled = e * np.exp(np.longdouble(log_beta))
-        largest = scaled.max(axis=1)
-        return (largest + np.log(np.exp(scaled - largest[:, None]).sum(axis=1))).sum()
+    def loss(x: float) -> np.longdouble:
+        return np.logaddexp.reduce(e * np.exp(np.longdouble(centre + x)), axis=1).sum()
 
-    bounds = (-math.log(scale) - 5, -math.log(scale) + 5)
-    for _ in range(2):  # the second one is narrow enough for parabolic steps
-        best = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-12})
-        bounds = (best.x - 1e-2, best.x + 1e-2)
-    return math.exp(-best.x)
+    def difference(x: float) -> np.longdouble:
+        beta = np.exp(np.longdouble(centre))
+        p = np.exp(beta * (e - e.max(axis=1)[:, None]))
+        p /= p.sum(axis=1)[:, None]
+        growth = np.expm1(np.where(p > 0, beta * np.expm1(np.longdouble(x)) * e, 0))
+        return np.log1p((p * growth).sum(axis=1)).sum()
+
+    centre = -math.log(scale)
+    for width, function in ((5, loss), (1e-2, difference), (1e-4, difference)):
+        bounds, options = (-width, width), {"xatol": 1e-14}
+        centre += minimize_scalar(function, bounds=bounds, method="bounded", options=options).x
+    return math.exp(-centre)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3, 1e6])
@@ -160,6 +170,23 @@ def test_the_optimum_is_scipys_whatever_the_largest_logits(kind: str, scale: flo
     assert pytest.approx(optimum(logits, labels, scale), rel=1e-8) == T
     assert 0.5 * scale < T < 2 * scale
     assert temperature_limit(logits, labels) is None
+
+
+def test_the_optimum_of_random_logits_is_scipys() -> None:
+    """Sizes, scales and temperatures at random; the fixed cases are below."""
+    generator = torch.Generator().manual_seed(11)
+    tried = 0
+    for seed in range(40):
+        n, c = (int(torch.randint(*ends, (), generator=generator)) for ends in ((20, 80), (2, 8)))
+        log_scale, log_temperature = (4 * torch.rand(2, generator=generator) - 2).tolist()
+        logits, labels = sample(n, c, seed, temperature=10.0 ** (log_temperature / 4))
+        logits = 10.0**log_scale * logits
+        if temperature_limit(logits, labels) is not None:
+            continue
+        T = fit_temperature(logits, labels)
+        assert pytest.approx(optimum(logits, labels, T), rel=1e-8) == T
+        tried += 1
+    assert tried > 30
 
 
 def test_masked_classes_and_certain_samples_change_no_temperature() -> None:
@@ -240,8 +267,12 @@ def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     stored[:] = logits.numpy()
     mapped = torch.from_numpy(stored)
     whole = temperature_scaling(mapped, labels)
-    monkeypatch.setattr(MODULE, "ROWS", 7)
+    by_class = vector_scaling(mapped, labels)
+    for module in MODULES:
+        monkeypatch.setattr(module, "ROWS", 7)
     found = temperature_scaling(mapped, labels)
+    assert by_class is not None
+    assert vector_scaling(mapped, labels).after == pytest.approx(by_class.after, rel=1e-7)
     assert found.temperatures == pytest.approx(whole.temperatures, rel=1e-10)
     assert found.before == pytest.approx(whole.before, rel=1e-12)
     assert found.after == pytest.approx(whole.after, rel=1e-9)
@@ -259,7 +290,7 @@ def test_bad_input() -> None:
         ((logits.long(), labels), "dtype"),
         ((torch.where(logits > 0, logits, -math.inf), labels), "-1e9"),
     ):
-        for function in (calibration, fit_temperature, temperature_scaling):
+        for function in (calibration, fit_temperature, temperature_scaling, vector_scaling):
             with pytest.raises(ValueError, match=match):
                 function(*arguments)
     for settings, match in (((0.0,), "temperature is 0"), ((1.0, 0), "bins is 0")):

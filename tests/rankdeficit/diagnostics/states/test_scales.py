@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from rankdeficit.diagnostics.measures.calibration import fit_temperature, temperature_scaling
+from rankdeficit.diagnostics.measures.calibration import temperature_scaling
 from rankdeficit.diagnostics.measures.collapse import nearest_centre_agreement, neural_collapse
 from rankdeficit.diagnostics.measures.neco import VARIANTS, fit_neco
 from rankdeficit.diagnostics.measures.ood import KnownData, detectors, fit_detector
 from rankdeficit.diagnostics.measures.ortho_dev import ortho_dev
 from rankdeficit.diagnostics.measures.probes import fit_probe, predict
+from rankdeficit.diagnostics.measures.scaling import fit_temperature
 from rankdeficit.diagnostics.reading.pooling import pool_features
 from rankdeficit.diagnostics.states.alignment import InputDirections, StreamedAlignment
 from rankdeficit.diagnostics.states.class_statistics import ClassStatistics
