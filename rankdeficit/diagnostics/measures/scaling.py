@@ -74,7 +74,7 @@ def fit_vector_scaling(
 
     The loss is convex; Newton's method with conjugate gradients on standardised columns ends when no
     entry of the gradient exceeds 1e-10. None where no finite optimum is found: a class has no sample,
-    or some scaling puts every sample right. Raises ValueError as `calibration`.
+    or the loss falls for ever in some direction, as where a class is told from the others without fault. Raises ValueError as `calibration`.
     """
     check_samples(logits, labels)
     return fit_vector(logits, labels, torch.arange(len(labels), device=logits.device))
@@ -200,6 +200,9 @@ def check_samples(logits: Tensor, labels: Tensor) -> None:
 GRADIENT, NEWTON_STEPS = 1e-10, 100
 """Largest entry of the gradient of a fitted vector scaling, and steps before it counts as diverging."""
 
+FINITE = 1e-3
+"""Newton step that is left at a finite optimum. Where the loss falls for ever as exp(-t), it is 1."""
+
 
 def fit_vector(logits: Tensor, labels: Tensor, rows: Tensor) -> VectorScaling | None:
     """The vector scaling of least loss over these rows."""
@@ -212,7 +215,8 @@ def fit_vector(logits: Tensor, labels: Tensor, rows: Tensor) -> VectorScaling | 
     point = loss.uniform() if limit else loss.at_temperature(temperature)
     for _ in range(NEWTON_STEPS):
         if float(loss.gradient(point).abs().max()) <= GRADIENT:
-            return None if loss.separates(point) else loss.scaling(point)
+            remaining = loss.newton_direction(point, loss.gradient(point))
+            return loss.scaling(point) if float(remaining.abs().max()) < FINITE else None
         moved = loss.newton_step(point)
         if moved is None:
             return None
@@ -252,10 +256,6 @@ class _VectorLoss:
             x = (self.logits[own].double() - self.mean) / self.deviation
             yield x, x * point[0] + point[1], self.labels[own]
 
-    def separates(self, point: Tensor) -> bool:
-        """Whether every sample is right, so that larger weights have a smaller loss."""
-        return all(bool((e.argmax(dim=1) == own).all()) for _, e, own in self._blocks(point))
-
     def value(self, point: Tensor) -> float:
         found = sum(
             float(torch.nn.functional.cross_entropy(e, own, reduction="sum"))
@@ -284,7 +284,7 @@ class _VectorLoss:
     def newton_step(self, point: Tensor) -> Tensor | None:
         """The point after a damped step; None where no step is downhill."""
         gradient = self.gradient(point)
-        direction = self._conjugate_gradients(point, gradient)
+        direction = self.newton_direction(point, gradient)
         slope, before, size = float((gradient * direction).sum()), self.value(point), 1.0
         while size > 1e-6:
             moved = point + size * direction
@@ -294,7 +294,7 @@ class _VectorLoss:
             size /= 2
         return None
 
-    def _conjugate_gradients(self, point: Tensor, gradient: Tensor) -> Tensor:
+    def newton_direction(self, point: Tensor, gradient: Tensor) -> Tensor:
         """An approximate solution d of H d = -g, downhill."""
         found, residual = torch.zeros_like(gradient), -gradient
         direction, square = residual.clone(), float(residual.square().sum())

@@ -92,6 +92,9 @@ def test_there_is_no_vector_scaling_without_a_finite_optimum() -> None:
     skewed = logits * torch.tensor([1.0, 3.0, 0.5, 1.0]) + torch.tensor([3.0, 0.0, -2.0, 0.0])
     assert fit_vector_scaling(skewed, logits.argmax(dim=1)) is None  # right after scaling alone
     assert fit_vector_scaling(logits, labels.clamp(max=2)) is None
+    told = logits.clone()
+    told[:, 3] = torch.where(labels == 3, 1.0, -1.0)  # of class 3 alone without fault
+    assert fit_vector_scaling(told, labels) is None
     assert vector_scaling(logits, logits.argmax(dim=1)) is None
 
 
