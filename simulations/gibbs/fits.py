@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from rankdeficit import gibbs
-from rankdeficit.diagnostics.measures.calibration import fit_temperature, temperature_limit
+from rankdeficit.diagnostics.measures.scaling import fit_temperature, temperature_limit
 from rankdeficit.experiments.settings import Row
 from rankdeficit.softmax import cross_entropy
 from rankdeficit.spectrum import centred_rank

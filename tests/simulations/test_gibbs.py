@@ -11,7 +11,7 @@ import torch
 import rankdeficit as rd
 import simulations.gibbs
 from rankdeficit import gibbs
-from rankdeficit.diagnostics.measures.calibration import fit_temperature
+from rankdeficit.diagnostics.measures.scaling import fit_temperature
 from rankdeficit.experiments.settings import Row
 from simulations.gibbs import Gibbs, Settings, decay, fits, report, states, verdicts
 

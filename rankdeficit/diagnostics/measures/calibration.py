@@ -106,7 +106,7 @@ def temperature_scaling(
     Raises ValueError as `calibration`, and for fewer than two samples.
     """
     before = calibration(logits, labels, temperature, bins)
-    fitted = crossfit_rows(logits, labels, seed)
+    fitted = cross_fit(logits, labels, seed)
     after = _scaled(logits, labels, fitted, bins)
     return TemperatureScaling(before, after, fitted.temperatures, fitted.limits)
 

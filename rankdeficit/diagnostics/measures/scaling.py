@@ -74,7 +74,8 @@ def fit_vector_scaling(
 
     The loss is convex; Newton's method with conjugate gradients on standardised columns ends when no
     entry of the gradient exceeds 1e-10. None where no finite optimum is found: a class has no sample,
-    or the loss falls for ever in some direction, as where a class is told from the others without fault. Raises ValueError as `calibration`.
+    or the loss falls for ever in some direction, as where a class is told from the others without
+    fault. Raises ValueError as `calibration`.
     """
     check_samples(logits, labels)
     return fit_vector(logits, labels, torch.arange(len(labels), device=logits.device))
