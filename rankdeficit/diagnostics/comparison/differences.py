@@ -27,7 +27,7 @@ SETTINGS = ("conditions.", "network.", "ood.", "ood_samples.")
 """Starts of names that are no measures."""
 
 DETAIL = re.compile(
-    r"^(layers|penultimate|reliability)\.|_curve\.|singular_values\.|temperatures\.|\.fpr_|\.aupr_"
+    r"^(layers|penultimate|reliability|attention)\.|_curve\.|singular_values\.|temperatures\.|\.fpr_|\.aupr_"
     r"|\.(samples|largest_class|level|resamples|dimension|predicted_rank|train_accuracy)$"
 )
 """Numbers that the table leaves to `to_csv` and the figures."""

@@ -99,6 +99,15 @@ TERMS = {
         "paper, equation 3",
         ("gradient_ranks",),
     ),
+    "attention": Term(
+        "attention: spread, entropy, ranks",
+        "per head: standard deviation of the logits over keys; entropy of softmax rows over ln(keys); "
+        "numerical ranks of Q K^T / sqrt(d) and of the attention matrix",
+        "entropy share 1: every query takes the mean of all keys; 0: one key. The logits have rank at "
+        "most d, the attention matrix up to the number of keys",
+        "Zhai et al. (entropy); Dong et al. (rank)",
+        ("attention",),
+    ),
     "probe": Term(
         "linear probe",
         "test accuracy of a converged logistic regression on a layer's features",
@@ -199,6 +208,7 @@ WORDS = {
     "logits_norm": ("norm of the logits", "logits norm", "||M||", "initial norm"),
     "alignment": ("alignment",),
     "gradient": ("gradients",),
+    "attention": ("Attention",),
     "probe": ("probe", "κ", "ρ"),
     "effective_depth": ("κ", "effective depth"),
     "ood_drop": ("ρ", "OOD drop"),

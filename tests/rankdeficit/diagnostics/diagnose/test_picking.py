@@ -33,6 +33,7 @@ NEEDED = {
     "penultimate": {"spectra"},
     "alignment": {"alignment"},
     "gradient_ranks": {"gradients", "spectra"},
+    "attention": set(),
     "effective_depth": {"probes", "kept rows"},
     "ood_drop": {"probes", "kept rows"},
     "probes": {"probes", "kept rows"},

@@ -60,6 +60,23 @@ def rates(auroc: float) -> Row:
     return {"auroc": auroc} | dict(zip(names, (0.111, 0.222, 0.333, 0.444), strict=True))
 
 
+def attended(name: str, heads: int) -> Row:
+    values = {
+        "spread": 0.5,
+        "entropy": 1.5,
+        "entropy_share": 0.541,
+        "logits_rank": 4.0,
+        "softmax_rank": 9.0,
+    }
+    row = {"name": name, "windows": 1, "heads": heads, "queries": 16, "keys": 16, "inputs": 8}
+    for key, value in values.items():
+        row |= {
+            key: [value + head / 16 for head in range(heads)],
+            f"{key}_range": [[0.0, 16.0]] * heads,
+        }
+    return row
+
+
 def record() -> Row:
     """Four layers of an interpolating network with 6 classes whose logits have rank 3."""
     data = {"loss": 0.0123, "logits": logits(3, (5, 3, 2, 2, 1))}
@@ -81,6 +98,7 @@ def record() -> Row:
             "cosine_deviation": 0.1017, "self_duality": 0.1117,
             "nearest_centre_agreement": 0.987, "predicted_rank": 5, "train_accuracy": 1.0,
         },
+        "attention": {"layers": [attended("layer1.0.attn", 3), attended("layer1.1.attn", 2)]},
         "effective_depth": interval(0.75, 0.5, 1.0),
         "ood_drop": {"svhn": interval(0.5, 0.4375, 0.5625)},
         "detection": {

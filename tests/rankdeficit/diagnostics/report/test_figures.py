@@ -151,7 +151,7 @@ def test_a_network_with_zero_logits_and_no_layers_is_still_reported(tmp_path: Pa
     report = Report(dead)
     assert report.sentences()[0].startswith("Rank deficit")
     assert {path.stem for path in report.plot(tmp_path)} == {
-        "logits_ranks", "detection", "calibration", "reliability",
+        "logits_ranks", "attention", "detection", "calibration", "reliability",
     }  # fmt: skip
     assert "Tiny: 0 layers" in repr(report)
     assert "Tiny: 0 layers" in str(report)

@@ -96,7 +96,7 @@ def test_columns_without_data_do_not_appear(tmp_path: Path) -> None:
     for row in bare["layers"]:
         row |= dict.fromkeys(("alignment", "alignment_error", "gradient", "input", "probe"))
         row["ood_probes"] = {}
-    for name in ("effective_depth", "calibration", "reliability", "neural_collapse"):
+    for name in ("effective_depth", "attention", "calibration", "reliability", "neural_collapse"):
         bare[name] = None
     for name in ("ood_drop", "detection", "ortho_dev"):
         bare[name] = {}
