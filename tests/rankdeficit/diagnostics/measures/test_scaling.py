@@ -6,6 +6,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from rankdeficit.diagnostics.arrays import diagnose_outputs
 from rankdeficit.diagnostics.measures.calibration import temperature_scaling, vector_scaling
 from rankdeficit.diagnostics.measures.scaling import (
     VectorScaling,
@@ -120,3 +121,25 @@ def test_without_a_margin_or_a_variance_there_is_no_gaussian_temperature() -> No
     twice = torch.cat([logits, logits])
     assert gaussian_temperature(-twice, labels.repeat(2)) is None
     assert gaussian_temperature(twice, labels.repeat(2)) == 0
+
+
+def test_a_report_has_the_numbers_of_the_functions_beside_the_temperature_of_training() -> None:
+    logits, labels = sample(600, 4, 9, spread=0.5)
+    logits = 50 * logits
+    splits = {"train": logits, "test": logits}, {"train": labels, "test": labels}
+    found = diagnose_outputs(
+        logits=splits[0], labels=splits[1], temperature=50.0, measures=["calibration"]
+    )
+    own = found.record["calibration"]
+    assert own["gaussian_temperature"] == pytest.approx(gaussian_temperature(logits, labels))
+    for T in own["temperatures"]:
+        assert pytest.approx(fit_temperature(logits, labels), rel=0.3) == T
+    assert own["vector"]["nll"] < own["after"]["nll"]
+    assert 0 < own["vector"]["smooth_ece"] < 0.2
+    accuracy = float((logits.argmax(dim=1) == labels).double().mean())
+    assert own["vector"]["accuracy"] > accuracy
+    told = " ".join(str(found).split())
+    assert f"{own['gaussian_temperature'] / 50:.3g}" in told
+    for T in own["temperatures"]:
+        assert f"{T / 50:.3g} " in told
+    assert f"{own['vector']['smooth_ece']:.1%}" in told
