@@ -7,7 +7,6 @@ import numpy as np
 import torch
 import torch.distributed as distributed
 from jaxtyping import Float, Float64, Int64
-from scipy.sparse.linalg import eigsh
 from scipy.stats import beta, norm
 from scipy.stats import t as student_t
 from torch import Tensor
@@ -18,9 +17,18 @@ from rankdeficit.checks import (
     check_magnitudes,
     largest_magnitude,
 )
+from rankdeficit.diagnostics.states.directions import (
+    COARSE_LEAST,
+    add_products,
+    coarse_exponent,
+    leading_eigenvectors,
+    least_exponent,
+    products_with,
+    times_power,
+    top_directions,
+)
 from rankdeficit.diagnostics.states.row_sample import RowSample, most_rows
 from rankdeficit.diagnostics.states.sampling import scramble
-from rankdeficit.spectrum import PANEL
 
 DIRECTIONS = 15
 """Number of top singular directions compared, the paper's choice."""
@@ -36,12 +44,6 @@ MIXED = 0.25
 
 ENTRIES = 2**19
 """Numbers that resamples take in memory at a time."""
-
-LEAST_EXPONENT = -1000
-"""Of the powers of two that scale matrices: that of the other sign is still a float64."""
-
-COARSE, COARSE_LEAST = 64, -960
-"""Step and least of the exponents that scale streamed rows: few batches have others than those before."""
 
 
 def alignment(
@@ -67,7 +69,7 @@ def alignment(
             f"weight has shape {tuple(weight.shape)} and inputs {tuple(inputs.shape)}; "
             "their batches and their last dimensions must agree"
         )
-    cosines = _top_directions(weight, directions).mT @ _top_directions(inputs, directions)
+    cosines = top_directions(weight, directions).mT @ top_directions(inputs, directions)
     return cosines.abs().amax(dim=(-2, -1)).clamp(max=1)
 
 
@@ -146,7 +148,7 @@ class InputDirections:
 
     def _add(self, rows: Tensor, keys: Tensor, largest: float) -> None:
         """Add rows, of this largest magnitude, to the matrices."""
-        self._rescale(max(self._exponent, _coarse_exponent(largest)))
+        self._rescale(max(self._exponent, coarse_exponent(largest)))
         groups = scramble(keys).remainder(len(self._rows))
         groups = groups.repeat_interleave(len(rows) // len(keys))
         counts = groups.bincount(minlength=len(self._rows))
@@ -156,7 +158,7 @@ class InputDirections:
                 block = rows.index_select(0, chosen).double()
                 if self._exponent:
                     block *= 2.0**-self._exponent
-                _accumulate(gram, block)
+                add_products(gram, block)
         self._rows += counts
 
     def all_reduce(self, group: distributed.ProcessGroup | None = None) -> None:
@@ -175,7 +177,7 @@ class InputDirections:
         self, weight: Float[Tensor, "out width"], directions: int = DIRECTIONS
     ) -> StreamedAlignment:
         """Alignment of the layer's matrix with the rows seen."""
-        weights = _top_directions(weight.detach(), directions)
+        weights = top_directions(weight.detach(), directions)
         few = self._few if self.sample is None else [self.sample.kept()]
         if few:
             basis, inner = self._in_their_span(few)
@@ -186,7 +188,7 @@ class InputDirections:
     def _in_their_span(self, few: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, "InputDirections"]:
         """An orthonormal basis (width, rows) of the span of the rows, and the state in it."""
         rows = torch.cat([own for own, _ in few]).double()
-        scaled = _times_power(rows, -_exponent(rows))
+        scaled = times_power(rows, -least_exponent(rows))
         basis, triangle = torch.linalg.qr(scaled.mT)
         inner = InputDirections(len(triangle), groups=len(self._grams), device=rows.device)
         inner._sum()
@@ -200,7 +202,7 @@ class InputDirections:
         """The same, of top directions of the weight, from the matrices."""
         several = int((self._rows > 0).sum()) > 1
         total = self._grams.sum(dim=0)
-        inputs = _leading_eigenvectors(total, (1 + several) * directions).to(weights)
+        inputs = leading_eigenvectors(total, (1 + several) * directions).to(weights)
         leading = inputs[:, -directions:]
         value = float((weights.mT @ leading).abs().max().clamp(max=1))
         sizes = [int(own.any(dim=0).sum()) for own in (weights, leading)]
@@ -224,8 +226,8 @@ class InputDirections:
         used = self._grams if bool(some.all()) else self._grams[some]
         groups, kept = len(used), inputs.shape[1]
         diagonals = used.diagonal(dim1=1, dim2=2)  # where the largest entries are
-        scale = _times_power(torch.ones_like(used[0, 0, 0]), -_exponent(diagonals))
-        products = _products(used, inputs) * scale
+        scale = times_power(torch.ones_like(used[0, 0, 0]), -least_exponent(diagonals))
+        products = products_with(used, inputs) * scale
         traces = diagonals.sum(dim=1) * scale
         within = torch.bmm(inputs.mT.expand(groups, -1, -1), products)
         seen = within.diagonal(dim1=1, dim2=2).sum(dim=1)
@@ -283,83 +285,3 @@ def _resamples(groups: int) -> Float64[Tensor, "resamples {groups}"]:
     """How often each bootstrap resample has each group."""
     drawn = np.random.default_rng(0).multinomial(groups, np.full(groups, 1 / groups), RESAMPLES)
     return torch.from_numpy(drawn).double()
-
-
-def _accumulate(gram: Float64[Tensor, "k k"], rows: Float64[Tensor, "rows k"]) -> None:
-    """`accumulate_gram`, without a matrix of the new products: groups have few rows at a time."""
-    for start in range(0, len(gram), PANEL):
-        panel = rows[:, start : start + PANEL]
-        gram[start : start + PANEL, start:].addmm_(panel.mT, rows[:, start:])
-
-
-def _products(
-    grams: Float64[Tensor, "groups k k"], vectors: Float64[Tensor, "k kept"]
-) -> Float64[Tensor, "groups k kept"]:
-    """Products of the symmetric matrices whose upper triangles these are, without copies of them."""
-    found = grams.new_zeros(len(grams), *vectors.shape)
-    vectors = vectors.expand(len(grams), -1, -1)
-    for start in range(0, vectors.shape[1], PANEL):
-        here, after = slice(start, start + PANEL), slice(start + PANEL, None)
-        corner = grams[:, here, here].triu()
-        corner += corner.triu(1).mT
-        beside = grams[:, here, after]
-        found[:, here].baddbmm_(corner, vectors[:, here]).baddbmm_(beside, vectors[:, after])
-        found[:, after].baddbmm_(beside.mT, vectors[:, here])
-    return found
-
-
-def _leading_eigenvectors(upper: Float64[Tensor, "k k"], count: int) -> Float64[Tensor, "k top"]:
-    """Eigenvectors of the largest eigenvalues of a Gram matrix, zero where it has no such direction.
-
-    upper: its upper triangle.
-    """
-    k, largest = upper.shape[0], _exponent(upper.diagonal())
-    square = upper.triu().mul_(2.0 ** -int(largest))  # ARPACK's tolerance is absolute below 1e-11
-    if k <= 8 * count or int(largest) == LEAST_EXPONENT:
-        values, vectors = torch.linalg.eigh(square, UPLO="U")
-    else:  # a few leading vectors of a large matrix: Lanczos is many times faster
-        start = np.random.default_rng(0).standard_normal(k)
-        square += square.triu(1).mT
-        found = eigsh(square.cpu().numpy(), count, v0=start, tol=1e-10)
-        values, vectors = (torch.from_numpy(x).to(square) for x in found)
-        order = values.argsort()
-        values, vectors = values[order], vectors[:, order]
-    values, vectors = values[-count:], vectors[:, -count:]
-    return torch.where(values > 1e-12 * values[-1], vectors, 0.0)
-
-
-def _top_directions(matrix: Tensor, count: int) -> Tensor:
-    """Top right singular vectors as columns, zero where the matrix has no such direction.
-
-    From the Gram matrix of the shorter side: images have thousands of columns and few rows.
-    """
-    matrix = matrix.double()
-    matrix = _times_power(matrix, -_exponent(matrix, (-2, -1)))
-    wide = matrix.shape[-2] < matrix.shape[-1]
-    squares, vectors = torch.linalg.eigh(matrix @ matrix.mT if wide else matrix.mT @ matrix)
-    count = min(count, *matrix.shape[-2:])
-    squares, vectors = squares[..., None, -count:], vectors[..., -count:]
-    kept = squares > 1e-12 * squares[..., -1:]
-    if wide:
-        vectors = matrix.mT @ vectors / torch.where(kept, squares, 1.0).sqrt()
-    return torch.where(kept, vectors, 0.0)
-
-
-def _coarse_exponent(largest: float) -> int:
-    """The multiple of `COARSE` next to the exponent of a magnitude: 0 for most layers."""
-    exponent = COARSE * round(math.frexp(largest)[1] / COARSE)
-    return max(COARSE_LEAST, exponent) if largest else COARSE_LEAST
-
-
-def _exponent(values: Tensor, dim: tuple[int, ...] = ()) -> Int64[Tensor, "..."]:
-    """Least e with |values| < 2^e, of all or over some axes, which stay with length 1."""
-    keep = bool(dim)
-    largest = torch.maximum(-values.amin(dim, keepdim=keep), values.amax(dim, keepdim=keep))
-    exponent = torch.frexp(largest.double()).exponent.long().clamp(min=LEAST_EXPONENT)
-    return torch.where(largest > 0, exponent, LEAST_EXPONENT)
-
-
-def _times_power(values: Float64[Tensor, "*shape"], exponent: Tensor) -> Float64[Tensor, "*shape"]:
-    """values 2^exponent, exact but where it underflows; in two steps, as 2^exponent may be no float64."""
-    half = exponent // 2
-    return values * torch.pow(2.0, half.double()) * torch.pow(2.0, (exponent - half).double())
