@@ -1,4 +1,4 @@
-"""Appendices B, F, I and L, which are not public, as the paper's main text describes them."""
+"""Appendices B, F, I and L, which are not at hand, as the paper's main text describes them."""
 
 from collections.abc import Sequence
 
