@@ -11,6 +11,8 @@ Per sample, with w the larger of the two ranges (largest minus smallest logit) a
   cross-entropy of softmax(z / T) with the teacher's prediction a.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
@@ -77,22 +79,24 @@ class Distillation(Criterion):
         *,
         kd_temperature: float,
         weight: float,
-        student_temperature: float = 1.0,
+        student_temperature: float | Callable[[int], float] = 1.0,
         teacher_temperature: float = 1.0,
     ) -> None:
         """teacher: a network on the device of the training; with_labels: the loss with labels.
 
+        student_temperature: that of every step, or a function of the number of steps done.
         Raises ValueError for temperatures that are not positive and a weight outside [0, 1].
         """
         super().__init__()
-        for temperature in (kd_temperature, student_temperature, teacher_temperature):
+        fixed = student_temperature
+        self.student_temperature = fixed if callable(fixed) else lambda step: fixed
+        for temperature in (kd_temperature, self.student_temperature(0), teacher_temperature):
             check_temperature(temperature)
         check_weight("weight", weight)
         self.teacher = (
             teacher.eval().requires_grad_(False),
         )  # in a tuple, so that it is no part of the state
         self.with_labels, self.kd_temperature, self.weight = with_labels, kd_temperature, weight
-        self.student_temperature = student_temperature
         self.teacher_temperature = teacher_temperature
 
     def forward(
@@ -106,7 +110,7 @@ class Distillation(Criterion):
         with torch.no_grad():
             taught = pick_logits(self.teacher[0](inputs))
         term = kd_loss(
-            logits / self.student_temperature,
+            logits / self.student_temperature(step),
             taught / self.teacher_temperature,
             self.kd_temperature,
             validate=False,

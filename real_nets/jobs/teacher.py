@@ -1,6 +1,7 @@
 """The loss of a job, and the teacher that it may have."""
 
 import hashlib
+from functools import partial
 from pathlib import Path
 
 from rankdeficit.control.criterion import Criterion
@@ -22,7 +23,8 @@ def loss_of(job: Job, data: JobData) -> Criterion:
 
     Raises ValueError for a teacher that is missing, has changed, or was trained on other images.
     """
-    with_labels = job.criterion(job.temperature, job.epochs * data.batches.steps_per_epoch)
+    steps = job.epochs * data.batches.steps_per_epoch
+    with_labels = job.criterion(job.temperature, steps)
     if job.teacher is None:
         return with_labels
     found, weights = find_teacher(Path(job.teacher))
@@ -43,6 +45,6 @@ def loss_of(job: Job, data: JobData) -> Criterion:
         with_labels,
         kd_temperature=job.kd_temperature,
         weight=job.kd_weight,
-        student_temperature=job.temperature,
+        student_temperature=partial(job.temperature_after, job.temperature, steps=steps),
         teacher_temperature=found.last_temperature,
     )

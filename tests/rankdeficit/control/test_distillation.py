@@ -128,6 +128,20 @@ def test_temperatures_of_training_belong_to_the_networks() -> None:
     assert not any(p.requires_grad for p in teacher.parameters())
 
 
+def test_the_temperature_of_a_student_may_change_during_training() -> None:
+    z, v = pair(5)
+    teacher = torch.nn.Linear(1, 5, dtype=torch.float64)
+    teacher.weight.data.zero_()
+    teacher.bias.data = v[0]
+    plain = Stateless(lambda logits, labels: logits.sum())
+    options = {"kd_temperature": 2.0, "weight": 1.0}
+    moving = Distillation(teacher, plain, student_temperature=lambda step: 5.0 - step, **options)
+    rest = torch.zeros(6).long(), 0, torch.ones(6, 1, dtype=torch.float64)
+    for step in (0, 3):
+        fixed = Distillation(teacher, plain, student_temperature=5.0 - step, **options)
+        assert moving(z, rest[0], step, rest[2]) == fixed(z, *rest)
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_wrong_use() -> None:
     z, v = pair(0)
