@@ -33,6 +33,13 @@ CASES: list[tuple[str, str, str, str]] = [
             ("--workers 1", "own"),
         )
     ),
+    *(
+        (TRAIN, option, "--temperature-schedule constant", f"--temperature-schedule {other}")
+        for option, other in (
+            ("--hot-share 0.2", "hot"), ("--temperature-ramp 0.2", "up"),
+            ("--temperature-cycles 3", "cyclic"),
+        )
+    ),
     (TRAIN, "--root FOLDER", "--data FOLDER", "--data cifar10"),
     (TRAIN, "--download", "--data FOLDER", "--data cifar10"),
     (TRAIN, "--download", "--data own", "--data svhn"),
