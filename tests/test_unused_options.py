@@ -40,6 +40,7 @@ CASES: list[tuple[str, str, str, str]] = [
             ("--temperature-cycles 3", "cyclic"),
         )
     ),
+    (TRAIN, "--temperature-schedule up", "--temperature 1", "--temperature 5"),
     (TRAIN, "--root FOLDER", "--data FOLDER", "--data cifar10"),
     (TRAIN, "--download", "--data FOLDER", "--data cifar10"),
     (TRAIN, "--download", "--data own", "--data svhn"),
