@@ -331,7 +331,7 @@ def measure(settings: Settings, prepared: Prepared, device: torch.device) -> Rep
             measures=settings.measures or None,
             layers=settings.layers or None,
             gamma=GAMMA if settings.gamma is None else settings.gamma,
-            loss=prepared.run.job.mean_loss if prepared.run else PLAIN,
+            loss=prepared.run.job.loss_of(prepared.network.model) if prepared.run else PLAIN,
             grid=settings.grid,
             probes=probing if settings.probes else False,
             alignment=settings.alignment,

@@ -27,7 +27,9 @@ SIMULATIONS = {
     "dynamics": f"--classes 4 --width 5 --depth 1 --temperature 1 --seeds 1 {STEPS}",
     "equivalence": "--classes 3 --samples-per-class 2 --width 4 --depth 2 --seeds 1 --steps 4",
     "hyperparameters": "--classes 4 --samples-per-class 3 --inputs 6 --width 8 --depth 3 "
-    "--temperature 10 --seeds 1 --steps 4",
+    "--temperature 10 --seeds 1 --steps 4 --intervention soft-cap=1",
+    "interventions": "--classes 4 --samples-per-class 3 --inputs 6 --width 8 --depth 3 --temperature 10 "
+    "--seeds 1 --steps 4 --intervention encoder-entropy",
     "gibbs": "--classes 3 --samples 9 --kind ladder --temperatures 3 --sigma 2 --noise 0.4 "
     "--decay 0.01 0.1 --temperature 2 --seeds 2",
     "distillation": "--classes 3 --inputs 4 --samples-per-class 4 --width 6 --student-width 4 "

@@ -75,3 +75,14 @@ def check_one_classifier(
         + (f": also from {', '.join(names)}" if names else "")
         + f"; {remedy}"
     )
+
+
+def last_linear(model: nn.Module) -> nn.Linear:
+    """The linear module registered last. Raises ValueError if there is none."""
+    found = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if not found:
+        raise ValueError(
+            "lr_rule is 'reparametrised', but the network has no linear classifier; take "
+            "--lr-rule matched"
+        )
+    return found[-1]

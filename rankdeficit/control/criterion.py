@@ -15,6 +15,12 @@ class Criterion(nn.Module):
     Parameters are not trained.
     """
 
+    def attach(self, model: nn.Module) -> None:
+        """Called once with the network before it is trained, for losses that read its modules."""
+        for own in self.children():
+            if isinstance(own, Criterion):
+                own.attach(model)
+
     def forward(
         self,
         logits: Float[Tensor, "n c"],

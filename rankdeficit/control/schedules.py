@@ -1,20 +1,12 @@
-"""Trainings whose softmax temperature changes: the options, and the loss at the temperature of a step."""
+"""Options of a training whose softmax temperature changes."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from jaxtyping import Float, Int64
-from torch import Tensor
-
-from rankdeficit.control.criterion import Criterion
 from rankdeficit.experiments.options import Unused
 from rankdeficit.toys.schedules import temperature_at
 
 TemperatureSchedule = Literal["constant", "hot", "up", "down", "cyclic", "cosine"]
-
-MeanLoss = Callable[[Tensor, Tensor, float], Tensor]
-"""Mean loss of logits and labels at a temperature."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,21 +72,3 @@ class ScheduleOptions:
             f"trained with temperature schedule {self.temperature_schedule} and T = {temperature:g}; "
             f"all measures are at the last temperature of training, {last:g}"
         ]
-
-
-class Scheduled(Criterion):
-    """A loss at a temperature that depends on the number of steps done."""
-
-    def __init__(self, loss: MeanLoss, temperature: Callable[[int], float]) -> None:
-        super().__init__()
-        self.loss, self.temperature = loss, temperature
-
-    def forward(
-        self,
-        logits: Float[Tensor, "n c"],
-        labels: Int64[Tensor, " n"],
-        step: int,
-        inputs: Float[Tensor, "n ..."],
-    ) -> Float[Tensor, ""]:
-        """The mean loss at the temperature of this step."""
-        return self.loss(logits, labels, self.temperature(step))

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Float64, Int64
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from rankdeficit.checks import check_at_least, check_not_empty, check_runs, check_temperature_in
@@ -234,6 +234,25 @@ class BatchedMlp:
         parameters = self.parameters.detach().requires_grad_()
         loss = self.data_loss(x, labels, parameters).sum()
         return self.shape.unpack(torch.autograd.grad(loss, parameters)[0])[0]
+
+
+def module_of(shape: MlpShape, parameters: Float[Tensor, " parameters"]) -> nn.Sequential:
+    """One run as a module, with a copy of its parameters.
+
+    Raises ValueError for normalisations, which differ from those of torch in their training.
+    """
+    if shape.normalisation != "none" or shape.norm_logits:
+        raise ValueError("shape has a normalisation; modules of it have none")
+    weights, biases = shape.unpack(parameters[None])
+    activations = {"relu": nn.ReLU, "linear": nn.Identity, "tanh": nn.Tanh}
+    parts: list[nn.Module] = []
+    for layer, weight in enumerate(weights):
+        linear = nn.Linear(weight.shape[2], weight.shape[1], shape.bias, device="meta")
+        linear.weight = nn.Parameter(weight[0].detach().clone())
+        if biases:
+            linear.bias = nn.Parameter(biases[layer][0, 0].detach().clone())
+        parts += [linear, activations[shape.activation]()]
+    return nn.Sequential(*parts[:-1])
 
 
 def _activate(values: Tensor, activation: Activation) -> Tensor:

@@ -136,7 +136,7 @@ class Job(DistillationOptions, JobOptions):
     def notes(self, last_temperature: float) -> list[str]:
         """Notes on the training for a diagnosis."""
         on_schedule = self.notes_on_schedule(self.temperature, last_temperature)
-        return [*self.notes_on_loss, *on_schedule]
+        return [*self.notes_on_loss, *on_schedule, *self.notes_on_interventions]
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Job":

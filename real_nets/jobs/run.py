@@ -117,15 +117,12 @@ class _TrainingInFolder:
                 buffers_from_first(training.model)
                 self._check_finite(follower)
                 with self._as_trained(follower):
-                    row = (
-                        follower.measure(training.temperature_now)
-                        if stop in self.measured
-                        else None
-                    )
+                    now = training.temperature_now
+                    row = follower.measure(now) if stop in self.measured else None
                 if stop in self.ends:
                     self._note(row["accuracy"] if row else follower.accuracy(), follower)
                 if row or self.stopped:
-                    self._record(row or follower.measure(training.temperature_now))
+                    self._record(row or follower.measure(now))
                 self._save()
         except DivergedError as error:
             sound = max((stop for stop in self.stops if stop < training.step), default=0)
@@ -257,7 +254,7 @@ def diagnose_job(
         },
         files.last_temperature,
         gamma=job.gamma,
-        loss=job.mean_loss,
+        loss=job.loss_of(model),
         on_progress=on_progress,
     )
     record = found.record

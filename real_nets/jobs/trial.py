@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from rankdeficit.compiling import check_compiler
-from rankdeficit.control.classifier import UNFIT, check_one_classifier
+from rankdeficit.control.classifier import UNFIT, check_one_classifier, last_linear
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.distributed import rank_and_size
@@ -17,7 +17,7 @@ from real_nets.jobs.job import Job
 from real_nets.jobs.teacher import loss_of
 from real_nets.models.build import Architecture
 from real_nets.models.checkpoint import load_weights
-from real_nets.training.recipe import homogeneous_layers, last_linear, parameter_groups
+from real_nets.training.recipe import homogeneous_layers, parameter_groups
 
 TRIAL_BATCH = 2
 """Number of images in the batch of a trial, unless training batches have fewer."""
@@ -134,7 +134,9 @@ def _try_gradients(model: nn.Module, job: Job, data: JobData) -> None:
         raise ValueError(
             f"{job.model} makes no single logits while it is trained; name another --model"
         ) from error
-    loss_of(job, data)(logits.float(), labels, 0, images).backward()
+    criterion = loss_of(job, data)
+    criterion.attach(model)
+    criterion(logits.float(), labels, 0, images).backward()
     unused = [
         name for name, own in model.named_parameters() if own.requires_grad and own.grad is None
     ]

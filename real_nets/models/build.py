@@ -12,11 +12,9 @@ from torch import nn
 
 from rankdeficit.checks import check_at_least
 from rankdeficit.control.classifier import check_one_classifier, find_classifier
-from rankdeficit.experiments.own_code import names_object
-from real_nets.models.libraries import LIBRARIES
-from real_nets.models.own import FORMS, OwnNetwork
-from real_nets.models.parts import Norm, Shape, Stem
-from real_nets.models.surgery import (
+from rankdeficit.control.interventions.apply import change_classifier
+from rankdeficit.control.interventions.options import InterventionOptions
+from rankdeficit.control.surgery import (
     HeadNorm,
     Initialisation,
     change_head,
@@ -24,6 +22,10 @@ from real_nets.models.surgery import (
     scale_logits,
     scale_weights,
 )
+from rankdeficit.experiments.own_code import names_object
+from real_nets.models.libraries import LIBRARIES
+from real_nets.models.own import FORMS, OwnNetwork
+from real_nets.models.parts import Norm, Shape, Stem
 
 BudgetName = Literal["smoke", "small", "paper"]
 JobChanges = Mapping[str, Any]
@@ -93,7 +95,7 @@ OPTIONS = ("width", "depth", "stem", "norm", "pretrained")
 
 
 @dataclass(frozen=True, kw_only=True)
-class StructureOptions:
+class StructureOptions(InterventionOptions):
     """Options of a network's structure."""
 
     width: int | None = None
@@ -173,6 +175,7 @@ class Architecture(NetworkOptions):
             self._check_head(model)
             initialise(model, self.init)
             change_head(model, self.classes, self.head_rank, self.head_norm)
+            model = change_classifier(model, self.classes, self.interventions)
         if self.init_scale != 1:
             scale_weights(model, self.init_scale)
         if self.head_scale != 1:
@@ -185,7 +188,7 @@ class Architecture(NetworkOptions):
 
     def _check_head(self, model: nn.Module) -> None:
         """Raise ValueError if head options would change only one of several classifiers."""
-        changes = {"head_rank": None, "head_norm": "none", "head_scale": 1.0}
+        changes = {"head_rank": None, "head_norm": "none", "head_scale": 1.0, "intervention": ()}
         problems = [
             f"{name} is {getattr(self, name)}"
             for name, usual in changes.items()

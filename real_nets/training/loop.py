@@ -77,6 +77,7 @@ class Training:
         self.batches, self.recipe, self.device = batches, recipe, device
         self.temperature, self.seed = temperature, seed
         self.criterion = (criterion or recipe.criterion(temperature, self.steps)).to(device)
+        self.criterion.attach(model)
         self.step = 0
         """Number of steps done."""
         self.optimizer = _optimizer(parameter_groups(model, recipe, temperature), recipe)

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from rankdeficit import cross_entropy, softmax_mse
 from rankdeficit.augmentation import Augmentation
 from rankdeficit.checks import check_at_least
-from rankdeficit.control.criterion import Criterion
-from rankdeficit.control.schedules import Scheduled, ScheduleOptions
+from rankdeficit.control.classifier import last_linear
+from rankdeficit.control.interventions import Intervened, MeanLoss
+from rankdeficit.control.interventions.options import InterventionOptions
+from rankdeficit.control.schedules import ScheduleOptions
 from rankdeficit.experiments.options import Unused
 
 Precision = Literal["float32", "bf16"]
@@ -48,7 +50,7 @@ class ParameterGroup(TypedDict):
 
 
 @dataclass(frozen=True)
-class Recipe(ScheduleOptions):
+class Recipe(ScheduleOptions, InterventionOptions):
     """Training hyper-parameters, except temperature and seed."""
 
     epochs: int = 25
@@ -124,6 +126,7 @@ class Recipe(ScheduleOptions):
                 f"lr_rule is {self.lr_rule!r}, which needs one temperature, but temperature_schedule is "
                 f"{self.temperature_schedule!r}; take --lr-rule matched"
             )
+        self.check_interventions(self.batch_size, self.lr_rule)
 
     def unused(self) -> Unused:
         """Options that have no effect beside the others."""
@@ -148,9 +151,14 @@ class Recipe(ScheduleOptions):
             return []
         return [f"gradient ranks are of the loss it was trained with, {name}"]
 
-    def criterion(self, temperature: float, steps: int) -> Criterion:
+    def criterion(self, temperature: float, steps: int) -> Intervened:
         """The loss of a training of this many steps at a temperature."""
-        return Scheduled(self.mean_loss, partial(self.temperature_after, temperature, steps=steps))
+        at_step = partial(self.temperature_after, temperature, steps=steps)
+        return self.intervened(self.mean_loss, at_step)
+
+    def loss_of(self, model: nn.Module) -> MeanLoss:
+        """The loss of this network's logits, for a diagnosis."""
+        return self.criterion(1.0, 1).of(model)
 
     def mean_loss(self, logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
         """The training loss, averaged over samples."""
@@ -232,14 +240,3 @@ def homogeneous_layers(model: nn.Module) -> list[nn.Linear]:
         return []
     parts = [part for part in model if not isinstance(part, (nn.Flatten, nn.ReLU))]
     return parts if all(isinstance(part, nn.Linear) for part in parts) else []  # type: ignore[return-value]
-
-
-def last_linear(model: nn.Module) -> nn.Linear:
-    """The linear module registered last. Raises ValueError if there is none."""
-    found = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if not found:
-        raise ValueError(
-            "lr_rule is 'reparametrised', but the network has no linear classifier; take "
-            "--lr-rule matched"
-        )
-    return found[-1]

@@ -11,18 +11,20 @@ initial effective norm ||M||_F / (sqrt(n) T): the dashed curve, from runs that c
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
+from jaxtyping import Float
 from matplotlib.figure import Figure
 from rich.table import Table
+from torch import Tensor, nn
 
 from rankdeficit.checks import check_at_least, divergence_bound
-from rankdeficit.correlation import spearman
+from rankdeficit.control import intervene
+from rankdeficit.control.interventions import Intervened
+from rankdeficit.control.interventions.options import InterventionOptions
 from rankdeficit.diagnostics import measure_logits
-from rankdeficit.experiments import cli, tables
+from rankdeficit.experiments import cli
 from rankdeficit.experiments.experiment import UnitByUnit, experiment
 from rankdeficit.experiments.settings import (
     ClusterSettings,
@@ -30,6 +32,7 @@ from rankdeficit.experiments.settings import (
     ShapeSettings,
     TemperatureSettings,
 )
+from rankdeficit.softmax import cross_entropy
 from rankdeficit.spectrum import spectrum
 from rankdeficit.toys.mlp import (
     BatchedMlp,
@@ -37,16 +40,16 @@ from rankdeficit.toys.mlp import (
     MlpShape,
     gaussian_clusters,
     initial_parameters,
+    module_of,
 )
 from rankdeficit.toys.optimizers import OptimizerName, make_optimizer
 from simulations.hyperparameters import report
-
-TEMPERATURES = "temperature"
-"""The family whose runs make the dashed curve."""
+from simulations.hyperparameters.summary import TEMPERATURES, summarise
+from simulations.interventions.training import fit
 
 
 @dataclass(frozen=True)
-class Settings(TemperatureSettings, ShapeSettings, ClusterSettings):
+class Settings(InterventionOptions, TemperatureSettings, ShapeSettings, ClusterSettings):
     """Interventions on the logits norm of an MLP, and the ranks they lead to."""
 
     seeds: int = 3
@@ -83,6 +86,8 @@ class Intervention:
     label_smoothing: float = 0.0
     layers: dict[str, Any] = field(default_factory=dict)
     """Further fields of the MlpShape."""
+    intervention: str = ""
+    """Intervention on the logits, NAME or NAME=VALUE, of seeds that are trained one by one."""
 
 
 def interventions(settings: Settings) -> list[Intervention]:
@@ -128,6 +133,10 @@ def interventions(settings: Settings) -> list[Intervention]:
             for decay in (1e-5, 1e-4, 1e-3)
         ),
         change("label smoothing", "smoothing 0.1", label_smoothing=0.1),
+        *(
+            change(spelled.partition("=")[0], spelled, intervention=spelled)
+            for spelled in settings.intervention
+        ),
     ]
 
 
@@ -146,7 +155,11 @@ class Hyperparameters(UnitByUnit[Settings, Intervention]):
             if not 0 < rate < math.inf:
                 raise ValueError(f"{name} is {rate}; it must be positive and finite")
         clusters(settings)
-        return interventions(settings)
+        found = interventions(settings)
+        for own in found:
+            if own.intervention:
+                modules(settings, own)
+        return found
 
     def compute(self, settings: Settings, unit: Intervention) -> Iterator[Row]:
         """Train all seeds of one intervention."""
@@ -154,7 +167,7 @@ class Hyperparameters(UnitByUnit[Settings, Intervention]):
 
     def summarise(self, settings: Settings, rows: list[Row]) -> Row:
         """Initial norms and final ranks, and their correlations."""
-        return summarise(settings, rows)
+        return summarise(settings.classes, settings.width, settings.gamma, settings.seeds, rows)
 
     def report(self, summary: Row) -> tuple[Table, list[str]]:
         """Initial norm and final rank of every intervention."""
@@ -176,11 +189,20 @@ def clusters(settings: Settings) -> tuple[torch.Tensor, torch.Tensor]:
     )
 
 
-def train(settings: Settings, intervention: Intervention) -> Iterator[Row]:
-    """Train all seeds of an intervention in one batch; a row each, with measures before and after."""
-    device = cli.resolve_device(settings.device)
-    x, labels = clusters(settings)
-    x, labels = x[None].to(device), labels[None].to(device)
+class Trained(NamedTuple):
+    """All seeds of an intervention before and after training."""
+
+    first: Float[Tensor, "runs n c"]
+    """Initial logits that the loss gets."""
+    logits: Float[Tensor, "runs n c"]
+    hidden: Float[Tensor, "runs n width"]
+    loss: Float[Tensor, " runs"]
+
+
+def setup(
+    settings: Settings, intervention: Intervention
+) -> tuple[MlpShape, Float[Tensor, "runs parameters"]]:
+    """The shape of an intervention's networks, and their initial parameters."""
     shape = MlpShape(
         settings.inputs,
         settings.classes,
@@ -193,8 +215,16 @@ def train(settings: Settings, intervention: Intervention) -> Iterator[Row]:
         list(settings.seed_range),
         intervention.init,
         intervention.init_scale,
-        device=device,
+        device=cli.resolve_device(settings.device),
     )
+    return shape, parameters
+
+
+def train_batch(
+    settings: Settings, intervention: Intervention, x: Tensor, labels: Tensor
+) -> Trained:
+    """Train all seeds of an intervention in one batch."""
+    shape, parameters = setup(settings, intervention)
     model = BatchedMlp(
         shape,
         parameters,
@@ -205,19 +235,63 @@ def train(settings: Settings, intervention: Intervention) -> Iterator[Row]:
     rate = settings.lr if intervention.optimizer == "adam" else settings.sgd_lr
     optimizer = make_optimizer(intervention.optimizer, parameters, model.gradient, rate)
     with torch.no_grad():
-        first = model.forward(x).logits.double()
-    initial_norms = first.norm(dim=(1, 2)) / first.shape[1] ** 0.5
+        first = model.forward(x).logits
     for _ in range(settings.steps):
         model.compute_gradient(x, labels)
         optimizer.step()
     with torch.no_grad():
         layers = model.forward(x)
-        loss = model.data_loss(x, labels)
-    bound = divergence_bound(layers.logits.dtype)
-    alive = loss.isfinite() & (layers.logits.abs() < bound).all(dim=(1, 2))
-    logits = torch.where(alive[:, None, None], layers.logits, 0)
-    hidden = torch.where(alive[:, None, None], layers.inputs[-1], 0)
-    measures = measure_logits(logits, model.temperatures, settings.gamma)
+        return Trained(first, layers.logits, layers.inputs[-1], model.data_loss(x, labels))
+
+
+def modules(settings: Settings, intervention: Intervention) -> list[tuple[nn.Module, Intervened]]:
+    """Networks of all seeds with an intervention on their logits, and their losses."""
+    shape, parameters = setup(settings, intervention)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return [
+            intervene(module_of(shape, own), intervention.intervention, loss=unchecked)
+            for own in parameters
+        ]
+
+
+def unchecked(logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of logits that may have diverged."""
+    return cross_entropy(logits, labels, temperature, validate=False)
+
+
+def train_modules(
+    settings: Settings, intervention: Intervention, x: Tensor, labels: Tensor
+) -> Trained:
+    """Train all seeds one by one, at T = 1."""
+    found = []
+    for model, loss in modules(settings, intervention):
+        fitted = fit(
+            model, loss, x[0], labels[0], 1.0, settings.steps,
+            lambda own: torch.optim.Adam(own, lr=settings.lr),
+        )  # fmt: skip
+        with torch.no_grad():
+            hidden = fitted.model[:-1](x[0])  # type: ignore[index]
+        final = torch.as_tensor(fitted.loss, device=x.device)
+        found.append((fitted.first_seen, fitted.logits, hidden, final))
+    return Trained(*map(torch.stack, zip(*found, strict=True)))
+
+
+def train(settings: Settings, intervention: Intervention) -> Iterator[Row]:
+    """Train all seeds of an intervention; a row each, with measures before and after."""
+    device = cli.resolve_device(settings.device)
+    x, labels = clusters(settings)
+    x, labels = x[None].to(device), labels[None].to(device)
+    kind = train_modules if intervention.intervention else train_batch
+    found = kind(settings, intervention, x, labels)
+    first = found.first.double()
+    initial_norms = first.norm(dim=(1, 2)) / first.shape[1] ** 0.5
+    loss = found.loss
+    bound = divergence_bound(found.logits.dtype)
+    alive = loss.isfinite() & (found.logits.abs() < bound).all(dim=(1, 2))
+    logits = torch.where(alive[:, None, None], found.logits, 0)
+    hidden = torch.where(alive[:, None, None], found.hidden, 0)
+    measures = measure_logits(logits, intervention.temperature, settings.gamma)
     hidden_ranks = spectrum(hidden).rank(settings.gamma)
     accuracy = (logits.argmax(dim=-1) == labels).double().mean(dim=-1)
     for i, seed in enumerate(settings.seed_range):
@@ -238,77 +312,3 @@ def train(settings: Settings, intervention: Intervention) -> Iterator[Row]:
             "initial_effective_norm": initial / intervention.temperature,
             **(measured if alive[i] else dict.fromkeys(measured)),
         }
-
-
-def summarise(settings: Settings, rows: list[Row]) -> Row:
-    """Medians per intervention, the rank each should have by its initial norm, and the correlations."""
-    uniform = math.log(settings.classes)
-    for row in rows:
-        row["outcome"] = tables.outcome(row["loss"], row["accuracy"], uniform)
-    cells = []
-    for name in dict.fromkeys(row["name"] for row in rows):
-        own = [row for row in rows if row["name"] == name]
-        alive = [row for row in own if row["loss"] is not None]
-        ranks = [row["rank"] for row in alive]
-        cells.append(
-            {
-                "family": own[0]["family"],
-                "name": name,
-                "temperature": own[0]["temperature"],
-                "initial_effective_norm": median(row["initial_effective_norm"] for row in own),
-                "accuracy": median(row["accuracy"] for row in alive) if alive else None,
-                "final_effective_norm": median(row["effective_logits_norm"] for row in alive)
-                if alive
-                else None,
-                "rank": median(ranks) if alive else None,
-                "rank_range": [min(ranks), max(ranks)] if alive else None,
-                "hidden_rank": median(row["hidden_rank"] for row in alive) if alive else None,
-                "interpolated": sum(row["outcome"] == "interpolated" for row in own),
-                "runs": len(own),
-            }
-        )
-    curve = sorted(
-        (cell["initial_effective_norm"], cell["rank"])
-        for cell in cells
-        if cell["family"] == TEMPERATURES and cell["interpolated"] == cell["runs"]
-    )
-    for cell in cells:
-        cell["predicted_rank"] = read_off(curve, cell["initial_effective_norm"])
-    return {
-        "classes": settings.classes,
-        "gamma": settings.gamma,
-        "seeds": settings.seeds,
-        "neural_collapse_rank": tables.neural_collapse_rank(settings.classes, settings.width),
-        "cells": cells,
-        "curve_family": TEMPERATURES,
-        "curve": curve,
-        "runs": rows,
-        "correlations": correlations(cells),
-    }
-
-
-def read_off(curve: Sequence[tuple[float, float]], norm: float) -> float | None:
-    """The rank on the temperature curve at this norm, linear in its logarithm; None outside of it."""
-    if not curve or not curve[0][0] <= norm <= curve[-1][0]:
-        return None
-    norms, ranks = zip(*curve, strict=True)
-    return float(np.interp(math.log(norm), np.log(norms), ranks))
-
-
-def correlations(cells: Sequence[Row]) -> Row:
-    """Spearman's rho of initial norm and final rank over interpolating interventions, by group."""
-    settled = [cell for cell in cells if cell["interpolated"] == cell["runs"]]
-    groups = {
-        "all": settled,
-        "without temperature": [c for c in settled if c["family"] != TEMPERATURES],
-        "without temperature and normalisation": [
-            c for c in settled if c["family"] not in (TEMPERATURES, "normalisation")
-        ],
-    }
-    found = {}
-    for name, own in groups.items():
-        norms = [cell["initial_effective_norm"] for cell in own]
-        ranks = [cell["rank"] for cell in own]
-        if (correlation := spearman(norms, ranks)) is not None:
-            found[name] = correlation._asdict()
-    return found

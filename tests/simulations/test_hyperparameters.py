@@ -9,8 +9,9 @@ import pytest
 
 from rankdeficit.experiments.runs import read_json
 from simulations import hyperparameters
-from simulations.hyperparameters import Settings, correlations, interventions, read_off
+from simulations.hyperparameters import Settings, interventions
 from simulations.hyperparameters.report import FAR_BELOW, draw_ranks
+from simulations.hyperparameters.summary import correlations, read_off
 
 SMALL = Settings(
     temperature=(10.0, 100.0), seeds=2, classes=5, samples_per_class=3, inputs=8, width=10, depth=3,

@@ -1,14 +1,15 @@
 """Interventions in a training: the changed network and its loss."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn import functional
 
 from rankdeficit.checks import check_temperature
+from rankdeficit.control.classifier import find_classifier
 from rankdeficit.control.criterion import Criterion
 from rankdeficit.control.head import linear_head, registered_head
 from rankdeficit.control.interventions.base import (
@@ -19,6 +20,7 @@ from rankdeficit.control.interventions.base import (
     find_interventions,
 )
 from rankdeficit.control.passes import Passes
+from rankdeficit.softmax import cross_entropy
 
 MeanLoss = Callable[[Tensor, Tensor, float], Tensor]
 """Mean loss of logits and labels at a temperature."""
@@ -60,6 +62,11 @@ class Intervened(Criterion):
         if needs_observation(self.changes):
             self._observed = [own for own in model.modules() if isinstance(own, Observed)][:1]
 
+    def of(self, model: nn.Module) -> MeanLoss:
+        """The mean loss of this network's logits and labels at a temperature."""
+        self.attach(model)
+        return self.mean_loss if self.changes else self.loss
+
     def forward(
         self,
         logits: Float[Tensor, "n c"],
@@ -76,21 +83,27 @@ class Intervened(Criterion):
         Of logits that are not the network's last ones, as in a diagnosis, features are unknown, and
         changes that read them are left out.
         """
-        seen = self._seen(logits, temperature)
-        applied = [
-            change
-            for change in self.changes
-            if len(logits) >= change.least_batch
-            and (seen.features is not None or not change.needs_features)
-        ]
-        for change in applied:
-            changed = change.logits(seen)
-            seen = Seen(changed, temperature, seen.head, seen.features)
+        seen = self.seen(logits, temperature)
         total = self.loss(seen.logits, labels, temperature)
-        for change in applied:
+        for change in self._applied(seen):
             penalty = change.penalty(seen)
             total = total if penalty is None else total + penalty
         return total
+
+    def seen(self, logits: Tensor, temperature: float) -> Seen:
+        """What the loss gets instead of the network's logits."""
+        seen = self._seen(logits, temperature)
+        for change in self._applied(seen):
+            seen = replace(seen, logits=change.logits(seen))
+        return seen
+
+    def _applied(self, seen: Seen) -> list[LossChange]:
+        return [
+            change
+            for change in self.changes
+            if len(seen.logits) >= change.least_batch
+            and (seen.features is not None or not change.needs_features)
+        ]
 
     def _seen(self, logits: Tensor, temperature: float) -> Seen:
         if not self._observed:
@@ -130,16 +143,27 @@ def changed_head(head: nn.Linear, changes: Sequence[Intervention]) -> nn.Module:
     return nn.Sequential(first, *following) if following else first
 
 
-def plain_loss(logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Mean cross-entropy of softmax(logits / T)."""
-    return functional.cross_entropy(logits / temperature, labels)
+def change_classifier(model: nn.Module, classes: int, changes: Sequence[Intervention]) -> nn.Module:
+    """The network with a changed classifier, the last linear layer with `classes` outputs.
+
+    Raises ValueError as `find_classifier` and `changed_head`.
+    """
+    if not changes:
+        return model
+    name, head = find_classifier(model, classes)
+    changed = changed_head(head, changes)
+    if not name:
+        return changed
+    if changed is not head:
+        model.set_submodule(name, changed)
+    return model
 
 
 def intervene(
     model: nn.Module,
     *interventions: str,
     temperature: float = 1.0,
-    loss: MeanLoss = plain_loss,
+    loss: MeanLoss = cross_entropy,
     batch: Any = None,
 ) -> tuple[nn.Module, Intervened]:
     """The network and the loss of a training with interventions spelled NAME or NAME=VALUE.

@@ -85,6 +85,13 @@ class LossChange(Intervention):
         """Logits that the loss gets instead."""
         return seen.logits
 
+    def norm(self, norm: float, temperature: float) -> float | None:
+        """Effective norm of the logits that the loss gets, from that of the network's.
+
+        None where that norm alone does not tell it.
+        """
+        return norm
+
     def penalty(self, seen: Seen) -> Float[Tensor, ""] | None:
         """What is added to the loss, from the logits that it gets; None for nothing."""
         return None

@@ -27,6 +27,9 @@ class ELogitNorm(LossChange):
         "ranks leave out how that distance depends on the head"
     )
 
+    def norm(self, norm: float, temperature: float) -> None:
+        """It depends on the head."""
+
     def logits(self, seen: Seen) -> Float[Tensor, "n c"]:
         """Logits divided by the distance."""
         assert seen.head is not None

@@ -21,6 +21,11 @@ class LogitNorm(LossChange):
 
     diagnosed: ClassVar[str] = "raw logits; the loss sees logits of norm 1/(tau T) throughout"
 
+    def norm(self, norm: float, temperature: float) -> float:
+        """1/(tau T)."""
+        assert self.value is not None
+        return 1 / (self.value * temperature)
+
     def logits(self, seen: Seen) -> Float[Tensor, "n c"]:
         """Logits of norm 1/tau."""
         assert self.value is not None

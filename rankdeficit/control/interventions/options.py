@@ -37,6 +37,13 @@ class InterventionOptions:
         changes = [own for own in self.interventions if isinstance(own, LossChange)]
         return Intervened(loss, changes, temperature)
 
+    def norm_seen(self, norm: float | None, temperature: float) -> float | None:
+        """Effective norm of the logits that the loss gets; None where it is unknown."""
+        for own in self.interventions:
+            if isinstance(own, LossChange) and norm is not None:
+                norm = own.norm(norm, temperature)
+        return norm
+
     @property
     def notes_on_interventions(self) -> list[str]:
         """A note for a diagnosis on each intervention."""

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from rankdeficit import cross_entropy
-from rankdeficit.control.schedules import Scheduled, ScheduleOptions, TemperatureSchedule
+from rankdeficit.control.interventions import Intervened
+from rankdeficit.control.schedules import ScheduleOptions, TemperatureSchedule
 from rankdeficit.toys.schedules import temperature_at
 
 
@@ -16,11 +17,10 @@ def test_the_loss_is_at_the_temperature_of_the_step() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(6, 4, generator=generator)
     labels = torch.arange(6) % 4
-    loss = Scheduled(cross_entropy, lambda step: 1.0 + step)
+    loss = Intervened(cross_entropy, temperature=lambda step: 1.0 + step)
     for step in (0, 3):
-        assert torch.equal(
-            loss(logits, labels, step, logits), cross_entropy(logits, labels, 1.0 + step)
-        )
+        expected = cross_entropy(logits, labels, 1.0 + step)
+        assert torch.equal(loss(logits, labels, step, logits), expected)
     assert loss.state_dict() == {}
 
 

@@ -20,7 +20,7 @@ OTHER: dict[str, Any] = {
     "warmup_epochs": 1.0, "clip_norm": None, "augmentation": "flip", "precision": "bf16",
     "channels_last": True, "compile": True, "temperature_schedule": "down", "hot_share": 0.5,
     "temperature_ramp": 1.0, "temperature_cycles": 2, "crop": 0.5, "per_class": 9,
-    "test_per_class": 5,
+    "test_per_class": 5, "intervention": ("z-loss=0.1", "soft-cap"),
     "teacher": "T50-seed0", "teacher_weights": "ab", "kd_temperature": 2.0, "kd_weight": 0.5,
 }  # fmt: skip
 """Another value for every option."""

@@ -8,12 +8,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from rankdeficit.control.surgery import weights
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.diagnostics.reading.trace import WEIGHT_MODULES
 from real_nets import models
 from real_nets.models import Architecture
-from real_nets.models.surgery import weights
 from tests.real_nets.models.narrow import CLASSES, LAYERS, NARROW, logits, narrow, random_images
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from real_nets.models.surgery import Initialisation, weights
+from rankdeficit.control.surgery import Initialisation, weights
 from tests.real_nets.models.narrow import LAYERS, NARROW, logits, narrow, random_images
 
 DEVIATIONS = {

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from rankdeficit import numerical_rank
+from rankdeficit.control.surgery import weights
 from real_nets import models
 from real_nets.models import Architecture, build, register
-from real_nets.models.surgery import weights
 from tests.real_nets.models.narrow import (
     random_images,
 )

@@ -7,10 +7,10 @@ from torch.nn import functional
 
 from rankdeficit import constructions, numerical_rank
 from rankdeficit.control.classifier import find_classifier
+from rankdeficit.control.surgery import weights
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import pick_logits
 from real_nets.models.parts import map_norm, vector_norm
-from real_nets.models.surgery import weights
 from tests.real_nets.models.narrow import (
     CLASSES,
     LAYERS,

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from collections.abc import Callable
 
 import pytest
@@ -16,9 +17,12 @@ from rankdeficit.control.interventions import (
     available_interventions,
     find_interventions,
 )
+from rankdeficit.control.interventions.base import _KINDS
 from rankdeficit.control.interventions.elogit_norm import distance
 from rankdeficit.control.interventions.encoder_entropy import neighbour_entropy
+from tests.conftest import ROOT
 
+README = ROOT / "rankdeficit" / "control" / "README.md"
 N, D, C = 7, 5, 4
 LABELS = torch.arange(N) % C
 
@@ -237,3 +241,16 @@ def test_all_are_found_with_their_help() -> None:
         assert kind.diagnosed
         (own,) = find_interventions([name])
         assert find_interventions([own.spelled]) == [own]
+
+
+def test_the_examples_of_the_readme_run() -> None:
+    """The last one registers an intervention, whose penalty is least for uniform predictions."""
+    section = README.read_text().partition("## Interventions on the logits")[2]
+    first, second = re.findall(r"```python\n(.*?)```", section.partition("\n## ")[0], re.S)
+    exec(first, {"model": network(), "images": rows(), "labels": LABELS})
+    try:
+        exec(second, {"torch": torch, "__name__": "example"})
+        penalty = change("confidence-penalty").penalty(Seen(torch.zeros(N, C), 1.0))
+        assert penalty == pytest.approx(-0.1 * math.log(C))
+    finally:
+        _KINDS.pop("confidence-penalty", None)

@@ -73,8 +73,13 @@ CUT_JOBS = {
         epochs=2, batch_size=60, optimizer="adamw", lr=3e-3, schedule="step", norm="batch"
     ),
     "stopping": tiny_job(batch_size=60, stop_accuracy=0.5, followed_images=120),
-    "scheduled": tiny_job(
-        epochs=2, batch_size=60, temperature=20.0, temperature_schedule="down", temperature_ramp=1.0
+    "scheduled with interventions": tiny_job(
+        epochs=2,
+        batch_size=60,
+        temperature=20.0,
+        temperature_schedule="down",
+        temperature_ramp=1.0,
+        intervention=("encoder-entropy", "learnable-temperature=2"),
     ),
     "diverging": DIVERGING,
     "untrained": tiny_job(epochs=0),

@@ -1,5 +1,6 @@
 """Appendices from stores with known numbers: comparisons, correlations, who is left out of them."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +94,33 @@ def test_ranks_of_interventions_stand_under_the_threshold_of_their_networks(
         section = section_of(tmp_path / gamma, "hyperparameters", spread_out, setup)
         titles = [column.title for column in section.tables[0].columns[4:7]]
         assert [title.partition("γ = ")[2] for title in titles] == [gamma, gamma, "0.01"]
+
+
+def beside_the_curve(job: Job) -> Numbers:
+    """Ranks 10 to 70, linear in the logarithm of the norm; LogitNorm's is higher, a head's the same."""
+    norm = 2.0 * job.head_scale / job.temperature
+    seen = job.norm_seen(norm, job.temperature) or norm
+    higher = 15 if "logit-norm=1" in job.intervention else 0
+    rank = 10 + round(10 * math.log10(seen * 1e3)) + job.seed + higher
+    return Numbers(initial_norm=norm, rank=rank, test_accuracy=0.9)
+
+
+def test_interventions_follow_the_curve_of_temperature_or_break_it(tmp_path: Path) -> None:
+    pick = setup_of(pick=["CIFAR-10/MLP"])
+    section = section_of(tmp_path, "ruler", beside_the_curve, pick)
+    told = {text.partition(": ")[0]: text for text in section.paragraphs[1:]}
+    (follow,) = (text for how, text in told.items() if "Follow" in how)
+    (above,) = (text for how, text in told.items() if "higher" in how)
+    (outside,) = (text for how, text in told.items() if "outside" in how)
+    assert "classifier x 0.1" in follow
+    assert "logit-norm=1" in above
+    assert "logit-norm=0.04" in outside
+    assert "elogit-norm" in outside
+    (table,) = section.tables
+    row = row_of(table, "CIFAR-10", "MLP", f"logit-norm=1, {T_1}")
+    assert row[0] == "2"
+    assert float(row[2].partition(" ")[0]) == pytest.approx(15, abs=1)
+    assert len(section.pictures) == 1
 
 
 def test_neural_collapse_is_compared_with_the_train_accuracy(tmp_path: Path) -> None:
