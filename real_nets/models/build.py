@@ -155,6 +155,7 @@ class Architecture(NetworkOptions):
                 raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
         if self.head_rank is not None:
             check_at_least(1, head_rank=self.head_rank)
+        self.check_scale(self.head_scale)
         if self.pretrained and self.init != "default":
             raise ValueError(f"init is {self.init!r}, which would overwrite the pretrained weights")
         for name in ("init_scale", "head_scale"):

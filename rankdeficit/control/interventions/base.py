@@ -102,6 +102,8 @@ class HeadChange(Intervention):
 
     replaces: ClassVar[bool] = False
     """Whether it replaces the linear layer; otherwise it follows it."""
+    scale_free: ClassVar[bool] = False
+    """Whether the scale of the head's weights changes nothing."""
 
     @abstractmethod
     def module(self, head: nn.Linear) -> nn.Module:

@@ -35,6 +35,7 @@ class Cosine(HeadChange):
     """
 
     replaces: ClassVar[bool] = True
+    scale_free: ClassVar[bool] = True
     diagnosed: ClassVar[str] = "cosines times s, which the softmax sees"
 
     def module(self, head: nn.Linear) -> nn.Module:

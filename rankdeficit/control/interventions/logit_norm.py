@@ -13,7 +13,7 @@ LEAST = 1e-7
 
 @intervention("logit-norm", default=0.04, symbol="tau")
 class LogitNorm(LossChange):
-    """Loss of f / (tau ||f||), with f the logits of a sample (LogitNorm; Wei et al. 2022, equation 5).
+    """Loss of f / (tau ||f||), with f the logits of a sample (LogitNorm; Wei et al. 2022).
 
     At tau = 1 / ||f|| it is the plain loss. The gradient in f is orthogonal to f, so the norm of the raw
     logits counts only through weight decay and the parameters' rates.

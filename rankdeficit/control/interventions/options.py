@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from rankdeficit.control.interventions.apply import Intervened, MeanLoss
 from rankdeficit.control.interventions.base import (
+    HeadChange,
     Intervention,
     LossChange,
     available_interventions,
@@ -51,6 +52,15 @@ class InterventionOptions:
             f"trained with intervention {own.spelled}; diagnosed are {own.diagnosed}"
             for own in self.interventions
         ]
+
+    def check_scale(self, head_scale: float) -> None:
+        """Raise ValueError for a scale of the head that an intervention undoes."""
+        for own in self.interventions:
+            if head_scale != 1 and isinstance(own, HeadChange) and own.scale_free:
+                raise ValueError(
+                    f"head_scale is {head_scale:g}, which intervention {own.name} undoes; change "
+                    f"{own.symbol} instead"
+                )
 
     def check_interventions(self, batch_size: int, lr_rule: str = "matched") -> None:
         """Raise ValueError for interventions that this training cannot have."""

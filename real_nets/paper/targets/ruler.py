@@ -24,6 +24,8 @@ from real_nets.paper.targets.parts import cell_table, of_probes
 from real_nets.paper.targets.target import Computed, Target, picture, register
 
 NETWORKS = (("CIFAR-10", "MLP"), ("CIFAR-100", "ResNet-18"))
+WIDER: Mapping[tuple[str, str], JobChanges] = {("smoke", "ResNet-18"): {"width": 16}}
+"""Networks of budgets that would have fewer features than a simplex of 100 classes needs."""
 TEMPERATURES = (0.3, 1.0, 3.0, 10.0, 50.0, 200.0)
 
 SPELLED = (
@@ -57,8 +59,11 @@ class RulerTarget(Target):
     def cells(self, setup: Setup) -> Grid:
         """Every network at every temperature and with every other intervention."""
         changes = [(CURVE, {"temperature": T}) for T in TEMPERATURES] + list(OTHERS.items())
+        name, own = setup.budget.name, setup.budget.changes
         return Grid.merged(
-            setup.cell(data, network, condition, **options)
+            setup.cell(
+                data, network, condition, **{**WIDER.get((name, network), {}), **own, **options}
+            )
             for data, network in NETWORKS
             for condition, options in changes
         )

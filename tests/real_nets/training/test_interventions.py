@@ -93,6 +93,8 @@ def test_recipes_that_contradict_themselves(options: dict[str, Any], told: str) 
 def test_networks_that_cannot_have_an_intervention() -> None:
     with pytest.raises(ValueError, match="features"):
         Architecture("mlp", 10, (3, 8, 8), width=4, intervention=("simplex-head",)).build(0)
+    with pytest.raises(ValueError, match="head_scale"):
+        Architecture("mlp", 2, (3, 8, 8), head_scale=0.1, intervention=("cosine-head",))
     with pytest.raises(ValueError, match="no linear layer"):
         Architecture("torchvision:squeezenet1_0", 2, (3, 64, 64), intervention=("soft-cap",)).build(
             0
