@@ -8,6 +8,7 @@ from torch import nn
 
 from rankdeficit.compiling import check_compiler
 from rankdeficit.control.classifier import UNFIT, check_one_classifier, last_linear
+from rankdeficit.control.scaled import linear_layers
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.distributed import rank_and_size
@@ -17,7 +18,7 @@ from real_nets.jobs.job import Job
 from real_nets.jobs.teacher import loss_of
 from real_nets.models.build import Architecture
 from real_nets.models.checkpoint import load_weights
-from real_nets.training.recipe import homogeneous_layers, parameter_groups
+from real_nets.training.recipe import parameter_groups
 
 TRIAL_BATCH = 2
 """Number of images in the batch of a trial, unless training batches have fewer."""
@@ -101,7 +102,7 @@ def _check_rule(model: nn.Module, job: Job, data: JobData) -> None:
     They would not for a network with several classifiers, nor with a normalisation of the logits, which
     undoes the scale.
     """
-    if job.lr_rule == "matched" or homogeneous_layers(model):
+    if job.lr_rule == "matched" or linear_layers(model):
         return
     problem, remedy = f"lr_rule is {job.lr_rule!r}", "take --lr-rule matched"
     if job.head_norm != "none" and job.temperature != 1:

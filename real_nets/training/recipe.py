@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from rankdeficit import cross_entropy, softmax_mse
 from rankdeficit.augmentation import Augmentation
 from rankdeficit.checks import check_at_least
-from rankdeficit.control.classifier import last_linear
 from rankdeficit.control.interventions import Intervened, MeanLoss
 from rankdeficit.control.interventions.options import InterventionOptions
+from rankdeficit.control.scaled import scaled_groups
 from rankdeficit.control.schedules import ScheduleOptions
 from rankdeficit.experiments.options import Unused
 
@@ -188,15 +188,9 @@ def parameter_groups(model: nn.Module, recipe: Recipe, temperature: float) -> li
 
     The recipe's learning rate eta and weight decay lambda apply at T = 1, and at every T if lr_rule is
     matched. With reparametrised rates, every step at T equals the step at T = 1 of a network with smaller
-    initial weights. This is exact unless the logits are normalised; clipping must rescale gradients by
-    `scale_of`. Which weights are smaller depends on the network:
-
-    - A network of only linear layers and ReLU is homogeneous of degree L, its number of layers: all
-      weights are smaller by a = T^(1/L). With SGD, weights have rate eta a^2 and decay lambda / a^2, and
-      the bias of layer l has eta a^(2l) and lambda / a^(2l). With AdamW, these are eta a^l and
-      lambda / a^l (l = 1 for weights), and epsilon is divided by a^l.
-    - In other networks the classifier is smaller by T. It has rate eta T^2 (AdamW: eta T) and decay
-      lambda / T^2 (AdamW: lambda / T); the other parameters keep eta and lambda.
+    initial weights (`scaled_groups`). This is exact unless the logits are normalised; clipping must
+    rescale gradients by `scale_of`. Weights that are smaller by a have rate eta a^2 and decay
+    lambda / a^2 with SGD; with AdamW eta a and lambda / a, and epsilon is divided by a.
     """
     power = RATE_POWER[recipe.optimizer]
 
@@ -212,17 +206,7 @@ def parameter_groups(model: nn.Module, recipe: Recipe, temperature: float) -> li
 
     if recipe.lr_rule == "matched" or temperature == 1:
         return [group(list(model.parameters()), 1.0)]
-    layers = homogeneous_layers(model)
-    if layers:
-        a = temperature ** (1 / len(layers))
-        groups = [group([layer.weight for layer in layers], a)]
-        for number, layer in enumerate(layers, start=1):
-            if layer.bias is not None:
-                groups.append(group([layer.bias], a**number))
-        return groups
-    head = list(last_linear(model).parameters())
-    others = [p for p in model.parameters() if all(p is not q for q in head)]
-    return [group(others, 1.0), group(head, temperature)]
+    return [group(own, scale) for own, scale in scaled_groups(model, temperature)]
 
 
 def scale_of(peak: float, recipe: Recipe) -> float:
@@ -232,11 +216,3 @@ def scale_of(peak: float, recipe: Recipe) -> float:
     """
     scale: float = (peak / recipe.lr) ** (1 / RATE_POWER[recipe.optimizer])
     return scale
-
-
-def homogeneous_layers(model: nn.Module) -> list[nn.Linear]:
-    """The linear layers of a sequence of linear layers and ReLU; empty for any other network."""
-    if not isinstance(model, nn.Sequential):
-        return []
-    parts = [part for part in model if not isinstance(part, (nn.Flatten, nn.ReLU))]
-    return parts if all(isinstance(part, nn.Linear) for part in parts) else []  # type: ignore[return-value]

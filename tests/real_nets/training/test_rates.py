@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from rankdeficit.control.scaled import linear_layers
 from real_nets.models import Architecture
 from real_nets.training.recipe import (
     Recipe,
-    homogeneous_layers,
     parameter_groups,
     shape_at,
 )
@@ -92,9 +92,9 @@ def test_every_parameter_is_in_one_group() -> None:
 
 
 def test_only_plain_chains_are_homogeneous() -> None:
-    assert len(homogeneous_layers(small_mlp())) == 3
-    assert homogeneous_layers(network(width=16, depth=3, norm="layer")) == []
-    assert homogeneous_layers(network("resnet20", width=4)) == []
+    assert len(linear_layers(small_mlp())) == 3
+    assert linear_layers(network(width=16, depth=3, norm="layer")) == []
+    assert linear_layers(network("resnet20", width=4)) == []
 
 
 def test_the_last_of_several_linear_layers_takes_the_rates_of_the_classifier() -> None:
