@@ -100,8 +100,6 @@ class Job(DistillationOptions, JobOptions):
                 f"kd_temperature is {self.kd_temperature}; it must be positive and finite"
             )
         check_weight("kd_weight", self.kd_weight)
-        if self.teacher is not None and self.temperature_schedule != "constant":
-            raise ValueError("temperature_schedule is for networks without a teacher; leave it out")
 
     @property
     def notes_on_loss(self) -> list[str]:
