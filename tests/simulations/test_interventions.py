@@ -14,7 +14,7 @@ from simulations.interventions import Change, Settings, build, changes, data, tr
 
 SMALL = Settings(
     temperature=(10.0,), seeds=1, classes=5, samples_per_class=3, inputs=8, width=10, depth=3,
-    steps=8, device="cpu",
+    steps=4, device="cpu",
 )  # fmt: skip
 CPU = torch.device("cpu")
 
