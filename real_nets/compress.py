@@ -20,6 +20,7 @@ from rich.table import Table
 from rankdeficit.checks import check_temperature
 from rankdeficit.control.compression import Compression, compress
 from rankdeficit.control.compression.bases import Method
+from rankdeficit.control.compression.compressing import check_options
 from rankdeficit.control.compression.promise import Paired
 from rankdeficit.control.compression.record import Step
 from rankdeficit.experiments import cli, runs
@@ -69,7 +70,7 @@ class Settings(StructureOptions):
     grid: int = 2
     """Average feature maps to grid x grid cells for a head where the network is cut."""
     fit_images: int = 10_000
-    """Maximum number of train images that fit heads and spectra; 0 for all."""
+    """Maximum number of train images that fit heads and spectra, chosen at random; 0 for all."""
     repair_epochs: int = 0
     """Epochs of training on these images after compression."""
     repair_lr: float = 1e-4
@@ -116,6 +117,10 @@ def run(settings: Settings) -> Path:
     device = cli.resolve_device(settings.device)
     if settings.temperature is not None:
         check_temperature(settings.temperature)
+    check_options(
+        settings.lose_at_most, settings.confidence, settings.steps, (settings.method,),
+        settings.project_gamma, settings.grid, settings.fit_images, settings.seed,
+    )  # fmt: skip
     if settings.out is not None:
         runs.check_new(settings.out, resumable=False)
     asked = [one_network(settings, path) for path in networks(settings)]
@@ -183,7 +188,7 @@ def compressed(
         method=method,
         gamma=settings.project_gamma,
         grid=settings.grid,
-        fit_samples=settings.fit_images,
+        fit_samples=0,
         repair_epochs=settings.repair_epochs,
         repair_lr=settings.repair_lr,
         temperature=temperature,

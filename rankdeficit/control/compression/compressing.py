@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, get_args
 
 import torch
@@ -70,10 +69,11 @@ def compress(
         the head. project: the head reads the leading principal directions of its features only. factor:
         linear layers and convolutions become two where that takes fewer parameters, with the leading
         principal directions of their outputs, at one threshold for all.
-    train: loader or batches, as in `diagnose`, without augmentation; up to `fit_samples` of them fit
-        heads and spectra. choose: images that the network was not trained on; a third of them makes
-        candidates, the others decide. Without it a quarter of train is set aside, which gives no
-        guarantee for images that the network has not seen. test: images for the report alone.
+    train: loader or batches, as in `diagnose`, without augmentation; about `fit_samples` of them, chosen
+        at random, fit heads and spectra (0: all). choose: images that the network was not trained on;
+        a third of them makes candidates, the others decide. Without it a quarter of train is set aside,
+        which gives no guarantee for images that the network has not seen. test: images for the report
+        alone.
     lose_at_most: accuracy, in (0, 1). The candidate that is returned passed a one-sided paired test
         that its loss is smaller, which errs with probability 1 - confidence at most, over the deciding
         images (`loss_p_value`).
@@ -87,7 +87,9 @@ def compress(
     Returns the original where nothing passed the test. Raises ValueError for settings out of range, too
     few images to decide, NaN weights, and a network whose logits are not made by a linear layer.
     """
-    _check(lose_at_most, confidence, steps, method, rivals, gamma, grid, fit_samples, seed)
+    check_options(
+        lose_at_most, confidence, steps, (method, *rivals), gamma, grid, fit_samples, seed
+    )
     repair = Repair(repair_epochs, repair_lr, temperature=temperature, seed=seed)
     tell = on_progress or (lambda what, done, total: None)
     own = copy.deepcopy(unwrap(model)).eval()
@@ -123,12 +125,15 @@ def compress(
             "choosing images; give more, or a larger lose_at_most"
         )
     exploring = explore.count()
-    fit = replace(whole, limit=min(fit_samples or whole.count(), whole.count()))
-    if fit.limit < 2:
-        raise ValueError(f"train has {fit.limit} samples to fit; give more")
+    fit, fitting = whole, whole.count()
+    if fit_samples and fitting > fit_samples:
+        fit, _ = whole.split(fit_samples / fitting, "train", "")
+        fitting = fit.count()
+    if fitting < 2:
+        raise ValueError(f"train has {fitting} samples to fit; give more")
     hidden = network.layers.chosen[:-2]
     prober = Prober(
-        own, runner, fit, explore, network.classes, grid, fit.limit + exploring, tell
+        own, runner, fit, explore, network.classes, grid, fitting + exploring, tell
     )  # fmt: skip
     search = Search(
         own, head, _narrowed(own, network, sample, select, head), hidden, runner, fit, explore, decide,
@@ -192,23 +197,23 @@ def check_weights(model: nn.Module) -> None:
             )
 
 
-def _check(
+def check_options(
     lose_at_most: float,
     confidence: float,
     steps: Sequence[Step],
-    method: Method,
-    rivals: Sequence[Method],
+    methods: Sequence[Method],
     gamma: float | None,
     grid: int,
     fit_samples: int,
     seed: int,
 ) -> None:
+    """Raise ValueError for options of `compress` that are out of range."""
     for what, share in (("lose_at_most", lose_at_most), ("confidence", confidence)):
         if not (isinstance(share, int | float) and 0 < share < 1):
             raise ValueError(f"{what} is {share}; it must lie strictly between 0 and 1")
     if isinstance(steps, str) or not steps or not set(steps) <= set(STEPS):
         raise ValueError(f"steps is {steps!r}; it must name some of {', '.join(STEPS)}")
-    for name in (method, *rivals):
+    for name in methods:
         if name not in get_args(Method):
             raise ValueError(f"method is {name!r}; it must be one of {', '.join(get_args(Method))}")
     if gamma is not None:

@@ -37,8 +37,6 @@ class Part:
     low: float = 0.0
     high: float = 1.0
     """The share of samples from `low` to `high` of all."""
-    limit: int = 0
-    """Maximum number of samples, the first ones; 0 for all."""
 
     @classmethod
     def of(cls, source: Any, name: str, model: nn.Module, seed: int) -> "Part":
@@ -60,19 +58,13 @@ class Part:
         )
 
     def __iter__(self) -> Iterator[tuple[Inputs, Int64[Tensor, " n"]]]:
-        given = 0
         for batch in self.source:
             inputs, labels = checked_batch(batch, self.name, self.forward)
             if self.low > 0 or self.high < 1:
                 rows = self._mine(inputs).nonzero()[:, 0]
                 inputs, labels = inputs[rows], labels[rows.to(labels.device)]
-            if self.limit and given + len(labels) > self.limit:
-                inputs, labels = inputs[: self.limit - given], labels[: self.limit - given]
-            given += len(labels)
             if len(labels):
                 yield inputs, labels
-            if self.limit and given >= self.limit:
-                return
 
     def count(self) -> int:
         """Number of samples, after a pass."""

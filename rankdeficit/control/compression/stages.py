@@ -174,9 +174,7 @@ def read_stage(
             for name in names:
                 hook = partial(on_output, name)
                 fitting.callback(model.get_submodule(name).register_forward_hook(hook).remove)
-            for inputs, _ in runner.batches(
-                fit, lambda done: on_progress("activations", done, fit.limit)
-            ):
+            for inputs, _ in runner.batches(fit, lambda done: on_progress("activations", done, 0)):
                 runner.logits(model, inputs)
                 moments[head].update(read.pop())
         explored = _explored(model, runner, explore, read)
