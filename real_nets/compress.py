@@ -9,7 +9,7 @@ Half of the test images choose what is compressed, the other half are for the re
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,8 @@ from rankdeficit.experiments import cli, runs
 from rankdeficit.experiments.tables import counted, print_report, report_text
 from rankdeficit.images import Images
 from real_nets import diagnose
+from real_nets.jobs.folder import JobFolder
+from real_nets.jobs.trained import find_trained
 from real_nets.models import StructureOptions, model_help
 
 PROGRAM = "real_nets.compress"
@@ -123,12 +125,13 @@ def run(settings: Settings) -> Path:
     )  # fmt: skip
     if settings.out is not None:
         runs.check_new(settings.out, resumable=False)
-    asked = [one_network(settings, path) for path in networks(settings)]
-    prepared = [diagnose.prepare(diagnose.complete(own), device) for own in asked]
+    asked = [diagnose.complete(one_network(settings, path)) for path in networks(settings)]
+    ready = prepare(asked[0], device, None)
     with cli.new_run(settings, PROGRAM, "compress") as folder:
         assert folder is not None
         rows: list[Row] = []
-        for own, ready in zip(asked, prepared, strict=True):
+        for own in asked:
+            ready = ready if own is asked[0] else prepare(own, device, ready)
             name = str(own.model) if own.trained is None else own.trained.name
             temperature = 1.0 if ready.run is None else ready.run.job.temperature
             if ready.run is None and own.temperature is not None:
@@ -150,6 +153,23 @@ def run(settings: Settings) -> Path:
         (folder.path / "report.txt").write_text(report_text(table, sentences))
         print_report(table, sentences)
         return folder.path
+
+
+def prepare(
+    own: diagnose.Settings, device: torch.device, before: diagnose.Prepared | None
+) -> diagnose.Prepared:
+    """A network and its images, those of the network before where they are the same."""
+    if own.trained is not None and before is not None and before.run is not None:
+        run = find_trained(own.trained)
+        if _images(run, own) == _images(before.run, own):
+            network, notes = diagnose.load_network(own, before.folders, device)
+            notes = [*before.assumptions, *notes]
+            return replace(before, network=network, run=run, assumptions=notes)
+    return diagnose.prepare(own, device)
+
+
+def _images(run: JobFolder, own: diagnose.Settings) -> tuple[object, ...]:
+    return run.settings.root, run.job.selection, own.data, own.image_size, own.crop
 
 
 def networks(settings: Settings) -> list[Path | None]:

@@ -59,10 +59,8 @@ def test_a_run_with_baselines(
 
 
 def test_halves_are_disjoint_and_of_the_seed(trained: Path) -> None:
-    ready = compress.diagnose.prepare(
-        compress.diagnose.complete(compress.one_network(asked(), trained / "T1-seed0")),
-        torch.device("cpu"),
-    )
+    own = compress.diagnose.complete(compress.one_network(asked(), trained / "T1-seed0"))
+    ready = compress.prepare(own, torch.device("cpu"), None)
     images = replace(ready.folders.test, labels=torch.arange(160))
     first, second = compress.halves(images, 3)
     assert sorted([*first.labels.tolist(), *second.labels.tolist()]) == list(range(160))
