@@ -144,6 +144,8 @@ def compress(
             f"lose_at_most is {lose_at_most:g}, as much as all that the network has: its accuracy is "
             f"{search.accuracy:.2%} on the deciding images; train it, or give a smaller lose_at_most"
         )
+    if len(chains) > 1 and not search.can_be_cut():
+        chains, error = chains[1:], 1 - confidence
     found = [kept for chain in chains if (kept := search.chain(chain, error)) is not None]
     layers = network.layers.chosen[:-1]
     kept = max(

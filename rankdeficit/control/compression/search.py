@@ -34,13 +34,15 @@ class Rung(NamedTuple):
     slack: float = 1.0
 
 
-RUNGS = tuple(Rung(level) for level in (0.005, 0.02, 0.1, 0.3, 0.5))
+RUNGS = tuple(Rung(level) for level in (0.0015, 0.003, 0.006, 0.015, 0.04, 0.1, 0.25, 0.5))
 """From mild to strong candidates."""
 
-REPAIRED = (Rung(0.005), Rung(0.1), Rung(0.1, 2.0), Rung(0.3, 4.0))
+REPAIRED = (Rung(0.0015), Rung(0.015), Rung(0.1), Rung(0.1, 2.0), Rung(0.3, 4.0))
 """The same where a repair follows, which wins some of the loss back."""
 
-THRESHOLDS = (1e-3, 3e-3, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4)
+THRESHOLDS = (
+    1e-3, 2e-3, 5e-3, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4,
+)  # fmt: skip
 """Thresholds of the spectra of layers, relative to the largest singular value."""
 
 PATIENCE = 2
@@ -100,6 +102,10 @@ class Search:
     def accuracy(self) -> float:
         """Of the original on the deciding images."""
         return float(self._decided.double().mean())
+
+    def can_be_cut(self) -> bool:
+        """Whether a cut passes at the strongest rung, as exploring images alone tell."""
+        return any(self._passes(own.correct, self._rungs[-1]) for own in self._probes())
 
     def chain(self, steps: frozenset[Step], error: float) -> Kept | None:
         """The strongest candidate of these steps that is accepted before one fails."""
