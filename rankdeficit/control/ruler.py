@@ -12,6 +12,7 @@ from statistics import median
 from typing import Literal
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rankdeficit.experiments import plots
@@ -169,6 +170,22 @@ def verdict_of(
     return "below" if max(distances) < -tolerance else "open"
 
 
+def annotate(axes: Axes, named: Sequence[tuple[float, float, str]]) -> None:
+    """Names at points (logarithm of the norm, rank), those of close points in one block, by norm."""
+    blocks: list[list[tuple[float, float, str]]] = []
+    for point in sorted(named):
+        at, rank, _ = point
+        close = [b for b in blocks if at - b[-1][0] < 0.4 and abs(rank - b[0][1]) < 0.1 * b[0][1]]
+        if close:
+            close[0].append(point)
+        else:
+            blocks.append([point])
+    for block in blocks:
+        (at, rank, _), names = block[0], "\n".join(name for *_, name in block)
+        offset = {"xytext": (6, -4), "textcoords": "offset points"}
+        axes.annotate(names, (10**at, rank), **offset, fontsize=7, va="top")  # type: ignore[arg-type]
+
+
 def draw_ruler(ruler: Ruler, ranks: str) -> Figure:
     """Final rank against initial norm; dashed: temperature alone, a curve per seed.
 
@@ -178,6 +195,7 @@ def draw_ruler(ruler: Ruler, ranks: str) -> Figure:
     axes = figure.subplots()
     markers = "os^vD<>PX*ph8d"
     families = list(dict.fromkeys(own.family for own in ruler.placed))
+    named: list[tuple[float, float, str]] = []
     for number, family in enumerate(families):
         marker = markers[number % len(markers)]
         colour = "black" if family == CURVE else f"C{number % 10}"
@@ -191,9 +209,9 @@ def draw_ruler(ruler: Ruler, ranks: str) -> Figure:
                 [at], [rank], spread, fmt=marker, color=colour, ms=5, elinewidth=0.8, fillstyle=full,
             )  # fmt: skip
             if own.verdict in ("above", "below"):
-                offset = {"xytext": (5, 3), "textcoords": "offset points", "fontsize": 7}
-                axes.annotate(own.name, (at, rank), **offset)  # type: ignore[arg-type]
+                named.append((math.log10(at), rank, own.name))
         axes.plot([], [], marker, color=colour, linestyle="", ms=5, label=family)
+    annotate(axes, named)
     for number, curve in enumerate(curve for curve in ruler.curves.values() if curve):
         label = "" if number else "temperature alone"
         axes.plot(*zip(*curve, strict=True), "--", color="black", linewidth=0.8, label=label)

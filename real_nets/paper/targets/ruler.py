@@ -91,7 +91,8 @@ class RulerTarget(Target):
 def trained(cell: Cell, one: JobFolder) -> Trained:
     """A network as the ruler takes it. Networks that do not beat chance do not count."""
     norm = one.job.norm_seen(initial_norm(one), one.job.temperature)
-    return Trained(cell.condition, cell.label, one.job.seed, norm, centred_rank(one), learned(one))
+    name = cell.label if cell.condition == CURVE else cell.condition
+    return Trained(cell.condition, name, one.job.seed, norm, centred_rank(one), learned(one))
 
 
 def measures(cell: Cell, ruler: Ruler) -> list[Measure]:
