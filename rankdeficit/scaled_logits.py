@@ -120,3 +120,45 @@ def random_logits(n: int, rank: int, seeds: Sequence[int]) -> Float64[Tensor, "s
     )
     factors = 2 * factors - 1
     return factors[:, 0] @ factors[:, 1].mT
+
+
+def gaussian_large_n_rank(scale: float, logits_rank: int, gamma: float) -> int | None:
+    """Numerical rank for n -> infinity of softmax(s Q K^T), Q and K n x k with standard normal entries.
+
+    The softmax tends to the kernel exp(s q.k - s^2 |q|^2 / 2) on normal q and k. Its squares K K^T are
+    exp(s^2 q.q'), with geometric eigenvalues in each of the k = `logits_rank` dimensions: the singular
+    values are r^{p/2} sigma_1, C(p + k - 1, k - 1) of them for p = 0, 1, ..., with r = (u - 1) / (u + 1),
+    u = sqrt((1 + 2 s^2) / (1 - 2 s^2)). For s^2 >= 1/2 the kernel has no singular values: None. It
+    approximates n >> N. Raises ValueError for gamma outside (0, 1), a rank below 1 and unless the scale
+    is positive and finite.
+    """
+    check_gamma(gamma)
+    check_at_least(1, logits_rank=logits_rank)
+    if not 0 < scale < math.inf:
+        raise ValueError(f"scale is {scale}; it must be a positive finite number")
+    square = scale**2
+    if square >= 0.5:
+        return None
+    ratio = math.sqrt((1 + 2 * square) / (1 - 2 * square))
+    step = 0.5 * math.log((ratio - 1) / (ratio + 1)) if ratio > 1 else -math.inf
+    degrees = math.ceil(math.log(gamma) / step) if step > -math.inf else 1  # p step > ln gamma
+    return math.comb(degrees + logits_rank - 1, logits_rank)
+
+
+def small_scale_ranks(
+    logits: Float[Tensor, "n n"], scale: float, gamma: float
+) -> tuple[int, int] | None:
+    """Proven least and largest numerical rank of softmax(s M); None beyond s w = 1.
+
+    w is the largest spread of a row of M (maximum less minimum), and x = s w. For x <= 1 every
+    sigma_{i+1} / sigma_1 is s sigma_i(PMP) / n up to x^2 / 2 (proofs/small_scale.md). Raises ValueError
+    as `critical_scales`, and unless the scale is positive.
+    """
+    if not scale > 0:
+        raise ValueError(f"scale is {scale}; it must be positive")
+    critical = critical_scales(logits, gamma)[:-1]
+    x = scale * float((logits.amax(dim=-1) - logits.amin(dim=-1)).max())
+    if x > 1:
+        return None
+    values = gamma * scale / critical
+    return 1 + int((values - x**2 / 2 > gamma).sum()), 1 + int((values + x**2 / 2 > gamma).sum())

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from rankdeficit import numerical_rank, softmax
 from rankdeficit.scaled_logits import (
     critical_scales,
+    gaussian_large_n_rank,
     kernel_spectrum,
     large_n_rank,
     large_scale_rank,
     random_logits,
+    small_scale_ranks,
 )
 
 GAMMA = 1e-3
@@ -208,3 +210,48 @@ SQUARE = torch.eye(3)
 def test_bad_arguments(function: Any, arguments: tuple[Any, ...], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         function(*arguments)
+
+
+@pytest.mark.parametrize(("scale", "logits_rank"), [(0.01, 3), (0.1, 2), (0.3, 1), (0.2, 2)])
+def test_the_gaussian_limit_is_the_rank_of_a_large_softmax(scale: float, logits_rank: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    Q, K = torch.randn(2, 900, logits_rank, generator=generator, dtype=torch.float64)
+    values = torch.linalg.svdvals(softmax(scale * Q @ K.mT))
+    values = values / values[0]
+    u = math.sqrt((1 + 2 * scale**2) / (1 - 2 * scale**2))
+    step = math.sqrt((u - 1) / (u + 1))
+    expected = [step**p for p in range(3) for _ in range(math.comb(p + logits_rank - 1, p))]
+    assert values[: len(expected)].tolist() == pytest.approx(expected, rel=0.25)
+    gamma = step**1.5  # between the first and the second order
+    assert (
+        (values > gamma).sum()
+        == gaussian_large_n_rank(scale, logits_rank, gamma)
+        == 1 + logits_rank
+    )
+
+
+def test_the_gaussian_limit_at_its_ends() -> None:
+    assert gaussian_large_n_rank(1e-9, 4, GAMMA) == 1
+    assert gaussian_large_n_rank(2 * GAMMA, 4, GAMMA) == 5
+    assert gaussian_large_n_rank(math.sqrt(0.5), 1, GAMMA) is None
+    for scale in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="scale"):
+            gaussian_large_n_rank(scale, 1, GAMMA)
+
+
+@given(st.integers(0, 10**6), st.integers(2, 10), st.floats(1e-5, 1.0))
+def test_proven_ranks_hold(seed: int, n: int, x: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(n, n, generator=generator, dtype=torch.float64)
+    spread = float((logits.amax(dim=1) - logits.amin(dim=1)).max())
+    scale = 0.999 * x / spread
+    proven = small_scale_ranks(logits, scale, GAMMA)
+    assert proven is not None
+    assert proven[0] <= numerical_rank(softmax(scale * logits), GAMMA).item() <= proven[1]
+    assert proven[0] == proven[1] or x > 1e-4
+    assert small_scale_ranks(logits, 1.01 / spread, GAMMA) is None
+
+
+def test_proven_ranks_of_a_bad_scale() -> None:
+    with pytest.raises(ValueError, match="scale"):
+        small_scale_ranks(torch.eye(2), 0.0, GAMMA)
