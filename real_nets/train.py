@@ -15,6 +15,7 @@ from typing import Literal, TypedDict
 import torch
 from rich.table import Table
 
+from rankdeficit.control.schedules import last_temperatures
 from rankdeficit.distributed import from_first, is_first
 from rankdeficit.experiments import cli, plots, tables
 from rankdeficit.experiments.cli import joined
@@ -217,7 +218,8 @@ def report(summary: RunSummary) -> tuple[Table, list[str]]:
     """The table of results, and sentences on the ranks of layers and the verdict."""
     layers = tables.layer_sentences(summary["runs"], shown_gammas(summary["gamma"]))
     table = tables.results_table(summary["runs"], "model", summary["gamma"])
-    return table, [*layers, *summary["verdict"]]
+    runs = [(run["temperature"], run.get("last_temperature")) for run in summary["runs"]]
+    return table, [*layers, *last_temperatures(runs), *summary["verdict"]]
 
 
 def shown_gammas(gamma: float) -> list[float]:

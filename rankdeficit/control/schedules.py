@@ -1,5 +1,6 @@
 """Options of a training whose softmax temperature changes."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -72,3 +73,12 @@ class ScheduleOptions:
             f"trained with temperature schedule {self.temperature_schedule} and T = {temperature:g}; "
             f"all measures are at the last temperature of training, {last:g}"
         ]
+
+
+def last_temperatures(runs: Iterable[tuple[float, float | None]]) -> list[str]:
+    """A sentence on runs (T, last temperature) that were not measured at T; empty for none."""
+    moved = {T: last for T, last in runs if last is not None and last != T}
+    if not moved:
+        return []
+    found = ", ".join(f"{last:g} for T = {T:g}" for T, last in sorted(moved.items()))
+    return [f"Losses and effective norms are at the last temperature of the schedule: {found}."]

@@ -9,7 +9,7 @@ import torch
 
 from rankdeficit import cross_entropy
 from rankdeficit.control.interventions import Intervened
-from rankdeficit.control.schedules import ScheduleOptions, TemperatureSchedule
+from rankdeficit.control.schedules import ScheduleOptions, TemperatureSchedule, last_temperatures
 from rankdeficit.toys.schedules import temperature_at
 
 
@@ -64,3 +64,9 @@ def test_options_of_other_schedules_have_no_effect() -> None:
 def test_wrong_options(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=name):
         ScheduleOptions(**{name: value})
+
+
+def test_runs_that_end_at_another_temperature_are_told() -> None:
+    assert last_temperatures([(50.0, 50.0), (1.0, 1.0), (9.0, None)]) == []
+    (sentence,) = last_temperatures([(50.0, 1.0), (10.0, 1.0), (50.0, 1.0), (1.0, 1.0)])
+    assert "1 for T = 10, 1 for T = 50" in sentence
