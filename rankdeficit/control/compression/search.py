@@ -6,7 +6,7 @@ the one that is kept is that of a single test (Bauer, 1991; Angelopoulos et al.,
 Each chain of candidates has an equal share of the error.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -109,12 +109,8 @@ class Search:
 
     def chain(self, steps: frozenset[Step], error: float) -> Kept | None:
         """The strongest candidate of these steps that is accepted before one fails."""
-        kept, previous = None, Plan()
-        for rung in self._rungs:
-            plan = self._plan(steps, rung)
-            if plan.empty or plan == previous:
-                continue
-            previous = plan
+        kept = None
+        for plan in self._plans(steps):
             candidate = self._candidate(plan)
             after = self._correct(candidate.model, self.decide, "deciding")
             trial = Trial(plan, Paired.of(self._decided, after, self.margin, error), error)
@@ -123,6 +119,29 @@ class Search:
                 break
             kept = Kept(candidate, trial)
         return kept
+
+    def _plans(self, steps: frozenset[Step]) -> Iterator[Plan]:
+        """Plans in the order in which they are tested, with a cut where that is one of the steps."""
+        previous = Plan()
+        for rung in self._rungs:
+            plan = self._plan(steps, rung)
+            if "cut" in steps and plan.cut is None:
+                continue
+            for step in self._between(previous, plan):
+                if not step.empty and step != previous:
+                    yield step
+                    previous = step
+
+    def _between(self, previous: Plan, plan: Plan) -> list[Plan]:
+        """Plans of growing thresholds up to `plan`, whose cut and rank they have."""
+        stage = self._stage(plan.cut)
+        reached = previous.threshold if previous.cut == plan.cut else None
+        found = [replace(plan, threshold=reached)] if (plan.threshold or 0) > (reached or 0) else []
+        for threshold in THRESHOLDS:
+            inside = (reached or 0) < threshold < (plan.threshold or 0)
+            if inside and stage.ranks(threshold) != stage.ranks(found[-1].threshold):
+                found.append(replace(plan, threshold=threshold))
+        return [*found, plan]
 
     def rival(self, candidate: Candidate, method: Method) -> nn.Module:
         """The network cut at the same layer and in as many dimensions everywhere by another method."""
