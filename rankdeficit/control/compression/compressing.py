@@ -146,16 +146,15 @@ def compress(
         )
     if len(chains) > 1 and not search.can_be_cut():
         chains, error = chains[1:], 1 - confidence
-    found = [kept for chain in chains if (kept := search.chain(chain, error)) is not None]
     layers = network.layers.chosen[:-1]
-    kept = max(
-        found,
-        key=lambda kept: (
-            _removed(_dimensions(own, layers, kept.candidate, head)),
-            -flops(kept.candidate.model, sample[:1]),
-        ),
-        default=None,
-    )
+
+    def strength(candidate: Candidate) -> tuple[int, ...]:
+        """Dimensions that are gone, then operations."""
+        gone = _removed(_dimensions(own, layers, candidate, head))
+        return gone, -flops(candidate.model, sample[:1])
+
+    found = [kept for chain in chains if (kept := search.chain(chain, error, strength)) is not None]
+    kept = max(found, key=lambda kept: strength(kept.candidate), default=None)
     if kept is None:
         notes.append(_why_not(search, lose_at_most, confidence))
     chosen = kept.candidate if kept is not None else Candidate(own, (), Plan())

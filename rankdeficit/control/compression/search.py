@@ -1,9 +1,10 @@
 """The search for what can be compressed: candidates from exploring images, decisions on others.
 
-Candidates get stronger level by level, as exploring images tell. On the deciding images, which made none
-of them, they are tested in this order, and the first one that fails ends the search: so the error of
-the one that is kept is that of a single test (Bauer, 1991; Angelopoulos et al., 2021, arXiv 2110.01052).
-Each chain of candidates has an equal share of the error.
+Candidates are made, from mild to strong, as exploring images tell. On the deciding images, which made
+none of them, they are tested in the order of their p-values on the exploring images, and the first one
+that fails ends the search: so the error of all that passed before is that of a single test (Bauer,
+1991; Angelopoulos et al., 2021, arXiv 2110.01052; Laufer-Goldshtein et al., 2023, arXiv 2210.07913).
+The strongest of them is kept. Each chain of candidates has an equal share of the error.
 """
 
 from collections.abc import Callable, Iterator
@@ -96,7 +97,7 @@ class Search:
         self._rungs = REPAIRED if self.repair.epochs else RUNGS
         self._probed: list[Probed] | None = None
         self._stages: dict[str | None, Stage] = {}
-        self._factored: dict[tuple[str | None, int | None, float], Tensor] = {}
+        self._factored: dict[Plan, Tensor] = {}
 
     @property
     def accuracy(self) -> float:
@@ -107,21 +108,27 @@ class Search:
         """Whether a cut passes at the strongest rung, as exploring images alone tell."""
         return any(self._passes(own.correct, self._rungs[-1]) for own in self._probes())
 
-    def chain(self, steps: frozenset[Step], error: float) -> Kept | None:
-        """The strongest candidate of these steps that is accepted before one fails."""
-        kept = None
-        for plan in self._plans(steps):
+    def chain(
+        self,
+        steps: frozenset[Step],
+        error: float,
+        strength: Callable[[Candidate], tuple[int, ...]],
+    ) -> Kept | None:
+        """The strongest of the candidates of these steps that are accepted before one fails."""
+        kept: Kept | None = None
+        for plan in sorted(dict.fromkeys(self._plans(steps)), key=self._risk):
             candidate = self._candidate(plan)
             after = self._correct(candidate.model, self.decide, "deciding")
             trial = Trial(plan, Paired.of(self._decided, after, self.margin, error), error)
             self.trials.append(trial)
             if not trial.accepted:
                 break
-            kept = Kept(candidate, trial)
+            if kept is None or strength(candidate) > strength(kept.candidate):
+                kept = Kept(candidate, trial)
         return kept
 
     def _plans(self, steps: frozenset[Step]) -> Iterator[Plan]:
-        """Plans in the order in which they are tested, with a cut where that is one of the steps."""
+        """Plans from mild to strong, with a cut where that is one of the steps."""
         previous = Plan()
         for rung in self._rungs:
             plan = self._plan(steps, rung)
@@ -194,13 +201,8 @@ class Search:
         stage = self._stage(plan.cut)
 
         def passes(weakness: int) -> bool:
-            threshold = THRESHOLDS[-1 - weakness]
-            key = plan.cut, plan.rank, threshold
-            if key not in self._factored:
-                model, _ = stage.compressed(plan.rank, stage.ranks(threshold))
-                correct = self._correct(model, self.explore, f"factors at {threshold:g}")
-                self._factored[key] = correct
-            return self._passes(self._factored[key], rung)
+            weaker = replace(plan, threshold=THRESHOLDS[-1 - weakness])
+            return self._passes(self._on_exploring(weaker), rung)
 
         weakness = first_passing(passes, 0, len(THRESHOLDS))
         if weakness == len(THRESHOLDS):
@@ -259,12 +261,31 @@ class Search:
         self.on_progress(what, 0, 0)
         return self.runner.correct(model, part)
 
+    def _on_exploring(self, plan: Plan) -> Bool[Tensor, " n"]:
+        """Which exploring images a plan's network gets right, before a repair."""
+        if plan.threshold is None and plan.rank is not None:
+            return self._stage(plan.cut).correct(plan.rank)
+        if plan.threshold is None:
+            return next(own.correct for own in self._probes() if own.layer.name == plan.cut)
+        if plan not in self._factored:
+            stage = self._stage(plan.cut)
+            model, _ = stage.compressed(plan.rank, stage.ranks(plan.threshold))
+            what = f"factors at {plan.threshold:g}"
+            self._factored[plan] = self._correct(model, self.explore, what)
+        return self._factored[plan]
+
+    def _risk(self, plan: Plan) -> float:
+        """p-value on the exploring images."""
+        return self._p(self._on_exploring(plan), 1.0)
+
     def _passes(self, correct: Bool[Tensor, " n"], rung: Rung) -> bool:
         """Whether a network that is right on these exploring images loses little enough."""
+        return self._p(correct, rung.slack) <= rung.level
+
+    def _p(self, correct: Bool[Tensor, " n"], slack: float) -> float:
         before = self._explored
         lost, won = int((before & ~correct).sum()), int((correct & ~before).sum())
-        margin = min(0.9, rung.slack * self.margin)
-        return loss_p_value(lost, won, len(before), margin) <= rung.level
+        return loss_p_value(lost, won, len(before), min(0.9, slack * self.margin))
 
 
 def first_passing(passes: Callable[[int], bool], low: int, high: int) -> int:
