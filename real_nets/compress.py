@@ -35,7 +35,7 @@ PROGRAM = "real_nets.compress"
 
 BASELINES: tuple[Method, ...] = ("weights", "magnitude")
 
-LONGEST = 20
+LONGEST = 14
 """Characters of a name in the table."""
 
 TOLD = (
@@ -247,7 +247,7 @@ def report(rows: Sequence[Row]) -> tuple[Table, list[str]]:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head in (
         "network", "T", "method", "dimensions\nremoved", "layers", "head\nreads", "para-\nmeters",
-        "\nFLOPs", "time\nof 1", "time\nof 64", "accuracy\nbefore", "\nchange", "\n95 %", "\nn",
+        "\nFLOPs", "time\nof 1", "time\nof 64", "accuracy\nbefore", "\nchange", "\n95 %",
     ):  # fmt: skip
         table.add_column(
             head, justify="left" if head in ("network", "method") else "right", no_wrap=True
@@ -271,10 +271,12 @@ def report(rows: Sequence[Row]) -> tuple[Table, list[str]]:
             cells = [f"= {method}", f"{found.removed:.1%}", *[""] * 6]
             table.add_row("", "", *cells, *_accuracy(paired))
     sentences = [f"{row.network}, {row.method}: {note}" for row in rows for note in row.found.notes]
+    counts = sorted({own.samples for row in rows if (own := row.found.tested) is not None})
     sentences.append(
         "Parameters, FLOPs and times (medians) are relative to the original's. Accuracies are "
-        "percentages of test images that chose nothing, changes are points with a paired interval. Lines "
-        "with = are of other methods at the dimensions of the line above."
+        f"percentages of {' or '.join(map(str, counts))} test images that chose nothing, changes are "
+        "points with a paired interval. Lines with = are of other methods at the dimensions of the line "
+        "above."
     )
     return table, [*sentences, *summaries(rows)]
 
@@ -288,7 +290,7 @@ def summaries(rows: Sequence[Row]) -> list[str]:
     for (temperature, method), found in groups.items():
         tested = [own.tested for own in found if own.tested is not None]
         kept = sum(own.loss <= own.margin for own in tested)
-        changes = _range([-100 * own.loss for own in tested], "+.2f")
+        changes = _range([0.0 - 100 * own.loss for own in tested], "+.2f")
         removed = _range([100 * own.removed for own in found], ".1f")
         lines.append(
             f"T = {temperature:g}, {method}: {removed} % of the dimensions removed, accuracy changed by "
@@ -314,9 +316,8 @@ def _accuracy(paired: Paired | None) -> list[str]:
     low, high = (100 * end for end in paired.interval)
     return [
         f"{100 * paired.accuracy_before:.2f}",
-        f"{-100 * paired.loss:+.2f}",
+        f"{0.0 - 100 * paired.loss:+.2f}",
         f"{low:+.2f} to {high:+.2f}",
-        str(paired.samples),
     ]
 
 
