@@ -15,7 +15,7 @@ from rankdeficit.control.compression.probing import Prober
 from rankdeficit.control.compression.promise import Paired, images_needed
 from rankdeficit.control.compression.record import Compression, LayerDimensions, Plan, Step
 from rankdeficit.control.compression.repair import Repair
-from rankdeficit.control.compression.search import Candidate, Search
+from rankdeficit.control.compression.search import FAILURES, Candidate, Search
 from rankdeficit.control.compression.structure import FACTORED, Cut, describe
 from rankdeficit.control.head import linear_head
 from rankdeficit.control.passes import Passes
@@ -117,7 +117,7 @@ def compress(
     explore, decide = choosing.split(EXPLORING, "exploring images", "deciding images")
     chains = _chains(frozenset(steps))
     error = (1 - confidence) / len(chains)
-    available, needed = decide.count(), images_needed(lose_at_most, error)
+    available, needed = decide.count(), images_needed(lose_at_most, error / FAILURES)
     if available < needed:
         raise ValueError(
             f"lose_at_most is {lose_at_most:g}, which {available} deciding images cannot tell: with "

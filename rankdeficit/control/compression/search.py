@@ -1,10 +1,11 @@
 """The search for what can be compressed: candidates from exploring images, decisions on others.
 
 Candidates are made, from mild to strong, as exploring images tell. On the deciding images, which made
-none of them, they are tested in the order of their p-values on the exploring images, and the first one
-that fails ends the search: so the error of all that passed before is that of a single test (Bauer,
-1991; Angelopoulos et al., 2021, arXiv 2110.01052; Laufer-Goldshtein et al., 2023, arXiv 2210.07913).
-The strongest of them is kept. Each chain of candidates has an equal share of the error.
+none of them, they are tested in the order of their p-values on the exploring images (fixed sequence
+testing: Angelopoulos et al., 2021, arXiv 2110.01052; Laufer-Goldshtein et al., 2023, arXiv 2210.07913).
+The search ends at the second failure, and so tests at most two candidates that lose too much before
+it accepts one: each test has half of the error. The strongest that passed is kept. Each chain of
+candidates has an equal share of the error.
 """
 
 from collections.abc import Callable, Iterator
@@ -45,6 +46,9 @@ THRESHOLDS = (
     1e-3, 2e-3, 5e-3, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4,
 )  # fmt: skip
 """Thresholds of the spectra of layers, relative to the largest singular value."""
+
+FAILURES = 2
+"""Candidates that fail, after which no other one is tested."""
 
 PATIENCE = 2
 """Layers in a row whose probes fail, after which none before them is tried."""
@@ -114,16 +118,19 @@ class Search:
         error: float,
         strength: Callable[[Candidate], tuple[int, ...]],
     ) -> Kept | None:
-        """The strongest of the candidates of these steps that are accepted before one fails."""
+        """The strongest of the candidates of these steps that are accepted before the last failure."""
         kept: Kept | None = None
+        failed = 0
         for plan in sorted(dict.fromkeys(self._plans(steps)), key=self._risk):
             candidate = self._candidate(plan)
             after = self._correct(candidate.model, self.decide, "deciding")
-            trial = Trial(plan, Paired.of(self._decided, after, self.margin, error), error)
+            share = error / FAILURES
+            trial = Trial(plan, Paired.of(self._decided, after, self.margin, share), share)
             self.trials.append(trial)
-            if not trial.accepted:
+            failed += not trial.accepted
+            if failed == FAILURES:
                 break
-            if kept is None or strength(candidate) > strength(kept.candidate):
+            if trial.accepted and (kept is None or strength(candidate) > strength(kept.candidate)):
                 kept = Kept(candidate, trial)
         return kept
 
