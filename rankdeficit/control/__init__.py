@@ -1,5 +1,6 @@
 """Levers that set the logits norm, rank and depth of a classifier, one file each."""
 
+from rankdeficit.control.attention import attention_temperatures, set_attention_temperature
 from rankdeficit.control.compression import Compression, compress
 from rankdeficit.control.criterion import Criterion
 from rankdeficit.control.distillation import Distillation, kd_loss
@@ -12,10 +13,12 @@ __all__ = [
     "Criterion",
     "Distillation",
     "LogitsNorm",
+    "attention_temperatures",
     "compress",
     "equivalent",
     "intervene",
     "kd_loss",
     "logits_norm",
+    "set_attention_temperature",
     "set_logits_norm",
 ]
