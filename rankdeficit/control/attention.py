@@ -49,10 +49,20 @@ class HeadTemperature(nn.Module):
 class QueryRows(nn.Module):
     """Parametrisation of a weight or bias whose first rows make the queries, head after head."""
 
-    def __init__(self, temperature: HeadTemperature, rows: int) -> None:
-        """rows: width of all queries together."""
+    def __init__(self, temperature: HeadTemperature, rows: int, owner: bool) -> None:
+        """rows: width of all queries together. owner: whether the state_dict has the temperature here.
+
+        A weight and its bias share it, and files of weights hold no tensor twice.
+        """
         super().__init__()
-        self.temperature, self.rows = temperature, rows
+        self.rows, self.shared = rows, (temperature,)
+        if owner:
+            self.own = temperature
+
+    @property
+    def temperature(self) -> HeadTemperature:
+        """Of the heads."""
+        return self.shared[0]
 
     def forward(self, weight: Float[Tensor, "rows *columns"]) -> Float[Tensor, "rows *columns"]:
         """The rows of the queries over the temperatures of their heads, the others as they are."""
@@ -140,24 +150,26 @@ def _tempered(model: nn.Module) -> Iterator[tuple[str, HeadTemperature]]:
         if isinstance(module, nn.MultiheadAttention):
             weight = "in_proj_weight" if module.in_proj_weight is not None else "q_proj_weight"
             own = HeadTemperature(module.num_heads, getattr(module, weight))
-            rows = QueryRows(own, module.embed_dim)
-            parametrize.register_parametrization(module, weight, rows)
-            if module.in_proj_bias is not None:
-                parametrize.register_parametrization(
-                    module, "in_proj_bias", QueryRows(own, module.embed_dim)
-                )
+            _parametrise(module, (weight, "in_proj_bias"), own, module.embed_dim)
         elif _normalises(module):
             own = HeadTemperature(int(module.num_heads), next(module.parameters()))
             module.q_norm = Queries(module.q_norm, own)
         elif (heads := _heads(module)) and (queries := _separate_queries(module)):
             own = HeadTemperature(heads, queries.weight)
-            for part in ("weight", "bias"):
-                if getattr(queries, part) is not None:
-                    rows = QueryRows(own, queries.out_features)
-                    parametrize.register_parametrization(queries, part, rows)
+            _parametrise(queries, ("weight", "bias"), own, queries.out_features)
         else:
             continue
         yield name, own
+
+
+def _parametrise(
+    module: nn.Module, parts: tuple[str, str], temperature: HeadTemperature, rows: int
+) -> None:
+    """Divide the queries' rows of a weight, and of its bias where it has one."""
+    for place, part in enumerate(parts):
+        if getattr(module, part) is not None:
+            own = QueryRows(temperature, rows, owner=place == 0)
+            parametrize.register_parametrization(module, part, own)
 
 
 def _normalises(module: nn.Module) -> bool:

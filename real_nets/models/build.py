@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from rankdeficit.checks import check_at_least
+from rankdeficit.control.attention import set_attention_temperature
 from rankdeficit.control.classifier import check_one_classifier, find_classifier
 from rankdeficit.control.interventions.apply import change_classifier
 from rankdeficit.control.interventions.options import InterventionOptions
@@ -112,6 +113,10 @@ class StructureOptions(InterventionOptions):
     """Factor the classifier through this number of dimensions, which bounds the rank of the logits."""
     head_norm: HeadNorm = "none"
     """Normalisation of the logits."""
+    attention_temperature: float = 1.0
+    """Temperature T of attention, softmax(QK^T / (sqrt(d) T)), at the start if it is learned."""
+    learned_attention: bool = False
+    """Learn the temperature of each attention head."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +163,7 @@ class Architecture(NetworkOptions):
         self.check_scale(self.head_scale)
         if self.pretrained and self.init != "default":
             raise ValueError(f"init is {self.init!r}, which would overwrite the pretrained weights")
-        for name in ("init_scale", "head_scale"):
+        for name in ("init_scale", "head_scale", "attention_temperature"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive and finite")
 
@@ -181,6 +186,8 @@ class Architecture(NetworkOptions):
             scale_weights(model, self.init_scale)
         if self.head_scale != 1:
             scale_logits(model, self.classes, self.head_scale)
+        if self.attention_temperature != 1 or self.learned_attention:
+            set_attention_temperature(model, self.attention_temperature, self.learned_attention)
         return model.eval()
 
     def takes(self, option: str) -> bool:

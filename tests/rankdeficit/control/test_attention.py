@@ -109,6 +109,12 @@ def test_the_logits_of_every_head_are_divided_by_its_temperature(name: str) -> N
         torch.testing.assert_close(logits, before[own] / divided[:, None, None])
         torch.testing.assert_close(attention_temperatures(model)[own], divided)
 
+    values = list(model.state_dict().values())
+    assert len({own.data_ptr() for own in values}) == len(values)  # as files of weights want it
+    copied = copy.deepcopy(model)
+    torch.testing.assert_close(attention_logits(copied, x), attention_logits(model, x))
+    set_attention_temperature(copied, 1.0)
+    torch.testing.assert_close(attention_logits(copied, x), before)
     again = copy.deepcopy(plain)
     set_attention_temperature(again, 3.0, learnable=True)
     again.load_state_dict(model.state_dict())

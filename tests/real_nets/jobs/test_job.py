@@ -12,7 +12,8 @@ from real_nets.jobs.job import Job, JobOptions
 OTHER: dict[str, Any] = {
     "data": "cifar10", "ood": ("svhn",), "temperature": 50.0, "seed": 1, "diagnosed_images": 0,
     "model": "resnet18", "width": 8, "depth": 3, "stem": "cifar", "norm": "batch", "head_rank": 2,
-    "head_norm": "layer", "init": "orthogonal", "init_scale": 0.5, "head_scale": 0.5,
+    "head_norm": "layer", "attention_temperature": 4.0,
+    "learned_attention": True, "init": "orthogonal", "init_scale": 0.5, "head_scale": 0.5,
     "pretrained": True, "image_size": 8, "gamma": 1e-2, "followed_images": 10,
     "milestones": (0.5,), "epochs": 2, "stop_accuracy": 0.5, "batch_size": 2, "loss": "mse",
     "label_smoothing": 0.1, "optimizer": "adamw", "lr": 0.1, "lr_rule": "reparametrised",
