@@ -62,7 +62,8 @@ CASES: list[tuple[str, str, str, str]] = [
         for option in (
             "--model mlp", "--checkpoint F", "--untrained", "--temperature 1", "--classes 3",
             "--width 8", "--depth 3", "--stem auto", "--norm default", "--head-rank 2",
-            "--head-norm none", "--intervention soft-cap",
+            "--head-norm none", "--attention-temperature 2", "--learned-attention",
+            "--intervention soft-cap",
         )
     ),
     (DIAGNOSE, "--normalisation data", "--mean 0 0 0 --std 1 1 1", ""),
