@@ -8,6 +8,7 @@ the KD temperature. Students are trained at T = 1 on them and on the labels, one
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from statistics import mean, median
 from typing import NamedTuple
@@ -255,10 +256,7 @@ def teacher_sentences(runs: Sequence[Row]) -> list[str]:
     sentences = []
     for T in temperatures_of(runs):
         own = teachers_of(runs, T)
-
-        def middle(name: str, own: Sequence[Row] = own) -> float:
-            return median(run[name] for run in own)
-
+        middle = partial(middle_of, own)
         sentences.append(
             f"Teachers at T = {T:g} (n = {len(own)}, medians): train accuracy {middle('accuracy'):.1%}, "
             f"test accuracy {middle('test_accuracy'):.1%}, class-centred rank "
@@ -266,6 +264,11 @@ def teacher_sentences(runs: Sequence[Row]) -> list[str]:
             f"norm {middle('effective_logits_norm'):.3g}; best KD temperature {best(runs, T):g}."
         )
     return sentences
+
+
+def middle_of(runs: Sequence[Row], name: str) -> float:
+    """Median of a number over runs."""
+    return float(median(run[name] for run in runs))
 
 
 def verdicts(runs: Sequence[Row]) -> list[str]:
