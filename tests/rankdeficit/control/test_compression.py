@@ -289,7 +289,7 @@ def with_nan() -> nn.Module:
         ({"model": nn.Sequential(nn.Linear(INPUTS, CLASSES), nn.Tanh())}, "not linear"),
         ({"model": nn.Identity()}, "linear layer"),
     ],
-    ids=str,
+    ids=lambda given: given if isinstance(given, str) else next(iter(given)),
 )
 @pytest.mark.usefixtures("unchecked")
 def test_wrong_use(options: dict[str, Any], told: str) -> None:
