@@ -240,7 +240,7 @@ def _verdicts(summary: Row) -> list[str]:
     return found
 
 
-def _with_range(value: float, ends: Sequence[float | int]) -> str:
+def _with_range(value: float | int, ends: Sequence[float | int]) -> str:
     low, high = ends
     return f"{value:g}" + (f" ({low:g}-{high:g})" if low < high else "")
 

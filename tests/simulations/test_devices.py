@@ -25,7 +25,7 @@ def definition(simulation: str) -> Experiment[Any, Any]:
 
 def results(simulation: str, device: str, out: Path) -> list[bytes]:
     settings = import_module(f"tests.simulations.test_{simulation}").SMALL
-    shorter = {"steps": settings.steps // 8} if hasattr(settings, "steps") else {}
+    shorter = {"steps": max(1, settings.steps // 8)} if hasattr(settings, "steps") else {}
     folder = definition(simulation).run(
         replace(settings, seeds=1, device=device, out=out, **shorter)
     )

@@ -60,6 +60,10 @@ class RulerTarget(Target):
         """Every network at every temperature and with every other intervention."""
         changes = [(CURVE, {"temperature": T}) for T in TEMPERATURES] + list(OTHERS.items())
         name, own = setup.budget.name, setup.budget.changes
+        if own.get("lr_rule", "matched") != "matched":  # changes of the loss are equivalent to no T
+            return Grid(
+                left_out={self.title: "they are compared at equal rates; take --lr-rule matched"}
+            )
         return Grid.merged(
             setup.cell(
                 data, network, condition, **{**WIDER.get((name, network), {}), **own, **options}
