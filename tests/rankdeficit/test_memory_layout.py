@@ -81,6 +81,7 @@ def train_some() -> None:
             functional.cross_entropy(model(images), labels).backward()
 
 
+@pytest.mark.slow  # its process imports torch with checks of memory
 def test_training_keeps_within_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, CHECKS, "3")
     process = multiprocessing.get_context("spawn").Process(target=train_some)

@@ -13,7 +13,10 @@ from rankdeficit.experiments.experiment import Experiment, find_experiments
 
 NAMES = sorted(path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py"))
 NAMES.remove("devices")
-LONG = {"dynamics", "equivalence", "hyperparameters", "phase_diagram"}
+LONG = {
+    "distillation", "dynamics", "equivalence", "gibbs", "hyperparameters", "interventions",
+    "phase_diagram",
+}  # fmt: skip
 SIMULATIONS = [
     pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in NAMES
 ]

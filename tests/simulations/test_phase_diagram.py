@@ -52,7 +52,7 @@ def trained(settings: Settings, depth: int, steps: int | None = None) -> StartsO
 @pytest.mark.usefixtures("few_points")
 def test_ranks_fall_with_depth(tmp_path: Path) -> None:
     found = cells(replace(TEN_FREE, depth=(1,), seeds=1), tmp_path / "two")
-    found += cells(replace(TEN_FREE, depth=(2, 3), seeds=3), tmp_path / "more")
+    found += cells(replace(TEN_FREE, depth=(2, 3), seeds=2), tmp_path / "more")
     assert [cell["depth"] + 1 for cell in found] == [2, 3, 4]
     assert [cell["rank"] for cell in found] == [9, 5, 4]
     names = ["simplex ETF", "pairs", "Petersen code"]

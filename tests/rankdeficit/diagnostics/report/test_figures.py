@@ -119,9 +119,8 @@ def test_the_calibration_figure_has_both_sides() -> None:
     assert heights == [[2.17, 1.19], [0.234, 0.056], [0.345, 0.289]]
 
 
-@pytest.mark.parametrize("own", [record(), large(3)], ids=["small", "large"])
-def test_all_figures_are_written_and_nothing_else(tmp_path: Path, own: Row) -> None:
-    paths = Report(own).plot(tmp_path / "figures")
+def test_all_figures_are_written_and_nothing_else(tmp_path: Path) -> None:
+    paths = Report(large(3)).plot(tmp_path / "figures")
     assert [path.stem for path in paths] == list(FIGURES)
     assert sorted(paths) == sorted((tmp_path / "figures").iterdir())
     for path in paths:
