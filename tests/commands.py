@@ -63,12 +63,13 @@ class Command:
         stop: tuple[signal.Signals, int] | None = None,
         output: Path | None = None,
         drawing: bool = True,
+        rendering: bool = True,
     ) -> None:
         """said: a new folder for what it prints. largest_file: bytes beyond which no file may grow.
 
         stop: a signal that the command gets just before its n-th checkpoint. output: a file, as
-        /dev/full, to print to instead. drawing: whether figures are rendered, which takes most of a
-        short run; an experiment does not even make them then.
+        /dev/full, to print to instead. drawing: whether an experiment makes figures.
+        rendering: whether figures are rendered, which takes most of a short run.
         """
         said.mkdir()
         self.said = said
@@ -77,6 +78,7 @@ class Command:
             target=_carry_out,
             args=(
                 module, [str(word) for word in arguments], said, largest_file, stop, output, drawing,
+                drawing and rendering,
             ),
         )  # fmt: skip
         self.process.start()
@@ -108,6 +110,7 @@ def _carry_out(
     stop: tuple[signal.Signals, int] | None,
     output: Path | None,
     drawing: bool,
+    rendering: bool,
 ) -> None:
     gc.freeze()  # a collection would read, and so copy, all that the server has imported
     for number, path in ((1, output or said / "out"), (2, said / "err")):
@@ -117,6 +120,7 @@ def _carry_out(
         _stop_before_checkpoint(*stop)
     if not drawing:
         Experiment.draw = lambda self, path: None  # type: ignore[method-assign]
+    if not rendering:
         Figure.savefig = save_digest  # type: ignore[method-assign]
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
