@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pack_sequence
 from torch.utils.data import TensorDataset
 
 import rankdeficit as rd
+from rankdeficit.diagnostics.report import Report
 from tests.rankdeficit.diagnostics.diagnose.problems import QUICK, Batches, measures, small_problem
 
 FORMS: dict[str, Callable[[Batches], Any]] = {
@@ -29,10 +30,16 @@ FORMS: dict[str, Callable[[Batches], Any]] = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_batches_of_any_form_give_the_same_numbers(form: str) -> None:
+@pytest.fixture(scope="module")
+def plain() -> Report:
+    """The report of plain batches."""
     model, train, test = small_problem()
-    plain = rd.diagnose(model, train, test, {"o": (train, test)}, probes=False)
+    return rd.diagnose(model, train, test, {"o": (train, test)}, probes=False)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_batches_of_any_form_give_the_same_numbers(form: str, plain: Report) -> None:
+    model, train, test = small_problem()
     make = FORMS[form]
     ood = {"o": (make(train), make(test))}
     found = rd.diagnose(model, make(train), make(test), ood, probes=False)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import rankdeficit as rd
+from rankdeficit.diagnostics.report import Report
 from tests.rankdeficit.diagnostics.diagnose.problems import measures, small_problem
 
 
@@ -30,11 +31,17 @@ CONTEXTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def plain() -> Report:
+    """The report outside of any context."""
+    model, train, test = small_problem()
+    return rd.diagnose(model, train, test, {"noise": (train, test)})
+
+
 @pytest.mark.parametrize("name", CONTEXTS)
-def test_a_context_of_the_caller_changes_no_number(name: str) -> None:
+def test_a_context_of_the_caller_changes_no_number(name: str, plain: Report) -> None:
     model, train, test = small_problem()
     ood = {"noise": (train, test)}
-    plain = rd.diagnose(model, train, test, ood)
     with CONTEXTS[name]():
         found = rd.diagnose(model, train, test, ood)
         device, dtype = torch.get_default_device(), torch.get_default_dtype()

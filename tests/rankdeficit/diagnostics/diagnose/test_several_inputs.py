@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import rankdeficit as rd
+from rankdeficit.diagnostics.report import Report
 from tests.rankdeficit.diagnostics.diagnose.problems import (
     QUICK,
     Batches,
@@ -58,17 +59,25 @@ def problem() -> tuple[nn.Module, nn.Module, Batches, Batches]:
     return model, whole, batches(*blobs(90, centres)), batches(*blobs(60, centres, seed=1))
 
 
+EVERYTHING: dict[str, Any] = {"gradient_samples": 1000, "rows_per_sample": 1}
+
+
+@pytest.fixture(scope="module")
+def expected() -> Report:
+    """The report of a network that reads the sum of both inputs."""
+    _, whole, train, test = problem()
+    return rd.diagnose(whole, train, test, {"o": (train, test)}, **EVERYTHING)
+
+
 @pytest.mark.parametrize("form", FORMS)
-def test_two_inputs_in_any_form_give_the_numbers_of_their_sum(form: str) -> None:
-    model, whole, train, test = problem()
+def test_two_inputs_in_any_form_give_the_numbers_of_their_sum(form: str, expected: Report) -> None:
+    model, _, train, test = problem()
 
     def split(data: Batches) -> list[Any]:
         return [FORMS[form](0.25 * x, 0.75 * x, y) for x, y in data]
 
-    everything: Any = {"gradient_samples": 1000, "rows_per_sample": 1}
-    expected = rd.diagnose(whole, train, test, {"o": (train, test)}, **everything)
     found = rd.diagnose(
-        model, split(train), split(test), {"o": (split(train), split(test))}, **everything
+        model, split(train), split(test), {"o": (split(train), split(test))}, **EVERYTHING
     )
     for number, layer in enumerate(found["layers"]):
         for name in ("train", "gradient", "input"):
