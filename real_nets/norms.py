@@ -146,14 +146,10 @@ def _names(library: Library) -> Iterator[tuple[str, str]]:
 
 def run(settings: Settings) -> Path:
     """Measure all networks, write table and figures; returns the run folder."""
-    device = cli.resolve_device(settings.device)
-    chosen = {own: candidates(own, settings.names) for own in settings.library}
-    images = read_images(settings)
-    folder, settings, resumed = cli.open_run(settings, PROGRAM, "norms")
-    if resumed:
-        device = cli.resolve_device(settings.device)
-        chosen = {own: candidates(own, settings.names) for own in settings.library}
-        images = read_images(settings)
+    if settings.resume is None:
+        prepare(settings)  # bad settings leave no folder
+    folder, settings, _ = cli.open_run(settings, PROGRAM, "norms")
+    device, chosen, images = prepare(settings)
     with cli.resumable(folder, PROGRAM):
         for library, own in chosen.items():
             measure(folder, library, own, images, settings, device)
@@ -161,6 +157,15 @@ def run(settings: Settings) -> Path:
     folder.write_environment(device)
     folder.close()
     return folder.path
+
+
+def prepare(
+    settings: Settings,
+) -> tuple[torch.device, dict[Library, list[Candidate]], Tensor]:
+    """Device, networks of each library and images. Raises ValueError for those that cannot be had."""
+    device = cli.resolve_device(settings.device)
+    chosen = {own: candidates(own, settings.names) for own in settings.library}
+    return device, chosen, read_images(settings)
 
 
 def read_images(settings: Settings) -> Tensor:

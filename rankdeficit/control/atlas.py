@@ -160,11 +160,10 @@ def _features(passes: Passes, head: str) -> tuple[Tensor, float, str]:
     found: list[float] = []
     kinds: list[str] = []
 
-    def note(module: nn.Module, arguments: Any, output: Any) -> None:
-        kind = type(module).__name__
-        if isinstance(module, MAKERS) or "Norm" in kind:
+    def note(module: nn.Module, arguments: Any) -> None:
+        if isinstance(module, MAKERS) or _normalises(module):
             before.clear()
-        before.append(kind)
+        before.append(type(module).__name__)
 
     def read(module: nn.Module, arguments: Any) -> None:
         features = arguments[0].detach().double()
@@ -173,8 +172,11 @@ def _features(passes: Passes, head: str) -> tuple[Tensor, float, str]:
         kinds[:] = before
 
     modules = dict(passes.model.named_modules())
-    leaves = [own for name, own in modules.items() if name != head and not list(own.children())]
-    hooks = [own.register_forward_hook(note) for own in leaves]
+    hooks = [
+        own.register_forward_pre_hook(note)
+        for name, own in modules.items()
+        if name != head and (not list(own.children()) or _normalises(own))
+    ]
     hooks.append(modules[head].register_forward_pre_hook(read))
     try:
         logits = passes.logits("train")
@@ -187,8 +189,14 @@ def _features(passes: Passes, head: str) -> tuple[Tensor, float, str]:
     return logits, found[-1] / math.sqrt(width), _spell(kinds)
 
 
-PASSING = ("Identity", "Dropout", "Flatten", "Pool", "Select", "DropPath")
-"""Parts of names of modules that are not told."""
+def _normalises(module: nn.Module) -> bool:
+    """Whether this is a normalisation: one that holds its activation too, but no container of others."""
+    own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    return "Norm" in type(module).__name__ and (bool(own) or not list(module.children()))
+
+
+PASSING = ("Identity", "Dropout", "Flatten", "Permute", "Pool", "Select", "DropPath")
+"""Parts of the names of modules that are left out of the description."""
 
 
 def _spell(kinds: Sequence[str]) -> str:

@@ -48,13 +48,20 @@ def check_where(where: str) -> None:
 def registered_head(model: nn.Module) -> Head:
     """The linear layer registered last, found without a forward pass.
 
-    Raises ValueError where there is none, and where another linear layer has as many outputs, so that
-    only a forward pass tells which one makes the logits.
+    Raises ValueError where there is none, and where only a forward pass shows what makes the logits:
+    another linear layer has as many outputs, or another kind of layer is registered behind it.
     """
     linear = {name: own for name, own in model.named_modules() if isinstance(own, nn.Linear)}
     if not linear:
         raise ValueError("the model has no linear layer, so no head whose weights set the logits")
     last = list(linear)[-1]
+    names = list(dict(model.named_modules()))
+    behind = [name for name in names[names.index(last) + 1 :] if not _passes_on(model, name)]
+    if behind:
+        raise ValueError(
+            f"{behind[0]} is registered behind the linear layer {last} and may change the logits; pass "
+            "batch=..., which shows what makes them"
+        )
     outputs = linear[last].out_features
     peers = [name for name, own in linear.items() if own.out_features == outputs]
     if len(peers) > 1:
@@ -63,6 +70,12 @@ def registered_head(model: nn.Module) -> Head:
             "which tells those that make the logits"
         )
     return Head({last: linear[last]})
+
+
+def _passes_on(model: nn.Module, name: str) -> bool:
+    """Whether a module leaves logits in evaluation mode as they are, or only holds others."""
+    module = model.get_submodule(name)
+    return isinstance(module, (nn.Identity, nn.Dropout)) or bool(list(module.children()))
 
 
 def linear_head(passes: Passes) -> Head:

@@ -30,7 +30,7 @@ class Norms:
     raw: float
     """||M||_F / sqrt(n)."""
     effective: float
-    """||M||_F / (sqrt(n) T), on which the loss depends."""
+    """||M||_F / (sqrt(n) T). The loss depends on this one."""
     centred: float
     """The effective norm of the logits with each sample's mean subtracted, which the softmax sees."""
 
@@ -68,9 +68,9 @@ def logits_norm(
 ) -> LogitsNorm:
     """Norm ||M||_F / sqrt(n) of the logits M (n, c) of a batch, raw and divided by T.
 
-    The two modes differ before and early in training: BatchNorm's running averages start at 0 and 1,
-    and the logits of an untrained ResNet-50 are ten times larger in training than in evaluation mode, or
-    smaller. A network learns in training mode. The model is unchanged.
+    The two modes differ before and early in training, as BatchNorm's running averages start at 0 and 1:
+    the logits of an untrained ResNet-50 are ten times larger in evaluation than in training mode, in
+    which it learns. Dropout is drawn once, with seed 0. The model is unchanged.
 
     batch: inputs, or a batch as `diagnose` takes it. logits: picks the logits from what the model
     returns. Raises ValueError for T <= 0, a batch that the model cannot take, and NaN logits.
@@ -110,7 +110,7 @@ def set_logits_norm(
         raise ValueError(f"target is {target}; it must be a positive finite norm")
     check_where(where)
     passes = Passes.of(model, batch, logits)
-    head = linear_head(passes)  # also tells logits that no weight sets
+    head = linear_head(passes)  # raises for logits whose norm no weight sets
     parameters = head.parameters if where == "head" else _weights(passes.model)
     kept = [own.detach().clone() for own in parameters]
 

@@ -41,14 +41,40 @@ def test_a_normalised_head() -> None:
     assert found.deviation == pytest.approx(0.25, rel=0.1)
 
 
+class NormAct(nn.BatchNorm1d):
+    """A normalisation that holds its activation, as timm writes it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.act = nn.SiLU()
+
+    def forward(self, rows: Tensor) -> Tensor:
+        found: Tensor = self.act(super().forward(rows))
+        return found
+
+
+class LinearNormAct(nn.Sequential):
+    """A container that only sounds like a normalisation."""
+
+
 @pytest.mark.parametrize(
     ("before", "told"),
     [
+        ([NormAct(400)], "NormAct, SiLU"),
+        ([LinearNormAct(nn.Linear(400, 400), nn.BatchNorm1d(400))], "BatchNorm1d"),
+        ([LinearNormAct(nn.BatchNorm1d(400), nn.Linear(400, 400))], "none"),
         ([nn.BatchNorm1d(400), nn.ReLU()], "BatchNorm1d, ReLU"),
         ([nn.BatchNorm1d(400), nn.Linear(400, 400)], "none"),
         ([nn.ReLU()], "none"),
     ],
-    ids=["activation behind", "layer behind", "none"],
+    ids=[
+        "activation within",
+        "container",
+        "container with a layer",
+        "activation behind",
+        "layer behind",
+        "none",
+    ],
 )
 def test_kind_of_normalisation(before: list[nn.Module], told: str) -> None:
     assert start(network(*before)).normalised == told

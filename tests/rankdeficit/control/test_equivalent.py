@@ -156,6 +156,20 @@ def test_a_batch_tells_the_head() -> None:
     assert torch.equal(twin.unused.weight, model.unused.weight)
 
 
+@pytest.mark.parametrize("behind", [nn.LayerNorm(3), nn.Softmax(dim=1), nn.Tanh()], ids=str)
+def test_layers_behind_the_head_need_a_batch(behind: nn.Module) -> None:
+    """Without a batch nothing shows that logits are not proportional to the linear layer."""
+    model = nn.Sequential(nn.Linear(4, 3), behind)
+    optimizer = SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="batch"):
+        equivalent(model, optimizer, 10.0)
+    with pytest.raises(ValueError, match="logits"):
+        equivalent(model, optimizer, 10.0, batch=torch.randn(8, 4))
+    passing = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.1), nn.Identity())
+    twin, _ = equivalent(passing, SGD(passing.parameters(), lr=0.1), 10.0)
+    assert torch.equal(twin[0].weight, passing[0].weight / 10)
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
