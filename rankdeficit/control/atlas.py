@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from rankdeficit.checks import check_temperature
-from rankdeficit.control.head import MAKERS, Head, linear_head, run_makers
+from rankdeficit.control.head import MAKERS, Head, linear_head
 from rankdeficit.control.norm import norms_of
 from rankdeficit.control.passes import Passes
 from rankdeficit.diagnostics.reading.taps import Select
@@ -93,10 +93,9 @@ def look(
     passes = Passes.of(model, batch, logits)
     if len(passes.inputs) < 2:
         raise ValueError("batch has one sample; pass two or more, for norms in training mode")
-    values, ran = run_makers(passes)
+    values = passes.logits()
     if head is None:
-        zero = bool(ran) and not bool(values.any())
-        head = Head(dict([list(ran.items())[-1]])) if zero else linear_head(passes)
+        head = linear_head(passes, may_be_zero=True)
     name, module = next(iter(head.modules.items()))
     learning, features, normalised = _features(passes, name)
     assert isinstance(module.weight, Tensor)

@@ -127,7 +127,7 @@ def _scales(
         found = (
             registered_head(model)
             if batch is None
-            else linear_head(Passes.of(model, batch, logits))
+            else linear_head(Passes.of(model, batch, logits), may_be_zero=True)
         )
         yield from ((id(own), ratio) for own in found.parameters)
         return

@@ -78,12 +78,13 @@ def _passes_on(model: nn.Module, name: str) -> bool:
     return isinstance(module, (nn.Identity, nn.Dropout)) or bool(list(module.children()))
 
 
-def linear_head(passes: Passes) -> Head:
+def linear_head(passes: Passes, *, may_be_zero: bool = False) -> Head:
     """The layers to whose parameters the logits are proportional.
 
     Tried are the linear layer or convolution that runs last, and all that have as many outputs as there
     are classes: twice their parameters must give twice the logits in evaluation mode. Parameters are
     restored exactly.
+    may_be_zero: where all logits are zero, take the layer that runs last, unchecked.
     Raises ValueError where there is no such layer, with the reason: no linear layer, zero logits, logits
     that a normalisation or a softmax fixes, or weights that another part of the network shares.
     """
@@ -92,14 +93,14 @@ def linear_head(passes: Passes) -> Head:
     if not ran:
         raise ValueError("the model runs no linear layer, so no head whose weights set the logits")
     if not bool(before.any()):
+        if may_be_zero:
+            return Head({ran[-1]: makers[ran[-1]]})
         raise ValueError(
             f"all logits are zero, as if {ran[-1]} started at zero; no factor changes that: initialise "
             "it first, for instance with nn.init.normal_(weight, std=0.01)"
         )
     as_wide = [name for name in ran if _outputs(makers[name]) == before.shape[1]]
-    after = before
-    head = Head({})
-    for chosen in (ran[-1:], as_wide):
+    for chosen in [ran[-1:], as_wide] if len(as_wide) > 1 else [ran[-1:]]:
         head = Head({name: makers[name] for name in chosen})
         with restored(head.parameters):
             multiply(head.parameters, 2.0)
@@ -135,6 +136,11 @@ def multiply(parameters: list[nn.Parameter], factor: float) -> None:
         own.mul_(factor)
 
 
+def _lies_in(name: str, module: str) -> bool:
+    """Whether a parameter belongs to a module or its parametrisations; all do to the model itself."""
+    return not module or name.startswith(f"{module}.")
+
+
 def _outputs(module: nn.Module) -> int:
     outputs = module.out_features if isinstance(module, nn.Linear) else module.out_channels
     assert isinstance(outputs, int)
@@ -153,7 +159,7 @@ def _reason(model: nn.Module, head: Head, before: Tensor, after: Tensor) -> str:
     sharing = [
         name
         for name, parameter in model.named_parameters(remove_duplicate=False)
-        if id(parameter) in own and name.rpartition(".")[0] not in head.modules
+        if id(parameter) in own and not any(_lies_in(name, module) for module in head.modules)
     ]
     if sharing:
         return (

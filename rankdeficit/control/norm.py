@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -106,8 +107,9 @@ def set_logits_norm(
     precision of the weights cannot reach.
     """
     check_temperature(temperature)
-    if not (isinstance(target, int | float) and 0 < target < math.inf):
+    if not (isinstance(target, Real) and 0 < target < math.inf):
         raise ValueError(f"target is {target}; it must be a positive finite norm")
+    target = float(target)
     check_where(where)
     passes = Passes.of(model, batch, logits)
     head = linear_head(passes)  # raises for logits whose norm no weight sets

@@ -156,6 +156,16 @@ def test_a_batch_tells_the_head() -> None:
     assert torch.equal(twin.unused.weight, model.unused.weight)
 
 
+def test_a_head_of_zeros() -> None:
+    """Vision transformers start so; at any temperature they stay twins."""
+    model, images, labels = mlp()
+    nn.init.zeros_(model[-1].weight), nn.init.zeros_(model[-1].bias)
+    optimizer = MAKERS["adamw"](model)
+    twin, other = equivalent(model, optimizer, 20.0, batch=images)
+    expected = losses(model, optimizer, images, labels, 20.0, 10)
+    assert losses(twin, other, images, labels, 1.0, 10) == pytest.approx(expected, rel=1e-10)
+
+
 @pytest.mark.parametrize("behind", [nn.LayerNorm(3), nn.Softmax(dim=1), nn.Tanh()], ids=str)
 def test_layers_behind_the_head_need_a_batch(behind: nn.Module) -> None:
     """Without a batch nothing shows that logits are not proportional to the linear layer."""

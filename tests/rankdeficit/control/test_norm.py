@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -154,11 +155,24 @@ ROWS = torch.randn(16, 8, generator=torch.Generator().manual_seed(2))
         (nn.Sequential(nn.Linear(8, 4), nn.LayerNorm(4)), ROWS, "normalisation"),
         (nn.Sequential(nn.Linear(8, 4), nn.Softmax(dim=1)), ROWS, "logits="),
         (nn.Sequential(nn.Linear(8, 4), nn.Tanh()), ROWS, "not linear"),
+        (nn.utils.parametrizations.spectral_norm(nn.Linear(8, 4)), ROWS, "not linear"),
+        (nn.Sequential(nn.Linear(8, 6), nn.GLU(), nn.Tanh()), ROWS, "weights of 0 do not"),
         (nn.Flatten(), ROWS, "no linear layer"),
         (Tied(), torch.randint(6, (16, 3)), "words.weight"),
         (nn.Linear(8, 4), ROWS * math.nan, "batch"),
     ],
-    ids=["zeros", "nan", "normalised", "softmax", "tanh", "no head", "tied", "nan batch"],
+    ids=[
+        "zeros",
+        "nan",
+        "normalised",
+        "softmax",
+        "tanh",
+        "spectral",
+        "glu",
+        "no head",
+        "tied",
+        "nan batch",
+    ],
 )
 def test_what_cannot_be_set(model: nn.Module, batch: Tensor, told: str) -> None:
     before = copy.deepcopy(model.state_dict())
@@ -192,6 +206,19 @@ def test_a_bias_that_no_weight_changes_bounds_the_norm() -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 4))
     found = set_logits_norm(model, ROWS, 1e-3, "all")
     assert found.evaluation.raw == pytest.approx(1e-3, rel=1e-6)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("scalar", [np.float32, np.float64, np.int64])
+def test_numbers_of_numpy(scalar: type[np.generic]) -> None:
+    found = set_logits_norm(nn.Linear(8, 4), ROWS, scalar(2), temperature=scalar(3))
+    assert found.evaluation.effective == pytest.approx(2, rel=1e-6)
+
+
+def test_weights_with_a_norm_of_their_own() -> None:
+    """Both parts of a weight norm are multiplied, which multiplies the weight by the same factor."""
+    model = nn.utils.parametrizations.weight_norm(nn.Linear(8, 4))
+    assert set_logits_norm(model, ROWS, 2.0).evaluation.raw == pytest.approx(2, rel=1e-6)
 
 
 def test_half_precision_is_set_or_refused() -> None:
