@@ -1,4 +1,4 @@
-"""Atlas of initial logits norms: where the networks of torchvision and timm start, and what sets it.
+"""Atlas of initial logits norms of the networks of torchvision and timm, and the factors that set them.
 
     python -m real_nets.norms --library torchvision timm
     python -m real_nets.norms --library own --data FOLDER --image-size 32
@@ -59,9 +59,9 @@ class Settings:
     """Measure the norm of the logits of untrained networks."""
 
     library: tuple[Library, ...] = ("torchvision",)
-    """Whose networks; own: those of real_nets, for images of 32 x 32."""
+    """Libraries of networks; own means the networks of real_nets, for 32 x 32 images."""
     names: tuple[str, ...] = ()
-    """Networks by name, with * and ? [default: all, the families of a library in turn]."""
+    """Names of networks, with * and ? [default: all, one of each family in turn]."""
     most: int = 200
     """Maximum number of networks of each library."""
     max_parameters: int = 30_000_000
@@ -162,7 +162,7 @@ def run(settings: Settings) -> Path:
 def prepare(
     settings: Settings,
 ) -> tuple[torch.device, dict[Library, list[Candidate]], Tensor]:
-    """Device, networks of each library and images. Raises ValueError for those that cannot be had."""
+    """Device, networks of each library and images. Raises ValueError for missing ones."""
     device = cli.resolve_device(settings.device)
     chosen = {own: candidates(own, settings.names) for own in settings.library}
     return device, chosen, read_images(settings)
@@ -189,7 +189,7 @@ def measure(
     settings: Settings,
     device: torch.device,
 ) -> None:
-    """Append a row per network; those that have one are done."""
+    """Append a row for every network that has none yet."""
     done = {row["name"]: row for row in complete_rows(folder) if row["library"] == library}
     measured = sum("training" in row for row in done.values())
     total = min(settings.most, len(chosen))
@@ -206,7 +206,7 @@ def measure(
 
 
 def complete_rows(folder: RunFolder) -> list[dict[str, Any]]:
-    """Rows so far; what a kill left of the last one is cut off."""
+    """Rows written so far; a last line that a kill left incomplete is removed."""
     path = folder.path / "metrics.jsonl"
     if not path.exists():
         return []
@@ -220,7 +220,7 @@ def complete_rows(folder: RunFolder) -> list[dict[str, Any]]:
 def row_of(
     own: Candidate, images: Tensor, settings: Settings, device: torch.device
 ) -> dict[str, Any]:
-    """The measured start of a network, or the reason why it has none."""
+    """The record of a network, or the reason why it could not be measured."""
     told = {"library": own.library, "family": own.family, "name": own.name}
     size = settings.image_size or OWN_SIZE
     try:
@@ -238,7 +238,7 @@ def row_of(
             head = head_of(model, looks[0]) if looks else None
             looks.append(look(model, batch.to(device), settings.temperature, head=head))
         return asdict(summarise(own.library, own.family, own.name, looks)) | {"image_size": size}
-    except UNFIT as error:  # of networks of other libraries, which raise what they like
+    except UNFIT as error:  # networks of other libraries raise any of these
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return told | {"left_out": reason[:200]}
 
@@ -249,7 +249,7 @@ def head_of(model: nn.Module, first: Look) -> Head:
 
 
 def own_size(own: Candidate, model: nn.Module) -> int:
-    """The side of the images that a network is made for."""
+    """Side in pixels of the images that a network is designed for."""
     if own.library == "own":
         return OWN_SIZE
     card: Any = getattr(model, "default_cfg", None) or {}

@@ -1,4 +1,4 @@
-"""Where networks start: the norm of the logits at initialisation, and what sets it."""
+"""The norm of the logits at initialisation, and the factors that set it."""
 
 import math
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ predictions cost about COLD^2 / 2 = 0.5 more than ln c, as at a low temperature.
 
 @dataclass(frozen=True)
 class Start:
-    """How a network starts: norms are medians over seeds."""
+    """A network at initialisation; norms are medians over seeds."""
 
     library: str
     family: str
@@ -43,7 +43,7 @@ class Start:
     features_norm: float
     """Norm ||h|| of the features of a sample over sqrt(width), in training mode."""
     normalised: str
-    """Normalisation before the head, with what follows it; `none` where a layer with weights does."""
+    """Normalisation before the head, with the activations between; `none` if weights are between."""
     evaluation: float
     """Norm ||M||_F / sqrt(n) of the logits, in evaluation mode."""
     training: float
@@ -61,7 +61,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Look:
-    """One network with the weights of one seed."""
+    """A network with the weights of one seed."""
 
     head: Head
     width: int
@@ -83,7 +83,7 @@ def look(
     head: Head | None = None,
     logits: Select | None = None,
 ) -> Look:
-    """The norm of a network's logits on a batch, and what sets it; the network is unchanged.
+    """The norm of a network's logits on a batch, and the factors that set it. The network is unchanged.
 
     head: the layer that makes the logits, if known [default: `linear_head`, or the layer that runs last
     where all logits are zero].
