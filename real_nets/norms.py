@@ -20,7 +20,7 @@ from rich import box
 from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models import list_models
+from torchvision.models import get_model_weights, list_models
 
 from rankdeficit.checks import check_at_least, check_not_empty, check_seeds, check_temperature
 from rankdeficit.control.atlas import (
@@ -109,6 +109,22 @@ class Candidate:
         if self.library == "own":
             return MODELS[self.name].make(inputs=(3, size, size), classes=classes)
         return LIBRARIES[self.library](self.name, inputs=(3, size, size), classes=classes)
+
+    def parameters(self, size: int, classes: int) -> int:
+        """Number of parameters, found without memory for them; torchvision's with its own classes."""
+        if self.library == "torchvision":
+            return int(next(iter(get_model_weights(self.name))).meta["num_params"])
+        with torch.device("meta"):
+            return sum(parameter.numel() for parameter in self.build(size, classes).parameters())
+
+    def image_size(self, model: nn.Module) -> int:
+        """Side in pixels of the images that the network is designed for."""
+        if self.library == "own":
+            return OWN_SIZE
+        if self.library == "timm":
+            return int(model.default_cfg["input_size"][-1])  # type: ignore[index]
+        transform = next(iter(get_model_weights(self.name))).transforms()
+        return int(getattr(model, "image_size", transform.crop_size[0]))
 
 
 def candidates(library: Library, patterns: tuple[str, ...]) -> list[Candidate]:
@@ -224,17 +240,15 @@ def row_of(
     told = {"library": own.library, "family": own.family, "name": own.name}
     size = settings.image_size or OWN_SIZE
     try:
-        with torch.device("meta"):
-            shape = own.build(size, settings.classes)
-        parameters = sum(parameter.numel() for parameter in shape.parameters())
+        parameters = own.parameters(size, settings.classes)
         if parameters > settings.max_parameters:
             return told | {"left_out": f"{parameters / 1e6:.0f} million parameters"}
-        size = settings.image_size or own_size(own, shape)
-        batch = functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
         looks: list[Look] = []
         for seed in range(settings.seed, settings.seed + settings.seeds):
             torch.manual_seed(seed)
             model = own.build(size, settings.classes).to(device)
+            size = settings.image_size or own.image_size(model)
+            batch = functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
             head = head_of(model, looks[0]) if looks else None
             looks.append(look(model, batch.to(device), settings.temperature, head=head))
         return asdict(summarise(own.library, own.family, own.name, looks)) | {"image_size": size}
@@ -246,14 +260,6 @@ def row_of(
 def head_of(model: nn.Module, first: Look) -> Head:
     """The head of a network that was built as an earlier one."""
     return Head({name: model.get_submodule(name) for name in first.head.modules})
-
-
-def own_size(own: Candidate, model: nn.Module) -> int:
-    """Side in pixels of the images that a network is designed for."""
-    if own.library == "own":
-        return OWN_SIZE
-    card: Any = getattr(model, "default_cfg", None) or {}
-    return int(card.get("input_size", (3, USUAL_SIZE, USUAL_SIZE))[-1])
 
 
 @default_style()

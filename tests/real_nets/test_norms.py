@@ -2,13 +2,15 @@
 
 import csv
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
 
 from rankdeficit.experiments.runs import read_rows
 from real_nets import norms
-from real_nets.norms import Settings, candidates
+from real_nets.norms import Candidate, Settings, candidates
 from tests.real_nets.tiny import contents
 
 SMALL = {"library": ("own",), "names": ("mlp", "resnet20"), "classes": 10, "images": 4, "seeds": 2}
@@ -56,6 +58,19 @@ def test_what_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     reasons = {row["name"]: row["left_out"] for row in rows}
     assert "million parameters" in reasons["mnasnet0_5"]
     assert reasons["squeezenet1_1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("regnet_x_400mf", 224), ("inception_v3", 299), ("vit_b_16", 224), ("efficientnet_b1", 240)],
+)
+def test_sizes_of_torchvision(name: str, size: int) -> None:
+    """RegNets cannot be built without memory, and Inception takes no image of 224 x 224."""
+    own = Candidate("torchvision", "", name)
+    with torch.device("meta") if name[0] == "v" else nullcontext():
+        model = own.build(224, 1000)
+    assert own.parameters(224, 1000) == sum(parameter.numel() for parameter in model.parameters())
+    assert own.image_size(model) == size
 
 
 def test_families_in_turn() -> None:
