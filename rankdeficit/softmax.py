@@ -130,7 +130,7 @@ def _relative_energies(logits: Tensor, temperature: float | Tensor) -> Tensor:
     if isinstance(temperature, Tensor):
         T = temperature.to(logits.device, dtype).unsqueeze(-1)
     else:  # a zero-dimensional CPU tensor: operations on any device accept it without synchronising
-        T = torch.tensor(temperature, dtype=dtype)
+        T = torch.tensor(temperature, dtype=dtype, device="cpu")
     limits = torch.finfo(dtype)
     fixed = T.detach()
     scaled = logits.to(dtype) / fixed.clamp(min=1)

@@ -289,7 +289,7 @@ def summaries(rows: Sequence[Row]) -> list[str]:
     lines = []
     for (temperature, method), found in groups.items():
         tested = [own.tested for own in found if own.tested is not None]
-        kept = sum(own.loss <= own.margin for own in tested)
+        kept = sum(own.loss < own.margin for own in tested)
         changes = _range([0.0 - 100 * own.loss for own in tested], "+.2f")
         removed = _range([100 * own.removed for own in found], ".1f")
         lines.append(

@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from rankdeficit.control.compression import load
+from rankdeficit.control.compression import Compression, load
+from rankdeficit.control.compression.cost import Cost
+from rankdeficit.control.compression.promise import Paired
+from rankdeficit.control.compression.record import LayerDimensions, Plan
 from rankdeficit.experiments.runs import read_json
 from real_nets import compress, train
 from real_nets.compress import Settings
@@ -85,3 +89,19 @@ def test_wrong_use(options: dict[str, Any], told: str, trained: Path, tmp_path: 
     with pytest.raises(ValueError, match=told):
         compress.run(asked(**usual | options))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_loss_of_the_margin_breaks_the_promise() -> None:
+    """The promise is a smaller loss."""
+    before = torch.arange(100) >= 0
+    cost = Cost(1, 1, 4, 4, ())
+    rows = []
+    for lost in (0, 1):
+        tested = Paired.of(before, torch.arange(100) >= lost, 0.01, 0.01)
+        found = Compression(
+            nn.Identity(), {}, Plan(), "activations", (LayerDimensions("a", 4, 4),), cost, cost, None,
+            tested, (), {}, 0.01, 0.99, (),
+        )  # fmt: skip
+        rows.append(compress.Row(str(lost), 1.0, "activations", found))
+    (line,) = compress.summaries(rows)
+    assert "1 of 2 networks" in line

@@ -4,24 +4,22 @@ import copy
 from collections.abc import Sequence
 from typing import Any, get_args
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rankdeficit.checks import check_at_least, check_gamma, check_seeds
 from rankdeficit.control.compression.bases import Method
 from rankdeficit.control.compression.cost import BATCHES, costs, flops
+from rankdeficit.control.compression.features import feature_layer, find_head, width_of
 from rankdeficit.control.compression.parts import OnProgress, Part, Runner
 from rankdeficit.control.compression.probing import Prober
 from rankdeficit.control.compression.promise import Paired, images_needed
 from rankdeficit.control.compression.record import Compression, LayerDimensions, Plan, Step
 from rankdeficit.control.compression.repair import Repair
 from rankdeficit.control.compression.search import FAILURES, Candidate, Search
-from rankdeficit.control.compression.structure import FACTORED, Cut, describe
-from rankdeficit.control.head import linear_head
-from rankdeficit.control.passes import Passes
+from rankdeficit.control.compression.structure import Cut, describe
+from rankdeficit.diagnostics.reading.contexts import full_precision
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import Layer, Select, pick_logits
-from rankdeficit.diagnostics.reading.trace import Place, trace
 from rankdeficit.diagnostics.reading.wrappers import unwrap
 
 STEPS: tuple[Step, ...] = get_args(Step)
@@ -34,13 +32,8 @@ EXPLORING = 1 / 3
 
 FITTED = 10_000
 
-BETWEEN = frozenset(
-    "view _unsafe_view reshape _reshape_copy flatten squeeze clone alias detach mean avg_pool1d "
-    "avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d".split()
-)
-"""Operations that commute with a change of basis of the channels."""
 
-
+@full_precision()
 def compress(
     model: nn.Module,
     train: Any,
@@ -92,7 +85,7 @@ def compress(
     )
     repair = Repair(repair_epochs, repair_lr, temperature=temperature, seed=seed)
     tell = on_progress or (lambda what, done, total: None)
-    own = copy.deepcopy(unwrap(model)).eval()
+    own = _copied(unwrap(model)).eval()
     check_weights(own)
     select = logits or pick_logits
     whole = Part.of(train, "train", own, seed)
@@ -102,9 +95,9 @@ def compress(
             "train has a first batch of less than two samples; give batches of several"
         )
     network = Network.of(own, inputs, None, select)
-    runner = Runner(network.device, network.dtype, select)
+    runner = Runner(network.device, network.dtype, select, network.classes)
     sample = inputs[:8].on(runner.device, runner.dtype)
-    head = _head(own, sample, select)
+    head = find_head(own, sample, select)
     notes: list[str] = []
     if choose is None:
         choosing, whole = whole.split(CHOOSING, "choosing part of train", "train")
@@ -136,7 +129,7 @@ def compress(
         own, runner, fit, explore, network.classes, grid, fitting + exploring, tell
     )  # fmt: skip
     search = Search(
-        own, head, _narrowed(own, network, sample, select, head), hidden, runner, fit, explore, decide,
+        own, head, feature_layer(own, sample, select, head), hidden, runner, fit, explore, decide,
         prober, sample, lose_at_most, method, gamma, repair, "factor" in steps, tell,
     )  # fmt: skip
     if search.accuracy <= lose_at_most:
@@ -189,6 +182,17 @@ def compress(
     )
 
 
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError as error:
+        reason = str(error).partition(". ")[0]
+        raise ValueError(
+            f"the model cannot be copied ({reason}); take torch.nn.utils.parametrizations in place of "
+            "the hooks torch.nn.utils.weight_norm and spectral_norm"
+        ) from error
+
+
 def check_weights(model: nn.Module) -> None:
     """Raise ValueError for weights that are NaN or infinite."""
     for name, own in model.state_dict().items():
@@ -230,51 +234,6 @@ def _chains(steps: frozenset[Step]) -> list[frozenset[Step]]:
     return [steps, others] if others and others != steps else [steps]
 
 
-def _head(model: nn.Module, sample: Any, select: Select) -> str:
-    """Name of the linear layer that makes the logits."""
-    passes = Passes(model, sample, select)
-    found = linear_head(passes)
-    (name, *more) = found.modules
-    module = found.modules[name]
-    if more or not isinstance(module, nn.Linear):
-        raise ValueError(
-            f"the logits are made by {found.name}, which cannot be compressed: no single linear layer "
-            "makes them"
-        )
-    read: list[tuple[int, ...]] = []
-    handle = module.register_forward_pre_hook(lambda _, args: read.append(tuple(args[0].shape)))
-    try:
-        logits = passes.logits()
-    finally:
-        handle.remove()
-    if len(read) != 1 or len(read[0]) != 2 or logits.shape[1] < 2:
-        raise ValueError(
-            f"the head {name} reads {read} for {len(sample)} samples and makes {logits.shape[1]} "
-            "logits; it must read (n, features) once, and make a logit for each class"
-        )
-    return name
-
-
-def _narrowed(
-    model: nn.Module, network: Network, sample: Any, select: Select, head: str
-) -> str | None:
-    """The layer whose outputs reach the head through linear operations that keep channels apart."""
-    with torch.no_grad():
-        traced = trace(model, sample, select)
-    node = traced.places.get(Place(head, 0, "input"))
-    for own in node.history() if node is not None else ():
-        if own.made_by is not None:
-            module = model.get_submodule(own.made_by.module)
-            alone = isinstance(module, FACTORED) and getattr(module, "groups", 1) == 1
-            reader = model.get_submodule(head)
-            assert isinstance(reader, nn.Linear)
-            fits = alone and len(_weight(module)) == reader.in_features and not own.made_by.call
-            return own.made_by.module if fits else None
-        if own.operation not in BETWEEN:
-            return None
-    return None
-
-
 def _dimensions(
     model: nn.Module, layers: Sequence[Layer], candidate: Candidate, head: str
 ) -> list[LayerDimensions]:
@@ -297,7 +256,7 @@ def _dimensions(
         module = model.get_submodule(layer.module)
         if not hasattr(module, "weight"):
             continue
-        before = len(_weight(module))
+        before = width_of(module)
         after = 0 if place > last else min(before, ranks.get(layer.module, before))
         if place == last and read is not None:
             after = min(after, read)
@@ -307,12 +266,6 @@ def _dimensions(
 
 def _removed(layers: Sequence[LayerDimensions]) -> int:
     return sum(own.before - own.after for own in layers)
-
-
-def _weight(module: nn.Module) -> Tensor:
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    return weight
 
 
 def _why_not(search: Search, lose_at_most: float, confidence: float) -> str:

@@ -108,9 +108,9 @@ def unused_modules(body: nn.Module, run: Callable[[], Tensor], at: str, side: Si
         for own in parameters:
             own.requires_grad_(own.is_floating_point())
         with torch.enable_grad():
-            result = run()
+            total = run().sum()
         floating = [own for own in parameters if own.requires_grad]
-        gradients = torch.autograd.grad(result.sum(), floating, allow_unused=True)
+        gradients = torch.autograd.grad(total, floating, allow_unused=True)
     finally:
         for handle in handles:
             handle.remove()

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor, nn
 
+from rankdeficit.control.compression.early import Early
 from rankdeficit.diagnostics.reading.batches import as_batches, checked_batch
 from rankdeficit.diagnostics.reading.inputs import Forward, Inputs
 from rankdeficit.diagnostics.reading.taps import Select, undisturbed
@@ -83,13 +84,20 @@ class Runner:
     device: torch.device
     dtype: torch.dtype
     select: Select
+    classes: int
 
     def batches(
         self, part: Part, on_batch: Callable[[int], None] | None = None
     ) -> Iterator[tuple[Inputs, Int64[Tensor, " n"]]]:
-        """Batches of a part on the device."""
+        """Batches of a part on the device. Raises ValueError for labels outside 0..classes-1."""
         done = 0
         for inputs, labels in part:
+            low, high = (int(bound) for bound in labels.aminmax())
+            if low < 0 or high >= self.classes:
+                raise ValueError(
+                    f"{part.name} has labels in {low}..{high}; they must lie in 0..{self.classes - 1}, "
+                    "the classes of the model"
+                )
             yield inputs.on(self.device, self.dtype), labels.to(self.device)
             done += len(labels)
             if on_batch is not None:
@@ -97,24 +105,27 @@ class Runner:
 
     def logits(self, model: nn.Module, inputs: Inputs) -> Tensor:
         """Logits of a batch on the device."""
-        return self.select(inputs.run(model))
+        output = inputs.run(model)
+        return output if isinstance(model, Early) else self.select(output)
 
     @torch.no_grad()
-    def correct(
-        self, model: nn.Module, part: Part, on_batch: Callable[[int], None] | None = None
-    ) -> Bool[Tensor, " n"]:
+    def correct(self, model: nn.Module, part: Part) -> Bool[Tensor, " n"]:
         """Which samples are classified correctly, in the order of their keys and labels.
 
         Logits that are NaN are wrong. The order is the same for every network.
         """
         keys, targets, hits = [], [], []
         with undisturbed(model):
-            for inputs, labels in self.batches(part, on_batch):
+            for inputs, labels in self.batches(part):
                 logits = self.logits(model, inputs)
                 keys.append(inputs.keys().cpu())
                 targets.append(labels.cpu())
                 right = (logits.argmax(dim=1) == labels) & logits.isfinite().all(dim=1)
                 hits.append(right.cpu())
+        if not keys:
+            raise ValueError(
+                f"{part.name} has no samples; give some, or a larger set to choose from"
+            )
         order = in_order(torch.cat(keys), torch.cat(targets))
         return torch.cat(hits)[order]
 

@@ -54,7 +54,7 @@ class Paired:
     @property
     def loss(self) -> float:
         """Accuracy before less after."""
-        return self.accuracy_before - self.accuracy_after
+        return (self.only_before - self.only_after) / self.samples
 
 
 def loss_p_value(

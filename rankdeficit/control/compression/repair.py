@@ -78,6 +78,7 @@ def _order(
     batches = [
         (number, rows)
         for number, (_, labels) in enumerate(groups)
-        for rows in torch.randperm(len(labels), generator=generator).split(size)
+        for rows in torch.randperm(len(labels), generator=generator, device="cpu").split(size)
     ]
-    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+    order = torch.randperm(len(batches), generator=generator, device="cpu")
+    return [batches[i] for i in order.tolist()]

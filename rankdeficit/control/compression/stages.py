@@ -22,6 +22,7 @@ from rankdeficit.control.compression.bases import (
 from rankdeficit.control.compression.parts import Moments, OnProgress, Part, Runner, in_order
 from rankdeficit.control.compression.structure import FACTORED, Edit, Factor, Narrow, restructured
 from rankdeficit.diagnostics.reading.taps import undisturbed
+from rankdeficit.diagnostics.reading.trace import first_value
 
 Values = dict[str, Tensor]
 """Weights by name."""
@@ -165,11 +166,14 @@ def read_stage(
             rows = output.movedim(1, -1) if isinstance(module, _ConvNd) else output
             moments[name].update(rows.reshape(-1, rows.shape[-1]))
 
-    def on_head(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        read.append(args[0].detach())
+    def on_head(module: nn.Module, args: Any, kwargs: Any) -> None:
+        features = first_value((args, kwargs))
+        assert isinstance(features, Tensor)
+        read.append(features.detach())
 
     with ExitStack() as hooks:
-        hooks.callback(model.get_submodule(head).register_forward_pre_hook(on_head).remove)
+        reader = model.get_submodule(head)
+        hooks.callback(reader.register_forward_pre_hook(on_head, with_kwargs=True).remove)
         with ExitStack() as fitting, torch.no_grad(), undisturbed(model):
             for name in names:
                 hook = partial(on_output, name)

@@ -53,6 +53,17 @@ KINDS = ("cpu", "cuda", "xpu", "mps")
 
 
 @contextmanager
+def full_precision() -> Iterator[None]:
+    """No autocast and no inference mode."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        for kind in KINDS:
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+@contextmanager
 def plain_torch() -> Iterator[Defaults]:
     """No autocast, no inference mode and torch's own defaults; gives the caller's defaults.
 
@@ -60,9 +71,6 @@ def plain_torch() -> Iterator[Defaults]:
     """
     caller = Defaults.now()
     with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        for kind in KINDS:
-            if torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.enter_context(full_precision())
         stack.enter_context(PLAIN.used())
         yield caller
