@@ -1,10 +1,10 @@
-"""Compress trained classifiers of images, and compare with plain SVD and pruning.
+"""Compress trained image classifiers, and compare with SVD of weights and pruning by magnitude.
 
     python -m real_nets.compress --trained runs/RUN/T50-seed0 --lose-at-most 0.01
     python -m real_nets.compress --trained runs/RUN --compare-baselines
     python -m real_nets.compress --model FILE.py:make_net --checkpoint FILE --data FOLDER
 
-Half of the test images choose what is compressed, the other half are for the report alone.
+The compression is chosen with half of the test images; the other half is for the report alone.
 """
 
 import statistics
@@ -38,11 +38,11 @@ BASELINES: tuple[Method, ...] = ("weights", "magnitude")
 LONGEST = 14
 """Characters of a name in the table."""
 
-TOLD = (
+SHARED = (
     *(own.name for own in fields(StructureOptions)), "model", "checkpoint", "data", "temperature",
     "classes", "image_size", "crop", "normalisation", "mean", "std", "seed", "device",
 )  # fmt: skip
-"""Settings that mean what they mean in a diagnosis."""
+"""Settings with the same meaning as in a diagnosis."""
 
 
 @dataclass(frozen=True)
@@ -58,29 +58,29 @@ class Settings(StructureOptions):
     data: Path | None = None
     """Folder with train/CLASS/* and test/CLASS/* (or val/CLASS/*) images."""
     lose_at_most: float = 0.01
-    """Accuracy that unseen images may lose."""
+    """Upper limit on the loss of accuracy on unseen images."""
     confidence: float = 0.99
-    """Probability that they do not lose more."""
+    """Probability that the loss stays below this limit."""
     steps: tuple[Step, ...] = ("cut", "project", "factor")
-    """Cut the last layers, project the head's features, factor the layers."""
+    """Steps to try: cut the last layers, project the features, factor the layers."""
     method: Method = "activations"
-    """What is kept: principal directions of activations, singular vectors of weights, or large units."""
+    """Directions to keep: principal ones of activations, singular vectors of weights, or large units."""
     compare_baselines: bool = False
-    """Also compress by the other two methods, within the same loss and at equal dimensions."""
+    """Also compress by the other two methods, with the same limit and at equal dimensions."""
     project_gamma: float | None = None
     """Project to the numerical rank at this threshold [default: the least rank that keeps accuracy]."""
     grid: int = 2
-    """Average feature maps to grid x grid cells for a head where the network is cut."""
+    """The new head of a cut network reads feature maps averaged to grid x grid cells."""
     fit_images: int = 10_000
-    """Maximum number of train images that fit heads and spectra, chosen at random; 0 for all."""
+    """Maximum number of random train images for fitting heads and spectra; 0 for all."""
     repair_epochs: int = 0
-    """Epochs of training on these images after compression."""
+    """Epochs of training on the fitting images after compression."""
     repair_lr: float = 1e-4
-    """Adam's learning rate of that training."""
+    """Initial learning rate of Adam in this training."""
     latency: bool = True
-    """Measure the latency of batches of 1 and 64."""
+    """Measure the latency at batch sizes 1 and 64."""
     temperature: float | None = None
-    """Softmax temperature T of training [default: the run's, else 1]."""
+    """Softmax temperature T of training [default: that of the run, else 1]."""
     classes: int | None = None
     """Number of classes of the network [default: that of the data]."""
     image_size: int | None = None
@@ -158,7 +158,7 @@ def run(settings: Settings) -> Path:
 def prepare(
     own: diagnose.Settings, device: torch.device, before: diagnose.Prepared | None
 ) -> diagnose.Prepared:
-    """A network and its images, those of the network before where they are the same."""
+    """Open a network and its images; images that equal the previous network's are not read again."""
     if own.trained is not None and before is not None and before.run is not None:
         run = find_trained(own.trained)
         if _images(run, own) == _images(before.run, own):
@@ -173,7 +173,7 @@ def _images(run: JobFolder, own: diagnose.Settings) -> tuple[object, ...]:
 
 
 def networks(settings: Settings) -> list[Path | None]:
-    """Folders of the networks of --trained, those of a run one by one; None for --model."""
+    """Folder of each network in --trained, where a run may have several; None for --model."""
     found: list[Path | None] = []
     for path in settings.trained:
         several = sorted(own.parent for own in path.glob("*/weights.safetensors"))
@@ -182,8 +182,8 @@ def networks(settings: Settings) -> list[Path | None]:
 
 
 def one_network(settings: Settings, trained: Path | None) -> diagnose.Settings:
-    """What a diagnosis of a network would be asked for."""
-    own = {name: getattr(settings, name) for name in TOLD}
+    """Settings of a diagnosis of one network."""
+    own = {name: getattr(settings, name) for name in SHARED}
     return diagnose.Settings(**own, trained=trained, probes=False, alignment=False, gradients=False)
 
 
@@ -194,7 +194,7 @@ def compressed(
     method: Method,
     name: str,
 ) -> Compression:
-    """A network compressed by a method, its baselines at equal dimensions beside it."""
+    """Compress a network by a method; with --compare-baselines others too, at equal dimensions."""
     images = ready.folders
     choose, test = halves(images.test, settings.seed)
     others = [own for own in BASELINES if own != method]
@@ -230,7 +230,7 @@ def halves(images: Images, seed: int) -> tuple[Images, Images]:
 
 
 def progress(prefix: str) -> Callable[[str, int, int], None]:
-    """A line on stderr for each piece of work that begins."""
+    """A callback that prints a line on stderr when a task begins."""
     last = ""
 
     def tell(what: str, done: int, total: int) -> None:
@@ -243,7 +243,7 @@ def progress(prefix: str) -> Callable[[str, int, int], None]:
 
 
 def report(rows: Sequence[Row]) -> tuple[Table, list[str]]:
-    """A line for each network and method, and sentences, on groups of networks last."""
+    """A table with a line for each network and method, and sentences; those on groups come last."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head in (
         "network", "T", "method", "dimensions\nremoved", "layers", "head\nreads", "para-\nmeters",
@@ -274,15 +274,15 @@ def report(rows: Sequence[Row]) -> tuple[Table, list[str]]:
     counts = sorted({own.samples for row in rows if (own := row.found.tested) is not None})
     sentences.append(
         "Parameters, FLOPs and times (medians) are relative to the original's. Accuracies are "
-        f"percentages of {' or '.join(map(str, counts))} test images that chose nothing, changes are "
-        "points with a paired interval. Lines with = are of other methods at the dimensions of the line "
-        "above."
+        f"percentages of {' or '.join(map(str, counts))} test images that had no influence on the "
+        "compression; changes are in percentage points with a paired interval. Lines with = show other "
+        "methods at the dimensions of the line above."
     )
     return table, [*sentences, *summaries(rows)]
 
 
 def summaries(rows: Sequence[Row]) -> list[str]:
-    """For each temperature and method, medians and ranges over networks."""
+    """A sentence for each temperature and method, with medians and ranges over networks."""
     groups: dict[tuple[float, Method], list[Compression]] = {}
     for row in rows:
         groups.setdefault((row.temperature, row.method), []).append(row.found)
@@ -294,14 +294,14 @@ def summaries(rows: Sequence[Row]) -> list[str]:
         removed = _range([100 * own.removed for own in found], ".1f")
         lines.append(
             f"T = {temperature:g}, {method}: {removed} % of the dimensions removed, accuracy changed by "
-            f"{changes} points; {kept} of {counted(len(tested), 'network')} kept the promise on the test "
-            "images."
+            f"{changes} points; {kept} of {counted(len(tested), 'network')} lost less than the limit on "
+            "the test images."
         )
     return lines
 
 
 def _shorter(name: str) -> str:
-    """The end of a long name."""
+    """The end of a name that is too long for the table."""
     return name if len(name) <= LONGEST else f"...{name[3 - LONGEST :]}"
 
 
@@ -322,8 +322,8 @@ def _accuracy(paired: Paired | None) -> list[str]:
 
 
 def _record(row: Row, notes: Sequence[str]) -> dict[str, Any]:
-    told = {"network": row.network, "temperature": row.temperature, **row.found.record()}
-    return told | {"assumptions": list(notes)}
+    own = {"network": row.network, "temperature": row.temperature, **row.found.record()}
+    return own | {"assumptions": list(notes)}
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
-"""Distil networks from a trained one: students learn a teacher's probabilities beside the labels.
+"""Distil trained networks: students learn from a teacher's probabilities as well as from labels.
 
     python -m real_nets.distil --teacher runs/RUN/T50-seed0 --model mlp --width 64 --data FOLDER
     python -m real_nets.distil --teacher runs/RUN/T50-seed0 --data FOLDER --kd-temperature 2
 
-The options of real_nets.train apply to the students, whose folders are like its own. Weights kept before
-the end, such as accuracy-0.9.safetensors in the teacher's folder, may teach too.
+The options of real_nets.train apply to the students, and the run folder has the same layout. --teacher
+also takes a file of weights kept during training, such as accuracy-0.9.safetensors.
 """
 
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from real_nets.jobs.trained import DISTIL as PROGRAM
 
 @dataclass(frozen=True)
 class Settings(DistillationOptions, train.Settings):
-    """Train a network on the labels and on the probabilities of a teacher, at several temperatures."""
+    """Train students on the labels and on the probabilities of a teacher."""
 
     temperature: tuple[float, ...] = (1.0,)
     """Softmax temperatures of the students' training; logits are divided by T."""
@@ -36,7 +36,7 @@ def run(settings: Settings) -> Path:
 
 
 def with_teacher(settings: Settings) -> Settings:
-    """The settings with the teacher's file and the SHA-256 sum of its weights."""
+    """Settings with the path of the teacher's weights and their SHA-256 sum."""
     if settings.teacher is None:
         raise ValueError("teacher is missing; name the folder of a trained network with --teacher")
     found, weights = find_teacher(Path(settings.teacher))

@@ -1,7 +1,8 @@
 """Teachers trained at several temperatures, and students at several temperatures of distillation.
 
-Perceptrons on Gaussian clusters. A teacher's probabilities softmax(v / T) at its own T are softened by
-the KD temperature. Students are trained at T = 1 on them and on the labels, one on the labels alone.
+The networks are perceptrons, and the data are Gaussian clusters. The KD temperature softens a teacher's
+probabilities softmax(v / T), where T is the temperature of its training. Students are trained at T = 1 on
+these probabilities and the labels; one student is trained on the labels alone.
 
     python -m simulations.distillation --temperature 1 50 --kd-temperature 1 4 16
 """
@@ -29,39 +30,39 @@ from rankdeficit.experiments.settings import CommonSettings, Row, check_values
 from rankdeficit.softmax import cross_entropy
 
 LIKE = 0.01
-"""Difference of two teachers' test accuracies up to which they count as equal."""
+"""Largest difference between mean test accuracies of teachers that counts as equal."""
 
 
 @dataclass(frozen=True)
 class Settings(CommonSettings):
-    """Distil perceptrons that were trained at several softmax temperatures."""
+    """Distil small students from perceptrons trained at several softmax temperatures."""
 
     seeds: int = 8
-    """Data sets, each with its own teachers and students."""
+    """Number of seeds; each has its own data set, teachers and students."""
     temperature: tuple[float, ...] = (1.0, 50.0)
-    """Softmax temperatures of the teachers' training."""
+    """Softmax temperatures at which teachers are trained."""
     kd_temperature: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-    """Temperatures of distillation, in units of the teacher's own."""
+    """Temperatures of distillation, relative to that of the teacher's training."""
     kd_weight: float = 0.9
-    """Weight of the distillation term; cross-entropy with the labels has the rest."""
+    """Weight of the distillation term; the cross-entropy with the labels has weight 1 - kd_weight."""
     classes: int = 10
     """Number of clusters."""
     inputs: int = 20
     """Dimension of the inputs."""
     distance: float = 0.8
-    """Standard deviation of the cluster centres; the clusters' own is 1."""
+    """Standard deviation of the cluster centres; within a cluster it is 1."""
     samples_per_class: int = 40
-    """Train samples of each class; there are 200 test samples."""
+    """Train samples per class; there are 200 test samples per class."""
     width: int = 64
-    """Hidden units of a teacher's layer."""
+    """Width of the teachers' hidden layers."""
     depth: int = 4
-    """Weight matrices of a teacher."""
+    """Number of weight matrices of a teacher."""
     student_width: int = 16
-    """Hidden units of a student's layer; a student has two weight matrices."""
+    """Width of the students' single hidden layer."""
     steps: int = 400
     """Full-batch steps of Adam, for teachers and students."""
     lr: float = 3e-3
-    """Learning rate, the same for all."""
+    """Learning rate of teachers and students."""
 
 
 class Unit(NamedTuple):
@@ -101,7 +102,7 @@ class DistillationOfToys(UnitByUnit[Settings, Unit]):
         return [Unit(T, seed) for seed in settings.seed_range for T in temperatures]
 
     def compute(self, settings: Settings, unit: Unit) -> Iterator[Row]:
-        """A row of the teacher and one of each student, the last on the labels alone."""
+        """A row for the teacher and one for each student; the last student learns from labels alone."""
         device = cli.resolve_device(settings.device)
         train, test = clusters(settings, unit.seed, device)
         sizes = [settings.inputs, *[settings.width] * (settings.depth - 1), settings.classes]
@@ -132,11 +133,11 @@ class DistillationOfToys(UnitByUnit[Settings, Unit]):
             yield common | accuracies(student, train, test) | own
 
     def summarise(self, settings: Settings, rows: list[Row]) -> Row:
-        """All rows."""
+        """All rows, with gamma and the number of classes."""
         return {"gamma": settings.gamma, "classes": settings.classes, "runs": rows}
 
     def report(self, summary: Row) -> tuple[Table, list[str]]:
-        """Accuracies by teacher and KD temperature, and the verdicts."""
+        """Accuracies by teacher and KD temperature, and conclusions."""
         return results(summary), [*teacher_sentences(summary["runs"]), *verdicts(summary["runs"])]
 
     def figures(self, rows: Sequence[Row], summary: Row) -> dict[str, Figure]:
@@ -166,7 +167,7 @@ def trained(
     train: Data,
     losses: Sequence[Callable[[Tensor], Tensor]],
 ) -> list[Callable[[Tensor], Tensor]]:
-    """A perceptron for each loss of the train logits, all from the same start, trained in step."""
+    """One perceptron per loss of the train logits; all have the same initial weights."""
     generator = torch.Generator().manual_seed(seed)
     weights = []
     for fan_in, fan_out in pairwise(sizes):
@@ -199,7 +200,7 @@ def accuracies(network: Callable[[Tensor], Tensor], train: Data, test: Data) -> 
 
 
 def students_of(runs: Sequence[Row], temperature: float, tau: float | None) -> list[Row]:
-    """Students of the teachers of a temperature, by seed."""
+    """Students at a KD temperature of teachers at a temperature, by seed."""
     return [
         run
         for run in runs
@@ -209,7 +210,7 @@ def students_of(runs: Sequence[Row], temperature: float, tau: float | None) -> l
 
 
 def teachers_of(runs: Sequence[Row], temperature: float) -> list[Row]:
-    """Teachers of a temperature, by seed."""
+    """Teachers at a temperature, by seed."""
     return [r for r in runs if r["role"] == "teacher" and r["temperature"] == temperature]
 
 
@@ -224,7 +225,7 @@ def kd_temperatures_of(runs: Sequence[Row]) -> list[float]:
 
 
 def best(runs: Sequence[Row], temperature: float) -> float:
-    """The KD temperature whose students have the largest mean test accuracy."""
+    """KD temperature whose students have the largest mean test accuracy."""
     return max(
         kd_temperatures_of(runs),
         key=lambda tau: mean(r["test_accuracy"] for r in students_of(runs, temperature, tau)),
@@ -232,7 +233,7 @@ def best(runs: Sequence[Row], temperature: float) -> float:
 
 
 def results(summary: Row) -> Table:
-    """Test accuracies of students, a row per KD temperature and a column per teacher."""
+    """Test accuracies of students: a row per KD temperature and a column per teacher."""
     runs = summary["runs"]
     temperatures = temperatures_of(runs)
     table = Table(
@@ -252,7 +253,7 @@ def results(summary: Row) -> Table:
 
 
 def teacher_sentences(runs: Sequence[Row]) -> list[str]:
-    """What the teachers are."""
+    """A sentence on the teachers at each temperature."""
     sentences = []
     for T in temperatures_of(runs):
         own = teachers_of(runs, T)
@@ -272,7 +273,7 @@ def middle_of(runs: Sequence[Row], name: str) -> float:
 
 
 def verdicts(runs: Sequence[Row]) -> list[str]:
-    """Whether students of each hotter teacher are worse than those of the coldest, in pairs of seeds."""
+    """Paired differences, by seed, between students of each hotter teacher and of the coldest one."""
     cold, *hotter = temperatures_of(runs)
     sentences = []
     for T in hotter:
@@ -286,29 +287,40 @@ def verdicts(runs: Sequence[Row]) -> list[str]:
             f"{spelled(between)}: they are {'' if alike else 'not '}equally accurate."
         )
         gain = differences(students_of(runs, T, own), students_of(runs, T, None))
-        sentences.append(f"Distillation from T = {T:g} changes labels alone by {spelled(gain)}.")
+        sentences.append(gain_sentence(T, gain))
     gain = differences(students_of(runs, cold, best(runs, cold)), students_of(runs, cold, None))
-    sentences.append(f"Distillation from T = {cold:g} changes labels alone by {spelled(gain)}.")
+    sentences.append(gain_sentence(cold, gain))
+    sentences.append(
+        "KD temperatures were chosen on the same test samples, so gains over labels alone are optimistic."
+    )
     return sentences
 
 
+def gain_sentence(T: float, gain: Sequence[float]) -> str:
+    """The gain of students over training on labels alone."""
+    return (
+        f"Distillation from teachers at T = {T:g} changes test accuracy by {spelled(gain)} compared with "
+        "labels alone."
+    )
+
+
 def differences(first: Sequence[Row], second: Sequence[Row]) -> list[float]:
-    """Of test accuracies, seed by seed."""
+    """Paired differences of test accuracy, by seed."""
     return [a["test_accuracy"] - b["test_accuracy"] for a, b in zip(first, second, strict=True)]
 
 
 def spelled(found: Sequence[float]) -> str:
-    """The mean in percentage points, with Student's 95 % interval where there are several."""
+    """Mean in percentage points, with Student's 95 % interval if the values differ."""
     points = [100 * value for value in found]
-    told = f"{mean(points):+.1f} points"
+    change = f"{mean(points):+.1f} points"
     if len(set(points)) < 2:
-        return f"{told} (n = {len(points)})"
+        return f"{change} (n = {len(points)})"
     low, high = ttest_1samp(points, 0).confidence_interval()
-    return f"{told} (95 % interval {low:.1f} to {high:.1f}, n = {len(points)})"
+    return f"{change} (95 % interval {low:.1f} to {high:.1f}, n = {len(points)})"
 
 
 def draw(runs: Sequence[Row]) -> Figure:
-    """Test accuracy of students by KD temperature, with their teachers' and that of labels alone."""
+    """Test accuracy of students by KD temperature, beside teachers and labels alone."""
     figure = Figure(figsize=(6, 4))
     axes = figure.subplots()
     for T in temperatures_of(runs):

@@ -1,14 +1,16 @@
-"""Knowledge distillation: a student learns a teacher's probabilities at a temperature.
+"""Knowledge distillation: a student learns the probabilities of a teacher at a raised temperature.
 
-With p = softmax(v / T) of the teacher's logits v and q = softmax(z / T) of the student's z, the term
-T^2 KL(p || q) has the gradient T (q - p) in z (Hinton, Vinyals and Dean, 2015, arXiv 1503.02531).
-Per sample, with w the larger of the two ranges (largest minus smallest logit) and delta = z - v centred:
+With p = softmax(v / T) for the teacher's logits v and q = softmax(z / T) for the student's logits z, the
+term T^2 KL(p || q) has the gradient T (q - p) with respect to z (Hinton, Vinyals and Dean, 2015, arXiv
+1503.02531).
+Per sample, with w the larger of the ranges (largest minus smallest logit) of z and v, and delta = z - v
+minus its mean:
 
-- T -> infinity: T^2 KL lies within factors exp(-w / T) and exp(w / T) of ||delta||^2 / (2c), and no entry
-  of T (q - p) is farther than (exp(2w / T) - 1) max|delta| / c from delta / c;
-- T -> 0: with g the gap between the teacher's two largest logits and a the largest, no entry of
-  T (q - p) is farther than T (c - 1) exp(-g / T) from T (q - e_a), the gradient of T^2 times the
-  cross-entropy of softmax(z / T) with the teacher's prediction a.
+- T -> infinity: T^2 KL is between exp(-w / T) and exp(w / T) times ||delta||^2 / (2c), and the entries of
+  T (q - p) differ from those of delta / c by at most (exp(2w / T) - 1) max|delta| / c;
+- T -> 0: let a be the teacher's prediction and g the gap between its two largest logits. The entries of
+  T (q - p) differ by at most T (c - 1) exp(-g / T) from those of T (q - e_a), the gradient of T^2 times
+  the cross-entropy of softmax(z / T) with the label a.
 """
 
 from collections.abc import Callable
@@ -34,14 +36,15 @@ def kd_loss(
 ) -> Float[Tensor, ""]:
     """T^2 KL(softmax(v / T) || softmax(z / T)), averaged over samples.
 
-    student, teacher: logits z and v; divide those of a network that was trained at a temperature by it.
-    labels: class indices or probabilities. With them the loss is `weight` times that term plus 1 - weight
-    times the cross-entropy of softmax(z); without them `weight` has no effect.
+    student, teacher: logits z and v; first divide the logits of a network that was trained at a
+    temperature by that temperature.
+    labels: class indices or probabilities. With labels, the loss is `weight` times this term plus
+    1 - weight times the cross-entropy of softmax(z); without them `weight` has no effect.
+    validate: check the tensors, which synchronises with the device.
     The term is computed in float64, with an absolute error of about 1e-16 T^2. It is differentiable in
-    both logits; detach the teacher's unless it is to learn too. validate: check the tensors, which
-    synchronises with the device.
+    both arguments; detach the teacher's logits unless the teacher is to be trained too.
     Raises ValueError for T <= 0, a weight outside [0, 1], logits of different shapes or with NaN or
-    infinite entries, and labels as `cross_entropy`.
+    infinite entries, and invalid labels as `cross_entropy` does.
     """
     check_temperature(temperature)
     check_weight("weight", weight)
@@ -64,12 +67,12 @@ def kd_loss(
 
 
 class Distillation(Criterion):
-    """Distillation loss of a student trained at temperature S, from a teacher trained at T.
+    """Loss of a student trained at temperature S, distilled from a teacher trained at temperature T.
 
-    weight times `kd_loss` of z / S and v / T at `kd_temperature`, plus 1 - weight times the loss with the
-    labels: temperatures of training belong to the networks, so kd_temperature = 1 means the probabilities
-    that each was trained with. The teacher sees the student's inputs, in eval mode. Checkpoints do not
-    hold it.
+    The loss is weight times `kd_loss` of z / S and v / T at `kd_temperature`, plus 1 - weight times the
+    loss with the labels. As the logits are divided by the temperatures of training, kd_temperature = 1
+    compares the probabilities with which each network was trained. The teacher gets the same inputs as
+    the student, in evaluation mode, and is not saved in checkpoints.
     """
 
     def __init__(
@@ -82,9 +85,9 @@ class Distillation(Criterion):
         student_temperature: float | Callable[[int], float] = 1.0,
         teacher_temperature: float = 1.0,
     ) -> None:
-        """teacher: a network on the device of the training; with_labels: the loss with labels.
+        """teacher: a network on the device of the training. with_labels: the loss with labels.
 
-        student_temperature: that of every step, or a function of the number of steps done.
+        student_temperature: a constant, or a function of the number of steps done.
         Raises ValueError for temperatures that are not positive and a weight outside [0, 1].
         """
         super().__init__()
@@ -95,7 +98,7 @@ class Distillation(Criterion):
         check_weight("weight", weight)
         self.teacher = (
             teacher.eval().requires_grad_(False),
-        )  # in a tuple, so that it is no part of the state
+        )  # a tuple keeps it out of the state dict
         self.with_labels, self.kd_temperature, self.weight = with_labels, kd_temperature, weight
         self.teacher_temperature = teacher_temperature
 
@@ -106,7 +109,7 @@ class Distillation(Criterion):
         step: int,
         inputs: Float[Tensor, "n ..."],
     ) -> Float[Tensor, ""]:
-        """The weighted mean of both losses."""
+        """Weighted mean of both losses."""
         with torch.no_grad():
             taught = pick_logits(self.teacher[0](inputs))
         term = kd_loss(
@@ -122,4 +125,4 @@ class Distillation(Criterion):
 def check_weight(name: str, weight: float) -> None:
     """Raise ValueError unless the weight lies in [0, 1]."""
     if not 0 <= weight <= 1:
-        raise ValueError(f"{name} is {weight}; it must lie in [0, 1], 0.9 for example")
+        raise ValueError(f"{name} is {weight}; it must lie in [0, 1], for example 0.9")

@@ -1,4 +1,4 @@
-"""The loss of a job, and the teacher that it may have."""
+"""The training loss of a job, which may include distillation from a teacher."""
 
 import hashlib
 from functools import partial
@@ -13,13 +13,13 @@ from real_nets.jobs.trained import find_trained
 
 
 def find_teacher(path: Path) -> tuple[JobFolder, str]:
-    """A teacher, and the SHA-256 sum of its weights. Raises ValueError as `find_trained`."""
+    """A teacher and the SHA-256 sum of its weights. Raises ValueError as `find_trained` does."""
     found = find_trained(path, "--teacher")
     return found, hashlib.sha256(found.weights_file.read_bytes()).hexdigest()
 
 
 def loss_of(job: Job, data: JobData) -> Criterion:
-    """The training loss of a job, with its teacher on the device of the data.
+    """The training loss of a job; a teacher is put on the device of the data.
 
     Raises ValueError for a teacher that is missing, has changed, or was trained on other images.
     """
@@ -31,7 +31,7 @@ def loss_of(job: Job, data: JobData) -> Criterion:
     if weights != job.teacher_weights:
         raise ValueError(
             f"teacher {job.teacher} has other weights than at the start of the distillation (SHA-256 "
-            f"{weights}, not {job.teacher_weights}); restore them, or start anew with --out"
+            f"{weights}, not {job.teacher_weights}); restore them, or start a new run with --out"
         )
     if found.cards["own"] != data.own.card():
         raise ValueError(

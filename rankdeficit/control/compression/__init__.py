@@ -1,4 +1,4 @@
-"""Compression of a trained classifier by its ranks and its effective depth."""
+"""Compression of a trained classifier: removal of layers and reduction of ranks."""
 
 from rankdeficit.control.compression.compressing import compress
 from rankdeficit.control.compression.record import Compression

@@ -1,7 +1,7 @@
-"""Low-dimensional bases of what a layer makes: from its activations, its weights, or its largest units.
+"""Low-dimensional bases of a layer's outputs, from its activations, its weights, or its largest units.
 
-A basis of rank k is a pair of U (width, k) and P (k, width) and an origin m: an output y is replaced by
-m + U P (y - m).
+A basis of rank k consists of orthonormal columns U (width, k) and an origin m: an output y is replaced
+by m + U U^T (y - m).
 """
 
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from torch import Tensor
 from rankdeficit.control.compression.parts import Moments
 
 RESOLUTION = 1e-7
-"""Singular values of a head, relative to the largest, below which it reads nothing."""
+"""Singular values of a head below this share of the largest count as zero."""
 
 Method = Literal["activations", "weights", "magnitude"]
-"""Principal directions of the activations; singular vectors of the weights; units with large weights."""
+"""Principal directions of activations, singular vectors of weights, or units with large weights."""
 
 
 @dataclass(frozen=True)
 class Basis:
-    """Directions of all ranks, most important first."""
+    """Directions in descending order of importance; the first k of them are the basis of rank k."""
 
     directions: Float64[Tensor, "width most"]
     """Orthonormal columns."""
     values: Float64[Tensor, " most"]
-    """Their singular values, or norms of weights, descending."""
+    """Singular values, or norms of weights, of the directions, descending."""
     origin: Float64[Tensor, " width"]
 
     @property
@@ -40,16 +40,17 @@ class Basis:
         return max(1, int((self.values > threshold * self.values[0]).sum()))
 
     def leading(self, rank: int) -> Float64[Tensor, "width rank"]:
-        """U; P is its transpose."""
+        """U of the given rank."""
         return self.directions[:, :rank]
 
     def factors(
         self, weight: Float[Tensor, "width inputs"], bias: Float[Tensor, " width"] | None, rank: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """P W, U, and the bias m + b - U P (m + b) of the layer y = W x + b, with m of y without b.
+        """Two layers for y = W x + b: first weight U^T W, second weight U, second bias m - U U^T m + b.
 
-        With principal directions of y they minimise ||W X - W_k X - (...)||_F over all W_k of rank k and
-        all biases (Eckart and Young, on the centred outputs; Zhang et al., 2015, arXiv 1505.06798).
+        The origin m is the mean of W x, without b. With principal directions, the result minimises the
+        Frobenius norm of the error in y over all weights of rank k and all biases (Eckart and Young, on
+        the centred outputs; Zhang et al., 2015, arXiv 1505.06798).
         """
         leading = self.leading(rank)
         shift = self.origin - leading @ (leading.mT @ self.origin)
@@ -58,16 +59,17 @@ class Basis:
 
 
 def activation_basis(moments: Moments) -> Basis:
-    """Principal directions of centred outputs, with the singular values of their matrix / sqrt(n)."""
+    """Principal directions of n centred outputs, with singular values of their matrix over sqrt(n)."""
     found = torch.linalg.eigh(moments.covariance)
     values = found.eigenvalues.flip(0).clamp(min=0).sqrt()
     return Basis(found.eigenvectors.flip(1), values, moments.mean)
 
 
 def read_basis(moments: Moments, head: Float[Tensor, "classes width"]) -> Basis:
-    """Principal directions of the features within the row space of the head, which alone it reads.
+    """Principal directions of the features, projected onto the row space of the head.
 
-    They are at most as many as classes, and all of them together give the same logits.
+    The head reads nothing outside this space. There are at most as many directions as classes, and all
+    of them together reproduce the logits.
     """
     found = torch.linalg.svd(head.detach().double(), full_matrices=False)
     rows = found.Vh[RESOLUTION * found.S[0] < found.S].mT
@@ -77,7 +79,7 @@ def read_basis(moments: Moments, head: Float[Tensor, "classes width"]) -> Basis:
 
 
 def weight_basis(weight: Float[Tensor, "width inputs"]) -> Basis:
-    """Left singular vectors of a weight matrix, about zero."""
+    """Left singular vectors of a weight matrix; the origin is zero."""
     exact = weight.detach().double()
     found = torch.linalg.eigh(exact @ exact.mT)
     values = found.eigenvalues.flip(0).clamp(min=0).sqrt()
@@ -85,7 +87,7 @@ def weight_basis(weight: Float[Tensor, "width inputs"]) -> Basis:
 
 
 def magnitude_basis(weight: Float[Tensor, "width inputs"]) -> Basis:
-    """Units in the order of the norms of their weights; the others become zero before their bias."""
+    """Units in descending order of the norms of their weights; those left out output their bias alone."""
     norms = weight.detach().double().norm(dim=1)
     order = norms.argsort(descending=True, stable=True)
     directions = torch.eye(len(norms), dtype=norms.dtype, device=norms.device)[:, order]

@@ -1,4 +1,4 @@
-"""Compression of a trained classifier with a promise about what it loses."""
+"""Compression of a trained classifier within a tested limit on the loss of accuracy."""
 
 import copy
 from collections.abc import Sequence
@@ -25,12 +25,13 @@ from rankdeficit.diagnostics.reading.wrappers import unwrap
 STEPS: tuple[Step, ...] = get_args(Step)
 
 CHOOSING = 0.25
-"""Share of `train` that is set aside to choose, where no other images are given."""
+"""Share of `train` that is set aside as choosing images when `choose` is not given."""
 
 EXPLORING = 1 / 3
-"""Share of the choosing images that candidates are made with; the others decide."""
+"""Share of the choosing images with which candidates are made; the others decide."""
 
 FITTED = 10_000
+"""Default number of fitting samples."""
 
 
 @full_precision()
@@ -56,29 +57,32 @@ def compress(
     logits: Select | None = None,
     on_progress: OnProgress | None = None,
 ) -> Compression:
-    """A smaller network whose accuracy on unseen images falls by less than `lose_at_most`.
+    """Compress a network so that its accuracy on unseen images falls by less than `lose_at_most`.
 
-    cut: the layers after the earliest one whose linear probe does as well are left out, and the probe is
-        the head. project: the head reads the leading principal directions of its features only. factor:
-        linear layers and convolutions become two where that takes fewer parameters, with the leading
-        principal directions of their outputs, at one threshold for all.
-    train: loader or batches, as in `diagnose`, without augmentation; about `fit_samples` of them, chosen
-        at random, fit heads and spectra (0: all). choose: images that the network was not trained on;
-        a third of them makes candidates, the others decide. Without it a quarter of train is set aside,
-        which gives no guarantee for images that the network has not seen. test: images for the report
-        alone.
-    lose_at_most: accuracy, in (0, 1). The candidate that is returned passed a one-sided paired test
-        that its loss is smaller, which errs with probability 1 - confidence at most, over the deciding
-        images (`loss_p_value`).
-    method: "activations", or the baselines "weights" (singular vectors of weights) and "magnitude" (units
-        with the largest weights), which take their place in project and factor.
+    steps: "cut" removes the layers after the earliest one whose linear probe is accurate enough, and
+        makes the probe the head. "project" restricts the head to the leading principal directions of its
+        features. "factor" splits linear layers and convolutions into two along the leading principal
+        directions of their outputs, at one threshold for all, where that takes fewer parameters.
+    train: loader or batches, as in `diagnose`, without augmentation. A random part of about `fit_samples`
+        samples (0: all) fits heads and spectra.
+    choose: images on which the network was not trained. Candidates are made with a third of them; the
+        others decide. By default a quarter of `train` is set aside, which gives no guarantee for images
+        that the network has not seen.
+    test: images for the report alone.
+    lose_at_most: accuracy, in (0, 1). The candidate that is returned has passed a one-sided paired test
+        of a smaller loss (`loss_p_value`). Over the deciding images, the probability of accepting any
+        candidate with a larger loss is at most 1 - confidence.
+    method: "activations", or one of the baselines "weights" (singular vectors of weights) and "magnitude"
+        (units with the largest weights), used by project and factor.
     gamma: threshold of the numerical rank to project to; by default the least rank that keeps accuracy.
-    grid: maps are averaged to grid x grid cells for a head where the network is cut.
-    repair_epochs: epochs of Adam on the fitting samples after compression, at the softmax temperature
-        that the network was trained with.
-    rivals: methods that are tried on the test images at the dimensions of the result.
-    Returns the original where nothing passed the test. Raises ValueError for settings out of range, too
-    few images to decide, NaN weights, and a network whose logits are not made by a linear layer.
+    grid: the new head of a cut network reads feature maps averaged to grid x grid cells.
+    repair_epochs: epochs of Adam on the fitting samples after compression, at learning rate `repair_lr`
+        and the softmax temperature with which the network was trained.
+    rivals: methods to compare on the test images at the dimensions of the result.
+    logits: function that picks the logits from the network's output. A cut network returns logits alone.
+    Returns the original network if no candidate passes the test. Raises ValueError for settings out of
+    range, too few deciding images, labels beyond the model's classes, NaN weights, and a network whose
+    logits are not made by a single linear layer.
     """
     check_options(
         lose_at_most, confidence, steps, (method, *rivals), gamma, grid, fit_samples, seed
@@ -91,9 +95,7 @@ def compress(
     whole = Part.of(train, "train", own, seed)
     inputs = next((found for found, _ in whole), None)
     if inputs is None or len(inputs) < 2:
-        raise ValueError(
-            "train has a first batch of less than two samples; give batches of several"
-        )
+        raise ValueError("the first batch of train has fewer than two samples; give larger batches")
     network = Network.of(own, inputs, None, select)
     runner = Runner(network.device, network.dtype, select, network.classes)
     sample = inputs[:8].on(runner.device, runner.dtype)
@@ -102,7 +104,7 @@ def compress(
     if choose is None:
         choosing, whole = whole.split(CHOOSING, "choosing part of train", "train")
         notes.append(
-            "The images that chose are a part of train. If the network was trained on them, the promise "
+            "The choosing images are a part of train. If the network was trained on them, the promise "
             "does not hold for images that it has not seen; give choose=."
         )
     else:
@@ -113,9 +115,9 @@ def compress(
     available, needed = decide.count(), images_needed(lose_at_most, error / FAILURES)
     if available < needed:
         raise ValueError(
-            f"lose_at_most is {lose_at_most:g}, which {available} deciding images cannot tell: with "
-            f"confidence {confidence:g}, {needed} are needed, of {round(needed / (1 - EXPLORING))} "
-            "choosing images; give more, or a larger lose_at_most"
+            f"lose_at_most is {lose_at_most:g}, for which {available} deciding images are too few: at "
+            f"confidence {confidence:g}, {needed} are needed, from about "
+            f"{round(needed / (1 - EXPLORING))} choosing images; give more, or a larger lose_at_most"
         )
     exploring = explore.count()
     fit, fitting = whole, whole.count()
@@ -123,7 +125,9 @@ def compress(
         fit, _ = whole.split(fit_samples / fitting, "train", "")
         fitting = fit.count()
     if fitting < 2:
-        raise ValueError(f"train has {fitting} samples to fit; give more")
+        raise ValueError(
+            f"train has {fitting} samples for fitting; give more, or a larger fit_samples"
+        )
     hidden = network.layers.chosen[:-2]
     prober = Prober(
         own, runner, fit, explore, network.classes, grid, fitting + exploring, tell
@@ -134,7 +138,7 @@ def compress(
     )  # fmt: skip
     if search.accuracy <= lose_at_most:
         raise ValueError(
-            f"lose_at_most is {lose_at_most:g}, as much as all that the network has: its accuracy is "
+            f"lose_at_most is {lose_at_most:g}, but the accuracy of the network is only "
             f"{search.accuracy:.2%} on the deciding images; train it, or give a smaller lose_at_most"
         )
     if len(chains) > 1 and not search.can_be_cut():
@@ -142,7 +146,7 @@ def compress(
     layers = network.layers.chosen[:-1]
 
     def strength(candidate: Candidate) -> tuple[int, ...]:
-        """Dimensions that are gone, then operations."""
+        """Number of dimensions removed, then fewer operations."""
         gone = _removed(_dimensions(own, layers, candidate, head))
         return gone, -flops(candidate.model, sample[:1])
 
@@ -198,7 +202,7 @@ def check_weights(model: nn.Module) -> None:
     for name, own in model.state_dict().items():
         if own.is_floating_point() and not bool(own.isfinite().all()):
             raise ValueError(
-                f"{name} of the model has NaN or infinite entries; mend the weights first"
+                f"{name} of the model has NaN or infinite entries; repair the weights first"
             )
 
 
@@ -229,7 +233,7 @@ def check_options(
 
 
 def _chains(steps: frozenset[Step]) -> list[frozenset[Step]]:
-    """All steps together, and without the cut, whose disagreements are the most."""
+    """All steps, and all but the cut, which changes the most predictions."""
     others = steps - {"cut"}
     return [steps, others] if others and others != steps else [steps]
 
@@ -237,7 +241,7 @@ def _chains(steps: frozenset[Step]) -> list[frozenset[Step]]:
 def _dimensions(
     model: nn.Module, layers: Sequence[Layer], candidate: Candidate, head: str
 ) -> list[LayerDimensions]:
-    """Dimensions of the layers before and after; layers that are no single matrix are left out."""
+    """Dimensions of the layers before and after, for layers with a single weight."""
     ranks: dict[str, int] = {}
     read: int | None = None
     names = [own.name for own in layers]
@@ -271,13 +275,12 @@ def _removed(layers: Sequence[LayerDimensions]) -> int:
 def _why_not(search: Search, lose_at_most: float, confidence: float) -> str:
     if not search.trials:
         return (
-            "Nothing was compressed: on the exploring images no candidate was smaller and lost less than "
-            f"{lose_at_most:.2%}. The network is the original."
+            "Nothing was compressed: no smaller candidate lost less than "
+            f"{lose_at_most:.2%} on the exploring images. The network is the original."
         )
     losses = ", ".join(f"{own.paired.loss:.2%}" for own in search.trials)
     return (
-        f"Nothing was compressed: of {len(search.trials)} candidates, which lost {losses} on the "
-        f"deciding images, none is certain, with confidence {confidence:g}, to lose less than "
-        f"{lose_at_most:.2%}. The network is the original; give more choosing images or a larger "
-        "lose_at_most."
+        f"Nothing was compressed: {len(search.trials)} candidates lost {losses} on the deciding images, "
+        f"and none passed the test of losing less than {lose_at_most:.2%} at confidence {confidence:g}. "
+        "The network is the original; give more choosing images or a larger lose_at_most."
     )

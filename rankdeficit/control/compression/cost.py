@@ -1,4 +1,4 @@
-"""What a network costs: parameters, operations, latency, memory."""
+"""Cost of a network: parameters, operations, latency, memory."""
 
 import statistics
 import time
@@ -17,13 +17,13 @@ from rankdeficit.diagnostics.reading.inputs import Inputs, joined
 from rankdeficit.diagnostics.reading.taps import undisturbed
 
 BATCHES = (1, 64)
-"""Batch sizes of which latency is measured."""
+"""Batch sizes at which latency is measured."""
 
 REPEATS = 15
 """Measurements of each latency."""
 
 FEWEST, PATIENCE = 5, 3.0
-"""Measurements after which no more are made once so many seconds are spent."""
+"""Minimum number of measurements, and the seconds after which no more than these are made."""
 
 
 @dataclass(frozen=True)
@@ -41,23 +41,23 @@ class Latency:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs."""
+    """Cost of a network."""
 
     parameters: int
     flops: int
-    """Of a forward pass of one sample, as `torch.utils.flop_counter` counts (two per multiplication)."""
+    """Of a forward pass of one sample, by `torch.utils.flop_counter` (a multiply-add counts as two)."""
     weight_bytes: int
     """Of parameters and buffers."""
     activation_bytes: int
-    """Largest memory of all tensors that are alive at once in a forward pass of one sample."""
+    """Peak memory of the tensors that a forward pass of one sample creates."""
     latency: tuple[Latency, ...]
-    """Of each batch size; empty where it was not measured."""
+    """For each batch size; empty if not measured."""
 
 
 def costs(
     models: Sequence[nn.Module], sample: Inputs, batches: Sequence[int] = BATCHES
 ) -> list[Cost]:
-    """The cost of each network on copies of one sample. batches: sizes of which latency is measured."""
+    """Cost of each network on copies of one sample. batches: batch sizes at which to measure latency."""
     latencies = [_latencies(models, joined([sample[:1]] * size)) for size in batches]
     return [
         Cost(
@@ -72,7 +72,7 @@ def costs(
 
 
 def parameters(model: nn.Module) -> int:
-    """Number of parameters, shared ones once."""
+    """Number of parameters; shared ones count once."""
     return sum(own.numel() for own in model.parameters())
 
 
@@ -122,13 +122,13 @@ def _peak_memory(model: nn.Module, sample: Inputs) -> int:
 
 
 class _Memory(TorchDispatchMode):
-    """Counts the bytes of storages that were made while it is active and are alive."""
+    """Counts the bytes of storages that were created while the mode is active and are still alive."""
 
     def __init__(self, fixed: Sequence[Tensor]) -> None:
         super().__init__()
         self._fixed = {own.untyped_storage().data_ptr() for own in fixed}
         self._tensors: dict[int, int] = {}
-        """Tensors that use each storage."""
+        """Number of live tensors on each storage."""
         self._bytes: dict[int, int] = {}
         self.peak = 0
 
@@ -139,7 +139,7 @@ class _Memory(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run an operation and count what it makes."""
+        """Run an operation and count the tensors that it returns."""
         result = func(*args, **(kwargs or {}))
         for own in tree_leaves(result):
             if isinstance(own, Tensor):

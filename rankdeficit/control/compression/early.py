@@ -1,4 +1,4 @@
-"""A network up to one of its layers, with a linear head on what that layer makes."""
+"""A network up to one of its layers, with a linear head on that layer's output."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -24,8 +24,8 @@ class Stopped(Exception):  # noqa: N818
 class Early(nn.Module):
     """The network `body` up to a module's input or output, pooled, and a linear `head` on it.
 
-    The forward pass of the body is left by an exception as soon as the representation is there, so that
-    any network will do; what would follow is not computed.
+    An exception ends the forward pass of the body as soon as the representation is computed. This works
+    for any network, and later layers are not computed.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Early(nn.Module):
         self.grid, self.channels_last = grid, channels_last
 
     def features(self, *args: Any, **kwargs: Any) -> Float[Tensor, "n features"]:
-        """What the head reads."""
+        """Input of the head."""
         representation = left_early(self.body, self.module, self.side, *args, **kwargs)
         return pool_features(representation, self.grid, self.channels_last)
 
@@ -57,9 +57,9 @@ class Early(nn.Module):
 def left_early(
     body: nn.Module, module: str, side: Side, *args: Any, **kwargs: Any
 ) -> Float[Tensor, "n *shape"]:
-    """What a module takes or returns first in a forward pass, which ends there.
+    """Input or output of a module at its first call in a forward pass, which ends there.
 
-    Raises ValueError where the module is not reached, or gives no plain tensor.
+    Raises ValueError if the module is not called, or its value is not a plain tensor.
     """
     found = body.get_submodule(module)
     hook: Callable[..., Any]
@@ -80,19 +80,19 @@ def left_early(
     except Stopped as stopped:
         representation = stopped.representation
     else:
-        raise ValueError(f"{module} was not reached in a forward pass; name another layer")
+        raise ValueError(f"{module} is not called in a forward pass; name another layer")
     finally:
         handle.remove()
     if not isinstance(representation, Tensor):
-        raise ValueError(f"{module} gives no plain tensor, on which no head can be put")
+        raise ValueError(f"{module} gives no plain tensor that a head can read; name another layer")
     return representation
 
 
 def unused_modules(body: nn.Module, run: Callable[[], Tensor], at: str, side: Side) -> list[str]:
-    """Names of the modules without use in `run`, outermost only: not called, their parameters not read.
+    """Names of the outermost modules that `run` neither calls nor reads parameters of.
 
-    run: a forward pass that ends early, at this side of the module `at`, with a differentiable result.
-    Where that is its input, any module will do in its place.
+    run: a forward pass that ends at the given side of the module `at`, with a differentiable result. If
+    it ends at the input, the module itself counts as unused.
     """
     called: set[str] = set()
     parameters = list(body.parameters())

@@ -1,4 +1,4 @@
-"""The head of a network, and the layer that makes the features that it reads."""
+"""The head of a network, and the layer that computes its input features."""
 
 from typing import Any
 
@@ -17,19 +17,18 @@ BETWEEN = frozenset(
     "view _unsafe_view reshape _reshape_copy flatten squeeze clone alias detach mean avg_pool1d "
     "avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d".split()
 )
-"""Operations that commute with a change of basis of the channels."""
+"""Linear operations that act on each channel alone, and so commute with a change of basis."""
 
 
 def find_head(model: nn.Module, sample: Inputs, select: Select) -> str:
-    """Name of the linear layer that makes the logits. Raises ValueError where no single one does."""
+    """Name of the linear layer that computes the logits. Raises ValueError if there is no such layer."""
     passes = Passes(model, sample, select)
     found = linear_head(passes)
     (name, *more) = found.modules
     module = found.modules[name]
     if more or not isinstance(module, nn.Linear):
         raise ValueError(
-            f"the logits are made by {found.name}, which cannot be compressed: no single linear layer "
-            "makes them"
+            f"the logits are computed by {found.name}; compression needs a single linear layer as head"
         )
     read: list[tuple[int, ...]] = []
 
@@ -45,14 +44,15 @@ def find_head(model: nn.Module, sample: Inputs, select: Select) -> str:
         handle.remove()
     if len(read) != 1 or len(read[0]) != 2 or logits.shape[1] < 2:
         raise ValueError(
-            f"the head {name} reads {read} for {len(sample)} samples and makes {logits.shape[1]} "
-            "logits; it must read (n, features) once, and make a logit for each class"
+            f"the head {name} gets inputs of shape {read} for {len(sample)} samples and gives "
+            f"{logits.shape[1]} logits; it must be called once with (n, features), and give a logit for "
+            "each class"
         )
     return name
 
 
 def feature_layer(model: nn.Module, sample: Inputs, select: Select, head: str) -> str | None:
-    """Name of the layer whose outputs reach the head through BETWEEN only; None where there is none."""
+    """Name of the layer whose outputs reach the head through BETWEEN alone, if there is one."""
     with torch.no_grad():
         traced = trace(model, sample, select)
     node = traced.places.get(Place(head, 0, "input"))

@@ -1,4 +1,4 @@
-"""Parts of a data set, told apart by the content of their samples, and what networks make of them."""
+"""Parts of a data set, defined by the content of the samples, and predictions of networks on them."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -14,21 +14,21 @@ from rankdeficit.diagnostics.reading.inputs import Forward, Inputs
 from rankdeficit.diagnostics.reading.taps import Select, undisturbed
 
 BUCKETS = 2**20
-"""Numbers that a sample's key is reduced to, in which a part is an interval."""
+"""Number of buckets of samples; a part of a data set is an interval of buckets."""
 
 MULTIPLIER = 0x9E3779B97F4A7C15 - 2**64
-"""An odd number, which mixes the bits of keys."""
+"""Odd number that mixes the bits of keys."""
 
 OnProgress = Callable[[str, int, int], None]
-"""Called with what is done, how much of it and of how much."""
+"""Called with the name of the current task, the amount done, and the total (0 if unknown)."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Samples of a data set, chosen by a hash of their content: the same ones in every pass.
+    """Samples of a data set, selected by a hash of their content, so that every pass has the same ones.
 
-    The order of the batches does not count, and equal samples are in one part. Iteration yields checked
-    batches on the CPU or where the data set has them.
+    The order of the samples does not matter, and equal samples belong to the same part. Iteration yields
+    checked batches on the device on which the data set gives them.
     """
 
     source: Iterable[Any]
@@ -37,21 +37,20 @@ class Part:
     seed: int = 0
     low: float = 0.0
     high: float = 1.0
-    """The share of samples from `low` to `high` of all."""
+    """The part holds the samples whose hash, scaled to [0, 1), lies in [low, high)."""
 
     @classmethod
     def of(cls, source: Any, name: str, model: nn.Module, seed: int) -> "Part":
-        """All of a data set or loader. Raises ValueError for what can be iterated once only."""
+        """All of a data set or loader. Raises ValueError for an iterator."""
         batches = as_batches(source, name)
         if iter(batches) is batches:
             raise ValueError(
-                f"{name} is an iterator, which gives its batches once only; pass a list of batches or a "
-                "loader"
+                f"{name} is an iterator, which can be read only once; pass a list of batches or a loader"
             )
         return cls(batches, name, Forward.of(model), seed)
 
     def split(self, share: float, first: str, second: str) -> tuple["Part", "Part"]:
-        """The given share of the samples, and the others."""
+        """Two parts: about this share of the samples, and the others."""
         middle = self.low + share * (self.high - self.low)
         return (
             replace(self, name=first, high=middle),
@@ -68,7 +67,7 @@ class Part:
                 yield inputs, labels
 
     def count(self) -> int:
-        """Number of samples, after a pass."""
+        """Number of samples, from a pass over the data set."""
         return sum(len(labels) for _, labels in self)
 
     def _mine(self, inputs: Inputs) -> Bool[Tensor, " n"]:
@@ -79,7 +78,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Runner:
-    """How networks are run on the parts: device, precision, and which output is logits."""
+    """How networks are run on parts: device, precision, choice of the logits, and number of classes."""
 
     device: torch.device
     dtype: torch.dtype
@@ -104,7 +103,7 @@ class Runner:
                 on_batch(done)
 
     def logits(self, model: nn.Module, inputs: Inputs) -> Tensor:
-        """Logits of a batch on the device."""
+        """Logits of a batch that is on the device; a cut network returns nothing else."""
         output = inputs.run(model)
         return output if isinstance(model, Early) else self.select(output)
 
@@ -112,7 +111,7 @@ class Runner:
     def correct(self, model: nn.Module, part: Part) -> Bool[Tensor, " n"]:
         """Which samples are classified correctly, in the order of their keys and labels.
 
-        Logits that are NaN are wrong. The order is the same for every network.
+        Samples with NaN or infinite logits are wrong. The order is the same for every network.
         """
         keys, targets, hits = [], [], []
         with undisturbed(model):
@@ -131,13 +130,13 @@ class Runner:
 
 
 def in_order(keys: Int64[Tensor, " n"], labels: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
-    """Positions of the samples in the order of their keys, and of labels among equal keys."""
+    """Indices that sort samples by key, and by label among equal keys."""
     first = labels.argsort(stable=True)
     return first[keys[first].argsort(stable=True)]
 
 
 class Moments:
-    """Sums of rows and of their products, in float64 about the first batch's mean."""
+    """Sums of rows and of their outer products, in float64, relative to the first batch's mean."""
 
     def __init__(self) -> None:
         self.samples = 0
@@ -157,11 +156,11 @@ class Moments:
 
     @property
     def mean(self) -> Float64[Tensor, " width"]:
-        """Of all rows."""
+        """Mean of all rows."""
         return self._origin + self._sum / self.samples
 
     @property
     def covariance(self) -> Float64[Tensor, "width width"]:
-        """Mean of the products of centred rows."""
+        """Covariance of all rows, divided by n."""
         shift = self._sum / self.samples
         return self._products / self.samples - shift[:, None] * shift

@@ -1,4 +1,4 @@
-"""Where a network can be cut: linear probes on its layers, from the last one back."""
+"""Linear probes on the layers of a network, which show where it can be cut."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,15 +18,15 @@ from rankdeficit.diagnostics.reading.tokens import Value
 from rankdeficit.diagnostics.reading.trace import Place
 
 NEVER = -1e4
-"""Bias of the logits of classes without fitting samples."""
+"""Bias for classes without fitting samples."""
 
 MEMORY = 2**30
-"""Bytes of features that are kept at once."""
+"""Maximum bytes of features kept at once."""
 
 
 @dataclass(frozen=True)
 class Probed:
-    """A layer's linear probe and how it does on the exploring samples."""
+    """A layer's linear probe and its correct predictions on the exploring samples."""
 
     layer: Layer
     probe: Probe
@@ -45,11 +45,11 @@ class Prober:
     classes: int
     grid: int
     samples: int
-    """Number of fitting and exploring samples, for the memory that features take."""
+    """Number of fitting and exploring samples, from which the memory of features follows."""
     on_progress: OnProgress
 
     def backwards(self, layers: Sequence[Layer]) -> Iterator[Probed]:
-        """Probes from the last of the layers to the first, made as they are asked for."""
+        """Fit and yield the probes of the layers, starting with the last layer."""
         usable = [own for own in layers if own.representation.call == own.samples_axis == 0]
         for group in self._groups(list(reversed(usable))):
             features, labels, _ = self._read(group, self.fit)
@@ -64,7 +64,7 @@ class Prober:
                 yield Probed(layer, probe, right[order].cpu())
 
     def _groups(self, layers: Sequence[Layer]) -> Iterator[list[Layer]]:
-        """Layers whose features fit into memory together, in their order."""
+        """Groups of consecutive layers whose features fit into memory together."""
         inputs = next(iter(self.fit))[0][:1].on(self.runner.device, self.runner.dtype)
         with torch.no_grad(), undisturbed(self.model):
             widths = {place: own.shape[1] for place, own in self._pooled(layers, inputs).items()}
@@ -83,7 +83,7 @@ class Prober:
     def _read(
         self, layers: Sequence[Layer], part: Part
     ) -> tuple[dict[Place, Float[Tensor, "n features"]], Int64[Tensor, " n"], Int64[Tensor, " n"]]:
-        """Pooled features of a part by place, labels, and the order of the samples by their keys."""
+        """Pooled features of a part by place, labels, and the indices that sort the samples by key."""
         found: dict[Place, list[Tensor]] = {}
         keys, targets = [], []
         with torch.no_grad(), undisturbed(self.model):
@@ -97,7 +97,7 @@ class Prober:
         return {place: torch.cat(own) for place, own in found.items()}, labels, order
 
     def _pooled(self, layers: Sequence[Layer], inputs: Inputs) -> dict[Place, Tensor]:
-        """Pooled features of a batch; places that give no plain tensors are left out."""
+        """Pooled features of a batch by place, except at places whose value is not a plain tensor."""
         last = {own.representation: own.channels_last for own in layers}
         found: dict[Place, Tensor] = {}
 
@@ -111,10 +111,10 @@ class Prober:
 
 
 def cut_at(model: nn.Module, probed: Probed, grid: int, inputs: Inputs) -> tuple[nn.Module, Cut]:
-    """The network up to a layer with its probe as head, and what was changed.
+    """The network up to a layer with the layer's probe as head, and the edit that makes it.
 
-    inputs: a batch on the network's device. Modules that nothing before the layer uses are dropped, or
-    kept where the network's code fails without them.
+    inputs: a batch on the network's device. Modules that the layer's representation does not depend on
+    are dropped, unless the network's code fails without them.
     """
     layer, probe = probed.layer, probed.probe
     place = layer.representation
@@ -141,14 +141,14 @@ def cut_at(model: nn.Module, probed: Probed, grid: int, inputs: Inputs) -> tuple
 
 @torch.no_grad()
 def _same_without(model: nn.Module, edit: Cut, place: Place, inputs: Inputs) -> bool:
-    """Whether the representation is the same without the modules that are dropped."""
+    """Whether the representation is the same without the dropped modules."""
     made = restructured(model, [edit])
     assert isinstance(made, Early)
     with undisturbed(model), undisturbed(made):
         expected = _early(model, place, inputs)
         try:
             return torch.equal(_early(made.body, place, inputs), expected)
-        except Exception:  # of any kind: the network's code asks for what was dropped
+        except Exception:  # of any kind: the network's code reads a dropped module
             return False
 
 

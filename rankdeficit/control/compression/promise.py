@@ -1,4 +1,4 @@
-"""A one-sided paired test of a loss of accuracy: whether it is below a margin on unseen images."""
+"""One-sided paired test of whether the loss of accuracy on unseen images is below a margin."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 from rankdeficit.diagnostics.report.intervals import Interval, mcnemar
 
 NUISANCE_SHARE = 0.1
-"""Share of the error that the interval of the disagreement rate may take."""
+"""Share of the error spent on the interval of the disagreement rate."""
 
 RATES = 64
 """Disagreement rates at which the p-value is evaluated."""
@@ -19,7 +19,7 @@ RATES = 64
 
 @dataclass(frozen=True)
 class Paired:
-    """Two classifiers on the same images, the second compressed from the first."""
+    """A classifier and its compressed version on the same images."""
 
     samples: int
     accuracy_before: float
@@ -28,16 +28,16 @@ class Paired:
     """Images that only the first classifies correctly."""
     only_after: int
     interval: Interval
-    """Of accuracy after less before, 95 %, two-sided (Agresti and Min)."""
+    """95 % interval of accuracy after minus before (Agresti and Min)."""
     p: float
-    """One-sided p-value of `loss_p_value`: that the loss is as large as the margin."""
+    """`loss_p_value`: one-sided p-value of the hypothesis that the loss is at least the margin."""
     margin: float
 
     @classmethod
     def of(
         cls, before: Bool[Tensor, " n"], after: Bool[Tensor, " n"], margin: float, error: float
     ) -> "Paired":
-        """From correctness on the same images in the same order; error as in `loss_p_value`."""
+        """From correctness on the same images in the same order. error: as in `loss_p_value`."""
         samples = len(before)
         only_before, only_after = int((before & ~after).sum()), int((after & ~before).sum())
         return cls(
@@ -53,7 +53,7 @@ class Paired:
 
     @property
     def loss(self) -> float:
-        """Accuracy before less after."""
+        """Accuracy before minus after."""
         return (self.only_before - self.only_after) / self.samples
 
 
@@ -62,12 +62,13 @@ def loss_p_value(
 ) -> float:
     """p-value of the hypothesis that the accuracy falls by at least `margin`, from paired images.
 
-    With the rate of disagreement psi and a loss equal to the margin m, the number of images that only
-    the first classifier gets right is Binomial(D, (1 + m / psi) / 2) among D ~ Binomial(n, psi)
-    disagreements. p is the largest probability, over psi in an exact interval of level 1 - error / 10, of
-    a net loss as small as the observed one, plus error / 10 (Berger and Boos, 1994). It holds in finite
+    At a disagreement rate psi and a loss equal to the margin m, there are D ~ Binomial(n, psi)
+    disagreements, of which Binomial(D, (1 + m / psi) / 2) are images that only the first classifier gets
+    right. p is the maximum over psi, in an exact interval of level 1 - error / 10, of the probability of
+    a net loss no larger than observed, plus error / 10 (Berger and Boos, 1994). It is valid in finite
     samples, up to the grid of RATES rates.
-    error: at which p will be judged; it only decides how wide the interval of psi is.
+    error: significance level of the test, which only sets the width of the interval of psi.
+    Raises ValueError for counts that are negative or exceed the number of images.
     """
     disagreements = only_before + only_after
     if min(only_before, only_after) < 0 or not disagreements <= samples or samples < 1:
@@ -77,7 +78,7 @@ def loss_p_value(
         )
     spent = NUISANCE_SHARE * error
     low, high = _rates(disagreements, samples, spent)
-    low = max(low, margin)  # a net loss needs as many disagreements
+    low = max(low, margin)  # a loss of m needs a disagreement rate of at least m
     if high < low:
         return spent
     rates = np.linspace(low, high, RATES)[:, None]
@@ -90,7 +91,7 @@ def loss_p_value(
 
 
 def images_needed(margin: float, error: float) -> int:
-    """Least number of images from which classifiers that agree on all pass the test."""
+    """Least number of images with which two classifiers that agree on all of them pass the test."""
     low, high = 1, 2
     while loss_p_value(0, 0, high, margin, error) > error:
         low, high = high, 2 * high

@@ -1,4 +1,4 @@
-"""What compression reports."""
+"""Records of a compression."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -23,16 +23,16 @@ class LayerDimensions:
     before: int
     """Channels or units of the layer."""
     after: int
-    """0 where the layer was cut away; the rank where it was factored; what the head reads where it was
-    projected."""
+    """0 for a layer that was cut away, the rank of a factored one, and the number of dimensions that the
+    head reads of a projected one."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What was done to a network; nothing where all are None."""
+    """Changes of a network; fields that are None change nothing."""
 
     cut: str | None = None
-    """Last layer that is left."""
+    """Last layer that is kept."""
     rank: int | None = None
     """Dimensions that the head reads."""
     threshold: float | None = None
@@ -40,40 +40,40 @@ class Plan:
 
     @property
     def empty(self) -> bool:
-        """Whether the network stays as it is."""
+        """Whether nothing is changed."""
         return self.cut is self.rank is self.threshold is None
 
     def __str__(self) -> str:
-        """In words."""
-        told = [] if self.cut is None else [f"cut after {self.cut}"]
-        told += [] if self.rank is None else [f"head reads {self.rank} dimensions"]
-        told += (
+        """The changes in words."""
+        parts = [] if self.cut is None else [f"cut after {self.cut}"]
+        parts += [] if self.rank is None else [f"head reads {self.rank} dimensions"]
+        parts += (
             [] if self.threshold is None else [f"layers factored at threshold {self.threshold:g}"]
         )
-        return ", ".join(told) or "unchanged"
+        return ", ".join(parts) or "unchanged"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A candidate on the images that decide."""
+    """Test of a candidate on the deciding images."""
 
     plan: Plan
     paired: Paired
     error: float
-    """p-value up to which it is accepted."""
+    """Largest p-value at which it is accepted."""
 
     @property
     def accepted(self) -> bool:
-        """Whether its loss of accuracy is below the margin with confidence."""
+        """Whether the test found its loss of accuracy to be below the margin."""
         return self.paired.p <= self.error
 
 
 @dataclass(frozen=True)
 class Compression:
-    """A compressed network and how it compares with the original."""
+    """A compressed network and its comparison with the original."""
 
     model: nn.Module
-    """A copy of the original where nothing could be compressed."""
+    """A copy of the original if no candidate was accepted."""
     description: Mapping[str, Any]
     """Changes of the structure, for `rebuild` and `load`."""
     plan: Plan
@@ -83,19 +83,19 @@ class Compression:
     before: Cost
     after: Cost
     decided: Paired | None
-    """On the images that decided; None where nothing was accepted."""
+    """Comparison on the deciding images; None if no candidate was accepted."""
     tested: Paired | None
-    """On the test images, which decided nothing."""
+    """Comparison on the test images, which had no influence on the result."""
     trials: tuple[Trial, ...]
     rivals: Mapping[Method, Paired]
-    """Other methods at equal dimensions, on the test images."""
+    """Comparisons of other methods at equal dimensions with the original, on the test images."""
     lose_at_most: float
     confidence: float
     notes: tuple[str, ...]
 
     @property
     def removed(self) -> float:
-        """Share of the dimensions of all layers' representations that is gone."""
+        """Removed share of the dimensions of all layers' representations."""
         total = sum(own.before for own in self.layers)
         return 1 - sum(own.after for own in self.layers) / total if total else 0.0
 
@@ -126,7 +126,7 @@ class Compression:
         save(self.model, self.description, folder)
 
     def __str__(self) -> str:
-        """What was done, in a few lines."""
+        """Changes, costs and accuracies in a few lines."""
         before, after = self.before, self.after
         lines = [
             f"{self.plan} ({self.method}): {self.removed:.1%} of the dimensions removed",
@@ -138,11 +138,11 @@ class Compression:
                 f"latency of {own.batch}: {_spell(own)} -> {_spell(other)} (median and quartiles of "
                 f"{own.repeats})"
             )
-        told = [("deciding", self.decided), ("test", self.tested)]
-        told += [
-            (f"test, {method} at equal dimensions:", own) for method, own in self.rivals.items()
+        compared = [("deciding", self.decided), ("test", self.tested)]
+        compared += [
+            (f"test (by {method} at equal dimensions)", own) for method, own in self.rivals.items()
         ]
-        for name, paired in told:
+        for name, paired in compared:
             if paired is not None:
                 lines.append(
                     f"{name} images ({paired.samples:,}): accuracy {paired.accuracy_before:.2%} -> "

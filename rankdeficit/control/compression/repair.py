@@ -1,4 +1,4 @@
-"""A short training of a compressed network on the fitting samples."""
+"""Short training of a compressed network on the fitting samples."""
 
 from dataclasses import dataclass
 
@@ -14,16 +14,16 @@ from rankdeficit.softmax import cross_entropy
 
 @dataclass(frozen=True)
 class Repair:
-    """How a compressed network is trained; no epochs leave it as it is."""
+    """Settings of the training after compression; without epochs there is none."""
 
     epochs: int = 0
     lr: float = 1e-4
-    """Of Adam; it falls to zero linearly."""
+    """Initial learning rate of Adam, which falls to zero linearly."""
     batch_size: int = 128
     temperature: float = 1.0
-    """Softmax temperature of the loss, that of the network's training."""
+    """Softmax temperature of the loss; that with which the network was trained."""
     seed: int = 0
-    """Of the order of the samples."""
+    """Seed of the order of the samples."""
 
     def __post_init__(self) -> None:
         check_at_least(0, repair_epochs=self.epochs)
@@ -36,10 +36,10 @@ class Repair:
 def repaired(
     model: nn.Module, fit: Part, runner: Runner, settings: Repair, on_progress: OnProgress
 ) -> nn.Module:
-    """The network after some epochs of cross-entropy at its temperature, trained in place.
+    """Train the network in place with cross-entropy at its temperature, and return it.
 
-    Dropout and the averages of BatchNorm stay as in evaluation, so that equal seeds give equal networks
-    on equal hardware. The samples are kept in memory.
+    The network stays in evaluation mode, without dropout and with fixed averages of BatchNorm, so that
+    equal seeds give equal networks on equal hardware. The samples are kept in memory.
     """
     if not settings.epochs:
         return model

@@ -1,11 +1,11 @@
-"""The search for what can be compressed: candidates from exploring images, decisions on others.
+"""Search for the strongest acceptable compression: exploring images make candidates, others decide.
 
-Candidates are made, from mild to strong, as exploring images tell. On the deciding images, which made
-none of them, they are tested in the order of their p-values on the exploring images (fixed sequence
-testing: Angelopoulos et al., 2021, arXiv 2110.01052; Laufer-Goldshtein et al., 2023, arXiv 2210.07913).
-The search ends at the second failure, and so tests at most two candidates that lose too much before
-it accepts one: each test has half of the error. The strongest that passed is kept. Each chain of
-candidates has an equal share of the error.
+Candidates, from mild to strong, are made with the exploring images alone. On the deciding images they are
+tested in the order of their p-values on the exploring images (fixed sequence testing: Angelopoulos et
+al., 2021, arXiv 2110.01052; Laufer-Goldshtein et al., 2023, arXiv 2210.07913). A chain of candidates ends
+at its second failure. The first false acceptance is therefore that of the first or second candidate
+tested whose loss is too large, and each test has half of the chain's error (Bonferroni). The strongest
+candidate that passed is kept. Chains have equal shares of the error.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,10 +29,10 @@ from rankdeficit.diagnostics.reading.taps import Layer
 
 
 class Rung(NamedTuple):
-    """How much a candidate may lose on the exploring images."""
+    """Limit on the loss of a candidate on the exploring images."""
 
     level: float
-    """p-value of losing the margin times `slack`, up to which it passes."""
+    """Largest p-value, for a margin multiplied by `slack`, at which a candidate passes."""
     slack: float = 1.0
 
 
@@ -40,7 +40,7 @@ RUNGS = tuple(Rung(level) for level in (0.0015, 0.003, 0.006, 0.015, 0.04, 0.1, 
 """From mild to strong candidates."""
 
 REPAIRED = (Rung(0.0015), Rung(0.015), Rung(0.1), Rung(0.1, 2.0), Rung(0.3, 4.0))
-"""The same where a repair follows, which wins some of the loss back."""
+"""Rungs before a repair, which recovers some of the loss."""
 
 THRESHOLDS = (
     1e-3, 2e-3, 5e-3, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4,
@@ -48,10 +48,10 @@ THRESHOLDS = (
 """Thresholds of the spectra of layers, relative to the largest singular value."""
 
 FAILURES = 2
-"""Candidates that fail, after which no other one is tested."""
+"""Number of failures at which a chain ends."""
 
 PATIENCE = 2
-"""Layers in a row whose probes fail, after which none before them is tried."""
+"""Number of successive layers with failing probes after which no earlier layer is probed."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Kept:
-    """A candidate that was accepted, with its trial."""
+    """An accepted candidate with its trial."""
 
     candidate: Candidate
     trial: Trial
@@ -73,7 +73,7 @@ class Kept:
 
 @dataclass
 class Search:
-    """What has been read so far of a network and its stages."""
+    """Search for one network. Probes and stages are computed once, when first needed."""
 
     model: nn.Module
     head: str
@@ -91,7 +91,7 @@ class Search:
     gamma: float | None
     repair: Repair
     factored: bool
-    """Whether layers may be factored, for which their activations are read."""
+    """Whether layers may be factored, which needs their activations."""
     on_progress: OnProgress
     trials: list[Trial] = field(default_factory=list)
 
@@ -105,11 +105,11 @@ class Search:
 
     @property
     def accuracy(self) -> float:
-        """Of the original on the deciding images."""
+        """Accuracy of the original on the deciding images."""
         return float(self._decided.double().mean())
 
     def can_be_cut(self) -> bool:
-        """Whether a cut passes at the strongest rung, as exploring images alone tell."""
+        """Whether a cut passes the strongest rung on the exploring images."""
         return any(self._passes(own.correct, self._rungs[-1]) for own in self._probes())
 
     def chain(
@@ -118,7 +118,7 @@ class Search:
         error: float,
         strength: Callable[[Candidate], tuple[int, ...]],
     ) -> Kept | None:
-        """The strongest of the candidates of these steps that are accepted before the last failure."""
+        """The strongest candidate of these steps accepted before the last failure, if any."""
         kept: Kept | None = None
         failed = 0
         for plan in sorted(dict.fromkeys(self._plans(steps)), key=self._risk):
@@ -135,7 +135,7 @@ class Search:
         return kept
 
     def _plans(self, steps: frozenset[Step]) -> Iterator[Plan]:
-        """Plans from mild to strong, with a cut where that is one of the steps."""
+        """Plans from mild to strong; all of them cut if that is one of the steps."""
         previous = Plan()
         for rung in self._rungs:
             plan = self._plan(steps, rung)
@@ -147,7 +147,7 @@ class Search:
                     previous = step
 
     def _between(self, previous: Plan, plan: Plan) -> list[Plan]:
-        """Plans of growing thresholds up to `plan`, whose cut and rank they have."""
+        """Plans with the cut and rank of `plan`, of growing thresholds, that end with `plan`."""
         stage = self._stage(plan.cut)
         reached = previous.threshold if previous.cut == plan.cut else None
         found = [replace(plan, threshold=reached)] if (plan.threshold or 0) > (reached or 0) else []
@@ -158,7 +158,7 @@ class Search:
         return [*found, plan]
 
     def rival(self, candidate: Candidate, method: Method) -> nn.Module:
-        """The network cut at the same layer and in as many dimensions everywhere by another method."""
+        """The network compressed by another method, with the same cut and equal dimensions."""
         stage = self._stage(candidate.plan.cut)
         other = self._read(stage.model, stage.edits, stage.head, stage.narrowed, method)
         own = candidate.edits[len(stage.edits) :]
@@ -179,7 +179,7 @@ class Search:
         return plan
 
     def _probes(self) -> list[Probed]:
-        """Probes from the last layer back, until they fail at the strongest rung."""
+        """Probes from the last layer backwards, until PATIENCE of them fail the strongest rung."""
         if self._probed is None:
             self._probed = []
             failed = 0
@@ -191,7 +191,7 @@ class Search:
         return self._probed
 
     def _rank(self, cut: str | None, rung: Rung) -> int | None:
-        """The least number of dimensions of the features, or that at gamma; None for all."""
+        """Rank of the features at gamma, or the least that passes; None for all dimensions."""
         stage = self._stage(cut)
         if self.gamma is not None:
             rank = stage.features.rank(self.gamma)
@@ -204,7 +204,7 @@ class Search:
         return rank if rank < stage.width else None
 
     def _threshold(self, plan: Plan, rung: Rung) -> float | None:
-        """The largest threshold of THRESHOLDS; None where it would factor no layer."""
+        """The largest of THRESHOLDS that passes; None if none does or no layer would be factored."""
         stage = self._stage(plan.cut)
 
         def passes(weakness: int) -> bool:
@@ -254,7 +254,7 @@ class Search:
         )  # fmt: skip
 
     def _narrows(self, stage: Stage) -> bool:
-        """Whether the layer before the head can make its features in another basis."""
+        """Whether the layer before the head can compute its features in another basis."""
         made, _ = stage.compressed(stage.features.most, {})
         with torch.no_grad():
             try:
@@ -269,7 +269,7 @@ class Search:
         return self.runner.correct(model, part)
 
     def _on_exploring(self, plan: Plan) -> Bool[Tensor, " n"]:
-        """Which exploring images a plan's network gets right, before a repair."""
+        """Which exploring images the plan's network classifies correctly, before a repair."""
         if plan.threshold is None and plan.rank is not None:
             return self._stage(plan.cut).correct(plan.rank)
         if plan.threshold is None:
@@ -282,11 +282,11 @@ class Search:
         return self._factored[plan]
 
     def _risk(self, plan: Plan) -> float:
-        """p-value on the exploring images."""
+        """p-value of the plan on the exploring images."""
         return self._p(self._on_exploring(plan), 1.0)
 
     def _passes(self, correct: Bool[Tensor, " n"], rung: Rung) -> bool:
-        """Whether a network that is right on these exploring images loses little enough."""
+        """Whether these correct predictions on the exploring images satisfy the rung."""
         return self._p(correct, rung.slack) <= rung.level
 
     def _p(self, correct: Bool[Tensor, " n"], slack: float) -> float:
@@ -296,7 +296,10 @@ class Search:
 
 
 def first_passing(passes: Callable[[int], bool], low: int, high: int) -> int:
-    """The least number from `low` that passes, where all after one that passes do; else `high`."""
+    """The least number in low..high-1 that passes, else `high`, by bisection.
+
+    Every number above one that passes must pass too.
+    """
     while low < high:
         middle = (low + high) // 2
         if passes(middle):

@@ -1,4 +1,4 @@
-"""A network before projection and factoring, whole or cut, with what is known of its activations."""
+"""A network, whole or cut, with the statistics needed to project and factor it."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -30,7 +30,7 @@ Values = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Factorable:
-    """A layer that can be made of two."""
+    """A layer that can be split into two factors."""
 
     inputs: int
     """Columns of its weight matrix."""
@@ -38,7 +38,7 @@ class Factorable:
     basis: Basis
 
     def rank(self, threshold: float) -> int | None:
-        """Rank at a threshold of the spectrum; None where two factors have as many parameters."""
+        """Rank at a threshold of the spectrum; None if two factors have no fewer parameters."""
         rank = self.basis.rank(threshold)
         smaller = rank * (self.inputs + self.outputs) < self.inputs * self.outputs
         return rank if smaller else None
@@ -46,7 +46,7 @@ class Factorable:
 
 @dataclass(frozen=True)
 class Explored:
-    """What the head reads of the exploring samples, in the order of `Runner.correct`."""
+    """Inputs of the head for the exploring samples, in the order of `Runner.correct`."""
 
     features: Float[Tensor, "n features"]
     labels: Int64[Tensor, " n"]
@@ -60,9 +60,9 @@ class Stage:
     edits: tuple[Edit, ...]
     head: str
     narrowed: str | None
-    """The layer that can make fewer numbers for the head itself, as only linear operations follow it."""
+    """The layer whose number of outputs can be reduced, as only linear operations lie before the head."""
     features: Basis
-    """Of what the head reads."""
+    """Basis of the head's inputs."""
     layers: dict[str, Factorable]
     explored: Explored
 
@@ -75,18 +75,18 @@ class Stage:
 
     @property
     def width(self) -> int:
-        """Dimensions that the head reads."""
+        """Number of features that the head reads."""
         return self.linear.in_features
 
     def correct(self, rank: int) -> Tensor:
-        """Which exploring samples are right with the features in so many dimensions."""
+        """Which exploring samples are classified correctly with features of this rank."""
         weight, bias = self.linear.weight.double(), self._head_bias(rank)
         leading = self.features.leading(rank)
         logits = self.explored.features.double() @ leading @ (weight @ leading).mT + bias
         return (logits.argmax(dim=1) == self.explored.labels).cpu()
 
     def ranks(self, threshold: float | None) -> dict[str, int]:
-        """Ranks of the layers that are worth factoring at a threshold; none at None."""
+        """Ranks at a threshold of the layers whose factors have fewer parameters."""
         if threshold is None:
             return {}
         found = {name: layer.rank(threshold) for name, layer in self.layers.items()}
@@ -95,7 +95,7 @@ class Stage:
     def compressed(
         self, rank: int | None, ranks: Mapping[str, int]
     ) -> tuple[nn.Module, tuple[Edit, ...]]:
-        """The network with its features in `rank` dimensions and its layers factored to these ranks."""
+        """The network with features of this rank and layers factored to these ranks."""
         edits: list[Edit] = []
         values: Values = {}
         if rank is not None:
@@ -154,7 +154,7 @@ def read_stage(
     narrowed: str | None = None,
     on_progress: OnProgress,
 ) -> Stage:
-    """One pass over the fitting samples and one over the exploring ones."""
+    """Make a stage with one pass over the fitting samples and one over the exploring samples."""
     names = _factorable(model, head) if factored else []
     moments = {name: Moments() for name in (head, *names)}
     called: set[str] = set()
@@ -198,7 +198,7 @@ def read_stage(
 
 
 def _basis(method: Method, moments: Moments, weight: Tensor, bias: Tensor) -> Basis:
-    """Of outputs before their bias."""
+    """Basis of the layer's outputs without the bias."""
     if method == "activations":
         found = activation_basis(moments)
         return replace(found, origin=found.origin - bias)
@@ -219,7 +219,7 @@ def _explored(model: nn.Module, runner: Runner, explore: Part, read: list[Tensor
 
 
 def _factorable(model: nn.Module, head: str) -> list[str]:
-    """Linear layers and convolutions of one group whose parameters nothing else shares."""
+    """Linear layers and ungrouped convolutions whose parameters no other module shares."""
     owners: dict[int, int] = {}
     for module in model.modules():
         for own in module.parameters(recurse=False):

@@ -1,4 +1,4 @@
-"""What compression changes in a network's structure, as plain values from which it can be made again."""
+"""Changes of a network's structure, as plain values that can be stored and applied again."""
 
 import copy
 import json
@@ -15,19 +15,19 @@ from torch.nn.modules.conv import _ConvNd
 from rankdeficit.control.compression.early import Early, Side
 
 VERSION = 1
-"""Of descriptions."""
+"""Version of descriptions."""
 
 FACTORED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-"""Modules of exactly these types are made of two factors."""
+"""Types of modules that can be factored; subclasses are left as they are."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """The layers after a representation are left out, and a linear head is put on it."""
+    """The network ends at a representation, which a new linear head reads."""
 
     kind: ClassVar[str] = "cut"
     layer: str
-    """The layer whose representation it is."""
+    """Layer to which the representation belongs."""
     module: str
     side: Side
     grid: int
@@ -35,10 +35,10 @@ class Cut:
     features: int
     classes: int
     dropped: tuple[str, ...]
-    """Modules that are not used any more, and have no weights in the new network."""
+    """Modules that are no longer used and are removed."""
 
     def made(self, model: nn.Module) -> nn.Module:
-        """The network up to there, named `body`, and a head."""
+        """An `Early` network with this one as `body`, and a new `head`."""
         like = _some_parameter(model)
         for name in self.dropped:
             model = with_module(model, name, nn.Identity())
@@ -50,21 +50,21 @@ class Cut:
 
 @dataclass(frozen=True)
 class Factor:
-    """A linear layer or convolution becomes two: to `rank` dimensions, and from them to its outputs."""
+    """A linear layer or convolution becomes two, with `rank` dimensions between them."""
 
     kind: ClassVar[str] = "factor"
     module: str
     rank: int
 
     def made(self, model: nn.Module) -> nn.Module:
-        """The network with the two layers, named `0` and `1`, in a sequence."""
+        """The network with a sequence of two layers, named `0` and `1`, in place of the module."""
         old = model.get_submodule(self.module)
         return with_module(model, self.module, nn.Sequential(*_factors(old, self.rank)))
 
 
 @dataclass(frozen=True)
 class Narrow:
-    """A layer makes `rank` numbers instead of its outputs, and the head reads these."""
+    """The number of outputs of a layer, and of inputs of the head, is reduced to `rank`."""
 
     kind: ClassVar[str] = "narrow"
     module: str
@@ -86,9 +86,9 @@ KINDS: Mapping[str, Callable[..., Edit]] = {own.kind: own for own in (Cut, Facto
 
 
 def restructured(model: nn.Module, edits: Sequence[Edit]) -> nn.Module:
-    """A copy of the network with these changes in turn; new layers have arbitrary weights.
+    """A copy of the network with these changes applied in order; new layers have arbitrary weights.
 
-    Torch's global generators are left unchanged.
+    The states of torch's global generators do not change.
     """
     gpus = {own.device for own in model.parameters() if own.device.type == "cuda"}
     with torch.random.fork_rng(devices=list(gpus)):
@@ -99,15 +99,15 @@ def restructured(model: nn.Module, edits: Sequence[Edit]) -> nn.Module:
 
 
 def describe(edits: Sequence[Edit]) -> dict[str, Any]:
-    """Changes as values that JSON can hold."""
+    """Changes as values for JSON."""
     return {"version": VERSION, "edits": [{"kind": own.kind, **asdict(own)} for own in edits]}
 
 
 def edits_of(description: Any) -> list[Edit]:
-    """The changes of a description. Raises ValueError for anything else than `describe` makes."""
+    """The changes in a description. Raises ValueError unless `describe` made it."""
     if not isinstance(description, Mapping) or description.get("version") != VERSION:
         raise ValueError(
-            f"the description is not one of version {VERSION}; pass what `Compression.description` is"
+            f"the description is not one of version {VERSION}; pass the `description` of a `Compression`"
         )
     found: list[Edit] = []
     try:
@@ -124,17 +124,17 @@ def edits_of(description: Any) -> list[Edit]:
 
 
 def rebuild(model: nn.Module | Callable[[], nn.Module], description: Any) -> nn.Module:
-    """A network of the compressed structure from the original one, or from what makes that.
+    """A network of the compressed structure, whose new layers have arbitrary weights.
 
-    Its new layers have arbitrary weights: load a state dict. Raises ValueError for a description that is
-    none, and for another network than it was made of.
+    model: the original network, with any weights, or a function that returns it.
+    Raises ValueError for an invalid description, or one of another network.
     """
     made = model if isinstance(model, nn.Module) else model()
     try:
         return restructured(made, edits_of(description))
     except AttributeError as error:
         raise ValueError(
-            f"the description is of another network ({error}); pass the network that was compressed"
+            f"the description belongs to another network ({error}); pass the network that was compressed"
         ) from error
 
 
@@ -148,27 +148,32 @@ def save(model: nn.Module, description: Mapping[str, Any], folder: Path) -> None
 
 
 def load(model: nn.Module | Callable[[], nn.Module], folder: Path) -> nn.Module:
-    """The network that `save` wrote, from the original one (with any weights) or what makes that.
+    """Load a compressed network from the folder to which `save` wrote it.
 
-    Raises ValueError for files that are missing or damaged, or belong to another network.
+    model: the original network, with any weights, or a function that returns it.
+    Raises ValueError for files that are missing, damaged, or of another network.
     """
     try:
         description = json.loads((folder / "structure.json").read_text())
         weights = safetensors.torch.load_file(folder / "weights.safetensors")
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise ValueError(
-            f"{folder} holds no compressed network that can be read ({error})"
+            f"{folder} holds no readable compressed network ({error}); name a folder that `save` wrote"
         ) from error
     found = rebuild(model, description)
     try:
         found.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"the weights in {folder} are of another network ({error})") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"the weights in {folder} belong to another network ({reason}); pass the network that was "
+            "compressed"
+        ) from error
     return found
 
 
 def with_module(model: nn.Module, name: str, new: nn.Module) -> nn.Module:
-    """The network with one of its modules replaced, in place; the new one where that is the network."""
+    """Replace a module of the network in place; returns the network, or `new` for an empty name."""
     if not name:
         return new
     parent, _, own = name.rpartition(".")

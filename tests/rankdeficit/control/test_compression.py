@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import safetensors.torch
 import torch
-from scipy.stats import multinomial
+from scipy.stats import beta, binom, multinomial
 from torch import Tensor, nn
 
 from rankdeficit.control import Compression, compress, compression
@@ -154,6 +156,13 @@ def test_all_steps_save_and_load(tail: nn.Module, tmp_path: Path) -> None:
     assert all(torch.equal(own, before[name]) for name, own in tail.state_dict().items())
     with pytest.raises(ValueError, match="another network"):
         load(Planted, tmp_path)
+    weights = safetensors.torch.load_file(tmp_path / "weights.safetensors")
+    safetensors.torch.save_file(
+        {"other": weights["head.0.weight"]}, tmp_path / "weights.safetensors"
+    )
+    with pytest.raises(ValueError, match="another network") as error:
+        load(Tail, tmp_path)
+    assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="version"):
         rebuild(Tail, {})
 
@@ -206,6 +215,20 @@ def test_p_value_against_all_outcomes() -> None:
         sizes.append(multinomial.pmf(passed, samples, chances).sum())
     assert max(sizes) <= 0.05
     assert max(sizes) > 0.01
+
+
+def test_p_value_adds_the_error_of_its_interval() -> None:
+    """All images disagree: the interval of the rate reaches from a known quantile to 1."""
+    lost, samples, margin, error = 12, 20, 0.8, 0.05
+    low = max(beta.ppf(error / 20, samples, 1), margin)
+    counts = np.arange(samples + 1)
+    most = (counts + 2 * lost - samples) // 2
+    chances = [
+        (binom.pmf(counts, samples, rate) * binom.cdf(most, counts, (1 + margin / rate) / 2)).sum()
+        for rate in np.linspace(low, 1, 400)
+    ]
+    found = loss_p_value(lost, samples - lost, samples, margin, error)
+    assert found == pytest.approx(max(chances) + error / 10, rel=1e-3)
 
 
 def test_images_that_a_promise_needs() -> None:
