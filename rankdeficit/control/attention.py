@@ -1,6 +1,7 @@
 """The temperature T of attention, softmax(Q K^T / (sqrt(d) T)) V: fixed, or learned for each head."""
 
 import math
+import re
 from collections.abc import Iterator
 
 import torch
@@ -13,6 +14,8 @@ from rankdeficit.checks import check_temperature
 QUERIES = ("query", "q_proj", "q_lin")
 """Names of the linear layer that makes the queries, as transformers calls it."""
 KEYS = ("key", "k_proj", "k_lin")
+NORMS = re.compile(r"q_norm|q_layer_?norm|query_(layer_?)?norm|norm_q|logit_scale")
+"""Attributes of an attention that normalises queries behind that layer, which undoes a temperature there."""
 HEADS = ("num_heads", "num_attention_heads", "n_heads")
 """Attributes with the number of heads, of an attention or of its config."""
 
@@ -180,7 +183,12 @@ def _normalises(module: nn.Module) -> bool:
 
 def _separate_queries(module: nn.Module) -> nn.Linear | None:
     """The layer of the queries, in an attention of transformers that does not normalise them later."""
-    if any(hasattr(module, name) for name in ("q_norm", "logit_scale")):
+    parts = (
+        *module.named_children(),
+        *module.named_parameters(recurse=False),
+        *module.named_buffers(recurse=False),
+    )
+    if any(NORMS.fullmatch(name) for name, _ in parts):
         return None
     queries, keys = (
         next(
@@ -193,7 +201,7 @@ def _separate_queries(module: nn.Module) -> nn.Linear | None:
 
 
 def _heads(module: nn.Module) -> int | None:
-    """Number of heads that the module or its config tells."""
+    """Number of heads in an attribute of the module or of its config."""
     holders = (module, getattr(module, "config", None))
     found = (getattr(holder, name, None) for holder in holders for name in HEADS)
     return next((own for own in found if isinstance(own, int)), None)

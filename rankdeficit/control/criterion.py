@@ -1,12 +1,13 @@
-"""The training loss as an object: it sees the step and the inputs, and its state is in checkpoints."""
+"""The training loss as a module: it gets the step and the inputs, and checkpoints keep its state."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 
-class Criterion(nn.Module):
+class Criterion(nn.Module, ABC):
     """Training loss of a batch, averaged over its samples.
 
     Subclasses define `forward`. Buffers are state: checkpoints keep the `state_dict`, and a resumed
@@ -21,6 +22,7 @@ class Criterion(nn.Module):
             if isinstance(own, Criterion):
                 own.attach(model)
 
+    @abstractmethod
     def forward(
         self,
         logits: Float[Tensor, "n c"],
@@ -30,9 +32,8 @@ class Criterion(nn.Module):
     ) -> Float[Tensor, ""]:
         """The mean loss.
 
-        step: number of steps done before this one. inputs: what the network got, augmented.
+        step: number of steps done before this one. inputs: augmented inputs of the network.
         """
-        raise NotImplementedError
 
 
 class Stateless(Criterion):

@@ -107,7 +107,7 @@ class Ruler:
 
 
 def curve_of(trainings: Sequence[Trained], seed: int) -> Curve:
-    """The curve of one seed, from its temperatures that fit."""
+    """The curve of one seed, from its temperatures that fit; a norm of zero has no logarithm."""
     return sorted(
         (own.norm, own.rank)
         for own in trainings
@@ -115,12 +115,13 @@ def curve_of(trainings: Sequence[Trained], seed: int) -> Curve:
         and own.seed == seed
         and own.fitted
         and own.norm is not None
+        and 0 < own.norm < math.inf
         and own.rank is not None
     )
 
 
 def distance_from(curve: Curve, own: Trained) -> float | None:
-    """Rank of a training less that of the curve at its norm; None beyond the curve's ends."""
+    """Difference of a training's rank and the curve's at its norm; None beyond the curve's ends."""
     if own.rank is None or own.norm is None or not curve:
         return None
     if not curve[0][0] <= own.norm <= curve[-1][0]:

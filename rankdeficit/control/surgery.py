@@ -1,7 +1,7 @@
 """Changes to a newly built network: its initial weights and its classification head."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -42,7 +42,7 @@ def initialise(model: nn.Module, scheme: Initialisation) -> None:
 
 @torch.no_grad()
 def scale_weights(model: nn.Module, factor: float) -> None:
-    """Multiply all weights by a factor."""
+    """Multiply the weights that `weights` yields by a factor."""
     for weight in weights(model):
         weight.mul_(factor)
 
@@ -68,7 +68,12 @@ def change_head(model: nn.Module, classes: int, rank: int | None, norm: HeadNorm
     if norm == "layer":
         parts.append(nn.LayerNorm(classes, elementwise_affine=False))
     elif norm == "batch":
-        parts.append(nn.BatchNorm1d(classes, affine=False))
+        parts.append(nn.BatchNorm1d(classes, affine=False).to(classifier.weight))
+    if not name:
+        raise ValueError(
+            "the network is a lone linear layer, whose head cannot be changed in place; wrap it in "
+            "nn.Sequential"
+        )
     model.set_submodule(name, nn.Sequential(*parts))
 
 
@@ -76,7 +81,7 @@ def change_head(model: nn.Module, classes: int, rank: int | None, norm: HeadNorm
 def factors(classifier: nn.Linear, rank: int) -> tuple[nn.Linear, nn.Linear]:
     """Two linear layers without bias (width to rank, rank to classes) that replace a classifier.
 
-    The rank of the logits is at most `rank`. The first layer has the first rows of the classifier. The
+    They have its device and precision. The rank of the logits is at most `rank`. The first layer has the first rows of the classifier. The
     rows of the second are unit vectors, one per class: the circle code for rank 2, which separates all
     classes (Proposition 3.2 of the paper), random directions otherwise. The product has, in the mean
     square, the Frobenius norm of the classifier. Raises ValueError unless 1 <= rank < classes.
@@ -84,9 +89,12 @@ def factors(classifier: nn.Linear, rank: int) -> tuple[nn.Linear, nn.Linear]:
     classes = classifier.out_features
     if not 1 <= rank < classes:
         raise ValueError(f"head_rank is {rank}; it must lie in 1..{classes - 1}, below the classes")
-    compress = nn.Linear(classifier.in_features, rank, bias=False)
-    expand = nn.Linear(rank, classes, bias=False)
-    directions = functional.normalize(torch.randn(classes, rank), dim=1)
-    compress.weight.copy_(classifier.weight[:rank])
+    weight = classifier.weight
+    like: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
+    compress = nn.Linear(classifier.in_features, rank, bias=False, **like)
+    expand = nn.Linear(rank, classes, bias=False, **like)
+    normal = torch.randn(classes, rank, device="cpu", dtype=torch.float32)
+    directions = functional.normalize(normal, dim=1)
+    compress.weight.copy_(weight[:rank])
     expand.weight.copy_(circle(classes).directions if rank == 2 else directions)
     return compress, expand

@@ -1,4 +1,4 @@
-"""Interventions in a training: the changed network and its loss."""
+"""Interventions in training: the changed network and its loss."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -106,14 +106,20 @@ class Intervened(Criterion):
         ]
 
     def _seen(self, logits: Tensor, temperature: float) -> Seen:
+        wide = widened(logits)
         if not self._observed:
-            return Seen(logits, temperature)
+            return Seen(wide, temperature)
         (observed,) = self._observed
         head, features, observed.features = observed[0], observed.features, None
         assert isinstance(head, nn.Linear)
         if features is None or not logits.requires_grad or logits.is_leaf:
-            return Seen(logits, temperature, head)
-        return Seen(logits, temperature, head, features.flatten(1).float())
+            return Seen(wide, temperature, head)
+        return Seen(wide, temperature, head, widened(features.flatten(1)))
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """In float32 where the precision is half, in which squares overflow and norms are rounded."""
+    return tensor.float() if tensor.element_size() < 4 else tensor
 
 
 def needs_observation(changes: Sequence[Intervention]) -> bool:

@@ -8,6 +8,9 @@ from torch.nn import functional
 
 from rankdeficit.control.interventions.base import HeadChange, intervention
 
+LEAST = 1e-7
+"""Norm below which features are not normalised; float16 can represent it, and zeros stay zero."""
+
 
 class CosineHead(nn.Linear):
     """Logits s cos(w_k, h) of features h, without bias."""
@@ -22,8 +25,8 @@ class CosineHead(nn.Linear):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """The logits, of norm at most s sqrt(c)."""
-        weight = functional.normalize(self.weight, dim=-1)
-        return self.scale * functional.linear(functional.normalize(inputs, dim=-1), weight)
+        features, weight = (functional.normalize(x, dim=-1, eps=LEAST) for x in (inputs, self.weight))
+        return self.scale * functional.linear(features, weight)
 
 
 @intervention("cosine-head", default=16.0, symbol="s")

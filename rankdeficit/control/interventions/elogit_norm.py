@@ -9,7 +9,7 @@ from torch import Tensor
 from rankdeficit.control.interventions.base import LossChange, Seen, intervention
 
 LEAST = 1e-7
-"""Added to distances, so that samples on all boundaries have a loss."""
+"""Added to distances, so that the loss is finite for samples on all boundaries."""
 
 
 @intervention("elogit-norm")
@@ -23,12 +23,12 @@ class ELogitNorm(LossChange):
 
     needs_head: ClassVar[bool] = True
     diagnosed: ClassVar[str] = (
-        "raw logits; the loss sees them divided by the distance from the decision boundaries. Gradient "
-        "ranks leave out how that distance depends on the head"
+        "raw logits; the loss is that of the logits divided by their mean distance to the decision "
+        "boundaries, of which gradient ranks neglect the dependence on the head"
     )
 
     def norm(self, norm: float, temperature: float) -> None:
-        """It depends on the head."""
+        """None: the norm depends on the head."""
 
     def logits(self, seen: Seen) -> Float[Tensor, "n c"]:
         """Logits divided by the distance."""
@@ -40,6 +40,7 @@ def distance(logits: Float[Tensor, "n c"], weight: Float[Tensor, "c d"]) -> Floa
     """Mean distance of the features from the boundaries between predicted and other classes."""
     top, predicted = logits.max(dim=-1)
     gaps = top[:, None] - logits
-    between = torch.cdist(weight, weight, compute_mode="donot_use_mm_for_euclid_dist")
+    rows = weight.to(logits.dtype)
+    between = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
     ratios = gaps / between[predicted].clamp_min(LEAST)
     return ratios.sum(dim=-1) / (logits.shape[-1] - 1)

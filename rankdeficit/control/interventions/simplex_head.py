@@ -13,10 +13,10 @@ from rankdeficit.control.interventions.base import HeadChange, intervention
 class SimplexHead(HeadChange):
     """Head with fixed weights on a simplex equiangular tight frame, without bias (arXiv 2502.10691).
 
-    Rows have this norm and cosines -1/(c - 1), in the first c - 1 dimensions of the features rotated at
-    random by torch's generator. Deviation: in the paper a frozen two-layer projector with this
-    geometry lies between encoder and classifier; here it is the classifier. The softmax then sees
-    class-centred logits alone, and only the encoder learns.
+    Rows have this norm and cosines -1/(c - 1); they span a subspace of c - 1 dimensions, drawn from
+    torch's generator on the CPU. Deviation: in the paper a frozen two-layer projector with this
+    geometry lies between encoder and classifier; here it is the classifier. The logits of each sample
+    then have mean zero, and only the encoder learns.
     """
 
     replaces: ClassVar[bool] = True
@@ -31,8 +31,9 @@ class SimplexHead(HeadChange):
                 f"intervention simplex-head needs {classes - 1} features for {classes} classes, but the "
                 f"head reads {width}; take a wider network"
             )
-        directions = simplex_etf(classes).directions.double()
-        rotation = torch.linalg.qr(torch.randn(width, directions.shape[1], dtype=torch.float64))[0]
+        directions = simplex_etf(classes).directions.double().cpu()
+        normal = torch.randn(width, directions.shape[1], dtype=torch.float64, device="cpu")
+        rotation = torch.linalg.qr(normal)[0]
         rows = self.value * directions @ rotation.mT
         fixed = nn.Linear(width, classes, bias=False, device="meta")
         fixed.weight = nn.Parameter(rows.to(head.weight), requires_grad=False)

@@ -113,8 +113,8 @@ def reading_attention(model: nn.Module, read: Callable[[Attention], None]) -> It
         for count in (modules.running, modules.calls, modules.found):
             count.clear()
 
-    def show(products: Tensor, logits: Tensor) -> None:
-        read(_attention(modules.name(), products, logits))
+    def show(products: Tensor, logits: Tensor, shift: Tensor | None) -> None:
+        read(_attention(modules.name(), products, logits, shift))
 
     with ExitStack() as stack:
         for name, module in model.named_modules():
@@ -131,12 +131,20 @@ def reading_attention(model: nn.Module, read: Callable[[Attention], None]) -> It
 class _Products(TorchDispatchMode):
     """Follows products of queries and keys to their softmax."""
 
-    def __init__(self, weights: set[int], show: Callable[[Tensor, Tensor], None]) -> None:
-        """weights: storages of the parameters. show: gets the products and what the softmax reads."""
+    def __init__(
+        self, weights: set[int], show: Callable[[Tensor, Tensor, Tensor | None], None]
+    ) -> None:
+        """weights: storages of the parameters.
+
+        show: gets the products, the input of the softmax, and the part of it that is the same for all keys
+        of a query, such as minus the maximum; None for nothing.
+        """
         super().__init__()
         self._weights, self._show = weights, show
         self._plain = WeakTensorKeyDictionary()
         """Of each tensor made of products: these without bias and mask, None where it is the same."""
+        self._shifts = WeakTensorKeyDictionary()
+        """Of some of these tensors: what was added to all keys of a query alike."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -154,7 +162,7 @@ class _Products(TorchDispatchMode):
             return func(*args, **kwargs)
         first = own[0]
         if name in SOFTMAX and args[1] in (-1, first.ndim - 1):
-            self._show(self._plain_of(first), first)
+            self._show(self._plain_of(first), first, self._shifts.get(first))
             return func(*args, **kwargs)
         if len(own) > 1 or name in BENT or (name in FACTORS and not _is_scale(first, args)):
             plain = None
@@ -167,9 +175,25 @@ class _Products(TorchDispatchMode):
                 plain = _same(func, name, plain, first, args, kwargs)
         else:
             return func(*args, **kwargs)
+        shift = self._shift(func, name, first, args, kwargs)
         result = func(*args, **kwargs)
         self._plain[result] = plain
+        if shift is not None:
+            self._shifts[result] = shift
         return result
+
+    def _shift(
+        self, func: Any, name: str, first: Tensor, args: tuple[Any, ...], kwargs: Any
+    ) -> Tensor | None:
+        shift: Tensor | None = self._shifts.get(first)
+        if name in ("add", "sub") and args[0] is first and first.shape[-1] > 1:
+            other = args[1]
+            if not isinstance(other, Tensor) or other.shape[-1:] in ((), (1,)):
+                added = func(torch.zeros_like(first), *args[1:], **kwargs)
+                return added if shift is None else shift + added
+        if shift is None or name not in MOVES | FACTORS:
+            return shift
+        return _same(func, name, shift, first, args, kwargs)
 
     def _product(self, func: Any, name: str, args: tuple[Any, ...], kwargs: Any) -> Tensor:
         queries, keys = args[-2:]
@@ -207,11 +231,16 @@ def _is_scale(first: Tensor, args: tuple[Any, ...]) -> bool:
     return all(math.prod(own.shape[-2:]) == 1 for own in others)
 
 
-def _attention(name: str, products: Tensor, logits: Tensor) -> Attention:
-    """In float64, with the axes of windows and heads apart."""
+def _attention(name: str, products: Tensor, logits: Tensor, shift: Tensor | None) -> Attention:
+    """In float64, with the axes of windows and heads apart.
+
+    shift: part of the logits that is the same for all keys of a query, and so masks none.
+    """
+    masked = logits if shift is None else logits - shift
+    added = _four_axes(masked).double() - _four_axes(products).double()
     products, logits = (_four_axes(own).double() for own in (products, logits))
     products = products.broadcast_to(logits.shape)
-    allowed = (logits > -math.inf) & ~(logits - products <= MASKED)
+    allowed = (logits > -math.inf) & ~(added <= MASKED)
     return Attention(name, products, logits, allowed)
 
 

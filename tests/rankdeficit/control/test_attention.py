@@ -8,6 +8,7 @@ import pytest
 import timm.layers
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rankdeficit.control import attention_temperatures, set_attention_temperature
 from rankdeficit.diagnostics.reading.attention import reading_attention
@@ -156,6 +157,41 @@ def test_bad_temperatures_change_nothing(temperature: float) -> None:
     with pytest.raises(ValueError, match="temperature"):
         set_attention_temperature(model, temperature)
     assert list(model.state_dict()) == names
+
+
+class Grouped(nn.Module):
+    """Two queries share a key, as in decoders of transformers; queries are normalised on demand."""
+
+    def __init__(self, norm: str = "") -> None:
+        super().__init__()
+        self.num_heads, width = 2 * HEADS, WIDTH // HEADS
+        self.q_proj, self.k_proj = nn.Linear(WIDTH, 2 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.norm = norm
+        if norm:
+            self.add_module(norm, nn.LayerNorm(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = self.q_proj(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        k = self.k_proj(x).unflatten(-1, (HEADS, -1)).transpose(1, 2)
+        if self.norm:
+            q = self.get_submodule(self.norm)(q)
+        return functional.scaled_dot_product_attention(q, k, k, is_causal=True, enable_gqa=True)
+
+
+def test_grouped_queries_have_a_temperature_each() -> None:
+    model, x = nn.Sequential(Grouped()).double(), inputs("torch")
+    (before,) = attention_logits(model, x).values()
+    set_attention_temperature(model, 4.0)
+    (after,) = attention_logits(model, x).values()
+    torch.testing.assert_close(after, before / 4)
+    assert attention_temperatures(model)["0"].shape == (2 * HEADS,)
+
+
+@pytest.mark.parametrize("name", ["q_norm", "q_layernorm", "query_layernorm"])
+def test_queries_that_are_normalised_later_are_refused(name: str) -> None:
+    """A normalisation behind the layer undoes what divides its output."""
+    with pytest.raises(ValueError, match="attention"):
+        set_attention_temperature(Grouped(name), 4.0)
 
 
 def test_models_that_it_does_not_know() -> None:

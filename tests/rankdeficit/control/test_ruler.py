@@ -60,6 +60,13 @@ def test_networks_that_do_not_fit_say_nothing() -> None:
     assert {own.verdict for own in nothing.placed} == {"curve"}
 
 
+def test_logits_that_start_at_zero_have_no_place_on_the_curve() -> None:
+    zero = [replace(own, name="zero", norm=0.0) for own in TEMPERATURES[:1]]
+    ruler = Ruler.of([*TEMPERATURES, *zero, *others("a", 0.0, 10.0, 10.0)])
+    assert ruler.placed[-1].verdict == "outside"
+    assert ruler.curves == Ruler.of(TEMPERATURES).curves
+
+
 def test_sentences_and_figure_name_what_is_off_the_curve() -> None:
     ruler = Ruler.of(
         [*TEMPERATURES, *others("high", 0.1, 25.0, 26.0), *others("same", 0.1, 20.0, 21.0)]

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from rankdeficit import constructions, numerical_rank
 from rankdeficit.control.classifier import find_classifier
-from rankdeficit.control.surgery import weights
+from rankdeficit.control.surgery import change_head, weights
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import pick_logits
 from real_nets.models.parts import map_norm, vector_norm
@@ -122,6 +122,15 @@ def test_a_factored_head_starts_with_the_norm_of_the_whole(rank: int) -> None:
     assert (second @ first).norm().item() == pytest.approx(whole.weight.norm().item(), rel=1e-5)
     *before, _ = weights(plain)
     assert all(torch.equal(a, b) for a, b in zip(before, weights(factored), strict=False))
+
+
+def test_a_changed_head_has_the_precision_of_the_network() -> None:
+    model = nn.Sequential(nn.Linear(6, CLASSES)).double()
+    change_head(model, CLASSES, rank=2, norm="batch")
+    assert all(own.dtype == torch.float64 for own in model.state_dict().values() if own.ndim)
+    assert model(torch.ones(3, 6, dtype=torch.float64)).shape == (3, CLASSES)
+    with pytest.raises(ValueError, match="Sequential"):
+        change_head(nn.Linear(6, CLASSES), CLASSES, rank=2, norm="none")
 
 
 @pytest.mark.parametrize("name", ["mlp", "resnet20", "vgg19", "vit"])

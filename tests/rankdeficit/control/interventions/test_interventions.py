@@ -193,6 +193,43 @@ def test_the_entropy_is_of_the_input_of_the_head() -> None:
     copy.deepcopy(model)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_the_neighbours_of_collapsed_features_are_found(autocast: bool) -> None:
+    """Distances below the rounding of products in float32, and of bfloat16 under autocast."""
+    close = rows(2, 64, seed=1).repeat(8, 1) + 1e-4 * rows(16, 64, seed=2)
+    directions = functional.normalize(close, dim=1)
+    apart = torch.cdist(directions, directions, compute_mode="donot_use_mm_for_euclid_dist")
+    expected = value(apart.fill_diagonal_(math.inf).amin(dim=1).log().mean())
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        assert value(neighbour_entropy(close.float())) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("spelled", available_interventions())
+def test_losses_of_half_precision_are_those_of_the_same_logits(
+    spelled: str, dtype: torch.dtype
+) -> None:
+    """The loss is in float32, up to the rounding of the logits."""
+    model, loss = intervene(network().to(dtype), spelled)
+    inputs = rows().to(dtype)
+    wide = copy.deepcopy(model).float()
+    _, plain_loss = intervene(network(), spelled)
+    plain_loss.attach(wide)
+    found = loss(model(inputs), LABELS)
+    assert found.dtype == torch.float32
+    assert value(found) == pytest.approx(value(plain_loss(wide(inputs.float()), LABELS)), rel=0.02)
+    found.backward()
+    assert all(bool(own.grad.isfinite().all()) for own in model.parameters() if own.grad is not None)
+
+
+def test_a_cosine_head_has_logits_of_zero_for_features_of_zero() -> None:
+    model, loss = intervene(nn.Linear(D, C).half(), "cosine-head")
+    logits = model(torch.zeros(1, D, dtype=torch.float16))
+    assert logits.tolist() == [[0.0] * C]
+    loss(logits, LABELS[:1]).backward()
+    assert bool(model.weight.grad.isfinite().all())  # type: ignore[union-attr,operator]
+
+
 def test_a_lone_sample_has_no_neighbour() -> None:
     model, loss = intervene(network(), "encoder-entropy=0.3")
     one = value(loss(model(rows()[:1]), LABELS[:1]))

@@ -211,6 +211,29 @@ def test_masks_are_left_out_and_a_bias_is_not_in_the_rank(how: str, masked: floa
     assert max(plain["logits_rank"]) <= WIDTH / HEADS
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_numbers_do_not_depend_on_what_all_keys_of_a_query_share(masked: bool) -> None:
+    """Subtracting the maximum, as some networks do against overflow, masks no key."""
+
+    class Stable(Eager):
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = self.qkv(30 * x).chunk(3, dim=-1)
+            scores = q @ k.mT
+            if self.how == "stable":
+                scores = scores - scores.amax(dim=-1, keepdim=True)
+                scores = scores.unsqueeze(1).squeeze(1) / 2 - 100.0
+            else:
+                scores = scores / 2
+            if masked:
+                scores = scores.masked_fill(torch.ones(TOKENS, TOKENS).triu(1).bool(), -1e9)
+            return self.proj(scores.softmax(dim=-1) @ v)
+
+    (plain,) = read(classifier(Stable()), inputs()).rows
+    (found,) = read(classifier(Stable(how="stable")), inputs()).rows
+    assert min(plain["spread"]) > 64
+    same(found, plain)
+
+
 def test_eager_and_fused_bert_agree_and_see_no_padding() -> None:
     tokens = torch.randint(4, 40, (2, 6), generator=torch.Generator().manual_seed(0))
     padding = torch.zeros(2, 3, dtype=torch.long)
