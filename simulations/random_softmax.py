@@ -10,7 +10,7 @@ argmaxes at large s.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, product
+from itertools import product
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -106,7 +106,7 @@ def measure(
 def summarise(settings: Settings, rows: list[Row]) -> Row:
     """Curves of medians over seeds, their peaks and tails, and the predictions."""
     curves = []
-    for (n, k), own in _groups(rows, "n", "logits_rank"):
+    for (n, k), own in tables.rows_by(rows, "n", "logits_rank"):
         points = [
             {
                 "scale": scale,
@@ -123,7 +123,7 @@ def summarise(settings: Settings, rows: list[Row]) -> Row:
                 if scale <= n / LARGE_N_SHARE
                 else None,
             }
-            for (scale,), same in _groups(own, "scale")
+            for (scale,), same in tables.rows_by(own, "scale")
         ]
         peak = max(points, key=lambda point: point["rank"])
         limits = [row["large_scale_prediction"] for row in own]
@@ -251,14 +251,6 @@ def draw_gammas(summary: Row) -> Figure:
     for axes in grid[:, 0]:
         axes.set_ylabel("numerical rank\nof softmax(sM)")
     return plots.with_legend_below(figure, columns=3)
-
-
-def _groups(rows: Sequence[Row], *names: str) -> Iterator[tuple[tuple[Any, ...], list[Row]]]:
-    def key(row: Row) -> tuple[Any, ...]:
-        return tuple(row[name] for name in names)
-
-    for value, same in groupby(sorted(rows, key=key), key):
-        yield value, list(same)
 
 
 @experiment

@@ -15,7 +15,7 @@ QUERIES = ("query", "q_proj", "q_lin")
 """Names of the linear layer that makes the queries, as transformers calls it."""
 KEYS = ("key", "k_proj", "k_lin")
 NORMS = re.compile(r"q_norm|q_layer_?norm|query_(layer_?)?norm|norm_q|logit_scale")
-"""Attributes of an attention that normalises queries behind that layer, which undoes a temperature there."""
+"""Attributes of an attention that normalises queries after that layer, which undoes a temperature."""
 HEADS = ("num_heads", "num_attention_heads", "n_heads")
 """Attributes with the number of heads, of an attention or of its config."""
 

@@ -81,10 +81,11 @@ def change_head(model: nn.Module, classes: int, rank: int | None, norm: HeadNorm
 def factors(classifier: nn.Linear, rank: int) -> tuple[nn.Linear, nn.Linear]:
     """Two linear layers without bias (width to rank, rank to classes) that replace a classifier.
 
-    They have its device and precision. The rank of the logits is at most `rank`. The first layer has the first rows of the classifier. The
-    rows of the second are unit vectors, one per class: the circle code for rank 2, which separates all
-    classes (Proposition 3.2 of the paper), random directions otherwise. The product has, in the mean
-    square, the Frobenius norm of the classifier. Raises ValueError unless 1 <= rank < classes.
+    They have its device and precision. The rank of the logits is at most `rank`. The first layer has the
+    first rows of the classifier. The rows of the second are unit vectors, one per class: the circle code
+    for rank 2, which separates all classes (Proposition 3.2 of the paper), random directions otherwise.
+    The product has, in the mean square, the Frobenius norm of the classifier. Raises ValueError unless
+    1 <= rank < classes.
     """
     classes = classifier.out_features
     if not 1 <= rank < classes:

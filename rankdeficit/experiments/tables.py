@@ -2,15 +2,17 @@
 
 import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 Run = Mapping[str, Any]
+R = TypeVar("R", bound=Run)
 
 WIDTH = 130
 """Columns of what is printed where standard output is no terminal."""
@@ -64,6 +66,16 @@ def outcome(
 def neural_collapse_rank(classes: int, width: int) -> int:
     """Rank that Neural Collapse predicts: min(c - 1, width)."""
     return min(classes - 1, width)
+
+
+def rows_by(rows: Iterable[R], *names: str) -> Iterator[tuple[tuple[Any, ...], list[R]]]:
+    """Groups of rows with equal values of `names`, as (values, rows), sorted by the values."""
+
+    def key(row: R) -> tuple[Any, ...]:
+        return tuple(row[name] for name in names)
+
+    for values, same in groupby(sorted(rows, key=key), key):
+        yield values, list(same)
 
 
 def counted(number: int, noun: str) -> str:

@@ -135,7 +135,7 @@ def interventions(settings: Settings) -> list[Intervention]:
         change("label smoothing", "smoothing 0.1", label_smoothing=0.1),
         *(
             change(spelled.partition("=")[0], spelled, intervention=spelled)
-            for spelled in settings.intervention
+            for spelled in settings.alternatives
         ),
     ]
 

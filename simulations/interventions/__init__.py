@@ -1,4 +1,4 @@
-"""One ruler for interventions on the logits: which of them act as a temperature of the same initial norm?
+"""Interventions on the logits: which of them act as a temperature of the same initial norm?
 
 Temperature, scales, losses and heads that change the norm of the logits, on one baseline: an MLP on
 Gaussian clusters. The curve is the final class-centred rank that temperature alone gives against the
@@ -54,7 +54,8 @@ TRIED = (
 LEAVING = (
     "elogit-norm", "soft-cap=5", "z-loss=0.1", "z-loss=10", "encoder-entropy=0.05", "encoder-entropy=0.5",
 )  # fmt: skip
-"""Interventions that hardly change the initial norm, by default tried at a high temperature as well."""
+"""Interventions with little effect on the initial norm; by default they are also tried at a high
+temperature."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ class Settings(InterventionOptions, TemperatureSettings, ShapeSettings, ClusterS
     steps: int = 300
     """Training steps, all samples in each."""
     hot: float = 30.0
-    """Temperature at which interventions are tried as well that leave the initial norm as it is; at T = 1
-    the rank is full."""
+    """Temperature at which interventions with little effect on the initial norm are also tried, since the
+    rank is full at T = 1."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Change:
 def changes(settings: Settings) -> list[Change]:
     """The baseline, temperatures, and every other change."""
     hot = sorted({*settings.temperature} - {1.0})
-    tried = settings.intervention or TRIED
+    tried = settings.alternatives or TRIED
     hotter = Change("at a high temperature", f"T = {settings.hot:g}", temperature=settings.hot)
     return [
         Change(CURVE, "baseline"),
@@ -184,7 +185,7 @@ def data(settings: Settings) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def build(settings: Settings, change: Change, seed: int) -> tuple[nn.Module, Intervened]:
-    """The network and the loss of a change. Raises ValueError for a change that it cannot have."""
+    """The network and the loss of a change. Raises ValueError where the change does not apply."""
     shape = MlpShape(settings.inputs, settings.classes, settings.width, settings.depth)
     (parameters,) = initial_parameters(shape, [seed], scale=change.init_scale)
     model: nn.Module = module_of(shape, parameters)
@@ -254,5 +255,5 @@ def train(settings: Settings, change: Change, seed: int, device: torch.device) -
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share of right predictions."""
+    """Share of correct predictions."""
     return float((logits.argmax(dim=-1) == labels).double().mean())

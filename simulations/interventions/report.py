@@ -43,9 +43,9 @@ def report(summary: Row) -> tuple[Table, list[str]]:
         caption=f"Medians over {tables.counted(summary['seeds'], 'seed')}, ranges in brackets; "
         f"c = {summary['classes']}, class-centred ranks at gamma = {summary['gamma']:g}. Norm: initial "
         "effective norm ||M||_F / (sqrt(n) T) of the logits that are diagnosed; seen: of those that the "
-        "loss gets. Distance: ranks above the curve of temperature alone at the latter norm, of "
-        f"the same seed; within {ruler.tolerance:.2g} a change follows it. Accuracy and ECE on test "
-        "samples. Neural Collapse predicts "
+        "loss uses. Distance: ranks above the curve of temperature alone at the latter norm, for "
+        f"the same seed; up to {ruler.tolerance:.2g} a change follows it. Accuracy and ECE on test "
+        "samples. Neural Collapse predicts rank "
         f"{summary['neural_collapse_rank']}.",
         caption_justify="left",
     )
@@ -70,13 +70,13 @@ def report(summary: Row) -> tuple[Table, list[str]]:
 
 
 def middle(runs: Sequence[Row], own: Placed, name: str, form: str) -> str:
-    """The median of a measure of a change, or - for none."""
+    """The median of a measure of a change; - if no run has it."""
     found = [row[name] for row in runs if row["name"] == own.name and row[name] is not None]
     return format(median(found), form) if found else "-"
 
 
 def draw(summary: Row) -> Figure:
-    """Final rank against the initial norm that the loss sees."""
+    """Final rank against the initial norm of the logits that the loss uses."""
     return draw_ruler(
         ruler_of(summary["runs"]), f"final class-centred rank, γ = {summary['gamma']:g}"
     )

@@ -15,7 +15,7 @@ class Fitted(NamedTuple):
 
     first: Float[Tensor, "n c"]
     first_seen: Float[Tensor, "n c"]
-    """What the loss got instead of the first logits."""
+    """The first logits as the loss uses them."""
     logits: Float[Tensor, "n c"]
     loss: float
     """Final training loss."""
@@ -31,7 +31,7 @@ def fit(
     steps: int,
     make: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
 ) -> Fitted:
-    """Train on all samples in every step. A loss that is not finite goes on, as NaN."""
+    """Train on all samples in every step. Training goes on when the loss is not finite."""
     optimizer = make([own for own in model.parameters() if own.requires_grad])
     first = model(x)
     first_seen = loss.seen(first, temperature).logits.detach()

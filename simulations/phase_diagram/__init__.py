@@ -12,9 +12,9 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby, product
+from itertools import product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from rankdeficit import constructions
 from rankdeficit.checks import check_at_least, divergence_bound
 from rankdeficit.constructions import Code
 from rankdeficit.diagnostics import measure_logits
-from rankdeficit.experiments import cli
+from rankdeficit.experiments import cli, tables
 from rankdeficit.experiments.experiment import StepByStep, experiment
 from rankdeficit.experiments.loops import OptimizedBatch
 from rankdeficit.experiments.options import Unused
@@ -260,12 +260,9 @@ def summarise(settings: Settings, rows: list[Row]) -> Row:
     """One cell per depth, temperature and decay, and the predicted curves between them."""
     keys = ("depth", "temperature", "weight_decay")
 
-    def key(row: Row) -> tuple[Any, ...]:
-        return tuple(row[name] for name in keys)
-
     cells = [
-        dict(zip(keys, value, strict=True)) | judge(settings, list(same))
-        for value, same in groupby(sorted(rows, key=key), key)
+        dict(zip(keys, values, strict=True)) | judge(settings, same)
+        for values, same in tables.rows_by(rows, *keys)
     ]
     curves = []
     low, high = min(settings.temperature), max(settings.temperature)

@@ -8,7 +8,9 @@ import torch
 
 from rankdeficit.experiments import runs
 from rankdeficit.experiments.settings import Row
-from simulations.attention import AttentionRank, Settings, Unit, attention_logits, draw, measure
+from simulations.attention import AttentionRank, Settings
+from simulations.attention.measures import Unit, attention_logits, measure
+from simulations.attention.report import draw
 
 SMALL = Settings(
     tokens=(32,), dimension=(1, 2), seeds=2, temperatures=13, least_temperature=1e-4, device="cpu"

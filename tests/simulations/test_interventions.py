@@ -69,6 +69,8 @@ def test_diverged_runs_have_no_measures() -> None:
 def test_bad_settings_are_one_line_and_leave_nothing(assert_refused: Callable[..., None]) -> None:
     assert_refused(interventions, ["--intervention", "soft-cap=0"], ["cap"])
     assert_refused(hyperparameters, ["--intervention", "z-los"], ["z-loss"])
+    for module in (interventions, hyperparameters):
+        assert_refused(module, ["--intervention", "soft-cap", "soft-cap=30.0"], ["twice"])
     for settings, word in (
         (replace(SMALL, lr=0.0), "lr"),
         (replace(SMALL, hot=0.0), "temperature"),

@@ -25,7 +25,9 @@ class CosineHead(nn.Linear):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """The logits, of norm at most s sqrt(c)."""
-        features, weight = (functional.normalize(x, dim=-1, eps=LEAST) for x in (inputs, self.weight))
+        features, weight = (
+            functional.normalize(x, dim=-1, eps=LEAST) for x in (inputs, self.weight)
+        )
         return self.scale * functional.linear(features, weight)
 
 

@@ -39,7 +39,9 @@ class EncoderEntropy(LossChange):
 def neighbour_entropy(features: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
     """Mean logarithm of the distance to the nearest neighbour, features of unit norm."""
     rows = functional.normalize(features, dim=-1)
-    with torch.no_grad():  # in float64, which tells neighbours at a distance of LEAST, under autocast too
+    with (
+        torch.no_grad()
+    ):  # in float64, which tells neighbours at a distance of LEAST, under autocast too
         directions = functional.normalize(features.double(), dim=-1)
         similar = directions @ directions.mT
         similar.fill_diagonal_(-torch.inf)

@@ -33,6 +33,20 @@ class InterventionOptions:
         """The interventions. Raises ValueError as `find_interventions`."""
         return find_interventions(self.intervention)
 
+    @property
+    def alternatives(self) -> tuple[str, ...]:
+        """The interventions as spelled, of which every training gets one.
+
+        Raises ValueError as `find_interventions`, and for one that is given twice.
+        """
+        found: list[Intervention] = []
+        for spelled in self.intervention:
+            (own,) = find_interventions([spelled])
+            if own in found:
+                raise ValueError(f"intervention {own.spelled} is given twice; give it once")
+            found.append(own)
+        return self.intervention
+
     def intervened(self, loss: MeanLoss, temperature: Callable[[int], float]) -> Intervened:
         """The training loss with these interventions, at the temperature of a step."""
         changes = [own for own in self.interventions if isinstance(own, LossChange)]

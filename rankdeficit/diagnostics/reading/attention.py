@@ -136,8 +136,8 @@ class _Products(TorchDispatchMode):
     ) -> None:
         """weights: storages of the parameters.
 
-        show: gets the products, the input of the softmax, and the part of it that is the same for all keys
-        of a query, such as minus the maximum; None for nothing.
+        show: gets the products, the input of the softmax, and its part that is the same for all keys of
+        a query, such as minus the maximum, or None.
         """
         super().__init__()
         self._weights, self._show = weights, show

@@ -219,7 +219,9 @@ def test_losses_of_half_precision_are_those_of_the_same_logits(
     assert found.dtype == torch.float32
     assert value(found) == pytest.approx(value(plain_loss(wide(inputs.float()), LABELS)), rel=0.02)
     found.backward()
-    assert all(bool(own.grad.isfinite().all()) for own in model.parameters() if own.grad is not None)
+    assert all(
+        bool(own.grad.isfinite().all()) for own in model.parameters() if own.grad is not None
+    )
 
 
 def test_a_cosine_head_has_logits_of_zero_for_features_of_zero() -> None:
