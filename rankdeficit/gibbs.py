@@ -23,7 +23,7 @@ from rankdeficit.softmax import check_logits, check_targets, cross_entropy, log_
 from rankdeficit.spectrum import centre, numerical_rank
 
 SPAN = 1e-9
-"""Relative singular value below which means of clusters count as lying in a smaller space."""
+"""Singular values below this share of the largest count as zero in the rank of cluster means."""
 
 
 def mean_energy(
@@ -67,10 +67,10 @@ def variational_free_energy(
     Raises ValueError unless q is non-negative and sums to 1 over the last dimension.
     """
     if validate:
-        check_logits(logits, temperature)
-        _check_probabilities(targets, logits)
-    q, z = targets.to(logits.dtype), logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return -(q * z).sum(dim=-1) - temperature * _entropy_of(q.to(z.dtype))
+        _check_arguments(targets, logits, temperature)
+    z = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    q = targets.to(z.dtype)
+    return -(q * z).sum(dim=-1) - temperature * _entropy_of(q)
 
 
 def kl_divergence(
@@ -85,13 +85,13 @@ def kl_divergence(
     Raises ValueError unless q is non-negative and sums to 1 over the last dimension.
     """
     if validate:
-        _check_probabilities(targets, logits)
-    losses = cross_entropy(logits, targets, temperature, reduction="none", validate=validate)
+        _check_arguments(targets, logits, temperature)
+    losses = cross_entropy(logits, targets, temperature, reduction="none", validate=False)
     return losses - _entropy_of(targets.to(losses.dtype))
 
 
 def cold_limit(logits: Float[Tensor, "*batch c"]) -> Float[Tensor, "*batch c"]:
-    """Limit of softmax(z / T) as T -> 0: uniform over the largest logits. Exact ties only count."""
+    """Limit of softmax(z / T) as T -> 0: uniform over the largest logits. Only exact ties count."""
     check_logits(logits, 1.0)
     top = (logits == logits.amax(dim=-1, keepdim=True)).to(logits.dtype)
     return top / top.sum(dim=-1, keepdim=True)
@@ -100,10 +100,10 @@ def cold_limit(logits: Float[Tensor, "*batch c"]) -> Float[Tensor, "*batch c"]:
 def cold_bound(
     logits: Float[Tensor, "*batch c"], temperature: float | Tensor = 1.0
 ) -> Float[Tensor, "*batch"]:
-    """Bound (c - m) / m exp(-g / T) on the probability of all but the m largest logits, which are equal.
+    """Bound (c - m) / m exp(-g / T) on the probability outside the m equal largest logits.
 
     g is the gap from them to the next logit; the bound is 0 where all logits are equal. That probability
-    is the total variation distance of softmax(z / T) from `cold_limit`. Without ties the bound says
+    is the total variation distance of softmax(z / T) from `cold_limit`. Without ties the bound is
     1 - p_max <= (c - 1) exp(-g / T).
     """
     check_logits(logits, temperature)
@@ -167,7 +167,7 @@ def nll_slope(
 def optimal_logits(
     targets: Float[Tensor, "*batch c"], temperature: float | Tensor = 1.0, *, validate: bool = True
 ) -> Float[Tensor, "*batch c"]:
-    """The logits z = T ln q of least cross-entropy under true probabilities q, with mean 0 over classes.
+    """The logits z = T ln q that minimise the cross-entropy under true probabilities q, centred over classes.
 
     They are unique up to a constant per sample. For two classes their gap is T ln(q / (1 - q)).
     Raises ValueError unless q is positive and sums to 1: a zero needs an infinite logit.
@@ -175,7 +175,7 @@ def optimal_logits(
     if validate:
         _check_probabilities(targets, targets)
         if not bool((targets > 0).all()):
-            raise ValueError("targets have zeros, whose optimal logits are infinite; smooth them")
+            raise ValueError("targets have zeros, whose optimal logits are infinite; smooth the targets")
         check_logits(targets, temperature)
     T = temperature.unsqueeze(-1) if isinstance(temperature, Tensor) else temperature
     logs = targets.log()
@@ -192,7 +192,7 @@ class LinearHead(NamedTuple):
 
 
 def log_odds(head: LinearHead) -> Float64[Tensor, "c columns"]:
-    """All that a head's predictions determine: scale W / T and, in the last column, b / T.
+    """The part of a head that its predictions determine: scale W / T and, in the last column, b / T.
 
     The mean over classes is subtracted, so rows differ by the log-odds (scale / T) (w_j - w_k) and
     (b_j - b_k) / T of the classes. Raises ValueError unless T is positive and the rest is finite.
@@ -215,8 +215,8 @@ def log_odds(head: LinearHead) -> Float64[Tensor, "c columns"]:
 def predict_alike(first: LinearHead, second: LinearHead, tolerance: float = 1e-9) -> bool:
     """Whether two heads have the same predictions for every x: iff their `log_odds` agree.
 
-    The same predictions on inputs that affinely span the space suffice for that. So of scale, bias and
-    temperature only scale / T and b / T can be identified, and from W only differences of its rows.
+    Equal predictions on inputs that affinely span the space are sufficient. So only scale / T, b / T and the
+    differences between rows of W can be identified.
     tolerance: difference that counts as rounding, relative to the largest log-odds.
     Raises ValueError as `log_odds`, and for heads of different shapes.
     """
@@ -231,7 +231,7 @@ def predict_alike(first: LinearHead, second: LinearHead, tolerance: float = 1e-9
 
 
 class EffectiveTemperature(NamedTuple):
-    """Temperature at which a reference predicts most nearly as other logits do."""
+    """Temperature at which the predictions of reference logits are closest to those of other logits."""
 
     temperature: Tensor
     residual: Tensor
@@ -241,7 +241,7 @@ class EffectiveTemperature(NamedTuple):
 def effective_temperature(
     logits: Float[Tensor, "*batch n c"], reference: Float[Tensor, "*batch n c"]
 ) -> EffectiveTemperature:
-    """T of least ||Z - R / T||_F for class-centred logits Z and R, and the residual relative to ||Z||_F.
+    """T that minimises ||Z - R / T||_F for class-centred logits Z and R, and the residual over ||Z||_F.
 
     softmax(R / T) = softmax(Z) iff the residual is 0. T = ||R||^2 / <Z, R>, negative where the two
     oppose each other and infinite where they are orthogonal. Zero logits have residual 0.
@@ -256,7 +256,7 @@ def effective_temperature(
         )
     Z, R = centre(logits.double()), centre(reference.double())
     if not bool(R.flatten(-2).any(dim=-1).all()):
-        raise ValueError("reference has the same logits for all classes; pass one that predicts")
+        raise ValueError("reference has the same logits for all classes; pass a reference whose logits differ")
     beta = (Z * R).sum(dim=(-2, -1)) / R.square().sum(dim=(-2, -1))
     rest = torch.linalg.vector_norm(Z - beta[..., None, None] * R, dim=(-2, -1))
     norm = torch.linalg.vector_norm(Z, dim=(-2, -1))
@@ -322,6 +322,11 @@ def _entropy_of(q: Tensor) -> Tensor:
     positive = q > 0
     terms = torch.special.entr(torch.where(positive, q, 1.0))
     return torch.where(positive, terms, 0.0).sum(dim=-1)
+
+
+def _check_arguments(targets: Tensor, logits: Tensor, temperature: float | Tensor) -> None:
+    check_logits(logits, temperature)
+    _check_probabilities(targets, logits)
 
 
 def _check_probabilities(targets: Tensor, logits: Tensor) -> None:

@@ -169,8 +169,9 @@ class Gram:
         merged = Gram(self.features, device=self._error.device, memory=self.memory)
         merged.rows = self.rows + other.rows
         few = None if self._few is None or other._few is None else [*self._few, *other._few]
-        if self.reason is not None or other.reason is not None:
+        if reason := self.reason or other.reason:
             merged._forget()
+            merged.reason = reason if self.memory is None else merged.reason
         elif few is not None and merged._keeps_rows(merged.rows, _size(few)):
             merged._few = [own.to(self._error.device) for own in few]
         elif not merged._has_room():

@@ -42,8 +42,8 @@ Batches = Iterable[Any]
 GRADIENT_SAMPLES, GRADIENT_SAMPLES_OF_VECTORS = 64, 1024
 """At least. Where layers read one vector per sample, not many patches, more are needed and cost less."""
 
-PEEKED, PEEKED_SAMPLES = 3, 16
-"""Batches, and samples of each, whose outputs tell whether the model ends in a softmax."""
+PEEKED, PEEKED_SAMPLES = 3, 64
+"""Batches, and samples of each, whose outputs decide whether the model ends in a softmax or sigmoid."""
 
 
 def diagnose(

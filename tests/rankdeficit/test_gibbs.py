@@ -66,6 +66,13 @@ def test_the_gibbs_state_has_the_least_free_energy(T: float) -> None:
     assert divergence[-1].abs() < 1e-14
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_logits_do_not_round_the_targets(dtype: torch.dtype) -> None:
+    logits = LOGITS.to(dtype)
+    excess = gibbs.variational_free_energy(SOFT, logits) - rd.free_energy(logits)
+    torch.testing.assert_close(excess, gibbs.kl_divergence(SOFT, logits), rtol=1e-4, atol=1e-5)
+
+
 def test_the_cold_limit_is_uniform_over_ties() -> None:
     logits = torch.tensor([[3.0, 1, 3, 1, 1], [2, 1, 1, 1, 1], [7, 7, 7, 7, 7]]).double()
     limit = gibbs.cold_limit(logits)

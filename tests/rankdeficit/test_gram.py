@@ -87,6 +87,17 @@ def test_every_convention_is_that_of_the_whole_matrix(convention: Convention, n:
         assert found.rank(gamma) == numerical_rank(data, gamma, convention=convention)
 
 
+@pytest.mark.parametrize("convention", ["class-centred", "sample-centred"])
+def test_intervals_cover_what_large_means_cost(convention: Convention) -> None:
+    data = rows(200, 20, dtype=torch.float64)
+    centred = data - data.mean(dim=0) if convention == "sample-centred" else centre(data)
+    offset = 1e6 * (torch.randn(20).double() if convention == "sample-centred" else torch.ones(20))
+    exact = torch.linalg.svdvals(centred)
+    found = gram_of(*(data + offset).split(30)).spectrum(convention)
+    assert (found.singular_values - exact).abs().max() > 1e-3
+    assert bool((found.lower <= exact).all() and (exact <= found.upper).all())
+
+
 @pytest.mark.parametrize("convention", ["matrix", "class-centred", "sample-centred"])
 def test_wide_rows_are_read_in_blocks(
     convention: Convention, monkeypatch: pytest.MonkeyPatch
@@ -102,6 +113,21 @@ def test_wide_rows_are_read_in_blocks(
     torch.testing.assert_close(found, exact, rtol=1e-10, atol=0)
     joined = gram.merge(gram)
     assert joined.reason is not None  # 30 rows have no room
+
+
+def test_the_memory_holds_the_smaller_gram_matrix_too() -> None:
+    gram = Gram(250, memory=200 * 250 * 4)  # room for 200 rows in float32, not for 200^2 in float64
+    gram.update(rows(150, 250))
+    assert gram.reason is None
+    gram.update(rows(50, 250))
+    assert gram.reason is not None
+
+
+def test_a_merge_with_a_state_that_has_forgotten_its_rows_keeps_the_reason() -> None:
+    small = Gram(250, memory=100)
+    small.update(rows(10, 250))
+    assert small.reason is not None
+    assert gram_of(rows(10, 250)).merge(small).reason == small.reason
 
 
 @pytest.mark.parametrize("count", [40, 300])
@@ -121,26 +147,29 @@ def test_more_rows_than_the_memory_holds_have_no_spectrum_and_a_reason(count: in
 
 def _wide_share(rank: int, count: int, folder: Path, memory: int) -> None:
     gram = Gram(50, memory=memory)
-    gram.update(rows(30, 50)[10 * rank : 10 + 20 * rank])
+    gram.update(rows(30, 50).double()[10 * rank : 10 + 20 * rank])
     gram.all_reduce()
-    torch.save(
-        [gram.rows, gram.reason, None if gram.reason else gram.singular_values()],
-        folder / f"{rank}.pt",
-    )
+    forgotten = Gram(500, memory=19_000)  # room for 20 x 500 bytes, not for one share
+    forgotten.update(rows(10, 500))
+    forgotten.all_reduce()
+    values = None if gram.reason else gram.singular_values()
+    torch.save([gram.rows, gram.reason, values, forgotten.reason], folder / f"{rank}.pt")
 
 
-@pytest.mark.parametrize("memory", [30 * 50 * 8, 20 * 50 * 4])
+@pytest.mark.parametrize("memory", [30 * 50 * 8, 20 * 50 * 8])
 def test_processes_with_wide_rows_share_them_where_all_have_room(
     tmp_path: Path, memory: int
 ) -> None:
     run_together(_wide_share, tmp_path, tmp_path, memory)
     for rank in range(2):
-        count, reason, values = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        count, reason, values, other = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert count == 30
+        assert other is not None
         assert (reason is None) == (memory == 30 * 50 * 8)
         if reason is None:
             exact = torch.linalg.svdvals(rows(30, 50).double())
             torch.testing.assert_close(values, exact, rtol=1e-6, atol=1e-9)
+            torch.testing.assert_close(values[:3], exact[:3], rtol=1e-11, atol=0)
 
 
 def test_merge_leaves_its_arguments_alone() -> None:
@@ -191,7 +220,8 @@ def test_float32_rows_beyond_float32_squares() -> None:
 def _share(rank: int, count: int, folder: Path) -> None:
     gram = gram_of(*rows(301, 12).tensor_split(count)[rank].split(40))
     gram.all_reduce()
-    torch.save([gram.matrix, gram.error, gram.rows], folder / f"{rank}.pt")
+    centred = gram.spectrum("sample-centred").singular_values
+    torch.save([gram.matrix, gram.error, gram.rows, centred], folder / f"{rank}.pt")
 
 
 def test_two_gloo_processes_equal_one(tmp_path: Path) -> None:
@@ -200,8 +230,9 @@ def test_two_gloo_processes_equal_one(tmp_path: Path) -> None:
     shares = [gram_of(*share.split(40)) for share in rows(301, 12).tensor_split(2)]
     merged_error = shares[0].merge(shares[1]).error
     for rank in range(2):
-        matrix, error, count = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        matrix, error, count, centred = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert count == 301
+        torch.testing.assert_close(centred, one.spectrum("sample-centred").singular_values)
         torch.testing.assert_close(matrix, one.matrix, rtol=1e-12, atol=1e-12)
         assert torch.linalg.matrix_norm(matrix - one.matrix, ord=2) <= error + one.error
         assert merged_error <= error <= 2 * merged_error

@@ -1,4 +1,4 @@
-"""What to try, from the rows of a training: what a single report cannot tell, as it lacks the start.
+"""What to try, from the rows of a training: they include its start, which a single report lacks.
 
 Rows are those of a `Watch`, of its run folder, or of the run of one network, `rd.load_run(folder).rows`.
 """
@@ -21,7 +21,7 @@ ROW_RULES = (NOT_GROWN,)
 
 
 def advise_rows(rows: Sequence[Row], classes: int | None = None) -> list[Advice]:
-    """What the rows of one network's training advise; rows without logits norm and loss say nothing.
+    """What to try, from the rows of one network's training; rows without a finite norm and loss are ignored.
 
     rows: with `step`, `effective_logits_norm` (or `logits.effective_logits_norm`) and `loss`, the first
         of them from the start of the training. classes: needed where rows have no `loss_over_uniform`.
@@ -30,7 +30,7 @@ def advise_rows(rows: Sequence[Row], classes: int | None = None) -> list[Advice]
     steps = [row["step"] for row in rows]
     if any(later <= step for step, later in pairwise(steps)):
         raise ValueError("steps of rows do not increase; give the rows of one network's training")
-    known = [row for row in rows if _norm(row) is not None and row.get("loss") is not None]
+    known = [row for row in rows if _is_finite(_norm(row)) and _is_finite(row.get("loss"))]
     if len(known) < 2:
         return []
     before, after = (_norm(own) for own in (known[0], known[-1]))
@@ -48,6 +48,10 @@ def advise_rows(rows: Sequence[Row], classes: int | None = None) -> list[Advice]
             "the logits must grow to about T before the loss falls (paper, section 4)",
         )
     ]
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def _norm(row: Row) -> float | None:

@@ -68,6 +68,17 @@ def test_the_rows_kept_do_not_depend_on_their_order() -> None:
     assert torch.equal(found[0], rows[keys.argsort()[:40]])
 
 
+def test_rows_of_the_samples_with_the_smallest_keys_are_kept_together() -> None:
+    rows, keys = torch.arange(90.0)[:, None], torch.randperm(30)
+    sample = RowSample(1, 10)
+    for own, part in zip(rows.split(12), keys.split(4), strict=True):
+        sample.update(own, part)
+    kept, found = sample.kept()
+    assert found.tolist() == [0, 1, 2]
+    places = 3 * keys.argsort()[:3, None] + torch.arange(3)
+    assert torch.equal(kept[:, 0], places.flatten().float())
+
+
 def test_alignment_of_rows_that_fit_is_that_of_the_matrices() -> None:
     rows, keys = torch.randn(30, 64), torch.arange(30)
     weight = torch.randn(9, 64)

@@ -35,6 +35,9 @@ def rows(*norms: float | None, share: float = 0.9, **first: Any) -> list[dict[st
         (False, rows(0.1)),
         (False, rows(None, 0.1)),
         (False, rows(0.1, 0.1, loss=None)),
+        (False, rows(0.1, math.nan)),
+        (False, rows(0.1, 0.1, loss=math.inf)),
+        (True, rows(0.1, 0.12, math.nan)),
     ],
 )
 def test_a_norm_that_stays_below_twice_its_start_is_told_while_the_loss_is_large(
