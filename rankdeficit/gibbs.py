@@ -167,7 +167,7 @@ def nll_slope(
 def optimal_logits(
     targets: Float[Tensor, "*batch c"], temperature: float | Tensor = 1.0, *, validate: bool = True
 ) -> Float[Tensor, "*batch c"]:
-    """The logits z = T ln q that minimise the cross-entropy under true probabilities q, centred over classes.
+    """The centred logits z = T ln q that minimise the cross-entropy under true probabilities q.
 
     They are unique up to a constant per sample. For two classes their gap is T ln(q / (1 - q)).
     Raises ValueError unless q is positive and sums to 1: a zero needs an infinite logit.
@@ -175,7 +175,9 @@ def optimal_logits(
     if validate:
         _check_probabilities(targets, targets)
         if not bool((targets > 0).all()):
-            raise ValueError("targets have zeros, whose optimal logits are infinite; smooth the targets")
+            raise ValueError(
+                "targets have zeros, whose optimal logits are infinite; smooth the targets"
+            )
         check_logits(targets, temperature)
     T = temperature.unsqueeze(-1) if isinstance(temperature, Tensor) else temperature
     logs = targets.log()
@@ -215,8 +217,8 @@ def log_odds(head: LinearHead) -> Float64[Tensor, "c columns"]:
 def predict_alike(first: LinearHead, second: LinearHead, tolerance: float = 1e-9) -> bool:
     """Whether two heads have the same predictions for every x: iff their `log_odds` agree.
 
-    Equal predictions on inputs that affinely span the space are sufficient. So only scale / T, b / T and the
-    differences between rows of W can be identified.
+    Equal predictions on inputs that affinely span the space are sufficient. Of scale, bias and
+    temperature only scale / T and b / T can be identified, and of W only the differences of its rows.
     tolerance: difference that counts as rounding, relative to the largest log-odds.
     Raises ValueError as `log_odds`, and for heads of different shapes.
     """
@@ -256,7 +258,9 @@ def effective_temperature(
         )
     Z, R = centre(logits.double()), centre(reference.double())
     if not bool(R.flatten(-2).any(dim=-1).all()):
-        raise ValueError("reference has the same logits for all classes; pass a reference whose logits differ")
+        raise ValueError(
+            "reference has the same logits for all classes; pass a reference whose logits differ"
+        )
     beta = (Z * R).sum(dim=(-2, -1)) / R.square().sum(dim=(-2, -1))
     rest = torch.linalg.vector_norm(Z - beta[..., None, None] * R, dim=(-2, -1))
     norm = torch.linalg.vector_norm(Z, dim=(-2, -1))

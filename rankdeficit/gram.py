@@ -27,10 +27,10 @@ ROWS = 1024
 """Least number of rows that `update` converts to float64 at a time; larger blocks round more."""
 
 COLUMNS = 2**14
-"""Columns of kept rows that are in float64 at a time."""
+"""Columns of kept rows that are converted to float64 at a time."""
 
 BYTES = 8
-"""Of a number in float64."""
+"""Bytes of a float64 number."""
 
 
 class Gram:
@@ -40,10 +40,10 @@ class Gram:
     batch size affect the result by rounding only. Memory is features^2 for any number of rows.
     While there are fewer rows than features, the rows themselves are kept: their spectrum is that of
     the smaller Gram matrix A A^T, and memory that of the rows.
-    It is not a covariance: nothing is centred but where `spectrum` is asked for another convention.
+    It is not a covariance: rows are centred only if `spectrum` is given another convention.
 
-    memory: bytes that the matrix or the kept rows may take; by default any. Where neither fits, the state
-        forgets its rows, `reason` tells why, and it has no spectrum.
+    memory: maximum bytes of the matrix or of the kept rows; by default unlimited. If neither fits,
+        the state discards its rows, `reason` states why, and it has no spectrum.
 
     >>> gram = Gram(features=512)
     >>> for features, _ in batches:
@@ -63,7 +63,7 @@ class Gram:
         self.features, self.memory = features, memory
         self.rows = 0
         self.reason: str | None = None
-        """Why there is no spectrum: memory; None where there is one."""
+        """Why memory allows no spectrum; None if it does."""
         self._error = torch.zeros((), dtype=torch.float64, device=device)
         self._few: list[Tensor] | None = []
         """All rows, while there are fewer than features; then None."""
@@ -111,7 +111,7 @@ class Gram:
         return self.memory is None or BYTES * self.features**2 <= self.memory
 
     def _keeps_rows(self, rows: int, size: int) -> bool:
-        """Whether so many rows of numbers of that size are kept as they are."""
+        """Whether this many rows, with numbers of `size` bytes, are kept as they are."""
         if rows >= self.features:
             return False
         if self.memory is None or self._has_room():
@@ -119,12 +119,12 @@ class Gram:
         return max(rows * self.features * size, BYTES * rows**2) <= self.memory
 
     def _forget(self) -> None:
-        """Give up the spectrum."""
+        """Discard all rows: there will be no spectrum."""
         least = BYTES * min(self.features, self.rows) ** 2
         self.reason = (
-            f"the spectrum of {self.rows} rows of {self.features} features takes a matrix of "
-            f"{least / 2**30:.2g} GiB or the rows themselves, more than the memory of "
-            f"{(self.memory or 0) / 2**30:.2g} GiB allowed"
+            f"the spectrum of {self.rows} rows of {self.features} features needs a matrix of "
+            f"{least / 2**30:.2g} GiB or the rows themselves, more than the allowed "
+            f"{(self.memory or 0) / 2**30:.2g} GiB"
         )
         self._few, self._gram = None, self._gram.new_zeros((0, 0))
 
@@ -218,7 +218,8 @@ class Gram:
 
         convention: of which matrix, as in `rankdeficit.numerical_rank`: "class-centred" subtracts each
             row's mean, "sample-centred" the mean row, and "covariance" has the eigenvalues of the
-            covariance (of n rows, not n - 1). Where means are large the intervals tell what is lost.
+            covariance (of n rows, not n - 1). The intervals cover the digits that
+            large means cost.
         Raises ValueError if there are no rows yet, and where the memory does not allow a spectrum.
         """
         if not self.rows:
@@ -257,7 +258,7 @@ class Gram:
 
 
 def _spectrum_of_few(rows: Float[Tensor, "n features"], convention: Convention) -> Spectrum:
-    """Spectrum of fewer rows than features, from A A^T; some columns are in float64 at a time."""
+    """Spectrum of fewer rows than features, from A A^T, converted to float64 in blocks of columns."""
     n, features = rows.shape
     gram = torch.zeros((n, n), dtype=torch.float64, device=rows.device)
     first, shift = rows[:, :1].double(), torch.zeros(n, 1, dtype=torch.float64, device=rows.device)

@@ -148,11 +148,11 @@ def gaussian_large_n_rank(scale: float, logits_rank: int, gamma: float) -> int |
 def small_scale_ranks(
     logits: Float[Tensor, "n n"], scale: float, gamma: float
 ) -> tuple[int, int] | None:
-    """Proven least and largest numerical rank of softmax(s M); None beyond s w = 1.
+    """Proven bounds on the numerical rank of softmax(s M), lower and upper; None if s w > 1.
 
-    w is the largest spread of a row of M (maximum less minimum), and x = s w. For x <= 1 every
-    sigma_{i+1} / sigma_1 is s sigma_i(PMP) / n up to x^2 / 2 (proofs/small_scale.md). Raises ValueError
-    as `critical_scales`, and unless the scale is positive.
+    w is the largest range of a row of M (maximum minus minimum), and x = s w. For x <= 1 every
+    sigma_{i+1} / sigma_1 differs from s sigma_i(PMP) / n by at most x^2 / 2 (proofs/small_scale.md).
+    Raises ValueError as `critical_scales`, and unless the scale is positive.
     """
     if not scale > 0:
         raise ValueError(f"scale is {scale}; it must be positive")

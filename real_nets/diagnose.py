@@ -43,7 +43,7 @@ STRUCTURE = tuple(own.name for own in fields(StructureOptions))
 TOLD_BY_RUN = ("model", *STRUCTURE, "classes", "checkpoint", "untrained", "temperature")
 """Settings that `trained` determines."""
 SWITCHES = ("probes", "alignment", "gradients")
-"""Settings that leave out measures."""
+"""Settings that switch measures off."""
 
 
 @dataclass(frozen=True)
@@ -119,13 +119,13 @@ class Settings(StructureOptions):
         found = unused_options(chosen_measures(self), with_ood=bool(self.ood))
         if self.trained is not None:
             found |= dict.fromkeys(
-                TOLD_BY_RUN, "beside --trained, which determines it; take either"
+                TOLD_BY_RUN, "beside --trained, which determines it; use only one of them"
             )
         if self.measures:
-            named = "beside --measures, which name all that is measured; take either"
+            named = "beside --measures, which names all measures taken; use only one of them"
             found |= dict.fromkeys(SWITCHES, named)
         if self.mean is not None:
-            found["normalisation"] = "beside --mean and --std; take either"
+            found["normalisation"] = "beside --mean and --std; use only one of them"
         return found
 
 

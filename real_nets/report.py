@@ -91,8 +91,8 @@ def summary(records: Sequence[TargetRecord], outcomes: Sequence[JobFolder]) -> l
     ]
     if others := other_data(records, outcomes):
         lines.append(
-            f"These are not the paper's data: {'; '.join(others)}. Differences from its numbers say "
-            "nothing on whether they are right."
+            f"These are not the paper's data: {'; '.join(others)}. Differences from its numbers are "
+            "no evidence for or against them."
         )
     used = [definition_of(name) for one in outcomes for name in (one.job.data, *one.job.ood)]
     synthetic = {f"{own.name}: {own.about}" for own in used if own is not None and own.synthetic}

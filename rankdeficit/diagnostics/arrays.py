@@ -42,7 +42,7 @@ Splits = Mapping[str, Any]
 """Arrays by the names `train` and `test`."""
 
 TOLD = 192
-"""Train samples whose outputs tell whether they are probabilities."""
+"""Number of train samples whose outputs decide whether they are probabilities."""
 
 
 def diagnose_outputs(

@@ -1,4 +1,4 @@
-"""What a diagnosis will take, told before its first pass over the data."""
+"""Cost of a diagnosis, known before its first pass over the data."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from rankdeficit.diagnostics.states.alignment import group_count
 from rankdeficit.diagnostics.states.row_sample import most_rows
 
 BYTES = 8
-"""Of a number in float64."""
+"""Bytes of a float64 number."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class Budget:
     """Numbers that the widest weight matrix multiplies; 0 where no layer has one."""
     passes: int
     memory: int
-    """Bytes of Gram matrices at most; those of fewer rows than their width take less."""
+    """Maximum bytes of the Gram matrices; those with fewer rows than their width take less."""
     largest: int
-    """Rows of the largest matrix of which all eigenvalues are computed."""
+    """Side of the largest matrix whose eigenvalues are all computed."""
     operations: float
-    """Multiplications of all these eigenvalues: 4/3 rows^3 in each of three centrings."""
+    """Multiplications for these eigenvalues: 4/3 side^3 for each of three centrings."""
     beyond: int
-    """Matrices that have no room: of more samples than fit they have no spectrum."""
+    """Number of matrices that do not fit; they have no spectrum unless their samples are few."""
 
     @classmethod
     def of(
@@ -35,7 +35,7 @@ class Budget:
     ) -> "Budget":
         """From the layers' weights, and what the passes are to leave behind.
 
-        Of layers without a weight matrix of their own nothing is known before they have run.
+        Layers without a weight matrix are not counted: their width is unknown before they have run.
         """
         weights = [(own.kind, network.weight(own)) for own in network.layers.chosen]
         shapes = [(kind, *own.shape) for kind, own in weights if own is not None]

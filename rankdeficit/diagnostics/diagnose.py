@@ -106,11 +106,11 @@ def diagnose(
     mask: how padding is told, which counts in no mean, rank or alignment: a function from a batch to a
         mask (n, tokens) with 1 at tokens, or its name in batches that are mappings. By default
         `attention_mask` (1 at tokens), `key_padding_mask` (True at padding) and `lengths` are known.
-    on_start: hears, before the first pass, what the diagnosis will take.
+    on_start: called with the `Budget` of the diagnosis before the first pass.
     memory, spill_folder: features beyond so many bytes go to temporary files in the folder.
-    matrix_memory: bytes that each streamed matrix may take, 8 width^2, or the rows kept instead of it;
-        by default 2 GiB, 16,384 features. Wider layers of more samples have no ranks, and their
-        alignment is from fewer rows, as notes tell.
+    matrix_memory: maximum bytes of each streamed matrix, 8 width^2, or of the rows kept instead of it;
+        by default 2 GiB, 16,384 features. Wider layers with more samples have no ranks, and their
+        alignment uses fewer rows; notes report both.
     network_name, data_name: shown in titles; the network's is by default the name of its class.
     Alignment rows and gradient samples are chosen by content: order and batches do not matter.
 

@@ -213,7 +213,7 @@ def choose(names: Iterable[str] | None, switches: Mapping[str, Any]) -> list[Mea
 
 
 def unused_options(chosen: Iterable[Measure], with_ood: bool) -> dict[str, str]:
-    """Options of a diagnosis that change none of these measures, with the reason and a remedy.
+    """Options of a diagnosis that have no effect on these measures, with the reason and a remedy.
 
     with_ood: whether there are OOD data.
     """
@@ -227,7 +227,7 @@ def unused_options(chosen: Iterable[Measure], with_ood: bool) -> dict[str, str]:
         "grid": "features" in read,
         "probe_l2": any(own.switch == "probes" for own in chosen),
     }
-    remedy = "on the measures that are taken; add others with --measures"
+    remedy = "on the chosen measures; add others with --measures"
     found = {name: remedy for name, has in used.items() if not has}
     return found if with_ood else found | {"detectors": "without OOD data; give --ood FOLDER"}
 

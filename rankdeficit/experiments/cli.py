@@ -46,7 +46,7 @@ def main(
     """Read settings from the command line and run.
 
     Bad input of any kind, a full disk and a closed standard output are one line on stderr and exit
-    status 2; Ctrl-C is exit status 130, SIGTERM 143, with a line that says how to go on.
+    status 2; Ctrl-C is exit status 130, SIGTERM 143, with a line on how to resume.
     interrupted: that line's advice, for programs without an option `resume`.
     details: follows the description of the settings in the help.
     """
@@ -105,7 +105,7 @@ def _explain(error: Exception) -> str:
 def open_run(settings: T, program: str, default_name: str) -> tuple[RunFolder, T, bool]:
     """The run folder that settings with `out` and `resume` fields name, and the run's settings.
 
-    The last value tells whether the run is resumed; every setting then comes from the folder.
+    The last value is whether the run is resumed; every setting then comes from the folder.
     """
     out, resume = getattr(settings, "out", None), getattr(settings, "resume", None)
     if resume is None:

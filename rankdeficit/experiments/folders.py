@@ -1,4 +1,4 @@
-"""Folders that are written as a whole."""
+"""Folders that are written completely or not at all."""
 
 import os
 import shutil
@@ -13,7 +13,8 @@ from rankdeficit.experiments.runs import mend
 def whole_or_nothing(target: Path, name: str) -> Iterator[None]:
     """Delete the folder if the block fails. Raises ValueError for errors of writing.
 
-    name: what the folder is, for the message.
+    name: kind of folder, for the message.
+    target: a new or empty folder; its content is deleted on failure.
     """
     existed = target.exists()
     try:

@@ -169,13 +169,13 @@ def tell_of_turned(*splits: Images) -> None:
 
 
 class Turned:
-    """Counts the EXIF orientations of streamed splits while these are read; tells them on leaving."""
+    """Counts EXIF orientations of streamed splits while they are read, and prints the counts on exit."""
 
     def __init__(self) -> None:
         self._found: list[tuple[Images, set[str]]] = []
 
     def noting(self, split: Images) -> Images:
-        """The same split, which notes them; one in memory was told when it was read."""
+        """The same split, with its orientations counted; splits in memory were reported when read."""
         if split.in_memory:
             return split
         self._found.append((split, set()))

@@ -1,4 +1,4 @@
-"""What stands for a run folder in processes that write nothing."""
+"""Replacement for a run folder in processes that write nothing."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -73,7 +73,7 @@ def option(name: str) -> str:
 
 
 Unused = dict[str, str]
-"""Fields of settings that have no effect beside the others. The reason follows "has no effect"."""
+"""Fields that have no effect given the others, each with the words that follow "has no effect"."""
 
 
 def given_fields(arguments: Sequence[str]) -> set[str]:
@@ -83,7 +83,7 @@ def given_fields(arguments: Sequence[str]) -> set[str]:
 
 
 def refuse_unused(settings: object, arguments: Sequence[str]) -> None:
-    """Raise ValueError for an option on the command line that has no effect beside the others.
+    """Raise ValueError for a command-line option that has no effect given the others.
 
     Settings with such options have a method `unused`, which returns `Unused`.
     """

@@ -42,7 +42,7 @@ def format_factor(value: Number) -> str:
 
 
 def decimals(digits: int) -> Callable[[Number], str]:
-    """The function that formats numbers with this many decimals."""
+    """A function that formats numbers with this many decimals."""
     return f"{{:.{digits}f}}".format
 
 

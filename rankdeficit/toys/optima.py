@@ -128,7 +128,8 @@ def decayed_margins(
 
     m_i = y_i <theta, x_i> for orthogonal inputs x_i of length a_i, so m_i = T u_i with
     u (1 + e^u) = a_i^2 / (n lambda T^2). The ratios of margins change from 1 (lambda -> 0) to those of
-    a_i^2 (lambda -> infinity). A higher temperature would keep them, so decay is no heating here.
+    a_i^2 (lambda -> infinity). A higher temperature would not change them, so decay does
+    not act as heating here.
     Raises ValueError unless lengths, T and lambda are positive and finite.
     """
     check_temperature(temperature)

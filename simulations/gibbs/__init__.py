@@ -3,7 +3,8 @@
 Four parts. Classes are drawn at temperatures T by Gumbel noise and their energy and entropy compared with
 the formulas. The temperature of Gaussian clusters is fitted and compared with 2 sigma^2. Two logits are
 fitted to noisy labels and their gap compared with T ln(q / (1 - q)). Weight decay is raised: in the
-two-factor model that heats the predictions, on two inputs of unequal length no temperature does the same.
+two-factor model this acts as a higher temperature, on two inputs of unequal length no temperature has the
+same effect.
 
     python -m simulations.gibbs --sigma 0.5 1 2 --seeds 8
 """
@@ -42,7 +43,7 @@ class Settings(TemperatureSettings):
     samples: int = 5000
     """Draws per temperature, points of clusters and noisy labels."""
     kind: tuple[Kind, ...] = get_args(Kind)
-    """Logits whose states are drawn: mean 0 and variance 1 over classes in all."""
+    """Kinds of logits whose states are drawn, each with mean 0 and variance 1 over classes."""
     least_temperature: float = 0.05
     """Lowest temperature of the states."""
     largest_temperature: float = 50.0
@@ -62,7 +63,7 @@ class Settings(TemperatureSettings):
     samples_per_class: int = 2
     """Samples per class N of the two-factor model."""
     lengths: tuple[float, ...] = (1.0, 3.0)
-    """Lengths of the two orthogonal inputs on which decay is no heating."""
+    """Lengths of the two orthogonal inputs on which decay does not act as heating."""
 
 
 class Unit(NamedTuple):
@@ -146,7 +147,7 @@ class Gibbs(UnitByUnit[Settings, Unit]):
                     yield {"model": "linear", **row}
 
     def summarise(self, settings: Settings, rows: list[Row]) -> Row:
-        """Every statement with what was measured of it, and the settings that figures need."""
+        """Every statement with its measured errors, and the settings that figures need."""
         return {
             "gamma": settings.gamma,
             "seeds": settings.seeds,

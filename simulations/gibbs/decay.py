@@ -1,4 +1,4 @@
-"""Decay as heating: true of the two-factor model, and not of two inputs of unequal length."""
+"""Weight decay as heating: it holds for the two-factor model, not for two inputs of unequal length."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -17,13 +17,13 @@ from simulations.gibbs.fits import minimise
 
 
 class Minimum(NamedTuple):
-    """Where training ended."""
+    """End of a training."""
 
     logits: Float64[Tensor, "n c"]
     labels: Tensor
     objective: float
     squared_norm: float
-    """Of all parameters that are decayed."""
+    """Squared norm of all parameters that are decayed."""
 
 
 def train_two_factors(
@@ -114,7 +114,7 @@ def train_linear(
 def linear(
     lengths: Sequence[float], temperature: float, decays: Sequence[float], seed: int
 ) -> Iterator[Row]:
-    """One row per decay, ascending: margins beside the exact ones, and what no temperature explains."""
+    """One row per decay, ascending: margins beside the exact ones, and the residual of heating."""
     sizes = torch.tensor(lengths, dtype=torch.float64)
     reference: Tensor | None = None
     first = decayed_margins(sizes, temperature, decays[0])
@@ -135,7 +135,7 @@ def linear(
 
 
 def _described(found: Minimum, temperature: float, reference: Tensor | None) -> Row:
-    """Norm, data loss, and how the logits at the least decay, where there are some, explain these."""
+    """Norm, data loss, and best temperature and residual relative to the logits at the least decay."""
     row: Row = {
         "squared_norm": found.squared_norm,
         "loss": cross_entropy(found.logits, found.labels, temperature).item(),

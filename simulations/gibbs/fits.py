@@ -1,4 +1,4 @@
-"""What fits find: the temperature of Gaussian clusters and the logit gap of noisy labels."""
+"""Fits of the temperature of Gaussian clusters and of the logit gap under noisy labels."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -89,9 +89,9 @@ def fit_clusters(
 def loss_curve(
     logits: Float64[Tensor, "n c"], labels: Tensor, temperature: float
 ) -> tuple[list[float], float]:
-    """Loss at each of FACTORS, and how far chords leave the range between the slopes at their ends.
+    """Loss at each of FACTORS, and the excess of chords over the slopes at their ends.
 
-    A function is convex with these slopes iff every chord is at least as steep as the slope at its start
+    For a convex function with these slopes every chord is at least as steep as the slope at its start
     and at most as steep as that at its end. The excess is relative to the steepest slope.
     """
     temperatures = [temperature / factor for factor in FACTORS]
@@ -108,7 +108,7 @@ def fit_noise(
     """One row per rate of flipped labels: the gap of two free logits of least cross-entropy.
 
     fit_error compares it with T ln(q / (1 - q)) at the observed share q, gap_error with that at the true
-    share, in units of its standard error T / sqrt(n q (1 - q)). None where no label or all are flipped.
+    share, in units of its standard error T / sqrt(n q (1 - q)). None if no or every label is flipped.
     """
     for rate in rates:
         flipped = int((torch.rand(samples, generator=generator) < rate).sum())
@@ -145,7 +145,7 @@ def minimise(
     start: np.ndarray,
     scale: float = 1.0,
 ) -> np.ndarray:
-    """Where L-BFGS ends: at a gradient of 1e-10 / scale, or where the value no longer falls."""
+    """End point of L-BFGS, which stops at a gradient of 1e-10 / scale or once the value stops falling."""
     options = {
         "maxiter": 5000,
         "maxfun": 10_000,

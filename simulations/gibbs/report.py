@@ -32,8 +32,9 @@ def report(summary: Row) -> tuple[Table, list[str]]:
     table = Table(
         box=box.SIMPLE_HEAVY,
         caption=f"Median and range of the errors over n; {tables.counted(summary['seeds'], 'seed')}, "
-        f"{summary['samples']} samples each. Allowed: for sampled values as many standard errors as one "
-        "of all n exceeds by chance with probability 0.001; for others what rounding and training leave.",
+        f"{summary['samples']} samples each. Allowed: for sampled values the number of standard errors "
+        "that any of all n exceeds by chance with probability 0.001; for others the error of rounding "
+        "and training.",
         caption_justify="left",
     )
     for name in ("statement", "measured", "n", "errors", "allowed", "verdict"):
@@ -78,8 +79,9 @@ def _fit_sentences(fits: Sequence[Row]) -> list[str]:
 
 def _heating_sentences(models: Sequence[Row]) -> list[str]:
     names = {"two factors": "Two factors", "linear": "Two inputs of different length"}
+    acts = {True: "acts", False: "does not act"}
     return [
-        f"{names[model['model']]}: decay is {'' if model['heats'] else 'not '}heating. The logits at the "
+        f"{names[model['model']]}: decay {acts[model['heats']]} as heating. The logits at the "
         f"least decay, at the best temperature, differ from those at higher decays by at most "
         f"{model['residual']:.2g} of their norm (n = {model['n']})."
         for model in models

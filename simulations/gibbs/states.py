@@ -14,7 +14,7 @@ from rankdeficit.softmax import entropy, free_energy, softmax
 STEP = 1e-4
 """Relative step in T of the central differences."""
 SEEN = 100
-"""Expected draws off the largest logits from which errors of sampled moments count as Gaussian."""
+"""Least expected number of draws outside the largest logits for errors to count as Gaussian."""
 LEAST_ERROR = 1e-10
 """Bounds below this are not compared with errors that are mostly rounding."""
 
@@ -36,7 +36,7 @@ KINDS: dict[Kind, Callable[[int, int], Tensor]] = {
     "ladder": lambda classes, seed: torch.arange(classes, dtype=torch.float64),
     "random": _random,
 }
-"""Logits of a class count and seed; all are brought to mean 0 and variance 1 over classes."""
+"""Logits by number of classes and seed; `logits_of` standardises them over classes."""
 
 
 def logits_of(kind: Kind, classes: int, seed: int) -> Float64[Tensor, " c"]:
@@ -52,7 +52,7 @@ def measure(
     samples: int,
     generator: torch.Generator,
 ) -> Iterator[Row]:
-    """One row per temperature: sampled and exact values, and how far the identities hold."""
+    """One row per temperature: sampled and exact values, and the errors of the identities."""
     for T in temperatures:
         yield {
             "kind": kind,
@@ -124,7 +124,7 @@ def identity_errors(
 ) -> Row:
     """Errors of Gibbs' identity for random probabilities, of the slopes in T, and of both limits.
 
-    The limits are shares of their bounds, so at most 1; None where rounding would decide.
+    Errors of the limits are shares of their bounds, so at most 1; None if rounding dominates.
     """
     T, c = temperature, len(logits)
     q = torch.empty(c, dtype=torch.float64).exponential_(generator=generator).to(logits.device)

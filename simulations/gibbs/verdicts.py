@@ -1,4 +1,4 @@
-"""Statements of the theory, each with what was measured of it."""
+"""Statements of the theory, each with its measured errors."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -10,15 +10,15 @@ from scipy.stats import norm
 from rankdeficit.experiments.settings import Row
 
 CHANCE = 1e-3
-"""Probability that a true statement about sampled values is called wrong, in one run of the command."""
+"""Probability that one run of the command rejects a true statement about sampled values."""
 EXACT = 1e-6
 """Allowed error of identities and of trained minima."""
 WITHIN = 1 + 1e-9
-"""Allowed share of a bound, some of which are attained."""
+"""Allowed share of a bound; some bounds are attained."""
 
 
 class Verdict(TypedDict):
-    """A statement and the errors that were measured of it."""
+    """A statement and its measured errors."""
 
     statement: str
     measured: str
@@ -43,7 +43,7 @@ class ClusterFit(TypedDict):
 
 
 class Heating(TypedDict):
-    """What raising the decay does to the predictions of one model."""
+    """Effect of raising the decay on the predictions of one model."""
 
     model: str
     n: int
@@ -88,7 +88,7 @@ EXACTLY: list[tuple[str, str, str, str, float]] = [
 
 
 def judge(rows: Sequence[Row]) -> list[Verdict]:
-    """All statements of which something was measured."""
+    """Verdicts on all statements with measured errors."""
     found = []
     counts = {s: len(_values(_part(rows, part), field)) for part, s, field in SAMPLED}
     tests = sum(counts.values())
@@ -168,7 +168,7 @@ def cluster_fits(rows: Sequence[Row]) -> list[ClusterFit]:
 
 
 def heating(rows: Sequence[Row]) -> list[Heating]:
-    """What both models say of decay as heating."""
+    """Whether raising the decay acts as heating, by model."""
     found: list[Heating] = []
     for model in ("two factors", "linear"):
         residuals = _values(_part(rows, model), "residual")
@@ -199,7 +199,7 @@ def _rises(rows: Sequence[Row], field: str) -> list[tuple[float, float]]:
 def _part(rows: Sequence[Row], name: str) -> list[Row]:
     """Rows of a part, of a model of the decay part, or of the states with the first seed.
 
-    States differ between seeds by what is drawn, not by the logits.
+    Seeds of the states differ in the draws only, not in the logits.
     """
     if name == "first states":
         return [row for row in rows if (row["part"], row["seed"]) == ("states", rows[0]["seed"])]

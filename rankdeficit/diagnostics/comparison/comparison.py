@@ -33,7 +33,7 @@ from rankdeficit.page.numbers import SPACE, format_percentage_points
 WIDTH = 160
 """Columns of the text."""
 SHARES = (".accuracy", ".ece", ".smooth_ece", "nearest_centre_agreement")
-"""Ends of the names of numbers that are told in percent."""
+"""Suffixes of the names of numbers that are shown in percent."""
 
 
 LISTED = 5
@@ -46,7 +46,7 @@ def compare(*reports: Any, names: Sequence[str] | None = None) -> "Comparison":
 
     reports: reports, or files that `Report.to_json` wrote.
     names: of the reports, for headings and legends [default: network, data and temperature].
-    Accuracies on the same test samples, which a hash of samples and labels tells, are compared by
+    Accuracies on the same test samples, which a hash of samples and labels verifies, are compared by
     McNemar's exact test, AUROCs on the same samples by DeLong's. All other intervals of differences
     take samples to be independent.
     Raises ValueError for fewer than two reports, files that hold none, networks with different numbers
@@ -118,7 +118,7 @@ class Comparison:
         return [{line.name: line.numbers[i] for line in self.lines} for i in range(len(self.names))]
 
     def sentences(self) -> list[str]:
-        """Whether samples are the same, what the paired test says, and what was left out."""
+        """Whether samples are the same, the result of the paired test, and what was left out."""
         found = []
         for name, record in zip(self.names[1:], self.records[1:], strict=True):
             test = paired_test(self.records[0], record)

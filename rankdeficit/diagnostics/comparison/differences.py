@@ -24,13 +24,13 @@ from rankdeficit.diagnostics.report.numbers import Number, numbers
 from rankdeficit.diagnostics.report.records import Row
 
 SETTINGS = ("conditions.", "network.", "ood.", "ood_samples.")
-"""Starts of names that are no measures."""
+"""Prefixes of names that are settings, not measures."""
 
 DETAIL = re.compile(
     r"^(layers|penultimate|reliability|attention)\.|_curve\.|singular_values\.|temperatures\.|\.fpr_|\.aupr_"
     r"|\.(samples|largest_class|level|resamples|dimension|predicted_rank|train_accuracy)$"
 )
-"""Numbers that the table leaves to `to_csv` and the figures."""
+"""Numbers that only `to_csv` and the figures show."""
 
 ORDER = (
     "test",
@@ -49,7 +49,7 @@ PAIRED = "paired, exact McNemar"
 PAIRED_AUROC = "paired, DeLong"
 PAIRED_BOOTSTRAP = "paired, bootstrap"
 LEAST_GROUPS = 20
-"""Groups of samples from which AUROCs are compared in pairs."""
+"""Least number of groups of samples for paired comparisons of AUROCs."""
 UNPAIRED = "unpaired"
 
 Statistic = Callable[[Tensor], Tensor]
@@ -58,18 +58,18 @@ DEPTHS: dict[str, tuple[str, Statistic]] = {
     "effective_depth": ("probe_hits", effective_depth),
     "ood_drop": ("ood_probe_hits", ood_drop),
 }
-"""Sections of what is computed from the probes of all layers, with that of the probes' hits."""
+"""Sections computed from the probes of all layers: section of the probes' hits, and the statistic."""
 
 
 class Difference(NamedTuple):
-    """One number of a report less that of the first report."""
+    """One number of a report minus that of the first report."""
 
     value: float | int
     interval: Interval | None = None
     method: str = ""
     """How the interval was made."""
     p: float | None = None
-    """Of the paired test of equality."""
+    """p-value of the paired test of equality."""
 
 
 class Line(NamedTuple):
@@ -106,7 +106,7 @@ def is_rank(name: str) -> bool:
 
 
 def paired_test(first: Row, second: Row) -> McNemar | None:
-    """Of correctness on the test samples; None where these are not known to be the same."""
+    """Paired test of correctness; None unless the test samples are known to be the same."""
     found = counts(first, second)
     return None if found is None else mcnemar(*found, int(first["test"]["samples"]))
 
@@ -148,7 +148,7 @@ def _difference(
 
 
 def _paired_depth(record: Row, other: Row, number: Number, value: float | int) -> Difference | None:
-    """Of kappa or rho on the same test samples; None for other numbers."""
+    """Paired difference of kappa or rho on the same test samples; None for other numbers."""
     section, _, rest = number.name.partition(".")
     if section not in DEPTHS or not rest.endswith("value"):
         return None
@@ -168,10 +168,10 @@ def _paired_depth(record: Row, other: Row, number: Number, value: float | int) -
 def paired_bootstrap(
     first: Bool[Tensor, "layers n"], second: Bool[Tensor, "others n"], statistic: Statistic
 ) -> Interval:
-    """Interval of a statistic of the second network's probes less that of the first's.
+    """Interval of a statistic of the second network's probes minus that of the first network's.
 
-    Rows are layers, columns the same test samples of both, which are drawn together. The interval is
-    `bootstrap`'s.
+    Rows are layers; columns are the same test samples for both networks and are resampled together.
+    The interval is that of `bootstrap`.
     """
     layers = len(first)
     found = bootstrap(
@@ -183,7 +183,7 @@ def paired_bootstrap(
 
 
 def _paired_auroc(record: Row, other: Row, number: Number, value: float | int) -> Difference | None:
-    """Of AUROCs on the same ID and OOD samples; None for other numbers."""
+    """Paired difference of AUROCs on the same ID and OOD samples; None for other numbers."""
     if not number.measure.startswith("detection.") or not number.measure.endswith(".auroc"):
         return None
     detector = number.measure.removeprefix("detection.").removesuffix(".auroc")

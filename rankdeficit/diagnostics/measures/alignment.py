@@ -55,8 +55,8 @@ class Alignment(Measure):
         wide = {name: own.sample.seen for name, own in states.items() if own.sample is not None}
         if fewer := [name for name, seen in wide.items() if rows[name]["alignment_rows"] < seen]:
             study.notes.append(
-                f"alignment of {len(fewer)} wide layers is from some of their rows, as many as "
-                f"matrix_memory holds ({fewer[0]}: {rows[fewer[0]]['alignment_rows']} of "
+                f"alignment of {len(fewer)} wide layers uses only as many of their rows "
+                f"as matrix_memory holds ({fewer[0]}: {rows[fewer[0]]['alignment_rows']} of "
                 f"{wide[fewer[0]]})"
             )
         known = [row["alignment"] for row in rows.values()]

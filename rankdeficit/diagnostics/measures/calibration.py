@@ -1,7 +1,8 @@
-"""How far the probabilities softmax(logits / T) can be trusted, and the temperature that mends them.
+"""Calibration of the probabilities softmax(logits / T), and the temperature that improves it.
 
-The temperature of training is part of the network: give it wherever one is asked for. Logits may be
-as large as a memory map holds: they are read in blocks of rows, and only a block is in float64.
+The temperature of training is part of the network: pass it to every function that takes a temperature.
+Logits may be as large as a memory map holds: they are read in blocks of rows, and only a block is in
+float64.
 """
 
 from collections.abc import Callable, Sequence
@@ -55,7 +56,7 @@ class TemperatureScaling(NamedTuple):
     temperatures: tuple[float, float]
     """The one fitted on the second half and used on the first, and the other way round."""
     limits: tuple[Limit | None, Limit | None]
-    """`temperature_limit` of each: not None where the temperature only stands for a limit."""
+    """`temperature_limit` of each: not None if the temperature only represents a limit."""
 
 
 class CrossFitted(NamedTuple):
@@ -83,9 +84,9 @@ def calibration(
     """Calibration of softmax(logits / T), in float64.
 
     ECE is that of Guo et al. (2017, arXiv 1706.04599, equation 3): confidence is the largest
-    probability, bin m of `bins` holds those in ((m - 1) / bins, m / bins], bins weigh as many as
-    they hold. Raises ValueError for a bad temperature, bins < 1, labels that are not n classes of
-    the logits, and logits that are not finite.
+    probability, bin m of `bins` holds those in ((m - 1) / bins, m / bins], bins are weighted by
+    their number of samples. Raises ValueError for a bad temperature, bins < 1, labels that are not n
+    classes of the logits, and logits that are not finite.
     """
     check_temperature(temperature)
     check_samples(logits, labels)
@@ -102,7 +103,7 @@ def temperature_scaling(
     """Calibration at the temperature of training and, cross-fitted, at the best one (Guo et al., 2017).
 
     The samples are halved by a permutation seeded with `seed`, and each half is calibrated with the
-    temperature fitted on the other: no sample has a say in its own. Predictions do not change.
+    temperature fitted on the other: no sample influences its own temperature. Predictions do not change.
     Raises ValueError as `calibration`, and for fewer than two samples.
     """
     before = calibration(logits, labels, temperature, bins)
@@ -125,7 +126,7 @@ def cross_fit(
 
 
 def fitted_of(study: Study) -> CrossFitted:
-    """The temperatures of the test samples, fitted by the first measure that asks for them."""
+    """The temperatures of the test samples, fitted once for all measures."""
     found: CrossFitted | None = study.prepared.get("calibration")
     if found is None:
         found = cross_fit(study.logits("test"), study.test.labels, study.options.seed)
@@ -238,12 +239,12 @@ def _ratios(fitted: Sequence[float], gaussian: float | None, temperature: float)
     if not fitted:
         return ""
     spelled = " and ".join(f"{own / temperature:.3g}" for own in fitted)
-    told = f"Fitted temperatures are {spelled} times that of training"
+    sentence = f"Fitted temperatures are {spelled} times that of training"
     if gaussian is not None:
-        told += (
+        sentence += (
             f"; Gaussian logits of this margin and variance would have {gaussian / temperature:.3g}"
         )
-    return f"{told}."
+    return f"{sentence}."
 
 
 def _halves(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:

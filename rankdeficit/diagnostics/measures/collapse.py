@@ -68,7 +68,7 @@ def neural_collapse(
 ) -> NeuralCollapse:
     """NC1-NC3 of a layer from its class statistics; NC3 with the classifier's weight.
 
-    samples: (features, labels) that the statistics have seen, for NC1 where these are without scatter.
+    samples: the (features, labels) of the statistics, for NC1 of statistics without scatter.
 
     S_W is the mean over samples of the squared deviations from the class mean, S_B = (1/c) sum_k mu_k
     mu_k^T. gamma: which directions of the means count. rounding: distance of class means, over the
@@ -236,7 +236,7 @@ class Collapse(Measure):
 def _centred_means(
     statistics: ClassStatistics, rounding: float
 ) -> Float64[Tensor, "classes features"]:
-    """Class means less their mean, zero where that is rounding."""
+    """Class means minus their mean, set to zero if only rounding is left."""
     least = rounding * statistics.means.norm(dim=1).max()
     means = statistics.means - statistics.means.mean(dim=0)
     return torch.where(means.norm(dim=1, keepdim=True) > least, means, 0.0)

@@ -1,4 +1,4 @@
-"""Numerical ranks of the representation after every layer, and of what the classifier reads."""
+"""Numerical ranks of the representation after every layer, and of the classifier's input."""
 
 import math
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ SAMPLE_CENTRED: dict[str, Convention] = {
     "sample_centred_rank": "sample-centred",
     "covariance_rank": "covariance",
 }
-"""Ranks less the mean over samples, with their conventions as in `rankdeficit.numerical_rank`."""
+"""Ranks after subtraction of the mean over samples, with conventions of `rankdeficit.numerical_rank`."""
 
 
 def rank_row(found: Spectrum, gamma: float) -> Row:
@@ -35,16 +35,16 @@ def rank_row(found: Spectrum, gamma: float) -> Row:
 
 
 def streamed_row(gram: Gram, gamma: float) -> Row:
-    """The same of streamed rows, with the ranks less their mean.
+    """The same of streamed rows, with the sample-centred and covariance ranks.
 
-    The class-centred rank is one of logits alone: a rotation of hidden layers would change it.
+    The class-centred rank is defined for logits only: a rotation of hidden features would change it.
     """
     row = gram.spectrum().record(gamma) | sample_centred(gram.spectrum("sample-centred"), gamma)
     return row | {"conventions": {"rank": "matrix"} | SAMPLE_CENTRED}
 
 
 def sample_centred(found: Spectrum, gamma: float) -> Row:
-    """The ranks of SAMPLE_CENTRED, from the singular values less the mean."""
+    """The ranks of SAMPLE_CENTRED, from the singular values of the sample-centred matrix."""
     return rank_fields("sample_centred_rank", found, gamma) | rank_fields(
         "covariance_rank", found.squared, gamma
     )
@@ -96,7 +96,7 @@ class LayerRanks(Measure):
         rows: dict[str, Row] = {}
         for layer in study.network.layers.chosen:
             own = {data: found[layer.name] for data, found in states.items()}
-            if may_be_told(study, own, f"ranks of {layer.name}"):
+            if have_spectra(study, own, f"ranks of {layer.name}"):
                 gamma = study.options.gamma
                 rows[layer.name] = {data: streamed_row(gram, gamma) for data, gram in own.items()}
         return Values(layers=rows)
@@ -120,14 +120,14 @@ class Penultimate(Measure):
     def values(self, study: Study) -> Values:
         """`streamed_row` of train and test samples."""
         own = {survey.name: survey.state(PENULTIMATE) for survey in (study.train, study.test)}
-        if not may_be_told(study, own, "ranks of what the classifier reads"):
+        if not have_spectra(study, own, "ranks of what the classifier reads"):
             return Values()
         rows = {name: streamed_row(gram, study.options.gamma) for name, gram in own.items()}
         return Values(sections={"penultimate": rows})
 
 
-def may_be_told(study: Study, grams: Mapping[str, Gram], what: str) -> bool:
-    """Whether all of these have a spectrum; otherwise a note tells why not."""
+def have_spectra(study: Study, grams: Mapping[str, Gram], what: str) -> bool:
+    """Whether all of these have a spectrum; otherwise a note is added."""
     for data, gram in grams.items():
         if gram.reason is not None:
             study.notes.append(f"no {what}, {data}: {gram.reason}; give a larger matrix_memory")

@@ -229,8 +229,8 @@ def _vim(known: KnownData) -> Detector:
         raise ValueError("weight is None; ViM needs a classifier that is linear in the features")
     if not known.statistics.has_scatter:
         raise ValueError(
-            f"features have width {known.statistics.features}, whose scatter takes more than the memory "
-            "allowed"
+            f"features have width {known.statistics.features}, whose scatter needs more than the allowed "
+            "memory"
         )
     width = known.features.shape[1]
     dimension = 1000 if width >= 2048 else 512 if width >= 768 else width // 2

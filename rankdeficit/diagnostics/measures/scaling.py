@@ -23,7 +23,7 @@ ACCURACY = 1e-11
 """Relative error of a fitted temperature."""
 
 REACH = 1e4
-"""Beyond the logits' scale by this factor lies the temperature that stands for a limit, 0 or infinity."""
+"""Factor beyond the logits' scale of the temperature that represents a limit, 0 or infinity."""
 
 STEP = 8.0
 """Factor by which the bracket of a fitted temperature is widened at a time."""
@@ -38,10 +38,10 @@ def fit_temperature(logits: Float[Tensor, "n c"], labels: Int64[Tensor, " n"]) -
     """The temperature T > 0 of least negative log-likelihood of softmax(logits / T).
 
     The loss is convex in 1/T: a bracket is widened geometrically until its slope changes sign, and the
-    root is found to 1e-10 of T (`scipy.optimize.root_scalar`). Where `temperature_limit` is not None
-    there is no finite optimum: for "zero" T is 1e-4 of the median gap between the two largest logits
-    of a sample, for "infinity" 1e4 times the largest range of a sample's logits. T is 1 where all
-    logits of every sample are equal and it changes nothing.
+    root is found to a relative error of 1e-10 (`scipy.optimize.root_scalar`). If `temperature_limit` is
+    not None, there is no finite optimum: for "zero" T is 1e-4 of the median gap between the two largest
+    logits of a sample, for "infinity" 1e4 times the largest range of a sample's logits. T is 1 if the
+    logits of every sample are all equal, as it then changes nothing.
     Raises ValueError as `calibration`.
     """
     check_samples(logits, labels)
@@ -49,11 +49,11 @@ def fit_temperature(logits: Float[Tensor, "n c"], labels: Int64[Tensor, " n"]) -
 
 
 def temperature_limit(logits: Float[Tensor, "n c"], labels: Int64[Tensor, " n"]) -> Limit | None:
-    """Where the likelihood of softmax(logits / T) has no finite optimum: the limit that T tends to.
+    """The limit that the best T tends to if the likelihood of softmax(logits / T) has no finite optimum.
 
-    "zero" where all samples are right, so the loss falls for ever as T falls; "infinity" where the
-    labels' logits are on average no larger than the mean logits, so it falls for ever as T rises. None
-    where the optimum is finite, or every temperature is one. Raises ValueError as `calibration`.
+    "zero" if all samples are correct, so the loss keeps falling as T falls; "infinity" if the labels'
+    logits are on average no larger than the mean logits, so it keeps falling as T rises. None if the
+    optimum is finite, or every temperature is optimal. Raises ValueError as `calibration`.
     """
     check_samples(logits, labels)
     return fit_rows(logits, labels, torch.arange(len(labels), device=logits.device))[1]
@@ -64,7 +64,7 @@ class VectorScaling(NamedTuple):
 
     weights: Float64[Tensor, " c"]
     biases: Float64[Tensor, " c"]
-    """Of mean 0, as their mean changes no probability."""
+    """Centred, as their mean changes no probability."""
 
 
 def fit_vector_scaling(
@@ -73,16 +73,16 @@ def fit_vector_scaling(
     """Weights w and biases b of least negative log-likelihood of softmax(w z + b) (Guo et al., 2017).
 
     The loss is convex; Newton's method with conjugate gradients on standardised columns ends when no
-    entry of the gradient exceeds 1e-10. None where no finite optimum is found: a class has no sample,
-    or the loss falls for ever in some direction, as where a class is told from the others without
-    fault. Raises ValueError as `calibration`.
+    entry of the gradient exceeds 1e-10. None if no finite optimum is found: a class has no sample,
+    or the loss keeps falling in some direction, as it does if a class can be separated from the others
+    without error. Raises ValueError as `calibration`.
     """
     check_samples(logits, labels)
     return fit_vector(logits, labels, torch.arange(len(labels), device=logits.device))
 
 
 def gaussian_temperature(logits: Float[Tensor, "n c"], labels: Int64[Tensor, " n"]) -> float | None:
-    """The temperature that would fit if logits were Gaussian about simplex class means: sigma^2 / a.
+    """The best temperature for logits that are Gaussian around simplex class means: sigma^2 / a.
 
     With z ~ N(a e_y, sigma^2 I) up to a shift per sample and equally frequent classes, the posterior is
     softmax(a z / sigma^2). a is the mean margin of the label's logit over the mean of the others, sigma^2
@@ -163,8 +163,7 @@ def _slope(logits: Tensor, labels: Tensor, rows: Tensor, beta: float) -> _Slope:
 def _scales(logits: Tensor, rows: Tensor) -> tuple[float, float]:
     """Median gap between a sample's two largest logits where they differ, and the largest range.
 
-    Masked classes and single outliers do not move the first. Where no largest logits differ it is
-    the range.
+    Masked classes and single outliers do not change the median. It is the range if all such gaps are 0.
     """
     gaps, reach = [], 0.0
     for own in rows.split(ROWS):
@@ -199,10 +198,10 @@ def check_samples(logits: Tensor, labels: Tensor) -> None:
 
 
 GRADIENT, NEWTON_STEPS = 1e-10, 100
-"""Largest entry of the gradient of a fitted vector scaling, and steps before it counts as diverging."""
+"""Largest gradient entry of a fitted vector scaling, and steps after which it counts as divergent."""
 
 FINITE = 1e-3
-"""Newton step that is left at a finite optimum. Where the loss falls for ever as exp(-t), it is 1."""
+"""Largest remaining Newton step at a finite optimum; if the loss keeps falling as exp(-t), it is 1."""
 
 
 def fit_vector(logits: Tensor, labels: Tensor, rows: Tensor) -> VectorScaling | None:
@@ -273,7 +272,7 @@ class _VectorLoss:
         return found / len(self.rows)
 
     def product(self, point: Tensor, direction: Tensor) -> Tensor:
-        """Of the Hessian with a direction."""
+        """Product of the Hessian with a direction."""
         found = torch.zeros_like(point)
         for x, energies, _ in self._blocks(point):
             p = torch.softmax(energies, dim=1)
@@ -283,7 +282,7 @@ class _VectorLoss:
         return found / len(self.rows)
 
     def newton_step(self, point: Tensor) -> Tensor | None:
-        """The point after a damped step; None where no step is downhill."""
+        """The point after a damped step; None if no step decreases the loss."""
         gradient = self.gradient(point)
         direction = self.newton_direction(point, gradient)
         slope, before, size = float((gradient * direction).sum()), self.value(point), 1.0

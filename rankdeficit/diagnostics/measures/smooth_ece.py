@@ -1,4 +1,4 @@
-"""Smooth expected calibration error, which needs no bins (Blasiok and Nakkiran, 2023)."""
+"""Smooth expected calibration error, without bins (Blasiok and Nakkiran, 2023)."""
 
 import math
 
@@ -24,8 +24,8 @@ def smooth_ece(confidences: Float64[Tensor, " n"], hits: Float64[Tensor, " n"]) 
     smECE_sigma = integral over t in [0, 1] of |mean_i (y_i - f_i) K_sigma(t, f_i)|, K_sigma the Gaussian
     kernel of width sigma reflected at 0 and 1; smECE is the value at the one sigma where
     smECE_sigma = sigma (arXiv 2309.12236, section 3). As the kernel is
-    1 + 2 sum_k exp(-(k pi sigma)^2 / 2) cos(k pi t) cos(k pi f), no sample is moved to a grid. Where the
-    fixed point is below 5e-4 the value is that at 5e-4, which is smaller still.
+    1 + 2 sum_k exp(-(k pi sigma)^2 / 2) cos(k pi t) cos(k pi f), no sample is moved to a grid. If the
+    fixed point is below 5e-4, smECE at sigma = 5e-4 is returned, which is smaller still.
     """
     residuals = hits - confidences
     coefficients = torch.zeros(0, dtype=torch.float64)

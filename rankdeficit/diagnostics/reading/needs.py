@@ -8,7 +8,7 @@ import torch
 import torch.distributed as distributed
 
 MATRIX_MEMORY = 2**31
-"""Bytes that one streamed matrix may take: 16,384 features in float64."""
+"""Default maximum bytes of one streamed matrix: 16,384 features in float64."""
 
 
 @runtime_checkable
@@ -38,7 +38,7 @@ class Shape:
     """Of training."""
     device: torch.device
     matrix_memory: int = MATRIX_MEMORY
-    """Bytes that its matrices, or rows kept instead of them, may take."""
+    """Maximum bytes of its matrices, or of the rows kept instead of them."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Wanted:
     labelled: bool = True
     """Labels are read; nothing may need them otherwise."""
     matrix_memory: int = MATRIX_MEMORY
-    """Bytes of each streamed matrix at most."""
+    """Maximum bytes of each streamed matrix."""
 
     def plus(self, needs: tuple[Need, ...]) -> "Wanted":
         """The same with further needs."""

@@ -161,7 +161,7 @@ def survey(
 ) -> Survey:
     """One pass over a data set (of every process: its share).
 
-    Raises ValueError as `blocks`, in all processes where one has a reason.
+    Raises ValueError as `blocks`, in all processes if it occurs in one.
     """
     result = Survey(name, network, wanted, temperature, store)
     read = Reading(

@@ -310,13 +310,13 @@ def _kind(module: nn.Module, otherwise: Kind) -> Kind:
 
 
 def _channels(module: nn.Module) -> int | None:
-    """Rows of the weight as a matrix; None where the module has none of its own."""
+    """Number of output channels of the module's weight; None if it has no weight."""
     weight = getattr(module, "weight", None)
     return None if weight is None else int(weight.shape[1 if is_transposed(module) else 0])
 
 
 def _channels_last(kind: Kind, channels: int | None, shape: tuple[int, ...]) -> bool:
-    """Which axis holds the layer's channels: told by their number, else by the kind of layer."""
+    """Whether the last axis holds the channels, from their number or else the kind of layer."""
     if kind == "module" or len(shape) < 3:
         return len(shape) == 3
     if kind == "convolution":

@@ -247,7 +247,7 @@ def first_value(values: Any) -> Value | None:
     while type(first) in (tuple, list) and first:
         first = first[0]
     if isinstance(first, Tensor) and first.is_floating_point():
-        return first  # what most modules take and return, found without a look at the rest
+        return first  # the usual case, without a search of the rest
     return next(iter(floating_values(values)), None)
 
 

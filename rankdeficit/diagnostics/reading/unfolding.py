@@ -16,7 +16,7 @@ def is_transposed(module: nn.Module) -> bool:
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether it multiplies the last axis of its input by one matrix, however that is stored."""
+    """Whether it multiplies the last axis of its input by one matrix, stored either way round."""
     return isinstance(module, nn.Linear) or is_transposed(module)
 
 

@@ -64,7 +64,7 @@ def rule(name: str, remedy: str, evidence: str) -> Callable[[Rule], Rule]:
 
 
 def advice(record: Row) -> list[Advice]:
-    """What the rules say of a record; rules without the measures that they read say nothing."""
+    """Advice of all rules on a record; rules whose measures are missing give none."""
     found = {name: own.holds(record) for name, own in _RULES.items()}
     return [
         Advice(name, text, _RULES[name].remedy, _RULES[name].evidence)

@@ -1,4 +1,4 @@
-"""The glossary: what each number of a report is and how it is read. README.md of the library shows it."""
+"""The glossary: definition and reading of each number of a report. The library's README includes it."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -43,7 +43,7 @@ TERMS = {
     "sample_centred_rank": Term(
         "sample-centred rank",
         "numerical rank of M with each logit's mean over samples subtracted",
-        "what varies between samples",
+        "directions that vary between samples",
         "principal component analysis",
         ("logits",),
     ),
@@ -183,16 +183,16 @@ TERMS = {
     ),
     "smooth_ece": Term(
         "smooth ECE (smECE)",
-        "integral of the absolute residual, hit less confidence, after smoothing by a Gaussian kernel "
-        "whose width is that value itself",
-        "0 is best; ECE without the choice of bins",
+        "integral of the absolute value of the residual (1 if correct, else 0, minus the confidence), "
+        "smoothed over the confidence by a Gaussian kernel of width smECE",
+        "0 is best; unlike ECE it needs no choice of bins",
         "Błasiok and Nakkiran",
         ("calibration",),
     ),
     "vector_scaling": Term(
         "vector scaling",
         "softmax(w z + b) with a weight and a bias per class, fitted by NLL and cross-fitted",
-        "better than one temperature: classes are miscalibrated in different ways; worse: too few "
+        "better than temperature scaling: classes are miscalibrated in different ways; worse: too few "
         "samples per class",
         "Guo et al.",
         ("calibration",),
@@ -241,12 +241,12 @@ def named_terms(tables: Iterable[Table]) -> list[Term]:
 
 
 def glossary_section(terms: Iterable[Term]) -> Section:
-    """The section of a page that defines these terms and says how to read them."""
+    """The section of a page that defines these terms and explains how to read them."""
     columns = [Column(text) for text in ("number", "formula", "read it as", "source")]
     rows = [[TableCell(text) for text in term[:4]] for term in terms]
     table = Table("How to read the numbers", columns, rows)
-    told = "the formula of each number, and which values are good."
-    return Section("glossary", "Glossary", tables=[table], headline=told)
+    headline = "the formula of each number, and which values are good."
+    return Section("glossary", "Glossary", tables=[table], headline=headline)
 
 
 def markdown_glossary() -> str:

@@ -46,7 +46,7 @@ class Outputs:
             check_output_folder("figures", self.figures)
 
     def show(self, shown: Writable) -> None:
-        """Print, then write what is asked for."""
+        """Print it, then write the requested files."""
         print(shown, flush=True)
         if self.csv is not None:
             shown.to_csv(self.csv)
@@ -57,7 +57,7 @@ class Outputs:
 
 
 def write_text(path: Path | str, text: Callable[[], str]) -> Path:
-    """Write a file, or replace it as a whole; its folder is made where there is none.
+    """Write a file atomically, with its folder if missing.
 
     Raises ValueError for a path that cannot be a file, before the text is made.
     """
@@ -70,7 +70,7 @@ def write_text(path: Path | str, text: Callable[[], str]) -> Path:
 
 
 def write_figures(folder: Path | str, figures: Iterable[tuple[str, Figure]]) -> list[Path]:
-    """Save named figures as PNG files in a folder, made where there is none; returns their paths.
+    """Save named figures as PNG files in a folder, made if missing; returns their paths.
 
     Raises ValueError for a path that cannot be a folder, before any figure is drawn.
     """

@@ -17,7 +17,7 @@ from rankdeficit.diagnostics.report.verdicts import Verdict, verdicts
 from rankdeficit.page import Column, Page, Picture, Section, Table, TableCell
 
 HEADLINE = 4
-"""Verdicts told at the top of the page."""
+"""Verdicts shown at the top of the page."""
 
 
 def report_page(record: Row) -> Page:

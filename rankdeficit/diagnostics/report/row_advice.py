@@ -21,7 +21,7 @@ ROW_RULES = (NOT_GROWN,)
 
 
 def advise_rows(rows: Sequence[Row], classes: int | None = None) -> list[Advice]:
-    """What to try, from the rows of one network's training; rows without a finite norm and loss are ignored.
+    """What to try, from one network's training; rows without a finite norm and loss are ignored.
 
     rows: with `step`, `effective_logits_norm` (or `logits.effective_logits_norm`) and `loss`, the first
         of them from the start of the training. classes: needed where rows have no `loss_over_uniform`.

@@ -86,7 +86,7 @@ def _ranks(record: Row) -> Iterator[Verdict]:
         if few:
             judgement = "too few train samples to tell"
         elif kind == "rank" and found[kind] == found.get("centred_rank"):
-            judgement = "equal to the class-centred one"
+            judgement = "equal to the class-centred rank"
         elif kind == "rank":
             judgement = (
                 "counts a direction that the softmax does not see; see the class-centred rank"

@@ -90,16 +90,16 @@ class StreamedAlignment(NamedTuple):
 
 
 class InputDirections:
-    """Streaming Gram matrices of some rows of what a layer reads, from which its alignment is told.
+    """Streaming Gram matrices of some rows of a layer's input, from which its alignment is computed.
 
     The rows are a sample of all (patches of a convolution, tokens). Each group of samples has a matrix
-    of its own: their bootstrap tells the error of that choice. Products and sums are in float64, of rows
-    over a power of two that grows with the largest entry: no scale of the rows overflows or underflows.
-    Memory is groups x width^2. While there are fewer rows than their width, the rows themselves are kept,
-    and matrices are those of their coordinates in the span of all.
+    of its own: a bootstrap over groups estimates the error of that choice. Products and sums are in
+    float64, of rows over a power of two that grows with the largest entry: no scale of the rows
+    overflows or underflows. Memory is groups x width^2. While there are fewer rows than their width, the
+    rows themselves are kept, and matrices are those of their coordinates in the span of all.
 
-    groups: of samples; by default as `group_count` has it. One group tells no error.
-    memory: bytes that the matrices may take; by default any. Of wider rows a `RowSample` is kept.
+    groups: of samples; by default `group_count`. One group gives no error.
+    memory: maximum bytes of the matrices; by default unlimited. Of wider rows a `RowSample` is kept.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class InputDirections:
         """The matrices are those of rows over 2^exponent, a multiple of `COARSE`."""
 
     def update(self, rows: Float[Tensor, "rows width"], keys: Int64[Tensor, " n"]) -> None:
-        """Add rows, equally many of each sample; keys (`sample_keys`) tell the groups apart."""
+        """Add rows, equally many of each sample; keys (`sample_keys`) determine the groups."""
         check_floating("rows", rows, dimensions=2)
         largest = check_finite("rows", rows)
         if self.sample is not None:

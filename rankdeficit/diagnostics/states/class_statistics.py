@@ -9,7 +9,7 @@ from rankdeficit.checks import check_at_least, check_floating, check_magnitudes
 from rankdeficit.spectrum import accumulate_gram
 
 BYTES = 8
-"""Of a number in float64."""
+"""Bytes of a float64 number."""
 
 ROWS = 2048
 """Samples that `update` converts to float64 at a time, at least."""
@@ -23,8 +23,8 @@ class ClassStatistics:
     digits where the classes are much tighter than their means are large, as in collapsed networks.
     Memory is features^2 + classes x features, whatever the samples.
 
-    memory: bytes that the scatter matrix may take; by default any. Wider features have means and
-        distances to them, but no scatter.
+    memory: maximum bytes of the scatter matrix; by default unlimited. For wider features only the means
+        and the distances to them are computed.
 
     >>> statistics = ClassStatistics(features=512, classes=10)
     >>> for features, labels in batches:
@@ -69,8 +69,8 @@ class ClassStatistics:
         if not self.has_scatter:
             size = BYTES * self.features**2 / 2**30
             raise ValueError(
-                f"the scatter of {self.features} features takes {size:.2g} GiB, more than the memory "
-                "allowed; give more memory or fewer features"
+                f"the scatter of {self.features} features needs {size:.2g} GiB, more than the allowed "
+                "memory; give more memory or fewer features"
             )
         return self._upper.triu() + self._upper.triu(1).mT
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from rankdeficit.spectrum import PANEL
 
 LEAST_EXPONENT = -1000
-"""Of the powers of two that scale matrices: that of the other sign is still a float64."""
+"""Least exponent of the powers of two that scale matrices: its negative still gives a float64."""
 
 COARSE, COARSE_LEAST = 64, -960
-"""Step and least of the exponents that scale streamed rows: few batches have others than those before."""
+"""Step and least value of the exponents that scale streamed rows, coarse so that they rarely change."""
 
 
 def add_products(gram: Float64[Tensor, "k k"], rows: Float64[Tensor, "rows k"]) -> None:
@@ -92,6 +92,6 @@ def least_exponent(values: Tensor, dim: tuple[int, ...] = ()) -> Int64[Tensor, "
 
 
 def times_power(values: Float64[Tensor, "*shape"], exponent: Tensor) -> Float64[Tensor, "*shape"]:
-    """values 2^exponent, exact but where it underflows; in two steps, as 2^exponent may be no float64."""
+    """values 2^exponent, exact unless it underflows; in two steps, as 2^exponent may not be a float64."""
     half = exponent // 2
     return values * torch.pow(2.0, half.double()) * torch.pow(2.0, (exponent - half).double())

@@ -1,4 +1,4 @@
-"""What the logits alone tell: their ranks before and after the softmax, and their norm."""
+"""Measures of the logits alone: ranks before and after the softmax, and norm."""
 
 from typing import Any, NamedTuple
 
@@ -84,7 +84,7 @@ class LogitsStatistics:
         self._softened.update(softmax(logits, self.temperature))
 
     def spectrum(self, convention: Convention) -> Spectrum:
-        """Of the logits in another convention; see `Gram.spectrum`."""
+        """Spectrum of the logits in another convention; see `Gram.spectrum`."""
         return self._raw.spectrum(convention)
 
     def all_reduce(self, group: distributed.ProcessGroup | None = None) -> None:

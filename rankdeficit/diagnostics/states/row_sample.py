@@ -1,4 +1,4 @@
-"""A sample of rows that fits in memory: those of the samples with the smallest keys."""
+"""A subset of rows that fits in memory: those of the samples with the smallest keys."""
 
 import math
 
@@ -10,19 +10,19 @@ from torch import Tensor
 from rankdeficit.distributed import gather_rows
 
 BYTES = 8
-"""Of a number in float64."""
+"""Bytes of a float64 number."""
 
 COPIES = 4
-"""Of the rows in float64, while their span is computed."""
+"""Copies of the rows in float64 that exist while their span is computed."""
 
 SLACK = 1.25
-"""Rows in memory over those that are kept, at most: choosing among them costs a copy."""
+"""Maximum rows in memory over the rows that are kept: choosing among them costs a copy."""
 
 
 class RowSample:
-    """Rows of the samples with the smallest keys, as many as asked for: no order of samples changes them.
+    """Up to `most` rows, those of the samples with the smallest keys, whatever the order of the samples.
 
-    most: rows that are kept, at least those of one sample. Every sample has equally many rows.
+    most: maximum number of rows; those of one sample are always kept. All samples have equally many rows.
     """
 
     def __init__(self, width: int, most: int, *, device: torch.device | str | None = None) -> None:
@@ -30,7 +30,7 @@ class RowSample:
         self._rows = [torch.zeros(0, width, device=device)]
         self._keys = [torch.zeros(0, dtype=torch.int64, device=device)]
         self.seen = 0
-        """Rows of all samples."""
+        """Number of rows of all samples, kept or not."""
 
     def update(self, rows: Float[Tensor, "rows width"], keys: Int64[Tensor, " n"]) -> None:
         """Add rows, equally many of each sample."""
@@ -40,13 +40,13 @@ class RowSample:
             self._thin()
 
     def all_reduce(self, group: distributed.ProcessGroup | None = None) -> None:
-        """Replace the sample on every process of the group by that of all of their rows."""
+        """Replace the subset on every process of the group by that of the rows of all processes."""
         rows, keys = torch.cat(self._rows), torch.cat(self._keys)
-        told = torch.tensor(rows.element_size(), device=rows.device)
-        distributed.all_reduce(told, op=distributed.ReduceOp.MAX, group=group)
+        size = torch.tensor(rows.element_size(), device=rows.device)
+        distributed.all_reduce(size, op=distributed.ReduceOp.MAX, group=group)
         seen = torch.tensor(self.seen, device=rows.device)
         distributed.all_reduce(seen, group=group)
-        same = rows.to(torch.float64 if int(told) == BYTES else torch.float32)
+        same = rows.to(torch.float64 if int(size) == BYTES else torch.float32)
         all_rows, all_keys = gather_rows(same, group=group), gather_rows(keys, group=group)
         assert all_rows is not None
         assert all_keys is not None
@@ -66,7 +66,7 @@ class RowSample:
             self._keys.append(keys[chosen].to(self._rows[0].device))
 
     def _thin(self) -> None:
-        """Put all in one tensor, of the samples with the smallest keys."""
+        """Concatenate all rows and keep those of the samples with the smallest keys."""
         rows, keys = torch.cat(self._rows), torch.cat(self._keys)
         if len(rows) > self._most:
             each = len(rows) // len(keys)
@@ -77,7 +77,7 @@ class RowSample:
 
 
 def most_rows(width: int, groups: int, memory: int) -> int | None:
-    """Rows kept instead of matrices that take more than the memory; None where these have room."""
+    """Number of rows kept if the matrices exceed the memory; None if the matrices fit."""
     if BYTES * groups * width**2 <= memory:
         return None
     return max(1, min(memory // (COPIES * BYTES * width), math.isqrt(memory // (BYTES * groups))))

@@ -53,7 +53,7 @@ def scramble(keys: Int64[Tensor, "*shape"]) -> Int64[Tensor, "*shape"]:
 
 
 def draws(keys: Int64[Tensor, " n"], count: int, purposes: int) -> Int64[Tensor, "n {purposes} _"]:
-    """So many pseudo-random integers for each sample and purpose, whatever the number of purposes."""
+    """`count` pseudo-random integers per sample and purpose, independent of the number of purposes."""
     numbers = torch.arange(1, purposes * count + 1, device=keys.device)
     return scramble(keys[:, None] + numbers * _ODD).unflatten(1, (purposes, count))
 

@@ -19,9 +19,9 @@ Probe = tuple[Inputs, Int64[Tensor, " n"]]
 
 
 def first_samples(batches: Iterable[Any], forward: Forward, samples: int) -> list[Probe]:
-    """Copies of the first samples, in batches: in each process its part of so many.
+    """Copies of the first samples, in batches: in each process its share of `samples`.
 
-    Raises ValueError as `checked_batch`, and for none, in all processes where one has a reason.
+    Raises ValueError as `checked_batch`, and if there are none, in all processes if it occurs in one.
     """
     rank, size = rank_and_size()
     if samples < size:

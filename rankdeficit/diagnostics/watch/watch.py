@@ -105,7 +105,7 @@ class Watch:
             once, at the opening. Each process of torch.distributed gives its own share of the samples, of
             which it takes the first samples / processes: the numbers are those of all of them together.
         every: steps between measurements. measures: names of measures of `diagnose` that need one set of
-            samples only; a mapping tells how many measurements apart each is taken.
+            samples only; a mapping gives the number of measurements between two of each.
         out: new folder for the rows, `metrics.jsonl`.
         tensorboard: write the rows to the folder `tensorboard` in `out`, too.
         loggers: get each row with `log`. on_alarm: gets each alarm when its rule begins to hold.

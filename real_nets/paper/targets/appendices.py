@@ -1,4 +1,4 @@
-"""Appendices B, F, I and L, which are not at hand, as the paper's main text describes them."""
+"""Appendices B, F, I and L, which are not available here, as the paper's main text describes them."""
 
 from collections.abc import Sequence
 

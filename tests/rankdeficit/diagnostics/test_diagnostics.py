@@ -15,6 +15,7 @@ from rankdeficit.diagnostics.states.alignment import (
     random_alignment,
 )
 from rankdeficit.diagnostics.states.logits import LogitsMeasures, LogitsStatistics
+from rankdeficit.diagnostics.states.row_sample import RowSample
 from rankdeficit.diagnostics.states.sampling import sample_keys
 from tests.processes import run_together
 
@@ -325,14 +326,26 @@ def _share(rank: int, count: int, folder: Path) -> None:
     directions.update(inputs, sample_keys(inputs))
     directions.all_reduce()
     found = directions.alignment(normal(7, 12, seed=1))
-    torch.save([logits.measures()._asdict(), found._asdict()], folder / f"{rank}.pt")
+    sample = some_rows(inputs)
+    sample.all_reduce()
+    kept = (sample.seen, *sample.kept())
+    torch.save([logits.measures()._asdict(), found._asdict(), kept], folder / f"{rank}.pt")
+
+
+def some_rows(inputs: torch.Tensor) -> RowSample:
+    sample = RowSample(12, 20)
+    sample.update(inputs, sample_keys(inputs))
+    return sample
 
 
 def test_streams_of_two_processes_equal_one(tmp_path: Path) -> None:
     run_together(_share, tmp_path, tmp_path)
     expected = streamed(normal(7, 12, seed=1), normal(100, 12), 100)
+    sample = some_rows(normal(100, 12))
     for rank in range(2):
-        measures, found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        measures, found, kept = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert kept[0] == sample.seen == 100
+        assert all(map(torch.equal, kept[1:], sample.kept()))
         assert_same_measures(LogitsMeasures(**measures), measure_logits(low_rank_logits(), 50.0))
         assert StreamedAlignment(**found) == pytest.approx(expected, abs=1e-9)
 
