@@ -3,12 +3,20 @@
 import math
 import os
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+
+def plain_number(value: Any) -> Any:
+    """A number of NumPy, or an array or tensor of one, as Python's; anything else as it is."""
+    kinds = (np.generic, np.ndarray, Tensor)
+    single = isinstance(value, kinds) and math.prod(value.shape) == 1
+    return value.item() if single else value
 
 
 def check_temperature(temperature: Any) -> None:
@@ -18,7 +26,7 @@ def check_temperature(temperature: Any) -> None:
     else:
         valid = _is_number(temperature) and math.isfinite(temperature) and temperature > 0
     if not valid:
-        raise ValueError(f"temperature is {temperature}; it must be a positive finite number")
+        raise ValueError(f"temperature is {temperature!r}; it must be a positive finite number")
 
 
 def check_runs(parameters: Tensor, temperatures: Tensor, parameter_count: int) -> None:
@@ -45,15 +53,33 @@ def check_gamma(gamma: Any) -> None:
     """Raise unless the rank threshold lies strictly between 0 and 1."""
     if not (_is_number(gamma) and 0 < gamma < 1):
         raise ValueError(
-            f"gamma is {gamma}; it must lie strictly between 0 and 1, for example 1e-3"
+            f"gamma is {gamma!r}; it must be a number strictly between 0 and 1, for example 1e-3"
         )
 
 
 def check_at_least(least: int, **values: int) -> None:
-    """Raise unless every named value is a number >= `least`."""
+    """Raise unless every named value is a whole number >= `least`."""
     for name, value in values.items():
-        if not (_is_number(value) and value >= least):
-            raise ValueError(f"{name} is {value}; it must be at least {least}")
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if not (whole and value >= least):
+            raise ValueError(f"{name} is {value!r}; it must be a whole number, at least {least}")
+
+
+def check_callable(**values: Any) -> None:
+    """Raise unless every named value can be called or is None."""
+    for name, value in values.items():
+        if value is not None and not callable(value):
+            raise ValueError(f"{name} is {value!r}; it must be a function")
+
+
+def check_switch(*others: type, **values: Any) -> None:
+    """Raise unless every named value is True, False or an instance of one of the other types."""
+    for name, value in values.items():
+        if not isinstance(value, (bool, *others)):
+            named = ", ".join("None" if own is type(None) else own.__name__ for own in others)
+            raise ValueError(
+                f"{name} is {value!r}; it must be True, False{named and f' or {named}'}"
+            )
 
 
 def check_not_empty(**sequences: Sequence[Any]) -> None:
@@ -96,13 +122,21 @@ def _check_parents(name: str, path: Path) -> None:
 
 
 def check_floating(name: str, value: Any, dimensions: int) -> None:
-    """Raise unless `value` is a non-empty floating-point tensor with at least `dimensions` dimensions."""
+    """Raise unless `value` is a dense, non-empty floating-point tensor of so many dimensions at least."""
     if not isinstance(value, Tensor):
         raise ValueError(
             f"{name} is a {type(value).__name__}; pass a torch tensor (torch.as_tensor(...))"
         )
+    if value.is_complex():
+        raise ValueError(f"{name} has dtype {value.dtype}; it must be real")
     if not value.is_floating_point():
         raise ValueError(f"{name} has dtype {value.dtype}; convert it with {name}.double()")
+    if value.itemsize == 1:
+        raise ValueError(f"{name} has dtype {value.dtype}; convert it with {name}.float()")
+    if value.layout != torch.strided:
+        raise ValueError(f"{name} has layout {value.layout}; pass a dense one, {name}.to_dense()")
+    if value.is_meta:
+        raise ValueError(f"{name} is on the meta device and has no values; pass one that has some")
     if value.ndim < dimensions:
         raise ValueError(
             f"{name} has shape {tuple(value.shape)}; it needs at least {dimensions} dimension(s)"

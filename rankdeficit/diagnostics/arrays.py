@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ from rankdeficit.checks import (
     check_gamma,
     check_magnitudes,
     check_temperature,
+    plain_number,
 )
 from rankdeficit.diagnostics.assembly import assemble, conditions, gather_outputs
-from rankdeficit.diagnostics.measures.ood import canonical, missing_packages
+from rankdeficit.diagnostics.measures.ood import detector_list, missing_packages
 from rankdeficit.diagnostics.measures.ood import detectors as detector_names
 from rankdeficit.diagnostics.measures.probes import ProbeSettings
-from rankdeficit.diagnostics.reading.batches import class_indices, spelled
+from rankdeficit.diagnostics.reading.batches import class_indices, spelled, tensor_of
 from rankdeficit.diagnostics.reading.blocks import BLOCK, Block
 from rankdeficit.diagnostics.reading.contexts import plain_torch
 from rankdeficit.diagnostics.reading.needs import MATRIX_MEMORY, Needs, Rows, Stream, Wanted
@@ -68,7 +70,7 @@ def diagnose_outputs(
     features: what the classifier reads, {"train": (n, width), "test": (m, width)}; for Neural Collapse,
         OOD detection and the penultimate ranks.
     ood: by name, {"logits": (k, classes), "features": (k, width)} of other data.
-    classifier: weight (classes, width) or (weight, bias); for NC3 and some detectors.
+    classifier: weight (classes, width), (weight, bias) or nn.Linear; for NC3 and some detectors.
     measures, temperature, gamma, detectors, seed, matrix_memory, network_name, data_name: as in
     `diagnose`. Halves for calibration are chosen by the content of the features (without them, of the
     logits), where `diagnose` takes the inputs.
@@ -78,14 +80,17 @@ def diagnose_outputs(
     than is given.
     """
     started = time.perf_counter()
+    temperature, gamma, seed = map(plain_number, (temperature, gamma, seed))
+    matrix_memory = plain_number(matrix_memory)
     check_temperature(temperature)
     check_at_least(1, matrix_memory=matrix_memory)
+    check_at_least(0, seed=seed)
     check_gamma(gamma)
     if gamma < LEAST_GAMMA:
         raise ValueError(f"gamma is {gamma}; it must be at least {LEAST_GAMMA:g}")
     names = detector_names()
     if detectors is not None:
-        names = tuple(dict.fromkeys(map(canonical, detectors)))
+        names = detector_list(detectors)
     for name in names:
         missing_packages(name)  # an unknown name is an error before any work
     with plain_torch():
@@ -139,12 +144,14 @@ class _Arrays:
     def __init__(
         self, logits: Splits, labels: Splits, features: Splits | None, ood: Mapping[str, Any]
     ) -> None:
+        if not isinstance(ood, Mapping):
+            raise ValueError(f"ood is {spelled(ood)}; it must be a mapping of data sets by name")
         for name in ("train", "test"):
             if name in ood:
                 raise ValueError(f"ood has a data set called {name!r}; give it another name")
         self.ood = list(ood)
         raw = _splits(logits, "logits") | {
-            name: _matrix(_part(own, name, "logits"), f"ood[{name!r}]['logits']")
+            name: _matrix(_part(own, f"ood[{name!r}]", "logits"), f"ood[{name!r}]['logits']")
             for name, own in ood.items()
         }
         self.kind: Kind = kind_of_outputs([raw["train"][:TOLD]])
@@ -153,7 +160,9 @@ class _Arrays:
         self.features: dict[str, Tensor] | None = None
         if features is not None:
             self.features = _splits(features, "features") | {
-                name: _matrix(_part(own, name, "features"), f"ood[{name!r}]['features']")
+                name: _matrix(
+                    _part(own, f"ood[{name!r}]", "features"), f"ood[{name!r}]['features']"
+                )
                 for name, own in ood.items()
             }
         self.labels = {
@@ -230,8 +239,7 @@ def _network(classifier: Any, arrays: _Arrays) -> Network:
     """The network that measures see: no layers, but the classifier where its weight is given."""
     module: nn.Module = nn.Identity()
     if classifier is not None:
-        weight, bias = classifier if isinstance(classifier, (tuple, list)) else (classifier, None)
-        matrix = _matrix(weight, "classifier")
+        matrix, bias = _classifier(classifier)
         width = None if arrays.features is None else arrays.features["train"].shape[1]
         if matrix.shape[0] != arrays.classes or width not in (None, matrix.shape[1]):
             raise ValueError(
@@ -242,13 +250,34 @@ def _network(classifier: Any, arrays: _Arrays) -> Network:
         with torch.no_grad():
             linear.weight.copy_(matrix)
             if bias is not None:
-                linear.bias.copy_(torch.as_tensor(bias))
+                linear.bias.copy_(bias)
         module = linear
     layer = Layer("classifier", "classifier", 0, "linear", LOGITS, False)
     logits = arrays.logits["train"]
     model = Outputs(module).to(logits.device)
     found = logits.device, logits.dtype
     return Network(model, Layers((), layer), arrays.classes, pick_logits, *found)
+
+
+def _classifier(given: Any) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias."""
+    if isinstance(given, nn.Linear):
+        given = given.weight, given.bias
+    pair = given if isinstance(given, (tuple, list)) else (given, None)
+    if len(pair) != 2:
+        raise ValueError(f"classifier is {spelled(given)}; it must be a weight or (weight, bias)")
+    weight, bias = _matrix(pair[0], "classifier"), pair[1]
+    if bias is None:
+        return weight, None
+    row = _matrix(
+        bias[None] if isinstance(bias, (Tensor, np.ndarray)) else bias, "classifier's bias"
+    )
+    if row.shape != (1, len(weight)):
+        raise ValueError(
+            f"classifier has a bias of shape {tuple(row.shape[1:])}; it must be (classes,), "
+            f"({len(weight)},)"
+        )
+    return weight, row[0]
 
 
 def _part(values: Any, name: str, key: str) -> Any:
@@ -264,11 +293,18 @@ def _splits(values: Splits, name: str) -> dict[str, Tensor]:
 
 def _matrix(values: Any, name: str) -> Float[Tensor, "n columns"]:
     """A finite floating-point matrix."""
-    tensor = torch.as_tensor(values) if isinstance(values, np.ndarray) else values
+    tensor = values
+    if isinstance(values, np.ndarray):
+        with suppress(TypeError):  # arrays of objects
+            tensor = tensor_of(values)
     if not isinstance(tensor, Tensor):
-        raise ValueError(f"{name} is {spelled(values)}; it must be a tensor or a NumPy array")
+        raise ValueError(
+            f"{name} is {spelled(values)}; it must be a tensor or a NumPy array of numbers"
+        )
     tensor = tensor.detach()
-    if not tensor.is_floating_point() or tensor.ndim != 2 or not tensor.numel():
+    if not tensor.is_floating_point() and not tensor.is_complex():
+        tensor = tensor.double()
+    if tensor.is_complex() or tensor.ndim != 2 or not tensor.numel():
         raise ValueError(f"{name} is {spelled(tensor)}; it must be a real matrix, a row per sample")
     check_floating(name, tensor, dimensions=2)
     check_magnitudes(name, tensor)

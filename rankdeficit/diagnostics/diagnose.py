@@ -8,13 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
-from rankdeficit.checks import check_at_least, check_gamma, check_temperature
+from rankdeficit.checks import (
+    check_at_least,
+    check_callable,
+    check_gamma,
+    check_switch,
+    check_temperature,
+    plain_number,
+)
 from rankdeficit.diagnostics.assembly import assemble, conditions, gather_outputs
 from rankdeficit.diagnostics.budget import Budget
-from rankdeficit.diagnostics.measures.ood import canonical, missing_packages
+from rankdeficit.diagnostics.measures.ood import detector_list, missing_packages
 from rankdeficit.diagnostics.measures.ood import detectors as detector_names
 from rankdeficit.diagnostics.measures.probes import ProbeSettings
 from rankdeficit.diagnostics.reading.batches import Data, as_batches, checked_batch, spelled
@@ -125,7 +131,11 @@ def diagnose(
     started = time.perf_counter()
     pairs = _pairs(ood)
     train_batches, test_batches = as_batches(train, "train"), as_batches(test, "test")
-    temperature, gamma = _plain_number(temperature), _plain_number(gamma)
+    temperature, gamma, seed = map(plain_number, (temperature, gamma, seed))
+    grid, rows_per_sample, matrix_memory, memory, gradient_samples = map(
+        plain_number, (grid, rows_per_sample, matrix_memory, memory, gradient_samples)
+    )
+    probes, alignment, gradients = map(plain_number, (probes, alignment, gradients))
     check_temperature(temperature)
     check_gamma(gamma)
     if gamma < LEAST_GAMMA:
@@ -134,8 +144,13 @@ def diagnose(
             "resolve no less"
         )
     check_at_least(1, grid=grid, rows_per_sample=rows_per_sample, matrix_memory=matrix_memory)
+    check_at_least(0, memory=memory, seed=seed)
     if gradient_samples is not None:
         check_at_least(1, gradient_samples=gradient_samples)
+    check_callable(loss=loss, logits=logits, on_progress=on_progress, on_start=on_start)
+    check_switch(ProbeSettings, probes=probes)
+    check_switch(alignment=alignment)
+    check_switch(type(None), gradients=gradients)
     switches = {"probes": probes, "alignment": alignment, "gradients": gradients}
     chosen = choose(measures, switches)
     options = Options(
@@ -144,9 +159,7 @@ def diagnose(
         seed=seed,
         loss=loss,
         probes=probes if isinstance(probes, ProbeSettings) else ProbeSettings(),
-        detectors=detector_names()
-        if detectors is None
-        else tuple(dict.fromkeys(map(canonical, detectors))),
+        detectors=detector_names() if detectors is None else detector_list(detectors),
         on_progress=on_progress,
     )
     for name in options.detectors:
@@ -244,12 +257,6 @@ def _ood_passes(needs: Needs, pairs: Mapping[str, tuple[Any, Any]]) -> list[Want
         paired = () if train is None else needs.ood_pair
         passes += [Wanted(own) for own in (paired, (*needs.ood, *paired)) if own]
     return passes
-
-
-def _plain_number(value: Any) -> Any:
-    """A number of NumPy or a tensor of one as Python's; anything else as it is."""
-    single = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.numel() == 1)
-    return value.item() if single else value
 
 
 def _gradient_samples(network: Network) -> int:

@@ -158,7 +158,7 @@ def check_measures(names: Iterable[str]) -> None:
     known = available_measures()
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=5, cutoff=0.4) or list(known)
+            close = difflib.get_close_matches(str(name), known, n=5, cutoff=0.4) or list(known)
             raise ValueError(
                 f"measures has {name!r}, which is unknown; close names: {', '.join(close)}"
             )

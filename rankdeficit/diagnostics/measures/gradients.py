@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 
 from rankdeficit.diagnostics.measures.alignment import note_unmatched
 from rankdeficit.diagnostics.measures.layer_ranks import rank_row
+from rankdeficit.diagnostics.reading.batches import spelled
 from rankdeficit.diagnostics.reading.inputs import Inputs, chunks
 from rankdeficit.diagnostics.reading.needs import Needs, Samples
 from rankdeficit.diagnostics.reading.network import Network
@@ -128,7 +129,13 @@ def _slope(
     """Gradient of the loss in the logits, precise also where probabilities are almost 0 or 1."""
     least = torch.float64 if loss is PLAIN else torch.float32
     own = logits.detach().to(torch.promote_types(logits.dtype, least)).requires_grad_()
-    return torch.autograd.grad(loss(own, targets, temperature), own)[0]
+    value = loss(own, targets, temperature)
+    if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+        raise ValueError(
+            f"loss returns {spelled(value)}; it must return the mean loss, one number that depends on "
+            "the logits"
+        )
+    return torch.autograd.grad(value.squeeze(), own)[0]
 
 
 def _scaled_gradients(

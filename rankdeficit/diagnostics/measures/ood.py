@@ -13,7 +13,7 @@ A new one is a function of `KnownData`, in any module, with its name in the deco
 import difflib
 import importlib.util
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -111,6 +111,16 @@ def detectors() -> tuple[str, ...]:
 def canonical(name: str) -> str:
     """The name of a detector that may be called by an alias: "neco-deit" is "neco-swin"."""
     return ALIAS_NAMES.get(name, name)
+
+
+def detector_list(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of detectors without repetitions, aliases counting once.
+
+    Raises ValueError for a single string.
+    """
+    if isinstance(names, str):
+        raise ValueError(f"detectors is {names!r}; it must be a list of names, [{names!r}]")
+    return tuple(dict.fromkeys(map(canonical, names)))
 
 
 def dimension(name: str, known: KnownData) -> int | None:
@@ -298,7 +308,9 @@ def _root_mean_square_norm(statistics: ClassStatistics) -> float:
 def _entry(name: str) -> _Entry:
     name = canonical(name)
     if name not in _DETECTORS:
-        close = difflib.get_close_matches(name, _DETECTORS, n=5, cutoff=0.4) or list(_DETECTORS)
+        close = difflib.get_close_matches(str(name), _DETECTORS, n=5, cutoff=0.4) or list(
+            _DETECTORS
+        )
         raise ValueError(f"detector is {name!r}, which is unknown; close names: {', '.join(close)}")
     return _DETECTORS[name]
 

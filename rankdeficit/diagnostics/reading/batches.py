@@ -4,14 +4,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int64
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from rankdeficit.checks import largest_magnitude
 from rankdeficit.diagnostics.reading.inputs import ANYTHING, Forward, Inputs
@@ -33,7 +35,9 @@ def as_batches(source: Any, name: str) -> Iterable[Any]:
     Raises ValueError for anything else.
     """
     if isinstance(source, Dataset) and not isinstance(source, IterableDataset):
-        return DataLoader(source, batch_size=DATASET_BATCH)
+        if not hasattr(source, "__len__"):
+            raise ValueError(f"{name} is {spelled(source)} without a length; give a loader of it")
+        return DataLoader(source, DATASET_BATCH, collate_fn=partial(_collated, name))
     if isinstance(source, (str, bytes, Mapping, Tensor, np.ndarray)) or not (
         hasattr(source, "__iter__") or hasattr(source, "__getitem__")
     ):
@@ -86,8 +90,9 @@ def class_indices(labels: Any, where: str) -> Int64[Tensor, " n"]:
     found = labels
     if isinstance(labels, (list, tuple, np.ndarray)):
         with suppress(TypeError, ValueError, RuntimeError):  # names of classes, say
-            found = torch.as_tensor(labels)
+            found = tensor_of(labels) if isinstance(labels, np.ndarray) else torch.as_tensor(labels)
     if isinstance(found, Tensor) and _is_plain(found):
+        found = found.long() if found.dtype == torch.bool else found
         if found.ndim == 2 and found.shape[1] > 1:
             hot = ((found == 0) | (found == 1)).all() & (found.sum(dim=1) == 1).all()
             found = found.argmax(dim=1) if bool(hot) else found
@@ -96,9 +101,26 @@ def class_indices(labels: Any, where: str) -> Int64[Tensor, " n"]:
         whole = not found.is_floating_point() or bool((found == found.round()).all())
         if found.ndim == 1 and whole:
             return found.long()
+    single = isinstance(labels, int) or (isinstance(found, Tensor) and found.ndim == 0)
+    hint = "; make batches of single samples with torch.utils.data.DataLoader" if single else ""
     raise ValueError(
         f"{where}: labels are {spelled(labels)}; they must be class indices, one per sample, or one-hot"
+        f"{hint}"
     )
+
+
+def tensor_of(array: NDArray[Any]) -> Tensor:
+    """The numbers of an array in memory that torch can use: a copy where order, strides or rights forbid.
+
+    Raises TypeError for arrays of anything else, and for masked values.
+    """
+    if np.ma.is_masked(array):
+        raise TypeError("masked values")
+    kind = array.dtype.kind
+    longer = kind == "f" and array.dtype.itemsize > 8
+    plain = array.astype(np.float64 if longer else array.dtype.newbyteorder("="), copy=False)
+    usable = plain.flags.writeable and all(stride >= 0 for stride in plain.strides)
+    return torch.as_tensor(np.asarray(plain) if usable else np.array(plain, order="C"))
 
 
 def spelled(value: Any) -> str:
@@ -204,7 +226,7 @@ def _tensor(values: Any, where: str, least: int) -> Tensor:
     tensor = values
     if isinstance(values, np.ndarray):
         with suppress(TypeError):  # arrays of objects
-            tensor = torch.as_tensor(values)
+            tensor = tensor_of(values)
     if not isinstance(tensor, Tensor) or not _is_plain(tensor) or tensor.ndim < least:
         raise ValueError(
             f"{where}: inputs are {spelled(values)}; they must be a dense real tensor, one row per "
@@ -224,4 +246,18 @@ def _check_finite(inputs: Tensor, where: str) -> None:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    return tensor.layout == torch.strided and not tensor.is_complex() and not tensor.is_meta
+    """Whether it is dense, real and has values of a precision that torch computes in."""
+    eighth = tensor.is_floating_point() and tensor.itemsize == 1
+    strided = tensor.layout == torch.strided and not tensor.is_nested
+    return strided and not (tensor.is_complex() or tensor.is_meta or tensor.is_quantized or eighth)
+
+
+def _collated(name: str, samples: list[Any]) -> Any:
+    """A batch of samples of a data set. Raises ValueError where they do not fit together."""
+    try:
+        return default_collate(samples)
+    except (TypeError, RuntimeError, KeyError) as error:
+        raise ValueError(
+            f"{name}: samples of the data set make no batch ({error}); give a transform that makes "
+            "tensors of one size, or a loader with a collate_fn"
+        ) from error

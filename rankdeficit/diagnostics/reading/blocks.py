@@ -30,6 +30,9 @@ BLOCK = 1024
 """Samples of a block, at least: a few large products are faster than many small ones."""
 
 
+MOST_CLASSES = 2**20
+"""Of OOD data. Larger labels are not classes numbered from 0, and their probes would fit in no memory."""
+
 UNFIT = (RuntimeError, TypeError, AttributeError, AssertionError, LookupError)
 """What networks raise for inputs that they cannot take."""
 
@@ -252,6 +255,8 @@ class _Reader:
 def _check_labels(labels: Tensor, classes: int | None, where: str) -> None:
     """Raise ValueError for labels out of range; without classes, -1 stands for no label."""
     low, high = int(labels.min()), int(labels.max())
+    if classes is None and high >= MOST_CLASSES:
+        raise ValueError(f"{where}: labels lie in {low}..{high}; number the classes from 0")
     if low < (-1 if classes is None else 0) or (classes is not None and high >= classes):
         own = "0 or more, or be -1 where there is none"
         bound = own if classes is None else f"in 0..{classes - 1}, the network's logits"

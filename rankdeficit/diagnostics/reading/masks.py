@@ -52,8 +52,10 @@ def asked_mask(option: MaskOf, batch: Any, samples: int, where: str) -> Mask | N
             )
         named = {str(key): own for key, own in batch.items() if isinstance(own, Tensor)}
         found = named_mask(option, named)
-    else:
+    elif callable(option):
         found = option(batch)
+    else:
+        raise ValueError(f"mask is {option!r}; it must be a function or the mask's name in batches")
     if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != samples:
         raise ValueError(
             f"{where}: mask gives {getattr(found, 'shape', found)}; it must be a tensor "

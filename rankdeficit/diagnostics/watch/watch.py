@@ -10,7 +10,13 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from rankdeficit.checks import check_at_least, check_gamma, check_temperature
+from rankdeficit.checks import (
+    check_at_least,
+    check_callable,
+    check_gamma,
+    check_temperature,
+    plain_number,
+)
 from rankdeficit.diagnostics.assembly import gather_outputs
 from rankdeficit.diagnostics.measures.probes import ProbeSettings
 from rankdeficit.diagnostics.reading.blocks import NonFiniteLogitsError
@@ -112,9 +118,12 @@ class Watch:
         The others as in `diagnose`.
         Raises ValueError for settings out of range, unknown measures, and folders that are not empty.
         """
+        temperature, gamma = plain_number(temperature), plain_number(gamma)
+        every, samples = plain_number(every), plain_number(samples)
         check_temperature(temperature)
         check_gamma(gamma)
         check_at_least(1, every=every, samples=samples)
+        check_callable(loss=loss, logits=logits, on_alarm=on_alarm)
         if gamma < LEAST_GAMMA:
             raise ValueError(f"gamma is {gamma}; it must be at least {LEAST_GAMMA:g}")
         if tensorboard and out is None:

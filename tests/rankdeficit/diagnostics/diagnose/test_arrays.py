@@ -1,8 +1,10 @@
 """Arrays instead of a network: the same numbers, and what does not belong together."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -51,14 +53,24 @@ def as_numpy(values: Any) -> Any:
     return values.numpy()
 
 
-@pytest.mark.parametrize("form", [lambda values: values, as_numpy], ids=["torch", "numpy"])
+def as_stored(values: Any) -> Any:
+    """In the other byte order, as files have it, and not to be written to."""
+    if isinstance(values, dict):
+        return {name: as_stored(own) for name, own in values.items()}
+    array = values.numpy()
+    array = array.astype(array.dtype.newbyteorder(">"))
+    array.setflags(write=False)
+    return array
+
+
+@pytest.mark.parametrize("form", [lambda values: values, as_numpy, as_stored])
 def test_arrays_give_the_numbers_of_the_network(form: Callable[[Any], Any]) -> None:
     model, data = problem()
     split = {name: batches(*own) for name, own in data.items()}
     expected = rd.diagnose(
         model, split["train"], split["test"], {"far": (None, split["far"])}, 2.0, probes=False
     )
-    classifier = model.weight, model.bias
+    classifier: Any = (model.weight, model.bias) if form is as_numpy else model
     found = rd.diagnose_outputs(**form(given(model, data)), classifier=classifier, temperature=2.0)
     for name in SECTIONS:
         assert not list(differences(expected[name], found[name])), name
@@ -97,6 +109,16 @@ def test_figures_of_arrays(tmp_path: Any) -> None:
         ({"features": {"train": [1.0], "test": [1.0]}}, r"features\['train'\].*NumPy"),
         ({"ood": {"far": {"logits": torch.zeros(3, 4)}}}, r"far.*features"),
         ({"ood": {"test": {}}}, "another name"),
+        ({"ood": [1]}, "ood.*mapping"),
+        ({"ood": {"far": None}}, r"ood\['far'\].*mapping"),
+        ({"features": {"train": torch.ones(1100, 6).to_sparse(), "test": None}}, "train.*dense"),
+        ({"features": {"train": torch.ones(1100, 6, device="meta"), "test": None}}, "train.*meta"),
+        ({"features": {"train": torch.ones(1100, 6).to(torch.float8_e5m2)}}, "train.*float8"),
+        ({"features": {"train": torch.ones(1100, 6) * 1j}}, "train.*real"),
+        ({"features": {"train": np.full((1100, 6), "a", object)}}, "train.*numbers"),
+        ({"classifier": (torch.zeros(4, 6), torch.zeros(3))}, "bias.*4"),
+        ({"classifier": (torch.zeros(4, 6),)}, "classifier.*bias"),
+        ({"classifier": (torch.zeros(4, 6), torch.full((4,), math.nan))}, "bias.*NaN"),
         ({"classifier": torch.zeros(4, 5)}, "classifier.*4, 6"),
         ({"measures": ["alignment"]}, "alignment.*network"),
         ({"measures": ["neural_collapse"], "features": None, "ood": None}, "neural_collapse.*features"),

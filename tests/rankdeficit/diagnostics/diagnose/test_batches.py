@@ -7,13 +7,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 import rankdeficit as rd
 from rankdeficit.diagnostics.report import Report
 from tests.rankdeficit.diagnostics.diagnose.problems import QUICK, Batches, measures, small_problem
+
+
+def reversed_memory(values: Tensor) -> NDArray[Any]:
+    """The array, last row first in memory."""
+    return np.ascontiguousarray(values.numpy()[::-1])[::-1]
+
+
+def read_only(values: Tensor) -> NDArray[Any]:
+    array = values.numpy().copy()
+    array.setflags(write=False)
+    return array
+
 
 FORMS: dict[str, Callable[[Batches], Any]] = {
     "mapping": lambda data: [{"pixel_values": x, "labels": y} for x, y in data],
@@ -27,7 +40,35 @@ FORMS: dict[str, Callable[[Batches], Any]] = {
     "float column": lambda data: [(x, y[:, None].float()) for x, y in data],
     "numpy labels": lambda data: [(x, y.numpy()) for x, y in data],
     "numpy": lambda data: [(x.numpy(), y.numpy().astype(np.int32)) for x, y in data],
+    "bool one-hot": lambda data: [(x, nn.functional.one_hot(y, 4).bool()) for x, y in data],
+    "other byte order": lambda data: [
+        (x.numpy().astype(">f4"), y.numpy().astype(">i8")) for x, y in data
+    ],
+    "reversed": lambda data: [(reversed_memory(x), reversed_memory(y)) for x, y in data],
+    "read-only": lambda data: [(read_only(x), read_only(y)) for x, y in data],
+    "long double": lambda data: [(x.numpy().astype(np.longdouble), y) for x, y in data],
 }
+
+
+class Samples(Dataset[Any]):
+    """A data set of these samples."""
+
+    def __init__(self, samples: list[Any]) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Any:
+        sample, label = self.samples[index]
+        return (sample if isinstance(sample, Tensor) else object()), label
+
+
+class Endless(Dataset[Any]):
+    """A data set without a length."""
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.zeros(5), 0
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +111,20 @@ def test_data_for_detection_alone_need_no_labels(form: str) -> None:
 def test_numbers_of_numpy_are_numbers() -> None:
     model, train, test = small_problem()
     plain = rd.diagnose(model, train, test, temperature=3.0, gamma=1e-2, **QUICK)
-    for kind in (np.float64, np.float32, torch.tensor):
+    for kind in (np.float64, np.float32, np.array, torch.tensor):
         own: Any = {"temperature": kind(3.0)}
         assert measures(rd.diagnose(model, train, test, gamma=1e-2, **own, **QUICK)) == measures(
             plain
         )
-    gamma: Any = np.float64(1e-2)
-    found = rd.diagnose(model, train, test, temperature=3.0, gamma=gamma, **QUICK)
+    own = {
+        "gamma": np.float64(1e-2),
+        "grid": np.int64(2),
+        "seed": np.uint8(0),
+        "memory": np.int64(9),
+    }
+    found = rd.diagnose(model, train, test, temperature=3.0, **own, **QUICK)
     assert found.record["conditions"]["gamma"] == 1e-2
+    assert measures(found) == measures(plain)
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -102,6 +149,14 @@ def test_numbers_of_numpy_are_numbers() -> None:
         (lambda tr, te: ([{"x": x, "mask": x, "y": y} for x, y in tr], te), "takes .input"),
         (lambda tr, te: ([((x, x), y) for x, y in tr], te), "tuple.* 2.*.input"),
         (lambda tr, te: ([(x, x, y) for x, y in tr], te), "second.*labels.*a, b"),
+        (lambda tr, te: ([(x.to(torch.float8_e5m2), y) for x, y in tr], te), "batch 0.*float8"),
+        (lambda tr, te: ([(np.ma.masked_less(x.numpy(), 0), y) for x, y in tr], te), "MaskedArray"),
+        (lambda tr, te: ([(x.numpy().astype(object), y) for x, y in tr], te), "batch 0.*ndarray"),
+        (lambda tr, te: ([*zip(*tr[0], strict=True)], te), "batch 0"),
+        (lambda tr, te: ([(x[0:1], 1) for x, _ in tr], te), "labels are 1.*DataLoader"),
+        (lambda tr, te: (Samples([("picture", 0)] * 3), te), "train.*transform"),
+        (lambda tr, te: (tr, Samples([(torch.zeros(n), 0) for n in (4, 5)])), "test.*one size"),
+        (lambda tr, te: (Endless(), te), "train.*length"),
         (lambda tr, te: ([(pack_sequence([*x[:, None]]), y) for x, y in tr], te), "PackedSequence"),
     ],
 )  # fmt: skip
@@ -109,3 +164,10 @@ def test_anything_else_is_one_clear_error(arguments: Callable[..., Any], names: 
     model, train, test = small_problem()
     with pytest.raises(ValueError, match=names):
         rd.diagnose(model, *arguments(train, test), **QUICK)
+
+
+def test_ood_labels_are_numbered_from_zero() -> None:
+    model, train, test = small_problem()
+    far = [(x, 10**12 + y) for x, y in test]
+    with pytest.raises(ValueError, match="x train.*from 0"):
+        rd.diagnose(model, train, test, {"x": (far, test)}, measures=["ood_drop"])

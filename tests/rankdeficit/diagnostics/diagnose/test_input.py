@@ -4,6 +4,7 @@ import itertools
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -83,12 +84,28 @@ def test_bad_data_is_named(kind: str, which: str) -> None:
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_settings_are_named() -> None:
     model, train, test = small_problem()
     cases: list[tuple[dict[str, Any], str]] = [
         ({"temperature": 0.0}, "temperature"),
         ({"gamma": 1e-9}, "gamma"),
         ({"grid": 0}, "grid"),
+        ({"temperature": np.ones(2)}, "temperature.*number"),
+        ({"gamma": "1e-3"}, "gamma.*number"),
+        ({"grid": 1.5}, "grid.*whole"),
+        ({"gradient_samples": 2.5}, "gradient_samples.*whole"),
+        ({"memory": "1 GB"}, "memory.*whole"),
+        ({"measures": [1]}, "measures has 1"),
+        ({"probes": "no"}, "probes.*ProbeSettings"),
+        ({"alignment": 0}, "alignment.*False"),
+        ({"gradients": "no"}, "gradients.*None"),
+        ({"loss": "mse"}, "loss.*function"),
+        ({"logits": "logits"}, "logits.*function"),
+        ({"on_progress": True}, "on_progress.*function"),
+        ({"mask": 3}, "mask.*function"),
+        ({"detectors": "msp"}, "detectors.*list"),
+        ({"detectors": [1]}, "detector is 1"),
         ({"detectors": ["mps"]}, "msp"),
         ({"ood": {"x": train}}, r"ood\['x'\].*tuple"),
         ({"ood": {"test": (train, test)}}, "another name"),
@@ -96,6 +113,13 @@ def test_bad_settings_are_named() -> None:
     for options, message in cases:
         with pytest.raises(ValueError, match=message):
             rd.diagnose(model, train, test, **options)
+
+
+def test_losses_that_are_no_mean_are_told() -> None:
+    model, train, test = small_problem()
+    for loss in (lambda logits, *_: logits, lambda *_: 0.0, lambda *_: torch.zeros(())):
+        found = rd.diagnose(model, train, test, loss=loss, measures=["gradient_ranks"])
+        assert any("mean loss" in note for note in found["notes"])
 
 
 def test_networks_without_finite_logits_are_refused() -> None:
