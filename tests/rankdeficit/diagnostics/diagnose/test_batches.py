@@ -169,5 +169,5 @@ def test_anything_else_is_one_clear_error(arguments: Callable[..., Any], names: 
 def test_ood_labels_are_numbered_from_zero() -> None:
     model, train, test = small_problem()
     far = [(x, 10**12 + y) for x, y in test]
-    with pytest.raises(ValueError, match="x train.*from 0"):
+    with pytest.raises(ValueError, match=r"x train.*from 0"):
         rd.diagnose(model, train, test, {"x": (far, test)}, measures=["ood_drop"])
