@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from rankdeficit.diagnostics.reading.batches import checked_batch
 from rankdeficit.diagnostics.reading.inputs import Forward, Inputs
-from rankdeficit.diagnostics.reading.taps import Select, pick_logits, undisturbed
+from rankdeficit.diagnostics.reading.taps import Select, pick_logits
+from rankdeficit.diagnostics.reading.untouched import untouched
 from rankdeficit.diagnostics.reading.wrappers import unwrap
 from rankdeficit.diagnostics.watch.probes import no_trace
 
@@ -46,7 +47,7 @@ class Passes:
         """
         if mode not in get_args(Mode):
             raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(get_args(Mode))}")
-        with no_trace(self.model), undisturbed(self.model), unmoved(self.model), torch.no_grad():
+        with no_trace(self.model), untouched(self.model), torch.no_grad():
             torch.manual_seed(0)
             self.model.train(mode == "train")
             try:
@@ -68,13 +69,6 @@ class Passes:
         if not bool(logits.isfinite().all()):
             raise ValueError("the logits are NaN or infinite; mend the weights of the model first")
         return logits
-
-
-@contextmanager
-def unmoved(model: nn.Module) -> Iterator[None]:
-    """Buffers, such as BatchNorm's running averages, are afterwards exactly what they were."""
-    with restored([own for own in model.buffers() if own is not None]):
-        yield
 
 
 @contextmanager

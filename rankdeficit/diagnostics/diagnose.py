@@ -35,6 +35,7 @@ from rankdeficit.diagnostics.reading.store import MEMORY, RowStore
 from rankdeficit.diagnostics.reading.streams import LOSS
 from rankdeficit.diagnostics.reading.survey import OnProgress, survey
 from rankdeficit.diagnostics.reading.taps import Select, pick_logits
+from rankdeficit.diagnostics.reading.untouched import untouched
 from rankdeficit.diagnostics.reading.wrappers import unwrap
 from rankdeficit.diagnostics.registry import choose
 from rankdeficit.diagnostics.report import Report
@@ -164,8 +165,9 @@ def diagnose(
     )
     for name in options.detectors:
         missing_packages(name)  # an unknown name is an error before any work
-    with plain_torch() as defaults:
-        forward = Forward.of(unwrap(model))
+    plain = unwrap(model)
+    with plain_torch() as defaults, untouched(plain):
+        forward = Forward.of(plain)
         firsts, train_batches = _peek(defaults.batches(train_batches), forward, mask)
         with explained("train, batch 0", firsts[0]):
             network = replace(Network.of(model, firsts[0], layers, logits, defaults), mask=mask)

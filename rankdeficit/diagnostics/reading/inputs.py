@@ -55,8 +55,11 @@ class Inputs:
         return "; ".join(told)
 
     def on(self, device: torch.device, dtype: torch.dtype) -> "Inputs":
-        """On a device, floating-point ones in this precision; integers (tokens) stay."""
-        moved = self._map(lambda tensor: tensor.to(device, non_blocking=True))
+        """Copies on a device, floating-point ones in this precision; integers (tokens) stay.
+
+        Copies, as a network may change what it gets in place.
+        """
+        moved = self._map(lambda tensor: tensor.to(device, non_blocking=True, copy=True))
         return moved._map(lambda own: own.to(dtype) if own.is_floating_point() else own)
 
     def run(self, model: nn.Module) -> Any:

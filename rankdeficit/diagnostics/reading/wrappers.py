@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 from torch.fx import GraphModule
+from torch.nn.parameter import is_lazy
 
 GRAPH = (
     "in which no layer is a module any more, so that none can be read; pass the module that it was "
@@ -23,7 +24,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     """The network itself, without torch.compile, DataParallel and DistributedDataParallel around it.
 
     Raises ValueError, with the cause, for what cannot be hooked or has no weights to read: scripted,
-    exported, quantised and sharded (FSDP) networks, and weights on the meta device.
+    exported, quantised and sharded (FSDP) networks, and weights that are lazy or on the meta device.
     """
     if type(model).__name__ == "ExportedProgram":
         raise ValueError(f"model is an ExportedProgram, {GRAPH}")
@@ -45,12 +46,23 @@ def unwrap(model: nn.Module) -> nn.Module:
         if wrapped is None:
             break
         model = wrapped
-    if isinstance(model, GraphModule) and not any(
-        node.op == "call_module" for node in model.graph.nodes
-    ):
-        raise ValueError(f"model is a graph of operations, {GRAPH}")
+    _check_modules(model)
     _check_weights(model)
     return model
+
+
+def _check_modules(model: nn.Module) -> None:
+    """Raise ValueError for graphs of operations that use weights without calling their modules."""
+    for name, module in model.named_modules():
+        if not isinstance(module, GraphModule) or (
+            name and next(module.parameters(), None) is None
+        ):
+            continue
+        called = [str(node.target) for node in module.graph.nodes if node.op == "call_module"]
+        if not any(True for own in called for _ in module.get_submodule(own).parameters()):
+            raise ValueError(
+                f"model {f'has {name}, ' if name else 'is '}a graph of operations, {GRAPH}"
+            )
 
 
 def _check_weights(model: nn.Module) -> None:
@@ -64,6 +76,10 @@ def _check_weights(model: nn.Module) -> None:
                 "that was quantised"
             )
     for name, parameter in model.named_parameters():
+        if is_lazy(parameter):
+            raise ValueError(
+                f"model has no {name} yet; run it on a batch, or load its weights first"
+            )
         if parameter.is_meta:
             raise ValueError(
                 f"model has {name} on the meta device, without values; load its weights first"

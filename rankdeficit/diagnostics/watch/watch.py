@@ -27,6 +27,7 @@ from rankdeficit.diagnostics.reading.store import RowStore
 from rankdeficit.diagnostics.reading.streams import LOSS
 from rankdeficit.diagnostics.reading.survey import survey
 from rankdeficit.diagnostics.reading.taps import Select, pick_logits
+from rankdeficit.diagnostics.reading.untouched import untouched
 from rankdeficit.diagnostics.reading.wrappers import unwrap
 from rankdeficit.diagnostics.registry import with_required
 from rankdeficit.diagnostics.report.advice import Advice
@@ -166,7 +167,7 @@ class Watch:
         Raises ValueError as `diagnose`.
         """
         model = unwrap(self._model)
-        with no_trace(model) as defaults:
+        with no_trace(model) as defaults, untouched(model):
             with defaults.used():
                 probes = first_samples(self._batches, Forward.of(model), self._samples)
             network = Network.of(model, probes[0][0], self._layers, self._select, defaults)
@@ -248,7 +249,7 @@ class Watch:
         chosen = [name for name, apart in self._intervals.items() if number % apart == 0]
         train_loss = float(loss.detach()) if isinstance(loss, Tensor) else loss
         try:
-            with no_trace(self._network.model):
+            with no_trace(self._network.model), untouched(self._network.model):
                 found, expected = self._numbers(self._network, chosen)
         except NonFiniteLogitsError:
             found, expected = {}, 0

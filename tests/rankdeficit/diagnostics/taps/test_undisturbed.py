@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import rankdeficit as rd
 from rankdeficit.diagnostics.reading.taps import find_layers, reading, undisturbed
 from tests.rankdeficit.diagnostics.taps.networks import IMAGES, CifarResNet, read_layers
 
@@ -86,3 +87,42 @@ def test_errors_in_the_forward_pass_leave_the_network_as_it_was() -> None:
             model(IMAGES)
     compiled = torch.compile(model, backend="eager")
     compiled(IMAGES)  # and compiling is allowed again
+
+
+class Restless(nn.Module):
+    """Counts its calls, observes what it gets and changes it in place; its weight is normalised."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.utils.parametrizations.spectral_norm(nn.Linear(5, 4))
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros(0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self.seen = x.detach().clone()
+        return self.linear(x.mul_(2).add_(1))
+
+
+def test_diagnosing_and_watching_restless_networks_leaves_them_and_their_inputs_as_they_were() -> (
+    None
+):
+    torch.manual_seed(0)
+    model = Restless().train()
+    x, y = torch.randn(40, 5), torch.arange(40) % 4
+    batches, before = [(x, y)], x.clone()
+    options: dict[str, Any] = {"measures": ["logits", "alignment", "gradient_ranks"]}
+    with unchanged(model):
+        found = rd.diagnose(model, batches, batches, **options)
+        with rd.Watch(model, batches, every=1) as watch:
+            watch.step()
+    assert torch.equal(x, before)
+    assert watch.rows[0]["loss"] == watch.rows[1]["loss"] == pytest.approx(found["train.loss"])
+    plain = nn.Linear(5, 4)
+    plain.load_state_dict({"weight": model.linear.eval().weight, "bias": model.linear.bias})
+    data = [(2 * x + 1, y)]
+    expected = rd.diagnose(plain, data, data, **options)
+    for name in ("train.loss", "test.loss", "alignment"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-5)
+    ranks = [own["layers"][0]["gradient"]["stable_rank"] for own in (found, expected)]
+    assert ranks[0] == pytest.approx(ranks[1], rel=1e-5)

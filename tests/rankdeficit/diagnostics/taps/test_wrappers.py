@@ -78,14 +78,19 @@ def quantised() -> nn.Module:
 
 @pytest.mark.usefixtures("unchecked")
 def test_networks_without_weights_to_read_are_refused_with_the_cause() -> None:
-    model = nn.Sequential(nn.Linear(6, 4))
-    graph = torch.fx.Graph()
-    graph.output(graph.call_function(torch.relu, (graph.placeholder("x"),)))
+    model = nn.Sequential(nn.Linear(6, 4), nn.ReLU())
+    graph = torch.fx.Graph()  # as exported: weights multiplied by operations, guards a module
+    inputs = graph.placeholder("x")
+    graph.call_module("1", (inputs,))
+    graph.output(graph.call_function(torch.mm, (inputs, graph.get_attr("0.weight"))))
+    exported = torch.fx.GraphModule(model, graph)
     integers = nn.Sequential(nn.Linear(6, 4))
     weight = torch.ones(4, 6, dtype=torch.int8)
     integers[0].weight = nn.Parameter(weight, requires_grad=False)
     for wrong, cause in (
-        (torch.fx.GraphModule(model, graph), "exported"),
+        (exported, "exported"),
+        (nn.Sequential(nn.Linear(6, 6), exported), "has 1.*exported"),
+        (nn.Sequential(nn.Linear(6, 4), nn.LazyLinear(3)), r"1\.weight"),
         (quantised(), "quantised.* 0"),
         (integers, "quantised.* 0"),
         (nn.Sequential(nn.Linear(6, 4, device="meta")), r"0\.weight.* meta "),
