@@ -44,7 +44,7 @@ def assemble(study: Study, measures: Sequence[Measure]) -> Row:
     surveys = (study.train, study.test, *study.ood.values(), *study.ood_train.values())
     if unmasked := sorted(set[str]().union(*(own.unmasked for own in surveys))):
         study.notes.append(
-            f"padding counts in the means of {len(unmasked)} layers whose number of tokens is not the "
+            f"padding counts in the numbers of {len(unmasked)} layers whose number of tokens is not the "
             f"mask's ({unmasked[0]} for one)"
         )
     record: Row = {

@@ -18,9 +18,14 @@ from rankdeficit.diagnostics.reading.inputs import Inputs, chunks
 from rankdeficit.diagnostics.reading.needs import Needs, Samples
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import Layer, reading, undisturbed
-from rankdeficit.diagnostics.reading.tokens import Value, fits, tokens_of
+from rankdeficit.diagnostics.reading.tokens import Value, tokens_of
 from rankdeficit.diagnostics.reading.trace import Place
-from rankdeficit.diagnostics.reading.unfolding import input_rows, is_transposed, weight_matrix
+from rankdeficit.diagnostics.reading.unfolding import (
+    input_rows,
+    is_transposed,
+    rows_are_tokens,
+    weight_matrix,
+)
 from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values, measure
 from rankdeficit.diagnostics.report.cells import rank_text
 from rankdeficit.diagnostics.report.drawing import Curve, by_layer, get
@@ -92,8 +97,9 @@ def gradient_spectra(
                     sums[name] = torch.zeros_like(weight, dtype=torch.float64)
             axis = next(own.input_axis for own in network.layers.chosen if own.input == place)
             own = tokens_of(value, len(chunk), axis, chunk.mask)
-            rows = input_rows(network.module(place.module), own.values.detach())
-            if own.mask is not None and fits(own.values, own.mask, 1):
+            module = network.module(place.module)
+            rows = input_rows(module, own.values.detach())
+            if own.mask is not None and rows_are_tokens(module, own.values, own.mask):
                 rows = rows[own.mask.flatten()]
             if place.module not in grams:
                 grams[place.module] = Gram(rows.shape[1], device=rows.device)

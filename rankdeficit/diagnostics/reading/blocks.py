@@ -23,7 +23,7 @@ from rankdeficit.diagnostics.reading.tokens import (
     tokens_of,
 )
 from rankdeficit.diagnostics.reading.trace import Place
-from rankdeficit.diagnostics.reading.unfolding import input_rows, rows_per_sample
+from rankdeficit.diagnostics.reading.unfolding import input_rows, rows_are_tokens, rows_per_sample
 from rankdeficit.diagnostics.states.sampling import draws, positions
 
 BLOCK = 1024
@@ -57,7 +57,7 @@ class Block:
     """Some rows of what each layer with a weight matrix reads, the same number of every sample."""
 
     unmasked: frozenset[str] = frozenset()
-    """Modules whose output has other tokens than the mask, so that padding counts in its mean."""
+    """Modules that read or make other tokens than the mask's, so that padding counts in them."""
 
     def part(self, of: str) -> dict[str, Tensor]:
         """The tensors of that name by layer; one called "" where it is not of layers."""
@@ -179,9 +179,12 @@ class _Reader:
             salt, layer = self._inputs[place]
             module = self._network.module(layer.module)
             own = self._tokens(value, layer.input_axis)
-            if own.mask is not None and fits(own.values, own.mask, 1):
+            if own.mask is not None and rows_are_tokens(module, own.values, own.mask):
                 chosen = chosen_tokens(self._drawn[:, salt], own.mask)
             else:
+                self._unmasked |= (
+                    {place.module} if own.mask is not None and own.values.ndim > 2 else set()
+                )
                 available = own.windows * rows_per_sample(module, own.values)
                 chosen = positions(self._drawn[:, salt], available)
             rows = input_rows(module, own.values, chosen, own.windows)

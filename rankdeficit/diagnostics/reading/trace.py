@@ -36,7 +36,9 @@ LINEAR = frozenset(
 )
 """Operations that are linear in the only tensor they read that depends on the input."""
 
-PRODUCTS = frozenset("mm addmm bmm baddbmm mv addmv convolution linear".split())
+PRODUCTS = frozenset(
+    "mm addmm _addmm_activation bmm baddbmm addbmm mv addmv _grouped_mm convolution linear".split()
+)
 """Operations that multiply by a weight matrix, if one of their inputs is made of parameters alone."""
 
 

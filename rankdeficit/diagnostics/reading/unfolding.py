@@ -8,6 +8,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from rankdeficit.diagnostics.reading.tokens import Mask, fits
+
 
 def is_transposed(module: nn.Module) -> bool:
     """Whether it is a linear layer whose weight is (in, out): the Conv1D of GPT-2 in transformers."""
@@ -53,6 +55,16 @@ def rows_per_sample(module: nn.Module, inputs: Tensor) -> int:
     if isinstance(module, _ConvNd):
         return len(_patch_pixels(module, inputs.shape[2:], inputs.device)[0])
     return _tokens(inputs).shape[1]
+
+
+def rows_are_tokens(module: nn.Module, inputs: Tensor, mask: Mask | None) -> bool:
+    """Whether each row that the layer's matrix multiplies is that of a token of the mask.
+
+    Of a convolution over tokens, (n, channels, tokens), where it gives as many as it reads.
+    """
+    if not isinstance(module, _ConvNd):
+        return fits(inputs, mask, 1)
+    return fits(inputs, mask, 2) and rows_per_sample(module, inputs) == inputs.shape[2]
 
 
 def input_rows(

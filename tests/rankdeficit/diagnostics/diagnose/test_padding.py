@@ -62,6 +62,22 @@ class Recurrent(nn.Module):
         return self.last(self.between(last))
 
 
+class Convolutional(nn.Module):
+    """Convolutions over tokens, of which the padding is set to zero before each."""
+
+    def __init__(self, stride: int = 1) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(WIDTH, 8, 1)
+        self.second = nn.Conv1d(8, 7, 3, padding=1, stride=stride)
+        self.last = nn.Linear(7, CLASSES)
+
+    def forward(self, x: Tensor, attention_mask: Tensor) -> Tensor:
+        tokens = attention_mask[:, None].to(x)
+        x = self.second(self.first(x.mT).relu() * tokens).relu()
+        tokens = tokens[:, :, :: self.second.stride[0]]
+        return self.last((x * tokens).sum(2) / tokens.sum(2))
+
+
 class Between(nn.Identity):
     """Where a tensor can be read."""
 
@@ -142,6 +158,14 @@ def test_padding_of_an_lstm_changes_nothing(batch_first: bool, packed: bool) -> 
     assert same(found, record(model, 40, "lengths"))
     plain = seeded(lambda: Recurrent(True, False))
     assert same(found, record(plain, 12, "lengths"))
+
+
+def test_padding_of_convolutions_over_tokens_changes_nothing() -> None:
+    found = record(seeded(Convolutional), 12, "attention_mask")
+    assert same(found, record(seeded(Convolutional), 41, "attention_mask"))
+    assert not [note for note in found["notes"] if "padding" in note]
+    longer = record(seeded(lambda: Convolutional(stride=2)), 12, "attention_mask")
+    assert [note for note in longer["notes"] if "padding counts" in note and "second" in note]
 
 
 def test_masks_by_a_function_and_by_name_are_the_same() -> None:

@@ -144,6 +144,40 @@ def test_a_module_with_a_weight_matrix_of_its_own_is_a_layer_and_one_with_a_buff
     assert names(inner, VECTORS) == ["0", "1.0", "2"]
 
 
+class Multiplying(nn.Module):
+    """Multiplies by its own weight, in one of torch's ways."""
+
+    def __init__(self, way: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.way, self.weight = way, nn.Parameter(torch.randn(8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.way(x, self.weight)
+
+
+PRODUCTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "linear": functional.linear,
+    "matmul": torch.matmul,
+    "einsum": partial(torch.einsum, "nd,dc->nc"),
+    "tensordot": partial(torch.tensordot, dims=1),
+    "addmm": lambda x, w: torch.addmm(w[0], x, w),
+    "with activation": lambda x, w: torch._addmm_activation(w[0], x, w),
+    "bmm": lambda x, w: torch.bmm(x[None], w[None])[0],
+    "addbmm": lambda x, w: torch.addbmm(w[0], x[None], w[None]),
+    "grouped": lambda x, w: torch._grouped_mm(
+        x, w[None], offs=torch.tensor([len(x)], dtype=torch.int32)
+    ),
+}
+
+
+@pytest.mark.parametrize("way", PRODUCTS)
+def test_a_product_in_any_of_torchs_ways_is_a_layer(way: str) -> None:
+    model = nn.Sequential(
+        nn.Linear(8, 8), nn.ReLU(), Multiplying(PRODUCTS[way]), nn.ReLU(), nn.Linear(8, 3)
+    )
+    assert [own.name for own in find_layers(model, torch.randn(8, 8)).chosen] == ["0", "2", "4"]
+
+
 def test_a_module_whose_weights_are_not_used_is_no_layer() -> None:
     class Idle(nn.Module):
         def __init__(self) -> None:
