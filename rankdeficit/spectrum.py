@@ -24,7 +24,7 @@ GAMMA = 1e-3
 GAMMAS = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1)
 """Default thresholds of a rank curve."""
 
-PANEL = 128
+PANEL = 64
 """Number of columns per panel in `accumulate_gram`; a multiple of common BLAS block sizes."""
 
 Convention = Literal["matrix", "class-centred", "sample-centred", "covariance"]

@@ -24,6 +24,7 @@ from rankdeficit.diagnostics.measures.ood import missing_packages
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.registry import Measure, choose, unused_options
 from rankdeficit.diagnostics.report import Report
+from rankdeficit.diagnostics.study import LayerConvention
 from rankdeficit.experiments import cli, runs
 from rankdeficit.experiments.image_splits import Turned, measured_normalisation
 from rankdeficit.experiments.options import Unused
@@ -93,6 +94,8 @@ class Settings(StructureOptions):
     gamma: float | None = None
     """Threshold of the numerical rank, relative to the largest singular value [default: that of training
     with --trained, else 0.001]."""
+    convention: LayerConvention = "matrix"
+    """What is subtracted before the ranks of layers; logits have ranks in all conventions."""
     grid: int = 2
     """Average feature maps to grid x grid cells for ranks and probes."""
     probes: bool = True
@@ -332,6 +335,7 @@ def measure(settings: Settings, prepared: Prepared, device: torch.device) -> Rep
             layers=settings.layers or None,
             gamma=GAMMA if settings.gamma is None else settings.gamma,
             loss=prepared.run.job.loss_of(prepared.network.model) if prepared.run else PLAIN,
+            convention=settings.convention,
             grid=settings.grid,
             probes=probing if settings.probes else False,
             alignment=settings.alignment,

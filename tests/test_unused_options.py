@@ -51,6 +51,7 @@ CASES: list[tuple[str, str, str, str]] = [
     (DIAGNOSE, "--detectors msp", "--ood FOLDER --measures logits", "--ood FOLDER --measures detection"),
     (DIAGNOSE, "--ood FOLDER", "--measures logits", "--measures ood_drop"),
     (DIAGNOSE, "--grid 3", "--measures alignment", "--measures layer_ranks"),
+    (DIAGNOSE, "--convention covariance", "--measures logits", "--measures penultimate"),
     (DIAGNOSE, "--probe-l2 1", "--measures logits", "--measures effective_depth"),
     (DIAGNOSE, "--probe-l2 1", "--no-probes", "--no-alignment"),
     *(

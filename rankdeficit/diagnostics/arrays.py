@@ -35,7 +35,7 @@ from rankdeficit.diagnostics.reading.taps import LOGITS, Layer, Layers, pick_log
 from rankdeficit.diagnostics.registry import Measure, all_measures, with_required
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.diagnostics.states.sampling import sample_keys
-from rankdeficit.diagnostics.study import PLAIN, Options, Study
+from rankdeficit.diagnostics.study import PLAIN, LayerConvention, Options, Study
 from rankdeficit.distributed import from_first, is_first
 from rankdeficit.gram import LEAST_GAMMA
 from rankdeficit.spectrum import GAMMA
@@ -57,6 +57,7 @@ def diagnose_outputs(
     temperature: float = 1.0,
     measures: Sequence[str] | None = None,
     gamma: float = GAMMA,
+    convention: LayerConvention = "matrix",
     detectors: Sequence[str] | None = None,
     seed: int = 0,
     matrix_memory: int = MATRIX_MEMORY,
@@ -71,8 +72,8 @@ def diagnose_outputs(
         OOD detection and the penultimate ranks.
     ood: by name, {"logits": (k, classes), "features": (k, width)} of other data.
     classifier: weight (classes, width), (weight, bias) or nn.Linear; for NC3 and some detectors.
-    measures, temperature, gamma, detectors, seed, matrix_memory, network_name, data_name: as in
-    `diagnose`. Halves for calibration are chosen by the content of the features (without them, of the
+    measures, temperature, gamma, convention, detectors, seed, matrix_memory, network_name, data_name: as
+    in `diagnose`. Halves for calibration are chosen by the content of the features (without them, of the
     logits), where `diagnose` takes the inputs.
 
     What needs the network (layers, probes, alignment, gradients) is left out, as a note tells. Raises
@@ -96,7 +97,9 @@ def diagnose_outputs(
     with plain_torch():
         arrays = _Arrays(logits, labels, features, ood or {})
         chosen, left_out = _choose(measures, arrays.features is not None)
-        options = Options(temperature, gamma, seed, PLAIN, ProbeSettings(), names)
+        options = Options(
+            temperature, gamma, seed, PLAIN, ProbeSettings(), names, convention=convention
+        )
         network = _network(classifier, arrays)
         needs = Needs.of(own.needs for own in chosen)
         with RowStore() as store:

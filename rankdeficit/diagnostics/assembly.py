@@ -71,6 +71,7 @@ def conditions(study: Study, started: float, grid: int | None, data: str | None 
         "data": data,
         "temperature": options.temperature,
         "gamma": options.gamma,
+        "convention": options.convention,
         "grid": grid,
         "seed": options.seed,
         "rows_per_sample": train.wanted.rows_per_sample if train.wanted.reads("rows") else None,

@@ -1,6 +1,7 @@
 """Everything this package measures of a trained classifier, in one call."""
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -39,7 +40,7 @@ from rankdeficit.diagnostics.reading.untouched import untouched
 from rankdeficit.diagnostics.reading.wrappers import unwrap
 from rankdeficit.diagnostics.registry import choose
 from rankdeficit.diagnostics.report import Report
-from rankdeficit.diagnostics.study import PLAIN, Loss, Options, Study
+from rankdeficit.diagnostics.study import PLAIN, LayerConvention, Loss, Options, Study
 from rankdeficit.distributed import from_first, is_first
 from rankdeficit.gram import LEAST_GAMMA
 from rankdeficit.spectrum import GAMMA
@@ -50,7 +51,7 @@ GRADIENT_SAMPLES, GRADIENT_SAMPLES_OF_VECTORS = 64, 1024
 """At least. Where layers read one vector per sample, not many patches, more are needed and cost less."""
 
 PEEKED, PEEKED_SAMPLES = 3, 64
-"""Batches, and samples of each, whose outputs decide whether the model ends in a softmax or sigmoid."""
+"""Batches, and samples of all, whose outputs decide whether the model ends in a softmax or sigmoid."""
 
 
 def diagnose(
@@ -64,6 +65,7 @@ def diagnose(
     layers: Sequence[str] | None = None,
     logits: Select = pick_logits,
     gamma: float = GAMMA,
+    convention: LayerConvention = "matrix",
     grid: int = 2,
     probes: bool | ProbeSettings = True,
     alignment: bool = True,
@@ -100,6 +102,8 @@ def diagnose(
         and loss. By default all that probes, alignment and gradients below do not switch off.
     layers: names of modules, with * and ?, to look at instead of all weight layers on the main path.
     logits: picks the logits from what the model returns; needed where that is not one tensor.
+    convention: of the ranks of layers and of the classifier's input, as in `numerical_rank`, but for
+        class-centred; ranks of the logits are reported in all conventions.
     grid: maps are averaged to grid x grid cells before ranks and probes; tokens to their mean.
     probes: linear probes on every layer, hence effective depth and OOD drop; True, False or settings.
     alignment: of every layer, from `rows_per_sample` rows of its input per train sample.
@@ -162,6 +166,7 @@ def diagnose(
         probes=probes if isinstance(probes, ProbeSettings) else ProbeSettings(),
         detectors=detector_names() if detectors is None else detector_list(detectors),
         on_progress=on_progress,
+        convention=convention,
     )
     for name in options.detectors:
         missing_packages(name)  # an unknown name is an error before any work
@@ -171,7 +176,8 @@ def diagnose(
         firsts, train_batches = _peek(defaults.batches(train_batches), forward, mask)
         with explained("train, batch 0", firsts[0]):
             network = replace(Network.of(model, firsts[0], layers, logits, defaults), mask=mask)
-            network = network.told_by(batch[:PEEKED_SAMPLES] for batch in firsts)
+            share = math.ceil(PEEKED_SAMPLES / len(firsts))
+            network = network.told_by(batch[:share] for batch in firsts)
         needs = Needs.of(own.needs for own in chosen)
         samples = gradient_samples or _gradient_samples(network)
         wanted = Wanted((LOSS,), rows_per_sample, samples, matrix_memory=matrix_memory)

@@ -225,6 +225,7 @@ def unused_options(chosen: Iterable[Measure], with_ood: bool) -> dict[str, str]:
         "ood": bool(needs.ood or needs.ood_pair),
         "detectors": "detection" in names,
         "grid": "features" in read,
+        "convention": bool(names & {"layer_ranks", "penultimate"}),
         "probe_l2": any(own.switch == "probes" for own in chosen),
     }
     remedy = "on the chosen measures; add others with --measures"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
 from jaxtyping import Float
 from torch import Tensor
@@ -12,6 +12,9 @@ from rankdeficit.diagnostics.measures.probes import ProbeSettings
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.survey import OnProgress, Survey
 from rankdeficit.softmax import cross_entropy
+
+LayerConvention = Literal["matrix", "sample-centred", "covariance"]
+"""Conventions of the ranks of representations; the class-centred one depends on their coordinates."""
 
 Loss = Callable[[Tensor, Tensor, float], Tensor]
 """Mean loss of (logits, labels, temperature)."""
@@ -36,6 +39,16 @@ class Options:
     detectors: tuple[str, ...]
     """Names of the OOD detectors."""
     on_progress: OnProgress | None = None
+    convention: LayerConvention = "matrix"
+    """Of the ranks of representations; logits have all."""
+
+    def __post_init__(self) -> None:
+        if self.convention not in get_args(LayerConvention):
+            raise ValueError(
+                f"convention is {self.convention!r}; it must be one of "
+                f"{', '.join(get_args(LayerConvention))} (a rotation of features changes the "
+                "class-centred rank)"
+            )
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,12 @@ class Comparison:
         if len(set(gammas)) > 1:
             listed = ", ".join(f"{gamma:g}" for gamma in gammas)
             told.append(f"Ranks have no differences, as their gamma differ: {listed}.")
+        conventions = [record["conditions"].get("convention", "matrix") for record in self.records]
+        if len(set(conventions)) > 1:
+            listed = ", ".join(conventions)
+            told.append(
+                f"Ranks of layers have no differences, as their conventions differ: {listed}."
+            )
         return told
 
     def _columns(self) -> list[dict[str, Number | None]]:

@@ -130,6 +130,8 @@ def _difference(
         return None
     if is_rank(number.name) and record["conditions"]["gamma"] != other["conditions"]["gamma"]:
         return None
+    if own.convention != number.convention:
+        return None
     value = own.value - number.value
     if number.name == "test.accuracy" and (test := paired_test(record, other)) is not None:
         return Difference(value, test.difference, PAIRED, test.p)

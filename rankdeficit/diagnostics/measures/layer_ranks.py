@@ -14,7 +14,7 @@ from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values
 from rankdeficit.diagnostics.report import records
 from rankdeficit.diagnostics.report.cells import rank_text, text
 from rankdeficit.diagnostics.report.drawing import Curve, by_layer, get
-from rankdeficit.diagnostics.study import Study
+from rankdeficit.diagnostics.study import Options, Study
 from rankdeficit.gram import Gram
 from rankdeficit.spectrum import Convention, Spectrum
 
@@ -22,38 +22,14 @@ COARSE_GAMMAS = (1e-2, 1e-1)
 """Thresholds at which layers' ranks are shown besides the record's own."""
 
 
-SAMPLE_CENTRED: dict[str, Convention] = {
-    "sample_centred_rank": "sample-centred",
-    "covariance_rank": "covariance",
-}
-"""Ranks after subtraction of the mean over samples, with conventions of `rankdeficit.numerical_rank`."""
+def rank_row(found: Spectrum, gamma: float, convention: Convention = "matrix") -> Row:
+    """`Spectrum.record` with the convention of its ranks."""
+    return found.record(gamma) | {"convention": convention}
 
 
-def rank_row(found: Spectrum, gamma: float) -> Row:
-    """`Spectrum.record` with the convention of its ranks: nothing is subtracted from the matrix."""
-    return found.record(gamma) | {"convention": "matrix"}
-
-
-def streamed_row(gram: Gram, gamma: float) -> Row:
-    """The same of streamed rows, with the sample-centred and covariance ranks.
-
-    The class-centred rank is defined for logits only: a rotation of hidden features would change it.
-    """
-    row = gram.spectrum().record(gamma) | sample_centred(gram.spectrum("sample-centred"), gamma)
-    return row | {"conventions": {"rank": "matrix"} | SAMPLE_CENTRED}
-
-
-def sample_centred(found: Spectrum, gamma: float) -> Row:
-    """The ranks of SAMPLE_CENTRED, from the singular values of the sample-centred matrix."""
-    return rank_fields("sample_centred_rank", found, gamma) | rank_fields(
-        "covariance_rank", found.squared, gamma
-    )
-
-
-def rank_fields(name: str, found: Spectrum, gamma: float) -> Row:
-    """A rank with its interval and curve, under names that begin with this one."""
-    own = found.record(gamma)
-    return {name + end: own["rank" + end] for end in ("", "_interval", "_curve")}
+def streamed_row(gram: Gram, options: Options) -> Row:
+    """The same of streamed rows, in the convention of the options."""
+    return rank_row(gram.spectrum(options.convention), options.gamma, options.convention)
 
 
 def draw(record: Row) -> Figure | None:
@@ -97,13 +73,17 @@ class LayerRanks(Measure):
         for layer in study.network.layers.chosen:
             own = {data: found[layer.name] for data, found in states.items()}
             if have_spectra(study, own, f"ranks of {layer.name}"):
-                gamma = study.options.gamma
-                rows[layer.name] = {data: streamed_row(gram, gamma) for data, gram in own.items()}
+                rows[layer.name] = {
+                    data: streamed_row(gram, study.options) for data, gram in own.items()
+                }
         return Values(layers=rows)
 
     def layer_columns(self, record: Row) -> list[Column]:
         """Train / test at each shown gamma."""
-        note = "Ranks at each gamma (convention: matrix), train / test."
+        note = (
+            f"Ranks at each gamma (convention: {record['conditions'].get('convention', 'matrix')}), "
+            "train / test."
+        )
         return [
             Column(f"rank at\n{gamma:g}", partial(_ranks_at, record, gamma), note)
             for gamma in shown_gammas(record)
@@ -122,7 +102,7 @@ class Penultimate(Measure):
         own = {survey.name: survey.state(PENULTIMATE) for survey in (study.train, study.test)}
         if not have_spectra(study, own, "ranks of what the classifier reads"):
             return Values()
-        rows = {name: streamed_row(gram, study.options.gamma) for name, gram in own.items()}
+        rows = {name: streamed_row(gram, study.options) for name, gram in own.items()}
         return Values(sections={"penultimate": rows})
 
 

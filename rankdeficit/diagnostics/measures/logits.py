@@ -3,7 +3,6 @@
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rankdeficit.diagnostics.measures.layer_ranks import SAMPLE_CENTRED, sample_centred
 from rankdeficit.diagnostics.reading.needs import Needs
 from rankdeficit.diagnostics.reading.streams import LOGITS
 from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values, measure
@@ -12,7 +11,7 @@ from rankdeficit.diagnostics.report.cells import number, rank_text, text
 from rankdeficit.diagnostics.report.drawing import mark_prediction, numbers
 from rankdeficit.diagnostics.study import Study
 from rankdeficit.experiments.plots import with_legend_below
-from rankdeficit.spectrum import Convention
+from rankdeficit.spectrum import Convention, Spectrum
 
 KINDS = {"rank": "raw", "centred_rank": "class-centred", "post_softmax_rank": "after the softmax"}
 """Ranks of the logits, in the order in which they are drawn; equal ones are drawn ever thinner."""
@@ -20,7 +19,8 @@ KINDS = {"rank": "raw", "centred_rank": "class-centred", "post_softmax_rank": "a
 CONVENTIONS: dict[str, Convention] = {
     "rank": "matrix",
     "centred_rank": "class-centred",
-    **SAMPLE_CENTRED,
+    "sample_centred_rank": "sample-centred",
+    "covariance_rank": "covariance",
     "post_softmax_rank": "matrix",
 }
 """Convention of each rank, as in `rankdeficit.numerical_rank`."""
@@ -131,7 +131,9 @@ class Logits(Measure):
         for survey in (study.train, study.test):
             state = survey.state(LOGITS)
             row = state.measures(gamma).record() | {"conventions": dict(CONVENTIONS)}
-            row |= sample_centred(state.spectrum("sample-centred"), gamma)
+            centred = state.spectrum("sample-centred")
+            row |= _fields("sample_centred_rank", centred, gamma)
+            row |= _fields("covariance_rank", centred.squared, gamma)
             found[survey.name] = {"logits": row}
         return Values(data=found)
 
@@ -175,3 +177,9 @@ def _ranks(train: Row, test: Row, kind: str) -> str:
 
 def _measured(record: Row) -> bool:
     return all(record[data].get("logits") for data in ("train", "test"))
+
+
+def _fields(name: str, found: Spectrum, gamma: float) -> Row:
+    """A rank with its interval and curve, under names that begin with this one."""
+    own = found.record(gamma)
+    return {name + end: own["rank" + end] for end in ("", "_interval", "_curve")}

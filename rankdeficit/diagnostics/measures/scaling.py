@@ -200,6 +200,9 @@ def check_samples(logits: Tensor, labels: Tensor) -> None:
 GRADIENT, NEWTON_STEPS = 1e-10, 100
 """Largest gradient entry of a fitted vector scaling, and steps after which it counts as divergent."""
 
+DENSE = 1000
+"""Most classes for which the Hessian is one matrix (32 MB); for more it is never formed."""
+
 FINITE = 1e-3
 """Largest remaining Newton step at a finite optimum; if the loss keeps falling as exp(-t), it is 1."""
 
@@ -271,6 +274,19 @@ class _VectorLoss:
             found += torch.stack([(residual * x).sum(dim=0), residual.sum(dim=0)])
         return found / len(self.rows)
 
+    def hessian(self, point: Tensor) -> Tensor:
+        """The Hessian, of the coordinates in the order of `point.flatten()`."""
+        c = self.classes
+        found = self.mean.new_zeros(2 * c, 2 * c)
+        diagonals = found.view(2, c, 2, c).diagonal(dim1=1, dim2=3)
+        for x, energies, _ in self._blocks(point):
+            p = torch.softmax(energies, dim=1)
+            slopes = torch.stack([x * p, p], dim=1)
+            found -= slopes.flatten(1).mT @ slopes.flatten(1)
+            factors = torch.stack([x, torch.ones_like(x)], dim=1)
+            diagonals += torch.einsum("nic,njc->ijc", slopes, factors)
+        return found / len(self.rows)
+
     def product(self, point: Tensor, direction: Tensor) -> Tensor:
         """Product of the Hessian with a direction."""
         found = torch.zeros_like(point)
@@ -299,8 +315,12 @@ class _VectorLoss:
         found, residual = torch.zeros_like(gradient), -gradient
         direction, square = residual.clone(), float(residual.square().sum())
         goal = square * min(0.01, square)  # superlinear convergence
+        hessian = self.hessian(point) if self.classes <= DENSE else None
         for _ in range(2 * gradient.numel()):
-            product = self.product(point, direction)
+            if hessian is None:
+                product = self.product(point, direction)
+            else:
+                product = (hessian @ direction.flatten()).view_as(direction)
             curvature = float((direction * product).sum())
             if curvature <= ROUNDING * float(direction.square().sum()):
                 break

@@ -34,7 +34,8 @@ def smooth_ece(confidences: Float64[Tensor, " n"], hits: Float64[Tensor, " n"]) 
         nonlocal coefficients
         needed = math.ceil(CUT / (math.pi * sigma)) + 1
         if len(coefficients) < needed:
-            coefficients = _harmonics(confidences, residuals, needed)
+            more = _harmonics(confidences, residuals, range(len(coefficients), needed))
+            coefficients = torch.cat([coefficients, more])
         k = torch.arange(needed, dtype=torch.float64)
         damped = coefficients[:needed] * torch.exp(-((k * math.pi * sigma) ** 2) / 2)
         points = max(2048, 8 * needed)
@@ -49,9 +50,10 @@ def smooth_ece(confidences: Float64[Tensor, " n"], hits: Float64[Tensor, " n"]) 
     return float(brentq(lambda sigma: at(sigma) - sigma, low, high, xtol=1e-9))
 
 
-def _harmonics(confidences: Tensor, residuals: Tensor, count: int) -> Tensor:
-    """Mean of residual times cos(k pi f), for k < count."""
-    k = math.pi * torch.arange(count, dtype=torch.float64, device=confidences.device)
+def _harmonics(confidences: Tensor, residuals: Tensor, orders: range) -> Tensor:
+    """Mean of residual times cos(k pi f), for these k."""
+    k = torch.arange(orders.start, orders.stop, dtype=torch.float64, device=confidences.device)
+    k = math.pi * k
     found = torch.zeros_like(k)
     for f, r in zip(confidences.split(ROWS), residuals.split(ROWS), strict=True):
         found += r @ torch.cos(f[:, None] * k)

@@ -10,6 +10,7 @@ from rankdeficit.diagnostics.arrays import diagnose_outputs
 from rankdeficit.diagnostics.measures.calibration import temperature_scaling, vector_scaling
 from rankdeficit.diagnostics.measures.scaling import (
     VectorScaling,
+    _VectorLoss,
     fit_temperature,
     fit_vector_scaling,
     gaussian_temperature,
@@ -85,6 +86,23 @@ def test_vector_scaling_fits_no_worse_than_a_temperature() -> None:
     logits, labels = sample(200, 4, 5)
     scaled = logits / fit_temperature(logits, labels)
     assert loss(fitted(logits, labels), logits, labels) <= float(cross_entropy(scaled, labels))
+
+
+def test_products_with_the_hessian_agree_with_its_matrix_and_with_autograd() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(90, 5).double(), torch.randint(5, (90,))
+    loss = _VectorLoss(logits, labels, torch.arange(3, 90))
+    point, direction = torch.randn(2, 2, 5).double()
+    x = (logits[3:] - loss.mean) / loss.deviation
+
+    def value(at: Tensor) -> Tensor:
+        return cross_entropy(x * at[0] + at[1], labels[3:])
+
+    _, exact = torch.autograd.functional.vhp(value, point, direction)
+    product = loss.product(point, direction)
+    matrix = (loss.hessian(point) @ direction.flatten()).view_as(direction)
+    assert torch.allclose(product, exact, rtol=1e-12, atol=1e-14)
+    assert torch.allclose(matrix, exact, rtol=1e-12, atol=1e-14)
 
 
 def test_there_is_no_vector_scaling_without_a_finite_optimum() -> None:
