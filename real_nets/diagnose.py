@@ -277,10 +277,7 @@ def normalisation(
         return Normalisation.fixed(*IMAGENET), ""
     if settings.normalisation == "none":
         return unchanged(), ""
-    source = (
-        ", those of all train images; if it was trained with others, give --normalisation imagenet "
-        "or --mean and --std"
-    )
+    source = ", those of all train images; for others, give --normalisation or --mean and --std"
     if run is not None:
         framing = settings.image_size, settings.crop
         split, source = training_images(run, settings.data, framing, images)
@@ -292,9 +289,8 @@ def assumptions(
     settings: Settings, folders: Folders, network: Network, normalise: Normalisation, source: str
 ) -> list[str]:
     """Notes on the choices that the numbers depend on, and on what was left out."""
-    notes = []
-    if settings.temperature is None:
-        notes.append("temperature taken to be 1; if it was trained at another, give --temperature")
+    untold = "temperature taken to be 1; if it was trained at another, give --temperature"
+    notes = [untold] if settings.temperature is None else []
     mean, std = (
         " ".join(f"{value:.4g}" for value in values.flatten().tolist())
         for values in (normalise.mean, normalise.std)
@@ -307,9 +303,7 @@ def assumptions(
         if any(name.endswith("running_var") for name, _ in network.model.named_buffers()):
             notes[-1] += ", and BatchNorm with its initial statistics, which change nothing"
     if settings.limit:
-        notes.append(
-            f"at most {settings.limit} images of each split, chosen by seed {settings.seed}"
-        )
+        notes.append(f"at most {settings.limit} images of each split, by seed {settings.seed}")
     return notes
 
 
