@@ -63,14 +63,14 @@ def train_job(
     try:
         if from_first(JobFolder(path).finished):
             return JobFolder(path).summary
-        summary = _TrainingInFolder(job, data, path, folder, on_step, on_row).run()
+        summary = TrainingInFolder(job, data, path, folder, on_step, on_row).run()
         found: Summary = from_first(summary)  # others wait until all is written
         return found
     finally:
         folder.close()
 
 
-class _TrainingInFolder:
+class TrainingInFolder:
     """A training with its folder, which only the first process opens."""
 
     def __init__(
@@ -107,28 +107,13 @@ class _TrainingInFolder:
         training = self.training
         follower = Follower(training.model, self.job, self.data)
         self.predicted_rank = tables.neural_collapse_rank(self.data.classes, follower.features)
-        resumed = self._restore()
-        self.on_step(training.step)
         try:
-            for stop in [stop for stop in self.stops if stop > training.step or not resumed]:
-                if self.stopped:
-                    break
-                training.run_until(stop, self._after_step)
-                buffers_from_first(training.model)
-                self._check_finite(follower)
-                with self._as_trained(follower):
-                    now = training.temperature_now
-                    row = follower.measure(now) if stop in self.measured else None
-                if stop in self.ends:
-                    self._note(row["accuracy"] if row else follower.accuracy(), follower)
-                if row or self.stopped:
-                    self._record(row or follower.measure(now))
-                self._save()
+            self.advance(follower)
         except DivergedError as error:
             sound = max((stop for stop in self.stops if stop < training.step), default=0)
             return self._conclude(sound, UNMEASURED, "diverged", str(error))
         training.model.eval()
-        with self._as_trained(follower):
+        with self.as_trained(follower):
             measured = final_measures(
                 follower.network, self.job, self.data, training.temperature_now
             )
@@ -138,7 +123,26 @@ class _TrainingInFolder:
         outcome = tables.outcome(loss, accuracy, uniform, tables.INTERPOLATION)
         return self._conclude(training.step, measured, outcome)
 
-    def _as_trained(self, follower: Follower) -> AbstractContextManager[None]:
+    def advance(self, follower: Follower) -> None:
+        """Train up to the last of `stops` from the last checkpoint. Raises DivergedError."""
+        training, resumed = self.training, self._restore()
+        self.on_step(training.step)
+        for stop in [stop for stop in self.stops if stop > training.step or not resumed]:
+            if self.stopped:
+                break
+            training.run_until(stop, self._after_step)
+            buffers_from_first(training.model)
+            self._check_finite(follower)
+            with self.as_trained(follower):
+                now = training.temperature_now
+                row = follower.measure(now) if stop in self.measured else None
+            if stop in self.ends:
+                self._note(row["accuracy"] if row else follower.accuracy(), follower)
+            if row or self.stopped:
+                self._record(row or follower.measure(now))
+            self._save()
+
+    def as_trained(self, follower: Follower) -> AbstractContextManager[None]:
         """In the first epoch, a context in which BatchNorm uses batch statistics, as training does."""
         early = self.training.step < min(self.ends, default=1)
         return follower.calibrated() if early else nullcontext()

@@ -1,0 +1,68 @@
+"""A pilot as numbers for the regression."""
+
+import math
+
+import numpy as np
+from jaxtyping import Float64
+
+from rankdeficit.control.dial.pilots import Pilot, Point
+from rankdeficit.control.dial.shares import to_logit
+from rankdeficit.spectrum import GAMMAS
+
+NAMES = (
+    *(f"logit of rank share at gamma {gamma:g}" for gamma in GAMMAS),
+    "change of it since the start", "change of it since the last but one point",
+    "change of it since its least value", "logit of rank share at gamma 0.1 at the start",
+    "log norm at the start", "log norm", "log loss", "log loss at the start", "logit of accuracy",
+    "change of log loss since the last but one point", "log T", "log classes", "log full rank",
+    "log layers", "log share", "log steps", "left",
+)  # fmt: skip
+DEPTH_NAME = "logit of depth"
+SMALL = 1e-3
+
+
+def features(pilot: Pilot, gamma: float, *, with_depth: bool = False) -> Float64[np.ndarray, " features"]:
+    """The numbers called NAMES, and with_depth the depth of the pilot as well.
+
+    Ranks are shares of `full_rank` on the logit scale, losses shares of ln c. Changes of the rank are at
+    this gamma, one of GAMMAS.
+    """
+    most, uniform = pilot.full_rank, math.log(pilot.classes)
+    first, before, last = pilot.points[0], pilot.points[-2], pilot.points[-1]
+
+    def rank(point: Point, threshold: float = gamma) -> float:
+        return float(to_logit(min(point.ranks[GAMMAS.index(threshold)], most), most))
+
+    def loss(point: Point) -> float:
+        return math.log(min(point.loss / uniform, 20.0) + SMALL)
+
+    def norm(point: Point) -> float:
+        return math.log(point.norm + SMALL**2)
+
+    found = [
+        *(rank(last, own) for own in GAMMAS),
+        rank(last) - rank(first),
+        rank(last) - rank(before),
+        rank(last) - min(map(rank, pilot.points)),
+        rank(first, GAMMAS[-1]),
+        norm(first),
+        norm(last),
+        loss(last),
+        loss(first),
+        math.log((last.accuracy + 0.01) / (1.01 - last.accuracy)),
+        loss(last) - loss(before),
+        math.log(pilot.temperature),
+        math.log(pilot.classes),
+        math.log(most),
+        math.log(pilot.layers),
+        math.log(pilot.share),
+        math.log(last.step),
+        float(pilot.left),
+    ]
+    if with_depth:
+        if pilot.depth is None:
+            raise ValueError(
+                "the pilot has no depth; measure it with pilot_depth, or ask for a rank"
+            )
+        found.append(float(to_logit(pilot.depth * pilot.layers - 1, pilot.layers - 1)))
+    return np.array(found)
