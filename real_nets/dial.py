@@ -8,7 +8,6 @@ temperature, in a folder of its own within the run folder, for example T10-seed0
 pilot of the chosen temperature is resumed.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,8 @@ from rankdeficit.control.dial.answer import (
     spell,
 )
 from rankdeficit.control.dial.figure import draw_answer
+from rankdeficit.control.dial.networks import pilot_of
+from rankdeficit.diagnostics.diagnose import diagnose
 from rankdeficit.diagnostics.reading.needs import Rows, Wanted
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.store import RowStore
@@ -46,12 +47,12 @@ from real_nets.jobs.execute import Execution, Work, train_here
 from real_nets.jobs.folder import JobFolder, open_folder
 from real_nets.jobs.job import Job, JobOptions
 from real_nets.jobs.measures import Follower, logits_row, pass_over
-from real_nets.jobs.run import TrainingInFolder, diagnose_job, initial_network
+from real_nets.jobs.run import TrainingInFolder, initial_network
 from real_nets.training.loop import DivergedError
 
 PROGRAM = "real_nets.dial"
-PILOT = "pilot.json"
-"""File in a job's folder with what its pilot told."""
+PILOT, END = "pilot.json", "end.json"
+"""Files in a job's folder with what its pilot told and what its training ended with."""
 SHARES = (0.05, 0.2)
 """Least and largest share of training that the predictor was fitted for."""
 
@@ -80,6 +81,8 @@ class Settings(JobOptions):
     """Share of the training that a pilot does, 0.05 to 0.2."""
     train: bool = False
     """Train at the answer, and compare the end with the prediction."""
+    train_all: bool = False
+    """Train at all temperatures of the pilots, and compare with all predictions."""
     seed: int = 0
     """Seed of initial weights, order of the images, augmentation and dropout."""
     device: str = "auto"
@@ -101,7 +104,7 @@ class Settings(JobOptions):
         check_temperatures(self.temperature)
         if not SHARES[0] <= self.pilot_share <= SHARES[1]:
             raise ValueError(
-                f"pilot_share is {self.pilot_share}; the predictor was fitted to {SHARES[0]} to {SHARES[1]}"
+                f"pilot_share is {self.pilot_share}; the predictor knows {SHARES[0]} to {SHARES[1]}"
             )
         for name, plain in (("stop_accuracy", None), ("temperature_schedule", "constant")):
             if getattr(self, name) != plain:
@@ -144,10 +147,12 @@ class Prepared:
 
 
 def prepare(settings: Settings) -> Prepared:
-    """Open the images and build the network once. Raises ValueError for impossible settings and targets."""
+    """Open the images and build the network. Raises ValueError for impossible settings and targets."""
     settings.check_dial()
     if distributed.is_torchelastic_launched():
-        raise ValueError("pilots run in one process; leave out torchrun, and use it for real_nets.train")
+        raise ValueError(
+            "pilots run in one process; leave out torchrun, and use it for real_nets.train"
+        )
     if settings.out is not None and settings.resume is None:
         check_new(settings.out)
     device = cli.resolve_device(settings.device)
@@ -199,16 +204,17 @@ def work(prepared: Prepared, folder: RunFolder) -> None:
         gamma=settings.gamma,
     )
     lines = str(found).splitlines()
-    summary: dict[str, Any] = {"answer": asdict(found), "lines": lines}
     print_sentences(lines)
-    if settings.train:
-        told, sentence = trained(prepared, folder.path, found)
-        summary["trained"] = told
-        print_sentences([sentence])
+    ends = []
+    for temperature in wanted(settings, found):
+        ends.append(end(prepared, folder.path, temperature, found))
+        print_sentences([ends[-1]["sentence"]])
+    summary = {"answer": asdict(found), "lines": lines, "trained": ends}
     folder.write_json("summary.json", summary)
     folder.write_environment(prepared.device)
     with default_style():
-        figure: Figure = draw_answer(found, summary.get("trained", {}).get("value"))
+        reached = {own["temperature"]: own["value"] for own in ends if own["value"] is not None}
+        figure: Figure = draw_answer(found, reached)
         save(figure, folder.path / "dial.png")
     print_sentences([f"Pilots, the answer and a figure are in {folder.path}."])
 
@@ -220,11 +226,8 @@ def pilot(prepared: Prepared, path: Path, temperature: float) -> Pilot | None:
     if not file.is_file():
         told = run_pilot(prepared, path / name, job)
         write_json(file, told)
-    told = read_json(file)
-    if told["diverged"]:
-        return None
-    points = tuple(Point(**point | {"ranks": tuple(point["ranks"])}) for point in told["points"])
-    return Pilot(**told["sizes"], points=points, depth=told["depth"])
+    told = read_json(file)["pilot"]
+    return None if told is None else pilot_of(told)
 
 
 def run_pilot(prepared: Prepared, path: Path, job: Job) -> dict[str, Any]:
@@ -232,7 +235,6 @@ def run_pilot(prepared: Prepared, path: Path, job: Job) -> dict[str, Any]:
     settings, data = prepared.settings, prepared.data_of(job)
     steps = job.epochs * data.batches.steps_per_epoch
     last = last_step(steps, settings.pilot_share)
-    told: dict[str, Any] = {"diverged": None, "points": [], "depth": None}
     prepared.execution.trials.check(job, data)
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = open_folder(job, data, path)
@@ -244,17 +246,17 @@ def run_pilot(prepared: Prepared, path: Path, job: Job) -> dict[str, Any]:
             try:
                 training.advance(follower)
             except DivergedError as error:
-                return told | {"diverged": str(error)}
+                return {"diverged": str(error), "pilot": None}
         rows = [row for row in JobFolder(path).rows if row["step"] < last]
-        row, told["depth"] = at_end(follower, training, settings.target_depth is not None)
+        row, depth = at_end(follower, training, settings.target_depth is not None)
     finally:
         folder.close()
-    told["points"] = [point(own) for own in (*rows, row | {"step": last})]
-    told["sizes"] = {
-        "temperature": job.temperature, "classes": data.classes, "width": prepared.width,
-        "layers": prepared.layers, "share": settings.pilot_share,
-    }  # fmt: skip
-    return told
+    points = tuple(point(own) for own in (*rows, row | {"step": last}))
+    share = settings.pilot_share
+    found = Pilot(
+        job.temperature, data.classes, prepared.width, prepared.layers, share, points, depth
+    )
+    return {"diverged": None, "pilot": asdict(found)}
 
 
 def at_end(
@@ -274,43 +276,68 @@ def at_end(
         return {**logits_row(found, training.job.gamma)}, depth
 
 
-def point(row: Any) -> dict[str, Any]:
+def point(row: Any) -> Point:
     """The point of a row of measures."""
-    return {
-        "step": row["step"],
-        "ranks": [row["centred_rank_curve"][str(gamma)] for gamma in GAMMAS],
-        "norm": row["effective_logits_norm"],
-        "loss": row["loss"],
-        "accuracy": row["accuracy"],
+    ranks = tuple(row["centred_rank_curve"][str(gamma)] for gamma in GAMMAS)
+    return Point(row["step"], ranks, row["effective_logits_norm"], row["loss"], row["accuracy"])
+
+
+def wanted(settings: Settings, found: Answer) -> list[float]:
+    """The temperatures to train at."""
+    alive = [own.temperature for own in found.tries if own.pilot is not None]
+    chosen = {
+        *(alive if settings.train_all else ()),
+        *([found.temperature] if settings.train else ()),
     }
+    return sorted(chosen)
 
 
-def trained(prepared: Prepared, path: Path, found: Answer) -> tuple[dict[str, Any], str]:
-    """Train at the answer, from its pilot if there is one; how it ended, also as a sentence."""
-    name, job = prepared.job_at(found.temperature)
-    data = prepared.data_of(job)
-    summary = train_here(Work(job, path / name, ()), data, prepared.execution)
-    if summary["outcome"] == "diverged":
-        raise DivergedError(f"{name}: {summary['message']}")
-    if found.kind == "rank":
-        value = float(end_rank(JobFolder(path / name), job.gamma))
-    else:
-        tell: Callable[[str, int], None] = lambda what, done: None  # noqa: E731
-        report = diagnose_job(job, data, path / name, on_progress=tell)
-        value = float(report["effective_depth.value"])
-    _, low, high = found.predicted
-    inside = low <= value <= high
-    told = {"folder": name, "value": value, "inside": inside, "accuracy": summary["accuracy"]}
+def end(prepared: Prepared, path: Path, temperature: float, found: Answer) -> dict[str, Any]:
+    """Train at a temperature, from its pilot if there is one; how it ended, and as a sentence."""
+    name, job = prepared.job_at(temperature)
+    file = path / name / END
+    if not file.is_file():
+        write_json(file, trained(prepared, path / name, job))
+    told = read_json(file)
+    predicted = next((own.predicted for own in found.tries if own.temperature == temperature), None)
+    predicted = found.predicted if temperature == found.temperature else predicted
+    value = None
+    if not told["diverged"]:
+        value = told["depth"] if found.kind == "depth" else told["ranks"][GAMMAS.index(job.gamma)]
+    shared = {"temperature": temperature, "folder": name, "value": value}
+    if value is None or predicted is None:
+        return shared | {"inside": None, "sentence": f"T = {temperature:g}: {told['diverged']}"}
+    _, low, high = predicted
+    inside = low - 1e-9 <= value <= high + 1e-9
     sentence = (
-        f"trained at T = {found.temperature:g}: {found.kind} {spell(found.kind, value)}, "
-        f"{'inside' if inside else 'outside'} the interval; train accuracy {summary['accuracy']:.1%}"
+        f"trained at T = {temperature:g}: {found.kind} {spell(found.kind, value)}, "
+        f"{'inside' if inside else 'outside'} the interval {spell(found.kind, low)} to "
+        f"{spell(found.kind, high)}; train accuracy {told['accuracy']:.1%}"
     )
-    return told, sentence
+    return shared | {"inside": inside, "sentence": sentence}
 
 
-def end_rank(job: JobFolder, gamma: float) -> int:
-    """Class-centred rank of the followed train images at the end of training."""
-    return job.rows[-1]["centred_rank_curve"][str(gamma)]
+def trained(prepared: Prepared, path: Path, job: Job) -> dict[str, Any]:
+    """What a whole training ends with: ranks of the followed train images, and the depth if asked for."""
+    data = prepared.data_of(job)
+    summary = train_here(Work(job, path, ()), data, prepared.execution)
+    told: dict[str, Any] = {"diverged": summary["message"], "ranks": None, "depth": None}
+    if summary["message"]:
+        return told
+    last = asdict(point(JobFolder(path).rows[-1]))
+    if prepared.settings.target_depth is not None:
+        model = initial_network(job, data)
+        model.load_state_dict(JobFolder(path).read_weights())
+        count = job.diagnosed_images
+        report = diagnose(
+            model.to(data.device).eval(),
+            data.train.some(count),
+            data.test.some(count),
+            temperature=job.temperature,
+            measures=["effective_depth"],
+        )
+        told["depth"] = float(report["effective_depth.value"])
+    return told | last
 
 
 def main() -> None:

@@ -104,6 +104,7 @@ class TrainingInFolder:
         self.saved_at = time.monotonic()
 
     def run(self) -> Summary:
+        """Train to the end, from the last checkpoint; returns the summary."""
         training = self.training
         follower = Follower(training.model, self.job, self.data)
         self.predicted_rank = tables.neural_collapse_rank(self.data.classes, follower.features)

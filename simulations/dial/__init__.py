@@ -1,8 +1,8 @@
 """Pilots of toys, and the ranks and depths that they end with: fits and judges the predictor of the dial.
 
-Each batch is a random deep UFM or perceptron, a few configurations of it (learning rate, decay, scale,
-data) and a few random temperatures for each. Batches of wider ranges, which take no part in the fit, judge
-the intervals. predictor.json in the run folder is what rankdeficit/control/dial holds.
+Each batch is a random deep UFM or perceptron, a few configurations of it (learning rate, decay,
+scale, data) and a few random temperatures for each. Batches of wider ranges, which take no part in the
+fit, judge the intervals. predictor.json in the run folder is what rankdeficit/control/dial holds.
 
     python -m simulations.dial --out runs/dial
 """
@@ -63,7 +63,9 @@ class Dial(UnitByUnit[Settings, Unit]):
 
     def prepare(self, settings: Settings) -> list[Unit]:
         """Batches of both kinds, those of the fit and the judging ones in turn."""
-        check_at_least(1, configurations=settings.configurations, temperatures=settings.temperatures)
+        check_at_least(
+            1, configurations=settings.configurations, temperatures=settings.temperatures
+        )
         check_at_least(1, judged=settings.judged)
         check_at_least(30, most_steps=settings.most_steps)
         if settings.gamma not in GAMMAS:

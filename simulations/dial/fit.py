@@ -7,15 +7,13 @@ import numpy as np
 
 from rankdeficit.control.dial.conformal import group_weights
 from rankdeficit.control.dial.pilots import Pilot, Point, last_step, measured_steps
-from rankdeficit.control.dial.predictor import Example, Predictor, Target
+from rankdeficit.control.dial.predictor import TARGETS, Example, Predictor, Target
 from rankdeficit.experiments.settings import Row
 from rankdeficit.spectrum import GAMMAS
 from simulations.dial.toys import SHARES
 
 JUDGED_SHARE = 0.1
 """Share of training of the pilots that judge."""
-
-TARGETS = (*(Target("rank", gamma) for gamma in GAMMAS), Target("depth"))
 
 
 def pilot_of(row: Row, share: float) -> Pilot:
@@ -70,7 +68,9 @@ def summarise(rows: Sequence[Row], level: float, gamma: float) -> Row:
                     told = {"target": target.name, "kind": kind, "start": start}
                     coverage.append(told | judged(fitted, own))
             if target.kind == "depth" or target.gamma == gamma:
-                shown += [{"target": target.name, "kind": kind, **seen(fitted, own)} for own in of_kind]
+                shown += [
+                    {"target": target.name, "kind": kind, **seen(fitted, own)} for own in of_kind
+                ]
     return {
         "level": level,
         "gamma": gamma,

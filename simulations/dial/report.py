@@ -23,7 +23,9 @@ def coverage_table(summary: Row) -> Table:
         "predicted", "toys", "pilots", "runs", "coverage", "median width", "mean width", "mean error",
         "error of no change",
     ):  # fmt: skip
-        table.add_column(name, justify="left" if name in ("predicted", "toys", "pilots") else "right")
+        table.add_column(
+            name, justify="left" if name in ("predicted", "toys", "pilots") else "right"
+        )
     for row in summary["coverage"]:
         table.add_row(
             row["target"], KINDS[row["kind"]], row["start"], str(row["runs"]),
@@ -46,8 +48,8 @@ def sentences(summary: Row) -> list[str]:
     if short:
         worst = min(short, key=lambda row: float(row["coverage"]))
         found.append(
-            f"Coverage is below {summary['level']:.0%} in {len(short)} of {len(summary['coverage'])} lines; "
-            f"lowest: {worst['target']}, {KINDS[worst['kind']]}, {worst['start']} "
+            f"Coverage is below {summary['level']:.0%} in {len(short)} of {len(summary['coverage'])} "
+            f"lines; lowest: {worst['target']}, {KINDS[worst['kind']]}, {worst['start']} "
             f"({worst['coverage']:.1%} of {worst['runs']} runs)."
         )
     return found

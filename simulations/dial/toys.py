@@ -266,7 +266,9 @@ class Training:
             return [None] * len(self.toys.runs)
         sides = [(self.x, self.labels)]
         sides += [] if held_out else [(self.test_x, self.test_y)]
-        layers = [[*own.inputs[1:], own.logits] for own in (self.model.forward(x) for x, _ in sides)]
+        layers = [
+            [*own.inputs[1:], own.logits] for own in (self.model.forward(x) for x, _ in sides)
+        ]
         return [
             None
             if run.number % 2 or not bool(layers[0][-1][i].isfinite().all())

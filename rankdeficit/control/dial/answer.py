@@ -33,7 +33,7 @@ class Answer:
 
     kind: str
     """"rank" or "depth"."""
-    target: float
+    target: float | int
     temperature: float
     predicted: Prediction
     """At this temperature."""
@@ -97,7 +97,7 @@ def dial(
     return answer(target, asked, tries, predictor)
 
 
-def answer(target: Target, asked: float, tries: Sequence[Try], predictor: Predictor) -> Answer:
+def answer(target: Target, asked: float | int, tries: Sequence[Try], predictor: Predictor) -> Answer:
     """The answer from pilots and their predictions. Raises ValueError if all diverged."""
     alive = [own for own in tries if own.pilot is not None]
     if not alive:
@@ -108,16 +108,15 @@ def answer(target: Target, asked: float, tries: Sequence[Try], predictor: Predic
     aim = target.logit(asked, pilots[0])
     place, reachable = _place(log_T, logits[:, 0], aim, target, pilots[0])
     at = [float(np.interp(place, log_T, logits[:, column])) for column in range(3)]
-    temperature = float(math.exp(place))
-    for own in pilots:  # exactly a pilot's, so that it can be resumed
-        if math.isclose(own.temperature, temperature, rel_tol=1e-9):
-            temperature = float(own.temperature)
+    exact = math.exp(place)
+    same = [own for own in pilots if math.isclose(own.temperature, exact, rel_tol=1e-9)]
+    temperature = float(same[0].temperature if same else f"{exact:.3g}")
     raw = pilots[0].points[0].norm * pilots[0].temperature
     return Answer(
         target.kind,
         asked,
         temperature,
-        Prediction(*(target.value(own, pilots[0]) for own in at)),
+        target.interval(Prediction(*at), pilots[0]),
         reachable,
         raw / temperature,
         tuple(tries),
@@ -148,7 +147,7 @@ def _place(
 
 def _notes(
     target: Target,
-    asked: float,
+    asked: float | int,
     temperature: float,
     reachable: bool,
     tries: Sequence[Try],
@@ -164,13 +163,14 @@ def _notes(
         notes.append(
             f"out of reach: predictions between T = {pilots[0].temperature:g} and "
             f"{pilots[-1].temperature:g} go from {spell(target.kind, min(values))} to "
-            f"{spell(target.kind, max(values))}, not to {spell(target.kind, asked)}; try other temperatures"
+            f"{spell(target.kind, max(values))}, not to {spell(target.kind, asked)}; try other "
+            "temperatures"
         )
     around = _around(pilots, temperature)
     if not any(own.left for own in pilots):
         notes.append(
-            "no pilot has left its start, so they tell little; take longer pilots, a higher learning rate "
-            "or lower temperatures"
+            "no pilot has left its start, so they tell little; take longer pilots, a higher learning "
+            "rate or lower temperatures"
         )
     elif not all(own.left for own in around):
         names = ", ".join(f"{own.temperature:g}" for own in around if not own.left)
@@ -198,18 +198,18 @@ def check_target(target_rank: int | None, target_depth: float | None, gamma: flo
     if target_depth is not None:
         if not (isinstance(target_depth, Real) and 0 < target_depth <= 1):
             raise ValueError(f"target_depth is {target_depth}; it must lie in (0, 1]")
-        return Target("depth", gamma)
+        return Target("depth")
     check_at_least(1, target_rank=target_rank)  # type: ignore[arg-type]
     return Target("rank", gamma)
 
 
-def check_rank(rank: float, classes: int, width: int) -> None:
+def check_rank(rank: float | int, classes: int, width: int) -> None:
     """Raise ValueError for a rank that no logits of so many classes and features have."""
     most = min(classes - 1, width)
     if rank > most:
         raise ValueError(
-            f"target_rank is {rank:g}, but class-centred logits of {classes} classes from {width} features "
-            f"have rank {most} at most; ask for less"
+            f"target_rank is {rank:g}, but class-centred logits of {classes} classes from {width} "
+            f"features have rank {most} at most; ask for less"
         )
 
 
@@ -223,6 +223,6 @@ def check_temperatures(temperatures: Sequence[float]) -> list[float]:
     return sorted(float(own) for own in temperatures)
 
 
-def spell(kind: str, value: float) -> str:
+def spell(kind: str, value: float | int) -> str:
     """A rank as an integer, a depth with two digits."""
     return f"{value:.2f}" if kind == "depth" else f"{value:.0f}"

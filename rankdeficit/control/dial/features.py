@@ -13,7 +13,9 @@ NAMES = (
     *(f"logit of rank share at gamma {gamma:g}" for gamma in GAMMAS),
     "change of it since the start", "change of it since the last but one point",
     "change of it since its least value", "logit of rank share at gamma 0.1 at the start",
-    "log norm at the start", "log norm", "log loss", "log loss at the start", "logit of accuracy",
+    "log norm at the start", "log norm",
+    "change of log norm since the last but one point", "log loss", "log loss at the start",
+    "logit of accuracy",
     "change of log loss since the last but one point", "log T", "log classes", "log full rank",
     "log layers", "log share", "log steps", "left",
 )  # fmt: skip
@@ -21,7 +23,9 @@ DEPTH_NAME = "logit of depth"
 SMALL = 1e-3
 
 
-def features(pilot: Pilot, gamma: float, *, with_depth: bool = False) -> Float64[np.ndarray, " features"]:
+def features(
+    pilot: Pilot, gamma: float, *, with_depth: bool = False
+) -> Float64[np.ndarray, " features"]:
     """The numbers called NAMES, and with_depth the depth of the pilot as well.
 
     Ranks are shares of `full_rank` on the logit scale, losses shares of ln c. Changes of the rank are at
@@ -47,6 +51,7 @@ def features(pilot: Pilot, gamma: float, *, with_depth: bool = False) -> Float64
         rank(first, GAMMAS[-1]),
         norm(first),
         norm(last),
+        norm(last) - norm(before),
         loss(last),
         loss(first),
         math.log((last.accuracy + 0.01) / (1.01 - last.accuracy)),

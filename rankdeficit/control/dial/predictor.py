@@ -7,21 +7,34 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Float64, Int64
 
 from rankdeficit.control.dial.conformal import folds_of, group_weights, grouped_quantile
 from rankdeficit.control.dial.features import features
 from rankdeficit.control.dial.pilots import Pilot
-from rankdeficit.control.dial.regression import Ridge
+from rankdeficit.control.dial.regression import LEAST_RESIDUAL, Ridge
 from rankdeficit.control.dial.shares import from_logit, to_logit
 from rankdeficit.spectrum import GAMMAS
 
-FOLDS = 10
-PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-LEAST_RESIDUAL = 0.05
-"""Added to residuals before their logarithm is fitted, in logits."""
+FOLDS = 5
+FORMS = tuple(
+    (penalty, quadratic) for penalty in (0.03, 0.1, 0.3, 1.0) for quadratic in (False, True)
+)
+"""Penalties of regressions, and whether squares and products take part."""
+TINY = 1e-9
 SPREADS = (-3.0, 1.5)
 """Bounds of the fitted logarithm of a residual."""
+
+
+Form = tuple[float, bool]
+Fit = Callable[..., Ridge]
+
+
+class Fitted(NamedTuple):
+    """A regression, and predictions of all rows by regressions without their fold."""
+
+    regression: Ridge
+    out_of_fold: Float64[np.ndarray, " n"]
 
 
 class Prediction(NamedTuple):
@@ -34,7 +47,7 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Target:
-    """What is predicted: the class-centred rank of the train logits at a gamma, or the effective depth."""
+    """What is predicted: class-centred rank of the train logits at a gamma, or effective depth."""
 
     kind: Literal["rank", "depth"]
     gamma: float = 1e-3
@@ -52,7 +65,7 @@ class Target:
         """Largest count on the logit scale: the full rank, or the layers above the first."""
         return pilot.layers - 1 if self.kind == "depth" else pilot.full_rank
 
-    def logit(self, value: float, pilot: Pilot) -> float:
+    def logit(self, value: float | int, pilot: Pilot) -> float:
         """A rank or depth on the logit scale."""
         count = value * pilot.layers - 1 if self.kind == "depth" else min(value, pilot.full_rank)
         return float(to_logit(count, self.most(pilot)))
@@ -61,6 +74,15 @@ class Target:
         """The rank or depth of a logit, not rounded."""
         count = float(from_logit(logit, self.most(pilot)))
         return (count + 1) / pilot.layers if self.kind == "depth" else count
+
+    def interval(self, logits: Prediction, pilot: Pilot) -> Prediction:
+        """Logits as a rank or depth, with an interval that is widened to whole ranks or layers."""
+        most = self.most(pilot)
+        value, low, high = (float(from_logit(own, most)) for own in logits)
+        low, high = float(math.floor(low + TINY)), float(math.ceil(high - TINY))
+        if self.kind == "depth":
+            return Prediction(*((own + 1) / pilot.layers for own in (value, low, high)))
+        return Prediction(value, low, high)
 
     def now(self, pilot: Pilot) -> float:
         """The logit at the end of the pilot. Raises ValueError for a pilot without a depth."""
@@ -71,6 +93,10 @@ class Target:
     def features(self, pilot: Pilot) -> Float64[np.ndarray, " features"]:
         """The numbers that the regression reads."""
         return features(pilot, self.gamma, with_depth=self.kind == "depth")
+
+
+TARGETS = (*(Target("rank", gamma) for gamma in GAMMAS), Target("depth"))
+"""All targets that predictors are fitted for."""
 
 
 class Example(NamedTuple):
@@ -115,8 +141,8 @@ class Predictor:
     def fit(cls, target: Target, examples: Sequence[Example], level: float) -> "Predictor":
         """Fit to all examples; quantiles are of residuals of folds that were not fitted on.
 
-        All examples of a group are in one fold, and each group counts once. The penalty is the one of
-        PENALTIES with the least squared residuals. Raises ValueError for fewer than two groups.
+        All examples of a group are in one fold, and each group counts once. The form is the one of FORMS
+        with the least residuals. Raises ValueError for fewer than two groups.
         """
         groups = [own.group for own in examples]
         if len(set(groups)) < 2:
@@ -125,25 +151,22 @@ class Predictor:
         weights = group_weights(groups)
         folds = folds_of(groups, min(FOLDS, len(set(groups))))
 
-        def fitted(y: Float64[np.ndarray, " n"], quadratic: bool) -> tuple[Ridge, np.ndarray]:
-            """The regression, and the prediction of each row by one without its fold."""
+        def fitted(y: Float64[np.ndarray, " n"], fit: Fit, loss: Callable[..., Any]) -> Fitted:
+            """The best regression, and the prediction of each row by one without its fold."""
 
-            def fit(rows: Bool[np.ndarray, " n"], penalty: float) -> Ridge:
-                return Ridge.fit(
-                    x[rows], y[rows], weights[rows], penalty=penalty, quadratic=quadratic
-                )
+            def without(fold: int, form: Form) -> Ridge:
+                rows = folds != fold
+                penalty, quadratic = form
+                return fit(x[rows], y[rows], weights[rows], penalty=penalty, quadratic=quadratic)
 
-            def error(penalty: float) -> float:
-                return float(weights @ (y - _out_of_fold(x, folds, partial(fit, penalty=penalty))) ** 2)
+            tried = {form: _out_of_fold(x, folds, partial(without, form=form)) for form in FORMS}
+            best = min(FORMS, key=lambda form: float(weights @ loss(y - tried[form])))
+            return Fitted(fit(x, y, weights, penalty=best[0], quadratic=best[1]), tried[best])
 
-            best = min(PENALTIES, key=error)
-            return fit(np.ones(len(x), bool), best), _out_of_fold(
-                x, folds, partial(fit, penalty=best)
-            )
-
-        of_change, predicted = fitted(change, quadratic=True)
+        of_change, predicted = fitted(change, Ridge.fit_median, np.abs)
         residuals = change - predicted
-        of_spread, size = fitted(np.log(abs(residuals) + LEAST_RESIDUAL), quadratic=False)
+        sizes = np.log(abs(residuals) + LEAST_RESIDUAL)
+        of_spread, size = fitted(sizes, Ridge.fit, np.square)
         scores = residuals / np.exp(np.clip(size, *SPREADS))
         left = np.array([own.pilot.left for own in examples])
         return cls(
@@ -159,14 +182,15 @@ class Predictor:
 
     def __call__(self, pilot: Pilot) -> Prediction:
         """The value at the end of the pilot's training. Raises ValueError for a pilot without a depth."""
-        logits = self.logits(pilot)
-        return Prediction(*(self.target.value(own, pilot) for own in logits))
+        return self.target.interval(self.logits(pilot), pilot)
 
     def logits(self, pilot: Pilot) -> Prediction:
         """The prediction on the logit scale."""
         value, spread = self._of(pilot)
         own = self.quantiles["left" if pilot.left else "not left"]
-        return Prediction(value, value + min(0, own.low) * spread, value + max(0, own.high) * spread)
+        return Prediction(
+            value, value + min(0, own.low) * spread, value + max(0, own.high) * spread
+        )
 
     def scores(self, examples: Sequence[Example]) -> Float64[np.ndarray, " n"]:
         """(truth - prediction) / spread of each example."""
@@ -178,18 +202,11 @@ class Predictor:
 
     def covers(self, example: Example) -> bool:
         """Whether the interval has the value that the training ended with."""
-        _, low, high = self.logits(example.pilot)
-        return low <= self.target.logit(example.end, example.pilot) <= high
-
-    def recalibrated(self, examples: Sequence[Example], level: float) -> "Predictor":
-        """The same predictions with intervals from other examples, such as real networks.
-
-        Pilots that have left their start and those that have not share their quantiles, unless those of
-        the toys are wider.
-        """
-        groups = [own.group for own in examples]
-        found = quantiles_of(self.scores(examples), groups, level)
-        return self.with_quantiles(found)
+        _, low, high = self(example.pilot)
+        end = example.end
+        if self.target.kind == "rank":
+            end = min(end, example.pilot.full_rank)
+        return low - TINY <= end <= high + TINY
 
     def with_quantiles(self, found: Quantiles) -> "Predictor":
         """The same predictions with other quantiles; of pilots at their start, the wider of both."""
@@ -239,12 +256,12 @@ def _arrays(
 
 def _out_of_fold(
     x: Float64[np.ndarray, "n features"],
-    folds: np.ndarray,
-    fit: Callable[[Bool[np.ndarray, " n"]], Ridge],
+    folds: Int64[np.ndarray, " n"],
+    without: Callable[[int], Ridge],
 ) -> Float64[np.ndarray, " n"]:
     """Prediction of each row by a fit without its fold."""
     found = np.empty(len(x))
-    for fold in range(folds.max() + 1):
+    for fold in range(int(folds.max()) + 1):
         own = folds == fold
-        found[own] = fit(~own)(x[own])
+        found[own] = without(fold)(x[own])
     return found

@@ -7,7 +7,11 @@ import numpy as np
 from jaxtyping import Float64
 
 FARTHEST = 3.0
-"""Standardised numbers are clipped to this magnitude, so that squares do not run away outside of the fit."""
+"""Largest magnitude of standardised numbers, to which others are clipped: squares would run away."""
+
+REWEIGHTINGS = 6
+LEAST_RESIDUAL = 0.05
+"""Residuals below this count as this large in the weights of a median."""
 
 Matrix = Float64[np.ndarray, "n features"]
 Vector = Float64[np.ndarray, " n"]
@@ -24,7 +28,9 @@ class Ridge:
     coefficients: Float64[np.ndarray, " terms"]
 
     @classmethod
-    def fit(cls, x: Matrix, y: Vector, weights: Vector, *, penalty: float, quadratic: bool) -> "Ridge":
+    def fit(
+        cls, x: Matrix, y: Vector, weights: Vector, *, penalty: float, quadratic: bool
+    ) -> "Ridge":
         """Minimise the weighted mean of (y - prediction)^2, plus penalty ||coefficients||^2.
 
         Constant numbers take no part. Raises ValueError for NaN, and for fewer than two rows.
@@ -34,8 +40,8 @@ class Ridge:
                 f"the fit has {len(x)} rows with finite numbers or not; give two or more, all finite"
             )
         w = weights / weights.sum()
-        mean = w @ x
-        deviation = np.sqrt(w @ (x - mean) ** 2)
+        mean = x.mean(axis=0)
+        deviation = x.std(axis=0)
         scale = np.where(deviation > 1e-9 * (1 + abs(mean)), deviation, np.inf)
         z = _terms(x, mean, scale, quadratic)
         centre, middle = w @ z, float(w @ y)
@@ -44,14 +50,28 @@ class Ridge:
         found = np.linalg.solve(gram + penalty * np.eye(len(gram)), centred.T @ (w * (y - middle)))
         return cls(mean, scale, quadratic, middle - float(centre @ found), found)
 
+    @classmethod
+    def fit_median(
+        cls, x: Matrix, y: Vector, weights: Vector, *, penalty: float, quadratic: bool
+    ) -> "Ridge":
+        """The same with |y - prediction| in place of its square, by iteratively reweighted least squares.
+
+        The penalty is relative to squares, as in `fit`.
+        """
+        found = cls.fit(x, y, weights, penalty=penalty, quadratic=quadratic)
+        for _ in range(REWEIGHTINGS):
+            near = weights / np.maximum(abs(y - found(x)), LEAST_RESIDUAL)
+            found = cls.fit(x, y, near, penalty=penalty, quadratic=quadratic)
+        return found
+
     def __call__(self, x: Matrix) -> Vector:
         """Predictions."""
         return self.intercept + _terms(x, self.mean, self.scale, self.quadratic) @ self.coefficients
 
     def record(self) -> dict[str, Any]:
-        """Plain numbers, of six digits; an infinite scale is null."""
+        """Plain numbers, of six digits, means of twelve; an infinite scale is null."""
         return {
-            "mean": _rounded(self.mean),
+            "mean": [float(f"{own:.12g}") for own in self.mean.tolist()],
             "scale": [None if own == np.inf else _six(own) for own in self.scale],
             "quadratic": self.quadratic,
             "intercept": _six(self.intercept),

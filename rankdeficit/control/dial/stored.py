@@ -10,7 +10,7 @@ from rankdeficit.control.dial.predictor import Predictor, Quantiles, Target
 Calibration = Literal["networks", "toys"]
 
 
-def stored_predictor(target: Target, calibration: Calibration = "networks") -> Predictor:
+def stored_predictor(target: Target, calibration: str = "networks") -> Predictor:
     """The predictor of a target, fitted to toys, with intervals from residuals of real networks or toys.
 
     predictor.json is made by simulations.dial; networks.json has the quantiles of real networks.
