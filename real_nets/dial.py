@@ -303,7 +303,8 @@ def end(prepared: Prepared, path: Path, temperature: float, found: Answer) -> di
     predicted = found.predicted if temperature == found.temperature else predicted
     value = None
     if not told["diverged"]:
-        value = told["depth"] if found.kind == "depth" else told["ranks"][GAMMAS.index(job.gamma)]
+        rank = told["ranks"][GAMMAS.index(job.gamma)]
+        value = float(told["depth"] if found.kind == "depth" else rank)
     shared = {"temperature": temperature, "folder": name, "value": value}
     if value is None or predicted is None:
         return shared | {"inside": None, "sentence": f"T = {temperature:g}: {told['diverged']}"}

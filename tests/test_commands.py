@@ -36,14 +36,16 @@ SIMULATIONS = {
     "--decay 0.01 0.1 --temperature 2 --seeds 2",
     "distillation": "--classes 3 --inputs 4 --samples-per-class 4 --width 6 --student-width 4 "
     "--depth 2 --temperature 1 20 --kd-temperature 1 4 --seeds 2 --steps 5",
+    "dial": "--seeds 2 --judged 1 --configurations 1 --temperatures 2 --most-steps 30",
     "attention": "--tokens 6 --dimension 1 2 --seeds 2 --temperatures 5",
     "random_softmax": "--n 6 --logits-rank 1 2 --seeds 2 --scales 5",
 }
 REAL_NETS = [
     f"real_nets.{name}"
-    for name in ("train", "diagnose", "reproduce", "report", "norms", "distil", "compress")
+    for name in ("train", "diagnose", "reproduce", "report", "norms", "distil", "compress", "dial")
 ]
 COMMANDS = [*(f"simulations.{name}" for name in SIMULATIONS), "simulations", "proofs", *REAL_NETS]
+COMMANDS += ["rankdeficit.control.dial.calibrate"]
 WHOLE_FILES = ("settings.json", "summary.json", "metrics.jsonl", "checkpoint.pt")
 
 
@@ -68,6 +70,12 @@ RESUMABLE = {f"simulations.{name}": Resumable(flags) for name, flags in SIMULATI
         "--width 16 --depth 3 --temperature 1 20 --epochs 2 --batch-size 16 --lr 0.1 "
         "--temperature-schedule hot --hot-share 0.6 --followed-images 60 --data ROOT/cifar10",
         largest_file=30_000,  # of checkpoints, the first fits: later ones hold the optimiser's state
+    ),
+    "real_nets.dial": Resumable(
+        "--target-rank 2 --temperature 1 20 --width 16 --depth 3 --epochs 5 --batch-size 16 --lr 0.1 "
+        "--followed-images 60 --train-all --data ROOT/cifar10",
+        stops=(3, 1),  # between a pilot and the next
+        largest_file=30_000,
     ),
     "real_nets.reproduce": Resumable(
         "table1 --cells CIFAR-10/MLP --budget small --seeds 1 --epochs 4 --width 16 --lr 0.2 "

@@ -11,6 +11,7 @@ from rankdeficit.experiments import cli
 from rankdeficit.experiments.options import Unused, given_fields, parse, refuse_unused
 
 TRAIN, DIAGNOSE, REPRODUCE = "real_nets.train", "real_nets.diagnose", "real_nets.reproduce"
+DIAL = "real_nets.dial"
 NAMED = "--model mlp --untrained --data FOLDER"
 CASES: list[tuple[str, str, str, str]] = [
     (TRAIN, "--momentum 0.9", "--optimizer adamw", "--optimizer sgd"),
@@ -35,6 +36,24 @@ CASES: list[tuple[str, str, str, str]] = [
     ),
     *(
         (TRAIN, option, "--temperature-schedule constant", f"--temperature-schedule {other}")
+        for option, other in (
+            ("--hot-share 0.2", "hot"), ("--temperature-ramp 0.2", "up"),
+            ("--temperature-cycles 3", "cyclic"),
+        )
+    ),
+    (DIAL, "--momentum 0.9", "--optimizer adamw", "--optimizer sgd"),
+    (DIAL, "--nesterov", "--optimizer adamw", "--optimizer sgd"),
+    (DIAL, "--label-smoothing 0.1", "--loss mse", "--loss cross-entropy"),
+    (DIAL, "--lr-rule reparametrised", "--temperature 1", "--temperature 1 2"),
+    *(
+        (DIAL, option, "--data glyphs:5", f"--data {other}")
+        for option, other in (
+            ("--root FOLDER", "cifar10"), ("--download", "cifar10"), ("--on-corrupt skip", "own"),
+            ("--workers 1", "own"),
+        )
+    ),
+    *(
+        (DIAL, option, "--data FOLDER", f"--data FOLDER --temperature-schedule {other}")
         for option, other in (
             ("--hot-share 0.2", "hot"), ("--temperature-ramp 0.2", "up"),
             ("--temperature-cycles 3", "cyclic"),

@@ -3,6 +3,7 @@
 from rankdeficit.control.attention import attention_temperatures, set_attention_temperature
 from rankdeficit.control.compression import Compression, compress
 from rankdeficit.control.criterion import Criterion
+from rankdeficit.control.dial import dial
 from rankdeficit.control.distillation import Distillation, kd_loss
 from rankdeficit.control.equivalent import equivalent
 from rankdeficit.control.interventions import intervene
@@ -15,6 +16,7 @@ __all__ = [
     "LogitsNorm",
     "attention_temperatures",
     "compress",
+    "dial",
     "equivalent",
     "intervene",
     "kd_loss",

@@ -82,9 +82,22 @@ def summarise(rows: Sequence[Row], level: float, gamma: float) -> Row:
             "level": level,
             "made_by": "python -m simulations.dial",
             "runs": len(fit),
+            "judging_runs": len(judging),
+            "coverage": rounded(coverage),
             "targets": {name: own.record() for name, own in predictors.items()},
         },
     }
+
+
+def rounded(coverage: Sequence[Row]) -> list[Row]:
+    """The same with four digits."""
+    return [
+        {
+            name: round(value, 4) if isinstance(value, float) else value
+            for name, value in row.items()
+        }
+        for row in coverage
+    ]
 
 
 def judged(predictor: Predictor, examples: Sequence[Example]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ Kind = Literal["ufm", "mlp"]
 SHARES = (0.05, 0.1, 0.2)
 """Shares of training at which a pilot may end."""
 
-Range = tuple[float, float]
+Range = tuple[float | int, float | int]
 
 
 @dataclass(frozen=True)

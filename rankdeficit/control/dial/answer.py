@@ -70,7 +70,7 @@ def dial(
     target_depth: float | None = None,
     temperatures: Sequence[float] = TEMPERATURES,
     gamma: float = 1e-3,
-    calibration: Calibration = "networks",
+    calibration: Calibration = "toys",
 ) -> Answer:
     """The temperature at which a training is predicted to end with a rank or effective depth.
 
@@ -97,7 +97,9 @@ def dial(
     return answer(target, asked, tries, predictor)
 
 
-def answer(target: Target, asked: float | int, tries: Sequence[Try], predictor: Predictor) -> Answer:
+def answer(
+    target: Target, asked: float | int, tries: Sequence[Try], predictor: Predictor
+) -> Answer:
     """The answer from pilots and their predictions. Raises ValueError if all diverged."""
     alive = [own for own in tries if own.pilot is not None]
     if not alive:

@@ -20,7 +20,7 @@ FOLDS = 5
 FORMS = tuple(
     (penalty, quadratic) for penalty in (0.03, 0.1, 0.3, 1.0) for quadratic in (False, True)
 )
-"""Penalties of regressions, and whether squares and products take part."""
+"""Penalties of regressions, and whether squares and products take part, which needs as many examples."""
 TINY = 1e-9
 SPREADS = (-3.0, 1.5)
 """Bounds of the fitted logarithm of a residual."""
@@ -159,8 +159,9 @@ class Predictor:
                 penalty, quadratic = form
                 return fit(x[rows], y[rows], weights[rows], penalty=penalty, quadratic=quadratic)
 
-            tried = {form: _out_of_fold(x, folds, partial(without, form=form)) for form in FORMS}
-            best = min(FORMS, key=lambda form: float(weights @ loss(y - tried[form])))
+            forms = [form for form in FORMS if not form[1] or len(x) > x.shape[1] ** 2 / 2]
+            tried = {form: _out_of_fold(x, folds, partial(without, form=form)) for form in forms}
+            best = min(forms, key=lambda form: float(weights @ loss(y - tried[form])))
             return Fitted(fit(x, y, weights, penalty=best[0], quadratic=best[1]), tried[best])
 
         of_change, predicted = fitted(change, Ridge.fit_median, np.abs)
@@ -176,7 +177,6 @@ class Predictor:
             {
                 name: quantiles_of(scores[rows], [groups[i] for i in np.flatnonzero(rows)], level)
                 for name, rows in (("left", left), ("not left", ~left))
-                if rows.any()
             },
         )
 
@@ -238,7 +238,9 @@ class Predictor:
 def quantiles_of(
     scores: Float64[np.ndarray, " n"], groups: Sequence[Hashable], level: float
 ) -> Quantiles:
-    """Both ends of an interval with half of the error on either side."""
+    """Both ends of an interval with half of the error on either side; infinite without scores."""
+    if not len(scores):
+        return Quantiles(-math.inf, math.inf)
     one_sided = (1 + level) / 2
     return Quantiles(
         -grouped_quantile(-scores, groups, one_sided), grouped_quantile(scores, groups, one_sided)

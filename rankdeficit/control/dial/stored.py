@@ -7,10 +7,10 @@ from typing import Any, Literal, get_args
 
 from rankdeficit.control.dial.predictor import Predictor, Quantiles, Target
 
-Calibration = Literal["networks", "toys"]
+Calibration = Literal["toys"]
 
 
-def stored_predictor(target: Target, calibration: str = "networks") -> Predictor:
+def stored_predictor(target: Target, calibration: str = "toys") -> Predictor:
     """The predictor of a target, fitted to toys, with intervals from residuals of real networks or toys.
 
     predictor.json is made by simulations.dial; networks.json has the quantiles of real networks.
