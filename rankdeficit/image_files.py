@@ -138,19 +138,26 @@ class _Walk:
         links: real paths of the folders from which links were followed on the way.
         """
         found = []
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                is_image = entry.name.lower().endswith(IMG_EXTENSIONS)
-                if entry.name.startswith("."):
-                    self.hidden += [entry.path] if is_image or entry.is_dir() else []
-                elif entry.is_dir():
-                    passed = self.follow(entry.path, folder, links) if entry.is_symlink() else links
-                    found.append((entry.name, entry.path, passed))
-                elif is_image and (
-                    entry.is_file()
-                    or not Path(entry).exists()  # report dangling links as unreadable
-                ):
-                    self.seen.append((folder, entry.name, entry.path))
+        try:
+            entries = list(os.scandir(folder))
+        except PermissionError as error:
+            raise ValueError(
+                f"{self.option} {folder} cannot be read ({error.strerror}); give it read permission"
+            ) from error
+        for entry in entries:
+            is_image = entry.name.lower().endswith(IMG_EXTENSIONS)
+            # A link in a circle is no folder to a Path, and an error to its entry.
+            own = Path(entry) if entry.is_symlink() else entry
+            is_folder = own.is_dir()
+            if entry.name.startswith("."):
+                self.hidden += [entry.path] if is_image or is_folder else []
+            elif is_folder:
+                passed = self.follow(entry.path, folder, links) if entry.is_symlink() else links
+                found.append((entry.name, entry.path, passed))
+            elif is_image and (
+                own.is_file() or not Path(entry).exists()  # report dangling links as unreadable
+            ):
+                self.seen.append((folder, entry.name, entry.path))
         return found
 
     def follow(self, link: str, folder: str, links: tuple[str, ...]) -> tuple[str, ...]:

@@ -189,12 +189,18 @@ def read_json(path: Path) -> Any:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a run folder's metrics.jsonl. Raises ValueError naming a damaged line."""
+    """Rows of a run folder's metrics.jsonl, without a last one that is cut short, as by a kill.
+
+    Raises ValueError naming a damaged line.
+    """
     rows = []
-    for number, line in enumerate((path / "metrics.jsonl").read_text().splitlines(), start=1):
+    lines = (path / "metrics.jsonl").read_text().splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
         try:
             rows.append(json.loads(line))
         except ValueError as error:
+            if not line.endswith("\n"):
+                break
             raise ValueError(f"{path / 'metrics.jsonl'}, line {number}, is damaged") from error
     return rows
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 from torchvision.datasets import ImageFolder
 
-from rankdeficit.image_files import Framing, check_readable, read_image, square
+from rankdeficit.image_files import Framing, check_readable, list_folder, read_image, square
 from rankdeficit.images import Images, list_splits, load_splits
 from rankdeficit.normalisation import Normalisation, level_counts
 from tests.images import image_set, write_images
@@ -330,6 +330,28 @@ def test_links_that_lead_to_each_other_are_refused(tmp_path: Path) -> None:
         link.symlink_to(tmp_path / "train" / f"class{other}", target_is_directory=True)
     with pytest.raises(ValueError, match=r"class0/other/other.*link"):
         Images.of_folder(tmp_path / "train")
+
+
+def test_links_in_a_circle_are_dangling_links(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "a" / "0.png")
+    for name in ("self", "a/self", "a/.self", "a/.self.png"):
+        (tmp_path / name).symlink_to(Path(name).name)
+    assert len(list_folder(tmp_path).paths) == 1
+    (tmp_path / "a" / "self.png").symlink_to("self.png")
+    with pytest.raises(ValueError, match=r"self\.png"):
+        Images.of_folder(tmp_path).load()
+
+
+def test_a_folder_without_permission_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: str) -> None:
+        raise PermissionError(13, "Permission denied", folder)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(ValueError, match=f"data {tmp_path}.*Permission"):
+        list_folder(tmp_path)
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tiff"])

@@ -10,12 +10,16 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from rankdeficit.diagnostics.reading.batches import checked_batch
+from rankdeficit.diagnostics.reading.batches import as_batches, checked_batch
 from rankdeficit.diagnostics.reading.contexts import Defaults, plain_torch
 from rankdeficit.diagnostics.reading.inputs import Forward, Inputs
 from rankdeficit.distributed import raise_together, rank_and_size
 
 Probe = tuple[Inputs, Int64[Tensor, " n"]]
+
+GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+PARTS = ("sampler", "batch_sampler", "dataset", "transform", "data_source")
+"""Attributes of loaders, samplers and data sets under which others may be."""
 
 
 def first_samples(batches: Iterable[Any], forward: Forward, samples: int) -> list[Probe]:
@@ -40,17 +44,59 @@ def first_samples(batches: Iterable[Any], forward: Forward, samples: int) -> lis
 def _first_samples(batches: Iterable[Any], forward: Forward, samples: int) -> list[Probe]:
     kept: list[Probe] = []
     missing = samples
-    for number, batch in enumerate(batches):
-        inputs, labels = checked_batch(batch, f"batches, batch {number}", forward)
-        chosen = torch.arange(min(len(labels), missing))
-        if len(chosen):
-            kept.append((inputs[chosen], labels[chosen]))
-        missing -= len(chosen)
-        if not missing:
-            break
+    with same_generators(batches):
+        for number, batch in enumerate(as_batches(batches, "batches")):
+            inputs, labels = checked_batch(batch, f"batches, batch {number}", forward)
+            chosen = torch.arange(min(len(labels), missing))
+            if len(chosen):
+                kept.append((inputs[chosen], labels[chosen]))
+            missing -= len(chosen)
+            if not missing:
+                break
     if not kept:
         raise ValueError("batches is empty; give at least one batch of (inputs, labels)")
     return kept
+
+
+@contextmanager
+def same_generators(batches: Any) -> Iterator[None]:
+    """The random generators of a loader, its samplers and its data set are afterwards what they were."""
+    found: list[Any] = []
+    waiting, seen = [batches], set[int]()
+    while waiting:
+        own = waiting.pop()
+        if id(own) in seen:
+            continue
+        seen.add(id(own))
+        values = vars(own) if hasattr(own, "__dict__") else {}
+        found += [value for value in values.values() if isinstance(value, GENERATORS)]
+        waiting += [values[name] for name in PARTS if values.get(name) is not None]
+        for name in ("datasets", "transforms"):
+            several = values.get(name)
+            waiting += several if isinstance(several, list | tuple) else [several]
+    states = [_state(own) for own in found]
+    try:
+        yield
+    finally:
+        for own, state in zip(found, states, strict=True):
+            _restore(own, state)
+
+
+def _state(generator: Any) -> Any:
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    return generator.getstate() if isinstance(generator, random.Random) else generator.get_state()
+
+
+def _restore(generator: Any, state: Any) -> None:
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif isinstance(generator, random.Random):
+        generator.setstate(state)
+    else:
+        generator.set_state(state)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
@@ -93,7 +94,7 @@ class Watch:
         batches: Iterable[Any],
         *,
         every: int = 100,
-        temperature: float = 1.0,
+        temperature: float | Tensor = 1.0,
         measures: Mapping[str, int] | Sequence[str] = MEASURES,
         samples: int = SAMPLES,
         layers: Sequence[str] | None = None,
@@ -111,6 +112,8 @@ class Watch:
         batches: (inputs, labels) batches, whose first `samples` samples are the probes; they are read
             once, at the opening. Each process of torch.distributed gives its own share of the samples, of
             which it takes the first samples / processes: the numbers are those of all of them together.
+        temperature: a tensor of one number, such as a parameter, is read at every measurement, and rows
+            have it as `temperature`.
         every: steps between measurements. measures: names of measures of `diagnose` that need one set of
             samples only; a mapping gives the number of measurements between two of each.
         out: new folder for the rows, `metrics.jsonl`.
@@ -119,9 +122,10 @@ class Watch:
         The others as in `diagnose`.
         Raises ValueError for settings out of range, unknown measures, and folders that are not empty.
         """
-        temperature, gamma = plain_number(temperature), plain_number(gamma)
+        self._learned = temperature if isinstance(temperature, Tensor) else None
+        now, gamma = plain_number(temperature), plain_number(gamma)
         every, samples = plain_number(every), plain_number(samples)
-        check_temperature(temperature)
+        check_temperature(now)
         check_gamma(gamma)
         check_at_least(1, every=every, samples=samples)
         check_callable(loss=loss, logits=logits, on_alarm=on_alarm)
@@ -141,7 +145,7 @@ class Watch:
         if self._out is not None and is_first():
             check_new(self._out, resumable=False)
         self._model, self._batches, self._layers, self._select = model, batches, layers, logits
-        self._options = Options(temperature, gamma, 0, loss, ProbeSettings(), ())
+        self._options = Options(now, gamma, 0, loss, ProbeSettings(), ())
         self._samples, self._tensorboard = samples, tensorboard
         self._on_alarm, self._thresholds = on_alarm, thresholds or Thresholds()
         self._network: Network | None = None
@@ -247,13 +251,20 @@ class Watch:
         self._measured = self._step
         number = -(-self._step // self.every)
         chosen = [name for name, apart in self._intervals.items() if number % apart == 0]
-        train_loss = float(loss.detach()) if isinstance(loss, Tensor) else loss
+        train_loss = plain_number(loss)
+        if not (loss is None or isinstance(train_loss, int | float)):
+            raise ValueError(f"loss is {loss!r}; it must be the mean loss of the step, one number")
+        if self._learned is not None:
+            check_temperature(self._learned)
+            self._options = replace(self._options, temperature=float(plain_number(self._learned)))
         try:
             with no_trace(self._network.model), untouched(self._network.model):
                 found, expected = self._numbers(self._network, chosen)
         except NonFiniteLogitsError:
             found, expected = {}, 0
         told = {} if train_loss is None else {"train_loss": train_loss}
+        if self._learned is not None:
+            told["temperature"] = self._options.temperature
         row = {"step": self._step, **told, "finite": bool(found), **found}
         row = from_first(row)  # that alarms are the same in all processes
         before = self.rows[-1]["alarms"] if self.rows else []
@@ -286,6 +297,7 @@ class Watch:
             for own in chosen:
                 study.prepared[own.name] = own.prepare(study)
             gather_outputs(study)
+            study.outputs["test"] = study.outputs["train"]
             loss = probes.state(LOSS).mean
             row: Row = {
                 "loss": loss,
@@ -295,7 +307,7 @@ class Watch:
             for own in chosen if is_first() else ():
                 values = own.values(study)
                 row |= numbers(values.data.get(probes.name, {}), depth=3)
-                row |= numbers(values.sections, depth=2)
+                row |= numbers(values.sections, depth=3)
                 for layer, fields in values.layers.items():
                     row |= numbers(fields, 2, f"layers.{layer}.")
         self.notes = study.notes

@@ -61,6 +61,7 @@ def test_rows_after_the_checkpoint_are_cut_on_resuming(tmp_path: Path) -> None:
     assert runs.read_rows(folder.path)[-1] == {"step": 2, "loss": None}
     with (folder.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3')  # a write cut short
+    assert [row["step"] for row in runs.read_rows(folder.path)] == [0, 1, 2]
     assert restored(folder)["tensor"].tolist() == [0, 1, 2]
     assert runs.read_rows(folder.path) == [{"step": 0}, {"step": 1}]
 

@@ -1,5 +1,6 @@
 """A watch leaves training as it is, and measures what a diagnosis measures."""
 
+import copy
 import json
 import math
 import random
@@ -11,7 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import (
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    Subset,
+    TensorDataset,
+)
 
 import rankdeficit as rd
 from rankdeficit.diagnostics.watch import Thresholds
@@ -76,6 +84,85 @@ def test_training_is_the_same_to_the_bit() -> None:
     with_watch, alone = train(watched, watch), train(network(), None)
     assert len(watch.rows) == 4
     assert all(map(equal, with_watch, alone))
+
+
+class Drawing(Dataset[Any]):
+    """Samples with noise of generators of the data set and of its transform."""
+
+    def __init__(self) -> None:
+        self.generator, self.transform = np.random.default_rng(0), random.Random(0)
+        self.noise, self.older = torch.Generator().manual_seed(0), np.random.RandomState(0)
+
+    def __len__(self) -> int:
+        return len(LABELS)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        drawn = self.generator.random() + self.transform.random() + self.older.rand()
+        noise = torch.rand((), generator=self.noise)
+        return IMAGES[index] + noise + float(drawn), int(LABELS[index])
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("where", ["loader", "sampler", "data set", "parts"])
+def test_generators_of_the_loader_are_left_as_they_were(where: str) -> None:
+    own = torch.Generator().manual_seed(3)
+    data: Dataset[Any] = TensorDataset(IMAGES, LABELS)
+    if where == "loader":
+        loader: DataLoader[Any] = DataLoader(data, 16, shuffle=True, generator=own)
+    elif where == "sampler":
+        loader = DataLoader(data, 16, sampler=RandomSampler(LABELS.tolist(), generator=own))
+    else:
+        data = Drawing()
+        data = ConcatDataset([Subset(data, range(50)), data]) if where == "parts" else data
+        loader = DataLoader(data, 16)
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(108, 4))
+    plan = [own.get_state(), copy.deepcopy(data)]
+    rd.Watch(plain, loader).open().close()
+    assert torch.equal(own.get_state(), plan[0])
+    for _ in range(2):
+        assert torch.equal(data[60][0], plan[1][60][0])
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_watch_takes_data_sets_and_names_what_is_none() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(108, 4))
+    watched = [
+        rd.Watch(model, data, samples=96, measures=["logits"]).open()
+        for data in (TensorDataset(IMAGES, LABELS), [(IMAGES, LABELS)])
+    ]
+    assert watched[0].rows[0]["loss"] == pytest.approx(watched[1].rows[0]["loss"])
+    wrong: Any
+    for wrong in (None, IMAGES, "data"):
+        with pytest.raises(ValueError, match="batches is"):
+            rd.Watch(model, wrong).open()
+    for wrong in ("nan", torch.ones(2), [1.0]):
+        with pytest.raises(ValueError, match="loss is"):
+            rd.Watch(model, [(IMAGES, LABELS)], every=1).open().step(wrong)
+
+
+def test_a_learned_temperature_is_read_at_every_measurement(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(108, 4))
+    learned = nn.Parameter(torch.tensor(2.0))
+    with rd.Watch(
+        model, [(IMAGES, LABELS)], every=1, temperature=learned, out=tmp_path / "watch"
+    ) as watch:
+        with torch.no_grad():
+            learned.fill_(8.0)
+        watch.step()
+    rows = rd.load_run(tmp_path / "watch").rows
+    assert [row["temperature"] for row in rows] == [2.0, 8.0]
+    for row in rows:
+        norms = row["logits.logits_norm"] / row["logits.effective_logits_norm"]
+        assert norms == pytest.approx(row["temperature"])
+
+
+def test_measures_of_one_set_of_samples_are_taken_of_the_probes() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(108, 4))
+    data = [(IMAGES, LABELS)]
+    watch = rd.Watch(model, data, samples=96, measures=["calibration", "reliability"]).open()
+    expected = rd.diagnose(model, data, data, measures=["calibration"])
+    name = "calibration.before.nll"
+    assert watch.rows[0][name] == pytest.approx(expected[name])
 
 
 class Kept(list[dict[str, Any]]):
