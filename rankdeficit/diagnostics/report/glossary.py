@@ -54,6 +54,13 @@ TERMS = {
         "readings of the Tunnel Effect paper",
         ("logits",),
     ),
+    "rank_sampling": Term(
+        "rank over samples",
+        "2.5 to 97.5 % of the ranks of bootstrap resamples of 64 groups of samples",
+        "a rank that still grows with n is a lower bound; settled at n: it stays from n samples on",
+        "Efron and Tibshirani, 1993",
+        ("rank_sampling",),
+    ),
     "post_softmax_rank": Term(
         "rank after the softmax",
         "numerical rank of softmax(M / T)",

@@ -136,7 +136,7 @@ def _convention(holder: Row, kind: str) -> str:
     told = holder.get("conventions")
     if isinstance(told, dict):
         return str(told.get(base, ""))
-    return str(holder.get("convention", "")) if base == "rank" else ""
+    return str(holder.get("convention", "")) if base in ("rank", "value") else ""
 
 
 def _owners() -> dict[str, Measure]:

@@ -30,6 +30,7 @@ WORK: dict[str, tuple[Any, str]] = {
 
 NEEDED = {
     "logits": {"logits", "spectra"},
+    "rank_sampling": {"kept rows"},
     "layer_ranks": {"spectra"},
     "penultimate": {"spectra"},
     "alignment": {"alignment"},

@@ -77,6 +77,25 @@ def attended(name: str, heads: int) -> Row:
     return row
 
 
+def rank_sampling() -> Row:
+    """Ranks over samples, of which the class-centred one has not settled."""
+    ranks = {
+        "rank": {
+            "value": 3, "interval": [2, 3], "convention": "matrix", "settled_at": 3000,
+            "samples_curve": {"1500": 2, "3000": 3, "6000": 3},
+        },
+        "centred_rank": {
+            "value": 3, "interval": [3, 3], "convention": "class-centred", "settled_at": None,
+            "samples_curve": {"1500": 1, "3000": 2, "6000": 3},
+        },
+    }  # fmt: skip
+    of_classes = {"median": 1.5, "least": 1, "most": 2}
+    return {
+        "samples": 6000, "resamples": 100, "groups": 64, **ranks, "class_rank": of_classes,
+        "balanced_rank": 3,
+    }  # fmt: skip
+
+
 def record() -> Row:
     """Four layers of an interpolating network with 6 classes whose logits have rank 3."""
     data = {"loss": 0.0123, "logits": logits(3, (5, 3, 2, 2, 1))}
@@ -87,7 +106,7 @@ def record() -> Row:
             "name": "Tiny", "layers": 4, "classes": 6, "penultimate_width": 64,
             "neco_variant": "resnet", "parameters": 1234,
         },
-        "train": {"samples": 6000, "accuracy": 1.0, **data},
+        "train": {"samples": 6000, "accuracy": 1.0, **data, "rank_sampling": rank_sampling()},
         "test": {"samples": 1000, "accuracy": 0.875, **copy.deepcopy(data)},
         "layers": [layer(name, i, a, b) for i, (name, a, b) in enumerate(accuracies)],
         "penultimate": {"train": spectrum(9, (9, 9, 9, 9, 9))},

@@ -147,6 +147,7 @@ def test_a_network_with_zero_logits_and_no_layers_is_still_reported(tmp_path: Pa
     for data in ("train", "test"):
         dead[data]["logits"] = logits(0, (0,) * 5) | {"singular_values": [0.0] * 6}
     dead |= {"effective_depth": None, "ood_drop": {}}
+    dead["train"]["rank_sampling"] = None
     report = Report(dead)
     assert report.sentences()[0].startswith("Rank deficit")
     assert {path.stem for path in report.plot(tmp_path)} == {

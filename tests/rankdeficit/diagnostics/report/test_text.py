@@ -100,12 +100,21 @@ def test_columns_without_data_do_not_appear(tmp_path: Path) -> None:
         bare[name] = None
     for name in ("ood_drop", "detection", "ortho_dev"):
         bare[name] = {}
+    bare["train"]["rank_sampling"] = None
     report = Report(bare)
     assert cells(str(report), "2") == "2 layer1.0.conv1 64 59/49 31/29 7/5".split()
     assert len(report.tables()) == 2
     assert [path.stem for path in report.plot(tmp_path)] == [
         "logits_ranks", "singular_values", "layer_ranks",
     ]  # fmt: skip
+
+
+def test_ranks_over_samples_have_a_table_and_a_warning_where_they_grow() -> None:
+    report = Report(record())
+    table = str(report).partition("Ranks over samples")[2]
+    assert cells(table, "matrix") == "matrix 3 2–3 3000".split()
+    assert cells(table, "class-centred") == "class-centred 3 3–3 not yet".split()
+    assert any("has not settled" in own and "3000" in own for own in report.sentences())
 
 
 def with_logits(rank: int, curve: tuple[int, ...], **more: Any) -> Report:
