@@ -1,9 +1,11 @@
 """State dicts in the files of other programs, read without running any code in them."""
 
 import argparse
+import datetime
+import pathlib
 import pickle
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,13 +24,24 @@ WRAPPERS = ("module.", "_orig_mod.")
 SCALAR = np.float64(0).__reduce__()[0]
 """Makes NumPy's scalars when they are unpickled."""
 
+ARRAY = np.zeros(0).__reduce__()[0]
+"""Makes NumPy's arrays when they are unpickled."""
+
+PATHS = (pathlib.PosixPath, pathlib.PurePosixPath, pathlib.PureWindowsPath)
+
 PLAIN: list[Any] = [
     argparse.Namespace,
+    defaultdict,
+    datetime.datetime,
+    datetime.timedelta,
     np.dtype,
-    *{type(np.dtype(own)) for own in (np.float64, np.float32, np.int64, np.int32, np.bool_)},
-    (SCALAR, "numpy.core.multiarray.scalar"),
-    (SCALAR, "numpy._core.multiarray.scalar"),
-]
+    np.ndarray,
+    *{type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["Float"] + "?US"},
+    *((make, f"numpy.{core}.multiarray.{name}")
+      for make, name in ((SCALAR, "scalar"), (ARRAY, "_reconstruct"))
+      for core in ("core", "_core")),
+    *((own, f"{module}.{own.__name__}") for own in PATHS for module in ("pathlib", "pathlib._local")),
+]  # fmt: skip
 """Classes of plain values beside the weights; torch.load knows Python's own."""
 
 SHOWN = 3

@@ -1,6 +1,8 @@
 """Checkpoints of every form, and what is said of those that do not fit."""
 
 import argparse
+import datetime
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,9 +33,26 @@ WEIGHTS = {"1.weight": torch.eye(2), "1.bias": torch.ones(2)}
         {f"module.{name}": value for name, value in WEIGHTS.items()},
         {**WEIGHTS, "epoch": 3, "note": "plain values beside", "best": np.float64(0.5)},
         {"weights": WEIGHTS, "args": argparse.Namespace(lr=0.1), "best": np.float32(0.5)},
+        {
+            "model": WEIGHTS,
+            "files": Path("a/b"),
+            "log": np.arange(3),
+            "names": np.array(["a", "b"]),
+        },
+        {"net": WEIGHTS, "made": datetime.datetime(2025, 1, 1), "seen": defaultdict(list)},
         {"model": {f"_orig_mod.module.{name}": value for name, value in WEIGHTS.items()}},
     ],
-    ids=["plain", "state_dict", "model", "module", "beside", "other key", "compiled"],
+    ids=[
+        "plain",
+        "state_dict",
+        "model",
+        "module",
+        "beside",
+        "other key",
+        "arrays",
+        "dates",
+        "compiled",
+    ],
 )
 def test_checkpoints_of_every_form_hold_the_same_weights(
     content: dict[str, Any], tmp_path: Path
