@@ -5,7 +5,7 @@ import datetime
 import pathlib
 import pickle
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ PATHS = (pathlib.PosixPath, pathlib.PurePosixPath, pathlib.PureWindowsPath)
 
 PLAIN: list[Any] = [
     argparse.Namespace,
-    defaultdict,
     datetime.datetime,
     datetime.timedelta,
     np.dtype,

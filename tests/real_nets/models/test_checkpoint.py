@@ -2,7 +2,6 @@
 
 import argparse
 import datetime
-from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ WEIGHTS = {"1.weight": torch.eye(2), "1.bias": torch.ones(2)}
             "log": np.arange(3),
             "names": np.array(["a", "b"]),
         },
-        {"net": WEIGHTS, "made": datetime.datetime(2025, 1, 1), "seen": defaultdict(list)},
+        {"net": WEIGHTS, "made": datetime.datetime(2025, 1, 1)},
         {"model": {f"_orig_mod.module.{name}": value for name, value in WEIGHTS.items()}},
     ],
     ids=[
