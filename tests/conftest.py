@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 settings.register_profile("quick", deadline=None, derandomize=True, max_examples=40)
-settings.register_profile("thorough", deadline=None, max_examples=2000)
+settings.register_profile("thorough", deadline=None, max_examples=10_000)
 settings.load_profile("quick")
 
 # Tests work on small matrices, here and in the commands they start: threads that wait for each

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 from torch import nn
 
 from proofs.claims import run_check
@@ -26,7 +27,7 @@ LONGEST = 150
 def test_the_library_examples_run_and_say_the_truth(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    example, reports = re.findall(r"```python\n(.*?)```", LIBRARY, re.S)
+    example, _, reports = re.findall(r"```python\n(.*?)```", LIBRARY, re.S)
     names: dict[str, Any] = {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -55,6 +56,14 @@ def test_the_diagnosis_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     exec(example, {"model": model} | names)
     assert (tmp_path / "report.json").exists()
     assert (tmp_path / "figures" / "probe_accuracies.png").exists()
+
+
+def test_the_false_bound_is_refuted() -> None:
+    _, example, _ = re.findall(r"```python\n(.*?)```", LIBRARY, re.S)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    with pytest.raises(AssertionError):
+        settings(print_blob=False, database=None)(names["test_a_sharper_gap"])()
 
 
 def recipe(package: str) -> str:

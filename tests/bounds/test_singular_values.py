@@ -8,28 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankdeficit import bounds, constructions, softmax, spectrum
+from rankdeficit import bounds, constructions, softmax, spectrum, testing
 
 SLACK = 1e-12
 
 
-@st.composite
-def probability_columns(draw: st.DrawFn, square: bool = True) -> torch.Tensor:
-    """Softmax columns of random logits at any scale and rank, some of them replaced by one-hots."""
-    n = draw(st.integers(1, 12))
-    m = n if square else draw(st.integers(1, 12))
-    seed, scale = draw(st.integers(0, 10**6)), draw(st.sampled_from([0.01, 0.3, 1, 3, 30, 1000]))
-    rank = draw(st.integers(1, max(m, n)))
-    generator = torch.Generator().manual_seed(seed)
-    left = torch.randn(n, rank, generator=generator, dtype=torch.float64)
-    right = torch.randn(rank, m, generator=generator, dtype=torch.float64)
-    probabilities = softmax(scale * left @ right)
-    hot = torch.rand(n, generator=generator) < draw(st.sampled_from([0, 0, 0.5, 1]))
-    one_hot = torch.nn.functional.one_hot(torch.randint(m, (n,), generator=generator), m).double()
-    return torch.where(hot[:, None], one_hot, probabilities).mT
-
-
-@given(probability_columns())
+@given(testing.probability_matrices(square=True))
 def test_proposition_3_1(S: torch.Tensor) -> None:
     lower, gap, upper, r = bounds.singular_gap(S)
     assert lower == 0
@@ -38,7 +22,7 @@ def test_proposition_3_1(S: torch.Tensor) -> None:
     assert r.item() == pytest.approx((gram.sum(1) - gram.diagonal()).max().item(), abs=1e-12)
 
 
-@given(probability_columns())
+@given(testing.probability_matrices(square=True))
 def test_the_bound_alone_is_the_proposition_s(S: torch.Tensor) -> None:
     assert torch.equal(bounds.gap_bound(S), bounds.singular_gap(S).upper)
     G, n = S.mT @ S, S.shape[-1]
@@ -54,7 +38,7 @@ def test_the_bound_alone_needs_no_singular_values(monkeypatch: pytest.MonkeyPatc
     assert bounds.gap_bound(S).tolist() == pytest.approx([0.5, 2**0.5, 0.5])
 
 
-@given(probability_columns())
+@given(testing.probability_matrices(square=True))
 def test_refinements_hold_and_are_never_worse_than_the_proposition(S: torch.Tensor) -> None:
     refined, plain = bounds.refined_gap(S), bounds.singular_gap(S)
     assert refined.lower - SLACK <= refined.value <= refined.upper + SLACK
@@ -63,7 +47,7 @@ def test_refinements_hold_and_are_never_worse_than_the_proposition(S: torch.Tens
     assert plain.gap <= bounds.gap_bound_in_r(plain.r, S.shape[-1]) + SLACK
 
 
-@given(probability_columns(square=False))
+@given(testing.probability_matrices())
 def test_largest_singular_value_lies_within_its_bounds(S: torch.Tensor) -> None:
     lower, value, upper = bounds.largest_singular_value(S)
     assert lower - SLACK <= value <= upper + SLACK
@@ -74,7 +58,7 @@ def test_largest_singular_value_lies_within_its_bounds(S: torch.Tensor) -> None:
     assert upper <= rho.max().sqrt() + SLACK
 
 
-@given(probability_columns())
+@given(testing.probability_matrices(square=True))
 def test_smallest_singular_value_lies_within_its_bounds(S: torch.Tensor) -> None:
     # Values near zero are known to about sqrt(eps) through Cassini's square roots.
     lower, value, upper = bounds.smallest_singular_value(S)
@@ -116,14 +100,14 @@ def test_bounds_on_a_count_are_possible_counts(shape: tuple[int, int]) -> None:
         assert bool(((lower <= count + 1e-12) & (count <= upper + 1e-12)).all())
 
 
-@given(probability_columns(square=False), st.sampled_from([1e-3, 1e-2, 0.1, 0.5]))
+@given(testing.probability_matrices(), st.sampled_from([1e-3, 1e-2, 0.1, 0.5]))
 def test_stable_rank_brackets_the_numerical_rank(S: torch.Tensor, gamma: float) -> None:
     lower, value, upper = bounds.numerical_rank_bounds(S, gamma)
     assert lower - 1e-9 <= value <= upper + 1e-9
     assert value == spectrum(S, method="svd").rank(gamma)
 
 
-@given(probability_columns(square=False))
+@given(testing.probability_matrices())
 def test_centring_interlaces(S: torch.Tensor) -> None:
     lower, values, upper = bounds.centred_interlacing(S)
     assert (lower - SLACK <= values).all()

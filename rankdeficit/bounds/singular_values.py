@@ -47,7 +47,7 @@ def singular_gap(S: Float[Tensor, "*batch n n"]) -> SingularGap:
     the post-softmax rank.
     Raises ValueError unless S is square with probability vectors as columns.
     """
-    S = _probability_columns(S, square=True)
+    S = probability_columns(S, square=True)
     values = torch.linalg.svdvals(S)
     return SingularGap(
         torch.zeros_like(values[..., 0]), values[..., 0] - values[..., -1], *_gap_bound(S)
@@ -56,7 +56,7 @@ def singular_gap(S: Float[Tensor, "*batch n n"]) -> SingularGap:
 
 def gap_bound(S: Float[Tensor, "*batch n n"]) -> Scalars:
     """Right side of Proposition 3.1, without computing singular values. Raises as `singular_gap`."""
-    return _gap_bound(_probability_columns(S, square=True))[0]
+    return _gap_bound(probability_columns(S, square=True))[0]
 
 
 def refined_gap(S: Float[Tensor, "*batch n n"]) -> Interval:
@@ -65,7 +65,7 @@ def refined_gap(S: Float[Tensor, "*batch n n"]) -> Interval:
     The upper bound combines `largest_singular_value`, `smallest_singular_value` and `gap_bound_in_r`.
     The lower bound is 1 - sqrt((F - 1)/(n - 1)), with equality for alpha I + (1 - alpha) 11^T/n.
     """
-    S = _probability_columns(S, square=True)
+    S = probability_columns(S, square=True)
     n = S.shape[-1]
     largest, smallest = largest_singular_value(S), smallest_singular_value(S)
     upper = torch.minimum(largest.upper - smallest.lower, gap_bound_in_r(_largest_overlap(S), n))
@@ -98,7 +98,7 @@ def largest_singular_value(S: Float[Tensor, "*batch m n"]) -> Interval:
     Collatz-Wielandt maximum. The tightest of each are returned.
     Raises ValueError unless the columns are probability vectors.
     """
-    S = _probability_columns(S)
+    S = probability_columns(S)
     n = S.shape[-1]
     rho = S.sum(dim=-1)
     overlaps = (S.mT @ rho.unsqueeze(-1)).squeeze(-1)
@@ -108,7 +108,7 @@ def largest_singular_value(S: Float[Tensor, "*batch m n"]) -> Interval:
         [
             overlaps.amax(dim=-1),
             rho.amax(dim=-1),
-            _cassini(S, largest=True),
+            cassini(S, largest=True),
             ratios.amax(dim=-1),
         ]
     ).amin(dim=0)
@@ -122,12 +122,12 @@ def smallest_singular_value(S: Float[Tensor, "*batch n n"]) -> Interval:
     and 0. The upper bound (F - 1)/(n - 1) follows from sigma_1 >= 1.
     Raises ValueError as `singular_gap`.
     """
-    S = _probability_columns(S, square=True)
+    S = probability_columns(S, square=True)
     n = S.shape[-1]
     diagonal, radii = _gershgorin(S)
     rows = 2 * S.square().sum(dim=-1) - S.sum(dim=-1)
     lower = torch.stack(
-        [(diagonal - radii).amin(dim=-1), rows.amin(dim=-1), _cassini(S, largest=False)]
+        [(diagonal - radii).amin(dim=-1), rows.amin(dim=-1), cassini(S, largest=False)]
     ).amax(dim=0)
     mean_square = (S.square().sum(dim=(-2, -1)) - 1) / max(n - 1, 1) if n > 1 else lower
     upper = root(mean_square.clamp(min=0))
@@ -142,7 +142,7 @@ def numerical_rank_bounds(S: Float[Tensor, "*batch m n"], gamma: float) -> Inter
     Raises ValueError for gamma outside (0, 1), and unless the columns of S are probability vectors.
     """
     check_gamma(gamma)
-    values = torch.linalg.svdvals(_probability_columns(S))
+    values = torch.linalg.svdvals(probability_columns(S))
     k, square = values.shape[-1], gamma**2
     q = (values / values[..., :1]).square().sum(dim=-1)
     count = (values > gamma * values[..., :1]).sum(dim=-1).double()
@@ -163,7 +163,7 @@ def centred_interlacing(S: Float[Tensor, "*batch m n"]) -> Interlacing:
 
     Raises ValueError unless the columns of S are probability vectors.
     """
-    S = _probability_columns(S)
+    S = probability_columns(S)
     values = torch.linalg.svdvals(S)
     lower = torch.cat([values[..., 1:], torch.zeros_like(values[..., :1])], dim=-1)
     return Interlacing(lower, torch.linalg.svdvals(S - 1 / S.shape[-2]), values)
@@ -201,7 +201,7 @@ def _gershgorin(S: Tensor) -> tuple[Tensor, Tensor]:
     return diagonal, off_diagonal.sum(dim=-1)
 
 
-def _cassini(S: Tensor, *, largest: bool) -> Tensor:
+def cassini(S: Tensor, *, largest: bool) -> Tensor:
     """Extreme real point of Brauer's ovals |x - d_i||x - d_j| <= R_i R_j of G, i != j."""
     diagonal, radii = _gershgorin(S)
     n = S.shape[-1]
@@ -214,7 +214,7 @@ def _cassini(S: Tensor, *, largest: bool) -> Tensor:
     return (mean + reach).amax(dim=-1) if largest else (mean - reach).amin(dim=-1)
 
 
-def _probability_columns(S: Tensor, *, square: bool = False) -> Tensor:
+def probability_columns(S: Tensor, *, square: bool = False) -> Tensor:
     """S in float64 with normalised columns. Raises ValueError unless they sum to 1 up to rounding."""
     check_floating("S", S, dimensions=2)
     if square and S.shape[-1] != S.shape[-2]:
