@@ -242,7 +242,12 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file's content as a whole: a reader sees the old or the new, never a part."""
+    """Replace a file's content as a whole: a reader sees the old or the new, never a part.
+
+    Raises ValueError for a device or pipe (/dev/stdout), which a file would stand in for afterwards.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(f"{path} is a device or a pipe; name a file, and print what it then holds")
     _replace(_write_aside(path, content), path)
 
 

@@ -239,3 +239,13 @@ def test_the_second_process_is_refused(tmp_path: Path) -> None:
         RunFolder.reopen(tmp_path / "a", "tests")
     first.close()
     RunFolder.reopen(tmp_path / "a", "tests")[0].close()
+
+
+def test_devices_and_pipes_are_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(ValueError, match="name a file"):
+            runs.write_atomically(tmp_path / name, b"new")
+    assert sorted(own.name for own in tmp_path.iterdir()) == ["link", "pipe"]
+    assert (tmp_path / "pipe").is_fifo()
