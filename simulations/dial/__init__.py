@@ -23,7 +23,7 @@ from rankdeficit.experiments.settings import CommonSettings, Row
 from rankdeficit.spectrum import GAMMAS
 from simulations.dial import report
 from simulations.dial.fit import summarise
-from simulations.dial.toys import INSIDE, OUTSIDE, Kind, draw, train
+from simulations.dial.toys import INSIDE, OUTSIDE, TINY, Kind, draw, train
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Settings(CommonSettings):
     """Configurations in a batch."""
     temperatures: int = 5
     """Temperatures of each configuration."""
-    most_steps: int = 1200
-    """Steps of the longest training; longer ones end there."""
+    trial: bool = False
+    """Draw tiny toys instead, to try the command."""
     level: float = 0.9
     """Level of the intervals."""
     gamma: float = 1e-3
@@ -67,7 +67,6 @@ class Dial(UnitByUnit[Settings, Unit]):
             1, configurations=settings.configurations, temperatures=settings.temperatures
         )
         check_at_least(1, judged=settings.judged)
-        check_at_least(30, most_steps=settings.most_steps)
         if settings.gamma not in GAMMAS:
             raise ValueError(f"gamma is {settings.gamma}; it must be one of {GAMMAS}")
         if not 0 < settings.level < 1:
@@ -82,9 +81,8 @@ class Dial(UnitByUnit[Settings, Unit]):
 
     def compute(self, settings: Settings, unit: Unit) -> Iterator[Row]:
         """A row for each run of the batch."""
-        ranges = OUTSIDE if unit.judging else INSIDE
+        ranges = TINY if settings.trial else OUTSIDE if unit.judging else INSIDE
         toys = draw(unit.kind, ranges, unit.seed, settings.configurations, settings.temperatures)
-        toys = toys.shortened(settings.most_steps)
         for row in train(toys, cli.resolve_device(settings.device)):
             yield {"judging": unit.judging, "batch": unit.seed, **row}
 

@@ -56,6 +56,8 @@ OUTSIDE = Ranges(
     lr_factor=(0.1, 6.0), scale=(0.5, 1.6), temperature=(0.5, 500.0), label_noise=0.3,
 )  # fmt: skip
 """Wider ranges, for toys that judge."""
+TINY = replace(INSIDE, classes=(4, 6), width=(6, 8), depth=(2, 3), steps=(20, 30))
+"""Toys that are trained in a moment, to try the command."""
 
 MOST_SAMPLES = 320
 """Largest number of train samples, unless classes are more."""
@@ -107,11 +109,6 @@ class Toys(NamedTuple):
 
     shape: Shape
     runs: list[Run]
-
-    def shortened(self, most_steps: int) -> "Toys":
-        """The batch with at most so many steps."""
-        steps = min(self.shape.steps, most_steps)
-        return Toys(replace(self.shape, steps=steps), self.runs)
 
 
 def draw(kind: Kind, ranges: Ranges, seed: int, configurations: int, temperatures: int) -> Toys:

@@ -148,7 +148,7 @@ def inside(judged: Judged, interval: tuple[float, float]) -> bool:
 def coverage(judged: Sequence[Judged]) -> Coverage:
     """Shares of trainings within both intervals, their median widths, and mean errors."""
 
-    def mean(values: Sequence[float]) -> float:
+    def mean(values: Sequence[float | bool]) -> float:
         return float(np.mean(values))
 
     def width(name: str) -> float:
