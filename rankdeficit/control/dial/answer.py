@@ -133,8 +133,7 @@ def _place(
 
     Of several, the lowest; a pilot's own temperature if its rounded prediction is the aim.
     """
-    step = 1 / pilot.layers if target.kind == "depth" else 1.0
-    wanted = target.value(aim, pilot)
+    step, wanted = target.step(pilot), target.value(aim, pilot)
     values = np.array([target.value(own, pilot) for own in logits])
     hits = np.flatnonzero(abs(values - wanted) < step / 2)
     if len(hits):

@@ -1,13 +1,14 @@
-"""Intervals from trainings of networks, and how well those of toys hold there.
+"""How well intervals from toys hold for networks, and by how much to widen them.
 
     python -m rankdeficit.control.dial.calibrate runs/dial/* --out runs/calibrated
 
-Each run is a folder of `real_nets.dial --train-all`. The new folder has networks.json, whose quantiles
-`rankdeficit.control.dial` uses for networks; networks.csv with a row for each training and target; and
-trained.json, from which `--trained` does all of it again.
+Each run is a folder of `real_nets.dial --train-all`. The new folder has networks.json, with the factors
+by which `rankdeficit.control.dial` widens intervals for networks; networks.csv, with a row for each
+training and target; and trained.json, from which `--trained` does all of it again.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,8 @@ from rankdeficit.control.dial.networks import (
     Judged,
     Trained,
     coverage,
+    factor,
     judge,
-    quantiles,
     read_run,
     records_of,
     trained_of,
@@ -96,9 +97,9 @@ def coverage_table(judged: dict[str, list[Judged]]) -> Table:
     """A line for each target and start of the pilots."""
     table = Table(
         box=box.SIMPLE_HEAVY,
-        caption=f"Coverage and median width of {LEVEL:.0%} intervals: from residuals of toys, and from "
-        "those of networks of other architectures than the one judged. Widths and errors are shares of "
-        "the full rank min(c - 1, width), or depths.",
+        caption=f"Coverage and median width of {LEVEL:.0%} intervals: those of toys, and the same "
+        "widened as networks of other architectures than the one judged ask for. Widths and errors "
+        "are shares of the full rank min(c - 1, width), or depths.",
         caption_justify="left",
     )
     for name in (
@@ -155,6 +156,11 @@ def flat(judged: Judged) -> dict[str, object]:
     return found
 
 
+def finite(value: float) -> float | None:
+    """Six digits of a factor; None where it is infinite."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
 def write(out: Path, trained: Sequence[Trained], judged: dict[str, list[Judged]]) -> None:
     """The files of the new folder."""
     out.mkdir(parents=True, exist_ok=True)
@@ -165,8 +171,8 @@ def write(out: Path, trained: Sequence[Trained], judged: dict[str, list[Judged]]
         "made_by": f"python -m {PROGRAM}",
         "runs": len(trained),
         "configurations": len({one.configuration for one in trained}),
-        "quantiles": {
-            own.name: quantiles(stored_predictor(own, "toys"), trained, LEVEL).record()
+        "factors": {
+            own.name: finite(factor(stored_predictor(own, "toys"), trained, LEVEL))
             for own in TARGETS
             if own.name in judged
         },

@@ -1,6 +1,7 @@
-"""Trainings of networks with their pilots: coverage of the intervals, and intervals from residuals."""
+"""Trainings of networks with their pilots: coverage of the intervals, and how much to widen them."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from rankdeficit.control.dial.conformal import grouped_quantile
 from rankdeficit.control.dial.pilots import Pilot, Point
-from rankdeficit.control.dial.predictor import Example, Predictor, Quantiles, Target
+from rankdeficit.control.dial.predictor import Example, Predictor, Target
 from rankdeficit.spectrum import GAMMAS
 
 
@@ -51,7 +52,7 @@ class Judged(TypedDict):
     toys: tuple[float, float]
     """Interval from residuals of toys."""
     networks: tuple[float, float]
-    """Interval from residuals of networks of other architectures."""
+    """The same, widened by the factor of networks of other architectures."""
     end: float
     most: float
     """The full rank; 1 for depths."""
@@ -98,24 +99,28 @@ def read_run(path: Path) -> list[Trained]:
     return found
 
 
-def quantiles(predictor: Predictor, trained: Sequence[Trained], level: float) -> Quantiles:
-    """Symmetric quantiles of the scores of networks; configurations are the groups."""
+def factor(predictor: Predictor, trained: Sequence[Trained], level: float) -> float:
+    """By how much intervals of toys must be widened for networks; configurations are the groups.
+
+    Infinite for fewer than level / (1 - level) configurations.
+    """
     examples = [own for one in trained if (own := one.example(predictor.target)) is not None]
-    scores = abs(predictor.scores(examples))
-    found = grouped_quantile(scores, [own.group for own in examples], level)
-    return Quantiles(-found, found)
+    if not examples:
+        return math.inf
+    factors = np.array([predictor.least_factor(own) for own in examples])
+    return grouped_quantile(factors, [own.group for own in examples], level)
 
 
 def judge(predictor: Predictor, trained: Sequence[Trained], level: float) -> list[Judged]:
     """Each training beside its prediction.
 
-    The second interval is from residuals of all other architectures, so that the architecture that is
-    judged has taken no part in it.
+    The second interval is widened by the factor of all other architectures, so that the architecture that
+    is judged has taken no part in it.
     """
     target, found = predictor.target, []
     for architecture in dict.fromkeys(one.architecture for one in trained):
         others = [one for one in trained if one.architecture != architecture]
-        outside = predictor.with_quantiles(quantiles(predictor, others, level))
+        outside = predictor.widened(factor(predictor, others, level))
         for one in trained:
             example = one.example(target)
             if one.architecture != architecture or example is None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -64,6 +64,10 @@ class Target:
     def most(self, pilot: Pilot) -> int:
         """Largest count on the logit scale: the full rank, or the layers above the first."""
         return pilot.layers - 1 if self.kind == "depth" else pilot.full_rank
+
+    def step(self, pilot: Pilot) -> float:
+        """One rank, or one layer."""
+        return 1 / pilot.layers if self.kind == "depth" else 1.0
 
     def logit(self, value: float | int, pilot: Pilot) -> float:
         """A rank or depth on the logit scale."""
@@ -192,14 +196,6 @@ class Predictor:
             value, value + min(0, own.low) * spread, value + max(0, own.high) * spread
         )
 
-    def scores(self, examples: Sequence[Example]) -> Float64[np.ndarray, " n"]:
-        """(truth - prediction) / spread of each example."""
-        found = []
-        for own in examples:
-            value, spread = self._of(own.pilot)
-            found.append((self.target.logit(own.end, own.pilot) - value) / spread)
-        return np.array(found)
-
     def covers(self, example: Example) -> bool:
         """Whether the interval has the value that the training ended with."""
         _, low, high = self(example.pilot)
@@ -208,12 +204,27 @@ class Predictor:
             end = min(end, example.pilot.full_rank)
         return low - TINY <= end <= high + TINY
 
-    def with_quantiles(self, found: Quantiles) -> "Predictor":
-        """The same predictions with other quantiles; of pilots at their start, the wider of both."""
-        start = self.quantiles.get("not left", found)
-        wider = Quantiles(min(found.low, start.low), max(found.high, start.high))
-        quantiles = {"left": found, "not left": wider}
-        return Predictor(self.target, self.change, self.spread, quantiles)
+    def widened(self, factor: float) -> "Predictor":
+        """The same predictions with intervals whose distances from them are multiplied, in logits."""
+        quantiles = {
+            name: Quantiles(
+                *(math.inf * own if math.isinf(factor) else factor * own for own in both)
+            )
+            for name, both in self.quantiles.items()
+        }
+        return replace(self, quantiles=quantiles)
+
+    def least_factor(self, example: Example) -> float:
+        """The least factor (approached from above) by which the interval covers the end."""
+        pilot, (value, low, high) = example.pilot, self.logits(example.pilot)
+        most, step = self.target.most(pilot), self.target.step(pilot)
+        predicted, end = self.target.value(value, pilot), example.end
+        near = end - step if end > predicted else end + step  # intervals are widened to whole ranks
+        if abs(end - predicted) < step or most == 0:
+            return 0.0
+        distance = self.target.logit(near, pilot) - value
+        side = high - value if distance > 0 else low - value
+        return max(0.0, distance / side) if side else math.inf
 
     def _of(self, pilot: Pilot) -> tuple[float, float]:
         x = self.target.features(pilot)[None]

@@ -1,19 +1,20 @@
 """The fitted predictors that come with the package."""
 
 import json
+import math
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, get_args
 
-from rankdeficit.control.dial.predictor import Predictor, Quantiles, Target
+from rankdeficit.control.dial.predictor import Predictor, Target
 
 Calibration = Literal["toys"]
 
 
 def stored_predictor(target: Target, calibration: str = "toys") -> Predictor:
-    """The predictor of a target, fitted to toys, with intervals from residuals of real networks or toys.
+    """The predictor of a target, fitted to toys, with intervals of toys, or widened for networks.
 
-    predictor.json is made by simulations.dial; networks.json has the quantiles of real networks.
+    predictor.json is made by simulations.dial; networks.json by `calibrate`.
     """
     if calibration not in get_args(Calibration):
         raise ValueError(
@@ -21,7 +22,8 @@ def stored_predictor(target: Target, calibration: str = "toys") -> Predictor:
         )
     found = Predictor.of(target, _read("predictor.json")["targets"][target.name])
     if calibration == "networks":
-        found = found.with_quantiles(Quantiles.of(_read("networks.json")["quantiles"][target.name]))
+        factor = _read("networks.json")["factors"].get(target.name)
+        found = found.widened(math.inf if factor is None else factor)
     return found
 
 

@@ -12,9 +12,9 @@ from rankdeficit.control.dial.calibrate import Settings
 from rankdeficit.control.dial.networks import (
     Trained,
     coverage,
+    factor,
     judge,
     pilot_of,
-    quantiles,
     read_run,
     records_of,
     trained_of,
@@ -53,7 +53,7 @@ def test_an_architecture_takes_no_part_in_its_own_intervals(predictor: Predictor
     own = networks()
     judged = judge(predictor, own, 0.8)
     others = [one for one in own if one.architecture == "steady"]
-    outside = predictor.with_quantiles(quantiles(predictor, others, 0.8))
+    outside = predictor.widened(factor(predictor, others, 0.8))
     for one, row in zip(own, judged, strict=True):
         assert row["toys"] == predictor(one.pilot)[1:]
         if one.architecture == "falling":
@@ -67,10 +67,20 @@ def test_an_architecture_takes_no_part_in_its_own_intervals(predictor: Predictor
     assert [row["networks"] for row in again[:10]] != [row["networks"] for row in judged[:10]]
 
 
-def test_quantiles_are_symmetric_and_infinite_for_few_configurations(predictor: Predictor) -> None:
-    low, high = quantiles(predictor, networks(), 0.8)
-    assert low == -high < 0
-    assert math.isinf(quantiles(predictor, networks()[:3], 0.8).high)
+def test_factors_are_infinite_for_few_configurations(predictor: Predictor) -> None:
+    assert math.isfinite(factor(predictor, networks(), 0.8))
+    assert math.isinf(factor(predictor, networks()[:3], 0.8))
+    assert math.isinf(factor(predictor, [], 0.8))
+
+
+def test_the_least_factor_is_where_coverage_begins(predictor: Predictor) -> None:
+    for end in (0, 3, 9, 15, 20, 21, 30, 40):
+        example = trained("steady", 0, 20, end).example(Target("rank"))
+        assert example is not None
+        least = predictor.least_factor(example)
+        assert predictor.widened(1.001 * least + 1e-6).covers(example)
+        assert least == 0 or not predictor.widened(0.999 * least).covers(example)
+    assert predictor.least_factor(example) > 1
 
 
 def test_coverage_and_widths_are_counted(predictor: Predictor) -> None:
@@ -133,7 +143,7 @@ def test_runs_are_read_and_calibrated_again_from_the_file(
         assert parts[0] == parts[1]
     record = json.loads((tmp_path / "first" / "networks.json").read_text())
     assert (record["runs"], record["configurations"]) == (8, 4)
-    assert record["quantiles"]["depth"] == [None, None]
+    assert record["factors"]["depth"] is None
     lines = (tmp_path / "first" / "networks.csv").read_text().splitlines()
     assert len(lines) == 1 + 8 * 6
 

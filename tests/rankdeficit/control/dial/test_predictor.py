@@ -96,13 +96,13 @@ def test_a_record_gives_the_same_predictions(fitted: Predictor) -> None:
         np.testing.assert_allclose(again(own.pilot), fitted(own.pilot), atol=1e-3)
 
 
-def test_wider_quantiles_make_wider_intervals_and_starts_keep_the_toys(fitted: Predictor) -> None:
+def test_factors_widen_and_narrow_intervals(fitted: Predictor) -> None:
     own = world(1, seed=5, noise=0.0, each=1)[0].pilot
-    wide = fitted.with_quantiles(Quantiles(-1e3, math.inf))
+    wide, narrow = fitted.widened(math.inf), fitted.widened(0.0)
     assert (wide(own).low, wide(own).high) == (0, 40)
-    assert wide(own).value == fitted(own).value
-    narrow = fitted.with_quantiles(Quantiles(0.0, 0.0))
+    assert wide(own).value == fitted(own).value == narrow(own).value
     assert narrow(own).high - narrow(own).low <= 1
+    assert fitted.widened(1.0)(own) == fitted(own)
     assert Quantiles.of(Quantiles(-math.inf, 2.0).record()) == (-math.inf, 2.0)
 
 
