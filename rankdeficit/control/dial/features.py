@@ -5,7 +5,7 @@ import math
 import numpy as np
 from jaxtyping import Float64
 
-from rankdeficit.control.dial.pilots import Pilot, Point
+from rankdeficit.control.dial.pilots import Pilot
 from rankdeficit.control.dial.shares import to_logit
 from rankdeficit.spectrum import GAMMAS
 
@@ -31,31 +31,25 @@ def features(
     Ranks are shares of `full_rank` on the logit scale, losses shares of ln c. Changes of the rank are at
     this gamma, one of GAMMAS.
     """
-    most, uniform = pilot.full_rank, math.log(pilot.classes)
-    first, before, last = pilot.points[0], pilot.points[-2], pilot.points[-1]
-
-    def rank(point: Point, threshold: float = gamma) -> float:
-        return float(to_logit(min(point.ranks[GAMMAS.index(threshold)], most), most))
-
-    def loss(point: Point) -> float:
-        return math.log(min(point.loss / uniform, 20.0) + SMALL)
-
-    def norm(point: Point) -> float:
-        return math.log(point.norm + SMALL**2)
-
+    most, uniform, own = pilot.full_rank, math.log(pilot.classes), GAMMAS.index(gamma)
+    points, last = pilot.points, pilot.points[-1]
+    counts = np.array([point.ranks for point in points], float)
+    ranks = to_logit(np.minimum(counts, most).ravel(), float(most)).reshape(counts.shape)
+    losses = np.log(np.minimum([point.loss / uniform for point in points], 20.0) + SMALL)
+    norms = np.log(np.array([point.norm for point in points]) + SMALL**2)
     found = [
-        *(rank(last, own) for own in GAMMAS),
-        rank(last) - rank(first),
-        rank(last) - rank(before),
-        rank(last) - min(map(rank, pilot.points)),
-        rank(first, GAMMAS[-1]),
-        norm(first),
-        norm(last),
-        norm(last) - norm(before),
-        loss(last),
-        loss(first),
+        *ranks[-1].tolist(),
+        ranks[-1, own] - ranks[0, own],
+        ranks[-1, own] - ranks[-2, own],
+        ranks[-1, own] - ranks[:, own].min(),
+        ranks[0, -1],
+        norms[0],
+        norms[-1],
+        norms[-1] - norms[-2],
+        losses[-1],
+        losses[0],
         math.log((last.accuracy + 0.01) / (1.01 - last.accuracy)),
-        loss(last) - loss(before),
+        losses[-1] - losses[-2],
         math.log(pilot.temperature),
         math.log(pilot.classes),
         math.log(most),

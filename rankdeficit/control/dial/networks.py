@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -105,10 +105,12 @@ def factor(predictor: Predictor, trained: Sequence[Trained], level: float) -> fl
     Infinite for fewer than level / (1 - level) configurations.
     """
     examples = [own for one in trained if (own := one.example(predictor.target)) is not None]
-    if not examples:
-        return math.inf
-    factors = np.array([predictor.least_factor(own) for own in examples])
-    return grouped_quantile(factors, [own.group for own in examples], level)
+    groups = [one.group for one in examples]
+    return _factor([predictor.least_factor(own) for own in examples], groups, level)
+
+
+def _factor(factors: Sequence[float], groups: Sequence[Hashable], level: float) -> float:
+    return grouped_quantile(np.array(factors, float), groups, level) if factors else math.inf
 
 
 def judge(predictor: Predictor, trained: Sequence[Trained], level: float) -> list[Judged]:
@@ -118,29 +120,28 @@ def judge(predictor: Predictor, trained: Sequence[Trained], level: float) -> lis
     is judged has taken no part in it.
     """
     target, found = predictor.target, []
-    for architecture in dict.fromkeys(one.architecture for one in trained):
-        others = [one for one in trained if one.architecture != architecture]
-        outside = predictor.widened(factor(predictor, others, level))
-        for one in trained:
-            example = one.example(target)
-            if one.architecture != architecture or example is None:
-                continue
-            by_toys, by_networks = predictor(one.pilot), outside(one.pilot)
-            found.append(
-                Judged(
-                    target=target.name,
-                    configuration=one.configuration,
-                    architecture=architecture,
-                    temperature=one.pilot.temperature,
-                    left=one.pilot.left,
-                    now=target.value(target.now(one.pilot), one.pilot),
-                    predicted=by_toys.value,
-                    toys=(by_toys.low, by_toys.high),
-                    networks=(by_networks.low, by_networks.high),
-                    end=example.end,
-                    most=1.0 if target.kind == "depth" else float(one.pilot.full_rank),
-                )
+    pairs = [(one, own) for one in trained if (own := one.example(target)) is not None]
+    factors = [predictor.least_factor(own) for _, own in pairs]
+    for one, example in pairs:
+        others = [i for i, (other, _) in enumerate(pairs) if other.architecture != one.architecture]
+        groups = [pairs[i][1].group for i in others]
+        widened = predictor.widened(_factor([factors[i] for i in others], groups, level))
+        by_toys, by_networks = predictor(one.pilot), widened(one.pilot)
+        found.append(
+            Judged(
+                target=target.name,
+                configuration=one.configuration,
+                architecture=one.architecture,
+                temperature=one.pilot.temperature,
+                left=one.pilot.left,
+                now=target.value(target.now(one.pilot), one.pilot),
+                predicted=by_toys.value,
+                toys=(by_toys.low, by_toys.high),
+                networks=(by_networks.low, by_networks.high),
+                end=example.end,
+                most=1.0 if target.kind == "depth" else float(one.pilot.full_rank),
             )
+        )
     return found
 
 

@@ -106,9 +106,10 @@ def point_of(
         raise ValueError(
             f"logits are of {len(logits)} sample; measure a pilot on hundreds of train samples"
         )
+    logits = logits.detach()
     loss = float(cross_entropy(logits.double(), labels, temperature))
-    ranks = resolved_spectrum(logits.detach(), GAMMAS, centred=True).rank_curve()
-    norm = float(logits.detach().double().norm()) / math.sqrt(len(logits)) / temperature
+    ranks = resolved_spectrum(logits, GAMMAS, centred=True).rank_curve()
+    norm = float(logits.double().norm()) / math.sqrt(len(logits)) / temperature
     accuracy = float((logits.argmax(dim=-1) == labels).double().mean())
     return Point(step, tuple(ranks.tolist()), norm, loss, accuracy)
 

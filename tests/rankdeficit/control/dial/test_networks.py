@@ -123,16 +123,15 @@ def test_runs_are_read_and_calibrated_again_from_the_file(
     runs = [
         write_run(
             tmp_path / f"{name}{number}",
-            [trained(name, number, 20, 20 - number, T) for T in (1.0, 9.0)],
+            [trained(name, number, 20, 20 - number)],
         )
         for name in ("steady", "falling")
         for number in range(2)
     ]
     gone = write_run(tmp_path / "gone", [trained("steady", 7, 20, 20)], diverged=True)
     assert read_run(gone) == []
-    (one, other) = read_run(runs[1])
+    one = read_run(runs[1])[0]
     assert (one.configuration, one.architecture) == ("steady1", "steady")
-    assert (one.pilot.temperature, other.pilot.temperature) == (1, 9)
     calibrate.run(Settings((*runs, gone), out=tmp_path / "first"))
     first = capsys.readouterr().out
     file = tmp_path / "first" / "trained.json"
@@ -142,10 +141,10 @@ def test_runs_are_read_and_calibrated_again_from_the_file(
         parts = [(tmp_path / folder / name).read_bytes() for folder in ("first", "second")]
         assert parts[0] == parts[1]
     record = json.loads((tmp_path / "first" / "networks.json").read_text())
-    assert (record["runs"], record["configurations"]) == (8, 4)
+    assert (record["runs"], record["configurations"]) == (4, 4)
     assert record["factors"]["depth"] is None
     lines = (tmp_path / "first" / "networks.csv").read_text().splitlines()
-    assert len(lines) == 1 + 8 * 6
+    assert len(lines) == 1 + 4 * 6
 
 
 def test_wrong_use_of_the_calibration_is_refused(tmp_path: Path) -> None:
