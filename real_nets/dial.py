@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as distributed
-from matplotlib.figure import Figure
 
 from rankdeficit.control.dial import Answer, Pilot, Point, dial, last_step, pilot_depth
 from rankdeficit.control.dial.answer import (
@@ -27,6 +26,7 @@ from rankdeficit.control.dial.answer import (
 )
 from rankdeficit.control.dial.figure import draw_answer
 from rankdeficit.control.dial.networks import pilot_of
+from rankdeficit.control.dial.stored import Calibration
 from rankdeficit.diagnostics.diagnose import diagnose
 from rankdeficit.diagnostics.reading.needs import Rows, Wanted
 from rankdeficit.diagnostics.reading.network import Network
@@ -83,6 +83,8 @@ class Settings(JobOptions):
     """Train at the answer, and compare the end with the prediction."""
     train_all: bool = False
     """Train at all temperatures of the pilots, and compare with all predictions."""
+    calibration: Calibration = "networks"
+    """Intervals: widened for real networks, or as narrow as toys allow."""
     seed: int = 0
     """Seed of initial weights, order of the images, augmentation and dropout."""
     device: str = "auto"
@@ -202,6 +204,7 @@ def work(prepared: Prepared, folder: RunFolder) -> None:
         target_depth=settings.target_depth,
         temperatures=settings.temperature,
         gamma=settings.gamma,
+        calibration=settings.calibration,
     )
     lines = str(found).splitlines()
     print_sentences(lines)
@@ -214,8 +217,7 @@ def work(prepared: Prepared, folder: RunFolder) -> None:
     folder.write_environment(prepared.device)
     with default_style():
         reached = {own["temperature"]: own["value"] for own in ends if own["value"] is not None}
-        figure: Figure = draw_answer(found, reached)
-        save(figure, folder.path / "dial.png")
+        save(draw_answer(found, reached), folder.path / "dial.png")
     print_sentences([f"Pilots, the answer and a figure are in {folder.path}."])
 
 
@@ -252,10 +254,8 @@ def run_pilot(prepared: Prepared, path: Path, job: Job) -> dict[str, Any]:
     finally:
         folder.close()
     points = tuple(point(own) for own in (*rows, row | {"step": last}))
-    share = settings.pilot_share
-    found = Pilot(
-        job.temperature, data.classes, prepared.width, prepared.layers, share, points, depth
-    )
+    sizes = data.classes, prepared.width, prepared.layers, settings.pilot_share
+    found = Pilot(job.temperature, *sizes, points, depth)
     return {"diverged": None, "pilot": asdict(found)}
 
 

@@ -70,7 +70,7 @@ def dial(
     target_depth: float | None = None,
     temperatures: Sequence[float] = TEMPERATURES,
     gamma: float = 1e-3,
-    calibration: Calibration = "toys",
+    calibration: Calibration = "networks",
 ) -> Answer:
     """The temperature at which a training is predicted to end with a rank or effective depth.
 
@@ -78,7 +78,7 @@ def dial(
         `Pilot`, or None if it diverged. It is called once for each temperature, in ascending order.
     target_rank: class-centred numerical rank of the train logits at `gamma`, in 1..min(c - 1, width).
     target_depth: effective depth kappa in (0, 1]; pilots must have a `depth`.
-    calibration: intervals from the residuals of real networks, or of toys.
+    calibration: intervals widened for real networks, or those of toys.
     Between pilots, predictions are interpolated on the logit scale, linearly in log T. A pilot's own
     temperature is preferred if its prediction, rounded, is the target.
     Raises ValueError unless one target is given, for a target out of range, for temperatures that are not

@@ -8,10 +8,10 @@ from typing import Any, Literal, get_args
 
 from rankdeficit.control.dial.predictor import Predictor, Target
 
-Calibration = Literal["toys"]
+Calibration = Literal["networks", "toys"]
 
 
-def stored_predictor(target: Target, calibration: str = "toys") -> Predictor:
+def stored_predictor(target: Target, calibration: str = "networks") -> Predictor:
     """The predictor of a target, fitted to toys, with intervals of toys, or widened for networks.
 
     predictor.json is made by simulations.dial; networks.json by `calibrate`.

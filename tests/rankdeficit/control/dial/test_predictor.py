@@ -128,7 +128,7 @@ def test_depth_needs_a_pilot_with_a_depth() -> None:
 @pytest.mark.parametrize("target", TARGETS, ids=lambda own: own.name)
 def test_stored_predictors_make_sense(target: Target) -> None:
     """Intervals have the prediction within them, and are not those of ignorance."""
-    for calibration in ("toys",):
+    for calibration in ("toys", "networks"):
         predictor = stored_predictor(target, calibration)
         for rank in (5, 20, 38):
             value, low, high = predictor(pilot(rank, depth=0.6))

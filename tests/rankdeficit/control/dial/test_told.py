@@ -89,3 +89,19 @@ def test_factors_of_the_package_are_those_of_the_records(trained: list[Trained])
     for target in TARGETS:
         expected = factor(stored_predictor(target, "toys"), trained, stored["level"])
         assert stored["factors"][target.name] == pytest.approx(expected, rel=1e-5)
+
+
+def test_pilots_that_left_their_start_are_told(
+    trained: list[Trained], judged: dict[str, list[Judged]]
+) -> None:
+    left = sum(one.pilot.left for one in trained)
+    assert f"all {left} trainings with such pilots" in PAGE
+    assert f"All {left} trainings whose pilot had left" in README
+    assert all(inside(row, row["toys"]) for own in judged.values() for row in own if row["left"])
+    held = {
+        name: sum(inside(row, row["toys"]) for row in own if not row["left"])
+        for name, own in judged.items()
+    }
+    stuck = f"of the other {len(trained) - left} trainings the intervals of toys hold"
+    assert f"{stuck} {held['rank at 0.001']} for the rank at 0.001" in PAGE
+    assert f"{held['rank at 0.01']} at 0.01" in PAGE
