@@ -2,6 +2,7 @@
 
 python -m proofs
 python -m proofs proposition-3-1 --instances 10000
+python -m proofs formal
 """
 
 import importlib
@@ -18,11 +19,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from proofs.claims import Claim, Result, load_claims, run_check
+from proofs.formal import CLAIM as FORMAL_CLAIM
+from proofs.formal import why_missing
 from rankdeficit.checks import check_at_least, check_output_file, check_seeds
 from rankdeficit.experiments import cli, tables
 from rankdeficit.experiments.runs import write_json
 
 PROGRAM = "proofs"
+
+FORMAL = FORMAL_CLAIM.name
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,24 @@ def run(settings: Settings) -> None:
         write_json(settings.out, [asdict(result) for result in results])
     failures = [result for result in results if result.verdict in ("refuted", "open")]
     sentences = [f"{f.claim}, {f.verdict}: {f.statement}. Witness: {f.witness}" for f in failures]
+    sentences += assumed(results)
+    if not settings.claims and (reason := why_missing()):
+        sentences.append(f"Formal proofs were left out: {reason}.")
     tables.print_report(table(results), [*sentences, totals(results)])
     if failures:
         sys.exit(1)
+
+
+def assumed(results: list[Result]) -> list[str]:
+    """What formal proofs assume, a sentence for each set of axioms."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for r in results:
+        if r.kind == "formal" and r.verdict == "proved":
+            groups.setdefault(r.assumes, []).append(r.statement.partition(":")[0])
+    return [
+        f"Assumed by {'; '.join(names)}: {', '.join(axioms) or 'no axiom'}."
+        for axioms, names in groups.items()
+    ]
 
 
 def totals(results: list[Result]) -> str:
@@ -59,7 +79,8 @@ def totals(results: list[Result]) -> str:
     claims = len({result.claim for result in results})
     return (
         f"{tables.counted(len(results), 'statement')} in {tables.counted(claims, 'claim')}: "
-        f"{good['derivation']} proved by derivation, {good['cases']} proved for all cases named, "
+        f"{good['derivation']} proved by derivation, {good['formal']} by Coq, "
+        f"{good['cases']} proved for all cases named, "
         f"{good['sampled']} held on all instances sampled, {len(results) - good.total()} refuted or open."
     )
 
@@ -75,6 +96,10 @@ def choose(settings: Settings) -> list[Claim]:
     for name in settings.claims:
         if name not in known:
             raise ValueError(f"unknown claim {name!r}; choose from {', '.join(known)}")
+    if (reason := why_missing()) is not None:
+        if FORMAL in settings.claims:
+            raise ValueError(reason)
+        known.pop(FORMAL, None)
     return [known[name] for name in dict.fromkeys(settings.claims or known)]
 
 
@@ -99,8 +124,9 @@ def table(results: list[Result]) -> Table:
     table = Table(
         box=box.SIMPLE_HEAVY,
         caption="derivation: symbolic, for all sizes. cases: all cases of the finite range in the "
-        "statement. sampled: random instances, each certified; the Markdown file beside each module "
-        "has the general proof. Worst slack: smallest margin of an inequality (- for other statements).",
+        "statement. formal: checked by Coq. sampled: random instances, each certified; the Markdown file "
+        "beside each module has the general proof. Worst slack: smallest margin of an inequality (- for "
+        "other statements).",
         caption_justify="left",
     )
     for name in ("claim", "statement", "kind", "method"):

@@ -2,7 +2,7 @@
 
 A module of this package that defines `CLAIM = Claim(__name__)` is a claim, and `load_claims` finds it.
 Its checks are functions that return or yield `Outcome`s. The docstring of a check is the statement that
-it checks. There are three kinds:
+it checks. There are four kinds:
 
     @CLAIM.derivation
     def check() -> Iterator[Outcome]: ...              # symbolic, for all sizes that the statement names;
@@ -13,8 +13,11 @@ it checks. There are three kinds:
     @CLAIM.sampled(method="ball arithmetic", instances=500)
     def check(random: Random) -> Outcome: ...          # one random instance
 
-Derivations and exhaustive checks prove their statements; a sampled check shows that its statement held on
-the instances drawn, each certified.
+    @CLAIM.formal
+    def check() -> Iterator[Outcome]: ...              # proofs checked by Coq, an outcome per theorem
+
+Derivations, exhaustive and formal checks prove their statements; a sampled check shows that its statement
+held on the instances drawn, each certified.
 """
 
 import importlib
@@ -29,8 +32,8 @@ import flint
 
 import proofs
 
-Method = Literal["symbolic", "exact rationals", "ball arithmetic"]
-Kind = Literal["derivation", "cases", "sampled"]
+Method = Literal["symbolic", "exact rationals", "ball arithmetic", "Coq"]
+Kind = Literal["derivation", "cases", "sampled", "formal"]
 Verdict = Literal["proved", "held", "refuted", "open"]
 PRECISIONS = (64, 128, 256, 512, 1024, 2048)
 """Precisions in bits, tried in turn until a ball decides the sign."""
@@ -45,6 +48,8 @@ class Outcome(NamedTuple):
     """Description of the instance, for inspection of counterexamples."""
     slack: float | None = None
     """Rounded margin of an inequality; None for other statements and open outcomes."""
+    assumes: tuple[str, ...] = ()
+    """Axioms that a formal proof rests on."""
 
 
 def step(text: str, holds: object) -> Outcome:
@@ -105,6 +110,8 @@ class Result:
     """"proved" by a derivation or for all named cases; "held" for all sampled instances."""
     witness: str | None
     """The first counterexample or, if there is none, the first open instance."""
+    assumes: tuple[str, ...] = ()
+    """Axioms of formal proofs."""
 
 
 Cases = Callable[[], Iterator[Outcome]]
@@ -120,6 +127,10 @@ class Claim:
     def derivation(self, steps: Cases) -> None:
         """Register a symbolic derivation."""
         self._add(steps, "derivation", "symbolic", None, lambda instances, seed: steps())
+
+    def formal(self, theorems: Cases) -> None:
+        """Register proofs that Coq checks."""
+        self._add(theorems, "formal", "Coq", None, lambda instances, seed: theorems())
 
     def exhaustive(self, *, method: Method) -> Callable[[Cases], None]:
         """Register a check of all cases."""
@@ -169,11 +180,13 @@ def run_check(
     seen: called with the count after each outcome.
     """
     count, slacks = 0, [math.inf]
+    assumes: dict[str, None] = {}
     success: Verdict = "held" if check.kind == "sampled" else "proved"
     verdict, witness = success, None
     for outcome in check.outcomes(instances or check.instances or 0, seed):
         count += 1
         seen(count)
+        assumes |= dict.fromkeys(outcome.assumes)
         if outcome.slack is not None:
             slacks.append(outcome.slack)
         if outcome.holds is None and verdict == success:
@@ -185,7 +198,15 @@ def run_check(
         verdict, witness = "open", "no instance was checked"
     worst = None if len(slacks) == 1 else min(slacks)
     return Result(
-        check.claim, check.statement, check.kind, check.method, count, worst, verdict, witness
+        check.claim,
+        check.statement,
+        check.kind,
+        check.method,
+        count,
+        worst,
+        verdict,
+        witness,
+        tuple(assumes),
     )
 
 
