@@ -1,9 +1,10 @@
 """Bounds on the gap between the extreme singular values: above in terms of the overlap, and below.
 
 Let the columns of the n x n matrix S be probability vectors, n >= 2, G = S^T S, d_i = G_ii,
-R_i = sum_{j != i} G_ij, r = max_i R_i, F = ||S||_F^2. Then d_i >= 1 - sum_j R_j, and
+R_i = sum_{j != i} G_ij, r = max_i R_i, F = ||S||_F^2. Then d_i >= 1 - R_i - (1/2) sum_j R_j, and
 
-    1 - sqrt((F - 1)/(n - 1)) <= sigma_1 - sigma_n <= sqrt(1 + r) - sqrt([max(1/n, 1 - n r) - r]_+).
+    1 - sqrt((F - 1)/(n - 1)) <= sigma_1 - sigma_n
+        <= sqrt(1 + r) - sqrt([max(1/n, 1 - (1 + n/2) r) - r]_+).
 
 The right side is at most that of Proposition 3.1 and is 0 at r = 0. The left side is attained exactly
 when G = alpha^2 I + (1 - alpha^2) 11^T/n for some alpha in [0, 1]. An example is
@@ -12,6 +13,7 @@ simplex ETF whose logits have margin a has this form with alpha = (e^a - 1)/(e^a
 """
 
 from collections.abc import Iterator
+from fractions import Fraction
 from itertools import product
 from random import Random
 
@@ -33,7 +35,7 @@ CLAIM = Claim(__name__)
 
 def floor_in_r(r: fmpq, n: int) -> fmpq:
     """Lower bound on sigma_n^2 in terms of r and n."""
-    return max(fmpq(1, n), 1 - n * r) - r
+    return max(fmpq(1, n), 1 - (1 + fmpq(n, 2)) * r) - r
 
 
 def mean_of_the_others(G: fmpq_mat) -> fmpq:
@@ -41,50 +43,62 @@ def mean_of_the_others(G: fmpq_mat) -> fmpq:
     return (sum(gershgorin(G)[0], fmpq(0)) - 1) / (G.nrows() - 1)
 
 
-@CLAIM.exhaustive(method="symbolic")
+@CLAIM.derivation
 def norms_and_overlaps() -> Iterator[Outcome]:
-    """d_i >= 1 - sum_j R_j for every column, n = 2..4."""
-    for n in (2, 3, 4):
-        S = sympy.Matrix(n, n, sympy.symbols(f"s:{n}:{n}"))
-        G = S.T * S
-        q = S[:, 1:] * sympy.ones(n - 1, 1)
-        overlaps = sum(G[i, j] for i, j in product(range(n), repeat=2) if i != j)
-        first = sum(G[0, 1:])
-        rest = sum(q[k] ** 2 - sum(x**2 for x in S[k, 1:]) for k in range(n))
-        yield step(
-            f"n = {n}: with q_k = sum_{{j != i}} S_kj, sum_j R_j = 2 R_i + "
-            "sum_k (q_k^2 - sum_{j != i} S_kj^2)",
-            sympy.expand(overlaps - 2 * first - rest) == 0,
-        )
-    q, u, R, e = sympy.symbols("q u R_i e", nonnegative=True)
-    # 0 <= S_kj <= min(1, q_k), so sum_{j != i} S_kj^2 <= q_k min(1, q_k).
+    """d_i >= 1 - R_i - (1/2) sum_j R_j for every column."""
+    s, e, p, x = sympy.symbols("s e_2 p x", nonnegative=True)
+    # By induction over numbers x in [0, 1] with sum s, e_2 the sum of the products of all pairs, and
+    # p = prod (1 - x): 1 - s <= p and p <= 1 - s + e_2. A further x has e_2 + x s, (1 - x) p.
     yield step(
-        "for q = 1 + u >= 1, q^2 - q exceeds q - 1 by u^2; for q <= 1, q^2 - q q = 0; so "
-        "sum_j R_j >= 2 R_i + e with e = sum_k [q_k - 1]_+",
-        sympy.expand((q**2 - q - (q - 1)).subs(q, 1 + u) - u**2) == 0,
+        "1 - s - x = (1 - s - p) + (1 - x) p - x (1 - p), so 1 - s <= p stays true",
+        sympy.expand((1 - s - p) + (1 - x) * p - x * (1 - p) - (1 - s - x)) == 0,
     )
-    # a_k = [1 - q_k]_+ lies in [0, 1] and sums to 1 + e, since the q_k sum to n - 1.
-    # 1 - R_i = sum_k S_ki (1 - q_k) <= <s_i, a> <= sqrt(d_i ||a||^2) <= sqrt(d_i (1 + e)).
     yield step(
-        "(1 - R_i)^2 - (1 - 2 R_i - e)(1 + e) = (R_i + e)^2 >= 0, so "
-        "d_i >= (1 - R_i)^2/(1 + e) >= 1 - 2 R_i - e >= 1 - sum_j R_j",
-        sympy.expand((1 - R) ** 2 - (1 - 2 * R - e) * (1 + e) - (R + e) ** 2) == 0,
+        "1 - s - x + e_2 + x s - (1 - x) p = (1 - s + e_2 - p) + x (p - (1 - s)) >= 0, so "
+        "p <= 1 - s + e_2 stays true",
+        sympy.expand((1 - s + e - p) + x * (p - (1 - s)) - (1 - s - x + e + x * s - (1 - x) * p))
+        == 0,
     )
+    # Hence s - 1 <= e_2 = (s^2 - sum x^2)/2, as p >= 0. With row k of S: [rho_k - 1]_+ <= e_2(row k), and
+    # 2 sum_k e_2(row k) = sum_j R_j. The rho_k sum to n, so sum_k [1 - rho_k]_+ = sum_k [rho_k - 1]_+.
+    own, rho = sympy.symbols("S_ki rho_k", nonnegative=True)
+    yield step(
+        "d_i + R_i = sum_k S_ki rho_k, so 1 - d_i - R_i = sum_k S_ki (1 - rho_k) <= "
+        "sum_k [1 - rho_k]_+ <= (1/2) sum_j R_j",
+        sympy.expand(own - own * rho - own * (1 - rho)) == 0,
+    )
+
+
+@CLAIM.exhaustive(method="exact rationals")
+def no_bound_without_n() -> Iterator[Outcome]:
+    """d_i >= 1 - 2 r is false, from 41 columns on: d_i = 0.5656 where 1 - 2 r = 0.58 (r = 0.21)."""
+    count, t, m = 20, Fraction(1, 5), Fraction(1, 4)
+    # Pair p has columns e_p and t e_p + (1 - t) e_p'; the last column has m / 20 in each row p'.
+    n = 2 * count + 1
+    columns = [[Fraction(0)] * n for _ in range(n)]
+    for pair in range(count):
+        first, second = columns[2 * pair : 2 * pair + 2]
+        first[2 * pair] = Fraction(1)
+        second[2 * pair], second[2 * pair + 1] = t, 1 - t
+        columns[-1][2 * pair + 1] = m / count
+    columns[-1][-1] = 1 - m
+    d, R = gershgorin(gram(from_columns(columns)))
+    yield Outcome(d[-1] < 1 - 2 * max(R) and max(R) == fmpq(21, 100), str(columns))
 
 
 @CLAIM.sampled(method="exact rationals", instances=1000)
 def norm_of_a_column(random: Random) -> Outcome:
-    """d_i >= 1 - sum_j R_j, n = 2..8."""
+    """d_i >= 1 - R_i - (1/2) sum_j R_j, n = 2..8."""
     n = random.randint(2, 8)
     S = random_matrix(random, n, n)
     d, R = gershgorin(gram(S))
-    slack = min(d) - 1 + sum(R, fmpq(0))
+    slack = min(own + overlap for own, overlap in zip(d, R, strict=True)) - 1 + sum(R, fmpq(0)) / 2
     return Outcome(slack >= 0, str(S), float(arb(slack)))
 
 
 @CLAIM.sampled(method="exact rationals", instances=1000)
 def from_above(random: Random) -> Outcome:
-    """sigma_1^2 <= 1 + r and sigma_n^2 >= max(1/n, 1 - n r) - r, n = 2..8."""
+    """sigma_1^2 <= 1 + r and sigma_n^2 >= max(1/n, 1 - (1 + n/2) r) - r, n = 2..8."""
     n = random.randint(2, 8)
     S = random_matrix(random, n, n)
     G = gram(S)

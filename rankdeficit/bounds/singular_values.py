@@ -80,13 +80,13 @@ def refined_gap(S: Float[Tensor, "*batch n n"]) -> Interval:
 def gap_bound_in_r(r: Float64[Tensor, "*batch"], n: int) -> Float64[Tensor, "*batch"]:
     """Upper bound on sigma_1 - sigma_n in terms of r and n; at most that of Proposition 3.1.
 
-    It is sqrt(1 + r) - sqrt([max(1/n, 1 - n r) - r]_+), which is exact at r = 0. For n = 2 it is the best
-    possible: sqrt(2) r up to r = sqrt(2) - 1, 1 - sqrt(1 - 2r) up to r = 1/2, sqrt(2r) beyond.
+    It is sqrt(1 + r) - sqrt([max(1/n, 1 - (1 + n/2) r) - r]_+), which is exact at r = 0. For n = 2 it is
+    the best possible: sqrt(2) r up to r = sqrt(2) - 1, 1 - sqrt(1 - 2r) up to r = 1/2, sqrt(2r) beyond.
     """
     if n == 2:
         middle = 1 - root((1 - 2 * r).clamp(min=0))
         return torch.where(r <= 2**0.5 - 1, 2**0.5 * r, torch.where(r <= 0.5, middle, root(2 * r)))
-    floor = (1 - n * r).clamp(min=1 / n) - r
+    floor = (1 - (1 + n / 2) * r).clamp(min=1 / n) - r
     return (1 + r).sqrt() - root(floor.clamp(min=0))
 
 

@@ -23,8 +23,9 @@ HALF = Fraction(1, 2)
 
 def test_floor_by_hand() -> None:
     assert floor_in_r(fmpq(0), 5) == 1
-    assert floor_in_r(fmpq(1, 10), 5) == fmpq(2, 5)
-    assert floor_in_r(fmpq(1, 5), 5) == 0
+    assert floor_in_r(fmpq(1, 10), 5) == fmpq(11, 20)
+    assert floor_in_r(fmpq(1, 5), 5) == fmpq(1, 10)
+    assert floor_in_r(fmpq(1, 2), 5) == fmpq(-3, 10)
 
 
 @pytest.mark.parametrize(
