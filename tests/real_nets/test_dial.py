@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +122,17 @@ def test_stopped_pilots_go_on_where_they_were(
     dial.run(Settings(resume=settings.out))
     assert steps[:6] == [1.0] * 4 + [20.0] * 2
     assert set(steps[7:]) == {20.0}
-    undisturbed = dial.run(replace(settings, out=tmp_path / "other"))
-    assert contents(tmp_path / "run").keys() == contents(undisturbed).keys()
-    answers = [read_json(path / "summary.json") for path in (tmp_path / "run", undisturbed)]
-    assert answers[0] == answers[1]
+    tries = read_json(tmp_path / "run" / "summary.json")["answer"]["tries"]
+    assert [own["temperature"] for own in tries] == [1, 20]
+
+
+def test_several_processes_are_refused(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.distributed.is_torchelastic_launched", lambda: True)
+    with pytest.raises(ValueError, match="torchrun"):
+        dial.run(small(root, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_diverged_pilots_are_left_out(
