@@ -1,10 +1,12 @@
 """What data sets give as batches, as arguments of the model and class indices."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import chain, islice
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -34,7 +36,9 @@ def as_batches(source: Any, name: str) -> Iterable[Any]:
 
     Raises ValueError for anything else.
     """
-    if isinstance(source, Dataset) and not isinstance(source, IterableDataset):
+    if isinstance(source, IterableDataset):
+        return _Streamed(source, name)
+    if isinstance(source, Dataset):
         if not hasattr(source, "__len__"):
             raise ValueError(f"{name} is {spelled(source)} without a length; give a loader of it")
         return DataLoader(source, DATASET_BATCH, collate_fn=partial(_collated, name))
@@ -46,6 +50,32 @@ def as_batches(source: Any, name: str) -> Iterable[Any]:
             "(inputs, labels) batches"
         )
     return source
+
+
+class _Streamed:
+    """An iterable data set: its items as they are if they are batches, batches of them if samples."""
+
+    def __init__(self, source: Iterable[Any], name: str) -> None:
+        self.source, self.name = source, name
+
+    def __iter__(self) -> Iterator[Any]:
+        items = iter(self.source)
+        for first in items:
+            rest = chain([first], items)
+            if _is_sample(first):
+                while samples := list(islice(rest, DATASET_BATCH)):
+                    yield _collated(self.name, samples)
+            else:
+                yield from rest
+
+
+def _is_sample(item: Any) -> bool:
+    """Whether the label of an item is a single one."""
+    if isinstance(item, Mapping):
+        label = next((item[key] for key in LABELS if key in item), None)
+    else:
+        label = item[1] if isinstance(item, (tuple, list)) and len(item) > 1 else None
+    return isinstance(label, Integral) or getattr(label, "ndim", None) == 0
 
 
 def checked_batch(
