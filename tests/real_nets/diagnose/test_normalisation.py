@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 from rankdeficit.images import Normalisation, list_splits, load_splits
 from real_nets import diagnose, train
@@ -36,16 +35,6 @@ def test_normalisations(
     assert found.normalise.mean.flatten().tolist() == pytest.approx(mean)
     assert found.normalise.std.flatten().tolist() == pytest.approx(std)
     assert any(f"mean {mean[0]:.4g} " in note for note in found.assumptions)
-
-
-@pytest.fixture(scope="module")
-def dark(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The images at a third of their brightness."""
-    folder = tmp_path_factory.mktemp("dark") / "dark"
-    shutil.copytree(images, folder)
-    for path in folder.rglob("*.png"):
-        Image.open(path).point(lambda level: level // 3).save(path)
-    return folder
 
 
 def statistics(settings: Settings) -> tuple[Normalisation, str]:
