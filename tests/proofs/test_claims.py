@@ -217,9 +217,9 @@ def test_all_probability_matrices_of_a_grid_by_hand() -> None:
 
 def test_command_prints_a_table_and_writes_the_results(command: Command, tmp_path: Path) -> None:
     out = tmp_path / "results.json"
-    result = command("proofs", "structures", "--instances", "3", "--out", out)
+    result = command("proofs", "temperature-equivalence", "--instances", "3", "--out", out)
     assert result.returncode == 0, result.stderr
-    assert "structures" in result.stdout
+    assert "temperature-equivalence" in result.stdout
     results = json.loads(out.read_text())
     expected = {"derivation": "proved", "cases": "proved", "sampled": "held"}
     assert {r["kind"] for r in results} == set(expected)

@@ -9,11 +9,13 @@ import torch
 from rankdeficit.control.dial import Example, Predictor, Target
 from rankdeficit.control.dial.pilots import point_of
 from rankdeficit.spectrum import centred_rank
+from simulations.dial import Settings
 from simulations.dial.fit import judged, pilot_of
 from simulations.dial.toys import INSIDE, OUTSIDE, Kind, Toys, Training, draw, train
 from tests.rankdeficit.control.dial.pilots import world
 
 CPU = torch.device("cpu")
+SMALL = Settings(seeds=2, judged=1, configurations=1, temperatures=2, trial=True)
 
 
 def tiny(kind: Kind, seed: int, configurations: int, temperatures: int, steps: int = 12) -> Toys:

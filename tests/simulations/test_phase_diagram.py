@@ -49,6 +49,7 @@ def trained(settings: Settings, depth: int, steps: int | None = None) -> StartsO
     return batch
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_points")
 def test_ranks_fall_with_depth(tmp_path: Path) -> None:
     found = cells(replace(TEN_FREE, depth=(1,), seeds=1), tmp_path / "two")

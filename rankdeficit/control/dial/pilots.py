@@ -122,7 +122,8 @@ def pilot_depth(
     layers: the representation after each weight layer, the logits last, of samples in random order or
     sorted by class. None where these samples are too few for it.
     """
-    held_out = torch.arange(len(labels)) % 3 == 2
+    labels = labels.to(layers[0].device)
+    held_out = torch.arange(len(labels), device=labels.device) % 3 == 2
     fitted, tested = labels[~held_out], labels[held_out]
     if len(tested) == 0 or len(fitted.unique()) < 2:
         return None
