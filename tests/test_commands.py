@@ -247,7 +247,13 @@ def test_figures_come_from_the_folder_alone(
     assert drawn == again
 
 
-@pytest.mark.parametrize("name", RESUMABLE)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in OF_EACH_FRAME else pytest.param(name, marks=pytest.mark.slow)
+        for name in RESUMABLE
+    ],
+)
 def test_a_full_disk_is_one_line_and_loses_nothing(
     name: str, start: Start, whole: Callable[[str], Path], flags: Callable[[str], list[str]],
     tmp_path: Path,
