@@ -1,0 +1,63 @@
+"""The page of evidence on compression has the numbers of its records."""
+
+import json
+from statistics import median
+from typing import Any
+
+from tests.conftest import ROOT
+
+FOLDER = ROOT / "real_nets" / "results" / "compression"
+PAGE = (FOLDER / "README.md").read_text()
+NAMES = {"activations": "activations", "weights": "SVD of weights", "magnitude": "magnitude"}
+
+
+def spread(values: list[float], form: str) -> str:
+    low, high = format(min(values), form), format(max(values), form)
+    return f"{median(values):{form}}" + (f" ({low} to {high})" if low != high else "")
+
+
+def line(temperature: float, method: str, own: list[dict[str, Any]]) -> str:
+    """One row of the table: medians and ranges over seeds."""
+    tested = [one["tested"] for one in own]
+    relative = [
+        [one["after"][what] / one["before"][what] for one in own]
+        for what in ("parameters", "flops")
+    ]
+    times = [
+        one["after"]["latency"][1]["median"] / one["before"]["latency"][1]["median"] for one in own
+    ]
+    kept = sum(one["loss"] < 0.01 for one in tested)
+    cells = [
+        f"{temperature:g}",
+        NAMES[method],
+        spread([100 * one["removed"] for one in own], ".1f"),
+        spread([float(one["plan"]["rank"] or 512) for one in own], ".0f"),
+        *(spread(values, ".2f") for values in relative),
+        spread(times, ".2f"),
+        spread([100 * one["accuracy_before"] for one in tested], ".1f"),
+        spread([0.0 - 100 * one["loss"] for one in tested], "+.2f"),
+        f"{kept} of {len(tested)}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def test_the_table_is_that_of_the_records() -> None:
+    records = json.loads((FOLDER / "mlp.json").read_text())
+    assert len(records) == 18
+    groups: dict[tuple[float, str], list[dict[str, Any]]] = {}
+    for one in records:
+        groups.setdefault((one["temperature"], one["method"]), []).append(one)
+    for (temperature, method), own in groups.items():
+        assert line(temperature, method, own) in PAGE
+
+
+def test_the_readme_of_the_lever_tells_the_same() -> None:
+    records = json.loads((FOLDER / "mlp.json").read_text())
+    readme = " ".join((ROOT / "rankdeficit" / "control" / "README.md").read_text().split())
+    for temperature in (50.0, 1.0):
+        removed = [
+            round(100 * one["removed"])
+            for one in records
+            if (one["temperature"], one["method"]) == (temperature, "activations")
+        ]
+        assert f"{median(removed)} % ({min(removed)} to {max(removed)})" in readme
