@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float
@@ -11,10 +11,12 @@ from rich.table import Table
 from torch import Tensor
 
 from rankdeficit.bounds.singular_values import (
-    cassini,
     gap_bound_in_r,
+    gap_bound_of,
     numerical_rank_bounds,
     probability_columns,
+    squares_of_largest,
+    squares_of_smallest,
 )
 from rankdeficit.checks import check_gamma, check_temperature
 from rankdeficit.experiments.tables import report_text
@@ -101,9 +103,13 @@ def report(
     S = probability_columns(matrix)
     notes: list[str] = []
     values = torch.linalg.svdvals(S)
+    pairs = S.shape[1] <= MOST_PAIRS
+    if not pairs:
+        notes.append(
+            f"Brauer's bounds look at all pairs of columns, of {MOST_PAIRS} at most: left out."
+        )
     found = [
-        *_largest(S, values, notes),
-        *_smallest(S, values),
+        *_singular_values(S, values, pairs),
         *_gap(S, values),
         *_rank(S, values, gamma),
     ]
@@ -138,65 +144,44 @@ class _Found(NamedTuple):
     bound: Tensor
 
 
-def _largest(S: Tensor, values: Tensor, notes: list[str]) -> Iterator[_Found]:
-    m, n = S.shape
-    rho = S.sum(dim=1)
-    overlaps = S.mT @ rho
-    ratios = (S.mT @ (S @ overlaps)) / overlaps
-
-    def bound(side: Side, name: str, formula: str, square: Tensor) -> _Found:
-        return _Found("sigma_1", values[0], side, name, formula, square.sqrt())
-
-    yield bound("lower", "mean column", "sqrt(n / m)", S.new_tensor(n / m))
-    yield bound("lower", "row sums", "||rho|| / sqrt(n)", rho.square().sum() / n)
-    yield bound("lower", "Collatz-Wielandt", "sqrt(min_i (G v)_i / v_i)", ratios.amin())
-    yield bound("upper", "Gershgorin", "sqrt(max_i (d_i + R_i))", overlaps.amax())
-    yield bound("upper", "largest row sum", "sqrt(max_k rho_k)", rho.amax())
-    if n <= MOST_PAIRS:
-        yield bound("upper", "Brauer", "ovals of Cassini of G", cassini(S, largest=True))
-    else:
-        notes.append(
-            f"Brauer's bound looks at all pairs of at most {MOST_PAIRS} columns: left out."
-        )
-    yield bound("upper", "Collatz-Wielandt", "sqrt(max_i (G v)_i / v_i)", ratios.amax())
+FORMULAS = {
+    ("sigma_1", "lower", "mean column"): "sqrt(n / m)",
+    ("sigma_1", "lower", "row sums"): "||rho|| / sqrt(n)",
+    ("sigma_1", "lower", "Collatz-Wielandt"): "sqrt(min_i (G v)_i / v_i)",
+    ("sigma_1", "upper", "Gershgorin"): "sqrt(max_i (d_i + R_i))",
+    ("sigma_1", "upper", "largest row sum"): "sqrt(max_k rho_k)",
+    ("sigma_1", "upper", "Brauer"): "ovals of Cassini of G",
+    ("sigma_1", "upper", "Collatz-Wielandt"): "sqrt(max_i (G v)_i / v_i)",
+    ("sigma_k", "lower", "Gershgorin"): "sqrt(min_i (d_i - R_i))",
+    ("sigma_k", "lower", "Brauer"): "ovals of Cassini of G",
+    ("sigma_k", "lower", "rows"): "sqrt(min_k (2 ||t_k||^2 - rho_k))",
+    ("sigma_k", "upper", "mean square"): "sqrt((F - n/m) / (k - 1))",
+}
+"""Formulas of the bounds of `singular_values`, by singular value, side and name."""
 
 
-def _smallest(S: Tensor, values: Tensor) -> Iterator[_Found]:
-    m, n = S.shape
-    k = min(m, n)
-    squares = S.square()
-
-    def bound(side: Side, name: str, formula: str, square: Tensor) -> _Found:
-        found = square.clamp(min=0).sqrt()
-        return _Found(f"sigma_{k}", values[-1], side, name, formula, found)
-
-    if n <= m:
-        diagonal = squares.sum(dim=0)
-        gershgorin = 2 * diagonal - S.mT @ S.sum(dim=1)
-        yield bound("lower", "Gershgorin", "sqrt(min_i (d_i - R_i))", gershgorin.amin())
-        if n <= MOST_PAIRS:
-            yield bound("lower", "Brauer", "ovals of Cassini of G", cassini(S, largest=False))
-    if m <= n:
-        rows = 2 * squares.sum(dim=1) - S.sum(dim=1)
-        yield bound("lower", "rows", "sqrt(min_k (2 ||t_k||^2 - rho_k))", rows.amin())
-    if k > 1:
-        rest = (squares.sum() - n / m) / (k - 1)
-        yield bound("upper", "mean square", "sqrt((F - n/m) / (k - 1))", rest)
+def _singular_values(S: Tensor, values: Tensor, pairs: bool) -> Iterator[_Found]:
+    for which, name, value, bounds in (
+        ("sigma_1", "sigma_1", values[0], squares_of_largest(S, pairs=pairs)),
+        ("sigma_k", f"sigma_{len(values)}", values[-1], squares_of_smallest(S, pairs=pairs)),
+    ):
+        for side, squares in zip(get_args(Side), bounds, strict=True):
+            for own, square in squares.items():
+                bound = square.clamp(min=0).sqrt()
+                yield _Found(name, value, side, own, FORMULAS[which, side, own], bound)
 
 
 def _gap(S: Tensor, values: Tensor, of: str = "") -> Iterator[_Found]:
     m, n = S.shape
-    k, gap = min(m, n), values[0] - values[-1]
+    gap = values[0] - values[-1]
     quantity = f"gap{of}"
-    if k > 1:
-        rest = ((S.square().sum() - n / m) / (k - 1)).clamp(min=0)
-        lower = (n / m) ** 0.5 - rest.sqrt()
+    _, above = squares_of_smallest(S, pairs=False)
+    for square in above.values():
+        lower = (n / m) ** 0.5 - square.clamp(min=0).sqrt()
         formula = "sqrt(n/m) - sqrt((F - n/m) / (k - 1))"
         yield _Found(quantity, gap, "lower", "mean square", formula, lower)
     if n <= m:
-        diagonal = S.square().sum(dim=0)
-        r = (S.mT @ S.sum(dim=1) - diagonal).clamp(min=0).amax()
-        upper = (1 + r).sqrt() - (1 / m - r).clamp(min=0).sqrt()
+        upper, r = gap_bound_of(S)
         formula = "sqrt(1 + r) - sqrt([1/m - r]_+)"
         yield _Found(quantity, gap, "upper", "Proposition 3.1", formula, upper)
         if n == m:

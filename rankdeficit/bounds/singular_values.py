@@ -8,7 +8,7 @@ All functions accept batches and return float64. S is converted to float64 and i
 normalised to sum 1, so the bounds hold for an exact probability matrix up to float64 rounding.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Float64
@@ -50,13 +50,13 @@ def singular_gap(S: Float[Tensor, "*batch n n"]) -> SingularGap:
     S = probability_columns(S, square=True)
     values = torch.linalg.svdvals(S)
     return SingularGap(
-        torch.zeros_like(values[..., 0]), values[..., 0] - values[..., -1], *_gap_bound(S)
+        torch.zeros_like(values[..., 0]), values[..., 0] - values[..., -1], *gap_bound_of(S)
     )
 
 
 def gap_bound(S: Float[Tensor, "*batch n n"]) -> Scalars:
     """Right side of Proposition 3.1, without computing singular values. Raises as `singular_gap`."""
-    return _gap_bound(probability_columns(S, square=True))[0]
+    return gap_bound_of(probability_columns(S, square=True))[0]
 
 
 def refined_gap(S: Float[Tensor, "*batch n n"]) -> Interval:
@@ -99,20 +99,9 @@ def largest_singular_value(S: Float[Tensor, "*batch m n"]) -> Interval:
     Raises ValueError unless the columns are probability vectors.
     """
     S = probability_columns(S)
-    n = S.shape[-1]
-    rho = S.sum(dim=-1)
-    overlaps = (S.mT @ rho.unsqueeze(-1)).squeeze(-1)
-    ratios = (S.mT @ (S @ overlaps.unsqueeze(-1))).squeeze(-1) / overlaps
-    lower = torch.maximum(rho.square().sum(dim=-1) / n, ratios.amin(dim=-1))
-    upper = torch.stack(
-        [
-            overlaps.amax(dim=-1),
-            rho.amax(dim=-1),
-            cassini(S, largest=True),
-            ratios.amax(dim=-1),
-        ]
-    ).amin(dim=0)
-    return Interval(lower.sqrt(), torch.linalg.svdvals(S)[..., 0], upper.sqrt())
+    lower, upper = squares_of_largest(S)
+    value = torch.linalg.svdvals(S)[..., 0]
+    return Interval(_tightest(lower, "lower").sqrt(), value, _tightest(upper, "upper").sqrt())
 
 
 def smallest_singular_value(S: Float[Tensor, "*batch n n"]) -> Interval:
@@ -123,15 +112,59 @@ def smallest_singular_value(S: Float[Tensor, "*batch n n"]) -> Interval:
     Raises ValueError as `singular_gap`.
     """
     S = probability_columns(S, square=True)
-    n = S.shape[-1]
-    diagonal, radii = _gershgorin(S)
-    rows = 2 * S.square().sum(dim=-1) - S.sum(dim=-1)
-    lower = torch.stack(
-        [(diagonal - radii).amin(dim=-1), rows.amin(dim=-1), cassini(S, largest=False)]
-    ).amax(dim=0)
-    mean_square = (S.square().sum(dim=(-2, -1)) - 1) / max(n - 1, 1) if n > 1 else lower
-    upper = root(mean_square.clamp(min=0))
-    return Interval(root(lower.clamp(min=0)), torch.linalg.svdvals(S)[..., -1], upper)
+    lower, upper = squares_of_smallest(S)
+    value = torch.linalg.svdvals(S)[..., -1]
+    return Interval(
+        root(_tightest(lower, "lower").clamp(min=0)),
+        value,
+        root(_tightest(upper or lower, "upper").clamp(min=0)),
+    )
+
+
+Squares = dict[str, Scalars]
+"""Bounds on the square of a singular value by name."""
+
+
+def squares_of_largest(
+    S: Float64[Tensor, "*batch m n"], *, pairs: bool = True
+) -> tuple[Squares, Squares]:
+    """Lower and upper bounds on sigma_1^2. pairs: with Brauer's, of all pairs of columns."""
+    m, n = S.shape[-2:]
+    rho = S.sum(dim=-1)
+    overlaps = (S.mT @ rho.unsqueeze(-1)).squeeze(-1)
+    ratios = (S.mT @ (S @ overlaps.unsqueeze(-1))).squeeze(-1) / overlaps
+    lower = {
+        "mean column": torch.full_like(overlaps[..., 0], n / m),
+        "row sums": rho.square().sum(dim=-1) / n,
+        "Collatz-Wielandt": ratios.amin(dim=-1),
+    }
+    upper = {"Gershgorin": overlaps.amax(dim=-1), "largest row sum": rho.amax(dim=-1)}
+    if pairs:
+        upper["Brauer"] = _cassini(S, largest=True)
+    return lower, upper | {"Collatz-Wielandt": ratios.amax(dim=-1)}
+
+
+def squares_of_smallest(
+    S: Float64[Tensor, "*batch m n"], *, pairs: bool = True
+) -> tuple[Squares, Squares]:
+    """Lower and upper bounds on sigma_k^2, k = min(m, n), in the same way; lower ones may be negative."""
+    m, n = S.shape[-2:]
+    k, squares, lower = min(m, n), S.square(), {}
+    if n <= m:
+        diagonal, radii = _gershgorin(S)
+        lower["Gershgorin"] = (diagonal - radii).amin(dim=-1)
+        if pairs:
+            lower["Brauer"] = _cassini(S, largest=False)
+    if m <= n:
+        lower["rows"] = (2 * squares.sum(dim=-1) - S.sum(dim=-1)).amin(dim=-1)
+    if k == 1:
+        return lower, {}
+    return lower, {"mean square": (squares.sum(dim=(-2, -1)) - n / m) / (k - 1)}
+
+
+def _tightest(squares: Squares, side: Literal["lower", "upper"]) -> Tensor:
+    found = torch.stack(list(squares.values()))
+    return found.amax(dim=0) if side == "lower" else found.amin(dim=0)
 
 
 def numerical_rank_bounds(S: Float[Tensor, "*batch m n"], gamma: float) -> Interval:
@@ -183,10 +216,10 @@ def frobenius_slope(logits: Float[Tensor, "*batch n c"], scale: float) -> Float6
     return 2 * covariance.sum(dim=-1)
 
 
-def _gap_bound(S: Tensor) -> tuple[Tensor, Tensor]:
-    """sqrt(1 + r) - sqrt(max(1/n - r, 0)) and r."""
+def gap_bound_of(S: Float64[Tensor, "*batch m n"]) -> tuple[Scalars, Scalars]:
+    """sqrt(1 + r) - sqrt(max(1/m - r, 0)) and r, for n <= m."""
     r = _largest_overlap(S)
-    return (1 + r).sqrt() - root((1 / S.shape[-1] - r).clamp(min=0)), r
+    return (1 + r).sqrt() - root((1 / S.shape[-2] - r).clamp(min=0)), r
 
 
 def _largest_overlap(S: Tensor) -> Tensor:
@@ -201,7 +234,7 @@ def _gershgorin(S: Tensor) -> tuple[Tensor, Tensor]:
     return diagonal, off_diagonal.sum(dim=-1)
 
 
-def cassini(S: Tensor, *, largest: bool) -> Tensor:
+def _cassini(S: Tensor, *, largest: bool) -> Tensor:
     """Extreme real point of Brauer's ovals |x - d_i||x - d_j| <= R_i R_j of G, i != j."""
     diagonal, radii = _gershgorin(S)
     n = S.shape[-1]
