@@ -44,7 +44,7 @@ Splits = Mapping[str, Any]
 """Arrays by the names `train` and `test`."""
 
 TOLD = 192
-"""Number of train samples whose outputs decide whether they are probabilities."""
+"""Number of train samples from which it is decided whether outputs are probabilities."""
 
 
 def diagnose_outputs(

@@ -28,7 +28,8 @@ from rich.progress import (
 
 from rankdeficit.distributed import is_first
 from rankdeficit.experiments.options import fail, option, parse, refuse_unused
-from rankdeficit.experiments.runs import RunFolder, restore_settings, settings_record
+from rankdeficit.experiments.recorded_settings import restore_settings, settings_record
+from rankdeficit.experiments.runs import RunFolder
 from rankdeficit.experiments.signals import Terminated, termination_raised
 
 PLAIN_PROGRESS_SECONDS = 10.0

@@ -34,8 +34,9 @@ from rich.table import Table
 
 from rankdeficit.experiments import cli, plots, tables
 from rankdeficit.experiments.loops import Batch, measured_steps, train_together, work_through
+from rankdeficit.experiments.recorded_settings import settings_record
 from rankdeficit.experiments.records import Run, load_run, write_summary
-from rankdeficit.experiments.runs import RunFolder, read_json, read_rows, settings_record
+from rankdeficit.experiments.runs import RunFolder, read_json, read_rows
 from rankdeficit.experiments.settings import CommonSettings, Row, TrainingSettings
 
 S = TypeVar("S", bound=CommonSettings)

@@ -21,10 +21,9 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -37,8 +36,6 @@ TEMPORARY = ".partial"
 LOCK = ".lock"
 PROCESSORS = Path("/proc/cpuinfo")
 """Where Linux names the processor."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -189,7 +186,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a run folder's metrics.jsonl, without a last one that is cut short, as by a kill.
+    """Rows of a run folder's metrics.jsonl; an incomplete last row, as after a kill, is left out.
 
     Raises ValueError naming a damaged line.
     """
@@ -205,49 +202,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def settings_record(settings: Any, leave_out: Iterable[str]) -> dict[str, Any]:
-    """A settings dataclass as plain values, without the fields in leave_out."""
-    return {key: value for key, value in asdict(settings).items() if key not in set(leave_out)}
-
-
-def restore_settings(kind: type[T], record: dict[str, Any], leave_out: Iterable[str]) -> T:
-    """The settings dataclass whose `settings_record` this is; lists become tuples, texts paths.
-
-    Raises ValueError for names that are missing or unknown and for values of another type.
-    """
-    hints = {name: hint for name, hint in get_type_hints(kind).items() if name not in leave_out}
-    if differing := sorted(set(record) ^ set(hints)):
-        raise ValueError(
-            f"settings.json and this version differ in {differing[0]!r}; "
-            "resume with the version that wrote it"
-        )
-    return kind(**{name: _typed(name, record[name], hint) for name, hint in hints.items()})
-
-
-def _typed(name: str, value: Any, hint: Any) -> Any:
-    """A JSON value as the type of a settings field."""
-    options = get_args(hint) if get_origin(hint) is UnionType else (hint,)
-    for option in options:
-        if get_origin(option) is tuple and isinstance(value, list):
-            return tuple(_typed(name, item, get_args(option)[0]) for item in value)
-        if get_origin(option) is Literal and value in get_args(option):
-            return value
-        if option is Path and isinstance(value, str):
-            return Path(value)
-        if option is float and type(value) is int:
-            return float(value)
-        if isinstance(option, type) and type(value) is option:
-            return value
-    raise ValueError(f"settings.json is damaged: {name} is {value!r}")
-
-
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file's content as a whole: a reader sees the old or the new, never a part.
 
-    Raises ValueError for a device or pipe (/dev/stdout), which a file would stand in for afterwards.
+    Raises ValueError for a device or pipe such as /dev/stdout, which a file would replace.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise ValueError(f"{path} is a device or a pipe; name a file, and print what it then holds")
+        raise ValueError(f"{path} is a device or a pipe; name a file")
     _replace(_write_aside(path, content), path)
 
 

@@ -52,7 +52,7 @@ def find_head(model: nn.Module, sample: Inputs, select: Select) -> str:
 
 
 def feature_layer(model: nn.Module, sample: Inputs, select: Select, head: str) -> str | None:
-    """Name of the layer whose outputs reach the head through BETWEEN alone, if there is one."""
+    """Name of the layer from which only operations of BETWEEN lead to the head, or None."""
     with torch.no_grad():
         traced = trace(model, sample, select)
     node = traced.places.get(Place(head, 0, "input"))

@@ -25,6 +25,7 @@ LEAST_PARTS = 20
 """Fewest groups for an interval."""
 
 RESAMPLES = 100
+"""Bootstrap resamples."""
 
 MOST_CLASSES = 2000
 """Largest number of classes: each resample takes an eigenproblem of this size."""

@@ -46,7 +46,7 @@ class Outputs:
             check_output_folder("figures", self.figures)
 
     def show(self, shown: Writable) -> None:
-        """Print it, then write the requested files."""
+        """Print the report, then write the requested files."""
         print(shown, flush=True)
         if self.csv is not None:
             shown.to_csv(self.csv)

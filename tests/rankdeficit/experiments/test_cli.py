@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from rankdeficit.experiments import cli, options, runs
+from rankdeficit.experiments import cli, options, recorded_settings
 from rankdeficit.experiments.runs import RunFolder
 from rankdeficit.experiments.signals import Terminated
 
@@ -41,12 +41,12 @@ class Settings:
 )
 def test_edited_settings_are_refused(change: dict[str, Any], match: str) -> None:
     record = {"temperature": [1, 2.5], "activation": "relu"}
-    kept = runs.restore_settings(Settings, record, cli.NOT_RECORDED)
+    kept = recorded_settings.restore_settings(Settings, record, cli.NOT_RECORDED)
     assert kept == Settings((1.0, 2.5), "relu")
     with pytest.raises(ValueError, match=match):
-        runs.restore_settings(Settings, record | change, cli.NOT_RECORDED)
+        recorded_settings.restore_settings(Settings, record | change, cli.NOT_RECORDED)
     with pytest.raises(ValueError, match="'temperature'"):
-        runs.restore_settings(Settings, {"activation": "relu"}, cli.NOT_RECORDED)
+        recorded_settings.restore_settings(Settings, {"activation": "relu"}, cli.NOT_RECORDED)
 
 
 def test_settings_from_the_command_line() -> None:
@@ -132,7 +132,7 @@ def test_a_bug_is_not_hidden_as_bad_input(monkeypatch: pytest.MonkeyPatch) -> No
 def test_resuming_takes_no_other_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record = runs.settings_record(Settings((3.0, 4.0)), leave_out=("out", "resume"))
+    record = recorded_settings.settings_record(Settings((3.0, 4.0)), leave_out=("out", "resume"))
     RunFolder.create(tmp_path / "a", "tests", record).close()
     with pytest.raises(ValueError, match="--temperature"):
         cli.open_run(Settings((2.0,), resume=tmp_path / "a"), "tests", "x")
