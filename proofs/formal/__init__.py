@@ -48,14 +48,17 @@ def compiled(source: str) -> tuple[bool, str]:
     """Whether Coq accepts a file, and what it prints; errors are the end of that."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "file.v").write_text(source)
-        done = subprocess.run(
-            ["coqc", "-q", "file.v"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                ["coqc", "-q", "file.v"],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return False, f"Error: coqc was stopped after {TIMEOUT} seconds"
     return done.returncode == 0, done.stdout + done.stderr
 
 

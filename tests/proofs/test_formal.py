@@ -74,6 +74,14 @@ def test_a_file_that_coq_refuses_is_open(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @needs_coq
+def test_a_proof_that_takes_too_long_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formal, "TIMEOUT", 0.01)
+    accepted, output = formal.compiled("Goal True. trivial. Qed.")
+    assert not accepted
+    assert "0.01 seconds" in output
+
+
+@needs_coq
 @pytest.mark.slow  # seconds of Coq for each
 @pytest.mark.parametrize("check", formal.CLAIM.checks, ids=lambda check: check.name)
 def test_coq_accepts_the_proofs(check: object) -> None:
