@@ -1,7 +1,6 @@
 """Everything this package measures of a trained classifier, in one call."""
 
 import itertools
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -50,8 +49,8 @@ Batches = Iterable[Any]
 GRADIENT_SAMPLES, GRADIENT_SAMPLES_OF_VECTORS = 64, 1024
 """At least. Where layers read one vector per sample, not many patches, more are needed and cost less."""
 
-PEEKED, PEEKED_SAMPLES = 3, 64
-"""Batches, and samples of all, whose outputs decide whether the model ends in a softmax or sigmoid."""
+PEEKED = 64
+"""Samples at the start whose outputs decide whether the model ends in a softmax or sigmoid."""
 
 
 def diagnose(
@@ -176,8 +175,7 @@ def diagnose(
         firsts, train_batches = _peek(defaults.batches(train_batches), forward, mask)
         with explained("train, batch 0", firsts[0]):
             network = replace(Network.of(model, firsts[0], layers, logits, defaults), mask=mask)
-            share = math.ceil(PEEKED_SAMPLES / len(firsts))
-            network = network.told_by(batch[:share] for batch in firsts)
+            network = network.told_by(firsts)
         needs = Needs.of(own.needs for own in chosen)
         samples = gradient_samples or _gradient_samples(network)
         wanted = Wanted((LOSS,), rows_per_sample, samples, matrix_memory=matrix_memory)
@@ -223,15 +221,17 @@ def diagnose(
 
 
 def _peek(train: Batches, forward: Forward, mask: MaskOf) -> tuple[list[Inputs], Batches]:
-    """Inputs of the first batches, and all batches, these included."""
+    """Inputs of the first PEEKED samples, in their batches, and all batches, these included."""
     stream = iter(train)
-    read, inputs = [], []
+    read, found, missing = [], [], PEEKED
     for number, batch in enumerate(stream):
         read.append(batch)
-        inputs.append(checked_batch(batch, f"train, batch {number}", forward, mask=mask)[0])
-        if sum(map(len, inputs)) and number + 1 >= PEEKED:
+        inputs = checked_batch(batch, f"train, batch {number}", forward, mask=mask)[0]
+        if len(inputs):
+            found.append(inputs[:missing])
+            missing -= len(found[-1])
+        if not missing:
             break
-    found = [own for own in inputs if len(own)]
     if not found:
         raise ValueError("train is empty; give at least one batch of (inputs, labels)")
     return found, itertools.chain(read, stream)

@@ -61,8 +61,8 @@ def resampled_ranks(
     weights = torch.zeros(resamples, parts, dtype=torch.float64)
     weights.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
     found = [
-        gram_ranks(torch.einsum("p,pcd->cd", own, grams)[None], gamma)
-        for own in weights.to(grams.device)
+        gram_ranks((own @ grams.flatten(1)).unflatten(1, grams.shape[1:]), gamma)
+        for own in weights.to(grams.device).split(parts)  # as much memory as the groups
     ]
     return torch.cat(found).sort().values
 

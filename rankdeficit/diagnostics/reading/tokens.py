@@ -41,7 +41,7 @@ def tokens_of(value: Value, samples: int, axis: int, mask: Mask | None) -> Token
     if isinstance(value, PackedSequence):
         values, lengths = pad_packed_sequence(value, batch_first=True)
         return Tokens(values, mask_of_lengths(lengths.to(values.device), values.shape[1]), True)
-    values = value.movedim(axis, 0)
+    values = value.movedim(axis, 0) if axis else value
     windowed = values.ndim > 2 and samples > 0 and len(values) % samples == 0
     return Tokens(
         values,

@@ -55,15 +55,19 @@ def test_what_outputs_are_is_told_by_their_rows(dtype: torch.dtype) -> None:
     assert kind_of_outputs([z.abs().to(dtype)]) == "logits"
 
 
-def test_one_logit_is_told_from_a_probability_by_64_samples_of_a_batch() -> None:
+@pytest.mark.parametrize("batch", [1, 64])
+def test_outputs_are_told_by_64_samples_whatever_the_batch_size(batch: int) -> None:
     torch.manual_seed(0)
     inputs, labels = torch.rand(64, 1), torch.arange(64) % 2
     inputs[60:] += 1  # all other logits could be probabilities
     model = nn.Sequential(nn.Linear(1, 1))
     with torch.no_grad():
         model[0].weight.fill_(1), model[0].bias.fill_(0)
-    report = rd.diagnose(model, [(inputs, labels)], [(inputs, labels)], measures=["logits"])
-    assert not any("probabilities" in note for note in report["notes"])
+    data = list(zip(inputs.split(batch), labels.split(batch), strict=True))
+    for last in (nn.Identity(), nn.Sigmoid()):
+        report = rd.diagnose(nn.Sequential(*model, last), data, data, measures=["logits"])
+        told = any("probabilities" in note for note in report["notes"])
+        assert told == isinstance(last, nn.Sigmoid)
 
 
 def test_a_probability_of_zero_has_a_finite_logarithm() -> None:
