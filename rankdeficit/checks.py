@@ -1,8 +1,10 @@
 """Argument checks; each raises ValueError with the argument, its value and the accepted values."""
 
+import errno
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+PATH_ERRORS = (
+    *(errno.EACCES, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS),
+)
+"""Errors of a path, where another one helps; those of a full or broken disk are not among them."""
 
 
 def plain_number(value: Any) -> Any:
@@ -96,18 +104,41 @@ def check_seeds(seed: int, seeds: int) -> None:
         raise ValueError(f"seed is {seed}; it must lie in 0..{2**32 - seeds}")
 
 
+def as_path(name: str, value: Any) -> Path:
+    """The path that a text or a path names. Raises for anything else."""
+    if not isinstance(value, str | Path) or "\0" in str(value):
+        raise ValueError(f"{name} is {value!r}; it must be a path, as text or pathlib.Path")
+    return Path(value)
+
+
+@contextmanager
+def path_errors(name: str, path: Path, doing: str = "written") -> Iterator[None]:
+    """Errors inside that another path would mend are told as ValueError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in PATH_ERRORS:
+            raise
+        reason = os.strerror(error.errno)
+        raise ValueError(
+            f"{name} {path} cannot be {doing} ({reason}); name another place"
+        ) from error
+
+
 def check_output_file(name: str, path: Path) -> None:
     """Raise where no file can be written or replaced; nothing is written to see."""
-    if path.is_dir():
-        raise ValueError(f"{name} {path} cannot be written (it is a folder); name a file")
-    _check_parents(name, path)
+    with path_errors(name, path):
+        if path.is_dir():
+            raise ValueError(f"{name} {path} cannot be written (it is a folder); name a file")
+        _check_parents(name, path)
 
 
 def check_output_folder(name: str, path: Path) -> None:
     """Raise where there can be no folder to write to; nothing is written to see."""
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"{name} {path} cannot be written (it is a file); name a folder")
-    _check_parents(name, path / "file")
+    with path_errors(name, path):
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"{name} {path} cannot be written (it is a file); name a folder")
+        _check_parents(name, path / "file")
 
 
 def _check_parents(name: str, path: Path) -> None:

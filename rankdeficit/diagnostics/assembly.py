@@ -129,10 +129,11 @@ def _imbalance(survey: Survey, study: Study) -> str | None:
 
 
 def _data_row(survey: Survey) -> Row:
-    """Samples, accuracy, share of the largest class, and loss of one data set."""
+    """Samples, accuracy, share of the largest class, classes with samples, and loss of one data set."""
     return {
         "samples": survey.samples,
         "accuracy": survey.accuracy,
         "largest_class": survey.largest_class,
+        "seen_classes": survey.seen_classes,
         "loss": survey.state(LOSS).mean,
     }

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
+from rankdeficit.checks import as_path, path_errors
 from rankdeficit.experiments.runs import (
     RunFolder,
     read_json,
@@ -48,7 +49,14 @@ class Run:
         """
         if self.summary is None:
             raise ValueError(f"{self.path} has no summary.json; finish the run with --resume")
-        return report_text(*_reporting(self.program)(self.summary))
+        reporting = _reporting(self.program)
+        try:
+            return report_text(*reporting(self.summary))
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self.path / 'summary.json'} is not a summary of {self.program} ({error!r}); restore "
+                "it or run again"
+            ) from error
 
 
 def load_run(folder: Path | str) -> Run:
@@ -56,15 +64,33 @@ def load_run(folder: Path | str) -> Run:
 
     Raises ValueError, naming the file, for a folder that is none and for damaged files.
     """
-    path = Path(folder)
-    if not (path / "settings.json").is_file():
-        raise ValueError(f"folder {path} has no settings.json; name the folder of a run")
-    written = read_json(path / "settings.json")
-    if not isinstance(written, dict) or not {"program", "settings"} <= written.keys():
-        raise ValueError(f"{path / 'settings.json'} is not that of a run; name the folder of a run")
-    finished = (path / "summary.json").is_file()
-    summary = read_json(path / "summary.json") if finished else None
-    return Run(path, written["program"], written["settings"], list(_rows(path)), summary)
+    path = as_path("folder", folder)
+    with path_errors("folder", path, "read"):
+        if not (path / "settings.json").is_file():
+            raise ValueError(f"folder {path} has no settings.json; name the folder of a run")
+        written = read_json(path / "settings.json")
+        kinds = {"program": str, "settings": dict}
+        if not isinstance(written, dict) or not all(
+            isinstance(written.get(name), kind) for name, kind in kinds.items()
+        ):
+            raise ValueError(
+                f"{path / 'settings.json'} is not that of a run; name the folder of a run"
+            )
+        finished = (path / "summary.json").is_file()
+        summary = read_json(path / "summary.json") if finished else None
+        if finished and not _is_summary(summary):
+            raise ValueError(f"{path / 'summary.json'} is damaged; restore it or run again")
+        return Run(path, written["program"], written["settings"], list(_rows(path)), summary)
+
+
+def _is_summary(summary: Any) -> bool:
+    """Whether `units` can read it."""
+    if not isinstance(summary, dict):
+        return False
+    records = next((summary[name] for name in UNITS if name in summary), [summary])
+    folders = summary.get("folders", records)
+    lists = isinstance(records, list) and isinstance(folders, list)
+    return lists and len(records) == len(folders) and all(isinstance(own, dict) for own in records)
 
 
 def units(summary: Row) -> list[Row]:

@@ -191,14 +191,18 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Raises ValueError naming a damaged line.
     """
     rows = []
-    lines = (path / "metrics.jsonl").read_text().splitlines(keepends=True)
+    lines = (path / "metrics.jsonl").read_bytes().splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
+        damaged = f"{path / 'metrics.jsonl'}, line {number}, is damaged"
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError as error:
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 break
-            raise ValueError(f"{path / 'metrics.jsonl'}, line {number}, is damaged") from error
+            raise ValueError(damaged) from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{damaged}: it is not a row of names and numbers")
+        rows.append(row)
     return rows
 
 

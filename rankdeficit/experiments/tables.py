@@ -63,9 +63,13 @@ def outcome(
     return "saturated" if wrong >= SATURATED * uniform_loss * (1 - accuracy) else "underfit"
 
 
-def neural_collapse_rank(classes: int, width: int) -> int:
-    """Rank that Neural Collapse predicts: min(c - 1, width)."""
-    return min(classes - 1, width)
+def neural_collapse_rank(classes: int, width: int, seen: int | None = None) -> int:
+    """Rank that Neural Collapse predicts of class-centred logits: min(c - 1, width).
+
+    seen: number of classes that have samples. The logits of K < c classes are K vertices of a simplex,
+        of rank K [default: all].
+    """
+    return min(classes - 1, width, classes if seen is None else seen)
 
 
 def rows_by(rows: Iterable[R], *names: str) -> Iterator[tuple[tuple[Any, ...], list[R]]]:

@@ -65,7 +65,8 @@ def compare(*reports: Any, names: Sequence[str] | None = None) -> "Comparison":
     if names is None:
         names = _unique([title(report.record) for report in loaded])
     names = [names] if isinstance(names, str) else list(names)
-    if len(names) != len(loaded) or len(set(names)) < len(names):
+    texts = all(isinstance(name, str) for name in names)
+    if not texts or len(names) != len(loaded) or len(set(names)) < len(names):
         raise ValueError(f"names is {names}; give {len(loaded)} different names, one per report")
     return Comparison([report.record for report in loaded], names)
 
@@ -84,7 +85,14 @@ class Comparison:
         }
 
     def differences(self, other: int = 1) -> dict[str, Difference]:
-        """Differences by name: numbers of reports[other] minus those of the first report."""
+        """Differences by name: numbers of reports[other] minus those of the first report.
+
+        Raises ValueError unless 1 <= other < the number of reports.
+        """
+        if other not in range(1, len(self.records)):
+            raise ValueError(
+                f"other is {other!r}; it must lie in 1..{len(self.records) - 1}, a report's place"
+            )
         return {
             line.name: found
             for line in self.lines

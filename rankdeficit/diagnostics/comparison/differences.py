@@ -28,7 +28,7 @@ SETTINGS = ("conditions.", "network.", "ood.", "ood_samples.")
 
 DETAIL = re.compile(
     r"^(layers|penultimate|reliability|attention)\.|_curve\.|singular_values\.|temperatures\.|\.fpr_|\.aupr_"
-    r"|\.(samples|largest_class|level|resamples|dimension|predicted_rank|train_accuracy)$"
+    r"|\.(samples|largest_class|seen_classes|level|resamples|dimension|predicted_rank|train_accuracy)$"
 )
 """Numbers that only `to_csv` and the figures show."""
 

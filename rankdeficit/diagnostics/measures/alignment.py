@@ -52,6 +52,11 @@ class Alignment(Measure):
                 own = (found.value, error, found.rows, found.random)
                 rows[layer.name] = dict(zip(NAMES, own, strict=True))
         note_unmatched(study)
+        if lacking := [name for name, row in rows.items() if row["alignment_error"] is None]:
+            study.notes.append(
+                f"no error of the alignment of {len(lacking)} layers ({lacking[0]} for one): it takes at "
+                "least two groups of different samples"
+            )
         wide = {name: own.sample.seen for name, own in states.items() if own.sample is not None}
         if fewer := [name for name, seen in wide.items() if rows[name]["alignment_rows"] < seen]:
             study.notes.append(

@@ -45,7 +45,7 @@ def rank_curves(record: Row) -> Figure | None:
                 curve = records.rank_over_gamma(record, found, kind)
                 look = {"linewidth": width, "markersize": 3 + 1.5 * width, "label": KINDS[kind]}
                 axes.plot([*curve], [*curve.values()], style, **look)
-        mark_prediction(axes.axhline, record, "--")
+        mark_prediction(axes.axhline, record, "--", data)
         gamma = record["conditions"]["gamma"]
         axes.axvline(gamma, color="0.6", linestyle=":", linewidth=1, label=f"γ = {gamma:g}")
         axes.set(xscale="log", xlabel="threshold γ", ylim=(0, 1.08 * record["network"]["classes"]))
@@ -145,7 +145,7 @@ class Logits(Measure):
             f"Ranks at gamma = {record['conditions']['gamma']:g} of the logits as they are (convention "
             "matrix), class-centred, sample-centred and of their covariance, and of the softmax "
             "(matrix), with their range where rounding leaves it open. NC: the rank that Neural Collapse "
-            "predicts, min(c - 1, width)."
+            "predicts, min(c - 1, width), or the number of classes with samples where that is less."
         )
         return [
             Column("raw rank", lambda row: rank_text(row["logits"]), note),
@@ -155,7 +155,7 @@ class Logits(Measure):
             ),
             Column("covar-\niance", lambda row: _other_cell(row["logits"], "covariance_rank")),
             Column("softmax", lambda row: text(row["logits"].get("post_softmax_rank"))),
-            Column("NC", lambda row: text(records.predicted_rank(record))),
+            Column("NC", lambda row: text(records.predicted_rank(record, row["name"]))),
             Column("norm", lambda row: number(row["logits"].get("logits_norm"))),
             Column("norm / T", lambda row: number(row["logits"].get("effective_logits_norm"))),
             Column("stable rank", lambda row: number(row["logits"].get("stable_rank"))),

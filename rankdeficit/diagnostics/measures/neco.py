@@ -137,6 +137,11 @@ def fit_neco(
             raise ValueError("dimension is None; without class statistics it has to be given")
         dimension = default_dimension(statistics)
     most = min(width, n) - 1
+    if most < 1:
+        raise ValueError(
+            f"statistics have {n} samples of width {width}; NECO needs at least two samples and two "
+            "features, to leave a direction out"
+        )
     if not 1 <= dimension <= most:
         raise ValueError(
             f"dimension is {dimension}; with {n} samples of width {width} it must be in 1..{most}"

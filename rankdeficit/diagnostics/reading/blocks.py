@@ -105,7 +105,7 @@ def blocks(
                 )
                 if not len(labels):
                     continue
-                _check_labels(labels, None if own_labels else network.classes, where)
+                check_labels(labels, None if own_labels else network.classes, where)
                 reader.begin(inputs.keys().to(network.device), inputs.mask, where)
                 with explained(where, inputs):
                     logits = network.logits(inputs)
@@ -255,7 +255,7 @@ class _Reader:
         self._parts[group, name].append(value.clone())
 
 
-def _check_labels(labels: Tensor, classes: int | None, where: str) -> None:
+def check_labels(labels: Tensor, classes: int | None, where: str) -> None:
     """Raise ValueError for labels out of range; without classes, -1 stands for no label."""
     low, high = int(labels.min()), int(labels.max())
     if classes is None and high >= MOST_CLASSES:

@@ -70,6 +70,11 @@ class Survey:
         """Share of samples with the most frequent label."""
         return int(self.labels.unique(return_counts=True)[1].max()) / self.samples
 
+    @property
+    def seen_classes(self) -> int:
+        """Number of classes that have samples."""
+        return len(self.labels.unique())
+
     def state(self, stream: Stream[S]) -> S:
         """The state of a stream of logits or penultimate features."""
         (found,) = self._states[stream].values()

@@ -79,9 +79,9 @@ def get(node: Any, *keys: str) -> float:
     return math.nan if node is None else float(node)
 
 
-def mark_prediction(line: Callable[..., Any], record: Row, style: str) -> None:
+def mark_prediction(line: Callable[..., Any], record: Row, style: str, data: str = "train") -> None:
     """Draw the rank that Neural Collapse predicts, with `axhline` or `axvline`."""
-    predicted = records.predicted_rank(record)
+    predicted = records.predicted_rank(record, data)
     label = f"Neural Collapse: {predicted}"
     line(predicted, color=THEORY_COLOUR, linestyle=style, linewidth=1, label=label)
 

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from matplotlib.figure import Figure
 
-from rankdeficit.checks import check_output_file, check_output_folder
+from rankdeficit.checks import as_path, check_output_file, check_output_folder, path_errors
 from rankdeficit.experiments.plots import save
 from rankdeficit.experiments.runs import write_atomically
 
@@ -61,11 +61,12 @@ def write_text(path: Path | str, text: Callable[[], str]) -> Path:
 
     Raises ValueError for a path that cannot be a file, before the text is made.
     """
-    path = Path(path)
+    path = as_path("path", path)
     check_output_file("path", path)
     content = text().encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content)
+    with path_errors("path", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
     return path
 
 
@@ -74,11 +75,12 @@ def write_figures(folder: Path | str, figures: Iterable[tuple[str, Figure]]) -> 
 
     Raises ValueError for a path that cannot be a folder, before any figure is drawn.
     """
-    folder = Path(folder)
+    folder = as_path("folder", folder)
     check_output_folder("folder", folder)
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, figure in figures:
-        paths.append(folder / f"{name}.png")
-        save(figure, paths[-1])
+    with path_errors("folder", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, figure in figures:
+            paths.append(folder / f"{name}.png")
+            save(figure, paths[-1])
     return paths

@@ -148,11 +148,15 @@ def default_neco(record: Row) -> str:
     return canonical(NECO + str(record["network"].get("neco_variant")))
 
 
-def predicted_rank(record: Row) -> int:
-    """The rank of the logits that Neural Collapse predicts: min(c - 1, width)."""
+def predicted_rank(record: Row, data: str = "train") -> int:
+    """The rank of the logits of `train` or `test` that Neural Collapse predicts.
+
+    It is min(c - 1, width), or the number of classes with samples where that is less.
+    """
     network = record["network"]
     classes, width = network["classes"], network["penultimate_width"]
-    return neural_collapse_rank(classes, classes if width is None else width)
+    seen = record[data].get("seen_classes")
+    return neural_collapse_rank(classes, classes if width is None else width, seen)
 
 
 def rank_over_gamma(record: Row, measures: Row, kind: str = "rank") -> dict[float, int]:

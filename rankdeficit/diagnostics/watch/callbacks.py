@@ -34,14 +34,17 @@ def lightning_callback(watch: Watch) -> Any:
 
     class WatchCallback(base):
         def on_train_start(self, trainer: Any, module: Any) -> None:
-            watch.loggers += [LightningLogger(own) for own in trainer.loggers]
+            others = [own for own in watch.loggers if not isinstance(own, LightningLogger)]
+            watch.loggers = [*others, *map(LightningLogger, trainer.loggers)]
             watch.open(trainer.global_step)
 
         def on_train_batch_end(
             self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
         ) -> None:
             if trainer.global_step > watch.steps:  # not while gradients accumulate
-                watch.step(outputs["loss"] if isinstance(outputs, dict) else outputs)
+                loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+                # Lightning has divided it by the number of batches to a step
+                watch.step(None if loss is None else loss * trainer.accumulate_grad_batches)
 
         def on_train_end(self, trainer: Any, module: Any) -> None:
             watch.close()
@@ -61,6 +64,7 @@ def trainer_callback(watch: Watch) -> Any:
 
     class WatchCallback(base):
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            watch.release()  # no callback is called after an error
             watch.open(state.global_step)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -7,11 +7,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from torch import Tensor, nn
 
 from rankdeficit.checks import (
+    as_path,
     check_at_least,
     check_callable,
     check_gamma,
@@ -20,7 +21,7 @@ from rankdeficit.checks import (
 )
 from rankdeficit.diagnostics.assembly import gather_outputs
 from rankdeficit.diagnostics.measures.probes import ProbeSettings
-from rankdeficit.diagnostics.reading.blocks import NonFiniteLogitsError
+from rankdeficit.diagnostics.reading.blocks import NonFiniteLogitsError, check_labels, explained
 from rankdeficit.diagnostics.reading.inputs import Forward
 from rankdeficit.diagnostics.reading.needs import Needs, Rows, Wanted
 from rankdeficit.diagnostics.reading.network import Network
@@ -35,6 +36,7 @@ from rankdeficit.diagnostics.report.advice import Advice
 from rankdeficit.diagnostics.report.row_advice import advise_rows
 from rankdeficit.diagnostics.study import PLAIN, Loss, Options, Study
 from rankdeficit.diagnostics.watch.alarms import Alarm, Row, Thresholds, holding
+from rankdeficit.diagnostics.watch.loggers import Logger, checked_loggers
 from rankdeficit.diagnostics.watch.probes import (
     Probe,
     first_samples,
@@ -56,14 +58,6 @@ SAMPLES, GRADIENT_SAMPLES, ROWS_PER_SAMPLE, GRID = 128, 64, 2, 1
 """Probes, those whose gradient is measured, rows of each layer's input per probe, and cells of maps."""
 
 PROGRAM = "rankdeficit.diagnostics.watch"
-
-
-@runtime_checkable
-class Logger(Protocol):
-    """What takes rows, such as a run of Weights & Biases."""
-
-    def log(self, row: dict[str, Any], /) -> Any:
-        """Take the numbers of one step."""
 
 
 def warn(alarm: Alarm) -> None:
@@ -124,6 +118,10 @@ class Watch:
         """
         self._learned = temperature if isinstance(temperature, Tensor) else None
         now, gamma = plain_number(temperature), plain_number(gamma)
+        if isinstance(now, Tensor):
+            raise ValueError(f"temperature has shape {tuple(now.shape)}; it must be one number")
+        if not isinstance(thresholds, Thresholds | None):
+            raise ValueError(f"thresholds is {thresholds!r}; it must be of the class Thresholds")
         every, samples = plain_number(every), plain_number(samples)
         check_temperature(now)
         check_gamma(gamma)
@@ -141,7 +139,7 @@ class Watch:
                     f"measures has {own.name!r}, which needs other samples than the probes; take it "
                     "with diagnose"
                 )
-        self._out = None if out is None else Path(out)
+        self._out = None if out is None else as_path("out", out)
         if self._out is not None and is_first():
             check_new(self._out, resumable=False)
         self._model, self._batches, self._layers, self._select = model, batches, layers, logits
@@ -151,7 +149,7 @@ class Watch:
         self._network: Network | None = None
         self._step = 0
         self.every = every
-        self.loggers = list(loggers)
+        self.loggers = checked_loggers(loggers)
         """What gets each row with `log`."""
         self.rows: list[Row] = []
         """Measurements, in the order of their steps; the same in all processes."""
@@ -165,31 +163,48 @@ class Watch:
         """Steps of the training so far."""
         return self._step
 
-    def open(self, step: int = 0) -> "Watch":
-        """Read the probes, find the layers and measure. step: steps of the training so far.
+    def open(self, step: int | None = None) -> "Watch":
+        """Read the probes, find the layers and measure.
 
-        Raises ValueError as `diagnose`.
+        step: steps of the training so far [default: 0, or where the watch was closed]; rows and alarms
+            of an earlier opening from that step on are dropped.
+        Raises ValueError as `diagnose`, and for a watch that is open.
         """
+        if self._network is not None:
+            raise ValueError("the watch is open already; close it before it is opened again")
+        if self._out is not None and is_first():
+            check_new(self._out, resumable=False)
         model = unwrap(self._model)
         with no_trace(model) as defaults, untouched(model):
             with defaults.used():
                 probes = first_samples(self._batches, Forward.of(model), self._samples)
-            network = Network.of(model, probes[0][0], self._layers, self._select, defaults)
-            self._network = network.told_by(inputs for inputs, _ in probes)
+            with explained("batches, batch 0", probes[0][0]):
+                network = Network.of(model, probes[0][0], self._layers, self._select, defaults)
+                network = network.told_by(inputs for inputs, _ in probes)
+        for number, (_, labels) in enumerate(probes):
+            check_labels(labels, network.classes, f"batches, batch {number}")
+        self._network = network
         self._probes: list[Probe] = [
             (inputs.on(network.device, network.dtype), labels) for inputs, labels in probes
         ]
-        self._step = step
+        self._step = self._step if step is None else step
+        self.rows = [row for row in self.rows if row["step"] < self._step]
+        self.alarms = [alarm for alarm in self.alarms if alarm.step < self._step]
         self._resources = ExitStack()
         self._folder: RunFolder | None = None
-        if self._out is not None and is_first():
-            self._folder = RunFolder.create(self._out, PROGRAM, self._settings())
-            self._resources.callback(self._folder.close)
-        folder = self._out or Path()
-        self._write = self._resources.enter_context(
-            row_writer(folder / "tensorboard", self._tensorboard and is_first())
-        )
-        self._measure(None)
+        try:
+            row, expected = self._row(None)  # before there is a folder, which a failure would leave
+            if self._out is not None and is_first():
+                self._folder = RunFolder.create(self._out, PROGRAM, self._settings())
+                self._resources.callback(self._folder.close)
+            folder = self._out or Path()
+            self._write = self._resources.enter_context(
+                row_writer(folder / "tensorboard", self._tensorboard and is_first())
+            )
+            self._add(row, expected)
+        except BaseException:
+            self.release()
+            raise
         return self
 
     def step(self, loss: Tensor | float | None = None) -> None:
@@ -247,6 +262,10 @@ class Watch:
 
     def _measure(self, loss: Tensor | float | None) -> None:
         """Add a row and raise the alarms that are new."""
+        self._add(*self._row(loss))
+
+    def _row(self, loss: Tensor | float | None) -> tuple[Row, int]:
+        """The numbers of the current step, and the rank that Neural Collapse predicts."""
         assert self._network is not None
         self._measured = self._step
         number = -(-self._step // self.every)
@@ -266,7 +285,10 @@ class Watch:
         if self._learned is not None:
             told["temperature"] = self._options.temperature
         row = {"step": self._step, **told, "finite": bool(found), **found}
-        row = from_first(row)  # that alarms are the same in all processes
+        return from_first(row), expected  # that alarms are the same in all processes
+
+    def _add(self, row: Row, expected: int) -> None:
+        """Keep and write a row, and raise the alarms that are new."""
         before = self.rows[-1]["alarms"] if self.rows else []
         messages = holding([*self.rows, row], expected, self._thresholds)
         row["alarms"] = list(messages)
@@ -311,5 +333,6 @@ class Watch:
                 for layer, fields in values.layers.items():
                     row |= numbers(fields, 2, f"layers.{layer}.")
         self.notes = study.notes
-        expected = neural_collapse_rank(network.classes, probes.penultimate_width)
+        width, seen = probes.penultimate_width, probes.seen_classes
+        expected = neural_collapse_rank(network.classes, width, seen)
         return row, min(expected, probes.samples)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import rankdeficit as rd
+from rankdeficit.checks import as_path
 from rankdeficit.experiments.records import csv_text, units
 from simulations import ufm
 from tests.rankdeficit.experiments.test_experiment import Settings, Tiny
@@ -101,6 +102,38 @@ def test_folders_that_hold_no_run_are_named(
     with pytest.raises(ValueError, match=message) as found:
         rd.load_run(tmp_path)
     assert str(tmp_path) in str(found.value)
+
+
+def test_what_is_no_path_of_a_folder_is_refused() -> None:
+    for folder in ("run\0", "a" * 5000):
+        with pytest.raises(ValueError, match="folder"):
+            rd.load_run(folder)
+    for value in (None, 3, b"run", []):
+        with pytest.raises(ValueError, match="folder"):
+            as_path("folder", value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("settings.json", b'{"program": 1, "settings": {}}'),
+        ("settings.json", b'{"program": "simulations.ufm", "settings": 2}'),
+        ("metrics.jsonl", b"\xff\xfe\n"),
+        ("metrics.jsonl", b'{"step": 1}\n[1]\n'),
+        *(
+            ("summary.json", content)
+            for content in (b"[1]", b'{"runs": 3}', b'{"runs": [1]}', b'{"folders": 3}')
+        ),
+        ("summary.json", b'{"runs": [{"a": 1}], "folders": ["T1", "T2"]}'),
+        ("summary.json", b'{"runs": [{"a": 1}]}'),
+    ],
+)
+def test_damaged_files_of_a_run_are_named(name: str, content: bytes, tmp_path: Path) -> None:
+    settings = {"program": "simulations.ufm", "settings": {}}
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=name):
+        rd.load_run(tmp_path).report()
 
 
 @pytest.mark.parametrize("program", ["real_nets.job", "none.such", "json"])

@@ -229,6 +229,12 @@ def test_what_one_report_lacks_is_left_out_with_the_reason() -> None:
     assert any("gamma" in reason for reason in found.left_out())
 
 
+def test_a_place_without_a_report_is_refused(both: Comparison) -> None:
+    for place in (-1, 0, 2):
+        with pytest.raises(ValueError, match="other"):
+            both.differences(place)
+
+
 def test_three_reports_are_each_compared_with_the_first() -> None:
     third = compare(*(Report(own) for own in (told(range(10)), other(), changed("alignment", 0.5))))
     assert third.names == ["Tiny, T = 50 (1)", "Tiny, T = 1", "Tiny, T = 50 (3)"]

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 import rankdeficit as rd
+from rankdeficit.diagnostics.report.records import predicted_rank
+from rankdeficit.diagnostics.report.verdicts import verdicts
 from tests.rankdeficit.diagnostics.diagnose.problems import QUICK, small_problem
 
 
@@ -34,6 +36,20 @@ def test_classes_without_samples_give_no_neural_collapse_and_a_note() -> None:
     note(report, "1 of 4 classes")
     assert report["effective_depth.value"] > 0
     assert report["detection.other.mahalanobis.auroc"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("seen", "rank"), [(5, 4), (3, 3), (1, 1)])
+def test_the_predicted_rank_is_that_of_the_classes_with_samples(seen: int, rank: int) -> None:
+    """Logits are 9 at the label and 0 elsewhere: a simplex, of which `seen` vertices have samples."""
+    y = torch.arange(40) % 5
+    own = {"train": y[y < seen], "test": y}
+    logits = {name: 9.0 * nn.functional.one_hot(of, 5).double() for name, of in own.items()}
+    report = rd.diagnose_outputs(logits=logits, labels=own, measures=["logits"])
+    assert report["train.logits.centred_rank"] == rank == predicted_rank(report.record)
+    assert report["test.logits.centred_rank"] == 4 == predicted_rank(report.record, "test")
+    (found,) = [own for own in verdicts(report.record) if own.name.startswith("class-centred")]
+    assert found.judgement.startswith("no rank deficit")
+    assert not [own for own in report.advice() if "collapsed" in own.name]
 
 
 @pytest.mark.parametrize(
@@ -93,6 +109,14 @@ def test_missing_packages_leave_detectors_out_with_a_note(monkeypatch: pytest.Mo
     report = rd.diagnose(model, train, test, {"other": (None, test)}, probes=False)
     assert "rankdeficit[ood]" in note(report, "vim")
     assert "neco-resnet" in report["detection.other"]
+
+
+def test_one_train_sample_has_no_error_of_alignment_and_a_note() -> None:
+    model, train, test = small_problem()
+    one = [(train[0][0][:1], train[0][1][:1])]
+    report = rd.diagnose(model, one, test, measures=["alignment"])
+    assert {layer["alignment_error"] for layer in report["layers"]} == {None}
+    note(report, "alignment", "two groups")
 
 
 def test_a_train_set_of_one_class_has_no_probes() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
+import rankdeficit as rd
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.diagnostics.report.intervals import (
     Interval,
@@ -95,9 +96,20 @@ def test_a_table_brings_the_numbers_back(tmp_path: Path) -> None:
         number.name: number.value for number in report.numbers()
     }
     assert [row["low"] for row in rows if row["name"] == "effective_depth.value"] == ["0.5"]
-    for bad in (tmp_path, path / "below.csv"):
-        with pytest.raises(ValueError, match=r"path .*; name"):
-            report.to_csv(bad)
+
+
+@pytest.mark.parametrize("path", ["", "file/below", "/proc/new", "n" * 300, "nul\0"])
+def test_paths_that_cannot_be_written_are_refused_by_name(path: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    report = Report(record())
+    bad = str(tmp_path / path)
+    for write in (
+        report.to_csv,
+        rd.compare(report, report).to_csv,
+        *([report.plot] * (path != "")),
+    ):
+        with pytest.raises(ValueError, match=r"path|folder"):
+            write(bad)
 
 
 def test_wilson_against_scipy_and_at_the_ends() -> None:

@@ -43,13 +43,20 @@ class Logger:
 def test_lightning_steps_with_the_optimiser(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, "lightning.pytorch", Callback=object)
     watch, logger = watch_of(nn.Linear(4, 4)), Logger()
-    callback, trainer = lightning_callback(watch), SimpleNamespace(global_step=3, loggers=[logger])
+    callback = lightning_callback(watch)
+    trainer = SimpleNamespace(global_step=3, loggers=[logger], accumulate_grad_batches=2)
     callback.on_train_start(trainer, None)
-    for number in range(10):  # two batches to a step of the optimiser
+    for number in range(10):  # two batches to a step of the optimiser, each with half of its loss
         trainer.global_step += number % 2
-        callback.on_train_batch_end(trainer, None, {"loss": torch.tensor(0.5)}, None, number)
+        callback.on_train_batch_end(trainer, None, {"loss": torch.tensor(0.25)}, None, number)
     callback.on_train_end(trainer, None)
     assert [row["step"] for row in watch.rows] == [3, 4, 6, 8] == list(logger.logged)
+    callback.on_train_start(trainer, None)  # fit once more
+    trainer.global_step += 1
+    callback.on_train_batch_end(trainer, None, {}, None, 0)  # manual optimisation has no loss
+    callback.on_train_end(trainer, None)
+    assert [row["step"] for row in watch.rows] == [3, 4, 6, 8, 9]
+    assert len(watch.loggers) == 1
     assert logger.logged[6]["train_loss"] == 0.5
     assert logger.logged[6]["logits.rank"] == watch.rows[2]["logits.rank"]
 
@@ -61,6 +68,7 @@ def test_lightning_closes_the_watch_after_an_error(monkeypatch: pytest.MonkeyPat
     )
     watch = watch_of(nn.Linear(4, 4))
     callback, trainer = lightning_callback(watch), SimpleNamespace(global_step=0, loggers=[])
+    trainer.accumulate_grad_batches = 1
     callback.on_train_start(trainer, None)
     callback.on_train_batch_end(trainer, None, torch.tensor(0.5), None, 0)
     callback.on_exception(trainer, None, KeyboardInterrupt())
@@ -76,6 +84,9 @@ def test_the_trainer_of_transformers_gives_its_steps(monkeypatch: pytest.MonkeyP
         callback.on_step_end(None, state, None)
     callback.on_train_end(None, state, None)
     assert [row["step"] for row in watch.rows] == [5, 6, 8, 9]
+    for _ in range(2):  # a training that fails ends without a callback
+        callback.on_train_begin(None, state, None)
+    assert [row["step"] for row in watch.rows] == [5]
 
 
 def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 import math
 import random
 from pathlib import Path
@@ -208,8 +209,8 @@ def test_rows_are_the_numbers_of_a_diagnosis(tmp_path: Path) -> None:
 
 def linear_watch(model: nn.Module, **settings: Any) -> rd.Watch:
     """A watch of a network that reads vectors, whose alarms are collected."""
-    probes = batches(IMAGES.flatten(1), LABELS)
-    return rd.Watch(model, probes, measures=["logits"], on_alarm=lambda alarm: None, **settings)
+    own = {"batches": batches(IMAGES.flatten(1), LABELS), "measures": ["logits"]} | settings
+    return rd.Watch(model, on_alarm=lambda alarm: None, **own)
 
 
 def test_a_non_finite_network_raises_its_alarm_once_and_training_goes_on() -> None:
@@ -276,11 +277,53 @@ def test_an_error_in_training_closes_the_files_without_a_measurement(tmp_path: P
         ({"tensorboard": True}, "out="),
         ({"gamma": 1e-12}, "gamma is 1e-12"),
         ({"out": Path(__file__).parent}, "not empty"),
+        ({"out": 3}, "out is 3"),
+        ({"temperature": torch.ones(2)}, "temperature"),
+        ({"thresholds": 0.5}, "thresholds is 0.5"),
+        ({"loggers": None}, "loggers is None"),
+        ({"loggers": [print]}, r"loggers\[0\].*log"),
+        ({"loggers": [logging.getLogger()]}, r"loggers\[0\].*log"),
     ],
 )
 def test_bad_settings_are_named(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         rd.Watch(nn.Linear(108, 4), [], **settings)
+
+
+@pytest.mark.parametrize(
+    "probes", [(IMAGES.flatten(1), LABELS + 9), (IMAGES.flatten(1)[:, 1:], LABELS)]
+)
+def test_probes_that_do_not_fit_are_named_and_leave_no_folder(
+    probes: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    watch = rd.Watch(nn.Linear(108, 4), [probes], out=tmp_path / "watch")
+    with pytest.raises(ValueError, match="batches, batch 0"):
+        watch.open()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_watch_goes_on_where_it_was_closed_and_is_opened_once() -> None:
+    watch = linear_watch(nn.Linear(108, 4))
+    for _ in range(2):
+        with watch:
+            watch.step()
+            with pytest.raises(ValueError, match="open"):
+                watch.open()
+    assert [row["step"] for row in watch.rows] == [0, 1, 2]
+    watch.open(step=1)
+    assert [row["step"] for row in watch.rows] == [0, 1]
+    watch.release()
+
+
+def test_probes_of_few_classes_are_not_a_collapse() -> None:
+    """Logits of one class have rank 1, which is all that Neural Collapse predicts of them."""
+    one = torch.zeros_like(LABELS)
+    model = nn.Linear(108, 4)
+    nn.init.zeros_(model.weight)
+    model.bias.data = torch.tensor([9.0, 0.0, 0.0, 0.0])
+    with linear_watch(model, batches=batches(IMAGES.flatten(1), one)) as watch:
+        assert watch.rows[0]["logits.centred_rank"] == 1
+    assert not watch.alarms
 
 
 def test_no_probes_are_an_error() -> None:
