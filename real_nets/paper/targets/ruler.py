@@ -23,7 +23,7 @@ from real_nets.paper.store import Results
 from real_nets.paper.targets.parts import cell_table, of_probes
 from real_nets.paper.targets.target import Computed, Target, picture, register
 
-NETWORKS = (("CIFAR-10", "MLP"), ("CIFAR-100", "ResNet-18"))
+NETWORKS = (("CIFAR-10", "MLP"), ("CIFAR-100", "MLP"), ("CIFAR-100", "ResNet-18"))
 WIDER: Mapping[tuple[str, str], JobChanges] = {("smoke", "ResNet-18"): {"width": 16}}
 """Networks of budgets that would have fewer features than a simplex of 100 classes needs."""
 TEMPERATURES = (0.3, 1.0, 3.0, 10.0, 50.0, 200.0)
