@@ -26,7 +26,10 @@ from real_nets.paper.targets.target import Computed, Target, picture, register
 NETWORKS = (("CIFAR-10", "MLP"), ("CIFAR-100", "MLP"), ("CIFAR-100", "ResNet-18"))
 WIDER: Mapping[tuple[str, str], JobChanges] = {("smoke", "ResNet-18"): {"width": 16}}
 """Networks of budgets that would have fewer features than a simplex of 100 classes needs."""
-TEMPERATURES = (0.3, 1.0, 3.0, 10.0, 50.0, 200.0)
+TEMPERATURES = (0.1, 0.3, 1.0, 3.0, 10.0, 50.0, 200.0)
+
+HOT = 50.0
+"""Temperature of schedules, from which or to which they lead."""
 
 SPELLED = (
     "logit-norm=0.04", "logit-norm=1", "elogit-norm", "cosine-head=16", "soft-cap=5", "z-loss=0.01",
@@ -41,7 +44,11 @@ OTHERS: Mapping[str, JobChanges] = {
     "batch norm of the logits": {"head_norm": "batch"},
     **{spelled: {"intervention": (spelled,)} for spelled in SPELLED},
     " and ".join(SPELLED[-2:]): {"intervention": SPELLED[-2:]},
-    "encoder-entropy=0.05, hot": {"intervention": ("encoder-entropy=0.05",), "temperature": 50.0},
+    "encoder-entropy=0.05, hot": {"intervention": ("encoder-entropy=0.05",), "temperature": HOT},
+    **{
+        f"schedule {name}": {"temperature": HOT, "temperature_schedule": name}
+        for name in ("hot", "up", "down", "cyclic", "cosine")
+    },
 }
 """Job options of each intervention besides temperature."""
 

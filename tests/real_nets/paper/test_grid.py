@@ -62,7 +62,7 @@ OTHERS = {
     ],
     "ruler": [
         (data, net, how)
-        for data, net in (*MLP, ("CIFAR-100", "ResNet-18"))
+        for data, net in (*MLP, ("CIFAR-100", "MLP"), ("CIFAR-100", "ResNet-18"))
         for how in (CURVE, *ruler.OTHERS)
     ],
 }
