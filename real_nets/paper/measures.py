@@ -90,15 +90,9 @@ def logits_ranks(pair: Pair) -> list[Measure]:
         printed = Printed(before, after, format_rank, format_rank_difference, notes)
     gammas = sorted({one.job.gamma for side in pair for one in side.networks})
     at = f", γ = {', '.join(f'{gamma:g}' for gamma in gammas)}" if gammas else ""
+    raw = f"SR: rank of the logits{at}"
     return [
-        Measure(
-            f"SR: rank of the logits{at}",
-            lambda one: one.rank,
-            format_rank,
-            expected,
-            None,
-            printed,
-        ),
+        Measure(raw, lambda one: one.rank, format_rank, expected, None, printed),
         Measure(f"{CLASS_CENTRED}{at}", centred_rank, format_rank),
     ]
 
@@ -213,7 +207,7 @@ def neural_collapse(pair: Pair) -> list[Measure]:
 
     The paper has a direction only for the angles of the class means.
     """
-    short = "{:.3g}".format
+    short, nearest = "{:.3g}".format, "nearest_centre_agreement"
     found = (
         ("rank of the means", "retained_rank", format_rank, None),
         ("rank of the means that Neural Collapse predicts", "predicted_rank", format_rank, None),
@@ -223,12 +217,7 @@ def neural_collapse(pair: Pair) -> list[Measure]:
         ("NC2: |cosine + 1/(c-1)|", "mean_cosine_gap", decimals(3), None),
         ("NC2: deviation of cosines", "cosine_deviation", decimals(3), 1),
         ("NC3: distance from self-duality", "self_duality", decimals(3), None),
-        (
-            "NC4: agreement with the nearest class centre",
-            "nearest_centre_agreement",
-            format_share,
-            None,
-        ),
+        ("NC4: agreement with the nearest class centre", nearest, format_share, None),
     )
     measures = [
         Measure(name, collapse(key), form, expected)  # type: ignore[arg-type]
