@@ -16,6 +16,7 @@ from rankdeficit.diagnostics.comparison.differences import (
     is_rank,
     lines,
     paired_test,
+    unlike,
 )
 from rankdeficit.diagnostics.comparison.figures import drawings
 from rankdeficit.diagnostics.registry import Column
@@ -118,7 +119,7 @@ class Comparison:
         gammas = [record["conditions"]["gamma"] for record in self.records]
         if len(set(gammas)) > 1:
             listed = ", ".join(f"{gamma:g}" for gamma in gammas)
-            told.append(f"Ranks have no differences, as their gamma differ: {listed}.")
+            told.append(f"Ranks and NC1 have no differences, as their gamma differ: {listed}.")
         conventions = [record["conditions"].get("convention", "matrix") for record in self.records]
         if len(set(conventions)) > 1:
             listed = ", ".join(conventions)
@@ -152,7 +153,7 @@ class Comparison:
             "independent samples; on shared samples it is as a rule too wide. No interval includes the "
             "spread over seeds, and no p-value is corrected for the number of tests."
         )
-        return [*found, *self.left_out()]
+        return [*found, *unlike(self.records), *self.left_out()]
 
     def tables(self) -> list[Table]:
         """The main numbers of the first report and each other one, a row each."""

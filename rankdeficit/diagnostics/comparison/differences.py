@@ -20,7 +20,7 @@ from rankdeficit.diagnostics.report.intervals import (
     mcnemar,
     paired_auroc,
 )
-from rankdeficit.diagnostics.report.numbers import Number, numbers
+from rankdeficit.diagnostics.report.numbers import DIMENSION, Number, numbers
 from rankdeficit.diagnostics.report.records import Row
 
 SETTINGS = ("conditions.", "network.", "ood.", "ood_samples.")
@@ -51,6 +51,9 @@ PAIRED_BOOTSTRAP = "paired, bootstrap"
 LEAST_GROUPS = 20
 """Least number of groups of samples for paired comparisons of AUROCs."""
 UNPAIRED = "unpaired"
+
+UNEQUAL = 0.05
+"""Least difference of train accuracies that a comparison tells."""
 
 Statistic = Callable[[Tensor], Tensor]
 
@@ -105,6 +108,37 @@ def is_rank(name: str) -> bool:
     return last in (*CONVENTIONS, "retained_rank")
 
 
+def at_gamma(name: str) -> bool:
+    """Whether a number depends on the record's gamma."""
+    sampled = ".rank_sampling." in name and not name.endswith(".groups")
+    return is_rank(name) or sampled or name == "neural_collapse.nc1"
+
+
+def unlike(records: Sequence[Row]) -> list[str]:
+    """What differs between records besides the networks, with the numbers that it moves."""
+    told = []
+    samples = [record["train"]["samples"] for record in records]
+    if len(set(samples)) > 1:
+        told.append(
+            f"Numbers of train samples differ ({', '.join(map(str, samples))}): ranks grow with them "
+            "until they settle, and probes improve."
+        )
+    accuracies = [record["train"]["accuracy"] for record in records]
+    known = [accuracy for accuracy in accuracies if accuracy is not None]
+    if known and max(known) - min(known) >= UNEQUAL:
+        listed = ", ".join("–" if own is None else f"{own:.1%}" for own in accuracies)
+        told.append(
+            f"Train accuracies differ ({listed}), which alone may change ranks and Neural Collapse."
+        )
+    grids = dict.fromkeys(
+        record["conditions"].get("grid") for record in records if record["layers"]
+    )
+    if len(grids) > 1:
+        listed = ", ".join(map(str, grids))
+        told.append(f"Ranks and probes of layers are of maps on different grids ({listed}).")
+    return told
+
+
 def paired_test(first: Row, second: Row) -> McNemar | None:
     """Paired test of correctness; None unless the test samples are known to be the same."""
     found = counts(first, second)
@@ -128,9 +162,9 @@ def _difference(
 ) -> Difference | None:
     if number is None or own is None:
         return None
-    if is_rank(number.name) and record["conditions"]["gamma"] != other["conditions"]["gamma"]:
+    if at_gamma(number.name) and record["conditions"]["gamma"] != other["conditions"]["gamma"]:
         return None
-    if own.convention != number.convention:
+    if own.convention != number.convention and not own.convention.startswith(DIMENSION):
         return None
     value = own.value - number.value
     if number.name == "test.accuracy" and (test := paired_test(record, other)) is not None:

@@ -10,6 +10,8 @@ from rankdeficit.diagnostics.report import records
 from rankdeficit.diagnostics.report.intervals import LEVEL, Interval, auroc_interval, wilson
 from rankdeficit.diagnostics.report.records import Row
 
+DIMENSION = "d = "
+"""Beginning of the convention of NECO's numbers."""
 CURVE = "_curve"
 """End of the names of ranks by threshold."""
 
@@ -31,7 +33,7 @@ class Number(NamedTuple):
     interval: str = ""
     """What the interval is of."""
     convention: str = ""
-    """Of ranks, as in `rankdeficit.numerical_rank`."""
+    """Of ranks, as in `rankdeficit.numerical_rank`; of NECO its d."""
 
 
 def numbers(record: Row) -> list[Number]:
@@ -133,6 +135,8 @@ def _samples(record: Row, split: str) -> int | None:
 
 def _convention(holder: Row, kind: str) -> str:
     base = kind.removesuffix(CURVE)
+    if "auroc" in holder and (used := holder.get("dimension")) is not None:
+        return f"{DIMENSION}{used}"
     told = holder.get("conventions")
     if isinstance(told, dict):
         return str(told.get(base, ""))

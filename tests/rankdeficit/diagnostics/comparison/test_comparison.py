@@ -254,6 +254,26 @@ def test_neco_is_never_without_its_d() -> None:
     assert "neco-resnet (d = 9) / neco-resnet (d = 12)" in labels
 
 
+def test_what_differs_besides_the_networks_is_told_and_ranks_at_other_gammas_have_no_difference() -> (
+    None
+):
+    sampled = {"rank": {"value": 4, "interval": [4, 4]}, "groups": 40}
+    own, more = told(range(10)), told(range(10))
+    for record_ in (own, more):
+        record_["train"] = record_["train"] | {"rank_sampling": sampled}
+    same = compare(Report(own), Report(more))
+    assert same.differences()["train.rank_sampling.rank.value"].value == 0
+    more["train"] |= {"samples": 12345, "accuracy": 0.678}
+    more["conditions"] = more["conditions"] | {"gamma": 0.02, "grid": 7}
+    unlike = compare(Report(own), Report(more))
+    gone = same.differences().keys() - unlike.differences().keys()
+    assert {"train.rank_sampling.rank.value", "train.logits.rank", "neural_collapse.nc1"} <= gone
+    text = " ".join(unlike.sentences())
+    for value in ("12345", "67.8%", "7)", "0.02"):
+        assert value in text
+        assert value not in " ".join(same.sentences())
+
+
 def test_files_and_the_command(
     both: Comparison, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

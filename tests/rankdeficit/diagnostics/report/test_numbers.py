@@ -77,6 +77,8 @@ def test_intervals_and_conventions_are_with_their_numbers() -> None:
     assert found["train.logits.centred_rank_curve.0.1"].convention == "class-centred"
     assert found["layers.stem.train.rank_curve.0.1"].convention == "matrix"
     assert found["layers.stem.train.stable_rank"].convention == ""
+    assert found["detection.svhn.neco-resnet.fpr_id_positive"].convention == "d = 9"
+    assert found["detection.svhn.vim.auroc"].convention == ""
     assert found["calibration.before.nll"].low is None
 
 
