@@ -79,6 +79,11 @@ def gradient_spectra(
             layers.setdefault(layer.module, layer)
     if not layers:
         return {}
+    if any(own.is_inference() for own in network.model.parameters()):
+        raise ValueError(
+            "the model was made under torch.inference_mode, so that torch takes no gradients of its "
+            "weights; make or load it outside"
+        )
     places = [layer.input for layer in network.layers.chosen if layer.module in layers]
     weights: dict[str, Tensor] = {}
     sums: dict[str, Tensor] = {}

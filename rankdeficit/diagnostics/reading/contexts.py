@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,18 @@ def plain_torch() -> Iterator[Defaults]:
     """No autocast, no inference mode and torch's own defaults; gives the caller's defaults.
 
     Autocast would change the precision in which the model runs, and inference mode forbids gradients.
+    Raises ValueError where tensors have no values that can be read: inside torch.func's transforms and
+    FakeTensorMode.
     """
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        raise ValueError(
+            "called inside a transform of torch.func (grad, vmap, jvp), which replaces tensors; call it "
+            "outside"
+        )
+    if any(isinstance(mode, FakeTensorMode) for mode in _get_current_dispatch_mode_stack()):
+        raise ValueError(
+            "called inside FakeTensorMode, where tensors have no values; leave it first"
+        )
     caller = Defaults.now()
     with ExitStack() as stack:
         stack.enter_context(full_precision())

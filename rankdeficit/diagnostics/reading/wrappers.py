@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import GraphModule
 from torch.nn.parameter import is_lazy
 
@@ -80,7 +81,6 @@ def _check_weights(model: nn.Module) -> None:
             raise ValueError(
                 f"model has no {name} yet; run it on a batch, or load its weights first"
             )
-        if parameter.is_meta:
-            raise ValueError(
-                f"model has {name} on the meta device, without values; load its weights first"
-            )
+        if parameter.is_meta or isinstance(parameter, FakeTensor):
+            kind = "on the meta device" if parameter.is_meta else "made under FakeTensorMode"
+            raise ValueError(f"model has {name} {kind}, without values; load its weights first")

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import rankdeficit as rd
 from rankdeficit.diagnostics.report import Report
@@ -64,6 +66,34 @@ def test_data_made_in_inference_mode_have_gradients_too() -> None:
         found = rd.diagnose(model, copies, test, probes=False)
     assert measures(found) == measures(plain)
     assert found["layers.0.gradient"] is not None
+
+
+def test_models_made_in_inference_mode_lack_only_their_gradients(plain: Report) -> None:
+    with torch.inference_mode():
+        model, train, test = small_problem()
+    found = rd.diagnose(model, train, test, measures=["logits", "gradient_ranks"])
+    assert found["train.logits"] == plain["train.logits"]
+    assert [layer["gradient"] for layer in found["layers"]] == [None] * len(found["layers"])
+    assert [note for note in found["notes"] if "gradient" in note and "inference" in note]
+
+
+def test_contexts_without_values_are_refused_by_name() -> None:
+    model, train, test = small_problem()
+
+    def inside(x: Tensor) -> Tensor:
+        rd.diagnose(model, train, test)
+        return x.sum()
+
+    for transform in (torch.func.grad, torch.func.vmap):
+        with pytest.raises(ValueError, match=r"torch\.func"):
+            transform(inside)(torch.ones(2))
+    with FakeTensorMode():
+        for call in (lambda: rd.diagnose(model, train, test), rd.Watch(model, train).open):
+            with pytest.raises(ValueError, match="FakeTensorMode"):
+                call()
+        fake = torch.nn.Linear(5, 4)
+    with pytest.raises(ValueError, match=r"weight.*FakeTensorMode"):
+        rd.diagnose(fake, train, test)
 
 
 def test_models_and_data_sets_run_under_the_callers_defaults() -> None:
