@@ -13,10 +13,13 @@ Reason = Literal[
     "parallel branch",
     "beside the path to the logits",
     "not run",
+    "multiplied outside of any module that could be read, beside the path to the logits",
 ]
 ADDED: Reason = "low-rank update"
 PARALLEL: Reason = "parallel branch"
 ASIDE: Reason = "beside the path to the logits"
+
+BARE: Reason = "multiplied outside of any module that could be read, beside the path to the logits"
 
 JOINS: dict[str, Reason] = {"add": "shortcut", "mul": "gate"}
 """What a branch is called, by the operation that joins it to the main path; others are parallel."""
@@ -53,6 +56,21 @@ def off_path(model: nn.Module, traced: Trace) -> dict[Node, Reason]:
     for name, module in model.named_modules():
         if isinstance(module, WEIGHT_MODULES) and name not in run and not _inside(name, run):
             found[Node("weight", made_by=Place(name, 0, "output"))] = "not run"
+    return found
+
+
+def bare_parameters(model: nn.Module, traced: Trace) -> dict[str, Reason]:
+    """Parameters off the path by which branches of it are multiplied, without being in a weight layer."""
+    made = {node.made_by.module for node in traced.weights if node.made_by is not None}
+    inside = {id(own) for name in made for own in model.get_submodule(name).parameters()}
+    names = {id(own): name for name, own in model.named_parameters() if id(own) not in inside}
+    found, waiting, seen = dict[str, Reason](), [traced.logits], set[Node]()
+    while waiting and names:
+        node = waiting.pop()
+        if node not in seen:
+            seen.add(node)
+            found |= {names[own]: BARE for own in node.weights if own in names}
+            waiting += node.parents
     return found
 
 

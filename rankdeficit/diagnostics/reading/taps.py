@@ -18,7 +18,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from rankdeficit.diagnostics.reading.branches import PARALLEL, Reason, layer_name, off_path
+from rankdeficit.diagnostics.reading.branches import (
+    PARALLEL,
+    Reason,
+    bare_parameters,
+    layer_name,
+    off_path,
+)
 from rankdeficit.diagnostics.reading.inputs import Inputs
 from rankdeficit.diagnostics.reading.tokens import Value, data_of, samples_axis, telling_number
 from rankdeficit.diagnostics.reading.trace import (
@@ -116,7 +122,8 @@ def find_layers(
     layers = tuple(_with_axes(own, axes) for own in _main_path(model, traced.logits))
     if patterns is None:
         _check_readable(model, traced.logits)
-        return _with_parallel(layers, traced, off_path(model, traced))
+        found = _with_parallel(layers, traced, off_path(model, traced))
+        return replace(found, left_out=found.left_out | bare_parameters(model, traced))
     main = {(layer.module, layer.call): layer for layer in layers}
     run = [place for place in traced.places if place.side == "output" and place.module]
     wanted = _match(patterns, list(dict.fromkeys(place.module for place in run)))

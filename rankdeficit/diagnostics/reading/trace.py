@@ -36,6 +36,9 @@ LINEAR = frozenset(
 )
 """Operations that are linear in the only tensor they read that depends on the input."""
 
+SELECTIONS = frozenset(["index", "index_select"])
+"""Operations that take parts of their first tensor, by the indices in the others."""
+
 PRODUCTS = frozenset(
     "mm addmm _addmm_activation bmm baddbmm addbmm mv addmv _grouped_mm convolution linear".split()
 )
@@ -70,13 +73,15 @@ class Node:
     """The weight layer's output, where it is one."""
     weights: frozenset[int] = frozenset()
     """Identities of the parameters that the operation multiplied by, itself or what is made of them."""
+    selected: frozenset[int] = frozenset()
+    """Identities of the parameters that it is a part of, chosen by what layers computed (experts)."""
     places: list[Place] = field(default_factory=list)
 
     @property
     def mixes(self) -> bool:
         """Whether it is a product of tensors that both depend on the input, as in attention."""
         product = self.operation in PRODUCTS or "attention" in self.operation
-        return product and len(self.parents) > 1
+        return product and sum(not own.selected for own in self.parents) > 1
 
     def history(self) -> "Iterator[Node]":
         """The tensor and those it was made from, back to the input."""
@@ -288,20 +293,33 @@ class _Recorder(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-        parents = [node for x in tensors if (node := self.node(x)) is not None]
+        found = [(x, node) for x in tensors if (node := self.node(x)) is not None]
+        several = tuple(dict.fromkeys(node for _, node in found))
+        values = [node for x, node in found if x.is_floating_point()]  # no masks, no indices
+        parents = values or list(several)
         constants = [x for x in tensors if self.node(x) is None]
         origins = frozenset[int]().union(*map(self._origins_of, constants))
         result = func(*args, **(kwargs or {}))
         operation = func.overloadpacket.__name__.rstrip("_")  # in place or not
-        weights = origins if parents and operation in PRODUCTS else frozenset[int]()
+        weights, selected = frozenset[int](), frozenset[int]()
+        if operation in SELECTIONS and parents and self.node(tensors[0]) is None:
+            computed = all(own.depth for own in parents)  # not looked up by ids among the inputs
+            selected = origins if computed else selected
+        elif operation in LINEAR and len(parents) == 1:
+            selected = parents[0].selected
+        data = [own for own in parents if not own.selected]
+        if parents and operation in PRODUCTS:
+            weights = origins.union(*(own.selected for own in parents if data))
+        parents = data or parents
         self._multiplied |= weights
         for tensor in tree_leaves(result):
             if not isinstance(tensor, Tensor):
                 continue
             if parents:
                 parent, shape = _main_parent(operation, parents), tuple(tensor.shape)
-                several = tuple(dict.fromkeys(parents))
-                node = Node(operation, parent, several, parent.depth, shape, weights=weights)
+                node = Node(
+                    operation, parent, several, parent.depth, shape, None, weights, selected
+                )
                 self.record(tensor, node)
                 if func.overloadpacket.__name__.endswith("_") and tensor._base is not None:
                     self.record(tensor._base, node)  # what a view of it was made into

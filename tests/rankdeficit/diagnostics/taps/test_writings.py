@@ -352,3 +352,52 @@ def test_a_linear_layer_is_the_same_layer_with_its_weight_transposed() -> None:
             assert one[name]["rank_curve"] == other[name]["rank_curve"]
             assert one[name]["stable_rank"] == pytest.approx(other[name]["stable_rank"], rel=1e-4)
     assert len(reports[0]["layers"]) == 3
+
+
+class Experts(nn.Module):
+    """The expert that a router chooses for each sample, multiplied with all others or alone."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.router = way, nn.Linear(6, 3)
+        self.weight, self.bias = nn.Parameter(torch.randn(3, 6, 6)), nn.Parameter(torch.randn(3, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        chosen = self.router(x).argmax(dim=1)
+        if self.way == "selected":
+            return torch.bmm(x[:, None], self.weight[chosen])[:, 0] + self.bias[chosen]
+        every = torch.bmm(x.expand(3, *x.shape), self.weight) + self.bias[:, None]
+        return every[chosen, torch.arange(len(x))]
+
+
+def test_experts_are_one_layer_with_all_products_or_with_selected_weights() -> None:
+    networks = [
+        seeded(nn.Sequential(nn.Linear(6, 6), nn.ReLU(), Experts(way), nn.Linear(6, 4)))
+        for way in ("all", "selected")
+    ]
+    x = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(networks[0](x), networks[1](x), atol=1e-6)
+    for network in networks:
+        found = find_layers(network, x)
+        assert [layer.name for layer in found.chosen] == ["0", "2", "3"]
+        assert found.chosen[1].counted_with == ("2.router",)
+        assert not found.left_out
+
+
+class Bare(nn.Module):
+    """A branch that is multiplied by parameters of the network itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(6, 6), nn.Linear(6, 4)
+        self.experts = nn.Parameter(torch.randn(3, 6, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.stem(x).relu()
+        return self.head(h + torch.bmm(h.expand(3, *h.shape), self.experts).mean(dim=0))
+
+
+def test_a_parameter_that_a_branch_is_multiplied_by_outside_of_modules_is_told_by_name() -> None:
+    found = find_layers(seeded(Bare()), torch.randn(8, 6))
+    assert [layer.name for layer in found.chosen] == ["stem", "head"]
+    assert "outside" in found.left_out["experts"]
