@@ -88,11 +88,12 @@ class Listing(NamedTuple):
     """Folders and image files that were left out because their names start with a dot."""
 
 
-def list_folder(folder: Path, option: str = "data") -> Listing:
+def list_folder(folder: Path, option: str = "data", *, unlabelled: bool = False) -> Listing:
     """List the image files FOLDER/CLASS/*, in subfolders too.
 
     Special files are ignored; links are followed, and dangling ones are listed.
-    option: name of the option in error messages.
+    option: name of the option in error messages. unlabelled: images FOLDER/* without any folder of a
+    class are one class, named as the folder.
     Raises ValueError if the folder does not exist, has no classes, a class has no images, or a link
     leads to a folder that contains it.
     """
@@ -102,7 +103,10 @@ def list_folder(folder: Path, option: str = "data") -> Listing:
         )
     walk = _Walk(option)
     above = walk.folders(str(folder), ())
+    top = [path for _, _, path in sorted(walk.seen)]
     found = {name: walk.images(path, links) for name, path, links in sorted(above)}
+    if unlabelled and top and not found:
+        found = {folder.name: top}
     if not found:
         raise ValueError(f"{option} {folder} has no classes; it needs a folder of images per class")
     if empty := [name for name, paths in found.items() if not paths]:

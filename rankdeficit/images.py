@@ -75,10 +75,15 @@ class Images:
 
     @classmethod
     def of_folder(
-        cls, folder: Path, framing: Framing | None = None, option: str = "data"
+        cls,
+        folder: Path,
+        framing: Framing | None = None,
+        option: str = "data",
+        *,
+        unlabelled: bool = False,
     ) -> "Images":
-        """The image files FOLDER/CLASS/*, not decoded yet. Raises ValueError as `list_folder`."""
-        found = list_folder(folder, option)
+        """The image files FOLDER/CLASS/*, not decoded yet. Arguments and errors as `list_folder`."""
+        found = list_folder(folder, option, unlabelled=unlabelled)
         return cls(
             torch.tensor(found.labels),
             found.classes,

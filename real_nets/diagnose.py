@@ -63,7 +63,7 @@ class Settings(StructureOptions):
     """Folder with train/CLASS/* and test/CLASS/* (or val/CLASS/*) images."""
     ood: tuple[Path, ...] = ()
     """Folders of out-of-distribution images, named by their last component; with the layout of --data, or
-    with test images only."""
+    with test images only, which need no classes."""
     temperature: float | None = None
     """Softmax temperature T of training [default: the run's, else 1]."""
     classes: int | None = None

@@ -162,10 +162,10 @@ class Folders:
 
 
 def _ood_splits(folder: Path, framing: Framing) -> tuple[Images | None, Images]:
-    """Train split (if any) and test split of FOLDER/{train,test}, FOLDER/test or FOLDER/CLASS."""
+    """Train split (if any) and test split; FOLDER/test, or FOLDER without it, may lack classes."""
     held_out = held_out_folder(folder)
     if not folder.is_dir():
         raise ValueError(f"ood {folder} does not exist; name a folder of images")
     if (folder / "train").is_dir():
         return list_splits(folder, framing, least_classes=1, option="ood")
-    return None, Images.of_folder(held_out or folder, framing, "ood")
+    return None, Images.of_folder(held_out or folder, framing, "ood", unlabelled=True)

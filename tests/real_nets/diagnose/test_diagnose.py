@@ -204,15 +204,23 @@ def test_processes_share_all_images_among_them(
         whole.share(2, seed=0)
 
 
-def test_ood_folders_with_test_images_alone_or_classes_at_their_top(
+def test_ood_folders_with_test_images_alone_or_at_their_top_or_without_classes(
     trained: Path, others: Path, tmp_path: Path
 ) -> None:
-    held_out, flat = tmp_path / "held-out", tmp_path / "flat"
+    held_out, flat, bare, split = (
+        tmp_path / name for name in ("held-out", "flat", "bare", "split")
+    )
     shutil.copytree(others / "test", held_out / "val")
     shutil.copytree(others / "test", flat)
-    found = report(asked(trained=trained, ood=(others, held_out, flat), out=tmp_path / "report"))
+    for folder in (bare, split / "test"):
+        folder.mkdir(parents=True)
+        for number, file in enumerate(sorted((others / "test").glob("*/*"))):
+            shutil.copy(file, folder / f"{number}{file.suffix}")
+    ood = (others, held_out, flat, bare, split)
+    found = report(asked(trained=trained, ood=ood, out=tmp_path / "report"))
     scores = found.record["detection"]
-    assert scores["others"] == scores["held-out"] == scores["flat"]
+    for folder in ood:
+        assert scores[folder.name] == scores["others"]
     assert set(found.record["ood_drop"]) == {"others"}
     assert any("probes of flat:" in note for note in found["notes"])
 
