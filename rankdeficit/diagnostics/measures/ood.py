@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -41,6 +42,9 @@ RIDGE = 1e-6
 
 RESOLUTION = 1e-3
 """Largest error of ViM's origin in single precision, in root mean square norms of the features."""
+
+LEAST_PART = 16 * torch.finfo(torch.float32).eps
+"""Least share of the features outside ViM's principal directions: below, it is rounding."""
 
 TINY = torch.finfo(torch.float64).tiny
 """Norm below which "knn" takes a feature as zero."""
@@ -259,10 +263,11 @@ def _vim(known: KnownData) -> Detector:
             "features' norm in single precision"
         )
     fitted.fit_features(known.features.detach().double() / scale, known.labels)
-    if fitted.alpha is None or not math.isfinite(fitted.alpha):
+    resolved = _is_resolved(known.features[:ROWS].detach().double() / scale, fitted)
+    if not resolved or fitted.alpha is None or not math.isfinite(fitted.alpha):
         raise ValueError(
             f"features of known data have no part outside their first {dimension} principal "
-            "directions; ViM's virtual logit is undefined"
+            "directions that single precision resolves; ViM's virtual logit is undefined"
         )
     return lambda features, logits: fitted.predict_features(features.double() / scale)
 
@@ -272,6 +277,13 @@ def _origin_error(weight: Tensor, bias: Tensor, origin: Tensor) -> float:
     eps = torch.finfo(torch.float32).eps
     exact = -torch.linalg.pinv(weight, rtol=max(weight.shape) * eps) @ bias
     return max(float((origin.double() - exact).norm()), eps * float(exact.norm()))
+
+
+def _is_resolved(features: Tensor, fitted: Any) -> bool:
+    """Whether the features' part outside the principal directions exceeds its rounding in float32."""
+    centred = features - fitted.u.double()
+    outside = (centred @ fitted.principal_subspace.double()).norm(dim=1).mean()
+    return float(outside / centred.norm(dim=1).mean()) > LEAST_PART
 
 
 @detector("knn", "pytorch_ood", "sklearn")

@@ -260,7 +260,7 @@ def test_collapsed_features_give_finite_scores(name: str, noise: float) -> None:
     known = codes[labels] + noise * normal(300, WIDTH, seed=3)
     h = torch.cat([codes[labels[:50]] + noise * normal(50, WIDTH, seed=4), samples(50)[0]])
     data = with_statistics(known, labels, codes, torch.zeros(CLASSES).double(), 1.0)
-    if name == "vim" and not noise:
+    if name == "vim" and noise < 1e-6:  # in float32 what is outside the plane is rounding
         with pytest.raises(ValueError, match=" 6 principal"):
             fit_detector(name, data)
         return
