@@ -19,6 +19,7 @@ from rankdeficit.page import Page, Section, write
 from rankdeficit.page.terminal import open_console, print_section
 from real_nets.data.catalogue import Definition, definition_of
 from real_nets.jobs.folder import JobFolder
+from real_nets.paper import coverage
 from real_nets.paper.conditions import conditions
 from real_nets.paper.export import check_new, export
 from real_nets.paper.grid import replaceable
@@ -60,15 +61,14 @@ def run(settings: Settings) -> Path:
 def build_page(store: Path, records: Sequence[TargetRecord]) -> Page:
     """The page on the records of a store."""
     results = Results(store)
-    outcomes = list(results.all_outcomes(records))
     sections = [section_of(record, results) for record in records]
     if terms := named_terms(table for section in sections for table in section.tables):
         sections.append(glossary_section(terms))
     return Page(
         "Unpacking Softmax: the paper’s numbers and those measured",
-        summary(records, outcomes),
+        summary(records, results),
         sections,
-        list(conditions(records, outcomes)),
+        list(conditions(records, list(results.all_outcomes(records)))),
     )
 
 
@@ -80,9 +80,11 @@ def section_of(record: TargetRecord, results: Results) -> Section:
     return replace(section, tables=tables, notes=[*section.notes, *left_out])
 
 
-def summary(records: Sequence[TargetRecord], outcomes: Sequence[JobFolder]) -> list[str]:
+def summary(records: Sequence[TargetRecord], results: Results) -> list[str]:
     """Paragraphs on the networks and data of the page."""
+    outcomes = list(results.all_outcomes(records))
     lines = [
+        *coverage.summary(records, results),
         "The paper is Masarczyk et al., “Unpacking Softmax” (arXiv 2506.01562, 2025). Its training "
         "recipe is in an appendix that is not at hand here, so its directions can be expected to come "
         "out, its numbers cannot.",

@@ -11,6 +11,7 @@ torchvision unpacks them. Networks already trained in the folder --out are reuse
 them, and the same command resumes an interrupted run.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
@@ -34,15 +35,19 @@ from real_nets.data.opening import DataSource, is_archive, why_missing
 from real_nets.jobs.execute import Execution, Executor, check_options, execute
 from real_nets.jobs.folder import check_finished
 from real_nets.paper.budgets import BUDGETS, BudgetName, with_changes
+from real_nets.paper.coverage import missing
 from real_nets.paper.estimate import announce, list_targets
 from real_nets.paper.grid import Setup, replaceable
 from real_nets.paper.plan import Plan
 from real_nets.paper.store import (
     LOGS,
+    TARGETS_FOLDER,
+    Results,
     TargetRecord,
     check_free,
     check_place,
     locked,
+    read_targets,
     write_target,
 )
 from real_nets.paper.targets import TARGETS, find
@@ -68,6 +73,8 @@ class Settings:
     """Names of targets, or all."""
     list_targets: Annotated[bool, tyro.conf.arg(name="list")] = False
     """List the targets."""
+    missing: bool = False
+    """List the commands that fill the cells of Tables 1 to 3 that --out lacks, with the options given."""
     data: Path | None = None
     """Folder that holds data sets by name: folders of images, or archives as torchvision unpacks them;
     not for the smoke budget."""
@@ -133,7 +140,7 @@ class Settings:
 
     def unused(self) -> Unused:
         """Options that have no effect beside the others."""
-        if self.list_targets or not self.targets:
+        if self.list_targets or not (self.targets or self.missing):
             beside = "beside --list" if self.list_targets else "without targets"
             others = [
                 own.name for own in fields(self) if own.name not in ("targets", "list_targets")
@@ -151,10 +158,13 @@ class Settings:
 
 def run(settings: Settings) -> Path | None:
     """Train and diagnose what is missing, write the page; returns the folder, None if nothing was run."""
-    if settings.list_targets or not settings.targets:
+    if settings.list_targets or not (settings.targets or settings.missing):
         if settings.targets:
             raise ValueError("--list shows the targets and does nothing else; name none beside it")
         list_targets()
+        return None
+    if settings.missing:
+        print("\n".join(missing_commands(settings)) or "No cell of Tables 1 to 3 is missing.")
         return None
     with joined(settings.device) as device:
         targets = [find(name) for name in chosen_names(settings.targets)]
@@ -169,7 +179,7 @@ def run(settings: Settings) -> Path | None:
             at_once=settings.at_once,
         )
         setup = prepare(settings, source)
-        store = (settings.out or Path("runs") / f"reproduce-{settings.budget}").resolve()
+        store = store_of(settings).resolve()
         plan = Plan.of(targets, setup, store)
         if plan.grid.names and settings.data is None and not setup.synthetic:
             raise ValueError(
@@ -204,6 +214,30 @@ def run(settings: Settings) -> Path | None:
             stop.add_note(f"finished work is in {store}")
             raise
         return store
+
+
+def missing_commands(settings: Settings) -> list[str]:
+    """The commands that fill what a store lacks, with all options of the settings but --missing."""
+    out = store_of(settings)
+    records = read_targets(out, list(TARGETS)) if (out / TARGETS_FOLDER).is_dir() else []
+    given = []
+    for own in fields(settings):
+        value = getattr(settings, own.name)
+        if own.name not in ("targets", "missing", "cells", "out") and value != own.default:
+            values = value if isinstance(value, tuple) else () if value is True else (value,)
+            given += [option(own.name), *map(str, values)]
+    wanted = chosen_names(settings.targets) or list(TARGETS)
+    command = ["python", "-m", PROGRAM]
+    return [
+        shlex.join([*command, name, "--cells", cell, *given, "--out", str(out)])
+        for name, cell in missing(records, Results(out))
+        if name in wanted
+    ]
+
+
+def store_of(settings: Settings) -> Path:
+    """The folder of the results."""
+    return settings.out or Path("runs") / f"reproduce-{settings.budget}"
 
 
 def chosen_names(names: Sequence[str]) -> list[str]:

@@ -96,6 +96,7 @@ CASES: list[tuple[str, str, str, str]] = [
     (REPRODUCE, "--slurm a=1", "quick", "quick --executor slurm"),
     (REPRODUCE, "--at-once 2", "quick --executor here", "quick --executor local"),
     (REPRODUCE, "--budget smoke", "--list", "quick"),
+    (REPRODUCE, "--missing", "--list", "quick"),
     (REPRODUCE, "--plan", "", "quick"),
     *(
         (f"simulations.{name}", "--momentum 0.9", f"--optimizer {optimizer}", "--optimizer sgd")

@@ -7,6 +7,7 @@ from rankdeficit.page.numbers import format_rate
 from real_nets.jobs.folder import JobFolder
 from real_nets.page.when_trained import rank_over_gamma
 from real_nets.paper.compare import Measure, Pair
+from real_nets.paper.coverage import cells_table
 from real_nets.paper.grid import Cell
 from real_nets.paper.measures import COMPONENTS, components, detections, representation
 from real_nets.paper.store import Results
@@ -21,7 +22,6 @@ class Representations(PairTarget):
     family = "table"
     compared = True
     probes = True
-    further = (rank_curves,)
     figures = (
         Drawn(
             rank_over_gamma,
@@ -40,6 +40,7 @@ class Table1(Representations, exhibit="Table 1"):
     """MLP and ResNets."""
 
     name = "table1"
+    further = (cells_table("table1"), rank_curves)
 
 
 @register
@@ -47,6 +48,7 @@ class Table3(Representations, exhibit="Table 3"):
     """VGG-19."""
 
     name = "table3"
+    further = (cells_table("table3"), rank_curves)
 
 
 def all_detectors(cells: Sequence[Cell], results: Results) -> Table:
@@ -89,7 +91,7 @@ class Table2(PairTarget, exhibit="Table 2"):
     family = "table"
     compared = True
     caption = "NECO: AUROC, and false positives at 95 % true positives (ID is positive)"
-    further = (all_detectors,)
+    further = (cells_table("table2"), all_detectors)
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
         """NECO on every out-of-distribution set."""
