@@ -12,11 +12,11 @@ from typing import Concatenate, ParamSpec
 
 from torchvision.datasets import CIFAR10, CIFAR100
 
+from rankdeficit import image_archives as archives
 from rankdeficit.glyphs import LETTERS, OTHER_FONTS, OTHER_LETTERS, Typeface
 from rankdeficit.glyphs import glyphs as draw_glyphs
+from rankdeficit.image_archives import Archive, read_archive
 from rankdeficit.images import Images, list_splits
-from real_nets.data import archives
-from real_nets.data.archives import Archive, read_archive
 
 GLYPHS_PER_CLASS = 100
 """Default number of train images of each letter; there are a fifth as many test images."""
