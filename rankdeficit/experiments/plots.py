@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +16,8 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
+from matplotlib.text import Text
 from matplotlib.ticker import (
     FuncFormatter,
     LogFormatter,
@@ -164,10 +167,30 @@ def default_style() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def any_text(figure: Figure) -> Iterator[None]:
+    """The default style, in which names of users are drawn whatever characters they have.
+
+    Dollars that enclose no formula are drawn as they are, and boxes stand for characters that the font
+    lacks.
+    """
+    with default_style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        for own in figure.findobj(Text):
+            text = own.get_text().encode(errors="replace").decode()  # of names that are no UTF-8
+            own.set_text(text)
+            if "$" in text:
+                try:
+                    MathTextParser("path").parse(text)
+                except ValueError:
+                    own.set_parse_math(False)
+        yield
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, replacing the file as a whole."""
     drawn, compact = io.BytesIO(), io.BytesIO()
-    with default_style():
+    with any_text(figure):
         figure.savefig(drawn, format="png", dpi=160, backend="agg")
     Image.open(drawn).convert("RGB").save(compact, format="png", optimize=True, dpi=(160, 160))
     write_atomically(path, compact.getvalue())

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from rankdeficit.experiments.plots import default_style
+from rankdeficit.experiments.plots import any_text
 from rankdeficit.experiments.runs import write_atomically
 from rankdeficit.page.page import Column, Page
 
@@ -39,7 +39,7 @@ class Image(NamedTuple):
     def of(cls, figure: Figure) -> "Image":
         """Render as SVG, text as outlines so that no font is needed; equal figures give equal images."""
         drawn = io.BytesIO()
-        with default_style(), rc_context({"svg.fonttype": "path", "svg.hashsalt": "page"}):
+        with any_text(figure), rc_context({"svg.fonttype": "path", "svg.hashsalt": "page"}):
             figure.savefig(drawn, format="svg", metadata={"Date": None})
         code = b64encode(LONG_NUMBER.sub(b"", drawn.getvalue())).decode()
         width, height = (round(inches * PIXELS_PER_INCH) for inches in figure.get_size_inches())
@@ -71,7 +71,7 @@ def write(page: Page, path: Path) -> None:
     """Write the page, replacing the file as a whole; its folder is made where there is none."""
     text = render(page)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text.encode())
+    write_atomically(path, text.encode(errors="replace"))  # names of files may be no UTF-8
 
 
 @cache

@@ -63,7 +63,7 @@ def write_text(path: Path | str, text: Callable[[], str]) -> Path:
     """
     path = as_path("path", path)
     check_output_file("path", path)
-    content = text().encode()
+    content = text().encode(errors="replace")  # names of files may be no UTF-8
     with path_errors("path", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)

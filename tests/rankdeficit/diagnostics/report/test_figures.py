@@ -11,6 +11,9 @@ from PIL import Image
 
 from rankdeficit.diagnostics.registry import all_measures
 from rankdeficit.diagnostics.report import Report
+from rankdeficit.diagnostics.report.outputs import write_text
+from rankdeficit.experiments.plots import save
+from rankdeficit.page import Page, Picture, Section, render
 from tests.rankdeficit.diagnostics.report.fabricated import (
     Row,
     changed,
@@ -155,3 +158,15 @@ def test_a_network_with_zero_logits_and_no_layers_is_still_reported(tmp_path: Pa
     }  # fmt: skip
     assert "Tiny: 0 layers" in repr(report)
     assert "Tiny: 0 layers" in str(report)
+
+
+@pytest.mark.parametrize("name", ["$$", "$\\foo$", "x_{$ 5$", "漢字", "nul\0", "<b>&"])
+def test_figures_and_pages_take_names_of_any_characters(name: str, tmp_path: Path) -> None:
+    figure = drawn(FIGURES["calibration"])
+    figure.suptitle(f"{name}, T = 1")
+    figure.axes[0].set_xticks([0, 1], [name, r"$\sigma_1$"])
+    save(figure, tmp_path / "figure.png")
+    assert figure.axes[0].get_xticklabels()[1].get_parse_math()
+    page = Page(name, [], [Section("figures", "F", pictures=[Picture(figure, name, name)])], [])
+    path = write_text(tmp_path / "page.html", lambda: render(page))
+    assert name in path.read_text(encoding="utf-8") or name == "<b>&"
