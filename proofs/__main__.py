@@ -2,12 +2,15 @@
 
 python -m proofs
 python -m proofs proposition-3-1 --instances 10000
+python -m proofs proposition-3-1 --explain
 python -m proofs formal
 """
 
+import difflib
 import importlib
 import sys
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -18,11 +21,13 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from proofs.claims import Claim, Result, load_claims, run_check
+from proofs.claims import Check, Claim, Result, load_claims, run_check
 from proofs.formal import CLAIM as FORMAL_CLAIM
 from proofs.formal import why_missing
+from proofs.pages import explanation
 from rankdeficit.checks import check_at_least, check_output_file, check_seeds
 from rankdeficit.experiments import cli, tables
+from rankdeficit.experiments.options import Unused
 from rankdeficit.experiments.runs import write_json
 
 PROGRAM = "proofs"
@@ -36,6 +41,8 @@ class Settings:
 
     claims: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Names of the claims to check [default: all]."""
+    explain: bool = False
+    """Print the pages of the claims, with statements and proofs, and check nothing."""
     instances: int | None = None
     """Number of random instances per sampled check [default: set by each check]."""
     seed: int = 0
@@ -43,9 +50,17 @@ class Settings:
     out: Path | None = None
     """Also write the results to this JSON file; its folder is made where there is none."""
 
+    def unused(self) -> Unused:
+        """Options of checks, with `explain`."""
+        reason = "with --explain, which checks nothing; leave that out"
+        return dict.fromkeys(("instances", "seed", "out"), reason) if self.explain else {}
+
 
 def run(settings: Settings) -> None:
     """Check the claims and print the table. Exits with status 1 if a statement is refuted or open."""
+    if settings.explain:
+        explain(settings.claims)
+        return
     claims = choose(settings)
     results = check(claims, settings)
     if settings.out is not None:
@@ -59,6 +74,30 @@ def run(settings: Settings) -> None:
     tables.print_report(table(results), [*sentences, totals(results)])
     if failures:
         sys.exit(1)
+
+
+def explain(names: Sequence[str]) -> None:
+    """Print the page of each claim, and its statements with their kinds."""
+    if not names:
+        raise ValueError("--explain needs the names of claims; --help lists them")
+    for claim in named(names, load_claims()):
+        tables.print_page(explanation(claim.name))
+        tables.print_report(kinds(claim), [])
+
+
+def kinds(claim: Claim) -> Table:
+    """Table with the kind of each statement of a claim."""
+    table = Table(box=box.SIMPLE_HEAVY)
+    for name in ("statement", "kind", "method"):
+        table.add_column(name, overflow="fold")
+    for check in claim.checks:
+        table.add_row(escape(check.statement), kind_of(check), check.method)
+    return table
+
+
+def kind_of(check: Check | Result) -> str:
+    """Kind as it is printed: "steps" for a derivation that does not cover its statement."""
+    return "steps" if check.kind == "derivation" and not check.covers else check.kind
 
 
 def assumed(results: list[Result]) -> list[str]:
@@ -75,13 +114,13 @@ def assumed(results: list[Result]) -> list[str]:
 
 def totals(results: list[Result]) -> str:
     """Numbers of statements by kind of check and result, in one sentence."""
-    good = Counter(result.kind for result in results if result.verdict in ("proved", "held"))
+    good = Counter(kind_of(result) for result in results if result.verdict in ("proved", "held"))
     claims = len({result.claim for result in results})
     return (
         f"{tables.counted(len(results), 'statement')} in {tables.counted(claims, 'claim')}: "
-        f"{good['derivation']} proved by derivation, {good['formal']} by Coq, "
-        f"{good['cases']} proved for all cases named, "
-        f"{good['sampled']} held on all instances sampled, {len(results) - good.total()} refuted or open."
+        f"{good['derivation']} proved by derivation, {good['formal']} by Coq; "
+        f"{good['cases']} held in all cases named, {good['sampled']} on all instances sampled, "
+        f"{good['steps']} in the steps checked; {len(results) - good.total()} refuted or open."
     )
 
 
@@ -93,14 +132,21 @@ def choose(settings: Settings) -> list[Claim]:
     if settings.out is not None:
         check_output_file("--out", settings.out)
     known = load_claims()
-    for name in settings.claims:
+    claims = named(settings.claims or tuple(known), known)
+    reason = why_missing()
+    if reason is not None and FORMAL in settings.claims:
+        raise ValueError(reason)
+    return [claim for claim in claims if claim.name != FORMAL or reason is None]
+
+
+def named(names: Sequence[str], known: Mapping[str, Claim]) -> list[Claim]:
+    """The claims with these names, each once. Raises ValueError for unknown names."""
+    for name in names:
         if name not in known:
-            raise ValueError(f"unknown claim {name!r}; choose from {', '.join(known)}")
-    if (reason := why_missing()) is not None:
-        if FORMAL in settings.claims:
-            raise ValueError(reason)
-        known.pop(FORMAL, None)
-    return [known[name] for name in dict.fromkeys(settings.claims or known)]
+            close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+            advice = f"the closest are {', '.join(close)}; " if close else ""
+            raise ValueError(f"unknown claim {name!r}; {advice}--help lists all claims")
+    return [known[name] for name in dict.fromkeys(names)]
 
 
 def check(claims: list[Claim], settings: Settings) -> list[Result]:
@@ -123,10 +169,10 @@ def table(results: list[Result]) -> Table:
     """Table with one row per check."""
     table = Table(
         box=box.SIMPLE_HEAVY,
-        caption="derivation: symbolic, for all sizes. cases: all cases of the finite range in the "
-        "statement. formal: checked by Coq. sampled: random instances, each certified; the Markdown file "
-        "beside each module has the general proof. Worst slack: smallest margin of an inequality (- for "
-        "other statements).",
+        caption="derivation: symbolic, for all sizes. steps: a part of a derivation. cases: all cases of "
+        "the range in the statement. sampled: random instances, each certified. formal: checked by Coq. "
+        "What held has a general proof on the claim's page (--explain), unless the result says "
+        "otherwise. Worst slack: smallest margin of an inequality (- for other statements).",
         caption_justify="left",
     )
     for name in ("claim", "statement", "kind", "method"):
@@ -139,7 +185,13 @@ def table(results: list[Result]) -> Table:
         slack = "-" if r.worst_slack is None else f"{r.worst_slack:.1e}"
         name = r.claim if r.claim != previous else ""
         table.add_row(
-            name, escape(r.statement), r.kind, r.method, f"{r.instances:,}", slack, r.verdict
+            name,
+            escape(r.statement),
+            kind_of(r),
+            r.method,
+            f"{r.instances:,}",
+            slack,
+            r.verdict + (", no general proof" if r.verdict == "held" and r.proof is None else ""),
         )
         previous = r.claim
     return table

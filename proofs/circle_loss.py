@@ -15,7 +15,7 @@ from random import Random
 import sympy
 from flint import arb, fmpq
 
-from proofs.claims import Claim, Outcome, combine, nonnegative, step
+from proofs.claims import Claim, Outcome, combine, nonnegative, positive, step
 from proofs.exact import to_fmpq
 
 CLAIM = Claim(__name__)
@@ -173,4 +173,4 @@ def bounds(random: Random) -> Outcome:
         return (2 / margin().expm1()).log1p() / circle_loss(c, arb(x)) - 1
 
     sides = [above] if c == 3 else [above, below]
-    return combine(nonnegative(side, f"c = {c}, x = {x}") for side in sides)
+    return combine(positive(side, f"c = {c}, x = {x}") for side in sides)

@@ -18,7 +18,7 @@ from random import Random
 import sympy
 from flint import arb, ctx, fmpq
 
-from proofs.claims import Claim, Outcome, nonnegative, step
+from proofs.claims import Claim, Outcome, positive, step
 
 CLAIM = Claim(__name__)
 
@@ -96,7 +96,7 @@ def order(random: Random) -> Outcome:
         values = [*eigenvalues_by_transform(c, rho)[: c // 2 + 1], arb(0)]
         return reduce(arb.min, [1 - b / a for a, b in pairwise(values)])
 
-    return nonnegative(slack, f"c = {c}, rho = {rho}")
+    return positive(slack, f"c = {c}, rho = {rho}")
 
 
 @CLAIM.exhaustive(method="symbolic")

@@ -7,6 +7,9 @@ it checks. There are four kinds:
     @CLAIM.derivation
     def check() -> Iterator[Outcome]: ...              # symbolic, for all sizes that the statement names;
                                                        # one outcome per step, `step(text, holds)`
+    @CLAIM.steps
+    def check() -> Iterator[Outcome]: ...              # a derivation of steps of the proof on the page,
+                                                       # which do not cover the statement
     @CLAIM.exhaustive(method="exact rationals")
     def check() -> Iterator[Outcome]: ...              # all cases of a finite range, which it names
 
@@ -16,8 +19,9 @@ it checks. There are four kinds:
     @CLAIM.formal
     def check() -> Iterator[Outcome]: ...              # proofs checked by Coq, an outcome per theorem
 
-Derivations, exhaustive and formal checks prove their statements; a sampled check shows that its statement
-held on the instances drawn, each certified.
+Derivations that cover their statement and formal checks prove it. Other checks show that it held: in all
+cases, on the instances drawn, or in the steps checked. Its general proof is on the claim's page, if there
+is one.
 """
 
 import importlib
@@ -31,6 +35,7 @@ from typing import Literal, NamedTuple
 import flint
 
 import proofs
+from proofs.pages import proof_of
 
 Method = Literal["symbolic", "exact rationals", "ball arithmetic", "Coq"]
 Kind = Literal["derivation", "cases", "sampled", "formal"]
@@ -62,12 +67,26 @@ def nonnegative(slack: Callable[[], flint.arb], witness: object) -> Outcome:
 
     A slack of exactly zero stays open unless its ball is exact, so equality cases need exact algebra.
     """
+    return _decided(slack, witness, lambda ball: ball >= 0, lambda ball: ball < 0)
+
+
+def positive(slack: Callable[[], flint.arb], witness: object) -> Outcome:
+    """Check slack() > 0, for statements with a strict inequality, as `nonnegative` does for >= 0."""
+    return _decided(slack, witness, lambda ball: ball > 0, lambda ball: ball <= 0)
+
+
+def _decided(
+    slack: Callable[[], flint.arb],
+    witness: object,
+    holds: Callable[[flint.arb], bool],
+    fails: Callable[[flint.arb], bool],
+) -> Outcome:
     for bits in PRECISIONS:
         with flint.ctx.workprec(bits):
             ball = slack()
-            if ball >= 0:
+            if holds(ball):
                 return Outcome(True, str(witness), float(ball.lower()))
-            if ball < 0:
+            if fails(ball):
                 return Outcome(False, str(witness), float(ball.upper()))
     return Outcome(None, str(witness))
 
@@ -94,6 +113,8 @@ class Check:
     """Default number of random instances; None for derivations and exhaustive checks."""
     outcomes: Callable[[int, int], Iterator[Outcome]]
     """Outcomes for a number of instances and a seed, which are ignored if `instances` is None."""
+    covers: bool = False
+    """Whether the outcomes together prove the statement."""
 
 
 @dataclass(frozen=True)
@@ -103,15 +124,19 @@ class Result:
     claim: str
     statement: str
     kind: Kind
+    covers: bool
+    """Whether a success proves the whole statement."""
     method: Method
     instances: int
     worst_slack: float | None
     verdict: Verdict
-    """"proved" by a derivation or for all named cases; "held" for all sampled instances."""
+    """"proved" by a derivation that covers the statement or by Coq; "held" in all that was checked."""
     witness: str | None
     """The first counterexample or, if there is none, the first open instance."""
     assumes: tuple[str, ...] = ()
     """Axioms of formal proofs."""
+    proof: str | None = None
+    """Page with the general proof for readers, relative to the repository; None if there is none."""
 
 
 Cases = Callable[[], Iterator[Outcome]]
@@ -125,18 +150,22 @@ class Claim:
         self.checks: list[Check] = []
 
     def derivation(self, steps: Cases) -> None:
-        """Register a symbolic derivation."""
-        self._add(steps, "derivation", "symbolic", None, lambda instances, seed: steps())
+        """Register a symbolic derivation of the statement."""
+        self._add(steps, "derivation", "symbolic", None, lambda *_: steps(), covers=True)
+
+    def steps(self, steps: Cases) -> None:
+        """Register a symbolic derivation of steps of the proof, which do not cover the statement."""
+        self._add(steps, "derivation", "symbolic", None, lambda *_: steps())
 
     def formal(self, theorems: Cases) -> None:
         """Register proofs that Coq checks."""
-        self._add(theorems, "formal", "Coq", None, lambda instances, seed: theorems())
+        self._add(theorems, "formal", "Coq", None, lambda *_: theorems(), covers=True)
 
     def exhaustive(self, *, method: Method) -> Callable[[Cases], None]:
         """Register a check of all cases."""
 
         def register(cases: Cases) -> None:
-            self._add(cases, "cases", method, None, lambda instances, seed: cases())
+            self._add(cases, "cases", method, None, lambda *_: cases())
 
         return register
 
@@ -161,10 +190,12 @@ class Claim:
         method: Method,
         instances: int | None,
         outcomes: Callable[[int, int], Iterator[Outcome]],
+        covers: bool = False,
     ) -> None:
+        name = check.__name__
         statement = " ".join((check.__doc__ or "").split()).removesuffix(".")
         self.checks.append(
-            Check(self.name, check.__name__, statement, kind, method, instances, outcomes)
+            Check(self.name, name, statement, kind, method, instances, outcomes, covers)
         )
 
 
@@ -181,7 +212,7 @@ def run_check(
     """
     count, slacks = 0, [math.inf]
     assumes: dict[str, None] = {}
-    success: Verdict = "held" if check.kind == "sampled" else "proved"
+    success: Verdict = "proved" if check.covers else "held"
     verdict, witness = success, None
     for outcome in check.outcomes(instances or check.instances or 0, seed):
         count += 1
@@ -201,12 +232,14 @@ def run_check(
         check.claim,
         check.statement,
         check.kind,
+        check.covers,
         check.method,
         count,
         worst,
         verdict,
         witness,
         tuple(assumes),
+        f"proofs/formal/{check.name}.v" if check.claim == "formal" else proof_of(check.claim),
     )
 
 

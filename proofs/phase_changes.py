@@ -19,7 +19,7 @@ from random import Random
 import sympy
 from flint import arb, ctx, fmpq
 
-from proofs.claims import Claim, Outcome, nonnegative, step
+from proofs.claims import Claim, Outcome, nonnegative, positive, step
 from proofs.exact import to_fmpq
 from proofs.structures import Structure, circle, etf, pairs, petersen
 
@@ -178,7 +178,7 @@ def winners_of_four(random: Random) -> Outcome:
             return (of_pairs - of_etf).min(arb(4).log() - of_etf)
         return (of_etf - of_pairs).min(arb(4).log() - of_pairs)
 
-    return nonnegative(slack, f"lambda_eff = {lambda_eff}")
+    return positive(slack, f"lambda_eff = {lambda_eff}")
 
 
 @CLAIM.exhaustive(method="ball arithmetic")

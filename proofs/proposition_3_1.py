@@ -20,7 +20,7 @@ from random import Random
 import sympy
 from flint import arb, fmpq, fmpq_mat
 
-from proofs.claims import Claim, Outcome, combine, nonnegative, step
+from proofs.claims import Claim, Outcome, combine, nonnegative, positive, step
 from proofs.exact import (
     diagonal,
     from_columns,
@@ -89,7 +89,7 @@ def bound(random: Random) -> Outcome:
 
 @CLAIM.sampled(method="ball arithmetic", instances=200)
 def softmax_is_strict(random: Random) -> Outcome:
-    """the softmax of finite logits attains neither side: n = 2..6, strict by the slack shown."""
+    """0 < gap < sqrt(1 + r) - sqrt(max(1/n - r, 0)) for the softmax of finite logits: n = 2..6."""
     n = random.randint(2, 6)
     scale = random.choice([Fraction(1, 10), Fraction(1), Fraction(10), Fraction(30)])
     logits = [
@@ -109,8 +109,8 @@ def softmax_is_strict(random: Random) -> Outcome:
         gap, bound = gap_and_bound()
         return bound - gap
 
-    below = nonnegative(lambda: gap_and_bound()[0], logits)
-    return combine([below, nonnegative(slack_above, logits)])
+    below = positive(lambda: gap_and_bound()[0], logits)
+    return combine([below, positive(slack_above, logits)])
 
 
 def attains_right_side(G: fmpq_mat, r: fmpq) -> bool:
@@ -172,7 +172,9 @@ def equality_cases() -> Iterator[Outcome]:
 
 @CLAIM.derivation
 def best_bound_for_two() -> Iterator[Outcome]:
-    """n = 2: the best bound in r alone."""
+    """n = 2: the best bound on the gap in r alone is sqrt(2) r for r <= sqrt(2) - 1, 1 - sqrt(1 - 2r) up
+    to r = 1/2, and sqrt(2r) beyond.
+    """
     u, v = sympy.symbols("u v", real=True)
     r, D = sympy.symbols("r D", nonnegative=True)
     S = sympy.Matrix([[sympy.Rational(1, 2) + u, sympy.Rational(1, 2) + v],
@@ -190,8 +192,16 @@ def best_bound_for_two() -> Iterator[Outcome]:
         .expand()
         == 0,
     )
-    # Given uv = (r - 1/2)/2 and |u|, |v| <= 1/2, D is largest if one of them is +-1/2, and least if
-    # |u| = |v|, where D = 0 for r >= 1/2 and D = sqrt(1 - 2r) for r < 1/2.
+    half = sympy.Rational(1, 2)
+    yield step(
+        "D <= 1 - r, as (1 - r)^2 - D^2 = 4 (1/4 - u^2)(1/4 - v^2) and |u|, |v| <= 1/2",
+        sympy.expand((1 - overlap) ** 2 - (u - v) ** 2 - 4 * (half**2 - u**2) * (half**2 - v**2))
+        == 0,
+    )
+    yield step(
+        "D^2 >= 1 - 2r, as D^2 - (1 - 2r) = (u + v)^2",
+        sympy.expand((u - v) ** 2 - (1 - 2 * overlap) - (u + v) ** 2) == 0,
+    )
     yield step(
         "at u = 1/2, D = 1 - r",
         sympy.expand((u - v - 1 + overlap).subs(u, sympy.Rational(1, 2))) == 0,
@@ -225,7 +235,7 @@ def best_bound_for_two() -> Iterator[Outcome]:
 
 @CLAIM.sampled(method="exact rationals", instances=500)
 def two_columns(random: Random) -> Outcome:
-    """n = 2: no S exceeds the best bound."""
+    """n = 2: no S exceeds this bound."""
     a, b = (Fraction(random.randint(0, 1000), 1000) for _ in range(2))
     S = from_columns([[a, 1 - a], [b, 1 - b]])
     G = gram(S)

@@ -19,7 +19,7 @@ from random import Random
 import sympy
 from flint import arb, ctx, fmpq, fmpq_mat, fmpq_poly
 
-from proofs.claims import Claim, Outcome, combine, nonnegative, step
+from proofs.claims import Claim, Outcome, combine, nonnegative, positive, step
 from proofs.exact import (
     eigenvalues,
     gram,
@@ -143,8 +143,8 @@ def norm_grows_with_scale(random: Random) -> Outcome:
     logits[0][0] = logits[1][0] + Fraction(1, 10**3)
     scale = random.choice([Fraction(1, 100), Fraction(1), Fraction(10), Fraction(29)])
     first, second = scaled(logits, scale), scaled(logits, scale * Fraction(31, 30))
-    more = nonnegative(lambda: frobenius(second) - frobenius(first), first)
-    return combine([more, nonnegative(lambda: slope(logits, scale), first)])
+    more = positive(lambda: frobenius(second) - frobenius(first), first)
+    return combine([more, positive(lambda: slope(logits, scale), first)])
 
 
 def scaled(logits: list[list[Fraction]], scale: Fraction) -> list[list[fmpq]]:

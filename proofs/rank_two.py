@@ -19,7 +19,7 @@ from typing import NamedTuple
 import sympy
 from flint import arb, fmpq, fmpq_mat
 
-from proofs.claims import Claim, Outcome, nonnegative, step
+from proofs.claims import Claim, Outcome, nonnegative, positive, step
 from proofs.exact import to_fmpq
 
 CLAIM = Claim(__name__)
@@ -180,14 +180,14 @@ def mean_loss(w: Sequence[Fraction | int], h: Sequence[Fraction | int]) -> arb:
 
 @CLAIM.sampled(method="ball arithmetic", instances=500)
 def rank_one_loss(random: Random) -> Outcome:
-    """mean loss >= ln(floor(c/2)! ceil(c/2)!)/c for rank-1 logits, one sample per class, c = 3..8."""
+    """mean loss > ln(floor(c/2)! ceil(c/2)!)/c for rank-1 logits, one sample per class, c = 3..8."""
     c = random.randint(3, 8)
     if random.random() < 0.5:
         w, h = nearly_best_rank_one(c, 10 ** random.randint(0, 4))
         w = [x + Fraction(random.randint(-9, 9), 100) for x in w]
     else:
         w, h = ([Fraction(random.randint(-99, 99), 10) for _ in range(c)] for _ in range(2))
-    return nonnegative(lambda: mean_loss(w, h) - least_rank_one_loss(c), f"w = {w}, h = {h}")
+    return positive(lambda: mean_loss(w, h) - least_rank_one_loss(c), f"w = {w}, h = {h}")
 
 
 @CLAIM.exhaustive(method="ball arithmetic")

@@ -23,7 +23,7 @@ from random import Random
 import sympy
 from flint import arb, arb_mat, fmpq, fmpq_mat
 
-from proofs.claims import Claim, Outcome, nonnegative, step
+from proofs.claims import Claim, Outcome, nonnegative, positive, step
 from proofs.exact import Matrix, singular_values, softmax_columns, to_fmpq
 
 CLAIM = Claim(__name__)
@@ -83,7 +83,7 @@ def random_scale(random: Random, M: fmpq_mat, choices: list[Fraction]) -> fmpq:
     return to_fmpq(random.choice(choices)) / spread(M)
 
 
-@CLAIM.derivation
+@CLAIM.steps
 def algebra() -> Iterator[Outcome]:
     """the inequalities behind the bounds, by squares and power series."""
     a, b, c, z, t = sympy.symbols("a sigma beta zeta t", positive=True)
@@ -138,8 +138,8 @@ def algebra() -> Iterator[Outcome]:
 
 @CLAIM.derivation
 def crossing() -> Iterator[Outcome]:
-    """if s mu - x^2/2 <= ratio <= s mu + x^2/2, the ratio first reaches gamma between s*/(1 + kappa) and
-    s* (1 + 2 kappa).
+    """if s mu - x^2/2 <= ratio <= s mu + x^2/2 for x <= 1 and kappa <= 1/5, the ratio first reaches gamma
+    between s*/(1 + kappa) and s* (1 + 2 kappa).
     """
     gamma, mu, w, theta, kappa = sympy.symbols("gamma mu w theta kappa", positive=True)
     s = theta * gamma / mu
@@ -252,7 +252,7 @@ def critical_scales(random: Random) -> Outcome:
             found.append(sign * (values[i + 1] / values[0] - gamma) / gamma / kappa)
         return found
 
-    return each(slacks, (kappa, i, M))
+    return positive(lambda: reduce(arb.min, slacks()), (kappa, i, M))
 
 
 def each(slacks: Callable[[], list[arb]], witness: object) -> Outcome:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import sympy
 from flint import arb, fmpq, fmpq_mat, fmpq_poly, fmpz_poly
 
-from proofs.claims import Claim, Outcome, nonnegative, step
+from proofs.claims import Claim, Outcome, nonnegative, positive, step
 from proofs.exact import singular_values, to_fmpq
 
 CLAIM = Claim(__name__)
@@ -188,7 +188,7 @@ def no_factorisation_costs_less(random: Random) -> Outcome:
         powers = [value.nonnegative_part() ** fmpq(2, L) for value in singular_values(product)]
         return total - fmpq(L, 2) * mean * sum(powers, arb(0))
 
-    return nonnegative(slack, f"roots of decays {roots}, factors {W}")
+    return positive(slack, f"roots of decays {roots}, factors {W}")
 
 
 def random_matrix(random: Random, order: int) -> fmpq_mat:
@@ -198,7 +198,9 @@ def random_matrix(random: Random, order: int) -> fmpq_mat:
 
 @CLAIM.derivation
 def crossovers() -> Iterator[Outcome]:
-    """K (kappa/Delta)^{2/L} is below that of the ETF exactly for L above the two crossovers."""
+    """K (kappa/Delta)^{2/L} is below that of the ETF exactly for L above the two crossovers,
+    c >= 4.
+    """
     rest, delta, L = sympy.symbols("rest Delta L", positive=True)  # rest = c - 1
     c = rest + 1
     for name, K, kappa, margin, bound in (

@@ -25,7 +25,7 @@ import sympy
 from flint import arb, fmpq
 from sympy import integer_nthroot
 
-from proofs.claims import Claim, Outcome, nonnegative, step
+from proofs.claims import Claim, Outcome, nonnegative, positive, step
 from proofs.exact import to_fmpq
 from proofs.networks import LINEAR, NORMALISED, RELU, TANH, Activation, softmax
 from proofs.training import OPTIMISERS, Coordinate, Problem, Settings, train
@@ -41,7 +41,7 @@ def twin_settings(optimiser: str, o: Settings, s: Any) -> Settings:
     return o._replace(rate=o.rate / s, decay=decay, epsilon=o.epsilon * s)
 
 
-@CLAIM.derivation
+@CLAIM.steps
 def scales() -> Iterator[Outcome]:
     """f(s phi) = T f(phi) for linear and ReLU networks of degree L = l (s = a = T^(1/L), a^l for the bias
     after l factors) and for linear heads; then the gradients at temperature T are those at temperature 1
@@ -284,7 +284,7 @@ def every_change_is_needed() -> Iterator[Outcome]:
     or epsilon is not changed, if biases are scaled as weights, and for tanh and normalised layers.
     """
     for name, run, settings in ablations():
-        yield nonnegative(partial(_spare_difference, run, settings), name)
+        yield positive(partial(_spare_difference, run, settings), name)
 
 
 def _spare_difference(run: Run, settings: Sequence[Settings]) -> arb:

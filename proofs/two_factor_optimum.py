@@ -17,7 +17,7 @@ from typing import NamedTuple
 import sympy
 from flint import arb, arb_mat, fmpq
 
-from proofs.claims import Claim, Outcome, nonnegative, step
+from proofs.claims import Claim, Outcome, nonnegative, positive, step
 from proofs.exact import to_fmpq
 
 CLAIM = Claim(__name__)
@@ -84,7 +84,7 @@ class Model(NamedTuple):
         return W, H
 
 
-@CLAIM.derivation
+@CLAIM.steps
 def lower_bound() -> Iterator[Outcome]:
     """f(W, H) - value = mean KL(q_i || softmax(W h_i/T)) + terms >= 0, q_i the claimed predictions."""
     m, Z = sympy.symbols("m Z", real=True)  # a logit, and ln sum_k e^{m_k}
@@ -209,7 +209,7 @@ def nothing_is_lower(random: Random) -> Outcome:
             W, H = best[0] * (1 + scale) + W, best[1] + H
         return model.objective(W, H) - model.value
 
-    return nonnegative(slack, f"{model}, {changes}, scale {scale}, near the optimum: {near}")
+    return positive(slack, f"{model}, {changes}, scale {scale}, near the optimum: {near}")
 
 
 @CLAIM.sampled(method="ball arithmetic", instances=200)

@@ -1,4 +1,6 @@
-"""Theoretical numerical rank of softmax(s M) at small, intermediate and large scale s.
+"""Theoretical numerical rank of softmax(s M), or of softmax(M / T), at all scales s = 1/T.
+
+`rank_bounds` and `dropout_temperatures` are proven for any logits (proofs/rank_norm_temperature.md).
 
 Samples are rows, and the softmax is over the last dimension. At small s the largest singular value of
 the probability matrix is sqrt(n / c) (1 + O(s^2)), which is about 1 for square M. The softmax of
@@ -7,7 +9,8 @@ numerical rank at a given threshold gamma.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +23,7 @@ from rankdeficit.checks import (
     check_gamma,
     check_magnitudes,
     check_not_empty,
+    check_temperature,
 )
 
 
@@ -38,11 +42,8 @@ def critical_scales(
     n = logits.shape[-1]
     if logits.shape[-2] != n:
         raise ValueError(f"logits have shape {tuple(logits.shape)}; they must be square")
-    centred = logits.double()
-    centred = centred - centred.mean(dim=-1, keepdim=True)
-    values = torch.linalg.svdvals(centred - centred.mean(dim=-2, keepdim=True))
-    noise = n * torch.finfo(torch.float64).eps * logits.double().abs().amax(dim=(-2, -1))
-    seen = values > noise[..., None]
+    values, noise = _centred_singular_values(logits)
+    seen = values > noise
     return torch.where(seen, gamma * n / torch.where(seen, values, 1.0), math.inf)
 
 
@@ -162,3 +163,104 @@ def small_scale_ranks(
         return None
     values = gamma * scale / critical
     return 1 + int((values - x**2 / 2 > gamma).sum()), 1 + int((values + x**2 / 2 > gamma).sum())
+
+
+class RankBounds(NamedTuple):
+    """Proven bounds on a numerical rank."""
+
+    lower: Int64[Tensor, "*shape"]
+    upper: Int64[Tensor, "*shape"]
+
+
+class DropoutTemperatures(NamedTuple):
+    """Highest temperature at which each mode is in the numerical rank: estimate and proven bounds."""
+
+    first_order: Float64[Tensor, "*batch modes"]
+    lower: Float64[Tensor, "*batch modes"]
+    """0 where nothing is proven."""
+    upper: Float64[Tensor, "*batch modes"]
+
+
+def rank_bounds(
+    logits: Float[Tensor, "*batch n c"], temperature: float | Tensor, gamma: float
+) -> RankBounds:
+    """Proven bounds on the numerical rank of S = softmax(M / T), for any logits and temperature.
+
+    mu_i = sigma_i(PMP)/sqrt(nc) of the doubly centred logits, w the largest range of a row, x = w/T and
+    h = e^x - 1 - x give 1 + #{mu_i/T > gamma cosh(x/2)^2 + h/2} <= N <= 1 + #{mu_i/T > gamma - h/2}. The
+    argmax matrix, whose singular values are the roots of its counts, bounds the rank at low T: those of S
+    differ from them by at most E, E^2 = 2 sum_j [(c-1)/(e^{g_j/T} + c-1)]^2, g_j the top gap of row j.
+    temperature: a number, or a tensor that broadcasts with the batch. Raises ValueError for logits that
+    are not finite, for gamma outside (0, 1), and unless T > 0.
+    """
+    check_gamma(gamma)
+    check_temperature(temperature)
+    modes, noise, spread = _modes(logits)
+    T = torch.as_tensor(temperature, dtype=torch.float64, device=logits.device)[..., None]
+    x = spread / T
+    half, growth = (x.expm1() - x) / 2, (x / 2).cosh().square()
+    inside = (modes - noise) / T > gamma * growth + half
+    outside = (modes + noise) / T <= gamma - half
+    M = logits.double()
+    classes = M.shape[-1]
+    roots = torch.nn.functional.one_hot(M.argmax(dim=-1), classes).sum(dim=-2).double().sqrt()
+    roots = roots.sort(descending=True).values[..., : modes.shape[-1] + 1]
+    top = M.topk(min(2, classes)).values
+    shares = (classes - 1) / (((top[..., 0] - top[..., -1]) / T).exp() + classes - 1)
+    room = (1 + gamma) * (2 * shares.square().sum(dim=-1, keepdim=True)).sqrt()
+    threshold = gamma * roots[..., :1]
+    lower = (roots > threshold + room).sum(dim=-1), 1 + inside.sum(dim=-1)
+    upper = (roots > threshold - room).sum(dim=-1), 1 + (~outside).sum(dim=-1)
+    return RankBounds(torch.maximum(*lower), torch.minimum(*upper))
+
+
+def dropout_temperatures(logits: Float[Tensor, "*batch n c"], gamma: float) -> DropoutTemperatures:
+    """Highest temperatures with sigma_{i+1} > gamma sigma_1 for softmax(M / T), i = 1 .. min(n, c) - 1.
+
+    They are mu_i/gamma in first order, and lie between w/x_i and w/y_i, notation as in `rank_bounds`. y_i
+    is the zero of (mu_i/w) y + h(y)/2 - gamma; x_i is the first zero of (mu_i/w) x - h(x)/2 - gamma
+    cosh(x/2)^2, which exists for gamma w^2/mu_i^2 below about 1. From the upper bound on, the rank is at
+    most i. Raises ValueError as `rank_bounds`.
+    """
+    check_gamma(gamma)
+    modes, noise, spread = _modes(logits)
+    width = torch.where(spread > 0, spread, 1.0)
+    small, large = (modes - noise).clamp(min=0) / width, (modes + noise) / width
+    zero, most = torch.zeros_like(modes), torch.full_like(modes, 3.0)  # h(3)/2 > 1 > gamma
+    y, _ = _zero(lambda y: large * y + (y.expm1() - y) / 2 - gamma, zero, most)
+
+    def surplus(x: Tensor) -> Tensor:
+        return small * x - (x.expm1() - x) / 2 - gamma * (x / 2).cosh().square()
+
+    peak, _ = _zero(lambda x: (x.expm1() + gamma * x.sinh()) / 2 - small, zero, most)
+    _, x = _zero(surplus, zero, peak)
+    lower = torch.where(surplus(peak) > 0, spread / x, 0.0)
+    return DropoutTemperatures(modes / gamma, lower, spread / y)
+
+
+def _zero(rising: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Bracket of the zero of a function that rises from below 0 at `low` to above at `high`."""
+    for _ in range(80):
+        middle = (low + high) / 2
+        above = rising(middle) > 0
+        low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+    return low, high
+
+
+def _modes(logits: Float[Tensor, "*batch n c"]) -> tuple[Tensor, Tensor, Tensor]:
+    """mu_i with its rounding error, and the largest range of a row; they broadcast."""
+    check_floating("logits", logits, dimensions=2)
+    check_magnitudes("logits", logits)
+    values, noise = _centred_singular_values(logits)
+    size = math.sqrt(logits.shape[-2] * logits.shape[-1])
+    spread = logits.double().amax(dim=-1) - logits.double().amin(dim=-1)
+    return values[..., :-1] / size, noise / size, spread.amax(dim=-1, keepdim=True)
+
+
+def _centred_singular_values(logits: Float[Tensor, "*batch n c"]) -> tuple[Tensor, Tensor]:
+    """Singular values of the doubly centred logits, and a bound on their rounding errors."""
+    centred = logits.double()
+    centred = centred - centred.mean(dim=-1, keepdim=True)
+    values = torch.linalg.svdvals(centred - centred.mean(dim=-2, keepdim=True))
+    noise = torch.finfo(torch.float64).eps * logits.double().abs().amax(dim=(-2, -1))
+    return values, max(logits.shape[-2:]) * noise[..., None]

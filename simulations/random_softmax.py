@@ -2,7 +2,7 @@
 
 M = A B^T with uniform n x k factors; S = softmax(s M). Dashes are theory: where each
 singular value crosses gamma at small s, the limit of large n in between, and the number of distinct
-argmaxes at large s.
+argmaxes at large s. Dots are ranks that `rank_bounds` proves.
 
     python -m simulations.random_softmax --n 100 400
 """
@@ -32,6 +32,7 @@ from rankdeficit.scaled_logits import (
     large_n_rank,
     large_scale_rank,
     random_logits,
+    rank_bounds,
 )
 from rankdeficit.softmax import softmax
 from rankdeficit.spectrum import GAMMAS, resolved_spectrum
@@ -88,6 +89,7 @@ def measure(
         ranks = values.rank_curve(gammas)
         gap = values.singular_values[:, 0] - values.singular_values[:, -1]
         bound = gap_bound(S.mT)
+        proven = rank_bounds(logits, 1 / chunk, gamma)
         for i, scale in enumerate(chunk.tolist()):
             yield {
                 **unit._asdict(),
@@ -98,6 +100,7 @@ def measure(
                 "rank_curve": dict(zip(map(str, gammas), ranks[i].tolist(), strict=True)),
                 "small_scale_prediction": 1 + int((critical < scale).sum()),
                 "large_scale_prediction": limit,
+                "proven_rank": [int(proven.lower[i]), int(proven.upper[i])],
                 "gap": gap[i].item(),
                 "gap_bound": bound[i].item(),
             }
@@ -114,6 +117,7 @@ def summarise(settings: Settings, rows: list[Row]) -> Row:
                     name: median(row[name] for row in same)
                     for name in ("rank", "small_scale_prediction", "gap", "gap_bound")
                 },
+                "proven_rank": [median(row["proven_rank"][end] for row in same) for end in (0, 1)],
                 "rank_range": [min(r["rank"] for r in same), max(r["rank"] for r in same)],
                 "rank_curve": {
                     gamma: median(row["rank_curve"][gamma] for row in same)
@@ -204,7 +208,11 @@ def draw_ranks(summary: Row) -> Figure:
         plots.set_log_scale(axes, "xy")
         axes.set_title(f"n = {n}, γ = {summary['gamma']:g}", fontsize=9)
     panels[0].set_ylabel("numerical rank of softmax(sM)")
-    for style, label in (("--", "theory, small s and large n"), (":", "theory, s → ∞")):
+    for style, label in (
+        ("--", "theory, small s and large n"),
+        (":", "theory, s → ∞"),
+        (".", "proven"),
+    ):
         panels[0].plot([], [], style, color="black", label=label)
     return plots.with_legend_below(figure, columns=3)
 
@@ -218,6 +226,8 @@ def _draw_theory(axes: Axes, curve: Row, colour: Any) -> None:
     theory += [(p["scale"], p["large_n_prediction"]) for p in middle]
     if theory:
         axes.plot(*zip(*theory, strict=True), "--", color=colour)
+    certain = [p for p in points if p["proven_rank"][0] == p["proven_rank"][1]]
+    axes.plot([p["scale"] for p in certain], [p["rank"] for p in certain], ".", color=colour)
     late = [p["scale"] for p in points if p["scale"] > curve["peak_scale"]]
     if late:
         axes.plot(late, [curve["large_scale_rank"]] * len(late), ":", color=colour)

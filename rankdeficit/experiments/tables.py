@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from rich import box
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.table import Table
 
 Run = Mapping[str, Any]
@@ -182,6 +183,12 @@ def print_sentences(sentences: Sequence[str]) -> None:
     """Sentences on standard output, a line each."""
     for sentence in sentences:
         _console().print(sentence, soft_wrap=True, markup=False)
+    sys.stdout.flush()
+
+
+def print_page(text: str) -> None:
+    """Markdown on standard output."""
+    _console().print(Markdown(text))
     sys.stdout.flush()
 
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from rankdeficit.checks import check_at_least, check_temperature
+from rankdeficit.checks import check_at_least, check_gamma, check_temperature
 from rankdeficit.toys.ufm import UfmShape
 
 Values = Float64[Tensor, "*#batch"]
@@ -67,6 +67,37 @@ def ratio_at_escape(start: Values, first: Values, end: Values, factors: int) -> 
         return start / first
     b = 1 - 2 / factors
     return (1 + (end / first).pow(b) * ((first / start).pow(b) - 1)).pow(-1 / b)
+
+
+def dropout_temperature(
+    start: Values,
+    first: Values,
+    factors: int,
+    gamma: float,
+    saturation: float = 1.0,
+    samples_per_class: int = 1,
+    share: float = 1.0,
+) -> Values:
+    """Temperature above which mode i is below gamma s_1 when s_1 reaches S = a T sqrt(N), L >= 3.
+
+    It is T_i(q) = [(gamma^-b - q)/(start^-b - q first^-b)]^(1/b)/(a sqrt(N)) with b = 1 - 2/L, infinite
+    if the denominator is not positive (proofs/rank_norm_temperature.md). saturation: a, the
+    s_1/(T sqrt(N)) at which the softmax leaves its linear range. share: q, 1 in the linearised flow; if
+    each mode grows at 1 - eta to 1 times its linearised rate, q = 1 - eta and 1/(1 - eta) bound the
+    temperature. Raises ValueError for factors < 3, gamma outside (0, 1) and arguments that are not
+    positive.
+    """
+    check_at_least(3, factors=factors)
+    check_gamma(gamma)
+    check_at_least(1, samples_per_class=samples_per_class)
+    for name, value in (("saturation", saturation), ("share", share)):
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value}; it must be positive and finite")
+    b = 1 - 2 / factors
+    lag = start.pow(-b) - share * first.pow(-b)
+    power = (gamma**-b - share) / torch.where(lag > 0, lag, 1.0)
+    limit = power.pow(1 / b) / (saturation * math.sqrt(samples_per_class))
+    return torch.where(lag > 0, limit, math.inf)
 
 
 def balanced_start(

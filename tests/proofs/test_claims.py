@@ -16,7 +16,16 @@ import pytest
 from flint import arb, fmpq_mat
 
 from proofs import __main__ as program
-from proofs.claims import Claim, Outcome, combine, load_claims, nonnegative, run_check, step
+from proofs.claims import (
+    Claim,
+    Outcome,
+    combine,
+    load_claims,
+    nonnegative,
+    positive,
+    run_check,
+    step,
+)
 from proofs.exact import (
     eigenvalues,
     in_order,
@@ -56,6 +65,7 @@ WRONG: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "mode-dynamics small_logits": ("largest_gap", lambda gap: gap - 20),
     "phase-changes winners_of_four": ("least", lambda objective: objective + 1),
     "proposition-3-1 bound": ("upper_bound", lambda bound: bound / 2),
+    "rank-norm-temperature drop_out": ("excess", lambda value: value - 1),
     "rank-from-norms norm_grows_with_scale": ("slope", lambda slope: -slope),
     "rank-from-norms stable_rank": ("numerical_rank", lambda rank: rank + 1),
     "rank-two rank_one_loss": ("least_rank_one_loss", lambda loss: 2 * loss),
@@ -67,6 +77,13 @@ WRONG: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "two-factor-optimum value_is_attained": ("Model.objective", lambda value: value + 1),
 }
 """A check of each claim, a function it uses, and a change of its value that refutes the statement."""
+STRICT = {
+    "circle-loss bounds", "circle-spectrum order", "phase-changes winners_of_four",
+    "proposition-3-1 softmax_is_strict", "rank-from-norms norm_grows_with_scale",
+    "rank-two rank_one_loss", "small-scale critical_scales", "structures no_factorisation_costs_less",
+    "temperature-equivalence every_change_is_needed", "two-factor-optimum nothing_is_lower",
+}  # fmt: skip
+"""Checks of strict inequalities in balls."""
 
 
 def test_every_claim_has_a_readable_proof_and_statements() -> None:
@@ -84,14 +101,14 @@ def test_every_check_succeeds(name: str) -> None:
     most = LONG.get(name)
     start = replace(check, outcomes=lambda *drawn: islice(check.outcomes(*drawn), most))
     result = run_check(start, instances=min(check.instances or 5, 5), seed=1)
-    assert result.verdict == ("held" if check.kind == "sampled" else "proved"), result
+    assert result.verdict == ("proved" if check.covers else "held"), result
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LONG)
 def test_long_checks_succeed_to_their_end(name: str) -> None:
     result = run_check(CHECKS[name])
-    assert result.verdict == "proved", result
+    assert result.verdict == "held", result
     assert result.instances > LONG[name]
 
 
@@ -121,6 +138,25 @@ def test_nonnegative_decides_by_raising_the_precision() -> None:
     assert nonnegative(lambda: arb(-1), "here") == Outcome(False, "here", -1.0)
     assert nonnegative(lambda: arb(2).sqrt() ** 2 - 2, "here") == Outcome(None, "here")
     assert nonnegative(arb.nan, "here") == Outcome(None, "here")
+
+
+def test_a_strict_inequality_does_not_hold_with_equality() -> None:
+    assert nonnegative(lambda: arb(0), "here").holds
+    assert positive(lambda: arb(0), "here") == Outcome(False, "here", 0.0)
+    assert positive(lambda: arb(2).sqrt() ** 2 - 2, "here").holds is None
+    assert positive(lambda: arb(2).sqrt() - 1, "here").holds
+
+
+@pytest.mark.parametrize("name", sorted(STRICT))
+def test_strict_statements_are_certified_as_strict(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def weak(slack: object, witness: object) -> Outcome:
+        raise AssertionError("certified by >= 0")
+
+    module = f"proofs.{CHECKS[name].claim.replace('-', '_')}"
+    monkeypatch.setattr(f"{module}.nonnegative", weak, raising=False)
+    assert [outcome.holds for outcome in islice(CHECKS[name].outcomes(1, 0), 1)] == [True]
 
 
 def test_combine_takes_the_worst() -> None:
@@ -165,6 +201,27 @@ def test_results_report_slack_counterexample_and_doubt() -> None:
         "cases",
     ]
     assert (doubt.verdict, doubt.instances, doubt.witness) == ("open", 2, "this one")
+
+
+def test_only_derivations_of_the_statement_prove() -> None:
+    claim = Claim("wide")
+
+    def one() -> Iterator[Outcome]:
+        """something."""
+        yield step("1 = 1", True)
+
+    claim.derivation(one)
+    claim.steps(one)
+    claim.exhaustive(method="symbolic")(one)
+    claim.formal(one)
+    claim.sampled(method="exact rationals", instances=1)(lambda random: Outcome(True, ""))
+    results = [run_check(check) for check in claim.checks]
+    assert [result.verdict for result in results] == ["proved", "held", "held", "proved", "held"]
+    assert [result.kind for result in results] == [
+        "derivation", "derivation", "cases", "formal", "sampled",
+    ]  # fmt: skip
+    assert [program.kind_of(result) for result in results][:2] == ["derivation", "steps"]
+    assert {result.proof for result in results} == {None}
 
 
 def test_a_check_without_instances_proves_nothing() -> None:
@@ -221,9 +278,9 @@ def test_command_prints_a_table_and_writes_the_results(command: Command, tmp_pat
     assert result.returncode == 0, result.stderr
     assert "temperature-equivalence" in result.stdout
     results = json.loads(out.read_text())
-    expected = {"derivation": "proved", "cases": "proved", "sampled": "held"}
-    assert {r["kind"] for r in results} == set(expected)
-    assert all(r["verdict"] == expected[r["kind"]] for r in results)
+    assert {r["kind"] for r in results} == {"derivation", "cases", "sampled"}
+    assert {(r["covers"], r["verdict"]) for r in results} == {(True, "proved"), (False, "held")}
+    assert {r["proof"] for r in results} == {"proofs/temperature_equivalence.md"}
     assert 3 in {r["instances"] for r in results}
 
 
@@ -249,9 +306,21 @@ def test_a_refuted_claim_is_status_one_with_its_counterexample(
 
 
 @pytest.mark.parametrize(
+    ("names", "words"),
+    [((), ["--explain", "--help"]), (("small-scal",), ["small-scale"]), (("xyz",), ["--help"])],
+)
+def test_explain_needs_known_names(names: tuple[str, ...], words: list[str]) -> None:
+    with pytest.raises(ValueError, match=".*".join(words)):
+        program.run(program.Settings(claims=names, explain=True))
+    unused = program.Settings(claims=names, explain=True).unused()
+    assert unused.keys() == {"instances", "seed", "out"}
+    assert not program.Settings().unused()
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["no-such-claim"], ["no-such-claim", "proposition-3-1"]),
+        (["propositon-31"], ["propositon-31", "proposition-3-1"]),
         (["--instances", "0"], ["instances is 0"]),
         (["--out", "/"], ["--out /", "file"]),
         (["--out", "/dev/null/results.json"], ["--out", "/dev/null "]),

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from rankdeficit import numerical_rank, softmax
 from rankdeficit.scaled_logits import (
     critical_scales,
+    dropout_temperatures,
     gaussian_large_n_rank,
     kernel_spectrum,
     large_n_rank,
     large_scale_rank,
     random_logits,
+    rank_bounds,
     small_scale_ranks,
 )
 
@@ -181,6 +183,91 @@ def test_random_logits_are_products_of_uniform_factors_of_their_own_seed() -> No
     assert flat.abs().max() == pytest.approx(1, abs=0.02)
 
 
+def skewed(seed: int, n: int, c: int) -> torch.Tensor:
+    """Logits of a random size with spread singular values, shifts of rows and columns, and ties."""
+    generator = torch.Generator().manual_seed(seed)
+    k = min(n, c)
+    A, B = (torch.randn(size, k, dtype=torch.float64, generator=generator) for size in (n, c))
+    M = A * 0.3 ** torch.arange(k) @ B.mT + A[:, :1]
+    M[seed % n] = M[0]
+    return M * 10.0 ** (seed % 5 - 2)
+
+
+@given(
+    st.integers(0, 10**6), st.integers(1, 9), st.integers(1, 9), st.sampled_from([0.5, 0.1, 1e-3])
+)
+def test_the_rank_lies_within_its_bounds_at_every_temperature(
+    seed: int, n: int, c: int, gamma: float
+) -> None:
+    M, T = skewed(seed, n, c), torch.logspace(-4, 6, 21, dtype=torch.float64)
+    values = torch.linalg.svdvals(softmax(M / T[:, None, None]))
+    values = values / values[:, :1]
+    lower, upper = rank_bounds(M, T, gamma)
+    assert (lower >= 1).all()
+    assert (upper <= min(n, c)).all()
+    assert (lower <= (values > gamma * (1 - 1e-9)).sum(dim=-1)).all()
+    assert ((values > gamma * (1 + 1e-9)).sum(dim=-1) <= upper).all()
+    both = rank_bounds(torch.stack([M, 2 * M]), T[7].item(), gamma)
+    assert [x.tolist() for x in both] == [
+        [x[7].item(), y.item()]
+        for x, y in zip((lower, upper), rank_bounds(M, T[7].item() / 2, gamma), strict=True)
+    ]
+
+
+def test_the_bounds_meet_at_high_and_low_temperatures() -> None:
+    (logits,) = random_logits(20, 3, [0])
+    gamma = 1e-5
+    for T, rank in ((1e-6, int(large_scale_rank(logits, gamma))), (3e3, 4), (1e6, 1)):
+        lower, upper = rank_bounds(logits, T, gamma)
+        assert lower == upper == rank == numerical_rank(softmax(logits / T), gamma)
+    for T in (6.0, 100.0, 1e3):  # no wider than those of `small_scale_ranks`
+        lower, upper = rank_bounds(logits, T, gamma)
+        wide = small_scale_ranks(logits, 1 / T, gamma)
+        assert wide is not None
+        assert wide[0] <= lower <= upper <= wide[1]
+    lower, upper = rank_bounds(logits, 1.0, gamma)
+    assert lower < upper
+
+
+@pytest.mark.parametrize(("n", "c", "gamma"), [(6, 4, 1e-3), (4, 6, 0.02), (5, 5, 1e-6)])
+def test_each_mode_drops_out_within_its_bounds(n: int, c: int, gamma: float) -> None:
+    generator = torch.Generator().manual_seed(n)
+    M = torch.randn(n, c, dtype=torch.float64, generator=generator)
+    first_order, lower, upper = dropout_temperatures(M, gamma)
+    assert first_order.shape == (min(n, c) - 1,)
+    assert (lower > 0).any()
+    for i, (low, high) in enumerate(zip(lower.tolist(), upper.tolist(), strict=True)):
+        for T, above in ((low * (1 - 1e-9), True), (high, False), (2 * high, False)):
+            if T > 0:
+                values = torch.linalg.svdvals(softmax(M / T))
+                assert (values[i + 1] > gamma * values[0]) == above
+    assert (lower <= first_order).all()
+    assert (first_order <= upper).all()
+    # both ends are within gamma w^2 / (4 mu^2), relative, of the first order
+    spread = (M.amax(dim=-1) - M.amin(dim=-1)).max()
+    relative = gamma * (spread / (gamma * first_order)).square() / 4
+    small = relative < 0.05
+    assert (upper / first_order - 1)[small].tolist() == pytest.approx(relative[small], rel=0.2)
+    assert (1 - lower / first_order)[small].tolist() == pytest.approx(relative[small], rel=0.2)
+
+
+def test_dropout_temperatures_scale_with_the_logits_and_ignore_shifts() -> None:
+    M = skewed(3, 7, 5)
+    base = dropout_temperatures(M, 1e-4)
+    for changed, factor in (
+        (100 * M, 100.0),
+        (M + torch.arange(7.0)[:, None], 1.0),
+        (M[[*range(6, -1, -1)]], 1.0),
+    ):
+        for a, b in zip(dropout_temperatures(changed, 1e-4), base, strict=True):
+            torch.testing.assert_close(a, factor * b, rtol=1e-6, atol=1e-9)
+    stacked = dropout_temperatures(torch.stack([M, 2 * M]), 1e-4)
+    for a, b in zip(stacked, base, strict=True):
+        torch.testing.assert_close(a, torch.stack([b, 2 * b]))
+    constant = dropout_temperatures(torch.ones(4, 3), 0.1)
+    assert torch.stack(constant).tolist() == [[0.0, 0.0]] * 3
+
+
 SQUARE = torch.eye(3)
 
 
@@ -192,6 +279,11 @@ SQUARE = torch.eye(3)
         (critical_scales, (SQUARE, 0.0), "gamma is 0"),
         (critical_scales, (SQUARE * math.nan, GAMMA), "NaN"),
         (critical_scales, (SQUARE.long(), GAMMA), "dtype"),
+        (rank_bounds, (SQUARE, 0.0, GAMMA), "temperature is 0"),
+        (rank_bounds, (SQUARE, 1.0, 1.0), "gamma is 1"),
+        (rank_bounds, (SQUARE * math.inf, 1.0, GAMMA), "NaN|inf"),
+        (dropout_temperatures, (SQUARE, 0.0), "gamma is 0"),
+        (dropout_temperatures, (SQUARE[0], GAMMA), "dimension"),
         (large_scale_rank, (SQUARE, 1.0), "gamma is 1"),
         (large_scale_rank, (SQUARE * math.nan, GAMMA), "NaN"),
         (large_scale_rank, (SQUARE[0], GAMMA), "dimension"),

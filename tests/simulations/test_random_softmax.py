@@ -100,6 +100,9 @@ def test_rows_are_what_the_library_says_of_each_softmax(tmp_path: Path) -> None:
         assert row["rank"] == (values > 1e-3 * values[0]).sum()
         low, high = row["rank_interval"]
         assert low <= row["rank"] <= high
+        proven = scaled_logits.rank_bounds(logits, 1 / row["scale"], 1e-3)
+        assert row["proven_rank"] == [int(end) for end in proven]
+        assert proven.lower <= row["rank"] <= proven.upper
         for gamma, rank in row["rank_curve"].items():
             assert rank == (values > float(gamma) * values[0]).sum()
         assert row["gap"] == pytest.approx(values[0] - values[-1], abs=1e-6)

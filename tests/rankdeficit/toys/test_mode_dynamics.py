@@ -13,6 +13,7 @@ from scipy.integrate import solve_ivp
 import rankdeficit as rd
 from rankdeficit.toys.mode_dynamics import (
     balanced_start,
+    dropout_temperature,
     escape_time,
     grow,
     growth_rate,
@@ -73,6 +74,25 @@ def test_ratios_stand_still_at_two_factors_and_fall_beyond() -> None:
         ratios = ratio_at_escape(start, first, ends, L)
         assert (ratios.diff() < 0).all()
         assert ratio_at_escape(start, first, first, L).item() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("L", "share"), [(3, 1.0), (5, 0.9), (4, 1.1)])
+def test_a_mode_drops_out_at_its_temperature(L: int, share: float) -> None:
+    start, first = torch.tensor([1e-3, 1.9e-3]).double(), doubles(2e-3)
+    a, N, gamma, b = 0.5, 4, 0.01, 1 - 2 / L
+    T = dropout_temperature(start, first, L, gamma, a, N, share)
+    assert T[0] < T[1]
+    for factor in (0.999, 1.001):
+        end = factor * a * T * math.sqrt(N)
+        # s^-b falls `share` times as much for the later modes as for the first
+        later = (start.pow(-b) - share * (first.pow(-b) - end.pow(-b))).pow(-1 / b)
+        assert ((later > gamma * end) == (factor < 1)).all()
+        if share == 1:
+            assert later.tolist() == pytest.approx(
+                (end * ratio_at_escape(start, first, end, L)).tolist()
+            )
+    never = dropout_temperature(first, first, L, gamma, a, N)
+    assert never.isinf()
 
 
 @pytest.mark.parametrize(("classes", "samples", "T"), [(4, 1, 1.0), (5, 3, 20.0), (2, 7, 0.1)])
@@ -161,6 +181,10 @@ def test_bad_arguments() -> None:
         (lambda: grow(one, one, 1, one), "factors is 1"),
         (lambda: escape_time(one, one, 0, one), "factors is 0"),
         (lambda: ratio_at_escape(one, one, one, 1), "factors is 1"),
+        (lambda: dropout_temperature(one, one, 2, 0.1), "factors is 2"),
+        (lambda: dropout_temperature(one, one, 3, 1.0), "gamma is 1"),
+        (lambda: dropout_temperature(one, one, 3, 0.1, 0.0), "saturation is 0"),
+        (lambda: dropout_temperature(one, one, 3, 0.1, share=-1.0), "share is -1"),
         (lambda: balanced_start(UfmShape(3, 1, 5, 2), modes, [0]), "modes.* 3.* 2"),
         (lambda: balanced_start(UfmShape(9, 1, 2, 2), modes, [0]), "modes are 3"),
         (lambda: balanced_start(UfmShape(5, 1, 5, 2, "relu"), modes, [0]), "linear"),
