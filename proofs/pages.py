@@ -53,7 +53,7 @@ def explanation(claim: str) -> str:
 
 def plain(formula: str) -> str:
     r"""A TeX formula as plain text: `\frac{a + b}{c}` is (a + b)/c, `\sqrt{x}` is sqrt(x)."""
-    formula = re.sub(r"(?<=\w)(?=\\[a-zA-Z])", " ", formula)
+    formula = re.sub(r"(?<=\w)(?=\\[a-zA-Z])(?!\\rangle)", " ", formula)
     tokens = re.findall(r"\\(?:l(?:angle|floor|ceil)\s*|[a-zA-Z]+|.)|\s+|.", formula, re.DOTALL)
     text = " ".join("".join(_parts(iter(tokens))).split())
     return re.sub(r"(?<=[(\[]) | (?=[)\]}])| (?=[,;.](?: |$))", "", text)

@@ -59,6 +59,7 @@ WRONG: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "circle-spectrum bessel_ratios": ("eigenvalues_by_bessel", lambda v: [2 * x for x in v]),
     "extreme-singular-values ovals": ("cassini", lambda bound: bound / 2),
     "full-post-softmax-rank determinant": ("sign_of_determinant", lambda sign: -sign),
+    "gibbs hot_distillation": ("softmax", lambda p: [x * x for x in p]),
     "gradient-rank bound": ("dimension_of_meet", lambda dimension: dimension + 1),
     "logits-norm norm_of_a_product": ("is_nested", lambda nested: not nested),
     "loss-needs-norm least_loss_for_a_norm": ("least_cross_entropy", lambda loss: 2 * loss),
