@@ -10,7 +10,7 @@ rank. The closed forms here are exact and tested against optimisation.
 """
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Float64
@@ -55,6 +55,25 @@ def two_factor_optimum(
     p = 1 - (c - 1) * tau
     value = -p * math.log(p) - (c - 1) * tau * math.log(tau)
     return TwoFactorOptimum(value, temperature * math.log(1 / tau - (c - 1)), tau)
+
+
+def least_loss(norm: float, classes: int, loss: Literal["ce", "mse"] = "ce") -> float:
+    """Least mean loss of class-centred logits of this norm R = ||M||_F/(sqrt(n) T).
+
+    With k = sqrt(c/(c-1)) it is ln(1 + (c-1) e^(-kR)) for the cross-entropy and c/(c-1) q^2, q = (c-1)/(e^(kR) + c - 1), for the
+    softmax-MSE, attained by simplex logits (proofs/loss_needs_norm.md, proofs/mse_needs_norm.md). For the
+    softmax-MSE of more than 35 classes it is the least loss of samples of equal norms; unequal norms can
+    have a lower mean. Raises ValueError for classes < 2, another loss, and norms that are not >= 0.
+    """
+    check_at_least(2, classes=classes)
+    if not 0 <= norm < math.inf:
+        raise ValueError(f"norm is {norm}; it must be a finite number >= 0")
+    if loss not in ("ce", "mse"):
+        raise ValueError(f"loss is {loss!r}; it must be ce or mse")
+    decay = (classes - 1) * math.exp(-norm * math.sqrt(classes / (classes - 1)))
+    if loss == "ce":
+        return math.log1p(decay)
+    return classes / (classes - 1) * (decay / (1 + decay)) ** 2
 
 
 def code_objective(

@@ -64,6 +64,7 @@ WRONG: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "logits-norm norm_of_a_product": ("is_nested", lambda nested: not nested),
     "loss-needs-norm least_loss_for_a_norm": ("least_cross_entropy", lambda loss: 2 * loss),
     "mode-dynamics small_logits": ("largest_gap", lambda gap: gap - 20),
+    "mse-needs-norm least_loss_for_a_norm": ("least_mse", lambda loss: 2 * loss),
     "phase-changes winners_of_four": ("least", lambda objective: objective + 1),
     "proposition-3-1 bound": ("upper_bound", lambda bound: bound / 2),
     "rank-norm-temperature drop_out": ("excess", lambda value: value - 1),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from scipy.optimize import brentq, minimize
 
 import rankdeficit as rd
 from rankdeficit import constructions
-from rankdeficit.toys.optima import best_scale, code_objective, two_factor_optimum
+from rankdeficit.toys.optima import best_scale, code_objective, least_loss, two_factor_optimum
 from rankdeficit.toys.optimizers import make_optimizer
 from rankdeficit.toys.ufm import DeepUfm, UfmShape, initial_parameters
 
@@ -138,6 +139,37 @@ def test_planted_codes_are_stationary_with_the_stated_objective(
     torch.testing.assert_close(model.logits()[0], expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("loss", ["ce", "mse"])
+@pytest.mark.parametrize("classes", [2, 10, 35])
+def test_no_logits_of_a_norm_have_a_lower_loss(loss: Literal["ce", "mse"], classes: int) -> None:
+    function = rd.cross_entropy if loss == "ce" else rd.softmax_mse
+    generator = torch.Generator().manual_seed(classes)
+    labels = torch.arange(6) % classes
+    simplex = torch.nn.functional.one_hot(labels, classes).double() - 1 / classes
+    for size, noise in ((0.1, 1.0), (2.0, 0.1), (5.0, 0.01), (3.0, 0.0)):
+        sizes = (
+            torch.ones(6, 1).double()
+            if noise == 0
+            else torch.rand(6, 1, generator=generator).double()
+        )
+        wobble = torch.randn(6, classes, generator=generator, dtype=torch.float64)
+        logits = 7 * size * sizes * (simplex + noise * wobble)
+        R = (logits - logits.mean(dim=1, keepdim=True)).norm().item() / math.sqrt(6) / 7
+        found = function(logits, labels, 7.0).item()
+        least = least_loss(R, classes, loss)
+        assert found == pytest.approx(least) if noise == 0 else found > least
+    assert least_loss(0.0, classes) == pytest.approx(math.log(classes))
+    assert least_loss(0.0, classes, "mse") == pytest.approx(1 - 1 / classes)
+
+
+def test_samples_of_unequal_norms_have_a_lower_mse_for_many_classes() -> None:
+    for classes, lower in ((35, False), (36, True), (1000, True)):
+        q = (15 + math.sqrt(33)) / 24
+        R = math.log((classes - 1) * (1 - q) / q) * math.sqrt(1 - 1 / classes)
+        ends = [least_loss(R * math.sqrt(1 + sign / 100), classes, "mse") for sign in (1, -1)]
+        assert (sum(ends) / 2 < least_loss(R, classes, "mse")) == lower
+
+
 def test_closed_forms_of_the_losses() -> None:
     a = 2.7
     for code, scale, expected in (
@@ -231,6 +263,10 @@ def test_bad_arguments() -> None:
         (lambda: best_scale(etf, 2, 1, 1.0, 0.0), "weight_decay"),
         (lambda: two_factor_optimum(1, 1, 1.0, 1e-3, 1e-3), "classes"),
         (lambda: two_factor_optimum(3, 0, 1.0, 1e-3, 1e-3), "samples_per_class"),
+        (lambda: least_loss(1.0, 1), "classes"),
+        (lambda: least_loss(-1.0, 3), "norm is -1"),
+        (lambda: least_loss(math.nan, 3), "norm is nan"),
+        (lambda: least_loss(1.0, 3, "hinge"), "ce or mse"),  # type: ignore[arg-type]
     ):
         with pytest.raises(ValueError, match=match):
             call()
