@@ -180,6 +180,11 @@ def rank_two_may_fail() -> Iterator[Outcome]:
     )
     det = sympy.factor(M.applyfunc(lambda z: x**z).det() * x**3)
     yield step(
-        "and det exp(s M) = 0 where x = e^s has x^3 = x + 1, x = 1.3247..",
-        sympy.rem(sympy.expand(det), x**3 - x - 1, x) == 0,
+        "and x^3 det exp(s M) = (x - 1)^2 (x^3 - x - 1), x = e^s",
+        sympy.expand(det - (x - 1) ** 2 * (x**3 - x - 1)) == 0,
+    )
+    cubic = sympy.Poly(x**3 - x - 1, x)
+    yield step(
+        "which is 0 for s != 0 at one s alone, as x^3 - x - 1 has one real zero, x = 1.3247..",
+        cubic.is_irreducible and cubic.count_roots() == 1 and cubic.count_roots(1, 2) == 1,
     )

@@ -74,7 +74,8 @@ def gradient_at_zero() -> Iterator[Outcome]:
 @CLAIM.derivation
 def balance() -> Iterator[Outcome]:
     """for B_l = W_{l+1}^T W_{l+1} - W_l W_l^T and any loss of the product, dB/dt = 0, or -2 lambda B with
-    an L2 penalty lambda on both factors; a step of gradient descent changes B by O(eta^2).
+    an L2 penalty lambda on both factors; a step of gradient descent changes B by O(eta^2), with the
+    penalty by -2 eta lambda B + O(eta^2).
     """
     a, b, c, d, e = sympy.symbols("a b c d e", integer=True, positive=True)
     rate, decay = sympy.symbols("eta lambda", positive=True)
@@ -95,11 +96,14 @@ def balance() -> Iterator[Outcome]:
     )
     decayed = U.T * (dU - decay * U) - (dV - decay * V) * V.T
     yield step("with decay D = -lambda B", vanishes(decayed + decay * imbalance(U, V)))
-    after = imbalance(U + rate * dU, V + rate * dV)
-    second = rate**2 * imbalance(dU, dV)
-    yield step(
-        "gradient descent: B changes by eta^2 (..)", vanishes(after - imbalance(U, V) - second)
-    )
+    for penalty, text in (
+        (0, "B changes by eta^2 (..)"),
+        (decay, "by -2 eta lambda B + eta^2 (..)"),
+    ):
+        steps = dU - penalty * U, dV - penalty * V
+        after = imbalance(U + rate * steps[0], V + rate * steps[1])
+        expected = (1 - 2 * rate * penalty) * imbalance(U, V) + rate**2 * imbalance(*steps)
+        yield step(f"gradient descent: {text}", vanishes(after - expected))
 
 
 @CLAIM.exhaustive(method="symbolic")

@@ -163,17 +163,22 @@ def temperatures() -> Iterator[Outcome]:
 @CLAIM.sampled(method="ball arithmetic", instances=60)
 def winners_of_four(random: Random) -> Outcome:
     """c = 4, L = 3: of ETF, pairs and zero, each at its best scale, the claimed one is best: lambda_eff
-    from 1e-9 to l2, also within 1e-6 of l1 on both sides and of l2 below.
+    from 1e-9 to l2, also within 1e-6 of l1 on both sides and of l2 below; beyond l2 nothing is below ln 4
+    - 1e-20.
     """
-    kind = random.choice(["any", "near l1", "near l2"])
+    kind = random.choice(["any", "near l1", "near l2", "zero"])
     offset = fmpq(random.choice([-1, 1]) * random.randint(1, 10), 10**7)
     if kind == "any":
         lambda_eff = to_fmpq(Fraction(random.randint(10, 99), 10 ** random.randint(3, 10)))
+    elif kind == "zero":
+        lambda_eff = PAIRS_TO_ZERO + abs(offset) * random.choice([1, 10**3, 10**6, 10**8])
     else:
         lambda_eff = ETF_TO_PAIRS + offset if kind == "near l1" else PAIRS_TO_ZERO - abs(offset)
 
     def slack() -> arb:
         of_etf, of_pairs = least(etf(4), 3, lambda_eff), least(pairs(4), 3, lambda_eff)
+        if kind == "zero":
+            return of_etf.min(of_pairs) - arb(4).log() + arb(10) ** -20
         if lambda_eff < ETF_TO_PAIRS:
             return (of_pairs - of_etf).min(arb(4).log() - of_etf)
         return (of_etf - of_pairs).min(arb(4).log() - of_pairs)

@@ -168,7 +168,7 @@ def orders(random: Random) -> Outcome:
 
 @CLAIM.sampled(method="exact rationals", instances=80)
 def orders_of_positive_logits(random: Random) -> Outcome:
-    """logits A A^T + u 1^T + 1 v^T have H_A(q) - H_A(q-1) singular values of order s^q, q = 0..4, for any
+    """logits A A^T + u 1^T + 1 v^T have H_A(q) - H_A(q-1) singular values of order s^q, q = 0..5, for any
     points: k = 1..3, n = 2..8.
     """
     k, n = random.randint(1, 3), random.randint(2, 8)
@@ -176,8 +176,8 @@ def orders_of_positive_logits(random: Random) -> Outcome:
     if k == 2 and random.random() < 0.5:  # rational points of the circle
         A = [circle_point(Fraction(random.randint(-9, 9), random.randint(1, 9))) for _ in A]
     M = shifted_product(random, A, A)
-    found = counts_of_orders(softmax_coefficients(M, 4))
-    return Outcome(found == [polynomials(A, q) for q in range(5)], str(A))
+    found = counts_of_orders(softmax_coefficients(M, 5))
+    return Outcome(found == [polynomials(A, q) for q in range(6)], str(A))
 
 
 def circle_point(t: Fraction) -> list[Fraction]:

@@ -60,16 +60,23 @@ def softmax(M: fmpq_mat, s: fmpq | arb) -> arb_mat:
 
 
 def random_logits(random: Random) -> fmpq_mat:
-    """Logits with 2..5 rows and columns: dense, low-rank, with an outlier, shifted or nearly diagonal."""
+    """Logits with 2..5 rows and columns: dense, low-rank, with an outlier, shifted, nearly diagonal, with
+    two values (where the bound on the norm is nearly attained), or nearly constant.
+    """
     m, n = random.randint(2, 5), random.randint(2, 5)
     entries = [[Fraction(random.randint(-99, 99), 10) for _ in range(n)] for _ in range(m)]
-    kind = random.choice(["dense", "low-rank", "outlier", "shifted", "diagonal"])
+    kinds = ["dense", "low-rank", "outlier", "shifted", "diagonal", "two values", "constant"]
+    kind = random.choice(kinds)
     if kind == "low-rank":
         entries = [[row[0] * x for x in entries[0]] for row in entries]
     elif kind == "outlier":
         entries[random.randrange(m)][random.randrange(n)] *= 1000
     elif kind == "diagonal":
         entries = [[x + 10**5 * (i == j) for j, x in enumerate(r)] for i, r in enumerate(entries)]
+    elif kind == "two values":
+        entries = [[Fraction(10**6 * random.randint(0, 1)) for _ in range(n)] for _ in range(m)]
+    elif kind == "constant":
+        entries = [[x / 10**9 for x in row] for row in entries]
     elif kind == "shifted":
         entries = [[x / 1000 + i + j**2 for j, x in enumerate(r)] for i, r in enumerate(entries)]
     # Every column has a positive spread and no two rows are equal.

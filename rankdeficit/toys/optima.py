@@ -60,10 +60,11 @@ def two_factor_optimum(
 def least_loss(norm: float, classes: int, loss: Literal["ce", "mse"] = "ce") -> float:
     """Least mean loss of class-centred logits of this norm R = ||M||_F/(sqrt(n) T).
 
-    With k = sqrt(c/(c-1)) it is ln(1 + (c-1) e^(-kR)) for the cross-entropy and c/(c-1) q^2, q = (c-1)/(e^(kR) + c - 1), for the
-    softmax-MSE, attained by simplex logits (proofs/loss_needs_norm.md, proofs/mse_needs_norm.md). For the
-    softmax-MSE of more than 35 classes it is the least loss of samples of equal norms; unequal norms can
-    have a lower mean. Raises ValueError for classes < 2, another loss, and norms that are not >= 0.
+    With k = sqrt(c/(c-1)) it is ln(1 + (c-1) e^(-kR)) for the cross-entropy, and c/(c-1) q^2 with
+    q = (c-1)/(e^(kR) + c - 1) for the softmax-MSE, attained by simplex logits (proofs/loss_needs_norm.md,
+    proofs/mse_needs_norm.md). For the softmax-MSE of more than 35 classes it is the least loss of samples
+    of equal norms; unequal norms can have a lower mean. Raises ValueError for classes < 2, another loss,
+    and norms that are not >= 0.
     """
     check_at_least(2, classes=classes)
     if not 0 <= norm < math.inf:

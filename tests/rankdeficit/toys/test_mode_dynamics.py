@@ -78,7 +78,7 @@ def test_ratios_stand_still_at_two_factors_and_fall_beyond() -> None:
 
 @pytest.mark.parametrize(("L", "share"), [(3, 1.0), (5, 0.9), (4, 1.1)])
 def test_a_mode_drops_out_at_its_temperature(L: int, share: float) -> None:
-    start, first = torch.tensor([1e-3, 1.9e-3]).double(), doubles(2e-3)
+    start, first = torch.tensor([1e-3, 1.5e-3]).double(), doubles(2e-3)
     a, N, gamma, b = 0.5, 4, 0.01, 1 - 2 / L
     T = dropout_temperature(start, first, L, gamma, a, N, share)
     assert T[0] < T[1]
