@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from jaxtyping import Float64
 from matplotlib.figure import Figure
 from rich.table import Table
+from torch import Tensor
 
 from rankdeficit.checks import divergence_bound
 from rankdeficit.diagnostics import alignment, measure_logits
@@ -29,6 +31,7 @@ from rankdeficit.experiments.settings import (
     ShapeSettings,
     TrainingSettings,
 )
+from rankdeficit.toys.labels import long_tailed_counts, noisy_targets
 from rankdeficit.toys.optimizers import make_optimizer
 from rankdeficit.toys.ufm import Activation, DeepUfm, UfmShape, initial_parameters
 
@@ -42,8 +45,8 @@ TINY = 1e-100
 
 
 @dataclass(frozen=True)
-class Settings(TrainingSettings, NetworkSettings, DepthSettings, ShapeSettings):
-    """Train deep unconstrained feature models and measure the rank of their logits."""
+class ModelSettings(TrainingSettings, NetworkSettings, DepthSettings, ShapeSettings):
+    """Deep unconstrained feature models and their training."""
 
     activation: Activation = "linear"
     """Activation between weight matrices."""
@@ -53,22 +56,33 @@ class Settings(TrainingSettings, NetworkSettings, DepthSettings, ShapeSettings):
     """Scale of the initial factors: weights N(0, s^2 / fan_in), features N(0, s^2)."""
     lr: float | None = None
     """Learning rate, the same at every temperature [default: adam 0.01 (mse 0.003), sgd 1, gd 1]."""
+    feature_decay: float | None = None
+    """L2 penalty of the features [default: that of the weights]."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of training; spectra are always computed in float64."""
 
 
-class Batch(OptimizedBatch):
-    """All runs of one depth: temperatures x seeds, in one model."""
+@dataclass(frozen=True)
+class Settings(ModelSettings):
+    """Train deep unconstrained feature models and measure the rank of their logits."""
 
-    def __init__(self, settings: Settings, depth: int) -> None:
-        shape = UfmShape(
-            settings.classes,
-            settings.samples_per_class,
-            settings.width,
-            depth,
-            settings.activation,
-            settings.bias,
-        )
+    imbalance: float = 1.0
+    """Samples of the largest class, of which there are --samples-per-class, over those of the smallest;
+    between them sizes fall geometrically."""
+    label_noise: float = 0.0
+    """Share of labels drawn anew from all classes: a free feature vector stands for many samples, so each
+    is trained on the distribution of their labels."""
+
+
+class Batch(OptimizedBatch):
+    """All runs of one shape: temperatures x seeds, in one model."""
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        shape: UfmShape,
+        targets: Float64[Tensor, "n c"] | None = None,
+    ) -> None:
         self.runs = list(product(settings.temperatures, settings.seed_range))
         self.gamma = settings.gamma
         parameters = initial_parameters(
@@ -85,6 +99,8 @@ class Batch(OptimizedBatch):
             torch.tensor([T for T, _ in self.runs], dtype=torch.float64),
             loss=settings.loss,
             weight_decay=settings.weight_decay,
+            feature_decay=settings.feature_decay,
+            targets=targets,
         )
         default_lr = DEFAULT_LR[settings.optimizer][settings.loss]
         self.optimizer = make_optimizer(
@@ -109,6 +125,16 @@ class Batch(OptimizedBatch):
                 self.runs, measure_model(self.model, self.gamma), strict=True
             )
         ]
+
+
+def shape_of(
+    settings: ModelSettings, depth: int, counts: tuple[int, ...] | None = None
+) -> UfmShape:
+    """Shape of models of a depth. counts: samples of each class [default: equally many]."""
+    return UfmShape(
+        settings.classes, settings.samples_per_class, settings.width, depth, settings.activation,
+        settings.bias, counts,
+    )  # fmt: skip
 
 
 def measure_model(model: DeepUfm, gamma: float) -> list[Row]:
@@ -158,7 +184,16 @@ class Ufm(StepByStep[Settings, Batch]):
 
     def prepare(self, settings: Settings) -> list[Batch]:
         """A batch for each depth."""
-        return [Batch(settings, depth) for depth in sorted(set(settings.depth))]
+        classes, each = settings.classes, settings.samples_per_class
+        counts = long_tailed_counts(classes, each, settings.imbalance)
+        batches = []
+        for depth in sorted(set(settings.depth)):
+            shape = shape_of(settings, depth, None if settings.imbalance == 1 else counts)
+            noise, targets = settings.label_noise, None
+            if noise != 0:
+                targets = noisy_targets(shape.labels(), classes, noise)
+            batches.append(Batch(settings, shape, targets))
+        return batches
 
     def summarise(self, settings: Settings, batches: Sequence[Batch], path: Path) -> Row:
         """Final measures and outcome of every run, and the verdict in words."""

@@ -26,6 +26,8 @@ SIMULATIONS = {
     "temperature_schedule": f"--classes 4 --width 6 --depth 2 --seeds 1 {STEPS}",
     "phase_diagram": "--classes 4 --width 5 --depth 1 --temperature 9 --init-scale 0.5 --seeds 2 "
     f"{STEPS}",
+    "imbalance": f"--classes 4 --samples-per-class 4 --imbalance 2 --width 5 --depth 1 --temperature 9 "
+    f"--seeds 1 {STEPS}",
     "dynamics": f"--classes 4 --width 5 --depth 1 --temperature 1 --seeds 1 {STEPS}",
     "equivalence": "--classes 3 --samples-per-class 2 --width 4 --depth 2 --seeds 1 --steps 4",
     "hyperparameters": "--classes 4 --samples-per-class 3 --inputs 6 --width 8 --depth 3 "

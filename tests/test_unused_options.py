@@ -113,7 +113,7 @@ CASES: list[tuple[str, str, str, str]] = [
     ),
     *(
         ("simulations.mlp", f"--{name} 3", "--data FOLDER", "")
-        for name in ("classes", "samples-per-class", "inputs", "separation")
+        for name in ("classes", "samples-per-class", "inputs", "separation", "imbalance")
     ),
     ("simulations.temperature_schedule", "--ramp 0.2", "--schedule cyclic hot", "--schedule up"),
     ("simulations.temperature_schedule", "--cycles 3", "--schedule up cold", "--schedule cyclic"),

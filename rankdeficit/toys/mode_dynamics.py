@@ -111,10 +111,11 @@ def balanced_start(
     without bias.
     """
     k = modes.shape[1]
-    if k > min(shape.classes - 1, shape.width) or shape.bias or shape.activation != "linear":
+    linear = shape.activation == "linear" and not shape.bias and shape.counts is None
+    if k > min(shape.classes - 1, shape.width) or not linear:
         raise ValueError(
             f"modes are {k}; a balanced start needs at most c - 1 = {shape.classes - 1} modes, a width "
-            "of at least as many, no bias and the linear activation"
+            "of at least as many, classes of equal size, no bias and the linear activation"
         )
     parameters = torch.zeros(len(seeds), shape.parameter_count, dtype=torch.float64)
     factors = shape.unpack(parameters)

@@ -77,6 +77,23 @@ def least_loss(norm: float, classes: int, loss: Literal["ce", "mse"] = "ce") -> 
     return classes / (classes - 1) * (decay / (1 + decay)) ** 2
 
 
+def merging_temperature(samples: int, own: int, weight_decay: float, feature_decay: float) -> float:
+    """Temperature from which classes of `own` samples each, among `samples` in all, can merge for L = 2.
+
+    T* = sqrt(own) / (samples sqrt(lambda_W lambda_H)). Where such classes share their logits, the loss
+    pulls their differences apart with a matrix of singular values sqrt(own) / (samples T), whatever the
+    probabilities, and decay holds against it where the geometric mean of the decays is at least that: the
+    state is a local minimum in the differences for T > T*, and a saddle below. With classes of equal size
+    T* is the temperature of `two_factor_optimum` from which all weights are zero. Raises ValueError
+    unless the decays are positive.
+    """
+    check_at_least(1, own=own)
+    check_at_least(own, samples=samples)
+    for name, decay in (("weight_decay", weight_decay), ("feature_decay", feature_decay)):
+        _check_decay(name, decay)
+    return math.sqrt(own) / (samples * math.sqrt(weight_decay * feature_decay))
+
+
 def code_objective(
     code: Code,
     scale: float,

@@ -20,7 +20,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from rankdeficit.checks import check_at_least, check_not_empty, check_runs, check_temperature_in
-from rankdeficit.softmax import cross_entropy, softmax_mse
+from rankdeficit.softmax import check_targets, cross_entropy, softmax_mse
 
 Activation = Literal["linear", "relu"]
 Loss = Literal["ce", "mse"]
@@ -36,7 +36,10 @@ class Factors(NamedTuple):
 
 @dataclass(frozen=True)
 class UfmShape:
-    """Shape of a deep UFM with balanced classes and samples sorted by class."""
+    """Shape of a deep UFM with samples sorted by class.
+
+    counts: samples of each class, for classes of unequal size, instead of `samples_per_class`.
+    """
 
     classes: int
     samples_per_class: int
@@ -44,9 +47,17 @@ class UfmShape:
     depth: int
     activation: Activation = "linear"
     bias: bool = False
+    counts: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         check_at_least(2, classes=self.classes)
+        if self.counts is not None:
+            if len(self.counts) != self.classes:
+                raise ValueError(
+                    f"counts has {len(self.counts)} numbers; it must have one for each of "
+                    f"{self.classes} classes"
+                )
+            check_at_least(1, counts=min(self.counts))
         check_at_least(
             1, samples_per_class=self.samples_per_class, width=self.width, depth=self.depth
         )
@@ -56,7 +67,7 @@ class UfmShape:
     @property
     def samples(self) -> int:
         """Number of samples n."""
-        return self.classes * self.samples_per_class
+        return self.classes * self.samples_per_class if self.counts is None else sum(self.counts)
 
     @property
     def weight_shapes(self) -> list[tuple[int, int]]:
@@ -77,8 +88,8 @@ class UfmShape:
 
     def labels(self, device: torch.device | str | None = None) -> Int64[Tensor, " n"]:
         """Class of each sample."""
-        classes = torch.arange(self.classes, device=device)
-        return classes.repeat_interleave(self.samples_per_class)
+        counts = self.counts or (self.samples_per_class,) * self.classes
+        return torch.arange(self.classes).repeat_interleave(torch.tensor(counts)).to(device)
 
     def unpack(self, parameters: Float[Tensor, "runs parameters"]) -> Factors:
         """Views of a (runs, parameters) tensor, without copies."""
@@ -131,6 +142,8 @@ class DeepUfm:
     temperatures: (runs,), the softmax temperature of each run.
     loss: "ce" (cross-entropy) or "mse" (softmax-MSE), at the temperature of the run.
     weight_decay, feature_decay: lambda >= 0, a number or (runs,) [feature_decay default: weight_decay].
+    targets: label of each sample, or its distribution over the classes, the same in all runs
+        [default: the class of the sample].
     Raises ValueError for arguments outside these ranges or of the wrong shape.
     """
 
@@ -143,6 +156,7 @@ class DeepUfm:
         loss: Loss = "ce",
         weight_decay: float | Float64[Tensor, " runs"] = 0.0,
         feature_decay: float | Float64[Tensor, " runs"] | None = None,
+        targets: Int64[Tensor, " n"] | Float64[Tensor, "n classes"] | None = None,
     ) -> None:
         if loss not in ("ce", "mse"):
             raise ValueError(f"loss is {loss!r}; it must be 'ce' or 'mse'")
@@ -165,6 +179,7 @@ class DeepUfm:
         # Classes precede samples, as this makes the softmax over few classes many times faster.
         self._logits = parameters.new_empty(runs, shape.classes, n)
         self._logits_error = torch.empty_like(self._logits)
+        self._targets = None if targets is None else self._checked_targets(targets)
         # torch.bmm multiplies small matrices one by one when its output is a strided view.
         self._weight_slopes = [torch.empty(w.shape).to(w) for w in self.factors.weights]
         self._feature_slopes = torch.empty(self.factors.features.shape).to(parameters)
@@ -225,9 +240,12 @@ class DeepUfm:
     def data_loss(self, logits: Float[Tensor, "runs n classes"]) -> Float64[Tensor, " runs"]:
         """Mean loss of each run over samples, in float64; NaN for diverged runs."""
         function = cross_entropy if self.loss == "ce" else softmax_mse
-        labels = self.shape.labels(logits.device).expand(logits.shape[:-1])
+        if self._targets is None:
+            targets = self.shape.labels(logits.device).expand(logits.shape[:-1])
+        else:
+            targets = self._targets.double().mT.expand(logits.shape)
         losses = function(
-            logits.double(), labels, self.temperatures[:, None], reduction="none", validate=False
+            logits.double(), targets, self.temperatures[:, None], reduction="none", validate=False
         )
         return losses.mean(dim=-1)
 
@@ -244,19 +262,33 @@ class DeepUfm:
         T = self._T
         p = torch.softmax(self._logits / T, dim=1)
         if self.loss == "ce":
-            self._own_class(p).sub_(1)
+            self._subtract_targets(p)
             torch.div(p, self.shape.samples * T, out=self._logits_error)
         else:
             error = p.clone()
-            self._own_class(error).sub_(1)
+            self._subtract_targets(error)
             error -= (error * p).sum(dim=1, keepdim=True)
             torch.mul(p, error * (2 / (self.shape.samples * T)), out=self._logits_error)
 
-    def _own_class(self, values: Tensor) -> Tensor:
-        """View of the entries of (runs, classes, n) that belong to each sample's true class."""
+    def _subtract_targets(self, values: Tensor) -> None:
+        """Subtract the targets from probabilities (runs, classes, n), in place."""
         shape = self.shape
-        blocks = values.view(-1, shape.classes, shape.classes, shape.samples_per_class)
-        return blocks.diagonal(dim1=1, dim2=2)
+        if self._targets is not None:
+            values.sub_(self._targets)
+        elif shape.counts is None:  # a view of each sample's true class
+            blocks = values.view(-1, shape.classes, shape.classes, shape.samples_per_class)
+            blocks.diagonal(dim1=1, dim2=2).sub_(1)
+        else:
+            labels = shape.labels(values.device)
+            values[:, labels, torch.arange(len(labels), device=labels.device)] -= 1
+
+    def _checked_targets(self, targets: Tensor) -> Tensor:
+        """The targets as probabilities (1, classes, n), with the parameters' precision and device."""
+        like = self.parameters.new_zeros(self.shape.samples, self.shape.classes)
+        check_targets(targets, like)
+        if not targets.is_floating_point():
+            targets = torch.nn.functional.one_hot(targets, self.shape.classes)
+        return targets.to(self.parameters).mT[None].contiguous()
 
     def _decayed(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         weights = self.shape.weight_count

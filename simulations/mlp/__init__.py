@@ -11,6 +11,7 @@ rank of its gradients (equation 3). On Gaussian clusters, or on a folder of imag
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +39,7 @@ from rankdeficit.experiments.settings import (
 from rankdeficit.images import Images, load_splits
 from rankdeficit.normalisation import Normalisation
 from rankdeficit.spectrum import spectrum
+from rankdeficit.toys.labels import long_tailed_counts, noisy_labels
 from rankdeficit.toys.mlp import (
     Activation,
     BatchedMlp,
@@ -68,6 +70,11 @@ class Settings(TrainingSettings, NetworkSettings, ShapeSettings, ClusterSettings
     """Gaussian clusters: number of classes c."""
     samples_per_class: int = 10
     """Gaussian clusters: samples per class."""
+    imbalance: float = 1.0
+    """Gaussian clusters: samples of the largest class over those of the smallest; between them sizes fall
+    geometrically."""
+    label_noise: float = 0.0
+    """Share of the train labels that are drawn anew from all classes."""
     depth: int = 8
     """Weight matrices, classifier included: the number of layers L."""
     activation: Activation = "relu"
@@ -88,7 +95,7 @@ class Settings(TrainingSettings, NetworkSettings, ShapeSettings, ClusterSettings
         if self.data is None:
             of_images = ("images", "image_size")
             return found | dict.fromkeys(of_images, "on Gaussian clusters; give --data FOLDER")
-        of_clusters = ("classes", "samples_per_class", "inputs", "separation")
+        of_clusters = ("classes", "samples_per_class", "inputs", "separation", "imbalance")
         return found | dict.fromkeys(of_clusters, "on images; leave out --data")
 
 
@@ -217,6 +224,7 @@ def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
 def load(settings: Settings) -> Samples:
     """Gaussian clusters of the first seed, or images flattened and normalised."""
     device = cli.resolve_device(settings.device)
+    noisy = partial(noisy_labels, noise=settings.label_noise, seed=settings.seed)
     if settings.data is None:
         x, labels = gaussian_clusters(
             settings.classes,
@@ -225,6 +233,12 @@ def load(settings: Settings) -> Samples:
             settings.separation,
             settings.seed,
         )
+        counts = long_tailed_counts(
+            settings.classes, settings.samples_per_class, settings.imbalance
+        )
+        place = torch.arange(len(labels)) % settings.samples_per_class
+        kept = place < torch.tensor(counts)[labels]
+        x, labels = x[kept], noisy(labels[kept], settings.classes)
         return Samples(x.to(device), labels.to(device), settings.classes, None, None)
     train, test = load_splits(settings.data, settings.image_size)
     tell_of_files(train, test)
@@ -236,7 +250,9 @@ def load(settings: Settings) -> Samples:
         x = normalise(images.pixels[chosen]).flatten(1) / math.sqrt(images.pixels[0].numel())
         return x.to(device), images.labels[chosen].to(device)
 
-    return Samples(*some(train), len(train.classes), *some(test))
+    x, labels = some(train)
+    classes = len(train.classes)
+    return Samples(x, noisy(labels, classes), classes, *some(test))
 
 
 def bound_sentences(runs: Iterable[Row]) -> list[str]:

@@ -38,6 +38,18 @@ def test_the_run_folder_and_its_figures(small: Path) -> None:
     assert {row["step"] for row in rows} == {0, 1, 2, 4, 8, 10, 20, 30}
 
 
+def test_classes_of_unequal_size_and_noisy_labels() -> None:
+    plain = mlp.load(replace(SMALL, samples_per_class=40))
+    few = mlp.load(replace(SMALL, samples_per_class=40, imbalance=40.0))
+    assert few.labels.bincount().tolist() == [40, 16, 6, 3, 1]
+    for k in range(5):  # the same samples, as far as they go
+        own = few.x[few.labels == k]
+        assert torch.equal(own, plain.x[plain.labels == k][: len(own)])
+    noisy = mlp.load(replace(SMALL, samples_per_class=40, label_noise=0.5))
+    assert torch.equal(noisy.x, plain.x)
+    assert 0.3 < float((noisy.labels != plain.labels).double().mean()) < 0.5
+
+
 def test_ranks_of_layers_and_gradients_are_those_of_the_network() -> None:
     """Against one run's forward and backward pass in plain torch."""
     (runs,) = mlp.Mlp().build(SMALL)

@@ -19,7 +19,9 @@ from typing import Any
 import pytest
 import torch
 
+import rankdeficit as rd
 from rankdeficit.experiments import runs
+from rankdeficit.toys.labels import long_tailed_counts, noisy_targets
 from simulations import ufm
 from simulations.ufm import Settings
 from tests.conftest import ROOT
@@ -275,3 +277,20 @@ def test_cuda_shows_the_same_effect(cuda: torch.device, tmp_path: Path) -> None:
     on_cpu = runs.read_json(ufm.Ufm().run(replace(SMALL, out=tmp_path / "cpu")) / "summary.json")
     for ours, theirs in zip(summary["runs"], on_cpu["runs"], strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=0.05)
+
+
+def test_noisy_labels_and_unequal_classes_reach_the_model() -> None:
+    settings = replace(SMALL, depth=(2,), imbalance=4.0, label_noise=0.2, feature_decay=0.5)
+    (batch,) = ufm.Ufm().build(settings)
+    c, each = settings.classes, settings.samples_per_class
+    assert batch.model.shape.counts == long_tailed_counts(c, each, 4.0)
+    labels = batch.model.shape.labels()
+    loss = batch.model.data_loss(batch.model.logits())
+    T = batch.model.temperatures[:, None]
+    expected = torch.stack(
+        [
+            rd.cross_entropy(z.double(), noisy_targets(labels, c, 0.2), float(t))
+            for z, t in zip(batch.model.logits(), T, strict=True)
+        ]
+    )
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)

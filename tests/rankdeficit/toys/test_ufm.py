@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import rankdeficit as rd
+from rankdeficit.toys.labels import noisy_targets
 from rankdeficit.toys.optimizers import make_optimizer
 from rankdeficit.toys.ufm import DeepUfm, UfmShape, initial_parameters
 
@@ -16,7 +17,13 @@ def doubles(*values: float) -> torch.Tensor:
 
 
 def reference_objective(
-    shape: UfmShape, row: torch.Tensor, T: float, loss: str, weight: float, feature: float
+    shape: UfmShape,
+    row: torch.Tensor,
+    T: float,
+    loss: str,
+    weight: float,
+    feature: float,
+    targets: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """One run's objective in plain autograd."""
     factors = shape.unpack(row[None])
@@ -30,7 +37,7 @@ def reference_objective(
     function = rd.cross_entropy if loss == "ce" else rd.softmax_mse
     decay = weight * sum(W.square().sum() for W in factors.weights)
     return (
-        function(hidden, shape.labels(), T)
+        function(hidden, shape.labels() if targets is None else targets, T)
         + (decay + feature * factors.features.square().sum()) / 2
     )
 
@@ -59,6 +66,52 @@ def test_gradient_and_objective_against_autograd(
         expected.backward()
         torch.testing.assert_close(objective[run], expected.detach(), rtol=1e-13, atol=0)
         torch.testing.assert_close(model.gradient[run], row.grad, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("loss", ["ce", "mse"])
+@pytest.mark.parametrize("kind", ["counts", "labels", "noise"])
+def test_unequal_classes_and_other_targets_against_autograd(loss: Any, kind: str) -> None:
+    shape = UfmShape(3, 2, 4, 2, counts=(4, 1, 2) if kind != "labels" else None)
+    own = {"labels": torch.tensor([2, 0, 1, 1, 0, 2]), "noise": None, "counts": None}[kind]
+    targets = noisy_targets(shape.labels(), 3, 0.3) if kind == "noise" else own
+    parameters = initial_parameters(shape, [0, 1], dtype=torch.float64)
+    assert len(shape.labels()) == shape.samples
+    model = DeepUfm(shape, parameters, doubles(1, 20), loss=loss, weight_decay=0.1, targets=targets)
+    model.compute_gradient()
+    for run, T in enumerate((1.0, 20.0)):
+        row = parameters[run].clone().requires_grad_()
+        expected = reference_objective(shape, row, T, loss, 0.1, 0.1, targets)
+        expected.backward()
+        torch.testing.assert_close(model.objective()[run], expected.detach(), rtol=1e-13, atol=0)
+        torch.testing.assert_close(model.gradient[run], row.grad, rtol=1e-11, atol=1e-14)
+
+
+def test_equal_counts_and_targets_of_the_classes_change_nothing() -> None:
+    plain, counted = UfmShape(3, 2, 4, 2), UfmShape(3, 2, 4, 2, counts=(2, 2, 2))
+    parameters = initial_parameters(plain, [0], dtype=torch.float64)
+    gradients = []
+    for shape, targets in ((plain, None), (counted, None), (plain, plain.labels())):
+        model = DeepUfm(shape, parameters, doubles(5), targets=targets)
+        model.compute_gradient()
+        gradients.append(model.gradient)
+    for gradient in gradients[1:]:
+        torch.testing.assert_close(gradient, gradients[0], rtol=1e-14, atol=1e-16)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "targets", [torch.zeros(5, dtype=torch.long), torch.full((6,), 3), torch.full((6, 3), 0.4)]
+)
+def test_targets_that_do_not_fit_are_refused(targets: torch.Tensor) -> None:
+    shape = UfmShape(3, 2, 4, 2)
+    with pytest.raises(ValueError, match="targets"):
+        DeepUfm(shape, initial_parameters(shape, [0]), doubles(1), targets=targets)
+
+
+@pytest.mark.parametrize("counts", [(1, 2), (1, 2, 0)])
+def test_counts_that_do_not_fit_are_refused(counts: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="counts"):
+        UfmShape(3, 2, 4, 2, counts=counts)
 
 
 def train(shape: UfmShape, seeds: list[int], T: list[float], steps: int, **options: Any) -> DeepUfm:
