@@ -7,6 +7,7 @@ from rankdeficit.diagnostics.diagnose import diagnose
 from rankdeficit.diagnostics.watch import Watch
 from rankdeficit.experiments.records import Run, load_run
 from rankdeficit.gram import Gram
+from rankdeficit.products import product_spectrum
 from rankdeficit.softmax import (
     cross_entropy,
     entropy,
@@ -49,6 +50,7 @@ __all__ = [
     "load_run",
     "log_softmax",
     "numerical_rank",
+    "product_spectrum",
     "rank_curve",
     "softmax",
     "softmax_mse",
