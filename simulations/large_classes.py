@@ -207,7 +207,7 @@ class LargeClasses(StepByStep[Settings, Batch]):
             )
         temperatures = sorted({1.0, *settings.temperature})
         runs = [Key(T, seed) for T, seed in product(temperatures, settings.seed_range)]
-        cli.say(memory_line(settings, len(runs)))
+        print(memory_line(settings, len(runs)), flush=True)
         return [Batch(settings, key) for key in runs]
 
     def summarise(self, settings: Settings, batches: Sequence[Batch], path: Path) -> Row:

@@ -56,7 +56,7 @@ def test_the_run_folder_and_its_figure(tmp_path: Path) -> None:
 
 def test_the_memory_is_told_before_the_start(capsys: pytest.CaptureFixture[str]) -> None:
     large_classes.LargeClasses().build(replace(SMALL, classes=5000, width=2, block_memory=0.01))
-    told = capsys.readouterr().err
+    told = capsys.readouterr().out
     assert "0.093 GiB" in told  # 4 * 5000^2 bytes
     assert "2 runs" in told
 
