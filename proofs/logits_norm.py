@@ -8,6 +8,8 @@ The right side is attained exactly if, for all k with alpha_k > alpha_{k+1} and 
 beta_l > beta_{l+1}, one of the spans of the top k right singular vectors of W and of the top l left
 singular vectors of A contains the other.
 
+For independent entries of W with mean 0 and variance sigma^2, E ||W A||_F^2 = sigma^2 c ||A||_F^2.
+
 The top singular value of a product of L - 1 aligned factors is at least the (L - 1)-th power of the
 smallest top singular value.
 """
@@ -165,3 +167,22 @@ def product_of_top_singular_values() -> Iterator[Outcome]:
                 held &= min(factors) != least or top >= least**L
                 yield Outcome(top >= low and (top == low) == equal, str(factors))
             yield Outcome(held == (least <= 1), f"L = {L}, least {least}")
+
+
+@CLAIM.exhaustive(method="exact rationals")
+def random_weights() -> Iterator[Outcome]:
+    """E ||W A||_F^2 = sigma^2 c ||A||_F^2 over all W (c x d) with entries 3/2 times signs, c, d = 1..3, for
+    A of full rank, of rank 1 and zero.
+    """
+    sigma = fmpq(3, 2)
+    for c, d in product(range(1, 4), repeat=2):
+        full = fmpq_mat(d, 2, [3 * k * k - 7 * k + 1 for k in range(2 * d)])
+        first = fmpq_mat(d, 2, [k // 2 + 1 for k in range(2 * d)])
+        for A in (full, first, 0 * full):
+            squares = fmpq(0)
+            for signs in product((1, -1), repeat=c * d):
+                W = fmpq_mat(c, d, list(signs))
+                squares += sum((x * x for x in (W * A).entries()), fmpq(0))
+            mean = sigma**2 * squares / 2 ** (c * d)
+            norm = sum((x * x for x in A.entries()), fmpq(0))
+            yield Outcome(mean == sigma**2 * c * norm, f"c = {c}, A = {A}")
