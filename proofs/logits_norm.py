@@ -171,8 +171,8 @@ def product_of_top_singular_values() -> Iterator[Outcome]:
 
 @CLAIM.exhaustive(method="exact rationals")
 def random_weights() -> Iterator[Outcome]:
-    """E ||W A||_F^2 = sigma^2 c ||A||_F^2 over all W (c x d) with entries 3/2 times signs, c, d = 1..3, for
-    A of full rank, of rank 1 and zero.
+    """E ||W A||_F^2 = sigma^2 c ||A||_F^2 over all W (c x d) with entries 3/2 times signs, c, d = 1..3,
+    for A of full rank, of rank 1 and zero.
     """
     sigma = fmpq(3, 2)
     for c, d in product(range(1, 4), repeat=2):

@@ -33,6 +33,7 @@ from rankdeficit.experiments.settings import (
 )
 from rankdeficit.toys.mode_dynamics import (
     balanced_start,
+    dropout_temperature,
     escape_time,
     grow,
     growth_rate,
@@ -215,10 +216,18 @@ class Flow:
             if self.start == "balanced":
                 row["predicted_escape_time"] = predicted_time[i].item()
                 row["predicted_ratios"] = predicted[i].tolist()
+            if self.start == "balanced" and self.factors > 2:
+                row["dropout_temperatures"] = self._dropout_temperatures(i)
             if self.start == "balanced" and passed:
                 row["escape_time_error"] = abs(row["escape_time"] / predicted_time[i].item() - 1)
                 row["ratio_error"] = (self.ratios[i] / predicted[i] - 1).abs().max().item()
         return rows
+
+    def _dropout_temperatures(self, run: int) -> list[float]:
+        """Temperature above which each later mode is below gamma s_1 at escape, by the closed form."""
+        settings, first = self.settings, self.first[run]
+        shape = self.factors, settings.gamma, settings.escape, settings.samples_per_class
+        return dropout_temperature(first[1:], first[:1], *shape).tolist()
 
     def state(self) -> Row:
         """The state to save in a checkpoint."""

@@ -166,7 +166,11 @@ def draw_escapes(summary: Row) -> Figure:
             left.plot(T, [r["predicted_escape_time"] for r in same], "k--", linewidth=0.8)
             right.plot(T, [r["ratios"][1] for r in same], "o", color=colours[depth], ms=4)
             right.plot(T, [r["predicted_ratios"][1] for r in same], "k--", linewidth=0.8)
+            drop = same[0].get("dropout_temperatures", [math.inf])[0]
+            if min(T) <= drop <= max(T):
+                right.plot(drop, summary["gamma"], "rx", ms=5)
     left.plot([], [], "k--", linewidth=0.8, label="closed form")
+    left.plot([], [], "rx", ms=5, label="second mode leaves the rank")
     left.set(xlabel="temperature T", ylabel="escape time (flow time)")
     right.set_xlabel("temperature T")
     for axes in (left, right):

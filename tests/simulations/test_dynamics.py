@@ -60,6 +60,17 @@ def test_escapes_are_within_one_per_cent_of_the_closed_form(balanced: list[Row])
     assert largest(balanced, "escape_time_error") < 1e-3
 
 
+def test_modes_leave_the_rank_at_their_temperatures(balanced: list[Row]) -> None:
+    gamma = 1e-3
+    for run in balanced:
+        assert ("dropout_temperatures" in run) == (run["depth"] > 1)
+        if run["depth"] > 1:
+            T = np.array(run["dropout_temperatures"])
+            assert (np.diff(T) < 0).all()
+            inside = np.array(run["predicted_ratios"][1:]) > gamma
+            assert (inside == (run["temperature"] < T)).all()
+
+
 def test_ratios_know_no_temperature_at_two_factors_only(balanced: list[Row]) -> None:
     for depth in (1, 2, 5):
         for seed in (0, 1):
