@@ -86,6 +86,31 @@ def no_bound_without_n() -> Iterator[Outcome]:
     yield Outcome(d[-1] < 1 - 2 * max(R) and max(R) == fmpq(21, 100), str(columns))
 
 
+@CLAIM.exhaustive(method="exact rationals")
+def two_columns_beside_pairs() -> Iterator[Outcome]:
+    """sigma_n^2 can be below 1 - 2 r and below the d_i of the pairs: 2002 columns with r < 0.2004 and
+    sigma_n^2 <= 0.5599, where 1 - 2 r > 0.599 and ((1 - 2r)/(1 - r))^2 > 0.5616.
+    """
+    count, t, m = 1000, Fraction(1, 5), Fraction(1, 5)
+    own, other = Fraction(7741, 10**4), Fraction(259, 10**4)
+    columns: list[dict[str, Fraction]] = []
+    for pair in range(count):
+        columns += [{f"{pair}": Fraction(1)}, {f"{pair}": t, f"{pair}'": 1 - t}]
+    shared = {f"{pair}'": m / count for pair in range(count)}
+    columns += [{"A": own, "B": other, **shared}, {"A": other, "B": own, **shared}]
+    rho: dict[str, Fraction] = {}
+    for column in columns:
+        for row, x in column.items():
+            rho[row] = rho.get(row, Fraction(0)) + x
+    r = max(sum(x * (rho[row] - x) for row, x in column.items()) for column in columns)
+    # The difference of the last two columns is (own - other) (e_A - e_B).
+    square = (own - other) ** 2
+    holds = len(rho) == len(columns) == 2002 and all(sum(x.values()) == 1 for x in columns)
+    holds &= r < Fraction(2004, 10**4) and square <= Fraction(5599, 10**4)
+    holds &= square < ((1 - 2 * r) / (1 - r)) ** 2 < 1 - 2 * r
+    yield Outcome(holds, f"r = {r}, sigma_n^2 <= {square}")
+
+
 @CLAIM.sampled(method="exact rationals", instances=1000)
 def norm_of_a_column(random: Random) -> Outcome:
     """d_i >= 1 - R_i - (1/2) sum_j R_j, n = 2..8."""
