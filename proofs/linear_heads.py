@@ -119,7 +119,8 @@ def random_means(random: Random) -> Points:
         centre = means[0]
         slopes = [Fraction(random.randint(-9, 9), random.randint(1, 9)) for _ in range(c)]
         circle = [[(1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)] for t in slopes]
-        means = [[a + b for a, b in zip(centre, [*p, 0, 0], strict=False)] for p in circle]
+        zeros = [Fraction(0)] * (dimension - 2)
+        means = [[a + b for a, b in zip(centre, p + zeros, strict=True)] for p in circle]
     elif kind == "line":
         means = [[x * factor for x in means[0]] for factor in range(c)]
     elif kind == "equal":
