@@ -13,7 +13,7 @@ from simulations import large_classes
 from simulations.large_classes import Key, Model, Settings
 
 SMALL = Settings(
-    temperature=(8.0,), classes=30, width=4, steps=20, measure_every=10, checkpoint_every=10,
+    temperature=(8.0,), seeds=1, classes=30, width=4, steps=20, measure_every=10, checkpoint_every=10,
     frequencies="zipf", weight_decay=1e-3, device="cpu",
 )  # fmt: skip
 SEVEN_ROWS = 7 * 4 * 30 / 2**30
