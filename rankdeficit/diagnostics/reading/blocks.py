@@ -194,11 +194,12 @@ class _Reader:
         return tokens_of(value, len(self.keys), axis, self.mask)
 
     def _pooled(self, own: Tokens, grid: int, channels_last: bool, place: Place) -> Tensor:
-        """Features; places whose tokens the mask does not tell are remembered."""
+        """Features in memory of their own; places whose tokens the mask does not tell are remembered."""
         masked = fits(own.values, own.mask, 1 if channels_last else 2)
         if own.mask is not None and own.values.ndim > 2 and not masked:
             self._unmasked.add(place.module)
-        return pool_features(own.values, grid, channels_last, own.mask, own.windows)
+        found = pool_features(own.values, grid, channels_last, own.mask, own.windows)
+        return found.clone() if found is own.values else found
 
     def end(self, logits: Tensor, labels: Tensor, where: str) -> None:
         """Take the logits and labels of the batch that the network has processed."""
@@ -217,9 +218,9 @@ class _Reader:
                 "the input cannot be diagnosed"
             )
         for layer in self._features.get(Place("", 0, "output"), ()):
-            self._put("features", layer.name, logits)
+            self._put("features", layer.name, logits.clone())
         for name, value in (("labels", labels), ("keys", self.keys), ("logits", logits)):
-            self._put("", name, value)
+            self._put("", name, value.clone())
         self.samples += len(labels)
 
     def block(self) -> Block:
@@ -252,7 +253,7 @@ class _Reader:
         self._put(group, name, value)
 
     def _put(self, group: str, name: str, value: Tensor) -> None:
-        self._parts[group, name].append(value.clone())
+        self._parts[group, name].append(value)
 
 
 def check_labels(labels: Tensor, classes: int | None, where: str) -> None:
