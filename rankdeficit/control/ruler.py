@@ -219,4 +219,4 @@ def draw_ruler(ruler: Ruler, ranks: str) -> Figure:
     plots.set_log_scale(axes, "x")
     axes.set_xlabel(r"initial effective norm $\|M\|_F/(\sqrt{n}\,T)$ that the loss sees")
     axes.set_ylabel(ranks)
-    return plots.with_legend_below(figure, columns=4)
+    return plots.with_legend_below(figure, columns=3)
