@@ -53,6 +53,8 @@ class Covered(NamedTuple):
     status: Status
     own_data: bool = False
     """Whether it was measured on the paper's data set."""
+    used: str = ""
+    """The data set with which it was measured, where it was."""
 
     @property
     def measured(self) -> bool:
@@ -73,7 +75,7 @@ def covered(target: str, cells: Sequence[Cell], results: Results) -> Iterator[Co
                 yield Covered(data, network, condition, Status.MISSING)
             else:
                 status = status_of(pair, measures) if pair else Status.ALONE
-                yield Covered(data, network, condition, status, cell.own_data)
+                yield Covered(data, network, condition, status, cell.own_data, cell.data_name)
 
 
 def status_of(pair: Pair, measures: Measures) -> Status:
@@ -91,7 +93,12 @@ def cells_table(target: str) -> Callable[[Sequence[Cell], Results], Table]:
         rows = [
             [
                 TableCell(text)
-                for text in (cold.data, cold.network, cold.status.value, hot.status.value)
+                for text in (
+                    cold.used or hot.used or cold.data,
+                    cold.network,
+                    cold.status.value,
+                    hot.status.value,
+                )
             ]
             for cold, hot in zip(found[::2], found[1::2], strict=True)
         ]

@@ -154,8 +154,13 @@ def test_a_matrix_does_not_depend_on_what_is_looked_at_beside_it(tmp_path: Path)
 def test_the_figures_show_ranks_and_theory(hundred: Row) -> None:
     (axes,) = random_softmax.draw_ranks(hundred).axes
     lines = [line for line in axes.get_lines() if len(line.get_xdata())]
-    for i, curve in enumerate(hundred["curves"]):
-        measured, early, late = lines[3 * i : 3 * i + 3]
+    measured_lines, early_lines, late_lines = (
+        [line for line in lines if line.get_linestyle() == style] for style in ("-", "--", ":")
+    )
+    assert len(early_lines) == len(late_lines) == len(hundred["curves"])
+    for curve, measured, early, late in zip(
+        hundred["curves"], measured_lines, early_lines, late_lines, strict=False
+    ):
         assert [*measured.get_ydata()] == [p["rank"] for p in curve["points"]]
         assert {*late.get_ydata()} == {curve["large_scale_rank"]}
         assert min(late.get_xdata()) > curve["peak_scale"]

@@ -40,7 +40,7 @@ class Table1(Representations, exhibit="Table 1"):
     """MLP and ResNets."""
 
     name = "table1"
-    further = (cells_table("table1"), rank_curves)
+    further = (rank_curves, cells_table("table1"))
 
 
 @register
@@ -48,7 +48,7 @@ class Table3(Representations, exhibit="Table 3"):
     """VGG-19."""
 
     name = "table3"
-    further = (cells_table("table3"), rank_curves)
+    further = (rank_curves, cells_table("table3"))
 
 
 def all_detectors(cells: Sequence[Cell], results: Results) -> Table:
@@ -91,7 +91,7 @@ class Table2(PairTarget, exhibit="Table 2"):
     family = "table"
     compared = True
     caption = "NECO: AUROC, and false positives at 95 % true positives (ID is positive)"
-    further = (cells_table("table2"), all_detectors)
+    further = (all_detectors, cells_table("table2"))
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
         """NECO on every out-of-distribution set."""

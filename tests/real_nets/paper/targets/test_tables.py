@@ -140,8 +140,10 @@ def test_vgg_is_held_against_what_the_paper_found_of_it(tmp_path: Path) -> None:
 def test_replaced_data_are_named_wherever_they_appear(tmp_path: Path) -> None:
     setup = setup_of(replacements={"cifar100": "tiny"}, pick=["CIFAR-100/ResNet-18"])
     section = section_of(tmp_path, "table1", THREE, setup)
-    for table in section.tables:
+    *others, cells = section.tables
+    for table in others:
         assert {row[0].text for row in table.rows} == {"tiny for CIFAR-100"}
+    assert [row[1].text for row in cells.rows if "tiny" in row[0].text] == ["ResNet-18"]
     assert all("ResNet-18 on tiny for CIFAR-100" in note for note in section.notes)
 
 
@@ -173,7 +175,7 @@ def test_equal_accuracy_is_the_highest_that_both_sides_reached(target: str, tmp_
 def test_without_a_common_accuracy_there_is_no_such_table(tmp_path: Path) -> None:
     cold, hot = hundred(kept={0.8: hundred()}), hundred(kept={0.2: hundred()})
     section = section_of(tmp_path, "table1", by_seed(baseline=[cold] * 3, low=[hot] * 3), ONE)
-    assert len(section.tables) == 2
+    assert len(section.tables) == 3
 
 
 def test_a_pair_with_networks_on_one_side_alone_has_no_equal_accuracy(tmp_path: Path) -> None:
@@ -341,7 +343,7 @@ def test_table_2_shows_every_variant_and_equal_accuracy(tmp_path: Path) -> None:
     kept = {0.5: detected(0.7, 0.7)}
     numbers = by_seed(baseline=[replace(detected(0.6, 0.9), kept=kept)] * 3, low=[
         replace(detected(0.8, 0.8), kept=kept)] * 3)  # fmt: skip
-    _, variants, equal = section_of(tmp_path, "table2", numbers, ONE).tables
+    _, variants, _, equal = section_of(tmp_path, "table2", numbers, ONE).tables
     assert [c.title for c in variants.columns[4:]] == [
         "d of NECO", *(f"neco-{name}" for name in ("equation", "resnet", "swin", "vit"))
     ]  # fmt: skip
