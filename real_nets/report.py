@@ -109,7 +109,7 @@ def other_data(records: Sequence[TargetRecord], outcomes: Sequence[JobFolder]) -
     others = sorted({cell.data_name for cell in cells if not cell.own_data})
     others_ood = {name for one in outcomes for name in one.job.ood} - set(replaceable())
     if others_ood:
-        others.append(f"out of distribution {', '.join(sorted(others_ood))}")
+        others.append(f"{', '.join(sorted(others_ood))} as out-of-distribution data")
     return [*others, *parts_of_data(outcomes), *other_sizes(outcomes)]
 
 

@@ -165,7 +165,7 @@ def imbalance_table(summary: Row) -> Table:
         f"at gamma = {summary['gamma']:g}; Neural Collapse predicts {summary['neural_collapse_rank']} "
         "for classes of equal size. Small and large: the halves of the classes with fewer and more "
         "samples; cosine: mean between the classifier's vectors of these classes, less the mean of all "
-        "vectors; T*: temperature above which small classes merge by theory (L = 2).",
+        "vectors; T*: predicted temperature above which small classes merge (L = 2).",
         caption_justify="left",
     )
     for name in ("depth", "imbalance", "T", "seeds", "train acc.", "of small", "norm / T", "centred",

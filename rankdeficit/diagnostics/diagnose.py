@@ -24,9 +24,8 @@ from rankdeficit.diagnostics.measures.ood import detector_list, missing_packages
 from rankdeficit.diagnostics.measures.ood import detectors as detector_names
 from rankdeficit.diagnostics.measures.probes import ProbeSettings
 from rankdeficit.diagnostics.reading.batches import Data, as_batches, checked_batch, spelled
-from rankdeficit.diagnostics.reading.blocks import explained
 from rankdeficit.diagnostics.reading.contexts import plain_torch
-from rankdeficit.diagnostics.reading.inputs import Forward, Inputs
+from rankdeficit.diagnostics.reading.inputs import Forward, Inputs, explained
 from rankdeficit.diagnostics.reading.masks import MaskOf
 from rankdeficit.diagnostics.reading.needs import MATRIX_MEMORY, Needs, Wanted
 from rankdeficit.diagnostics.reading.network import Network
@@ -173,9 +172,10 @@ def diagnose(
     with plain_torch() as defaults, untouched(plain):
         forward = Forward.of(plain)
         firsts, train_batches = _peek(defaults.batches(train_batches), forward, mask)
-        with explained("train, batch 0", firsts[0]):
-            network = replace(Network.of(model, firsts[0], layers, logits, defaults), mask=mask)
-            network = network.told_by(firsts)
+        where, first = next(iter(firsts.items()))
+        with explained(where, first):
+            network = replace(Network.of(model, first, layers, logits, defaults), mask=mask)
+        network = network.told_by(firsts)
         needs = Needs.of(own.needs for own in chosen)
         samples = gradient_samples or _gradient_samples(network)
         wanted = Wanted((LOSS,), rows_per_sample, samples, matrix_memory=matrix_memory)
@@ -220,16 +220,17 @@ def diagnose(
         return Report(from_first(record))
 
 
-def _peek(train: Batches, forward: Forward, mask: MaskOf) -> tuple[list[Inputs], Batches]:
-    """Inputs of the first PEEKED samples, in their batches, and all batches, these included."""
+def _peek(train: Batches, forward: Forward, mask: MaskOf) -> tuple[dict[str, Inputs], Batches]:
+    """Inputs of the first PEEKED samples by the names of their batches, and all batches in order."""
     stream = iter(train)
-    read, found, missing = [], [], PEEKED
+    read, found, missing = [], dict[str, Inputs](), PEEKED
     for number, batch in enumerate(stream):
         read.append(batch)
-        inputs = checked_batch(batch, f"train, batch {number}", forward, mask=mask)[0]
+        where = f"train, batch {number}"
+        inputs = checked_batch(batch, where, forward, mask=mask)[0]
         if len(inputs):
-            found.append(inputs[:missing])
-            missing -= len(found[-1])
+            found[where] = inputs[:missing]
+            missing -= len(found[where])
         if not missing:
             break
     if not found:

@@ -243,7 +243,7 @@ def test_each_mode_drops_out_within_its_bounds(n: int, c: int, gamma: float) -> 
                 assert (values[i + 1] > gamma * values[0]) == above
     assert (lower <= first_order).all()
     assert (first_order <= upper).all()
-    # both ends are within gamma w^2 / (4 mu^2), relative, of the first order
+    # the relative distance of both ends from the first order is at most gamma w^2 / (4 mu^2)
     spread = (M.amax(dim=-1) - M.amin(dim=-1)).max()
     relative = gamma * (spread / (gamma * first_order)).square() / 4
     small = relative < 0.05

@@ -14,8 +14,8 @@ from rankdeficit.experiments.experiment import Experiment, find_experiments
 NAMES = sorted(path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py"))
 NAMES.remove("devices")
 LONG = {
-    "dial", "distillation", "dynamics", "equivalence", "gibbs", "hyperparameters", "interventions",
-    "phase_diagram",
+    "dial", "distillation", "dynamics", "equivalence", "gibbs", "hyperparameters", "imbalance",
+    "interventions", "phase_diagram",
 }  # fmt: skip
 FEWEST = {"dial": 2}
 """Seeds of simulations that cannot do with one."""

@@ -157,9 +157,8 @@ def test_the_figures_show_ranks_and_theory(hundred: Row) -> None:
     measured_lines, early_lines, late_lines = (
         [line for line in lines if line.get_linestyle() == style] for style in ("-", "--", ":")
     )
-    assert len(early_lines) == len(late_lines) == len(hundred["curves"])
     for curve, measured, early, late in zip(
-        hundred["curves"], measured_lines, early_lines, late_lines, strict=False
+        hundred["curves"], measured_lines, early_lines, late_lines, strict=True
     ):
         assert [*measured.get_ydata()] == [p["rank"] for p in curve["points"]]
         assert {*late.get_ydata()} == {curve["large_scale_rank"]}

@@ -106,13 +106,7 @@ def settled_at(ranks: dict[int, int]) -> int | None:
 
 def class_ranks(rows: Float[Tensor, "n c"], labels: Int64[Tensor, " n"], gamma: float) -> list[int]:
     """Rank of the class-centred logits of each class that has samples."""
-    own = centre(rows[labels.argsort(stable=True)])
-    counts = labels.bincount()
-    found = []
-    for part in own.split(counts[counts > 0].tolist()):
-        gram = part @ part.mT if part.shape[0] < part.shape[1] else part.mT @ part
-        found.append(int(gram_ranks(gram[None], gamma)))
-    return found
+    return [int(spectrum(rows[labels == own], centred=True).rank(gamma)) for own in labels.unique()]
 
 
 def balanced_rank(rows: Float[Tensor, "n c"], labels: Int64[Tensor, " n"], gamma: float) -> int:

@@ -1,8 +1,7 @@
 """A data set run through a network, as a stream of blocks of samples with all that was read of them."""
 
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +10,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from rankdeficit.diagnostics.reading.batches import checked_batch
-from rankdeficit.diagnostics.reading.inputs import Inputs
+from rankdeficit.diagnostics.reading.inputs import Inputs, explained
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.pooling import pool_features
 from rankdeficit.diagnostics.reading.taps import Layer, reading, undisturbed
@@ -32,9 +31,6 @@ BLOCK = 1024
 
 MOST_CLASSES = 2**20
 """Of OOD data. Larger labels are not classes numbered from 0, and their probes would fit in no memory."""
-
-UNFIT = (RuntimeError, TypeError, AttributeError, AssertionError, LookupError)
-"""What networks raise for inputs that they cannot take."""
 
 
 class NonFiniteLogitsError(ValueError):
@@ -116,22 +112,6 @@ def blocks(
                     yield reader.block()
             if reader.samples:
                 yield reader.block()
-
-
-@contextmanager
-def explained(where: str, inputs: Inputs) -> Iterator[None]:
-    """Turn what torch or a network says of inputs that it cannot take into a ValueError naming them."""
-    try:
-        yield
-    except UNFIT as error:
-        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
-            raise
-        reason = (
-            str(error) if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"
-        )
-        raise ValueError(
-            f"{where}: the model cannot take inputs of shape {inputs} ({reason})"
-        ) from error
 
 
 class _Reader:

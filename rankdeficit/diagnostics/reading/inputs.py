@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 
 from rankdeficit.diagnostics.reading.tokens import Mask
 from rankdeficit.diagnostics.states.sampling import combined_keys, sample_keys, token_keys
+
+UNFIT = (RuntimeError, TypeError, AttributeError, AssertionError, LookupError)
+"""What networks raise for inputs that they cannot take."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,22 @@ class Inputs:
         named = {name: function(tensor) for name, tensor in self.named.items()}
         mask = None if self.mask is None else function(self.mask)
         return Inputs(tuple(map(function, self.positional)), named, mask)
+
+
+@contextmanager
+def explained(where: str, inputs: Inputs) -> Iterator[None]:
+    """Turn what torch or a network says of inputs that it cannot take into a ValueError naming them."""
+    try:
+        yield
+    except UNFIT as error:
+        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+            raise
+        reason = (
+            str(error) if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"
+        )
+        raise ValueError(
+            f"{where}: the model cannot take inputs of shape {inputs} ({reason})"
+        ) from error
 
 
 def joined(parts: Sequence[Inputs]) -> Inputs:

@@ -1,6 +1,6 @@
 """A classifier together with the layers found in it and the way its output is read."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rankdeficit.diagnostics.reading.contexts import PLAIN, Defaults
-from rankdeficit.diagnostics.reading.inputs import Forward, Inputs
+from rankdeficit.diagnostics.reading.inputs import Forward, Inputs, explained
 from rankdeficit.diagnostics.reading.masks import MaskOf
 from rankdeficit.diagnostics.reading.outputs import Kind, as_logits, kind_of_outputs
 from rankdeficit.diagnostics.reading.taps import (
@@ -70,10 +70,16 @@ class Network:
         found = weight.device, weight.dtype
         return cls(model, layers, classes, select, *found, defaults=defaults)
 
-    def told_by(self, batches: Iterable[Tensor | Inputs]) -> "Network":
-        """The same, with what it returns told by its outputs of these batches of inputs."""
+    def told_by(self, batches: Mapping[str, Inputs]) -> "Network":
+        """The same, with what it returns told by its outputs of these batches, by their names.
+
+        Raises ValueError, naming the batch, for one that the model cannot take.
+        """
+        found = []
         with torch.no_grad(), undisturbed(self.model):
-            found = [self._run(batch) for batch in batches]
+            for where, batch in batches.items():
+                with explained(where, batch):
+                    found.append(self._run(batch))
         return replace(self, outputs=kind_of_outputs(found))
 
     @property

@@ -21,8 +21,8 @@ from rankdeficit.checks import (
 )
 from rankdeficit.diagnostics.assembly import gather_outputs
 from rankdeficit.diagnostics.measures.probes import ProbeSettings
-from rankdeficit.diagnostics.reading.blocks import NonFiniteLogitsError, check_labels, explained
-from rankdeficit.diagnostics.reading.inputs import Forward
+from rankdeficit.diagnostics.reading.blocks import NonFiniteLogitsError, check_labels
+from rankdeficit.diagnostics.reading.inputs import Forward, explained
 from rankdeficit.diagnostics.reading.needs import Needs, Rows, Wanted
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.store import RowStore
@@ -180,7 +180,8 @@ class Watch:
                 probes = first_samples(self._batches, Forward.of(model), self._samples)
             with explained("batches, batch 0", probes[0][0]):
                 network = Network.of(model, probes[0][0], self._layers, self._select, defaults)
-                network = network.told_by(inputs for inputs, _ in probes)
+            firsts = {f"batches, batch {i}": inputs for i, (inputs, _) in enumerate(probes)}
+            network = network.told_by(firsts)
         for number, (_, labels) in enumerate(probes):
             check_labels(labels, network.classes, f"batches, batch {number}")
         self._network = network

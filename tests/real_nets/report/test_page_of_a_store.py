@@ -47,12 +47,12 @@ def test_the_summary_counts_networks_and_names_the_paper(original: Path) -> None
     [
         ("paper", {}, []),
         ("paper", {"svhn": "cifar100"}, []),
-        ("paper", {"svhn": "tiny"}, [".* tiny"]),
+        ("paper", {"svhn": "tiny"}, ["tiny as .*"]),
         ("paper", {"imagenet": "tiny"}, []),
         (
             "paper",
             {"cifar100": "tiny"},
-            ["tiny .*CIFAR-100", ".* tiny", "tiny .*120 train.* 40 test.*"],
+            ["tiny .*CIFAR-100", "tiny as .*", "tiny .*120 train.* 40 test.*"],
         ),
         (
             "smoke",
@@ -60,7 +60,7 @@ def test_the_summary_counts_networks_and_names_the_paper(original: Path) -> None
             [
                 "glyphs:50 .*CIFAR-10",
                 "glyphs:50 .*CIFAR-100",
-                ".* glyph-fonts:50, glyph-letters:50",
+                "glyph-fonts:50, glyph-letters:50 as .*",
                 "glyphs:50 .*120 train.* 40 test.*",
             ],
         ),

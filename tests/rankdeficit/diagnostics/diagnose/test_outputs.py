@@ -93,3 +93,11 @@ def test_one_logit_is_that_of_the_second_of_two_classes(shape: str) -> None:
     for name in ("train.loss", "test.accuracy", "effective_depth.value"):
         assert found[name] == pytest.approx(expected[name]), name
     assert any("sigmoid" in note for note in found["notes"]) == (shape == "sigmoid")
+
+
+def test_the_batch_that_a_network_cannot_take_is_named_among_the_first_samples() -> None:
+    torch.manual_seed(0)
+    data = [(torch.randn(1, 5), torch.tensor([i % 2])) for i in range(6)]
+    data[4] = (torch.randn(1, 6), data[4][1])
+    with pytest.raises(ValueError, match="train, batch 4"):
+        rd.diagnose(nn.Sequential(nn.Linear(5, 2)), data, data[:4], measures=["logits"])
