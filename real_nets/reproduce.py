@@ -12,7 +12,7 @@ them, and the same command resumes an interrupted run.
 """
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import cache
@@ -34,10 +34,11 @@ from real_nets.data.catalogue import listing
 from real_nets.data.opening import DataSource, is_archive, why_missing
 from real_nets.jobs.execute import Execution, Executor, check_options, execute
 from real_nets.jobs.folder import check_finished
-from real_nets.paper.budgets import BUDGETS, BudgetName, with_changes
+from real_nets.models import MODELS
+from real_nets.paper.budgets import BUDGETS, BudgetName, RecipeName, with_changes
 from real_nets.paper.coverage import missing
 from real_nets.paper.estimate import announce, list_targets
-from real_nets.paper.grid import Setup, replaceable
+from real_nets.paper.grid import Setup
 from real_nets.paper.plan import Plan
 from real_nets.paper.store import (
     LOGS,
@@ -90,6 +91,9 @@ class Settings:
     """Number of networks per cell [default: the budget's, 10 for fig8]."""
     temperature: float | None = None
     """Temperature of networks with low logit norm [default: the budget's]."""
+    recipe: RecipeName = "budget"
+    """Recipe of convolutional networks: that of the budget, or adaptive: AdamW, peak rate 3e-3, no weight
+    decay, width 16."""
     epochs: int | None = None
     """Epochs of every network [default: the budget's]."""
     width: int | None = None
@@ -263,13 +267,11 @@ def prepare(settings: Settings, source: DataSource) -> Setup:
     budget = BUDGETS[settings.budget]
     if settings.data is not None and not settings.data.is_dir() and not settings.download:
         raise ValueError(f"data {settings.data} does not exist; name a folder of data sets")
-    replacements = parse_pairs("replace", settings.replace)
-    check_replacements(replacements)
     options = {name: getattr(settings, name) for name in OVERRIDES}
     return Setup(
-        with_changes(budget, settings.seeds, options),
+        with_changes(budget, settings.seeds, options, settings.recipe),
         cache(lambda name: why_missing(name, source.root, source.download)),
-        replacements,
+        parse_pairs("replace", settings.replace),
         settings.temperature,
         settings.cells,
         seeds=settings.seeds,
@@ -293,6 +295,9 @@ def check_effects(settings: Settings, plan: Plan, setup: Setup) -> None:
         reached["download"] = any(archives)
     if settings.on_corrupt != "stop":
         reached["on_corrupt"] = not all(archives)
+    if settings.recipe != "budget":
+        models = [MODELS.get(job.model) for job in jobs]
+        reached["recipe"] = any(own is not None and own.convolutional for own in models)
     if settings.replace and not plan.grid.left_out:  # whose replacement may be missing
         reached["replace"] = data >= set(setup.replacements.values())
     for name in ("data", "seeds", "tensorboard", "executor"):
@@ -303,15 +308,6 @@ def check_effects(settings: Settings, plan: Plan, setup: Setup) -> None:
             names = ", ".join(part.target.name for part in plan.parts)
             raise ValueError(
                 f"{option(name)} has no effect on {names}; leave it out, or name other targets"
-            )
-
-
-def check_replacements(replacements: Mapping[str, str]) -> None:
-    """Raise ValueError for replacements of data sets that no target uses."""
-    for name in replacements:
-        if name not in replaceable():
-            raise ValueError(
-                f"replace names {name!r}; it must be one of {', '.join(replaceable())}, before the ="
             )
 
 

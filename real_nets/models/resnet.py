@@ -31,7 +31,7 @@ def resnet18(
     return _resnet(BasicBlock, (2, 2, 2, 2), inputs, classes, width, stem, norm)
 
 
-@register("ResNet-20", convolutional=True, low_norm_temperature={"small": 100.0})
+@register("ResNet-20", convolutional=True)
 def resnet20(
     *, inputs: Shape, classes: int, width: int = 16, stem: Stem = "auto", norm: Norm = "batch"
 ) -> ResNet:

@@ -115,6 +115,14 @@ class Setup:
     seeds: int | None = None
     """Number of networks per cell; None for that of the target or the budget."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for replacements of data sets that no target uses."""
+        for name in self.replacements:
+            if name not in replaceable():
+                raise ValueError(
+                    f"replace names {name!r}; it must be one of {', '.join(replaceable())}, before the ="
+                )
+
     @property
     def synthetic(self) -> bool:
         """Whether glyphs replace all data sets."""

@@ -50,6 +50,7 @@ BAD: list[tuple[list[str], list[str]]] = [
     (["fig6", "--temperature", "10"], ["--temperature", "fig6"]),
     (["fig6", "--seeds", "2"], ["--seeds", "fig6"]),
     (["fig6", "--tensorboard"], ["--tensorboard", "fig6"]),
+    (["fig6", "--recipe", "adaptive"], ["--recipe", "fig6"]),
     (["fig6", "--executor", "local"], ["--executor", "fig6"]),
     (["fig6", *ROOTED], ["--data", "fig6"]),
     (["fig6", "fig8", "--lr", "0.1"], ["--lr", "fig6, fig8"]),
