@@ -10,7 +10,9 @@ class-centred logits are 2 <x, d_k> - s_k. On inputs that affinely span the spac
 the rows (d_k, s_k): the dimension of the span of the d_k if all means lie on a sphere, else one more.
 
 Along minimisers of loss + (lambda/2) ||theta||^2 the norm does not rise with lambda, and the loss does
-not fall.
+not fall. But a larger decay is no higher temperature: for two classes and orthogonal inputs of lengths
+a_i the margins are T u_i with u_i (1 + e^{u_i}) = a_i^2/(n lambda T^2). If a_1 < a_2, the ratio u_2/u_1
+rises strictly with lambda, from 1 to (a_2/a_1)^2, so no two minimisers are multiples of each other.
 """
 
 from collections.abc import Iterator
@@ -19,9 +21,9 @@ from random import Random
 from typing import NamedTuple
 
 import sympy
-from flint import fmpq_mat
+from flint import arb, fmpq, fmpq_mat
 
-from proofs.claims import Claim, Outcome, step
+from proofs.claims import Claim, Outcome, positive, step
 from proofs.exact import to_fmpq
 
 CLAIM = Claim(__name__)
@@ -68,6 +70,86 @@ def shrinkage() -> Iterator[Outcome]:
         "and l_2 - l_1 = the first + lambda_1 (N_1 - N_2)/2 >= 0",
         sympy.expand(l2 - l1 - better - first * (n1 - n2) / 2) == 0,
     )
+
+
+def elasticity(u: sympy.Expr) -> sympy.Expr:
+    """d ln u/d ln k along u (1 + e^u) = k, which is 1/(1 + u/(1 + e^{-u}))."""
+    return 1 / (1 + u / (1 + sympy.exp(-u)))
+
+
+@CLAIM.derivation
+def decay_is_no_temperature() -> Iterator[Outcome]:
+    """orthogonal inputs of lengths a_i, labels +-1, mean ln(1 + e^{-m_i/T}) + (lambda/2)
+    ||theta||^2: m_i = T u_i with u_i (1 + e^{u_i}) = a_i^2/(n lambda T^2), and for a_2 > a_1 the ratio
+    u_2/u_1 rises strictly with lambda, from 1 to (a_2/a_1)^2.
+    """
+    u, k, a, n, decay, T = sympy.symbols("u k a n lambda T", positive=True)
+    # theta = sum_i y_i alpha_i x_i: m_i = alpha_i a_i^2, ||theta||^2 = sum alpha_i^2 a_i^2.
+    share = T * u / a**2
+    loss = sympy.log(1 + sympy.exp(-share * a**2 / T)) / n + decay / 2 * share**2 * a**2
+    strength = a**2 / (n * decay * T**2)
+    yield step(
+        "the objective of a sample is convex in u with slope (lambda T^2/a^2) (u - k/(1 + e^u)), "
+        "k = a^2/(n lambda T^2)",
+        sympy.simplify(loss.diff(u) - decay * T**2 / a**2 * (u - strength / (1 + sympy.exp(u))))
+        == 0,
+    )
+    K = u * (1 + sympy.exp(u))
+    yield step(
+        "d ln u/d ln k = K/(u K') = 1/(1 + u/(1 + e^-u)) for K = u (1 + e^u)",
+        sympy.simplify(K / (u * K.diff(u)) - elasticity(u)) == 0,
+    )
+    growth = 1 / elasticity(u) - 1
+    slope = (1 + sympy.exp(-u) + u * sympy.exp(-u)) / (1 + sympy.exp(-u)) ** 2
+    yield step(
+        "it falls strictly with u, as u/(1 + e^-u) has a slope > 0; so ln u_2 - ln u_1, u_2 > u_1, falls "
+        "strictly with the common factor of k_1 and k_2, that is rises with lambda",
+        sympy.simplify(growth.diff(u) - slope) == 0,
+    )
+    ratio = sympy.Symbol("ratio", positive=True)
+    yield step(
+        "k -> 0: u/k -> 1/2, so u_2/u_1 -> k_2/k_1; k -> infinity: ln k = u + ln u + ln(1 + e^-u), so "
+        "u/ln k -> 1 and u_2/u_1 -> 1",
+        sympy.limit(u / K, u, 0) == sympy.Rational(1, 2)
+        and sympy.expand(
+            sympy.log(u)
+            + u
+            + sympy.log(1 + sympy.exp(-u))
+            - sympy.expand_log(sympy.log(u * sympy.exp(u) * (1 + sympy.exp(-u))))
+        )
+        == 0
+        and sympy.limit((u + sympy.log(u) + sympy.log(1 + sympy.exp(-u))) / u, u, sympy.oo) == 1
+        and sympy.limit((sympy.log(k) + sympy.log(ratio)) / sympy.log(k), k, sympy.oo) == 1,
+    )
+
+
+def scaled_margin(strength: fmpq) -> arb:
+    """Ball of the root u of u (1 + e^u) = strength."""
+    low, high = fmpq(0), strength
+    while high - low > strength / 10**30:
+        middle = (low + high) / 2
+        excess = middle * (1 + arb(middle).exp()) - arb(strength)
+        if not (excess > 0 or excess < 0):
+            break
+        low, high = (low, middle) if excess > 0 else (middle, high)
+    return arb(low).union(arb(high))
+
+
+@CLAIM.sampled(method="ball arithmetic", instances=100)
+def ratios_of_margins_rise(random: Random) -> Outcome:
+    """u_2/u_1 at lambda_1 < lambda_2 differ, the second is larger, and both lie strictly between 1 and
+    (a_2/a_1)^2: strengths from 1e-6 to 1e6; slack: of the ratios.
+    """
+    weak = fmpq(random.randint(1, 99), 10 ** random.randint(0, 6)) * 10 ** random.randint(0, 4)
+    squares = 1 + fmpq(random.randint(1, 30), random.choice([1, 10, 100]))  # (a_2/a_1)^2
+    more = 1 + fmpq(random.randint(1, 30), random.choice([1, 10, 100]))  # lambda_2/lambda_1
+
+    def slack() -> arb:
+        before = scaled_margin(weak * squares) / scaled_margin(weak)
+        after = scaled_margin(weak * squares / more) / scaled_margin(weak / more)
+        return (after - before).min(before - 1).min(arb(squares) - after)
+
+    return positive(slack, f"strengths {weak} and {weak * squares}, decay {more} times as large")
 
 
 def centred(rows: Points) -> Points:

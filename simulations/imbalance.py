@@ -4,7 +4,8 @@ Half of the classes are large and half small, or sizes fall geometrically. With 
 enough ratio of sizes the classifier's vectors of the small classes become equal (minority collapse; Fang
 et al. 2021): these classes cannot be told apart, and the class-centred rank falls to the number of large
 classes. With two factors this happens above a temperature in closed form
-(`rankdeficit.toys.optima.merging_temperature`).
+(`rankdeficit.toys.optima.merging_temperature`), and at each temperature from an imbalance in closed form
+(`merging_imbalance`).
 
     python -m simulations.imbalance --imbalance 1 10 100 1000 --temperature 50
 """
@@ -27,7 +28,7 @@ from rankdeficit.experiments.experiment import StepByStep, experiment
 from rankdeficit.experiments.settings import Row, check_values
 from rankdeficit.spectrum import centre
 from rankdeficit.toys.labels import long_tailed_counts, step_counts
-from rankdeficit.toys.optima import merging_temperature
+from rankdeficit.toys.optima import merging_imbalance, merging_temperature
 from rankdeficit.toys.ufm import UfmShape
 from simulations import ufm
 
@@ -61,6 +62,10 @@ class Batch(ufm.Batch):
         super().__init__(settings, shape)
         self.imbalance, self.small = imbalance, shape.classes // 2
         self.merging = predicted_temperature(settings, shape)
+        self.from_imbalance = {
+            temperature: predicted_imbalance(settings, shape, temperature)
+            for temperature in settings.temperatures
+        }
 
     def measure(self, step: int) -> list[Row]:
         """One row per run, with accuracy and cosines of the smaller half of the classes."""
@@ -78,6 +83,7 @@ class Batch(ufm.Batch):
                 value if row["rank"] is not None and isfinite(value) else None for value in own
             ]
             row |= {"imbalance": self.imbalance, "merging_temperature": self.merging}
+            row["merging_imbalance"] = self.from_imbalance[row["temperature"]]
             row |= dict(zip(names, found, strict=True))
         return rows
 
@@ -90,6 +96,22 @@ def predicted_temperature(settings: Settings, shape: UfmShape) -> float | None:
     if not (known and decays[0] and feature_decay and shape.counts):
         return None
     return merging_temperature(shape.samples, min(shape.counts), decays[0], feature_decay)
+
+
+def predicted_imbalance(settings: Settings, shape: UfmShape, temperature: float) -> float | None:
+    """Imbalance from which small classes merge at a temperature; None where theory does not tell it."""
+    decay, feature_decay = settings.weight_decay, settings.feature_decay
+    if predicted_temperature(settings, shape) is None or shape.classes < 4:
+        return None
+    small = shape.classes // 2
+    return merging_imbalance(
+        shape.classes - small,
+        small,
+        settings.samples_per_class,
+        temperature,
+        decay,
+        decay if feature_decay is None else feature_decay,
+    )
 
 
 def mean_cosine(
@@ -197,6 +219,11 @@ def imbalance_table(summary: Row) -> Table:
 def merging_sentences(runs: Sequence[Row]) -> list[str]:
     """From which imbalance on the small classes have merged, for each depth and temperature."""
     merged: dict[tuple[int, float], dict[float, bool]] = {}
+    predicted = {
+        (run["depth"], run["temperature"]): run["merging_imbalance"]
+        for run in runs
+        if run["merging_imbalance"] is not None
+    }
     for (depth, imbalance, temperature), alive in cells(runs):
         together = bool(alive) and all((run["small_cosine"] or 0) >= MERGED for run in alive)
         merged.setdefault((depth, temperature), {})[imbalance] = together
@@ -204,10 +231,14 @@ def merging_sentences(runs: Sequence[Row]) -> list[str]:
     for (depth, temperature), found in merged.items():
         first = next((imbalance for imbalance, yes in found.items() if yes), None)
         where = f"Depth {tables.depth_and_factors(depth)}, T = {temperature:g}: small classes"
+        expected = predicted.get((depth, temperature))
+        theory = (
+            "" if expected is None else f" The global minimum merges them from {expected:.3g} on."
+        )
         if first is None:
-            sentences.append(f"{where} stay apart up to an imbalance of {max(found):g}.")
+            sentences.append(f"{where} stay apart up to an imbalance of {max(found):g}.{theory}")
         else:
-            sentences.append(f"{where} merge in every run at an imbalance of {first:g}.")
+            sentences.append(f"{where} merge in every run at an imbalance of {first:g}.{theory}")
     return sentences
 
 

@@ -78,20 +78,44 @@ def least_loss(norm: float, classes: int, loss: Literal["ce", "mse"] = "ce") -> 
 
 
 def merging_temperature(samples: int, own: int, weight_decay: float, feature_decay: float) -> float:
-    """Temperature from which classes of `own` samples each, among `samples` in all, can merge for L = 2.
+    """Temperature from which classes of `own` samples each, among `samples` in all, merge for L = 2.
 
-    T* = sqrt(own) / (samples sqrt(lambda_W lambda_H)). Where such classes share their logits, the loss
-    pulls their differences apart with a matrix of singular values sqrt(own) / (samples T), whatever the
-    probabilities, and decay holds against it where the geometric mean of the decays is at least that: the
-    state is a local minimum in the differences for T > T*, and a saddle below. With classes of equal size
-    T* is the temperature of `two_factor_optimum` from which all weights are zero. Raises ValueError
-    unless the decays are positive.
+    T* = sqrt(own) / (samples sqrt(lambda_W lambda_H)). At the global minimum two or more such classes
+    have equal logits for T >= T*, and different ones for T < T* (proofs/merging_classes.md). With classes
+    of equal size T* is the temperature of `two_factor_optimum` from which all weights are zero.
+    Raises ValueError unless the decays are positive.
     """
     check_at_least(1, own=own)
     check_at_least(own, samples=samples)
     for name, decay in (("weight_decay", weight_decay), ("feature_decay", feature_decay)):
         _check_decay(name, decay)
     return math.sqrt(own) / (samples * math.sqrt(weight_decay * feature_decay))
+
+
+def merging_imbalance(
+    large: int,
+    small: int,
+    samples_per_class: int,
+    temperature: float,
+    weight_decay: float,
+    feature_decay: float,
+) -> float:
+    """Imbalance r* from which `small` classes of N/r samples merge beside `large` ones of N, for L = 2.
+
+    It solves k_1 sqrt(r) + k_2/sqrt(r) = a with a = 1/(T sqrt(N lambda_W lambda_H)), and is 1 if
+    a <= k_1 + k_2, where classes of equal size have zero weights (proofs/merging_classes.md). It treats
+    N/r as a real number. Raises ValueError unless 2 <= small <= large, T > 0 and the decays are positive.
+    """
+    check_temperature(temperature)
+    check_at_least(2, small=small)
+    check_at_least(small, large=large)
+    check_at_least(1, samples_per_class=samples_per_class)
+    for name, decay in (("weight_decay", weight_decay), ("feature_decay", feature_decay)):
+        _check_decay(name, decay)
+    a = 1 / (temperature * math.sqrt(samples_per_class * weight_decay * feature_decay))
+    if a <= large + small:
+        return 1.0
+    return ((a + math.sqrt(a**2 - 4 * large * small)) / (2 * large)) ** 2
 
 
 def code_objective(
@@ -166,7 +190,7 @@ def decayed_margins(
     m_i = y_i <theta, x_i> for orthogonal inputs x_i of length a_i, so m_i = T u_i with
     u (1 + e^u) = a_i^2 / (n lambda T^2). The ratios of margins change from 1 (lambda -> 0) to those of
     a_i^2 (lambda -> infinity). A higher temperature would not change them, so decay does
-    not act as heating here.
+    not act as heating here (proofs/linear_heads.md).
     Raises ValueError unless lengths, T and lambda are positive and finite.
     """
     check_temperature(temperature)

@@ -64,6 +64,7 @@ WRONG: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "linear-heads ranks_of_clusters": ("lie_on_a_sphere", lambda sphere: not sphere),
     "logits-norm norm_of_a_product": ("is_nested", lambda nested: not nested),
     "loss-needs-norm least_loss_for_a_norm": ("least_cross_entropy", lambda loss: 2 * loss),
+    "merging-classes merged_is_lower": ("Problem.relaxed", lambda value: -value),
     "mode-dynamics small_logits": ("largest_gap", lambda gap: gap - 20),
     "mse-needs-norm least_loss_for_a_norm": ("least_mse", lambda loss: 2 * loss),
     "phase-changes winners_of_four": ("least", lambda objective: objective + 1),
@@ -81,8 +82,10 @@ WRONG: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 """A check of each claim, a function it uses, and a change of its value that refutes the statement."""
 STRICT = {
-    "circle-loss bounds", "circle-spectrum order", "phase-changes winners_of_four",
-    "proposition-3-1 softmax_is_strict", "rank-from-norms norm_grows_with_scale",
+    "circle-loss bounds", "circle-spectrum order", "merging-classes merged_is_lower",
+    "merging-classes merged_is_no_minimum", "linear-heads ratios_of_margins_rise",
+    "phase-changes winners_of_four", "proposition-3-1 softmax_is_strict",
+    "rank-from-norms norm_grows_with_scale",
     "rank-two rank_one_loss", "small-scale critical_scales", "structures no_factorisation_costs_less",
     "temperature-equivalence every_change_is_needed", "two-factor-optimum nothing_is_lower",
 }  # fmt: skip

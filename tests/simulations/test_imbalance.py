@@ -55,6 +55,7 @@ def test_small_classes_merge_above_the_temperature_in_closed_form(
     runs = read_json(imbalance.Imbalance().run(settings) / "summary.json")["runs"]
     for run in runs:
         assert run["merging_temperature"] == pytest.approx(critical)
+        assert (run["merging_imbalance"] < 36) == merged
         assert (run["small_cosine"] > 0.999) == merged
         assert run["centred_rank"] == (3 if merged else 5)
 
@@ -77,6 +78,7 @@ def test_with_equal_classes_they_merge_where_the_optimum_is_zero() -> None:
 def test_theory_is_silent_elsewhere(settings: Settings) -> None:
     shape = ufm.shape_of(settings, settings.depth[0], (9, 9, 1, 1))
     assert imbalance.predicted_temperature(settings, shape) is None
+    assert imbalance.predicted_imbalance(settings, shape, 20.0) is None
 
 
 def test_cosines_of_a_simplex_and_of_equal_vectors() -> None:

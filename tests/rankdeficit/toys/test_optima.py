@@ -11,7 +11,14 @@ from scipy.optimize import brentq, minimize
 
 import rankdeficit as rd
 from rankdeficit import constructions
-from rankdeficit.toys.optima import best_scale, code_objective, least_loss, two_factor_optimum
+from rankdeficit.toys.optima import (
+    best_scale,
+    code_objective,
+    least_loss,
+    merging_imbalance,
+    merging_temperature,
+    two_factor_optimum,
+)
 from rankdeficit.toys.optimizers import make_optimizer
 from rankdeficit.toys.ufm import DeepUfm, UfmShape, initial_parameters
 
@@ -139,6 +146,20 @@ def test_planted_codes_are_stationary_with_the_stated_objective(
     torch.testing.assert_close(model.logits()[0], expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize(("large", "small", "T"), [(3, 2, 20.0), (4, 4, 10.0), (2, 2, 5.0)])
+def test_imbalance_and_temperature_of_merging_agree(large: int, small: int, T: float) -> None:
+    N, decays = 10**8, (1e-6, 4e-7)
+    r = merging_imbalance(large, small, N, T, *decays)
+    assert r > 1.5
+    for factor, merged in ((0.99, False), (1.01, True)):
+        few = round(N / (factor * r))
+        critical = merging_temperature(large * N + small * few, few, *decays)
+        assert (critical <= T) == merged
+    zero = merging_temperature((large + small) * N, N, *decays)
+    assert merging_imbalance(large, small, N, 1.001 * zero, *decays) == 1
+    assert merging_imbalance(large, small, N, 0.999 * zero, *decays) >= 1
+
+
 @pytest.mark.parametrize("loss", ["ce", "mse"])
 @pytest.mark.parametrize("classes", [2, 10, 35])
 def test_no_logits_of_a_norm_have_a_lower_loss(loss: Literal["ce", "mse"], classes: int) -> None:
@@ -263,6 +284,15 @@ def test_bad_arguments() -> None:
         (lambda: best_scale(etf, 2, 1, 1.0, 0.0), "weight_decay"),
         (lambda: two_factor_optimum(1, 1, 1.0, 1e-3, 1e-3), "classes"),
         (lambda: two_factor_optimum(3, 0, 1.0, 1e-3, 1e-3), "samples_per_class"),
+        (lambda: merging_temperature(3, 0, 1e-3, 1e-3), "own is 0"),
+        (lambda: merging_temperature(3, 4, 1e-3, 1e-3), "samples is 3"),
+        (lambda: merging_temperature(3, 1, 0.0, 1e-3), "weight_decay is 0"),
+        (lambda: merging_temperature(3, 1, 1e-3, -1.0), "feature_decay is -1"),
+        (lambda: merging_imbalance(3, 1, 9, 1.0, 1e-3, 1e-3), "small is 1"),
+        (lambda: merging_imbalance(2, 3, 9, 1.0, 1e-3, 1e-3), "large is 2"),
+        (lambda: merging_imbalance(2, 2, 0, 1.0, 1e-3, 1e-3), "samples_per_class is 0"),
+        (lambda: merging_imbalance(2, 2, 9, 0.0, 1e-3, 1e-3), "temperature is 0"),
+        (lambda: merging_imbalance(2, 2, 9, 1.0, 1e-3, 0.0), "feature_decay is 0"),
         (lambda: least_loss(1.0, 1), "classes"),
         (lambda: least_loss(-1.0, 3), "norm is -1"),
         (lambda: least_loss(math.nan, 3), "norm is nan"),
