@@ -15,7 +15,7 @@ LARGE = 16
 
 
 def pool_features(
-    tensor: Float[Tensor, "n *shape"],
+    tensor: Float[Tensor, "rows *shape"],
     grid: int,
     channels_last: bool,
     mask: Mask | None = None,

@@ -45,3 +45,8 @@ def test_tokens_are_averaged_and_vectors_left_alone() -> None:
     torch.testing.assert_close(pool_features(tokens, 1, False), tokens.mean(2))
     assert pool_features(vectors, 2, True) is vectors
     assert pool_features(vectors, 2, False) is vectors
+
+
+def test_a_mask_of_fewer_samples_than_rows_leaves_vectors_alone() -> None:
+    rows = torch.rand(80, 16)
+    assert pool_features(rows, 2, False, torch.ones(8, 10, dtype=torch.bool)) is rows
