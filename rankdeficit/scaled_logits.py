@@ -65,7 +65,7 @@ def kernel_spectrum(scale: float, nodes: int | None = None) -> Float64[np.ndarra
     """Singular values tau_p = sigma_p / sigma_0 of the kernel exp(s x y) s y / sinh(s y) on [-1, 1]^2.
 
     It is the limit n -> infinity of the softmax of rank-one logits s x_i y_j with x, y uniform on
-    [-1, 1]. The singular values are computed by Gauss-Legendre quadrature.
+    [-1, 1] (proofs/kernel_limit.md). The singular values are computed by Gauss-Legendre quadrature.
     nodes: number of quadrature nodes, at least 2 [default: 64 + 3 ceil(scale)].
     Raises ValueError unless the scale is positive and finite.
     """

@@ -61,6 +61,7 @@ WRONG: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "full-post-softmax-rank determinant": ("sign_of_determinant", lambda sign: -sign),
     "gibbs hot_distillation": ("softmax", lambda p: [x * x for x in p]),
     "gradient-rank bound": ("dimension_of_meet", lambda dimension: dimension + 1),
+    "kernel-limit near_the_kernel": ("distance_bound", lambda bound: bound / 20),
     "linear-heads ranks_of_clusters": ("lie_on_a_sphere", lambda sphere: not sphere),
     "logits-norm norm_of_a_product": ("is_nested", lambda nested: not nested),
     "loss-needs-norm least_loss_for_a_norm": ("least_cross_entropy", lambda loss: 2 * loss),
