@@ -27,7 +27,6 @@ from rankdeficit.distributed import is_first
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.cli import joined
 from rankdeficit.experiments.options import Unused, option, parse_pairs
-from rankdeficit.page.terminal import open_console, say
 from rankdeficit.spectrum import GAMMA
 from real_nets import report
 from real_nets.data.catalogue import listing
@@ -37,7 +36,7 @@ from real_nets.jobs.folder import check_finished
 from real_nets.models import MODELS
 from real_nets.paper.budgets import BUDGETS, BudgetName, RecipeName, with_changes
 from real_nets.paper.coverage import missing
-from real_nets.paper.estimate import announce, list_targets
+from real_nets.paper.estimate import announce, announce_later_diagnoses, list_targets
 from real_nets.paper.grid import Setup
 from real_nets.paper.plan import Plan
 from real_nets.paper.store import (
@@ -91,6 +90,8 @@ class Settings:
     """Number of networks per cell [default: the budget's, 10 for fig8]."""
     temperature: float | None = None
     """Temperature of networks with low logit norm [default: the budget's]."""
+    other_temperatures: tuple[float, ...] | None = None
+    """Further temperatures in tables and figures [default: the budget's]."""
     recipe: RecipeName = "budget"
     """Recipe of convolutional networks: that of the budget, or adaptive: AdamW, peak rate 3e-3, no weight
     decay, width 16."""
@@ -254,13 +255,15 @@ def prepare(settings: Settings, source: DataSource) -> Setup:
     cli.resolve_device(settings.device)
     if settings.seeds is not None:
         check_at_least(1, seeds=settings.seeds)
-    if settings.temperature is not None:
-        check_temperature(settings.temperature)
-        if settings.temperature <= 1:
+    if (T := settings.temperature) is not None:
+        check_temperature(T)
+        if T <= 1:
             raise ValueError(
-                f"temperature is {settings.temperature:g}; it is that of networks with low logit norm, "
-                "beside baselines at 1, and must be above 1"
+                f"temperature is {T:g}; it is that of networks with low logit norm, beside baselines at "
+                "1, and must be above 1"
             )
+    for T in settings.other_temperatures or ():
+        check_temperature(T)
     if settings.gamma is not None:
         check_gamma(settings.gamma)
     check_at_least(0, workers=settings.workers)
@@ -273,6 +276,7 @@ def prepare(settings: Settings, source: DataSource) -> Setup:
         cache(lambda name: why_missing(name, source.root, source.download)),
         parse_pairs("replace", settings.replace),
         settings.temperature,
+        settings.other_temperatures,
         settings.cells,
         seeds=settings.seeds,
     )
@@ -295,6 +299,8 @@ def check_effects(settings: Settings, plan: Plan, setup: Setup) -> None:
         reached["download"] = any(archives)
     if settings.on_corrupt != "stop":
         reached["on_corrupt"] = not all(archives)
+    if others := settings.other_temperatures:
+        reached["other_temperatures"] = {job.temperature for job in jobs} >= set(others)
     if settings.recipe != "budget":
         models = [MODELS.get(job.model) for job in jobs]
         reached["recipe"] = any(own is not None and own.convolutional for own in models)
@@ -324,16 +330,6 @@ def carry_out(settings: Settings, execution: Execution, plan: Plan, device: torc
                 kept = (list(grid.cells), dict(grid.left_out), dict(computed))
                 write_target(plan.store, TargetRecord(target.name, settings.budget, *kept))
         report.show(plan.store, [part.target.name for part in plan.parts])
-
-
-def announce_later_diagnoses(plan: Plan) -> None:
-    """Announce the diagnoses that cannot be planned before networks are trained."""
-    if is_first() and any(part.target.compared and part.grid.cells for part in plan.parts):
-        note = (
-            "Pairs that both reach a common train accuracy are also diagnosed there: at most one more "
-            "diagnosis per network."
-        )
-        say(open_console(stderr=True), note)
 
 
 def main() -> None:

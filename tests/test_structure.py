@@ -15,7 +15,7 @@ ALLOWED = {
 MODULES = [path for package in ALLOWED for path in (ROOT / package).rglob("*.py")]
 
 REAL_NETS = ROOT / "real_nets"
-PARTS = ("data", "models", "training", "jobs", "page", "paper")
+PARTS = ("data", "models", "training", "jobs", "paper")
 """Parts of real_nets from the ground up; commands stand above them."""
 COMMANDS = ("train", "diagnose", "reproduce", "report")
 LEVERS = ("norms", "dial", "compress", "distil")

@@ -7,6 +7,7 @@ from real_nets.models.build import MODELS as MODELS
 from real_nets.models.build import Architecture as Architecture
 from real_nets.models.build import BudgetName as BudgetName
 from real_nets.models.build import Definition as Definition
+from real_nets.models.build import HighTemperatures as HighTemperatures
 from real_nets.models.build import JobChanges as JobChanges
 from real_nets.models.build import NetworkOptions as NetworkOptions
 from real_nets.models.build import StructureOptions as StructureOptions

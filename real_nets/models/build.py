@@ -36,6 +36,23 @@ Maker = TypeVar("Maker", bound=Callable[..., nn.Module])
 
 
 @dataclass(frozen=True)
+class HighTemperatures:
+    """Temperatures at which a network has a low logit norm, beside its baseline at T = 1."""
+
+    low_norm: float
+    """The one that comparisons call low logit norm."""
+    reason: str
+    """Why this one; chosen before training, for all networks of a kind."""
+    others: tuple[float, ...] = ()
+    """Further ones, shown beside it."""
+
+
+FEW_STEPS = HighTemperatures(
+    10.0, "within few steps a matched training leaves its initial loss at no higher one"
+)
+
+
+@dataclass(frozen=True)
 class Definition:
     """Properties of a registered network."""
 
@@ -48,8 +65,8 @@ class Definition:
     """Whether the budgets' recipes for convolutional networks apply to it."""
     options: Mapping[BudgetName, JobChanges] = field(default_factory=dict)
     """Job options by budget, which override the budget's own."""
-    low_norm_temperature: Mapping[BudgetName, float] = field(default_factory=dict)
-    """Temperature of low logit norm by budget, where it differs from the budget's own."""
+    temperatures: Mapping[BudgetName, HighTemperatures] = field(default_factory=dict)
+    """High temperatures by budget, where they differ from the budget's own."""
 
 
 MODELS: dict[str, Definition] = {}

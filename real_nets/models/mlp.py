@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from real_nets.models.build import register
+from real_nets.models.build import HighTemperatures, register
 from real_nets.models.parts import Norm, Shape, vector_norm
 
 
@@ -15,6 +15,13 @@ from real_nets.models.parts import Norm, Shape, vector_norm
         "smoke": {"optimizer": "adamw", "lr": 3e-4, "clip_norm": None, "width": 256, "epochs": 30},
         "small": {"width": 512, "epochs": 25},
         "paper": {"width": 512, "epochs": 100},
+    },
+    temperatures={
+        "small": HighTemperatures(
+            50.0,
+            "the MLP fits CIFAR-10 at it within 25 epochs, and its networks are cheap enough for others",
+            others=(10.0, 100.0, 200.0),
+        )
     },
 )
 def mlp(

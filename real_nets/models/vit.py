@@ -6,7 +6,7 @@ from functools import partial
 from torch import nn
 from torchvision.models.vision_transformer import VisionTransformer
 
-from real_nets.models.build import register
+from real_nets.models.build import FEW_STEPS, register
 from real_nets.models.libraries import create_timm
 from real_nets.models.parts import Norm, Shape, Stem, check_colours, is_small, side_in_patches
 
@@ -82,7 +82,7 @@ def vit(
             "augmentation": "flip",
         },
     },
-    low_norm_temperature={"smoke": 10.0, "small": 10.0},
+    temperatures={"smoke": FEW_STEPS, "small": FEW_STEPS},
 )
 def vit_b16(*, inputs: Shape, classes: int, pretrained: bool = False) -> nn.Module:
     """timm's ViT-B/16, optionally pretrained on ImageNet-21k (Steiner et al., 2022, arXiv 2106.10270).

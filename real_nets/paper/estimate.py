@@ -21,6 +21,7 @@ from real_nets.jobs.job import Job
 from real_nets.jobs.measures import Follower, measured_at
 from real_nets.jobs.run import initial_network
 from real_nets.jobs.trial import Trials
+from real_nets.paper.plan import Plan
 from real_nets.paper.targets import TARGETS
 from real_nets.training.loop import DivergedError, Training
 
@@ -130,6 +131,16 @@ def announce(
         duration = spell_total(pending, execution, device)
         if is_first():
             say(console, duration)
+
+
+def announce_later_diagnoses(plan: Plan) -> None:
+    """Announce the diagnoses that cannot be planned before networks are trained."""
+    if is_first() and any(part.target.compared and part.grid.cells for part in plan.parts):
+        note = (
+            "Pairs that both reach a common train accuracy are also diagnosed there: at most one more "
+            "diagnosis per network."
+        )
+        say(open_console(stderr=True), note)
 
 
 def spell_total(pending: Sequence[Work], execution: Execution, device: torch.device) -> str:

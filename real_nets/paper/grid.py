@@ -8,11 +8,11 @@ from typing import Any
 
 from real_nets.data.catalogue import CATALOGUE, Definition, data_of_paper, definition_of
 from real_nets.jobs.job import Job
-from real_nets.models import MODELS, model_of_paper
+from real_nets.models import MODELS, HighTemperatures, model_of_paper
 from real_nets.paper.budgets import GLYPH_OOD, GLYPHS, Budget
 from real_nets.paper.numbers import TABLE_1, TABLE_2, TABLE_3
 
-BASELINE, LOW_NORM = "baseline", "low logit norm"
+BASELINE, LOW_NORM, OTHER = "baseline", "low logit norm", "other temperature"
 
 NETWORKS = {row.architecture for row in (*TABLE_1, *TABLE_3)} | {
     row.architecture for row in TABLE_2
@@ -38,6 +38,8 @@ class Cell:
     temperature: float
     keys: tuple[str, ...]
     """Folders of its jobs, one per seed."""
+    reason: str = ""
+    """Why its temperature stands for low logit norm, where it does."""
 
     @property
     def name(self) -> str:
@@ -110,6 +112,8 @@ class Setup:
     """Replacement of data sets, by the project's names."""
     temperature: float | None = None
     """Temperature of all networks with low logit norm; None for the budget's."""
+    others: tuple[float, ...] | None = None
+    """Further temperatures of all networks; None for the budget's."""
     pick: Sequence[str] = ()
     """Patterns of cell names; empty for all cells."""
     seeds: int | None = None
@@ -152,23 +156,35 @@ class Setup:
         data = self._data(paper_data)
         if reason := self.why_missing(data):
             return Grid(left_out={name: reason}, names=(name,))
+        reason = ""
         if condition == LOW_NORM:
-            hot = self.budget.low_norm_temperature(model)
-            options = {"temperature": self.temperature or hot} | options
+            hot = self.high_temperatures(network)
+            options, reason = {"temperature": hot.low_norm} | options, hot.reason
         ood, left_out = self._ood(data, (definition_of(paper_data) or Definition).ood)
         job = replace(self.budget.job(paper_data, model, **{"data": data} | options), ood=ood)
         job.check()
         count = self.seeds or seeds or self.budget.seeds
         jobs = {one.key: one for one in (replace(job, seed=seed) for seed in range(count))}
-        cell = Cell(dataset, network, condition, data, job.temperature, tuple(jobs))
+        cell = Cell(dataset, network, condition, data, job.temperature, tuple(jobs), reason)
         return Grid((cell,), jobs, left_out, (name,))
 
-    def pair(self, dataset: str, network: str, **options: Any) -> Grid:
-        """The cells of a network at T = 1 and at low logit norm."""
-        conditions = (BASELINE, LOW_NORM)
-        return Grid.merged(self.cell(dataset, network, own, **options) for own in conditions)
+    def high_temperatures(self, network: str) -> HighTemperatures:
+        """High temperatures of the network that the paper calls so."""
+        found = self.budget.high_temperatures(model_of_paper(network))
+        if self.temperature is not None:
+            found = HighTemperatures(self.temperature, "it was asked for", found.others)
+        others = found.others if self.others is None else self.others
+        return replace(found, others=tuple(T for T in others if found.low_norm != T))
 
-    def pairs(self, rows: Iterable[tuple[str, str]], **options: Any) -> Grid:
+    def pair(self, dataset: str, network: str, every: bool = False, **options: Any) -> Grid:
+        """The cells of a network at T = 1 and at low logit norm; every: and at other temperatures."""
+        conditions = (BASELINE, LOW_NORM)
+        found = [self.cell(dataset, network, own, **options) for own in conditions]
+        for T in self.high_temperatures(network).others if every else ():
+            found.append(self.cell(dataset, network, OTHER, **options | {"temperature": T}))
+        return Grid.merged(found)
+
+    def pairs(self, rows: Iterable[tuple[str, str]], every: bool = False, **options: Any) -> Grid:
         """The pairs of (data set, network) rows, and of further registered networks.
 
         Further networks are those absent from the paper whose cells `pick` names without * and ?.
@@ -181,8 +197,8 @@ class Setup:
             if definition.paper_name not in NETWORKS
             and pattern.lower() == f"{dataset}/{definition.paper_name}".lower()
         ]
-        every = (*rows, *added)
-        return Grid.merged(self.pair(data, network, **options) for data, network in every)
+        found = (*rows, *added)
+        return Grid.merged(self.pair(*row, every, **options) for row in dict.fromkeys(found))
 
     def _data(self, name: str) -> str:
         return GLYPHS if self.synthetic else self.replacements.get(name, name)

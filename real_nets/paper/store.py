@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from rankdeficit.experiments.runs import read_json, write_json
 from real_nets.jobs.folder import JobFolder
-from real_nets.paper.grid import Cell
+from real_nets.paper.grid import BASELINE, LOW_NORM, OTHER, Cell
 
 JOBS_FOLDER = "jobs"
 """Folder of the jobs' folders in a store."""
@@ -109,7 +109,7 @@ def write_target(store: Path, record: TargetRecord) -> None:
     """Write a target's record.
 
     Cells of an older record of the same budget that the new one lacks are kept, so that a table can be
-    filled in several runs.
+    filled in several runs, and so that every temperature that was tried is shown.
     """
     (store / TARGETS_FOLDER).mkdir(exist_ok=True)
     file = store / TARGETS_FOLDER / f"{record.name}.json"
@@ -146,9 +146,23 @@ def _merged(old: TargetRecord, new: TargetRecord) -> TargetRecord:
         return new
     filled = {cell.name for cell in new.cells}
     kept = [cell for cell in old.cells if cell.name not in filled]
+    kept += _other_temperatures(old.cells, new.cells)
     names = filled | {cell.name for cell in kept}
     left_out = {name: why for name, why in old.left_out.items() if kept and name not in names}
     return replace(new, cells=[*kept, *new.cells], left_out=left_out | new.left_out)
+
+
+def _other_temperatures(old: Sequence[Cell], new: Sequence[Cell]) -> list[Cell]:
+    """Old cells at temperatures that the new ones lack, of networks that are the same at T = 1."""
+    same = {cell.name for cell in old if cell.condition == BASELINE and cell in new}
+    known = {(cell.name, cell.temperature) for cell in new}
+    return [
+        replace(cell, condition=OTHER, reason="")
+        for cell in old
+        if cell.condition in (LOW_NORM, OTHER)
+        and cell.name in same
+        and (cell.name, cell.temperature) not in known
+    ]
 
 
 def read_targets(store: Path, order: Sequence[str]) -> list[TargetRecord]:

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
-from real_nets.page import during_training
-from real_nets.page.during_training import alignment_and_collapse, ranks_around_softmax
-from real_nets.page.when_trained import layer_alignments
+from rankdeficit.experiments.network_figures import during_training
+from rankdeficit.experiments.network_figures.during_training import (
+    alignment_and_collapse,
+    ranks_around_softmax,
+)
+from rankdeficit.experiments.network_figures.when_trained import layer_alignments
 from real_nets.paper import numbers as paper
 from real_nets.paper.compare import Measure, Pair
 from real_nets.paper.measures import alignment, hidden_rank, neural_collapse, ortho_dev

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from statistics import median
 
+from rankdeficit.experiments.network_figures.during_training import initial_norms
 from rankdeficit.page import Section
 from rankdeficit.page.numbers import format_norm
-from real_nets.page.during_training import initial_norms
 from real_nets.paper.compare import Measure, values
 from real_nets.paper.grid import Cell, Grid, Setup
 from real_nets.paper.measures import initial_norm

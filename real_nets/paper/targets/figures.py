@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from statistics import mean
 
+from rankdeficit.experiments.network_figures import during_training, when_trained
+from rankdeficit.experiments.network_figures.runs import number, over_layers, over_training
 from rankdeficit.experiments.panels import Points
 from rankdeficit.page.numbers import (
     decimals,
@@ -14,8 +16,6 @@ from rankdeficit.page.numbers import (
 )
 from rankdeficit.spectrum import GAMMA
 from real_nets.jobs.folder import JobFolder
-from real_nets.page import during_training, when_trained
-from real_nets.page.runs import number, over_layers, over_training
 from real_nets.paper.compare import Direction, Measure, Pair, Printed
 from real_nets.paper.measures import Value, depths, drop
 from real_nets.paper.targets.pairs import Drawn, PairTarget
@@ -34,6 +34,7 @@ class PaperFigure(PairTarget):
 
     family = "figure"
     by_pair = True
+    every = True
 
 
 def described(draw: Draw, alt: str) -> tuple[Drawn, ...]:

@@ -8,10 +8,11 @@ from rankdeficit.page import Picture, Section, Table
 from real_nets.models import JobChanges
 from real_nets.paper import numbers as paper
 from real_nets.paper.compare import Measure, Pair, equal_accuracy, measured_pairs, pairs
-from real_nets.paper.grid import Cell, Grid, Setup
-from real_nets.paper.store import Results
+from real_nets.paper.grid import OTHER, Cell, Grid, Setup
+from real_nets.paper.store import Results, groups
 from real_nets.paper.targets.parts import (
     accuracies,
+    cell_table,
     compare_all,
     headline,
     of_probes,
@@ -45,6 +46,8 @@ class PairTarget(Target):
     """Whether figures are drawn per pair."""
     probes: ClassVar[bool] = False
     """Whether notes report probes that did not converge."""
+    every: ClassVar[bool] = False
+    """Whether it has all temperatures of a network, not low logit norm alone."""
 
     def __init_subclass__(cls, exhibit: str = "") -> None:
         """exhibit: as for `Target`; its networks are the paper's."""
@@ -60,7 +63,7 @@ class PairTarget(Target):
         """The non-empty figures."""
         groups: list[tuple[str, Sequence[Cell]]] = [("", cells)]
         if self.by_pair:
-            groups = [(f"{pair[0].where}. ", pair) for pair in pairs(cells)]
+            groups = [(f"{own[0].where}. ", own) for own in rows_of(cells) if pairs(own)]
         return [
             one
             for where, own in groups
@@ -71,12 +74,16 @@ class PairTarget(Target):
     def cells(self, setup: Setup) -> Grid:
         """Both conditions of every network, and of further networks named by `--cells`."""
         rows = dict.fromkeys((data, network) for network, data in self.networks)
-        return setup.pairs(rows, **self.options)
+        return setup.pairs(rows, self.every, **self.options)
 
     def section(self, cells: Sequence[Cell], results: Results, computed: Computed) -> Section:
         """The comparisons of trained networks and, if `compared`, at equal train accuracy."""
         compared = compare_all(measured_pairs(cells, results), self.measures)
-        tables = [pair_table(self.caption, compared), *(f(cells, results) for f in self.further)]
+        tables = [
+            pair_table(self.caption, compared),
+            *self.at_every_temperature(cells, results),
+            *(f(cells, results) for f in self.further),
+        ]
         paragraphs = headline(compared)
         result = " ".join(paragraphs)
         for accuracy, same in equal_accuracy(cells, results).items() if self.compared else ():
@@ -90,7 +97,30 @@ class PairTarget(Target):
             caption = f"At equal train accuracy: weights of the epoch that first reached {reached}"
             tables.append(pair_table(caption, equal))
             paragraphs += [f"At equal train accuracy ({reached}): {s}" for s in headline(equal)]
-        notes = (of_probes if self.probes else accuracies)(cells, results)
+        notes = (of_probes if self.probes else accuracies)(cells, results) + reasons(cells)
         paragraphs = [*paragraphs, f"The paper's claim: {self.claim}"]
         pictures = self.pictures(cells, results)
         return Section(self.name, self.title, paragraphs, tables, pictures, notes, result)
+
+    def at_every_temperature(self, cells: Sequence[Cell], results: Results) -> list[Table]:
+        """A table of each network with more temperatures than T = 1 and low logit norm."""
+        return [
+            cell_table(f"{own[0].where} at every temperature", own, results, self.measures(pair))
+            for own in rows_of(cells)
+            if any(cell.condition == OTHER for cell in own)
+            for pair in measured_pairs(own, results)
+        ]
+
+
+def rows_of(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Cells of each network on each data set, by temperature."""
+    return [sorted(own, key=lambda cell: cell.temperature) for own in groups(cells).values()]
+
+
+def reasons(cells: Sequence[Cell]) -> list[str]:
+    """Notes on why a temperature stands for low logit norm."""
+    found: dict[str, list[str]] = {}
+    for cell in cells:
+        if cell.reason:
+            found.setdefault(f"T = {cell.temperature:g}: {cell.reason}", []).append(cell.where)
+    return [f"Low logit norm is {why} ({', '.join(where)})." for why, where in found.items()]

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from rankdeficit.experiments.network_figures.during_training import ranks_around_softmax
+from rankdeficit.experiments.network_figures.when_trained import probe_accuracies
 from real_nets.models import BudgetName, JobChanges
-from real_nets.page.during_training import ranks_around_softmax
-from real_nets.page.when_trained import probe_accuracies
 from real_nets.paper.compare import Measure, Pair
 from real_nets.paper.grid import Grid, Setup
 from real_nets.paper.measures import neco, ortho_dev, representation

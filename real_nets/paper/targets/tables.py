@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from rankdeficit.experiments.network_figures.when_trained import rank_over_gamma
 from rankdeficit.page import Column, Table, TableCell
 from rankdeficit.page.numbers import format_rate
 from real_nets.jobs.folder import JobFolder
-from real_nets.page.when_trained import rank_over_gamma
 from real_nets.paper.compare import Measure, Pair
 from real_nets.paper.coverage import cells_table
 from real_nets.paper.grid import Cell
@@ -21,6 +21,7 @@ class Representations(PairTarget):
 
     family = "table"
     compared = True
+    every = True
     probes = True
     figures = (
         Drawn(
@@ -90,6 +91,7 @@ class Table2(PairTarget, exhibit="Table 2"):
     name = "table2"
     family = "table"
     compared = True
+    every = True
     caption = "NECO: AUROC, and false positives at 95 % true positives (ID is positive)"
     further = (all_detectors, cells_table("table2"))
 

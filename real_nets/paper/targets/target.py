@@ -7,10 +7,10 @@ from typing import ClassVar, Literal, get_args
 
 from matplotlib.figure import Figure
 
+from rankdeficit.experiments.network_figures.runs import FigureRun
 from rankdeficit.page import Picture, Section
 from rankdeficit.spectrum import GAMMA
 from real_nets.jobs.folder import JobFolder
-from real_nets.page.runs import FigureRun
 from real_nets.paper import numbers as paper
 from real_nets.paper.grid import Cell, Grid, Setup
 from real_nets.paper.store import Results

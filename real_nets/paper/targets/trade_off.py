@@ -3,10 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from rankdeficit.experiments.network_figures.runs import FigureRun
+from rankdeficit.experiments.network_figures.when_trained import (
+    TradeOffPoint,
+    trade_off,
+    trade_off_points,
+)
 from rankdeficit.page import Section
 from real_nets.jobs.folder import JobFolder
-from real_nets.page.runs import FigureRun
-from real_nets.page.when_trained import TradeOffPoint, trade_off, trade_off_points
 from real_nets.paper import numbers as paper
 from real_nets.paper.chance import Cause, learned, probed_outside
 from real_nets.paper.compare import correlation

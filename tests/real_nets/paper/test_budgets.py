@@ -7,11 +7,13 @@ import pytest
 
 from real_nets.data.catalogue import data_of_paper
 from real_nets.jobs.job import Job
-from real_nets.models import MODELS, Definition, mlp
-from real_nets.paper.budgets import BUDGETS, PAPER, Budget, with_changes
+from real_nets.models import MODELS, Definition, HighTemperatures, mlp
+from real_nets.paper.budgets import BUDGETS, PAPER, USUAL, Budget, with_changes
 from real_nets.paper.numbers import LAYERS
 from real_nets.paper.targets import TARGETS
 from tests.real_nets.fabricated import setup_of
+
+SEVEN = HighTemperatures(7.0, "seven", others=(8.0,))
 
 NETWORKS = ("mlp", "resnet18", "resnet20", "resnet34", "resnet50", "vgg19", "vit_b16")
 """Those of the paper."""
@@ -23,7 +25,7 @@ LAYERED = Budget(
     common={"epochs": 1, "lr": 0.1, "batch_size": 8, "width": 4},
     convolutional={"lr": 0.3, "momentum": 0.5},
     photographs={"batch_size": 32, "width": 6},
-    convolutional_temperature=9.0,
+    convolutional_temperatures=HighTemperatures(9.0, "nine"),
 )
 
 
@@ -31,9 +33,9 @@ LAYERED = Budget(
 def _own_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """`own`, a network with options and a temperature of its own, and `conv`, a convolutional one."""
     options: dict[str, Any] = {"lr": 0.2, "batch_size": 16, "width": 5}
-    own = Definition(mlp.mlp, "Own", False, {"small": options}, {"small": 7.0})
+    own = Definition(mlp.mlp, "Own", False, {"small": options}, {"small": SEVEN})
     monkeypatch.setitem(MODELS, "own", own)
-    monkeypatch.setitem(MODELS, "conv", replace(own, convolutional=True, low_norm_temperature={}))
+    monkeypatch.setitem(MODELS, "conv", replace(own, convolutional=True, temperatures={}))
 
 
 def test_the_particular_wins_over_the_general() -> None:
@@ -53,11 +55,20 @@ def test_jobs_are_of_the_first_seed_at_temperature_one() -> None:
 
 
 def test_a_network_may_have_a_temperature_of_its_own() -> None:
-    assert LAYERED.low_norm_temperature("own") == 7
-    assert LAYERED.low_norm_temperature("conv") == 9
-    assert LAYERED.low_norm_temperature("vit") == 50
-    assert LAYERED.low_norm_temperature("timm:resnet18") == 50
-    assert replace(LAYERED, name="paper").low_norm_temperature("own") == 50
+    assert LAYERED.high_temperatures("own") == SEVEN
+    assert LAYERED.high_temperatures("conv").low_norm == 9
+    for name in ("vit", "timm:resnet18"):
+        assert replace(LAYERED, name="paper").high_temperatures(name) == USUAL
+    assert replace(LAYERED, name="paper").high_temperatures("own") == USUAL
+
+
+def test_every_network_has_a_reason_for_its_temperature() -> None:
+    for budget in BUDGETS.values():
+        for name in MODELS:
+            found = budget.high_temperatures(name)
+            assert found.low_norm > 1
+            assert found.reason
+            assert not found.reason.endswith(".")
 
 
 @pytest.mark.parametrize("network", ["own", "conv", "vit"])
@@ -130,7 +141,7 @@ def test_the_paper_budget_has_the_usual_recipes() -> None:
     assert (imagenet.epochs, imagenet.image_size, imagenet.weight_decay) == (90, 224, 1e-4)
     vit = PAPER.job("cifar100", "vit_b16")
     assert (vit.pretrained, vit.optimizer, vit.image_size) == (True, "adamw", 224)
-    assert {PAPER.low_norm_temperature(name) for name in NETWORKS} == {50.0}
+    assert {PAPER.high_temperatures(name).low_norm for name in NETWORKS} == {50.0}
 
 
 def test_networks_of_the_paper_have_their_names_and_kinds() -> None:

@@ -12,7 +12,7 @@ from real_nets.jobs.job import Job
 from real_nets.models import model_of_paper
 from real_nets.paper import numbers as paper
 from real_nets.paper.budgets import BUDGETS, GLYPH_OOD, GLYPHS, with_changes
-from real_nets.paper.grid import BASELINE, LOW_NORM, Cell, Grid, Setup
+from real_nets.paper.grid import BASELINE, LOW_NORM, OTHER, Cell, Grid, Setup
 from real_nets.paper.targets import TARGETS, ruler
 from real_nets.paper.targets.quick import SIZES
 from tests.real_nets.fabricated import setup_of
@@ -97,7 +97,7 @@ def test_keys_of_jobs_stay_the_same() -> None:
         f"{budget} {key}"
         for budget in BUDGETS
         for name in names
-        for key in TARGETS[name].cells(setup_of(budget)).jobs
+        for key in TARGETS[name].cells(setup_of(budget, others=())).jobs
     }
     assert hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()[:16] == KEYS
 
@@ -115,8 +115,9 @@ def test_targets_train_their_networks_in_their_conditions(target: str, budget: s
         assert list(found) == OTHERS[target]
         return
     wanted = [(data, net, how) for data, net in PAIRS[target] for how in (BASELINE, LOW_NORM)]
-    extra = set(found) - set(wanted)
-    assert [name for name in found if name not in extra] == wanted
+    extra = {name for name in set(found) - set(wanted) if name[2] != OTHER}
+    wanted += [name for name in found if name[2] == OTHER]
+    assert {name for name in found if name not in extra} == set(wanted)
     assert (not extra) == (target != "hyperparameters")
 
 
@@ -145,7 +146,21 @@ def test_low_norm_is_at_a_temperature_that_the_paper_names(budget: str) -> None:
     setup = setup_of(budget)
     for name in set(TARGETS) - {"ruler"}:  # whose curve needs others
         for cell in TARGETS[name].cells(setup).cells:
-            assert cell.temperature in paper.TEMPERATURES
+            assert cell.condition == OTHER or cell.temperature in paper.TEMPERATURES
+            assert bool(cell.reason) == (cell.condition == LOW_NORM)
+
+
+def test_networks_have_all_temperatures_where_their_budget_or_the_user_names_some() -> None:
+    def temperatures(setup: Setup, target: str) -> list[float]:
+        cells = TARGETS[target].cells(setup).cells
+        return [cell.temperature for cell in cells if cell.name == "CIFAR-10/MLP"]
+
+    assert temperatures(setup_of(), "table1") == [1, 50, 10, 100, 200]
+    assert temperatures(setup_of("paper"), "table1") == [1, 50]
+    assert temperatures(setup_of("paper", others=(0.3, 50.0)), "fig3") == [1, 50, 0.3]
+    assert temperatures(setup_of(temperature=10.0), "table1") == [1, 10, 100, 200]
+    assert temperatures(setup_of(others=()), "table1") == [1, 50]
+    assert temperatures(setup_of(), "mse") == [1, 50]
 
 
 def test_the_smoke_budget_takes_glyphs_for_everything() -> None:
@@ -205,7 +220,8 @@ def test_another_loss_and_other_epochs_are_other_networks() -> None:
 def test_a_network_is_one_job_however_many_targets_ask_for_it() -> None:
     setup, names = setup_of(), ("table1", "fig3", "fig4", "ortho-dev")
     grid = Grid.merged(TARGETS[name].cells(setup) for name in names)
-    assert len(grid.jobs) == 2 * 3 * len(PAIRS["table1"])
+    more = sum(cell.condition == OTHER for cell in TARGETS["table1"].cells(setup).cells)
+    assert len(grid.jobs) == 3 * (2 * len(PAIRS["table1"]) + more)
     assert all(job.key == key for key, job in grid.jobs.items())
 
 
@@ -323,7 +339,7 @@ def test_a_replacement_may_be_missing() -> None:
 
 
 def test_cells_without_their_data_are_left_out_with_the_reason() -> None:
-    grid = TARGETS["table1"].cells(setup_of(missing=("imagenet", "imagenet100")))
+    grid = TARGETS["table1"].cells(setup_of(missing=("imagenet", "imagenet100"), others=()))
     assert [cell.name for cell in grid.cells[::2]] == [f"{data}/{net}" for data, net in CIFAR]
     assert grid.left_out == {
         f"{data}/{net}": f"no {data_of_paper()[data]} here" for data, net in IMAGENET

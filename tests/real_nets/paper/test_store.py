@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from real_nets.paper.grid import BASELINE, LOW_NORM, Cell
+from real_nets.paper.grid import BASELINE, LOW_NORM, OTHER, Cell
 from real_nets.paper.store import (
     TargetRecord,
     check_free,
@@ -59,13 +59,28 @@ def test_what_a_record_shows_no_longer_is_told(
     write_target(tmp_path, record("fig1", cells=[CELL, hot]))
     write_target(tmp_path, record("fig1", cells=[CELL, hot]))
     assert not capsys.readouterr().err
-    warm = replace(hot, temperature=30.0, keys=("d",))
-    write_target(tmp_path, record("fig1", cells=[CELL, warm]))
+    longer = replace(CELL, keys=("d",)), replace(hot, keys=("e",))
+    write_target(tmp_path, record("fig1", cells=list(longer)))
     (line,) = capsys.readouterr().err.splitlines()
     assert "CIFAR-10/MLP (low logit norm, T = 50)" in line
     assert str(tmp_path / "targets" / "fig1.json") in line
-    write_target(tmp_path, record("fig1", budget="small", cells=[replace(CELL, keys=("e",))]))
-    assert "(baseline, T = 1), CIFAR-10/MLP (low logit norm, T = 30)" in capsys.readouterr().err
+    write_target(tmp_path, record("fig1", budget="small", cells=[replace(CELL, keys=("f",))]))
+    assert "(baseline, T = 1), CIFAR-10/MLP (low logit norm, T = 50)" in capsys.readouterr().err
+
+
+def test_every_temperature_that_was_tried_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hot = replace(CELL, condition=LOW_NORM, temperature=50.0, keys=("c",), reason="it was first")
+    warm = replace(hot, temperature=30.0, keys=("d",), reason="it was better")
+    write_target(tmp_path, record("fig1", cells=[CELL, hot]))
+    write_target(tmp_path, record("fig1", cells=[CELL, warm]))
+    assert not capsys.readouterr().err
+    (found,) = read_targets(tmp_path, ["fig1"])
+    assert found.cells == [replace(hot, condition=OTHER, reason=""), CELL, warm]
+    write_target(tmp_path, record("fig1", cells=[CELL, hot]))
+    (found,) = read_targets(tmp_path, ["fig1"])
+    assert found.cells == [replace(warm, condition=OTHER, reason=""), CELL, hot]
 
 
 def test_what_is_left_out_again_has_the_newer_reason(tmp_path: Path) -> None:

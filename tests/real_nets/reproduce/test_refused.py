@@ -51,6 +51,8 @@ BAD: list[tuple[list[str], list[str]]] = [
     (["fig6", "--seeds", "2"], ["--seeds", "fig6"]),
     (["fig6", "--tensorboard"], ["--tensorboard", "fig6"]),
     (["fig6", "--recipe", "adaptive"], ["--recipe", "fig6"]),
+    (["fig6", "--other-temperatures", "3"], ["--other-temperatures", "fig6"]),
+    (["table1", "--other-temperatures", "3", "0"], ["temperature is 0"]),
     (["fig6", "--executor", "local"], ["--executor", "fig6"]),
     (["fig6", *ROOTED], ["--data", "fig6"]),
     (["fig6", "fig8", "--lr", "0.1"], ["--lr", "fig6, fig8"]),

@@ -110,6 +110,22 @@ def test_all_rows_of_table_1_show_the_papers_own_numbers(tmp_path: Path) -> None
     assert not any(cell.text for row in table.rows for cell in row[6:])
 
 
+def test_all_temperatures_stand_in_a_table_of_their_own_with_the_reason_for_one(
+    tmp_path: Path,
+) -> None:
+    setup = setup_of(pick=["CIFAR-100/ResNet-18"], others=(0.3, 50.0), seeds=1)
+    ranks = {0.3: 100, 1.0: 99, 10.0: 60, 50.0: 6}
+    section = section_of(
+        tmp_path, "table1", lambda job: hundred(rank=ranks[job.temperature]), setup
+    )
+    (table,) = [own for own in section.tables if "every temperature" in own.caption]
+    (column,) = [i for i, own in enumerate(table.columns) if own.title.startswith(RANK)]
+    assert [row[column].text for row in table.rows] == ["100", "99", "60", "6"]
+    assert numbers_of(section.tables[0], RANK)[2:4] == ["99", "60"]
+    (note,) = [note for note in section.notes if "T = 10" in note]
+    assert setup.budget.high_temperatures("resnet18").reason in note
+
+
 def test_on_ten_classes_the_rank_is_not_expected_to_move(tmp_path: Path) -> None:
     numbers = by_seed(baseline=[Numbers(rank=9)] * 2, low=[Numbers(rank=9)] * 2)
     found = compared(tmp_path, "table1", numbers, setup_of(pick=["CIFAR-10/MLP"]))[

@@ -10,6 +10,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rankdeficit.diagnostics.report import records
+from rankdeficit.experiments.network_figures.runs import (
+    Case,
+    FigureRun,
+    case_panels,
+    cases,
+    neural_collapse,
+    number,
+    over_layers,
+    temperature_grid,
+)
 from rankdeficit.experiments.panels import (
     MARKERS,
     PANEL_HEIGHT,
@@ -32,16 +42,6 @@ from rankdeficit.experiments.panels import (
 )
 from rankdeficit.experiments.plots import with_legend_below
 from rankdeficit.page.numbers import format_share
-from real_nets.page.runs import (
-    Case,
-    FigureRun,
-    case_panels,
-    cases,
-    neural_collapse,
-    number,
-    over_layers,
-    temperature_grid,
-)
 
 Generalisation = Literal["ood_drop", "last_probe"]
 

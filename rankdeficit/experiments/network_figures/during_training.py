@@ -8,6 +8,16 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from rankdeficit.experiments.network_figures.runs import (
+    FigureRun,
+    case_panels,
+    cases,
+    neural_collapse,
+    number,
+    of_case,
+    over_training,
+    temperature_grid,
+)
 from rankdeficit.experiments.panels import (
     Curve,
     Frame,
@@ -24,16 +34,6 @@ from rankdeficit.experiments.panels import (
 )
 from rankdeficit.experiments.plots import with_legend_below
 from rankdeficit.spectrum import GAMMA
-from real_nets.page.runs import (
-    FigureRun,
-    case_panels,
-    cases,
-    neural_collapse,
-    number,
-    of_case,
-    over_training,
-    temperature_grid,
-)
 
 NORM = r"logits norm $\|M\|_F/\sqrt{n}$"
 TOP_VALUES = 5

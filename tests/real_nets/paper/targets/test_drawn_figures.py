@@ -10,11 +10,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from rankdeficit.experiments import panels
+from rankdeficit.experiments.network_figures import during_training, when_trained
+from rankdeficit.experiments.network_figures import runs as of_runs
+from rankdeficit.experiments.network_figures.runs import FigureRun
+from rankdeficit.experiments.network_figures.when_trained import Generalisation
 from rankdeficit.page.render import Image
-from real_nets.page import during_training, when_trained
-from real_nets.page import runs as of_runs
-from real_nets.page.runs import FigureRun
-from real_nets.page.when_trained import Generalisation
 from real_nets.paper.targets.fig6 import ScaledRank, softmax_of_random
 
 Row = dict[str, Any]

@@ -10,7 +10,6 @@ from rankdeficit.diagnostics.report import records
 from rankdeficit.experiments.panels import Curve, Frame, Look, Panel, Points, Rule, finite, looks
 from rankdeficit.page.numbers import WORDS, format_pixels
 from rankdeficit.spectrum import GAMMA
-from real_nets.jobs.records import Row
 
 Options = Mapping[str, object]
 """Job options by name, as in JSON."""
@@ -25,7 +24,7 @@ class FigureRun:
     temperature: float
     seed: int
     layers: int
-    rows: Sequence[Row]
+    rows: Sequence[Mapping[str, Any]]
     """Measurements during training, in the order of steps."""
     report: records.Row | None = None
     """The record of `rankdeficit.diagnose`."""
