@@ -1,24 +1,24 @@
 """Bounds on the gap between the extreme singular values: above in terms of the overlap, and below.
 
-Let the columns of the n x n matrix S be probability vectors, n >= 2, G = S^T S, d_i = G_ii,
-R_i = sum_{j != i} G_ij, r = max_i R_i, F = ||S||_F^2. Then d_i >= 1 - R_i - (1/2) sum_j R_j, and
+Let the columns of the n x n matrix S be probability vectors, n >= 2, G = S^T S, d_i = G_ii, R_i =
+sum_{j != i} G_ij, r = max_i R_i, F = ||S||_F^2. Then d_i >= 1 - R_i - (1/2) sum_j R_j, and
 
-    1 - sqrt((F - 1)/(n - 1)) <= sigma_1 - sigma_n
-        <= sqrt(1 + r) - sqrt([max(1/n, 1 - (1 + n/2) r) - r]_+).
+    1 - sqrt((F - 1)/(n - 1)) <= sigma_1 - sigma_n <= sqrt(1 + r) - sqrt([floor(r, n)]_+),
 
-The right side is at most that of Proposition 3.1 and is 0 at r = 0. The left side is attained exactly
-when G = alpha^2 I + (1 - alpha^2) 11^T/n for some alpha in [0, 1]. An example is
-alpha I + (1 - alpha) 11^T/n, where the gap is 1 - alpha and r = (n - 1)(1 - alpha^2)/n. The softmax of a
-simplex ETF whose logits have margin a has this form with alpha = (e^a - 1)/(e^a + n - 1).
+where floor(r, n) is the larger of 1/n - r and 1 - (2 + n/2) r, and also, for r < 1/4, of x - sqrt(2) r
+with x = (1 + sqrt(1 - 4r))/2 (`small_overlaps`). The right side is at most that of Proposition 3.1 and is
+0 at r = 0. The left side is attained exactly when G = alpha^2 I + (1 - alpha^2) 11^T/n for some alpha in
+[0, 1]. An example is alpha I + (1 - alpha) 11^T/n, where the gap is 1 - alpha and r = (n - 1)(1 -
+alpha^2)/n. The softmax of a simplex ETF whose logits have margin a has this form with alpha = (e^a -
+1)/(e^a + n - 1).
 """
 
 from collections.abc import Iterator
-from fractions import Fraction
 from itertools import product
 from random import Random
 
 import sympy
-from flint import arb, fmpq, fmpq_mat
+from flint import arb, ctx, fmpq, fmpq_mat
 
 from proofs.claims import Claim, Outcome, step
 from proofs.exact import from_columns, gram, probability_matrices
@@ -29,13 +29,18 @@ from proofs.extreme_singular_values import (
     least_is_at_least,
     random_matrix,
 )
+from proofs.small_overlaps import least_square, random_square
 
 CLAIM = Claim(__name__)
 
 
 def floor_in_r(r: fmpq, n: int) -> fmpq:
-    """Lower bound on sigma_n^2 in terms of r and n."""
-    return max(fmpq(1, n), 1 - (1 + fmpq(n, 2)) * r) - r
+    """Lower bound on sigma_n^2 in terms of r and n, rounded down (128 bits)."""
+    floor = max(fmpq(1, n), 1 - (1 + fmpq(n, 2)) * r) - r
+    if 4 * r >= 1:
+        return floor
+    with ctx.workprec(128):
+        return max(floor, least_square(r).lower().fmpq())
 
 
 def mean_of_the_others(G: fmpq_mat) -> fmpq:
@@ -69,53 +74,10 @@ def norms_and_overlaps() -> Iterator[Outcome]:
     )
 
 
-@CLAIM.exhaustive(method="exact rationals")
-def no_bound_without_n() -> Iterator[Outcome]:
-    """d_i >= 1 - 2 r is false, from 41 columns on: d_i = 0.5656 where 1 - 2 r = 0.58 (r = 0.21)."""
-    count, t, m = 20, Fraction(1, 5), Fraction(1, 4)
-    # Pair p has columns e_p and t e_p + (1 - t) e_p'; the last column has m / 20 in each row p'.
-    n = 2 * count + 1
-    columns = [[Fraction(0)] * n for _ in range(n)]
-    for pair in range(count):
-        first, second = columns[2 * pair : 2 * pair + 2]
-        first[2 * pair] = Fraction(1)
-        second[2 * pair], second[2 * pair + 1] = t, 1 - t
-        columns[-1][2 * pair + 1] = m / count
-    columns[-1][-1] = 1 - m
-    d, R = gershgorin(gram(from_columns(columns)))
-    yield Outcome(d[-1] < 1 - 2 * max(R) and max(R) == fmpq(21, 100), str(columns))
-
-
-@CLAIM.exhaustive(method="exact rationals")
-def two_columns_beside_pairs() -> Iterator[Outcome]:
-    """sigma_n^2 can be below 1 - 2 r and below the d_i of the pairs: 2002 columns with r < 0.2004 and
-    sigma_n^2 <= 0.5599, where 1 - 2 r > 0.599 and ((1 - 2r)/(1 - r))^2 > 0.5616.
-    """
-    count, t, m = 1000, Fraction(1, 5), Fraction(1, 5)
-    own, other = Fraction(7741, 10**4), Fraction(259, 10**4)
-    columns: list[dict[str, Fraction]] = []
-    for pair in range(count):
-        columns += [{f"{pair}": Fraction(1)}, {f"{pair}": t, f"{pair}'": 1 - t}]
-    shared = {f"{pair}'": m / count for pair in range(count)}
-    columns += [{"A": own, "B": other, **shared}, {"A": other, "B": own, **shared}]
-    rho: dict[str, Fraction] = {}
-    for column in columns:
-        for row, x in column.items():
-            rho[row] = rho.get(row, Fraction(0)) + x
-    r = max(sum(x * (rho[row] - x) for row, x in column.items()) for column in columns)
-    # The difference of the last two columns is (own - other) (e_A - e_B).
-    square = (own - other) ** 2
-    holds = len(rho) == len(columns) == 2002 and all(sum(x.values()) == 1 for x in columns)
-    holds &= r < Fraction(2004, 10**4) and square <= Fraction(5599, 10**4)
-    holds &= square < ((1 - 2 * r) / (1 - r)) ** 2 < 1 - 2 * r
-    yield Outcome(holds, f"r = {r}, sigma_n^2 <= {square}")
-
-
 @CLAIM.sampled(method="exact rationals", instances=1000)
 def norm_of_a_column(random: Random) -> Outcome:
     """d_i >= 1 - R_i - (1/2) sum_j R_j, n = 2..8."""
-    n = random.randint(2, 8)
-    S = random_matrix(random, n, n)
+    S = random_square(random)
     d, R = gershgorin(gram(S))
     slack = min(own + overlap for own, overlap in zip(d, R, strict=True)) - 1 + sum(R, fmpq(0)) / 2
     return Outcome(slack >= 0, str(S), float(arb(slack)))
@@ -123,10 +85,11 @@ def norm_of_a_column(random: Random) -> Outcome:
 
 @CLAIM.sampled(method="exact rationals", instances=1000)
 def from_above(random: Random) -> Outcome:
-    """sigma_1^2 <= 1 + r and sigma_n^2 >= max(1/n, 1 - (1 + n/2) r) - r, n = 2..8."""
-    n = random.randint(2, 8)
-    S = random_matrix(random, n, n)
-    G = gram(S)
+    """sigma_1^2 <= 1 + r and sigma_n^2 >= 1/n - r, 1 - (2 + n/2) r, and, for r < 1/4, x - sqrt(2) r
+    rounded down to 128 bits: n = 2..8.
+    """
+    S = random_square(random)
+    G, n = gram(S), S.nrows()
     r = max(gershgorin(G)[1])
     return Outcome(largest_is_at_most(1 + r, G) and least_is_at_least(floor_in_r(r, n), G), str(S))
 

@@ -80,13 +80,17 @@ def refined_gap(S: Float[Tensor, "*batch n n"]) -> Interval:
 def gap_bound_in_r(r: Float64[Tensor, "*batch"], n: int) -> Float64[Tensor, "*batch"]:
     """Upper bound on sigma_1 - sigma_n in terms of r and n; at most that of Proposition 3.1.
 
-    It is sqrt(1 + r) - sqrt([max(1/n, 1 - (1 + n/2) r) - r]_+), which is exact at r = 0. For n = 2 it is
-    the best possible: sqrt(2) r up to r = sqrt(2) - 1, 1 - sqrt(1 - 2r) up to r = 1/2, sqrt(2r) beyond.
+    It is sqrt(1 + r) - sqrt([f]_+) with f = max(1/n, 1 - (1 + n/2) r) - r, or, for r < 1/4 and if that is
+    larger, f = (1 + sqrt(1 - 4r))/2 - sqrt(2) r, which does not depend on n (proofs/small_overlaps.md).
+    It is exact at r = 0. For n = 2 it is the best possible: sqrt(2) r up to r = sqrt(2) - 1, then
+    1 - sqrt(1 - 2r) up to r = 1/2, then sqrt(2r).
     """
     if n == 2:
         middle = 1 - root((1 - 2 * r).clamp(min=0))
         return torch.where(r <= 2**0.5 - 1, 2**0.5 * r, torch.where(r <= 0.5, middle, root(2 * r)))
     floor = (1 - (1 + n / 2) * r).clamp(min=1 / n) - r
+    own = (1 + root((1 - 4 * r).clamp(min=0))) / 2 - 2**0.5 * r
+    floor = torch.where((r < 0.25) & (own >= floor), own, floor)
     return (1 + r).sqrt() - root(floor.clamp(min=0))
 
 

@@ -77,6 +77,7 @@ WRONG: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "refined-gap from_above": ("floor_in_r", lambda bound: bound + 1),
     "singular-value-orders orders_of_positive_logits": ("polynomials", lambda number: number + 1),
     "small-scale sandwich": ("spread", lambda spread: spread / 2),
+    "small-overlaps smallest": ("least_square", lambda bound: bound + 1),
     "structures crossover_values": ("crossover", lambda decay: decay + 1),
     "temperature-equivalence linear_heads": ("largest_difference", lambda x: x + 1),
     "two-factor-optimum value_is_attained": ("Model.objective", lambda value: value + 1),
@@ -87,7 +88,8 @@ STRICT = {
     "merging-classes merged_is_no_minimum", "linear-heads ratios_of_margins_rise",
     "phase-changes winners_of_four", "proposition-3-1 softmax_is_strict",
     "rank-from-norms norm_grows_with_scale",
-    "rank-two rank_one_loss", "small-scale critical_scales", "structures no_factorisation_costs_less",
+    "rank-two rank_one_loss", "small-overlaps two_columns", "small-scale critical_scales",
+    "structures no_factorisation_costs_less",
     "temperature-equivalence every_change_is_needed", "two-factor-optimum nothing_is_lower",
 }  # fmt: skip
 """Checks of strict inequalities in balls."""

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 import torch
-from flint import fmpq
+from flint import arb, fmpq
 
 from proofs.exact import from_columns, gram
 from proofs.extreme_singular_values import gershgorin, random_matrix
@@ -22,9 +22,12 @@ HALF = Fraction(1, 2)
 
 
 def test_floor_by_hand() -> None:
-    assert floor_in_r(fmpq(0), 5) == 1
-    assert floor_in_r(fmpq(1, 10), 5) == fmpq(11, 20)
-    assert floor_in_r(fmpq(1, 5), 5) == fmpq(1, 10)
+    assert float(arb(1 - floor_in_r(fmpq(0), 5))) == pytest.approx(0, abs=1e-30)
+    # r = 21/100: x = (1 + 2/5)/2 = 7/10; r = 1/4 has no such bound.
+    expected = 0.7 - 2**0.5 * 0.21
+    assert float(arb(floor_in_r(fmpq(21, 100), 5))) == pytest.approx(expected, rel=1e-14)
+    assert floor_in_r(fmpq(1, 4), 3) == fmpq(1, 8)
+    assert floor_in_r(fmpq(1, 4), 5) == fmpq(-1, 20)
     assert floor_in_r(fmpq(1, 2), 5) == fmpq(-3, 10)
 
 
