@@ -28,23 +28,22 @@ from rankdeficit.checks import (
 
 
 def critical_scales(
-    logits: Float[Tensor, "*batch n n"], gamma: float
-) -> Float64[Tensor, "*batch n"]:
-    """Scales s*_k = gamma n / sigma_k(P M P) at which singular value k + 1 reaches gamma sigma_1.
+    logits: Float[Tensor, "*batch n c"], gamma: float
+) -> Float64[Tensor, "*batch k"]:
+    """Scales s*_i = gamma sqrt(nc) / sigma_i(P M P') at which singular value i + 1 reaches gamma sigma_1.
 
-    P = I - 11^T/n. They follow from sigma_{k+1}(S) = (s/n) sigma_k(PMP) + O(s^2) and are accurate if
-    s*_k times the magnitude of the logits is small, that is for small gamma. Scales beyond the rank of
-    PMP are infinite. Raises ValueError unless the logits are square, and for gamma outside (0, 1).
+    P and P' centre samples and classes, and k = min(n, c). They follow from sigma_{i+1}/sigma_1 =
+    s sigma_i(PMP')/sqrt(nc) + O(s^2) and are accurate if s*_i times the magnitude of the logits is small,
+    that is for small gamma; `dropout_temperatures` has proven bounds on 1/s. Scales beyond the rank of
+    PMP' are infinite. Raises ValueError for gamma outside (0, 1).
     """
     check_gamma(gamma)
     check_floating("logits", logits, dimensions=2)
     check_magnitudes("logits", logits)
-    n = logits.shape[-1]
-    if logits.shape[-2] != n:
-        raise ValueError(f"logits have shape {tuple(logits.shape)}; they must be square")
     values, noise = _centred_singular_values(logits)
     seen = values > noise
-    return torch.where(seen, gamma * n / torch.where(seen, values, 1.0), math.inf)
+    size = math.sqrt(logits.shape[-2] * logits.shape[-1])
+    return torch.where(seen, gamma * size / torch.where(seen, values, 1.0), math.inf)
 
 
 def large_scale_rank(logits: Float[Tensor, "*batch n c"], gamma: float) -> Int64[Tensor, "*batch"]:
@@ -147,13 +146,13 @@ def gaussian_large_n_rank(scale: float, logits_rank: int, gamma: float) -> int |
 
 
 def small_scale_ranks(
-    logits: Float[Tensor, "n n"], scale: float, gamma: float
+    logits: Float[Tensor, "n c"], scale: float, gamma: float
 ) -> tuple[int, int] | None:
     """Proven bounds on the numerical rank of softmax(s M), lower and upper; None if s w > 1.
 
     w is the largest range of a row of M (maximum minus minimum), and x = s w. For x <= 1 every
-    sigma_{i+1} / sigma_1 differs from s sigma_i(PMP) / n by at most x^2 / 2 (proofs/small_scale.md).
-    Raises ValueError as `critical_scales`, and unless the scale is positive.
+    sigma_{i+1} / sigma_1 differs from s sigma_i(PMP') / sqrt(nc) by at most x^2 / 2
+    (proofs/small_scale.md). Raises ValueError as `critical_scales`, and unless the scale is positive.
     """
     if not scale > 0:
         raise ValueError(f"scale is {scale}; it must be positive")

@@ -45,6 +45,25 @@ def test_each_singular_value_crosses_gamma_at_its_critical_scale(n: int, rank: i
         assert scales[:rank].tolist() == pytest.approx(crossings, rel=0.01)
 
 
+@pytest.mark.parametrize("shape", [(9, 4), (3, 20)])
+def test_critical_scales_of_samples_and_classes(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(*shape, generator=generator, dtype=torch.float64)
+    scales, few = critical_scales(logits, GAMMA), min(shape) - 1
+    assert scales.isfinite().tolist() == [True] * few + [False]
+    crossings = [crossing(logits, k) for k in range(1, few + 1)]
+    assert scales[:few].tolist() == pytest.approx(crossings, rel=0.05)
+    bounds = dropout_temperatures(logits, GAMMA)
+    assert (bounds.lower <= 1 / scales[:few]).all()
+    assert (1 / scales[:few] <= bounds.upper).all()
+    assert small_scale_ranks(logits, 0.5 * scales[0].item(), GAMMA) == (1, 1)
+    assert small_scale_ranks(logits, 2 * scales[few - 1].item(), GAMMA) == (few + 1, few + 1)
+    for scale in scales[:few].tolist():
+        proven = small_scale_ranks(logits, scale, GAMMA)
+        assert proven is not None
+        assert proven[0] <= numerical_rank(softmax(scale * logits), GAMMA).item() <= proven[1]
+
+
 def test_critical_scales_err_in_proportion_to_gamma() -> None:
     # The O(s^2) left out is a share O(s) = O(gamma) of sigma_{k+1}.
     (logits,) = random_logits(20, 2, [0])
@@ -275,7 +294,6 @@ SQUARE = torch.eye(3)
 @pytest.mark.parametrize(
     ("function", "arguments", "match"),
     [
-        (critical_scales, (torch.zeros(2, 3), GAMMA), "square"),
         (critical_scales, (SQUARE, 0.0), "gamma is 0"),
         (critical_scales, (SQUARE * math.nan, GAMMA), "NaN"),
         (critical_scales, (SQUARE.long(), GAMMA), "dtype"),
