@@ -97,7 +97,7 @@ class PairTarget(Target):
             caption = f"At equal train accuracy: weights of the epoch that first reached {reached}"
             tables.append(pair_table(caption, equal))
             paragraphs += [f"At equal train accuracy ({reached}): {s}" for s in headline(equal)]
-        notes = (of_probes if self.probes else accuracies)(cells, results) + reasons(cells)
+        notes = reasons(cells) + (of_probes if self.probes else accuracies)(cells, results)
         paragraphs = [*paragraphs, f"The paper's claim: {self.claim}"]
         pictures = self.pictures(cells, results)
         return Section(self.name, self.title, paragraphs, tables, pictures, notes, result)

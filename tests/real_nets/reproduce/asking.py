@@ -11,8 +11,9 @@ QUICK = (
     "--image-size 16"
 ).split()
 TINY = (
-    "--budget small --epochs 1 --width 16 --seeds 1 --batch-size 16 --diagnosed-images 36".split()
-)
+    "--budget small --epochs 1 --width 16 --seeds 1 --batch-size 16 --diagnosed-images 36 "
+    "--other-temperatures"
+).split()
 
 
 MLP = ["--cells", "CIFAR-10/MLP"]

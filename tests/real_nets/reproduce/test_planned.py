@@ -12,7 +12,7 @@ from real_nets import reproduce
 from real_nets.data.opening import DataSource
 from real_nets.jobs import execute as execution
 from real_nets.jobs.folder import FINAL
-from real_nets.models import MODELS, Definition, mlp
+from real_nets.models import MODELS, Definition, HighTemperatures, mlp
 from real_nets.paper.plan import Plan
 from real_nets.paper.targets import TARGETS
 from real_nets.paper.targets.tables import Table3
@@ -136,7 +136,7 @@ def test_cells_and_plans_have_networks_and_targets_from_outside(
         networks = (("Own Network", "CIFAR-10"),)
 
     options: dict[str, Any] = {"small": {"lr": 0.125}}
-    own = Definition(mlp.mlp, "Own Network", False, options, {"small": 7.0})
+    own = Definition(mlp.mlp, "Own Network", False, options, {"small": HighTemperatures(7.0, "so")})
     monkeypatch.setitem(MODELS, "own", own)
     monkeypatch.setitem(TARGETS, "outside", Outside())
     plan = Plan.of([TARGETS["outside"]], setup_of("small"), tmp_path)
