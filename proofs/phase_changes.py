@@ -24,6 +24,7 @@ from flint import arb, arb_mat, ctx, fmpq
 from proofs.claims import Claim, Outcome, nonnegative, positive, step
 from proofs.exact import to_fmpq
 from proofs.structures import Structure, circle, etf, pairs, petersen
+from rankdeficit.structures import ORBITS
 
 CLAIM = Claim(__name__)
 
@@ -207,21 +208,6 @@ def winners_of_ten() -> Iterator[Outcome]:
             slack = min(gaps, key=arb.lower)
             holds = slack > 0 and abs(best - values.get(factors, best)) < ROUNDING
             yield Outcome(bool(holds), f"L = {factors}: {winner} {best}", float(slack.lower()))
-
-
-ORBITS: dict[int, tuple[tuple[int, int, int], list[int]]] = {
-    4: ((0, 1, 1), [27469, 33981, -892, 23095, -19251, 31431, 10986,
-                    42854, 36530, -3070, 22525, -32749, 33113, 18534]),
-    5: ((0, 0, 1), [30924, 20984, -21617, 28502, 12284, 30760, -995,
-                    40036, 26126, -30605, 38653, 17350, 42675, -2951]),
-    6: ((0, 0, 1), [31517, 21507, -22097, 29196, 12377, 31471, -1106,
-                    40363, 26399, -31017, 39192, 17582, 43252, -3028]),
-    7: ((0, 0, 1), [31916, 21863, -22458, 29693, 12437, 31969, -1134,
-                    40588, 26620, -31305, 39556, 17761, 43662, -3070]),
-}  # fmt: skip
-"""Rank-3 arrangements of ten classes by number of factors: which triangles are turned by 60 degrees, and
-for the classifier and then the features the height of a pole, and radius and height of three triangles,
-in 10^-4."""
 
 
 def points_of_orbits(turned: tuple[int, int, int], numbers: list[int]) -> arb_mat:

@@ -3,7 +3,8 @@
 Many random starts per configuration, all runs of a depth in one batched program, against the closed
 forms of the known structures: simplex ETF (rank c - 1), pairs (c/2), Petersen code (4, ten classes),
 circle (2) and zero. Structures are compared with each other and with what training finds; none is
-proven to be the global minimum beyond two factors.
+proven to be the global minimum beyond two factors. The geometry of each best minimum is recognised from
+its logits (`rankdeficit.structures`).
 
     python -m simulations.phase_diagram --temperature 1 10 100 1000 --depth 1 2 3
 """
@@ -37,6 +38,7 @@ from rankdeficit.experiments.settings import (
     TrainingSettings,
     check_values,
 )
+from rankdeficit.structures import recognise
 from rankdeficit.toys.optima import best_scale
 from rankdeficit.toys.optimizers import make_optimizer
 from rankdeficit.toys.ufm import DeepUfm, UfmShape, initial_parameters
@@ -173,6 +175,18 @@ class StartsOfOneDepth(OptimizedBatch):
             rows.append(identity | (measured if alive[i] else dict.fromkeys(measured)))
         return rows
 
+    def geometry(self, cell: Row) -> Row:
+        """Structure of the logits of a cell's best run; None if all of its runs diverged."""
+        if cell["objective"] is None:
+            return dict.fromkeys(("geometry", "geometry_distance"))
+        own = cell["temperature"], cell["weight_decay"]
+        same = torch.tensor([run[:2] == own for run in self.runs])
+        objective = self.model.objective().cpu().where(same, math.inf).nan_to_num(nan=math.inf)
+        best = int(objective.argmin())
+        logits = self.model.logits()[best] * (cell["rank"] > 0)
+        found = recognise(logits.cpu(), self.shape.labels())
+        return {"geometry": found.name, "geometry_distance": found.distance}
+
 
 def limit_ranks(shape: UfmShape, start: torch.Tensor, numbers: Sequence[int]) -> None:
     """Zero all but k coordinates of the factors of every second start, k = 2, 3, .. c - 2 in turn.
@@ -197,12 +211,7 @@ class PhaseDiagram(StepByStep[Settings, StartsOfOneDepth]):
     """Which structure has the best minimum of a deep linear model, over temperature and depth?"""
 
     settings = Settings
-    leave_out = (
-        "singular_values",
-        "rank_curve",
-        "centred_rank_curve",
-        "post_softmax_rank_curve",
-    )
+    leave_out = ("singular_values", "rank_curve", "centred_rank_curve", "post_softmax_rank_curve")
 
     def prepare(self, settings: Settings) -> list[StartsOfOneDepth]:
         """A batch for each depth."""
@@ -220,7 +229,12 @@ class PhaseDiagram(StepByStep[Settings, StartsOfOneDepth]):
 
     def summarise(self, settings: Settings, batches: Sequence[StartsOfOneDepth], path: Path) -> Row:
         """One cell per configuration, and the predicted curves."""
-        return summarise(settings, [row for b in batches for row in b.measure(settings.steps)])
+        rows = [row for batch in batches for row in batch.measure(settings.steps)]
+        summary = summarise(settings, rows)
+        by_depth = {batch.shape.depth: batch for batch in batches}
+        for cell in summary["cells"]:
+            cell |= by_depth[cell["depth"]].geometry(cell)
+        return summary
 
     def report(self, summary: Row) -> tuple[Table, list[str]]:
         """What was found and predicted in each cell."""

@@ -21,7 +21,8 @@ def report(summary: Row) -> tuple[Table, list[str]]:
         box=box.SIMPLE_HEAVY,
         caption=f"Best of {tables.counted(summary['seeds'], 'start')} per init scale, "
         f"c = {summary['classes']}. L: factors, free features included. "
-        f"Ranks at gamma = {summary['gamma']:g}. Excess: best "
+        f"Ranks at gamma = {summary['gamma']:g}. Found: structure of the same objective, or "
+        "else the geometry of the logits with their distance from it. Excess: best "
         "objective found minus that of the best known structure. Ranks and shares per init scale: rank "
         "of its best start, and share of its starts that reach the best objective of all.",
         caption_justify="left",
@@ -47,7 +48,7 @@ def report(summary: Row) -> tuple[Table, list[str]]:
             f"{cell['temperature']:g}",
             f"{cell['weight_decay']:g}",
             "-" if lost else str(cell["rank"]),
-            cell["structure"],
+            found_structure(cell),
             cell["predicted_structure"],
             "-" if lost else f"{cell['objective']:.7f}",
             "-" if lost else f"{cell['excess']:+.1e}",
@@ -55,6 +56,14 @@ def report(summary: Row) -> tuple[Table, list[str]]:
             " ".join(f"{init['share_of_starts']:.0%}" for init in inits),
         )
     return table, verdict(summary["cells"])
+
+
+def found_structure(cell: Row) -> str:
+    """Structure of the same objective, or else the geometry that was recognised."""
+    geometry = cell.get("geometry")  # summaries of earlier versions have none
+    if cell["structure"] != "other" or geometry in (None, "none"):
+        return str(cell["structure"])
+    return f"{geometry} ({cell['geometry_distance']:.2g})"
 
 
 def verdict(cells: Sequence[Row]) -> list[str]:

@@ -77,6 +77,9 @@ def test_a_rank_three_minimum_beats_the_petersen_code(
     assert cell["rank"] == 3
     assert cell["objective"] == pytest.approx(0.0407024, abs=1e-7)
     assert cell["structure"] == "other"
+    assert cell["geometry"] == "ten points of rank 3"
+    assert cell["geometry_distance"] < 0.02
+    assert "ten points" in reports.found_structure(cell)
     assert cell["structures"]["Petersen code"] == pytest.approx(0.0411546, abs=1e-7)
     assert re.search(r"beats\D*1 ", capsys.readouterr().out)
     # What balanced factors of the best run's logits would cost, from its parameters alone.
@@ -101,6 +104,8 @@ def test_temperature_alone_changes_the_best_minimum(tmp_path: Path) -> None:
     found = cells(settings, tmp_path / "run")
     assert [cell["rank"] for cell in found] == [3, 2, 0]
     assert [cell["structure"] for cell in found] == ["simplex ETF", "pairs", "zero"]
+    assert [cell["geometry"] for cell in found] == ["simplex ETF", "pairs", "zero"]
+    assert max(cell["geometry_distance"] for cell in found) < 1e-4
     assert [cell["predicted_structure"] for cell in found] == ["simplex ETF", "pairs", "zero"]
     assert [cell["excess"] for cell in found] == pytest.approx([0, 0, 0], abs=1e-9)
     assert found[2]["objective"] == pytest.approx(math.log(4), abs=1e-12)

@@ -189,6 +189,7 @@ def test_bad_arguments() -> None:
         (lambda: balanced_start(UfmShape(9, 1, 2, 2), modes, [0]), "modes are 3"),
         (lambda: balanced_start(UfmShape(5, 1, 5, 2, "relu"), modes, [0]), "linear"),
         (lambda: balanced_start(UfmShape(5, 1, 5, 2, bias=True), modes, [0]), "no bias"),
+        (lambda: balanced_start(UfmShape(5, 1, 5, 2, counts=(2, 1, 1, 1, 1)), modes, [0]), "size"),
     ):
         with pytest.raises(ValueError, match=match):
             call()
