@@ -25,7 +25,8 @@ import sympy
 from flint import arb, fmpq, fmpq_mat, fmpq_poly, fmpz_poly
 
 from proofs.claims import Claim, Outcome, nonnegative, positive, step
-from proofs.exact import singular_values, to_fmpq
+from proofs.exact import diagonal, singular_values, to_fmpq
+from rankdeficit.toys.minima import Minimum, known_minima
 
 CLAIM = Claim(__name__)
 
@@ -260,3 +261,50 @@ def winners_at_small_decay() -> Iterator[Outcome]:
             slack = below(loser, factors, decay) / winner.objective(a, factors, decay) - 1
             witness = f"{structure.name}, c = {structure.classes}, L = {factors}"
             yield Outcome(bool(slack > 0), witness, float(slack.lower()))
+
+
+TABLE_DECAY = fmpq(1, 1000)
+"""Decay of every factor in `rankdeficit.toys.minima`."""
+
+
+def objective_of(minimum: Minimum) -> arb:
+    """Objective of a minimum of the table: in closed form for a code, else of its explicit factors."""
+    c, L = minimum.classes, minimum.factors
+    if minimum.scale is not None:
+        units = {"simplex ETF": fmpq(c, c - 1)}  # its logits here are a (I - 11^T/c)
+        makers = {"simplex ETF": etf, "pairs": pairs, "circle": circle}
+        structure = makers.get(minimum.structure, lambda c: petersen())(c)
+        scale = decimal(minimum.scale) * units.get(minimum.structure, fmpq(1))
+        return structure.objective(arb(scale), L, arb(TABLE_DECAY))
+    left, right = (
+        fmpq_mat([[decimal(x) for x in row] for row in rows])
+        for rows in (minimum.left, minimum.right)
+    )
+    middle = [decimal(x) for x in minimum.middle]
+    logits = left * diagonal([x ** (L - 2) for x in middle]) * right.transpose()
+    losses = [
+        sum((arb(x - row[i]).exp() for x in row), arb(0)).log()
+        for i, row in enumerate(logits.table())
+    ]
+    squares = sum((x**2 for x in [*left.entries(), *right.entries()]), fmpq(0))
+    squares += (L - 2) * sum((x**2 for x in middle), fmpq(0))
+    return sum(losses, arb(0)) / c + TABLE_DECAY / 2 * squares
+
+
+def decimal(value: float) -> fmpq:
+    """The number that is written, not its nearest binary one."""
+    return to_fmpq(Fraction(str(value)))
+
+
+@CLAIM.exhaustive(method="ball arithmetic")
+def table_of_minima() -> Iterator[Outcome]:
+    """`rankdeficit.toys.minima`, c = 3..20, L = 2..8: the logits of each cell have at most the
+    objective of the table, which is below that of zero logits.
+    """
+    for (c, L), minimum in known_minima().items():
+
+        def slack(minimum: Minimum = minimum) -> arb:
+            bound = arb(decimal(minimum.objective))
+            return (bound - objective_of(minimum)).min(arb(minimum.classes).log() - bound)
+
+        yield nonnegative(slack, f"c = {c}, L = {L}: {minimum.structure}")
