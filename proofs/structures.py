@@ -16,8 +16,9 @@ structures named here are compared; for L > 2 none of them is claimed to be the 
 
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, product
 from math import prod
+from operator import mul
 from random import Random
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ import sympy
 from flint import arb, fmpq, fmpq_mat, fmpq_poly, fmpz_poly
 
 from proofs.claims import Claim, Outcome, nonnegative, positive, step
-from proofs.exact import diagonal, singular_values, to_fmpq
+from proofs.exact import diagonal, identity, singular_values, to_fmpq
 from rankdeficit.toys.minima import Minimum, known_minima
 
 CLAIM = Claim(__name__)
@@ -90,14 +91,30 @@ def petersen() -> Structure:
     return Structure("Petersen", 10, 4, gaps, fmpq(5, 2))
 
 
+def half_cube() -> Structure:
+    """Sixteen classes at rank 5: every second vertex of a cube."""
+    gaps: list[tuple[int, arb | fmpq]] = [(10, fmpq(4, 5)), (5, fmpq(8, 5))]
+    return Structure("half cube", 16, 5, gaps, fmpq(16, 5))
+
+
+def icosahedron() -> Structure:
+    """Twelve classes at rank 3: the vertices of an icosahedron."""
+    cosine = 1 / arb(5).sqrt()
+    gaps: list[tuple[int, arb | fmpq]] = [(5, 1 - cosine), (5, 1 + cosine), (1, fmpq(2))]
+    return Structure("icosahedron", 12, 3, gaps, fmpq(4))
+
+
 def rational_gram(structure: Structure) -> fmpq_mat:
-    """The class logits at scale 1 of an ETF, pairs or the Petersen code, from their definition."""
+    """The class logits at scale 1 of a code with rational cosines, from its definition."""
     c = structure.classes
     if structure.name == "ETF":
         entries = [[fmpq(int(i == j)) - fmpq(1, c) for j in range(c)] for i in range(c)]
     elif structure.name == "pairs":
         signs = [[(-1) ** (i + j) if i // 2 == j // 2 else 0 for j in range(c)] for i in range(c)]
         entries = [[fmpq(x) for x in row] for row in signs]
+    elif structure.name == "half cube":
+        vertices = [x for x in product((1, -1), repeat=5) if prod(x) == 1]
+        entries = [[fmpq(sum(map(mul, a, b)), 5) for b in vertices] for a in vertices]
     else:  # by the number of common elements of 2-subsets of five; disjoint subsets are neighbours
         sets = [{*pair} for pair in combinations(range(5), 2)]
         cosines = (fmpq(-2, 3), fmpq(1, 6), fmpq(1))
@@ -107,11 +124,11 @@ def rational_gram(structure: Structure) -> fmpq_mat:
 
 @CLAIM.exhaustive(method="exact rationals")
 def rational_structures() -> Iterator[Outcome]:
-    """ETF (K = c - 1, kappa = 1), c = 2..40, pairs (c/2, 2), even c = 4..40, Petersen (4, 5/2):
-    G^2 = kappa G, rank K, and every row has the gaps used in l.
+    """ETF (K = c - 1, kappa = 1), c = 2..40, pairs (c/2, 2), even c = 4..40, Petersen (4, 5/2), half
+    cube (5, 16/5): G^2 = kappa G, rank K, and every row has the gaps used in l.
     """
     even = [pairs(c) for c in range(4, 41, 2)]
-    for structure in [*(etf(c) for c in range(2, 41)), *even, petersen()]:
+    for structure in [*(etf(c) for c in range(2, 41)), *even, petersen(), half_cube()]:
         G = rational_gram(structure)
         counted = sorted(gap for count, gap in structure.gaps for _ in range(count))
         gaps = all(
@@ -135,6 +152,25 @@ def circle_structure() -> Iterator[Outcome]:
         ]
         holds = all(x == y * fmpq(c, 2) for x, y in zip(square, row, strict=True)) and row[0] == 1
         yield Outcome(holds, f"c = {c}")
+
+
+@CLAIM.exhaustive(method="exact rationals")
+def icosahedron_structure() -> Iterator[Outcome]:
+    """icosahedron: K = 3, kappa = 4. G = [[A, -A], [-A, A]] with A = I + S/sqrt(5), S symmetric with zero
+    diagonal, entries +-1 elsewhere and S^2 = 5 I; so A^2 = 2 A, G^2 = 4 G and trace G = 12.
+    """
+    S = fmpq_mat(
+        [[0, 1, 1, 1, 1, 1], *([1, *(_pentagon(j - i) for j in range(5))] for i in range(5))]
+    )
+    yield Outcome(identity(6) * 5 == S * S, "S^2 = 5 I")
+    yield Outcome(S.transpose() == S, "S is symmetric")
+    entries = {abs(x) for i, row in enumerate(S.table()) for j, x in enumerate(row) if i != j}
+    yield Outcome(entries == {1}, "entries are +-1, five in a row")
+
+
+def _pentagon(difference: int) -> int:
+    """Seidel entry of two vertices of a pentagon: 0 for the same one, 1 for neighbours, else -1."""
+    return (0, 1, -1, -1, 1)[difference % 5]
 
 
 @CLAIM.exhaustive(method="symbolic")
@@ -271,10 +307,13 @@ def objective_of(minimum: Minimum) -> arb:
     """Objective of a minimum of the table: in closed form for a code, else of its explicit factors."""
     c, L = minimum.classes, minimum.factors
     if minimum.scale is not None:
-        units = {"simplex ETF": fmpq(c, c - 1)}  # its logits here are a (I - 11^T/c)
-        makers = {"simplex ETF": etf, "pairs": pairs, "circle": circle}
-        structure = makers.get(minimum.structure, lambda c: petersen())(c)
-        scale = decimal(minimum.scale) * units.get(minimum.structure, fmpq(1))
+        special = [own for own in (petersen(), icosahedron(), half_cube()) if own.classes == c]
+        named = {own.name: own for own in (etf(c), pairs(c), circle(c), *special)}
+        names = {"simplex ETF": "ETF", "Petersen code": "Petersen"}
+        scale = decimal(minimum.scale)
+        if minimum.structure == "simplex ETF":  # its logits here are a (I - 11^T/c)
+            scale *= fmpq(c, c - 1)
+        structure = named[names.get(minimum.structure, minimum.structure)]
         return structure.objective(arb(scale), L, arb(TABLE_DECAY))
     left, right = (
         fmpq_mat([[decimal(x) for x in row] for row in rows])

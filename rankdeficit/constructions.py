@@ -116,6 +116,49 @@ def petersen() -> Code:
     return Code("Petersen code", directions, 5 / 6)
 
 
+def icosahedron() -> Code:
+    """Twelve classes at rank 3: the vertices of an icosahedron, cosines +-1/sqrt(5) and -1.
+
+    The margin is 1 - 1/sqrt(5).
+    """
+    golden = (1 + math.sqrt(5)) / 2
+    rows = [[0.0, x, y * golden] for x in (1, -1) for y in (1, -1)]
+    vertices = torch.tensor(rows, dtype=torch.float64)
+    turned = torch.cat([vertices.roll(k, dims=1) for k in range(3)])
+    directions = turned / math.sqrt(1 + golden**2)
+    return Code("icosahedron", directions, 1 - 1 / math.sqrt(5))
+
+
+def half_cube() -> Code:
+    """Sixteen classes at rank 5: every second vertex of a cube, cosines 1/5 (ten) and -3/5 (five).
+
+    The Clebsch graph joins the classes with cosine -3/5. The margin is 4/5.
+    """
+    signs = torch.cartesian_prod(*[torch.tensor([1.0, -1.0], dtype=torch.float64)] * 5)
+    directions = signs[signs.prod(dim=1) > 0] / math.sqrt(5)
+    return Code("half cube", directions, 4 / 5)
+
+
+SPECIAL = {10: petersen, 12: icosahedron, 16: half_cube}
+"""Codes of one number of classes."""
+
+
+def named_codes(classes: int) -> list[Code]:
+    """All codes of so many classes, highest rank first, each geometry once.
+
+    The circle of three classes is their simplex ETF, and that of four is their pairs.
+    Raises ValueError for fewer than 2 classes.
+    """
+    codes = [simplex_etf(classes)]
+    if classes % 2 == 0 and classes > 2:
+        codes.append(pairs(classes))
+    if classes in SPECIAL:
+        codes.append(SPECIAL[classes]())
+    if classes > 4:
+        codes.append(circle(classes))
+    return codes
+
+
 def realise(
     code: Code,
     inputs: Float[Tensor, "n p"],

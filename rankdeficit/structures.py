@@ -108,13 +108,7 @@ def class_logits(
 
 def templates(classes: int) -> list[tuple[str, Float64[Tensor, "c c"]]]:
     """Class logits of the known structures of norm 1, with their names; some names have several."""
-    codes = [constructions.simplex_etf(classes)]
-    if classes % 2 == 0 and classes > 3:
-        codes.append(constructions.pairs(classes))
-    if classes == 10:
-        codes.append(constructions.petersen())
-    if classes > 4:
-        codes.append(constructions.circle(classes))
+    codes = constructions.named_codes(classes)
     found = [(code.name, code.directions @ code.directions.mT) for code in codes]
     if classes == 10:
         found += [("ten points of rank 3", rank_three_logits(factors)) for factors in ORBITS]

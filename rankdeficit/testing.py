@@ -18,7 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rankdeficit.constructions import Code, circle, pairs, petersen, simplex_etf
+from rankdeficit.constructions import Code, named_codes
 from rankdeficit.softmax import softmax
 
 SCALES = (0.01, 0.3, 1.0, 3.0, 30.0, 1000.0)
@@ -75,6 +75,4 @@ def probability_matrices(
 def codes(draw: Any, classes: int | None = None) -> Code:
     """Any of the constructions; classes: between 3 and 12 unless given."""
     c = draw(st.integers(3, 12)) if classes is None else classes
-    makers = [simplex_etf, *([circle] if c > 2 else []), *([pairs] if c % 2 == 0 else [])]
-    known = [maker(c) for maker in makers] + ([petersen()] if c == 10 else [])
-    return draw(st.sampled_from(known))
+    return draw(st.sampled_from(named_codes(c)))

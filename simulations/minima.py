@@ -27,6 +27,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from rankdeficit.checks import check_at_least
+from rankdeficit.constructions import named_codes
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.experiment import UnitByUnit, experiment
 from rankdeficit.experiments.runs import RunFolder, write_atomically
@@ -35,7 +36,7 @@ from rankdeficit.toys.minima import Minimum, objective_of
 from rankdeficit.toys.optima import best_scale
 from rankdeficit.toys.optimizers import make_optimizer
 from rankdeficit.toys.ufm import DeepUfm, UfmShape, initial_parameters
-from simulations.phase_diagram import FINAL_LR_SHARE, limit_ranks, structures
+from simulations.phase_diagram import FINAL_LR_SHARE, limit_ranks
 
 LEAST_SHARE = 1e-3
 """Singular values below this share of the largest are left out before polishing."""
@@ -175,7 +176,7 @@ def search(settings: Settings, unit: Unit) -> Found:
     values = torch.tensor([objective_of(own, L, decay) for own in logits])
     best = [polish(logits[i], L, decay) for i in values.argsort()[:POLISHED]]
     minima = [Minimum.of(own, L, decay, DECIMALS) for own in best]
-    for code in structures(c, c):
+    for code in named_codes(c):
         scale = round(best_scale(code, L, 1, 1.0, decay).scale, DECIMALS)
         if scale:
             minima.append(Minimum.of_code(code, scale, L, decay))

@@ -29,13 +29,6 @@ WEIGHT_DECAY = 1e-3
 DIGITS = 10
 """Digits after the point of the objectives."""
 
-CODES = {
-    "simplex ETF": constructions.simplex_etf,
-    "pairs": constructions.pairs,
-    "circle": constructions.circle,
-    "Petersen code": lambda classes: constructions.petersen(),
-}
-
 
 @dataclass(frozen=True)
 class Minimum:
@@ -101,8 +94,8 @@ class Minimum:
     def logits(self) -> Float64[Tensor, "c c"]:
         """The logits of the one sample of each class."""
         if self.scale is not None:
-            code = CODES[self.structure](self.classes)
-            return code.logits(torch.arange(self.classes), self.scale)
+            codes = {code.name: code for code in constructions.named_codes(self.classes)}
+            return codes[self.structure].logits(torch.arange(self.classes), self.scale)
         left, middle, right = (
             torch.tensor(own, dtype=torch.float64) for own in (self.left, self.middle, self.right)
         )

@@ -246,18 +246,8 @@ class PhaseDiagram(StepByStep[Settings, StartsOfOneDepth]):
 
 
 def structures(classes: int, width: int) -> list[Code]:
-    """The codes that fit the width and whose objectives are known in closed form, highest rank first.
-
-    The circle of three classes is their simplex ETF, and that of four is their pairs: once is enough.
-    """
-    codes = [constructions.simplex_etf(classes)]
-    if classes % 2 == 0 and classes > 2:
-        codes.append(constructions.pairs(classes))
-    if classes == 10:
-        codes.append(constructions.petersen())
-    if classes > 4:
-        codes.append(constructions.circle(classes))
-    return [code for code in codes if code.rank <= width]
+    """The codes that fit the width and whose objectives are known in closed form, highest rank first."""
+    return [code for code in constructions.named_codes(classes) if code.rank <= width]
 
 
 def predict(settings: Settings, depth: int, temperature: float, decay: float) -> dict[str, float]:

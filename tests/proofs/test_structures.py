@@ -9,6 +9,8 @@ from proofs.structures import (
     circle,
     crossover,
     etf,
+    half_cube,
+    icosahedron,
     pairs,
     petersen,
     rational_gram,
@@ -22,6 +24,8 @@ CODES = [
     (circle(7), constructions.circle(7), 1.0),
     (circle(8), constructions.circle(8), 1.0),
     (petersen(), constructions.petersen(), 1.0),
+    (half_cube(), constructions.half_cube(), 1.0),
+    (icosahedron(), constructions.icosahedron(), 1.0),
 ]
 
 
@@ -36,7 +40,7 @@ def test_objective_is_the_library_s(
     assert float(ours) == pytest.approx(code_objective(code, scale, factors, N, T, decay))
 
 
-@pytest.mark.parametrize(("structure", "code", "unit"), [CODES[0], CODES[1], CODES[4]])
+@pytest.mark.parametrize(("structure", "code", "unit"), [CODES[0], CODES[1], CODES[4], CODES[5]])
 def test_gram_matrices_are_the_library_s(
     structure: Structure, code: constructions.Code, unit: float
 ) -> None:

@@ -13,7 +13,7 @@ CODES = [
     *(constructions.simplex_etf(c) for c in (2, 3, 10, 100)),
     *(constructions.circle(c) for c in (3, 4, 10, 100)),
     *(constructions.pairs(c) for c in (2, 4, 10)),
-    constructions.petersen(),
+    *(make() for make in constructions.SPECIAL.values()),
 ]
 
 
@@ -45,10 +45,12 @@ def test_codes_are_tight_frames_of_their_rank_and_margin(code: Code) -> None:
         (constructions.circle(10), 2, 1 - math.cos(math.pi / 5)),
         (constructions.pairs(10), 5, 1.0),
         (constructions.petersen(), 4, 5 / 6),
+        (constructions.icosahedron(), 3, 1 - 1 / math.sqrt(5)),
+        (constructions.half_cube(), 5, 4 / 5),
     ],
     ids=lambda value: getattr(value, "name", None),
 )
-def test_stated_ranks_and_margins_at_ten_classes(code: Code, rank: int, margin: float) -> None:
+def test_stated_ranks_and_margins(code: Code, rank: int, margin: float) -> None:
     assert code.rank == rank
     assert code.margin == pytest.approx(margin, abs=1e-15)
 

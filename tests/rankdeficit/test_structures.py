@@ -8,6 +8,7 @@ import torch
 
 from rankdeficit import constructions, structures
 from rankdeficit.structures import recognise, templates
+from rankdeficit.toys.minima import known_minimum
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -24,7 +25,7 @@ def planted(G: torch.Tensor, noise: float, seed: int, samples: int = 1) -> torch
     return 17 * (shuffled + noise * disturbance) + shift
 
 
-@pytest.mark.parametrize("classes", [3, 4, 5, 6, 10, 16])
+@pytest.mark.parametrize("classes", [3, 4, 5, 6, 10, 12, 16])
 @pytest.mark.parametrize("noise", [0.0, 0.02])
 def test_planted_structures_are_recognised(classes: int, noise: float) -> None:
     for seed, (name, G) in enumerate(templates(classes)):
@@ -60,19 +61,12 @@ def test_the_rank_three_arrangements_have_their_symmetry() -> None:
         assert not torch.allclose(M, M.mT, atol=0.5)
 
 
-def icosahedron() -> torch.Tensor:
-    golden = (1 + math.sqrt(5)) / 2
-    rows = [
-        row for a in (1, -1) for b in (golden, -golden) for row in ([0, a, b], [a, b, 0], [b, 0, a])
-    ]
-    return torch.tensor(rows, dtype=torch.float64)
-
-
 def test_codes_without_a_name_are_told_from_no_structure() -> None:
-    V = icosahedron()
-    found = recognise(planted(V @ V.mT, 0.0, 1), torch.arange(12))
+    eight = known_minimum(8, 4).logits  # two squares, one turned by 45 degrees
+    found = recognise(planted(eight, 0.0, 1), torch.arange(8))
     assert found.name == "equal-margin code"
-    assert found.distance > 0.5
+    assert found.distance > 0.4
+    V = constructions.icosahedron().directions
     stretched = V * torch.tensor([1.0, 1.0, 1.5])
     assert recognise(stretched @ stretched.mT, torch.arange(12)).name == "none"
     one_sided = V @ torch.diag(torch.tensor([1.0, 1.0, 2.0]).double()) @ V.mT

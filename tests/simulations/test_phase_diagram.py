@@ -277,6 +277,8 @@ def test_the_figures_show_the_cells(tmp_path: Path) -> None:
         (5, ["simplex ETF", "circle"]),
         (6, ["simplex ETF", "pairs", "circle"]),
         (10, ["simplex ETF", "pairs", "Petersen code", "circle"]),
+        (12, ["simplex ETF", "pairs", "icosahedron", "circle"]),
+        (16, ["simplex ETF", "pairs", "half cube", "circle"]),
     ],
 )
 def test_no_structure_is_listed_under_two_names(classes: int, names: list[str]) -> None:
