@@ -15,6 +15,7 @@ from torch import nn
 
 from proofs.claims import run_check
 from rankdeficit import bounds
+from rankdeficit.control import logits_norm
 from rankdeficit.experiments.options import documentation
 from rankdeficit.experiments.runs import read_json, read_rows
 from tests.conftest import ROOT
@@ -46,7 +47,7 @@ def test_the_library_examples_run_and_say_the_truth(
 
 
 def test_the_diagnosis_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    example, _ = re.findall(r"```python\n(.*?)```", README, re.S)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
@@ -56,6 +57,20 @@ def test_the_diagnosis_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     exec(example, {"model": model} | names)
     assert (tmp_path / "report.json").exists()
     assert (tmp_path / "figures" / "probe_accuracies.png").exists()
+
+
+def test_the_example_of_levers_runs() -> None:
+    _, example = re.findall(r"```python\n(.*?)```", README, re.S)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        inputs = torch.randn(3, 1300, 4)
+        parts = dict(zip(("train", "choose", "test"), inputs, strict=True))
+        names: dict[str, Any] = {key: [(x, torch.arange(1300) % 3)] for key, x in parts.items()}
+        names |= {"model": model, "images": inputs[0]}
+        exec(example, names)
+    assert logits_norm(model, inputs[0]).evaluation.raw == pytest.approx(0.5, rel=1e-5)
+    assert isinstance(names["small"].model, nn.Module)
 
 
 def test_the_false_bound_is_refuted() -> None:
