@@ -15,7 +15,7 @@ NAMES = sorted(path.stem.removeprefix("test_") for path in Path(__file__).parent
 NAMES.remove("devices")
 LONG = {
     "dial", "distillation", "dynamics", "equivalence", "gibbs", "hyperparameters", "imbalance",
-    "interventions", "minima", "phase_diagram",
+    "interventions", "margins", "minima", "phase_diagram",
 }  # fmt: skip
 FEWEST = {"dial": 2}
 """Seeds of simulations that cannot do with one."""
