@@ -162,7 +162,7 @@ def test_no_softmax_of_finite_logits_attains_either_side(n: int, scale: float, s
     assert lower < gap < upper
 
 
-@pytest.mark.parametrize("r", [0.05, 0.2, 0.41, 0.45, 0.49, 0.6, 0.9])
+@pytest.mark.parametrize("r", [0.05, 0.2, 0.41, 0.45, 0.49, 0.53, 0.6, 0.9])
 def test_two_columns_reach_their_bound_and_never_pass_it(r: float) -> None:
     # All 2 x 2 probability matrices with <s_1, s_2> = r: x y + (1 - x)(1 - y) = r.
     x = torch.linspace(0, 1, 20_001, dtype=torch.float64)
@@ -197,8 +197,23 @@ def test_softmax_of_an_etf_is_the_equality_case(margin: float) -> None:
     assert bounds.refined_gap(S).value.item() == pytest.approx(1 - alpha, abs=1e-12)
 
 
-def test_gap_bound_in_r_is_exact_at_zero() -> None:
-    assert bounds.gap_bound_in_r(torch.zeros((), dtype=torch.float64), 5) == 0
+@pytest.mark.parametrize(
+    ("r", "n", "square"),
+    [
+        (0.0, 5, 1.0),
+        (0.21, 5, 0.7 - 0.21 * 2**0.5),  # x = 7/10 has x (1 - x) = 0.21
+        (0.24, 10**6, 0.6 - 0.24 * 2**0.5),
+        (0.25, 3, 1 - 3.5 / 4),  # none of these from 1/4 on
+        (0.26, 3, 1 - 3.5 * 0.26),
+        (0.26, 4, 0.0),
+        (0.3, 3, 1 / 3 - 0.3),
+        (0.1, 1, 1.0 - 0.1),
+        (0.9, 7, 0.0),
+    ],
+)
+def test_gap_bound_in_r_by_hand(r: float, n: int, square: float) -> None:
+    found = bounds.gap_bound_in_r(torch.tensor(r, dtype=torch.float64), n).item()
+    assert found == pytest.approx((1 + r) ** 0.5 - square**0.5, abs=1e-8)
 
 
 def test_the_bound_grows_with_the_scale_of_rank_one_logits() -> None:

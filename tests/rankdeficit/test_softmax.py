@@ -174,7 +174,8 @@ def test_bad_targets(targets: Any, match: str) -> None:
     for loss in (rd.cross_entropy, rd.softmax_mse):
         with pytest.raises(ValueError, match=match):
             loss(torch.zeros(2, 3), targets)
-    with pytest.raises(ValueError, match="label_smoothing"):
-        rd.cross_entropy(torch.zeros(2, 3), torch.tensor([0, 1]), label_smoothing=1.5)
+    for smoothing in (-0.1, 1.0, 1.5):
+        with pytest.raises(ValueError, match="label_smoothing"):
+            rd.cross_entropy(torch.zeros(2, 3), torch.tensor([0, 1]), label_smoothing=smoothing)
     with pytest.raises(ValueError, match="reduction"):
         rd.softmax_mse(torch.zeros(2, 3), torch.tensor([0, 1]), reduction="median")  # type: ignore[arg-type]

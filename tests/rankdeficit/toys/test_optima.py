@@ -231,6 +231,12 @@ def test_best_structures_at_ten_classes() -> None:
     assert value(constructions.circle(10), 8, 1.0, 1e-3) == pytest.approx(0.0310464, abs=5e-8)
 
 
+def test_zero_is_best_at_a_large_decay() -> None:
+    for code in (constructions.simplex_etf(4), constructions.pairs(4)):
+        assert best_scale(code, 3, 1, 3000.0, 1e-3) == (0.0, math.log(4))
+        assert best_scale(code, 3, 1, 1000.0, 1e-3).value < math.log(4)
+
+
 def test_codes_of_many_classes_have_their_best_scale() -> None:
     best = best_scale(constructions.circle(3000), 8, 1, 1.0, 1e-9)
     assert best.scale > 1e6
