@@ -95,16 +95,16 @@ def kernel_values(s: fmpq) -> list[arb]:
     P = next(P for P in count(2, 2) if s**P * 10**16 < factorial(P))
     for bits in PRECISIONS[2:]:
         with ctx.workprec(bits):
-            squares = [x for start in (0, 1) for x in squared_values(s, range(start, P, 2))]
+            of_y = moments(s, P)
+            squares = [x for start in (0, 1) for x in squared_values(s, range(start, P, 2), of_y)]
             if all(x.is_finite() for x in squares):
                 error = arb(0, (arb(s) ** P / factorial(P) / (1 - arb(s) / (P + 1))).upper())
                 return [square_root(x) + error for x in reversed(in_order(squares))]
     raise ArithmeticError(f"the singular values of the kernel at s = {s} are not isolated")
 
 
-def squared_values(s: fmpq, powers: range) -> list[arb]:
-    """Eigenvalues of A B for even or odd powers."""
-    of_y = moments(s, powers[-1] + 1)
+def squared_values(s: fmpq, powers: range, of_y: Sequence[arb]) -> list[arb]:
+    """Eigenvalues of A B for even or odd powers, from the moments of y."""
     A = arb_mat([[arb(fmpq(1, p + q + 1)) for q in powers] for p in powers])
     B = arb_mat(
         [

@@ -1,14 +1,15 @@
 """Rank after the softmax from the logits and the temperature, and where each mode drops out.
 
-Let the columns of M (c x n) be the logits of n samples, S = softmax(M/T), w the largest spread (maximum
-minus minimum) of a column, x = w/T, h(x) = e^x - 1 - x, mu_i = sigma_i(P M P')/sqrt(c n) with P, P' the
-centring of classes and samples, and N_gamma(S) = #{sigma_i > gamma sigma_1}, 0 < gamma < 1. For every T
+Let the columns of M (c x n) be the logits of n samples, S = softmax(M/T), w_j the spread (maximum minus
+minimum) of column j, s = 1/T, h(x) = e^x - 1 - x, H(s) the quadratic mean of the h(s w_j), C(s) the mean
+of the cosh(s w_j/2)^2, mu_i = sigma_i(P M P')/sqrt(c n) with P, P' the centring of classes and samples,
+and N_gamma(S) = #{sigma_i > gamma sigma_1}, 0 < gamma < 1. For every T
 
-    1 + #{mu_i/T > gamma cosh(x/2)^2 + h(x)/2} <= N_gamma(S) <= 1 + #{mu_i/T > gamma - h(x)/2}.
+    1 + #{mu_i s > gamma C(s) + H(s)/2} <= N_gamma(S) <= 1 + #{mu_i s > gamma - H(s)/2}.
 
-So the highest temperature with sigma_{i+1} > gamma sigma_1 lies between w/x_i and w/y_i, with y_i the
-zero of (mu_i/w) y + h(y)/2 - gamma, and x_i the first zero of (mu_i/w) x - h(x)/2 - gamma cosh(x/2)^2, if
-there is one. Both are mu_i/gamma up to a relative error of O(gamma w^2/mu_i^2).
+So the highest temperature with sigma_{i+1} > gamma sigma_1 lies between 1/s_i and 1/t_i, with t_i the
+zero of mu_i t + H(t)/2 - gamma, and s_i the first zero of mu_i s - H(s)/2 - gamma C(s), if there is one.
+Both are mu_i/gamma up to a relative error of O(gamma w^2/mu_i^2), w^4 the mean of the w_j^4.
 
 For T -> 0, with A the 0/1 matrix of the argmaxes, a_1 >= a_2 >= .. their counts per class and g_j the
 difference of the two largest logits of sample j,
@@ -42,19 +43,23 @@ from proofs.small_scale import descending, doubly_centred, random_logits, softma
 CLAIM = Claim(__name__)
 
 
-def remainder(x: arb) -> arb:
-    """h(x) = e^x - 1 - x."""
-    return x.expm1() - x
+def errors(M: fmpq_mat, s: arb) -> tuple[arb, arb]:
+    """H(s), the quadratic mean of the e^x - 1 - x, and C(s), the mean of the cosh(x/2)^2, x = s w_j."""
+    scaled = [s * (max(column) - min(column)) for column in M.transpose().table()]
+    squares = [(x.expm1() - x) ** 2 for x in scaled]
+    growths = [(x / 2).cosh() ** 2 for x in scaled]
+    return (sum(squares, arb(0)) / len(scaled)).sqrt(), sum(growths, arb(0)) / len(scaled)
 
 
-def surplus(share: arb, x: arb, gamma: fmpq) -> arb:
-    """(mu/w) x - h(x)/2 - gamma cosh(x/2)^2, mu/w = share; > 0 only if sigma_{i+1} > gamma sigma_1."""
-    return share * x - remainder(x) / 2 - gamma * (x / 2).cosh() ** 2
+def surplus(mu: arb, M: fmpq_mat, s: arb, gamma: fmpq) -> arb:
+    """mu s - H(s)/2 - gamma C(s); > 0 only if sigma_{i+1} > gamma sigma_1."""
+    H, C = errors(M, s)
+    return mu * s - H / 2 - gamma * C
 
 
-def excess(share: arb, x: arb, gamma: fmpq) -> arb:
-    """(mu/w) x + h(x)/2 - gamma, mu/w = share; <= 0 only if sigma_{i+1} <= gamma sigma_1."""
-    return share * x + remainder(x) / 2 - gamma
+def excess(mu: arb, M: fmpq_mat, s: arb, gamma: fmpq) -> arb:
+    """mu s + H(s)/2 - gamma; <= 0 only if sigma_{i+1} <= gamma sigma_1."""
+    return mu * s + errors(M, s)[0] / 2 - gamma
 
 
 @CLAIM.derivation
@@ -62,29 +67,34 @@ def interval_of_each_mode() -> Iterator[Outcome]:
     """the temperatures at which mode i is certainly above gamma form an interval, those at which it is
     certainly below form a ray, and both end at mu_i/gamma up to O(gamma w^2/mu_i^2).
     """
-    x, gamma, share = sympy.symbols("x gamma q", positive=True)
+    x, s, gamma, mu = sympy.symbols("x s gamma mu", positive=True)
     h, growth = sympy.exp(x) - 1 - x, sympy.cosh(x / 2) ** 2
-    inside, outside = share * x - h / 2 - gamma * growth, share * x + h / 2 - gamma
-    yield step("the first is -gamma at x = 0, and concave", inside.subs(x, 0) == -gamma and
-               sympy.simplify(inside.diff(x, 2) + sympy.exp(x) / 2 + gamma * sympy.cosh(x) / 2)
-               == 0)  # fmt: skip
     yield step(
-        "the second is -gamma at x = 0, and rises: its slope is q + (e^x - 1)/2",
-        outside.subs(x, 0) == -gamma
-        and sympy.expand(outside.diff(x) - share - (sympy.exp(x) - 1) / 2) == 0,
+        "h and cosh(x/2)^2 are convex, and rise from 0 and 1. So are C, a mean of such functions, and H, "
+        "a norm of them (the norm is convex and rises with each entry >= 0)",
+        h.diff(x, 2) == sympy.exp(x)
+        and h.diff(x) == sympy.exp(x) - 1
+        and h.subs(x, 0) == 0
+        and sympy.simplify(growth.diff(x, 2) - sympy.cosh(x) / 2) == 0
+        and growth.subs(x, 0) == 1,
     )
-    k = sympy.Symbol("k", real=True)
-    start = gamma / share * (1 + k * gamma / share**2)
-    expanded = [
-        sympy.expand(sympy.series(f.subs(x, start), gamma, 0, 3).removeO())
-        for f in (inside, outside)
-    ]
+    # So mu s - H/2 - gamma C is concave and mu s + H/2 - gamma rises; both are -gamma at s = 0.
+    a, b, share = sympy.symbols("w_1 w_2 p", positive=True)
+    mean = share * h.subs(x, s * a) ** 2 + (1 - share) * h.subs(x, s * b) ** 2
+    fourth = share * a**4 + (1 - share) * b**4
     yield step(
-        "at x = (gamma/q)(1 + k gamma/q^2), q = mu_i/w, they are gamma^2/q^2 (k - 1/4) and gamma^2/q^2 "
-        "(k + 1/4), up to O(gamma^3): the zeros have k = 1/4 and -1/4 for small gamma",
-        sympy.expand(expanded[0] - gamma**2 / share**2 * (k - sympy.Rational(1, 4))) == 0
-        and sympy.expand(expanded[1] - gamma**2 / share**2 * (k + sympy.Rational(1, 4))) == 0,
+        "H^2 = s^4 (mean of w_j^4)/4 + O(s^5), so H = s^2 w^2/2 + O(s^3)",
+        sympy.expand(sympy.series(mean, s, 0, 5).removeO() - s**4 * fourth / 4) == 0,
     )
+    k, w = sympy.symbols("k w", positive=True)
+    start = gamma / mu * (1 + k * gamma / mu**2)
+    for sign, end in ((1, k + w**2 / 4), (-1, k - w**2 / 4)):
+        value = mu * start + sign * start**2 * w**2 / 4 - gamma
+        expanded = sympy.series(value, gamma, 0, 3).removeO()
+        yield step(
+            f"at s = (gamma/mu)(1 + k gamma/mu^2) the function is gamma^2/mu^2 ({end}), up to O(gamma^3)",
+            sympy.expand(expanded - gamma**2 / mu**2 * end) == 0,
+        )
 
 
 @CLAIM.derivation
@@ -158,12 +168,21 @@ def random_gamma(random: Random) -> fmpq:
     )
 
 
-@CLAIM.sampled(method="ball arithmetic", instances=150)
-def each_singular_value(random: Random) -> Outcome:
-    """(mu_i/T - h/2)/cosh(x/2)^2 <= sigma_{i+1}/sigma_1 <= mu_i/T + h/2: c, n = 2..5, x = 1/1000..20;
-    slack: divided by h.
-    """
+def of_unequal_spreads(random: Random) -> fmpq_mat:
+    """Random logits; in half of them the columns have spreads of many sizes."""
     M = random_logits(random)
+    if random.random() < 0.5:
+        return M
+    sizes = [to_fmpq(Fraction(random.choice([1, 2, 10, 100]), 100)) for _ in range(M.ncols())]
+    return M * diagonal(sizes)
+
+
+@CLAIM.sampled(method="ball arithmetic", instances=200)
+def each_singular_value(random: Random) -> Outcome:
+    """(mu_i s - H/2)/C <= sigma_{i+1}/sigma_1 <= mu_i s + H/2: c, n = 2..5, s w_j up to 1/1000..20;
+    slack: divided by H.
+    """
+    M = of_unequal_spreads(random)
     x = random.choice([Fraction(1, 1000), Fraction(1, 10), Fraction(1), Fraction(3), Fraction(20)])
     s = to_fmpq(x) / spread(M)
     c, n = M.nrows(), M.ncols()
@@ -171,30 +190,31 @@ def each_singular_value(random: Random) -> Outcome:
     def slack() -> arb:
         first, *others = descending(softmax(M, s))
         expected = [arb(s) * value / (arb(c) * n).sqrt() for value in descending(doubly_centred(M))]
-        h, growth = remainder(arb(to_fmpq(x))), (arb(to_fmpq(x)) / 2).cosh() ** 2
+        H, C = errors(M, arb(s))
         found = []
         for value, other in zip(others, expected, strict=False):
             ratio = value / first
-            found += [other + h / 2 - ratio, ratio - (other - h / 2) / growth]
-        return reduce(arb.min, found) / h
+            found += [other + H / 2 - ratio, ratio - (other - H / 2) / C]
+        return reduce(arb.min, found) / H
 
     return nonnegative(slack, (s, M))
 
 
 @CLAIM.sampled(method="ball arithmetic", instances=100)
 def drop_out(random: Random) -> Outcome:
-    """sigma_{i+1} > gamma sigma_1 just above x_i, <= just below y_i: c, n = 2..5, gamma = 1/997..9/10;
+    """sigma_{i+1} > gamma sigma_1 just above s_i, <= just below t_i: c, n = 2..5, gamma = 1/997..9/10;
     slack: of sigma_{i+1}/sigma_1 over gamma.
     """
-    M, gamma = random_logits(random), random_gamma(random)
+    M, gamma = of_unequal_spreads(random), random_gamma(random)
     c, n = M.nrows(), M.ncols()
     i = random.randrange(min(c, n) - 1)
-    share = descending(doubly_centred(M))[i] / (arb(c) * n).sqrt() / arb(spread(M))
-    outside = zero(lambda x: excess(share, arb(x), gamma), fmpq(0), fmpq(3))[0]
-    inside = first_positive(share, gamma)
+    mu = descending(doubly_centred(M))[i] / (arb(c) * n).sqrt()
+    most = 3 * n / sum((max(column) - min(column) for column in M.transpose().table()), fmpq(0))
+    outside = zero(lambda s: excess(mu, M, arb(s), gamma), fmpq(0), most)[0]
+    inside = first_positive(mu, M, gamma, outside)
 
-    def ratio(x: fmpq) -> arb:
-        values = descending(softmax(M, x / spread(M)))
+    def ratio(s: fmpq) -> arb:
+        values = descending(softmax(M, s))
         return values[i + 1] / values[0]
 
     witness = (gamma, i, M)
@@ -212,14 +232,13 @@ def zero(f: Callable[[fmpq], arb], low: fmpq, high: fmpq) -> tuple[fmpq, fmpq]:
     return low, high
 
 
-def first_positive(share: arb, gamma: fmpq) -> fmpq | None:
-    """A rational just above the first zero x_i of `surplus`; None if there is none.
-
-    surplus is concave, with its maximum below ln 2, as mu <= w/2; it is looked for on a grid.
-    """
-    grid = [fmpq(k, 64) for k in range(45)]
-    above = [x for x in grid if surplus(share, arb(x), gamma) > 0]
-    return zero(lambda x: surplus(share, arb(x), gamma), fmpq(0), above[0])[1] if above else None
+def first_positive(mu: arb, M: fmpq_mat, gamma: fmpq, outside: fmpq) -> fmpq | None:
+    """A rational just above the first zero s_i of `surplus`, looked for up to 4 t_i; None without one."""
+    grid = [outside * k / 16 for k in range(16, 65)]
+    above = [s for s in grid if surplus(mu, M, arb(s), gamma) > 0]
+    if not above:
+        return None
+    return zero(lambda s: surplus(mu, M, arb(s), gamma), fmpq(0), above[0])[1]
 
 
 @CLAIM.sampled(method="ball arithmetic", instances=100)

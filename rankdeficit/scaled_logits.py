@@ -185,19 +185,19 @@ def rank_bounds(
 ) -> RankBounds:
     """Proven bounds on the numerical rank of S = softmax(M / T), for any logits and temperature.
 
-    mu_i = sigma_i(PMP)/sqrt(nc) of the doubly centred logits, w the largest range of a row, x = w/T and
-    h = e^x - 1 - x give 1 + #{mu_i/T > gamma cosh(x/2)^2 + h/2} <= N <= 1 + #{mu_i/T > gamma - h/2}. The
-    argmax matrix, whose singular values are the roots of its counts, bounds the rank at low T: those of S
-    differ from them by at most E, E^2 = 2 sum_j [(c-1)/(e^{g_j/T} + c-1)]^2, g_j the top gap of row j.
+    mu_i = sigma_i(PMP')/sqrt(nc) of the doubly centred logits, x_j the range of row j over T, H the
+    quadratic mean of the e^x_j - 1 - x_j and C the mean of the cosh(x_j/2)^2 give
+    1 + #{mu_i/T > gamma C + H/2} <= N <= 1 + #{mu_i/T > gamma - H/2}. The argmax matrix, whose singular
+    values are the roots of its counts, bounds the rank at low T: those of S differ from them by at most
+    E, E^2 = 2 sum_j [(c-1)/(e^{g_j/T} + c-1)]^2, g_j the top gap of row j.
     temperature: a number, or a tensor that broadcasts with the batch. Raises ValueError for logits that
     are not finite, for gamma outside (0, 1), and unless T > 0.
     """
     check_gamma(gamma)
     check_temperature(temperature)
-    modes, noise, spread = _modes(logits)
+    modes, noise, ranges = _modes(logits)
     T = torch.as_tensor(temperature, dtype=torch.float64, device=logits.device)[..., None]
-    x = spread / T
-    half, growth = (x.expm1() - x) / 2, (x / 2).cosh().square()
+    half, growth = (own[..., None] for own in ranges.errors(1 / T[..., 0]))
     inside = (modes - noise) / T > gamma * growth + half
     outside = (modes + noise) / T <= gamma - half
     M = logits.double()
@@ -216,25 +216,32 @@ def rank_bounds(
 def dropout_temperatures(logits: Float[Tensor, "*batch n c"], gamma: float) -> DropoutTemperatures:
     """Highest temperatures with sigma_{i+1} > gamma sigma_1 for softmax(M / T), i = 1 .. min(n, c) - 1.
 
-    They are mu_i/gamma in first order, and lie between w/x_i and w/y_i, notation as in `rank_bounds`. y_i
-    is the zero of (mu_i/w) y + h(y)/2 - gamma; x_i is the first zero of (mu_i/w) x - h(x)/2 - gamma
-    cosh(x/2)^2, which exists for gamma w^2/mu_i^2 below about 1. From the upper bound on, the rank is at
-    most i. Raises ValueError as `rank_bounds`.
+    They are mu_i/gamma in first order, and lie between 1/s_i and 1/t_i, notation as in `rank_bounds` with
+    H and C as functions of s = 1/T. t_i is the zero of mu_i t + H(t)/2 - gamma; s_i is the first zero of
+    mu_i s - H(s)/2 - gamma C(s), which exists for gamma w^2/mu_i^2 below about 1, w^4 the mean of the
+    fourth powers of the ranges. From the upper bound on, the rank is at most i. Raises ValueError as
+    `rank_bounds`.
     """
     check_gamma(gamma)
-    modes, noise, spread = _modes(logits)
-    width = torch.where(spread > 0, spread, 1.0)
-    small, large = (modes - noise).clamp(min=0) / width, (modes + noise) / width
-    zero, most = torch.zeros_like(modes), torch.full_like(modes, 3.0)  # h(3)/2 > 1 > gamma
-    y, _ = _zero(lambda y: large * y + (y.expm1() - y) / 2 - gamma, zero, most)
+    modes, noise, ranges = _modes(logits)
+    small, large = (modes - noise).clamp(min=0), modes + noise
+    zero = torch.zeros_like(modes)
+    most = ranges.large_scale[..., None].expand_as(modes)
+    t, _ = _zero(lambda t: large * t + ranges.errors(t)[0] - gamma, zero, most)
 
-    def surplus(x: Tensor) -> Tensor:
-        return small * x - (x.expm1() - x) / 2 - gamma * (x / 2).cosh().square()
+    def surplus(s: Tensor) -> Tensor:
+        half, growth = ranges.errors(s)
+        return small * s - half - gamma * growth
 
-    peak, _ = _zero(lambda x: (x.expm1() + gamma * x.sinh()) / 2 - small, zero, most)
-    _, x = _zero(surplus, zero, peak)
-    lower = torch.where(surplus(peak) > 0, spread / x, 0.0)
-    return DropoutTemperatures(modes / gamma, lower, spread / y)
+    def slope(s: Tensor) -> Tensor:
+        half, growth = ranges.slopes(s)
+        return half + gamma * growth - small
+
+    peak, _ = _zero(slope, zero, most)
+    _, s = _zero(surplus, zero, peak)
+    lower = torch.where(surplus(peak) > 0, 1 / s, 0.0)
+    upper = torch.where(ranges.values[..., :1] > 0, 1 / t, 0.0)  # equal logits have rank 1
+    return DropoutTemperatures(modes / gamma, lower, upper)
 
 
 def _zero(rising: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -246,14 +253,68 @@ def _zero(rising: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> tupl
     return low, high
 
 
-def _modes(logits: Float[Tensor, "*batch n c"]) -> tuple[Tensor, Tensor, Tensor]:
-    """mu_i with its rounding error, and the largest range of a row; they broadcast."""
+class _Ranges(NamedTuple):
+    """Ranges of the rows of logits (maximum minus minimum), in groups.
+
+    Each group stands for its largest range, so what increases with the ranges is at most overestimated.
+    """
+
+    values: Float64[Tensor, "*batch groups"]
+    shares: Float64[Tensor, " groups"]
+
+    @property
+    def large_scale(self) -> Float64[Tensor, "*batch"]:
+        """A scale s at which H(s)/2 > 1, as H(s) >= h(s mean) and h(3)/2 > 1, without overflow."""
+        mean, most = (self.values * self.shares).sum(dim=-1), self.values[..., 0]
+        return torch.where(most > 0, torch.minimum(3 / mean, 300 / most), 3.0)
+
+    def errors(self, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """H(s)/2 and C(s) for scales (*batch) or (*batch, k)."""
+        x = self._scaled(scale)
+        remainder = x.expm1() - x
+        mean = (self.shares * remainder.square()).sum(dim=-1)
+        return mean.sqrt() / 2, (self.shares * (x / 2).cosh().square()).sum(dim=-1)
+
+    def slopes(self, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Their derivatives in s."""
+        x, values = self._scaled(scale), self._scaled(torch.ones_like(scale))
+        remainder = x.expm1() - x
+        mean = (self.shares * remainder.square()).sum(dim=-1).sqrt()
+        product = (self.shares * values * remainder * x.expm1()).sum(dim=-1)
+        half = torch.where(mean > 0, product / torch.where(mean > 0, mean, 1.0), 0.0) / 2
+        return half, (self.shares * values * x.sinh()).sum(dim=-1) / 2
+
+    def _scaled(self, scale: Tensor) -> Tensor:
+        extra = scale.ndim - self.values.ndim + 1
+        values = self.values.unsqueeze(-2) if extra == 1 else self.values
+        return scale[..., None] * values
+
+
+EXACT_RANGES = 256
+"""Largest ranges that are kept; the others are put in as many groups."""
+
+
+def _grouped(ranges: Float64[Tensor, "*batch n"]) -> _Ranges:
+    ordered, n = ranges.sort(dim=-1, descending=True).values, ranges.shape[-1]
+    starts = list(range(min(n, EXACT_RANGES)))
+    if n > EXACT_RANGES:
+        rest = n - EXACT_RANGES
+        groups = min(rest, EXACT_RANGES)
+        starts += [EXACT_RANGES + rest * i // groups for i in range(groups)]
+    ends = [*starts[1:], n]
+    counts = [end - start for start, end in zip(starts, ends, strict=True)]
+    shares = torch.tensor(counts, dtype=torch.float64, device=ranges.device) / n
+    return _Ranges(ordered[..., starts], shares)
+
+
+def _modes(logits: Float[Tensor, "*batch n c"]) -> tuple[Tensor, Tensor, _Ranges]:
+    """mu_i with its rounding error, and the ranges of the rows."""
     check_floating("logits", logits, dimensions=2)
     check_magnitudes("logits", logits)
     values, noise = _centred_singular_values(logits)
     size = math.sqrt(logits.shape[-2] * logits.shape[-1])
-    spread = logits.double().amax(dim=-1) - logits.double().amin(dim=-1)
-    return values[..., :-1] / size, noise / size, spread.amax(dim=-1, keepdim=True)
+    ranges = logits.double().amax(dim=-1) - logits.double().amin(dim=-1)
+    return values[..., :-1] / size, noise / size, _grouped(ranges)
 
 
 def _centred_singular_values(logits: Float[Tensor, "*batch n c"]) -> tuple[Tensor, Tensor]:

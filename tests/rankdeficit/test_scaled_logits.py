@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankdeficit import numerical_rank, softmax
+from rankdeficit import numerical_rank, scaled_logits, softmax
 from rankdeficit.scaled_logits import (
     critical_scales,
     dropout_temperatures,
@@ -262,12 +262,87 @@ def test_each_mode_drops_out_within_its_bounds(n: int, c: int, gamma: float) -> 
                 assert (values[i + 1] > gamma * values[0]) == above
     assert (lower <= first_order).all()
     assert (first_order <= upper).all()
-    # the relative distance of both ends from the first order is at most gamma w^2 / (4 mu^2)
-    spread = (M.amax(dim=-1) - M.amin(dim=-1)).max()
-    relative = gamma * (spread / (gamma * first_order)).square() / 4
+    # the relative distance of both ends from the first order is about gamma w^2 / (4 mu^2)
+    square = (M.amax(dim=-1) - M.amin(dim=-1)).pow(4).mean().sqrt()
+    relative = gamma * square / (gamma * first_order).square() / 4
     small = relative < 0.05
     assert (upper / first_order - 1)[small].tolist() == pytest.approx(relative[small], rel=0.2)
     assert (1 - lower / first_order)[small].tolist() == pytest.approx(relative[small], rel=0.2)
+
+
+def proven_by_formula(M: np.ndarray, T: float, gamma: float) -> tuple[int, int]:
+    """The bounds of the docstring, sample by sample."""
+    n, c = M.shape
+    mu = (
+        np.linalg.svd(M - M.mean(0) - M.mean(1)[:, None] + M.mean(), compute_uv=False)
+        / (n * c) ** 0.5
+    )
+    x = [(row.max() - row.min()) / T for row in M]
+    half = (sum((math.expm1(a) - a) ** 2 for a in x) / n) ** 0.5 / 2
+    growth = sum(math.cosh(a / 2) ** 2 for a in x) / n
+    tops = [sorted(row / T) for row in M]
+    E = (2 * sum(((c - 1) / (math.exp(t[-1] - t[-2]) + c - 1)) ** 2 for t in tops)) ** 0.5
+    a = sorted((float((M.argmax(1) == k).sum()) ** 0.5 for k in range(c)), reverse=True)[
+        : min(n, c)
+    ]
+    lower = (
+        1 + sum(m / T > gamma * growth + half for m in mu[:-1]),
+        sum(v > gamma * a[0] + (1 + gamma) * E for v in a),
+    )
+    upper = (
+        1 + sum(m / T > gamma - half for m in mu[:-1]),
+        sum(v > gamma * a[0] - (1 + gamma) * E for v in a),
+    )
+    return max(lower), min(upper)
+
+
+@pytest.mark.parametrize(("n", "c", "gamma"), [(6, 3, 0.02), (4, 7, 1e-3), (9, 2, 0.3)])
+def test_rank_bounds_are_those_of_the_formula(n: int, c: int, gamma: float) -> None:
+    generator = torch.Generator().manual_seed(n)
+    M = torch.randn(n, c, generator=generator, dtype=torch.float64)
+    M = M * torch.logspace(0, 1, n).double()[:, None]
+    T = torch.logspace(-1, 5, 300).double()
+    found = torch.stack(rank_bounds(M, T, gamma), dim=-1).tolist()
+    expected = [[*proven_by_formula(M.numpy(), t, gamma)] for t in T.tolist()]
+    assert found == expected
+    assert len({tuple(pair) for pair in expected}) >= 3
+
+
+@pytest.mark.parametrize("n", [7, 400, 2000])
+def test_ranges_of_many_samples_are_grouped_from_above(n: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    ranges = 3 * torch.randn(n, generator=generator, dtype=torch.float64).exp()
+    grouped = scaled_logits._grouped(ranges)
+    assert grouped.shares.sum().item() == pytest.approx(1)
+    assert len(grouped.shares) <= 512
+    scales = torch.tensor([1e-4, 0.01, 0.1], dtype=torch.float64, requires_grad=True)
+    half, growth = grouped.errors(scales)
+    x = scales[:, None].detach() * ranges
+    exact = (x.expm1() - x).square().mean(dim=1).sqrt() / 2, (x / 2).cosh().square().mean(dim=1)
+    for ours, theirs in zip((half, growth), exact, strict=True):
+        assert (ours >= theirs * (1 - 1e-12)).all()
+        assert (ours <= theirs * (1.005 if n > 512 else 1 + 1e-12)).all()
+    slopes = grouped.slopes(scales.detach())
+    for value, slope in zip((half, growth), slopes, strict=True):
+        (expected,) = torch.autograd.grad(value.sum(), scales, retain_graph=True)
+        torch.testing.assert_close(slope, expected)
+    large = grouped.large_scale
+    assert 1 < grouped.errors(large)[0] < math.inf
+
+
+def test_one_far_sample_does_not_spoil_the_bounds() -> None:
+    """As in trained networks, whose largest range is far above most of the others."""
+    gamma = 2e-3
+    generator = torch.Generator().manual_seed(0)
+    M = torch.randn(3000, 4, generator=generator, dtype=torch.float64)
+    M[0] *= 10
+    first_order, lower, upper = dropout_temperatures(M, gamma)
+    assert (lower > 0.95 * first_order).all()
+    assert (upper < 1.05 * first_order).all()
+    far = (M.amax(dim=1) - M.amin(dim=1)).max()
+    assert (
+        gamma * far**2 / (4 * (gamma * first_order[-1]) ** 2) > 1
+    )  # beyond what it alone would prove
 
 
 def test_dropout_temperatures_scale_with_the_logits_and_ignore_shifts() -> None:
