@@ -308,6 +308,28 @@ def test_rank_bounds_are_those_of_the_formula(n: int, c: int, gamma: float) -> N
     assert len({tuple(pair) for pair in expected}) >= 3
 
 
+@pytest.mark.parametrize("gamma", [1e-3, 0.03, 0.06, 0.2])
+def test_dropout_temperatures_solve_their_equations(gamma: float) -> None:
+    M = skewed(5, 8, 6)
+    ranges = (M.amax(dim=1) - M.amin(dim=1))[:, None]
+
+    def errors(s: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = s * ranges
+        return (x.expm1() - x).square().mean(0).sqrt() / 2, (x / 2).cosh().square().mean(0)
+
+    first_order, lower, upper = dropout_temperatures(M, gamma)
+    mu = gamma * first_order
+    half, _ = errors(1 / upper)
+    torch.testing.assert_close(mu / upper + half, torch.full_like(mu, gamma))
+    grid = torch.linspace(0, 3 / ranges.mean().item(), 20_000, dtype=torch.float64)
+    half, growth = errors(grid)
+    surplus = mu[:, None] * grid - half - gamma * growth
+    assert torch.equal(lower > 0, surplus.amax(dim=1) > 0)
+    for i in torch.nonzero(lower > 0).flatten().tolist():
+        first = grid[torch.nonzero(surplus[i] > 0)[0, 0]]
+        assert 1 / lower[i].item() == pytest.approx(first.item(), abs=grid[1].item())
+
+
 @pytest.mark.parametrize("n", [7, 400, 2000])
 def test_ranges_of_many_samples_are_grouped_from_above(n: int) -> None:
     generator = torch.Generator().manual_seed(0)

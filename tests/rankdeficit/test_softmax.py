@@ -56,6 +56,11 @@ def test_extreme_logits_never_give_nan(dtype: torch.dtype, temperature: float) -
         )
 
 
+def test_temperatures_below_the_least_float_are_the_cold_limit() -> None:
+    assert rd.softmax(torch.tensor([1.0, 2.0, -3.0]), 1e-60).tolist() == [0, 1, 0]
+    assert rd.softmax(torch.tensor([2.0, 2.0]), 1e-60).tolist() == [0.5, 0.5]
+
+
 def test_loss_of_a_confident_mistake_of_1e30_is_exact() -> None:
     logits = torch.tensor([[1e30, 0.0]])
     assert rd.cross_entropy(logits, torch.tensor([1])).item() == pytest.approx(1e30)
