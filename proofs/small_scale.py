@@ -239,6 +239,23 @@ def first_order(random: Random) -> Outcome:
     return each(slacks, (s, M))
 
 
+@CLAIM.exhaustive(method="ball arithmetic")
+def least_constant() -> Iterator[Outcome]:
+    """no constant below 1/17 could replace 1/2 in x^2/2: one logit of 1 among zeros, m = 7, n = 2, has an
+    error of at least x^2/17 for x = 1/10, 1/100, 1/1000, and of less than x^2/15.
+    """
+    M = fmpq_mat(7, 2, [fmpq(1)] + [fmpq(0)] * 13)
+    for s in (fmpq(1, 10), fmpq(1, 100), fmpq(1, 1000)):
+
+        def slack(s: fmpq = s) -> arb:
+            first, second, *_ = descending(softmax(M, s))
+            expected = arb(s) * descending(doubly_centred(M))[0] / arb(14).sqrt()
+            share = (second / first - expected) / arb(s) ** 2
+            return (share - fmpq(1, 17)).min(fmpq(1, 15) - share)
+
+        yield positive(slack, f"x = {s}")
+
+
 @CLAIM.sampled(method="ball arithmetic", instances=100)
 def critical_scales(random: Random) -> Outcome:
     """sigma_{i+1}/sigma_1 < gamma at s*/(1 + kappa), > gamma at s* (1 + 2 kappa): m, n = 2..5,

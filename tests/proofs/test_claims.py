@@ -89,6 +89,7 @@ STRICT = {
     "phase-changes winners_of_four", "proposition-3-1 softmax_is_strict",
     "rank-from-norms norm_grows_with_scale",
     "rank-two rank_one_loss", "small-overlaps two_columns", "small-scale critical_scales",
+    "small-scale least_constant",
     "structures no_factorisation_costs_less",
     "temperature-equivalence every_change_is_needed", "two-factor-optimum nothing_is_lower",
 }  # fmt: skip

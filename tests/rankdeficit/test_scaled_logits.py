@@ -308,6 +308,22 @@ def test_rank_bounds_are_those_of_the_formula(n: int, c: int, gamma: float) -> N
     assert len({tuple(pair) for pair in expected}) >= 3
 
 
+@pytest.mark.parametrize(("n", "c"), [(5, 5), (7, 4)])
+def test_small_scale_ranks_are_those_of_the_formula(n: int, c: int) -> None:
+    generator = torch.Generator().manual_seed(n)
+    logits = torch.randn(n, c, generator=generator, dtype=torch.float64)
+    M, seen = logits.numpy(), set()
+    w = max(row.max() - row.min() for row in M)
+    mu = np.linalg.svd(M - M.mean(0) - M.mean(1)[:, None] + M.mean(), compute_uv=False)[:-1]
+    mu = mu / (n * c) ** 0.5
+    for x in np.geomspace(1e-3, 0.999, 200):
+        s, found = x / w, small_scale_ranks(logits, x / w, 0.01)
+        expected = tuple(1 + int((s * mu + sign * x**2 / 2 > 0.01).sum()) for sign in (-1, 1))
+        assert found == expected
+        seen.add(found)
+    assert len(seen) > 5
+
+
 @pytest.mark.parametrize("gamma", [1e-3, 0.03, 0.06, 0.2])
 def test_dropout_temperatures_solve_their_equations(gamma: float) -> None:
     M = skewed(5, 8, 6)
