@@ -8,7 +8,6 @@ Folders hold train/CLASS/* and test/CLASS/* (or val/CLASS/*) images. A folder fo
 test images or only folders of classes, and is then used for detection only.
 """
 
-import math
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +18,8 @@ from rankdeficit import GAMMA
 from rankdeficit.checks import check_at_least, check_seeds, check_temperature
 from rankdeficit.diagnostics.diagnose import Batches, diagnose
 from rankdeficit.diagnostics.measures.gradients import PLAIN
-from rankdeficit.diagnostics.measures.layer_probes import ProbeSettings
 from rankdeficit.diagnostics.measures.ood import missing_packages
+from rankdeficit.diagnostics.measures.probes import Preset, ProbeSettings
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.registry import Measure, choose, unused_options
 from rankdeficit.diagnostics.report import Report
@@ -92,14 +91,15 @@ class Settings(StructureOptions):
     layers: tuple[str, ...] = ()
     """Names of the modules to diagnose, with * and ? [default: all weight layers on the main path]."""
     gamma: float | None = None
-    """Threshold of the numerical rank, relative to the largest singular value [default: that of training
-    with --trained, else 0.001]."""
+    """Threshold of the numerical rank [default: that of training with --trained, else 0.001]."""
     convention: LayerConvention = "matrix"
     """What is subtracted before the ranks of layers; logits have ranks in all conventions."""
     grid: int = 2
     """Average feature maps to grid x grid cells for ranks and probes."""
     probes: bool = True
     """Train linear probes on every layer: effective depth, and the drop out of distribution."""
+    probe_preset: Preset = "converged"
+    """Protocol of the probes: our own, that of Masarczyk et al. (tunnel), or of Harun et al. (kanan)."""
     probe_l2: tuple[float, ...] = ()
     """L2 penalties of the probes, of which the best is chosen per layer [default: 1 / train images]."""
     alignment: bool = True
@@ -117,6 +117,11 @@ class Settings(StructureOptions):
     out: Path | None = None
     """New folder for the report [default: runs/diagnose-DATE-TIME]."""
 
+    @property
+    def probing(self) -> ProbeSettings:
+        """How probes are fitted. Raises ValueError for a penalty out of range."""
+        return ProbeSettings(self.probe_preset, self.probe_l2, getattr(torch, self.precision))
+
     def unused(self) -> Unused:
         """Options that have no effect beside the others."""
         found = unused_options(chosen_measures(self), with_ood=bool(self.ood))
@@ -127,6 +132,8 @@ class Settings(StructureOptions):
         if self.measures:
             named = "beside --measures, which names all measures taken; use only one of them"
             found |= dict.fromkeys(SWITCHES, named)
+        if self.probe_preset != "converged":
+            found["probe_l2"] = "beside --probe-preset, whose probes have no penalty"
         if self.mean is not None:
             found["normalisation"] = "beside --mean and --std; use only one of them"
         return found
@@ -183,10 +190,8 @@ def check(settings: Settings, run: JobFolder | None) -> None:
     check_at_least(0, limit=settings.limit)
     check_at_least(1, batch_size=settings.batch_size)
     check_seeds(settings.seed, 1)
-    for penalty in settings.probe_l2:
-        if not 0 <= penalty < math.inf:
-            raise ValueError(f"probe_l2 is {penalty}; it must not be negative")
     chosen_measures(settings)
+    _ = settings.probing
     for detector in settings.detectors:
         if missing := missing_packages(detector):
             raise ValueError(f"detector {detector} needs {' and '.join(missing)}: pip install it")
@@ -291,10 +296,8 @@ def assumptions(
     """Notes on the choices that the numbers depend on, and on what was left out."""
     untold = "temperature taken to be 1; if it was trained at another, give --temperature"
     notes = [untold] if settings.temperature is None else []
-    mean, std = (
-        " ".join(f"{value:.4g}" for value in values.flatten().tolist())
-        for values in (normalise.mean, normalise.std)
-    )
+    found = (values.flatten().tolist() for values in (normalise.mean, normalise.std))
+    mean, std = (" ".join(f"{value:.4g}" for value in values) for values in found)
     notes.append(f"images normalised by mean {mean} and deviation {std}{source}")
     probed = any(own.name == "ood_probes" for own in chosen_measures(settings))
     notes += folders.notes(network.classes, probed)
@@ -315,7 +318,6 @@ def measure(settings: Settings, prepared: Prepared, device: torch.device) -> Rep
         return turned.noting(split).on(device, prepared.normalise).batches(settings.batch_size)
 
     ood = {name: tuple(None if s is None else inputs(s) for s in pair) for name, pair in pairs}
-    probing = ProbeSettings(l2=settings.probe_l2, dtype=getattr(torch, settings.precision))
     totals = {split.name: len(split) for split in folders.splits}
     layers = len(prepared.network.layers.chosen)
     with turned, cli.progress_in_parts(totals, "images", layers, "layers") as on_progress:
@@ -331,7 +333,7 @@ def measure(settings: Settings, prepared: Prepared, device: torch.device) -> Rep
             loss=prepared.run.job.loss_of(prepared.network.model) if prepared.run else PLAIN,
             convention=settings.convention,
             grid=settings.grid,
-            probes=probing if settings.probes else False,
+            probes=settings.probing if settings.probes else False,
             alignment=settings.alignment,
             gradients=settings.gradients,
             detectors=settings.detectors or None,

@@ -73,6 +73,8 @@ CASES: list[tuple[str, str, str, str]] = [
     (DIAGNOSE, "--convention covariance", "--measures logits", "--measures penultimate"),
     (DIAGNOSE, "--probe-l2 1", "--measures logits", "--measures effective_depth"),
     (DIAGNOSE, "--probe-l2 1", "--no-probes", "--no-alignment"),
+    (DIAGNOSE, "--probe-l2 1", "--probe-preset tunnel", "--probe-preset converged"),
+    (DIAGNOSE, "--probe-preset tunnel", "--no-probes", "--no-alignment"),
     *(
         (DIAGNOSE, option, "--measures logits", "")
         for option in ("--no-probes", "--alignment", "--no-gradients")

@@ -72,6 +72,7 @@ def conditions(study: Study, started: float, grid: int | None, data: str | None 
         "temperature": options.temperature,
         "gamma": options.gamma,
         "convention": options.convention,
+        "probe_preset": options.probes.preset,
         "grid": grid,
         "seed": options.seed,
         "rows_per_sample": train.wanted.rows_per_sample if train.wanted.reads("rows") else None,

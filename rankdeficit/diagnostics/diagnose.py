@@ -103,7 +103,8 @@ def diagnose(
     convention: of the ranks of layers and of the classifier's input, as in `numerical_rank`, but for
         class-centred; ranks of the logits are reported in all conventions.
     grid: maps are averaged to grid x grid cells before ranks and probes; tokens to their mean.
-    probes: linear probes on every layer, hence effective depth and OOD drop; True, False or settings.
+    probes: linear probes on every layer, hence effective depth and OOD drop; True, False or settings,
+        whose `preset` names a protocol of others.
     alignment: of every layer, from `rows_per_sample` rows of its input per train sample.
     gradients: rank of every layer's gradient over `gradient_samples` train samples: by default as many
         as classes and at least 64, or 1024 where all layers are linear. None: measured when the
@@ -178,7 +179,8 @@ def diagnose(
         network = network.told_by(firsts)
         needs = Needs.of(own.needs for own in chosen)
         samples = gradient_samples or _gradient_samples(network)
-        wanted = Wanted((LOSS,), rows_per_sample, samples, matrix_memory=matrix_memory)
+        raw = 0 if options.probes.protocol is None else options.probes.protocol.raw
+        wanted = Wanted((LOSS,), rows_per_sample, samples, matrix_memory=matrix_memory, raw=raw)
         if on_start is not None:
             known_passes = [Wanted(needs.train), Wanted(needs.test)]
             passes = [*known_passes, *_ood_passes(needs, pairs)]

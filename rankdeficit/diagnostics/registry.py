@@ -224,9 +224,10 @@ def unused_options(chosen: Iterable[Measure], with_ood: bool) -> dict[str, str]:
     used = {
         "ood": bool(needs.ood or needs.ood_pair),
         "detectors": "detection" in names,
-        "grid": "features" in read,
+        "grid": bool(read & {"features", "probed"}),
         "convention": bool(names & {"layer_ranks", "penultimate"}),
         "probe_l2": any(own.switch == "probes" for own in chosen),
+        "probe_preset": any(own.switch == "probes" for own in chosen),
     }
     remedy = "on the chosen measures; add others with --measures"
     found = {name: remedy for name, has in used.items() if not has}

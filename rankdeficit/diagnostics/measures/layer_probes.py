@@ -23,6 +23,7 @@ from rankdeficit.diagnostics.measures.probes import (
     fit_probe_path,
     predict,
 )
+from rankdeficit.diagnostics.measures.trained_probes import fit_by_protocol
 from rankdeficit.diagnostics.reading.needs import Needs, Rows
 from rankdeficit.diagnostics.reading.survey import OnProgress, Survey
 from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values, measure
@@ -83,7 +84,7 @@ def probe_layers(
     seed: int = 0,
     on_progress: OnProgress | None = None,
 ) -> LayerProbes:
-    """Fit a probe on each layer's train features and try it on its test features.
+    """Fit a probe on what is probed of each layer of the train samples, and try it on the test samples.
 
     Classes are those of the labels of both. Processes share the layers among them; all get all results.
     """
@@ -93,7 +94,7 @@ def probe_layers(
     for first in range(0, len(layers), size):
         for number, features, held_out in _own(layers, first, size, train, test):
             device = settings.device or train.device
-            probe = _fit(features, train.labels, classes, settings, device)
+            probe = _fit(features, train.labels, classes, settings, device, seed)
             fit = {
                 "train_accuracy": _share(predict(probe, features) == train.labels),
                 "loss": probe.loss,
@@ -101,7 +102,7 @@ def probe_layers(
                 "converged": probe.converged,
                 "iterations": probe.iterations,
                 "l2": probe.l2,
-            }
+            } | ({} if settings.protocol is None else {"epochs": settings.protocol.epochs})
             mine[number] = fit, predict(probe, held_out) == test.labels
         if on_progress is not None:
             on_progress(f"probes of {test.name}", min(first + size, len(layers)))
@@ -126,15 +127,22 @@ def _own(
     """
     own = []
     for process, layer in enumerate(layers[first : first + size]):
-        features, held_out = train.features(layer, process), test.features(layer, process)
+        features, held_out = train.probed(layer, process), test.probed(layer, process)
         if features is not None and held_out is not None:
             own.append((first + process, features, held_out))
     return own
 
 
 def _fit(
-    features: Tensor, labels: Tensor, classes: int, settings: ProbeSettings, device: torch.device
+    features: Tensor,
+    labels: Tensor,
+    classes: int,
+    settings: ProbeSettings,
+    device: torch.device,
+    seed: int,
 ) -> Probe:
+    if settings.protocol is not None:
+        return fit_by_protocol(features, labels, classes, settings, seed, device)
     options: Row = {
         "tolerance": settings.tolerance,
         "max_iterations": settings.max_iterations,
@@ -202,7 +210,7 @@ def mark_chance(axes: Axes, record: Row, shown: Collection[str]) -> None:
 class Probes(Measure):
     """Test accuracy of a linear probe on every layer."""
 
-    needs = Needs(train=(Rows("features"),), test=(Rows("features"),))
+    needs = Needs(train=(Rows("probed"),), test=(Rows("probed"),))
     switch = "probes"
     blank = Blank(sections={"probe_hits": None}, layers={"probe": None})
     figures = (("probe_accuracies", draw),)
@@ -235,7 +243,7 @@ class Probes(Measure):
 class OodProbes(Measure):
     """Accuracy of a linear probe on every layer for the labels of every OOD data set."""
 
-    needs = Needs(ood_pair=(Rows("features"),))
+    needs = Needs(ood_pair=(Rows("probed"),))
     switch = "probes"
     blank = Blank(sections={"ood": {}, "ood_probe_hits": {}}, layers={"ood_probes": {}})
 
@@ -308,11 +316,16 @@ def _fitted(study: Study, train: Survey, test: Survey) -> LayerProbes | None:
 def _accuracy(probe: Row | None) -> str | None:
     if not probe:
         return None
-    return f"{probe['accuracy']:.1%}" + ("" if probe.get("converged", True) else "*")
+    return f"{probe['accuracy']:.1%}" + ("" if _ended(probe) else "*")
+
+
+def _ended(probe: Row) -> bool:
+    """Whether the fit ended as it should: it converged, or took the epochs of its preset."""
+    return "epochs" in probe or bool(probe.get("converged", True))
 
 
 def _convergence(data: str, probes: dict[str, Row | None]) -> list[str]:
-    unfinished = [layer for layer, probe in probes.items() if probe and not probe["converged"]]
+    unfinished = [layer for layer, probe in probes.items() if probe and not _ended(probe)]
     if not unfinished:
         return []
     some = quoted(unfinished[:3]) + (", ..." if len(unfinished) > 3 else "")

@@ -7,7 +7,7 @@ neither on a learning rate nor on a number of epochs.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -25,8 +25,36 @@ LEADING_AXES = 512
 
 
 @dataclass(frozen=True)
+class Protocol:
+    """A training of probes for a number of epochs, at a constant rate without weight decay."""
+
+    optimizer: Literal["sgd", "adamw"]
+    lr: float
+    epochs: int
+    label_smoothing: float = 0.0
+    raw: int = 0
+    """Entries of a layer's own output, before normalisation and activation, that the probe reads: drawn
+    at random, not pooled. 0: the pooled representation."""
+
+
+Preset = Literal["converged", "tunnel", "kanan"]
+
+PROTOCOLS: dict[Preset, Protocol | None] = {
+    "converged": None,
+    "tunnel": Protocol("sgd", 1e-2, 20, raw=4000),
+    "kanan": Protocol("adamw", 1e-3, 30, label_smoothing=0.1),
+}
+"""Probes of each preset; None for the minimum of a convex objective. `tunnel` is that of Masarczyk et al.
+(2023, arXiv 2305.19753), who take 4,000 to 8,000 entries, `kanan` that of Harun et al. (2024, arXiv
+2405.15018), on 2 x 2 cells. Batch size and momentum are not known: 128 and none here."""
+
+
+@dataclass(frozen=True)
 class ProbeSettings:
     """How probes are fitted and their accuracies resampled."""
+
+    preset: Preset = "converged"
+    """Protocol of the probes; the others have no L2 penalty, tolerance or number of iterations."""
 
     l2: tuple[float, ...] = ()
     """L2 penalties; of several, each layer takes the best on a fifth of its train samples, held out.
@@ -41,6 +69,20 @@ class ProbeSettings:
     """Bootstrap resamples of the test samples."""
     level: float = 0.95
     """Level of the bootstrap intervals."""
+
+    def __post_init__(self) -> None:
+        if self.preset not in PROTOCOLS:
+            raise ValueError(f"preset is {self.preset!r}; it must be one of {', '.join(PROTOCOLS)}")
+        for penalty in self.l2:
+            if not 0 <= penalty < math.inf:
+                raise ValueError(f"probe_l2 is {penalty}; it must not be negative")
+        if self.l2 and self.protocol is not None:
+            raise ValueError(f"l2 is {self.l2}; probes of preset {self.preset!r} have no penalty")
+
+    @property
+    def protocol(self) -> Protocol | None:
+        """How probes are trained; None where they are minimised."""
+        return PROTOCOLS[self.preset]
 
 
 class Probe(NamedTuple):

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -49,6 +49,8 @@ class Block:
     """What the classifier reads."""
     features: dict[str, Float[Tensor, "n _"]] = field(default_factory=dict)
     """Pooled representation after each layer."""
+    raw: dict[str, Float[Tensor, "n _"]] = field(default_factory=dict)
+    """Some entries of each layer's own output."""
     rows: dict[str, Float[Tensor, "_ _"]] = field(default_factory=dict)
     """Some rows of what each layer with a weight matrix reads, the same number of every sample."""
 
@@ -57,7 +59,7 @@ class Block:
 
     def part(self, of: str) -> dict[str, Tensor]:
         """The tensors of that name by layer; one called "" where it is not of layers."""
-        found = getattr(self, of)
+        found = (self.raw or self.features) if of == "probed" else getattr(self, of)
         return found if isinstance(found, dict) else {"": found}
 
 
@@ -71,6 +73,8 @@ class Reading:
     """Read the representation after each layer."""
     rows: int = 0
     """Rows of each layer's input per sample: patches of a convolution, tokens."""
+    raw: int = 0
+    """Number of entries of each layer's own output, before normalisation and activation."""
 
 
 def blocks(
@@ -129,7 +133,11 @@ class _Reader:
             for salt, layer in enumerate(layers):
                 if network.weight(layer) is not None:
                     self._inputs[layer.input] = salt, layer
-        self.places = list({*self._features, *self._inputs, network.layers.penultimate})
+        self._raw: dict[Place, list[tuple[int, Layer]]] = defaultdict(list)
+        for salt, layer in enumerate(layers if wanted.raw else ()):
+            self._raw[replace(layer.input, side="output")].append((salt, layer))
+        penultimate = network.layers.penultimate
+        self.places = list({*self._features, *self._raw, *self._inputs, penultimate})
         self.samples = 0
         self._parts: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
         self._widths: dict[tuple[str, str], int] = {}
@@ -155,6 +163,9 @@ class _Reader:
                     own, self._wanted.grid, layer.channels_last or own.packed, place
                 )
                 self._put_features("features", layer.name, pooled)
+        for salt, layer in self._raw.get(place, ()):
+            own = self._tokens(value, layer.output_axis)
+            self._put_features("raw", layer.name, self._entries(own, salt, place))
         if place in self._inputs:
             salt, layer = self._inputs[place]
             module = self._network.module(layer.module)
@@ -181,6 +192,20 @@ class _Reader:
         found = pool_features(own.values, grid, channels_last, own.mask, own.windows)
         return found.clone() if found is own.values else found
 
+    def _entries(self, own: Tokens, salt: int, place: Place) -> Tensor:
+        """Entries of a layer's own output, drawn once for all samples."""
+        if own.mask is not None and own.values.ndim > 2:
+            raise ValueError(
+                f"{self._where}: {place.module} has tokens under a mask; probes of raw outputs would "
+                "read padding, so take another preset"
+            )
+        flat = own.values.reshape(len(own.values) // own.windows, -1)
+        generator = torch.Generator().manual_seed(salt)
+        chosen = (
+            torch.randperm(flat.shape[1], generator=generator)[: self._wanted.raw].sort().values
+        )
+        return flat[:, chosen.to(flat.device)]
+
     def end(self, logits: Tensor, labels: Tensor, where: str) -> None:
         """Take the logits and labels of the batch that the network has processed."""
         if logits.shape != (len(labels), self._network.classes):
@@ -205,7 +230,7 @@ class _Reader:
 
     def block(self) -> Block:
         """What was gathered, which is forgotten here."""
-        groups: dict[str, dict[str, Any]] = {"": {}, "features": {}, "rows": {}}
+        groups: dict[str, dict[str, Any]] = {"": {}, "features": {}, "raw": {}, "rows": {}}
         for (group, name), parts in self._parts.items():
             groups[group][name] = torch.cat(parts)
         self._parts.clear()
@@ -213,6 +238,7 @@ class _Reader:
         return Block(
             **groups[""],
             features=groups["features"],
+            raw=groups["raw"],
             rows=groups["rows"],
             unmasked=frozenset(self._unmasked),
         )

@@ -60,7 +60,8 @@ class Stream(Generic[S]):
 class Rows:
     """Rows that are kept to be read after the pass."""
 
-    of: Literal["logits", "penultimate", "features"]
+    of: Literal["logits", "penultimate", "features", "probed"]
+    """`probed`: what probes of layers read, by default the pooled features after every layer."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,8 @@ class Wanted:
     """Labels are read; nothing may need them otherwise."""
     matrix_memory: int = MATRIX_MEMORY
     """Maximum bytes of each streamed matrix."""
+    raw: int = 0
+    """Entries of every layer's own output that probes read instead of pooled features."""
 
     def plus(self, needs: tuple[Need, ...]) -> "Wanted":
         """The same with further needs."""

@@ -144,6 +144,10 @@ class Survey:
         """Kept features of a layer, in the same way."""
         return self._rows(f"features/{layer}", process)
 
+    def probed(self, layer: str, process: int | None = None) -> Float[Tensor, "n features"] | None:
+        """What probes of a layer read, in the same way."""
+        return self._rows(f"probed/{layer}", process)
+
     def _rows(self, name: str, process: int | None) -> Tensor | None:
         rows = gather_rows(self._store.read(f"{self.name}/{name}"), process)
         return None if rows is None else rows[self._order]
@@ -169,9 +173,11 @@ def survey(
     Raises ValueError as `blocks`, in all processes if it occurs in one.
     """
     result = Survey(name, network, wanted, temperature, store)
+    probed = wanted.reads("probed")
     read = Reading(
         grid=grid,
-        features=wanted.reads("features"),
+        features=wanted.reads("features") or (probed and not wanted.raw),
+        raw=wanted.raw if probed else 0,
         rows=wanted.rows_per_sample if wanted.reads("rows") else 0,
     )
     stream = blocks(

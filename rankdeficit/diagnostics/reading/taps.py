@@ -76,6 +76,9 @@ class Layer:
     input_axis: int = 0
     """Axis of the samples in its input."""
 
+    output_axis: int = 0
+    """Axis of the samples in its own output."""
+
     @property
     def input(self) -> Place:
         """Where what the layer reads is read."""
@@ -230,12 +233,10 @@ def _samples_axes(model: nn.Module, inputs: Inputs, traced: Trace) -> dict[Place
 
 
 def _with_axes(layer: Layer, axes: Mapping[Place, int]) -> Layer:
-    """The layer with the axes of the samples in what it reads and in what follows it."""
-    return replace(
-        layer,
-        samples_axis=axes.get(layer.representation, 0),
-        input_axis=axes.get(layer.input, 0),
-    )
+    """The layer with the axes of the samples in what it reads, what it makes and what follows it."""
+    made = replace(layer.input, side="output")
+    read, reads, makes = (axes.get(place, 0) for place in (layer.representation, layer.input, made))
+    return replace(layer, samples_axis=read, input_axis=reads, output_axis=makes)
 
 
 def _attends(following: list[Node]) -> bool:

@@ -134,7 +134,7 @@ class Watch:
         self._intervals = intervals(measures)
         for own in with_required(self._intervals):
             needs = own.needs
-            if needs.ood or needs.ood_pair or Rows("features") in needs.test:
+            if needs.ood or needs.ood_pair or Rows("probed") in needs.test:
                 raise ValueError(
                     f"measures has {own.name!r}, which needs other samples than the probes; take it "
                     "with diagnose"
