@@ -33,7 +33,12 @@ MOST_CLASSES = 2000
 SLACK = 1e-9
 """Rounding of positions among resamples."""
 
-CONVENTIONS: dict[str, Convention] = {"rank": "matrix", "centred_rank": "class-centred"}
+CONVENTIONS: dict[Convention, tuple[str, ...]] = {
+    "matrix": ("rank",),
+    "class-centred": ("centred_rank",),
+    "sample-centred": ("sample_centred_rank", "covariance_rank"),
+}
+"""Ranks that come from the singular values of each matrix."""
 
 
 def group_grams(rows: Float[Tensor, "n c"], parts: int) -> Float64[Tensor, "parts c c"]:
@@ -45,30 +50,48 @@ def group_grams(rows: Float[Tensor, "n c"], parts: int) -> Float64[Tensor, "part
     return found.triu() + found.triu(1).mT
 
 
-def gram_ranks(grams: Float64[Tensor, "m c c"], gamma: float) -> Int64[Tensor, " m"]:
-    """Numerical ranks of matrices from their Gram matrices."""
-    values = torch.stack([torch.linalg.eigvalsh(own) for own in grams])
+def gram_values(
+    grams: Float64[Tensor, "m k k"], sample_centred: bool = False
+) -> Float64[Tensor, "m c"]:
+    """Eigenvalues of Gram matrices in ascending order.
+
+    sample_centred: the first column of the rows is 1 and tells their number and sums; the eigenvalues
+    are those of the others less their means over these rows.
+    """
+    if sample_centred:
+        sums = grams[:, 0, 1:]
+        means = sums[:, :, None] * sums[:, None, :] / grams[:, :1, :1]
+        grams = grams[:, 1:, 1:] - means
+    return torch.stack([torch.linalg.eigvalsh(own) for own in grams])
+
+
+def ranks_of(values: Float64[Tensor, "m c"], gamma: float) -> Int64[Tensor, " m"]:
+    """Numerical ranks of matrices from the eigenvalues of their Gram matrices."""
     return (values > gamma**2 * values[:, -1:]).sum(dim=1)
 
 
-def resampled_ranks(
-    grams: Float64[Tensor, "parts c c"], gamma: float, seed: int, resamples: int = RESAMPLES
-) -> Int64[Tensor, " {resamples}"]:
-    """Ranks of bootstrap resamples, which draw the groups with replacement, in ascending order."""
+def resampled_values(
+    grams: Float64[Tensor, "parts k k"],
+    seed: int,
+    resamples: int = RESAMPLES,
+    sample_centred: bool = False,
+) -> Float64[Tensor, "{resamples} c"]:
+    """`gram_values` of bootstrap resamples, which draw the groups with replacement."""
     parts = len(grams)
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(parts, (resamples, parts), generator=generator)
     weights = torch.zeros(resamples, parts, dtype=torch.float64)
     weights.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
     found = [
-        gram_ranks((own @ grams.flatten(1)).unflatten(1, grams.shape[1:]), gamma)
+        gram_values((own @ grams.flatten(1)).unflatten(1, grams.shape[1:]), sample_centred)
         for own in weights.to(grams.device).split(parts)  # as much memory as the groups
     ]
-    return torch.cat(found).sort().values
+    return torch.cat(found)
 
 
-def percentiles(ascending: Int64[Tensor, " m"], level: float = LEVEL) -> list[int]:
+def percentiles(ranks: Int64[Tensor, " m"], level: float = LEVEL) -> list[int]:
     """The central interval of this level, rounded outwards to values that occur."""
+    ascending = ranks.sort().values
     last = len(ascending) - 1
     low, high = (
         math.floor((1 - level) / 2 * last + SLACK),
@@ -77,16 +100,18 @@ def percentiles(ascending: Int64[Tensor, " m"], level: float = LEVEL) -> list[in
     return [int(ascending[low]), int(ascending[high])]
 
 
-def growth(grams: Float64[Tensor, "parts c c"], samples: int, gamma: float) -> dict[int, int]:
-    """Rank of the first n samples, n doubling up to all of them."""
+def growing_values(
+    grams: Float64[Tensor, "parts k k"], samples: int, sample_centred: bool = False
+) -> dict[int, Float64[Tensor, "1 c"]]:
+    """`gram_values` of the first n samples, n doubling up to all of them."""
     parts = len(grams)
     counts = [parts]
     while counts[-1] > 1:
         counts.append((counts[-1] + 1) // 2)
     sizes = torch.arange(samples).tensor_split(parts)
     return {
-        sum(len(own) for own in sizes[:count]): int(
-            gram_ranks(grams[:count].sum(dim=0)[None], gamma)
+        sum(len(own) for own in sizes[:count]): gram_values(
+            grams[:count].sum(dim=0)[None], sample_centred
         )
         for count in reversed(counts)
     }
@@ -161,17 +186,27 @@ class RankSampling(Measure):
             return Values()
         gamma, seed = study.options.gamma, study.options.seed
         found: Row = {"samples": n, "resamples": RESAMPLES, "groups": parts}
-        for kind, convention in CONVENTIONS.items():
-            own = centre(rows) if convention == "class-centred" else rows
+        for convention, kinds in CONVENTIONS.items():
+            own, centred = rows, convention == "sample-centred"
+            if convention == "class-centred":
+                own = centre(rows)
+            elif centred:  # means are subtracted in every resample; these keep what is left small
+                own = rows.double() - rows.double().mean(dim=0)
+                own = torch.cat([torch.ones_like(own[:, :1]), own], dim=1)
             grams = group_grams(own, parts)
-            sizes = growth(grams, n, gamma)
-            found[kind] = {
-                "value": sizes[n],
-                "interval": percentiles(resampled_ranks(grams, gamma, seed)),
-                "convention": convention,
-                "settled_at": settled_at(sizes),
-                "samples_curve": {str(size): rank for size, rank in sizes.items()},
-            }
+            growing = growing_values(grams, n, centred)
+            drawn = resampled_values(grams, seed, sample_centred=centred)
+            for kind in kinds:
+                covariance = kind == "covariance_rank"
+                threshold = math.sqrt(gamma) if covariance else gamma
+                sizes = {m: int(ranks_of(own, threshold)) for m, own in growing.items()}
+                found[kind] = {
+                    "value": sizes[n],
+                    "interval": percentiles(ranks_of(drawn, threshold)),
+                    "convention": "covariance" if covariance else convention,
+                    "settled_at": settled_at(sizes),
+                    "samples_curve": {str(size): rank for size, rank in sizes.items()},
+                }
         single = class_ranks(rows, labels, gamma)
         found["class_rank"] = {"median": median(single), "least": min(single), "most": max(single)}
         found["balanced_rank"] = balanced_rank(rows, labels, gamma)
@@ -197,6 +232,11 @@ class RankSampling(Measure):
         rows = [
             ("matrix", found["rank"]),
             ("class-centred", found["centred_rank"]),
+            *(
+                (found[kind]["convention"], found[kind])
+                for kind in CONVENTIONS["sample-centred"]
+                if kind in found  # not in records of earlier versions
+            ),
             ("class-centred, classes weighted equally", {"value": found["balanced_rank"]}),
             ("class-centred, of one class (median)", {"value": single["median"]}),
         ]

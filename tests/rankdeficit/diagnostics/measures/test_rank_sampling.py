@@ -9,11 +9,12 @@ from rankdeficit.diagnostics.measures import rank_sampling
 from rankdeficit.diagnostics.measures.rank_sampling import (
     balanced_rank,
     class_ranks,
-    gram_ranks,
+    gram_values,
     group_grams,
-    growth,
+    growing_values,
     percentiles,
-    resampled_ranks,
+    ranks_of,
+    resampled_values,
     settled_at,
 )
 from rankdeficit.spectrum import centre, numerical_rank
@@ -33,16 +34,34 @@ def test_grams_of_groups_are_those_of_their_rows() -> None:
     grams = group_grams(rows, 7)
     for gram, own in zip(grams, rows.tensor_split(7), strict=True):
         assert torch.allclose(gram, own.mT @ own, rtol=1e-12)
-    found = gram_ranks(torch.stack([grams.sum(dim=0), grams[0]]), GAMMA).tolist()
+    found = ranks_of(gram_values(torch.stack([grams.sum(dim=0), grams[0]])), GAMMA).tolist()
     assert found == [numerical_rank(own, GAMMA) for own in (rows, rows[:8])]
 
 
 def test_growth_is_the_rank_of_the_first_samples() -> None:
     torch.manual_seed(0)
     rows = decaying(101)
-    found = growth(group_grams(rows, 5), 101, GAMMA)
+    found = growing_values(group_grams(rows, 5), 101)
     assert list(found) == [21, 41, 61, 101]  # 1, 2, 3 and 5 groups
-    assert all(rank == numerical_rank(rows[:n], GAMMA) for n, rank in found.items())
+    for n, own in found.items():
+        assert int(ranks_of(own, GAMMA)) == numerical_rank(rows[:n], GAMMA)
+
+
+def test_means_are_those_of_the_samples_at_hand() -> None:
+    """Of the first samples, and of resamples: groups drawn several times are repeated rows."""
+    torch.manual_seed(0)
+    rows = decaying(60) + torch.arange(60)[:, None]
+    augmented = torch.cat([torch.ones(60, 1).double(), rows], dim=1)
+    grams = group_grams(augmented, 6)
+    for n, values in growing_values(grams, 60, sample_centred=True).items():
+        own = rows[:n] - rows[:n].mean(dim=0)
+        torch.testing.assert_close(values[0].clamp(min=0).flip(0).sqrt(), torch.linalg.svdvals(own))
+    generator = torch.Generator().manual_seed(3)
+    (drawn,) = torch.randint(6, (1, 6), generator=generator).tolist()
+    own = torch.cat([rows.tensor_split(6)[i] for i in drawn])
+    found = resampled_values(grams, 3, resamples=1, sample_centred=True)
+    expected = torch.linalg.svdvals(own - own.mean(dim=0))
+    torch.testing.assert_close(found[0].clamp(min=0).flip(0).sqrt(), expected)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +79,7 @@ def test_a_rank_has_settled_where_it_stays(ranks: dict[int, int], settled: int |
 
 def test_percentiles_are_values_that_occur_and_round_outwards() -> None:
     assert percentiles(torch.arange(101), 0.9) == [5, 95]
-    assert percentiles(torch.tensor([1, 1, 1, 7])) == [1, 7]
+    assert percentiles(torch.tensor([1, 7, 1, 1])) == [1, 7]
 
 
 def test_intervals_cover_the_rank_of_the_population() -> None:
@@ -68,10 +87,10 @@ def test_intervals_cover_the_rank_of_the_population() -> None:
     found = []
     for seed in range(40):
         grams = group_grams(decaying(400), 40)
-        found.append(percentiles(resampled_ranks(grams, GAMMA, seed, resamples=60)))
+        found.append(percentiles(ranks_of(resampled_values(grams, seed, resamples=60), GAMMA)))
     assert sum(low <= 6 <= high for low, high in found) >= 36
     assert sum(low < high for low, high in found) >= 10  # 0.4^5 is close to GAMMA
-    assert resampled_ranks(grams, GAMMA, 1).equal(resampled_ranks(grams, GAMMA, 1))
+    assert resampled_values(grams, 1).equal(resampled_values(grams, 1))
 
 
 def test_ranks_of_classes_and_of_equally_weighted_classes() -> None:
@@ -105,7 +124,7 @@ def test_a_diagnosis_reports_both_conventions_in_any_order_of_the_samples() -> N
     ]
     found = reports[0]["train.rank_sampling"]
     assert found == reports[1]["train.rank_sampling"]
-    for kind in ("rank", "centred_rank"):
+    for kind in ("rank", "centred_rank", "sample_centred_rank", "covariance_rank"):
         assert found[kind]["value"] == reports[0][f"train.logits.{kind}"]
         low, high = found[kind]["interval"]
         assert low <= found[kind]["value"] <= high
