@@ -44,9 +44,10 @@ from real_nets import train
 from real_nets.data.catalogue import listing
 from real_nets.jobs.data import JobData
 from real_nets.jobs.execute import Execution, Work, train_here
-from real_nets.jobs.folder import JobFolder, open_folder
+from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.job import Job, JobOptions
 from real_nets.jobs.measures import Follower, logits_row, pass_over
+from real_nets.jobs.opening import open_folder
 from real_nets.jobs.run import TrainingInFolder, initial_network
 from real_nets.training.loop import DivergedError
 

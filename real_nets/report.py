@@ -12,13 +12,15 @@ from pathlib import Path
 
 import tyro
 
+from rankdeficit.diagnostics.measures.probes import Preset
 from rankdeficit.diagnostics.report.glossary import glossary_section, named_terms
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.plots import default_style
 from rankdeficit.page import Page, Section, write
 from rankdeficit.page.terminal import open_console, print_section
+from rankdeficit.spectrum import Convention
 from real_nets.data.catalogue import Definition, definition_of
-from real_nets.jobs.folder import JobFolder
+from real_nets.jobs.folder import OURS, JobFolder
 from real_nets.paper import coverage
 from real_nets.paper.conditions import conditions
 from real_nets.paper.export import check_new, export
@@ -37,6 +39,11 @@ class Settings:
     """Folder that real_nets.reproduce wrote."""
     out: Path | None = None
     """File of the page [default: RUNS/report.html]."""
+    convention: Convention = "matrix"
+    """Convention of the ranks that are compared with the paper's: matrix (the logits as they are),
+    class-centred, sample-centred, or covariance."""
+    probe_preset: Preset = OURS
+    """Protocol of the probes behind κ and ρ, as in real_nets.diagnose; what was not tried is missing."""
     export: Path | None = None
     """New folder for an export: results without weights, figures, and the page as Markdown."""
 
@@ -48,7 +55,7 @@ def run(settings: Settings) -> Path:
     path = settings.out or settings.runs / PAGE
     check_place(path)
     records = read_targets(settings.runs, list(TARGETS))
-    page = build_page(settings.runs, records)
+    page = build_page(settings.runs, records, settings.probe_preset, settings.convention)
     write(page, path)
     if settings.export is not None:
         export(settings.runs, records, page, settings.export)
@@ -58,9 +65,14 @@ def run(settings: Settings) -> Path:
 
 
 @default_style()
-def build_page(store: Path, records: Sequence[TargetRecord]) -> Page:
-    """The page on the records of a store."""
-    results = Results(store)
+def build_page(
+    store: Path,
+    records: Sequence[TargetRecord],
+    preset: Preset = OURS,
+    convention: Convention = "matrix",
+) -> Page:
+    """The page on the records of a store, with probes of a preset and ranks in a convention."""
+    results = Results(store, preset, convention)
     sections = [section_of(record, results) for record in records]
     if terms := named_terms(table for section in sections for table in section.tables):
         sections.append(glossary_section(terms))
@@ -96,6 +108,10 @@ def summary(records: Sequence[TargetRecord], results: Results) -> list[str]:
             f"These are not the paper's data: {'; '.join(others)}. Differences from its numbers are "
             "no evidence for or against them."
         )
+    if results.preset != OURS:
+        lines.append(f"Probes, and with them κ and ρ, are of the preset {results.preset}.")
+    if results.convention != "matrix":
+        lines.append(f"SR is the {results.convention} rank of the logits.")
     used = [definition_of(name) for one in outcomes for name in (one.job.data, *one.job.ood)]
     synthetic = {f"{own.name}: {own.about}" for own in used if own is not None and own.synthetic}
     if synthetic:
@@ -172,10 +188,12 @@ def check_place(page: Path) -> None:
         raise ValueError(f"out {page} cannot be written, as {above} is a file; name another place")
 
 
-def show(store: Path, names: Sequence[str]) -> None:
+def show(
+    store: Path, names: Sequence[str], preset: Preset = OURS, convention: Convention = "matrix"
+) -> None:
     """Print the sections of the named targets, and write the page on the whole store."""
     records = read_targets(store, list(TARGETS))
-    page = build_page(store, records)
+    page = build_page(store, records, preset, convention)
     console = open_console()
     try:
         for section in page.sections:

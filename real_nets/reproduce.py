@@ -23,16 +23,18 @@ import torch
 import tyro
 
 from rankdeficit.checks import check_at_least, check_gamma, check_temperature
+from rankdeficit.diagnostics.measures.probes import Preset
 from rankdeficit.distributed import is_first
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.cli import joined
 from rankdeficit.experiments.options import Unused, option, parse_pairs
-from rankdeficit.spectrum import GAMMA
+from rankdeficit.spectrum import GAMMA, Convention
 from real_nets import report
 from real_nets.data.catalogue import listing
 from real_nets.data.opening import DataSource, is_archive, why_missing
 from real_nets.jobs.execute import Execution, Executor, check_options, execute
-from real_nets.jobs.folder import check_finished
+from real_nets.jobs.folder import OURS
+from real_nets.jobs.opening import check_finished
 from real_nets.models import MODELS
 from real_nets.paper.budgets import BUDGETS, BudgetName, RecipeName, with_changes
 from real_nets.paper.coverage import missing
@@ -119,6 +121,11 @@ class Settings:
     """Compile networks with torch.compile [default: the budget's]."""
     gamma: float | None = None
     """Threshold of the numerical rank [default: 1e-3]."""
+    convention: Convention = "matrix"
+    """Convention of the ranks that are compared with the paper's: matrix (the logits as they are),
+    class-centred, sample-centred or covariance."""
+    probe_preset: Preset = OURS
+    """Protocol of the probes behind κ and ρ, as in real_nets.diagnose."""
     diagnosed_images: int | None = None
     """Maximum number of images of each split for probes and detectors, 0 for all [default: the
     budget's]."""
@@ -185,7 +192,7 @@ def run(settings: Settings) -> Path | None:
         )
         setup = prepare(settings, source)
         store = store_of(settings).resolve()
-        plan = Plan.of(targets, setup, store)
+        plan = Plan.of(targets, setup, store, settings.probe_preset)
         if plan.grid.names and settings.data is None and not setup.synthetic:
             raise ValueError(
                 f"the {settings.budget} budget needs data; name a folder of data sets with --data, or "
@@ -306,7 +313,7 @@ def check_effects(settings: Settings, plan: Plan, setup: Setup) -> None:
         reached["recipe"] = any(own is not None and own.convolutional for own in models)
     if settings.replace and not plan.grid.left_out:  # whose replacement may be missing
         reached["replace"] = data >= set(setup.replacements.values())
-    for name in ("data", "seeds", "tensorboard", "executor"):
+    for name in ("data", "seeds", "tensorboard", "executor", "probe_preset", "convention"):
         if getattr(settings, name) != getattr(Settings, name):
             reached[name] = bool(jobs)
     for name, has in reached.items():
@@ -329,7 +336,8 @@ def carry_out(settings: Settings, execution: Execution, plan: Plan, device: torc
             if grid.cells or grid.left_out or computed:  # --cells may pick none of a target's
                 kept = (list(grid.cells), dict(grid.left_out), dict(computed))
                 write_target(plan.store, TargetRecord(target.name, settings.budget, *kept))
-        report.show(plan.store, [part.target.name for part in plan.parts])
+        names = [part.target.name for part in plan.parts]
+        report.show(plan.store, names, settings.probe_preset, settings.convention)
 
 
 def main() -> None:

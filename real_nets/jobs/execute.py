@@ -35,7 +35,7 @@ POLL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Work:
-    """A job to train, and names of its weights to diagnose."""
+    """A job to train, and names of its diagnoses."""
 
     job: Job
     path: Path
@@ -48,8 +48,8 @@ class Work:
 
     @property
     def undiagnosed(self) -> list[str]:
-        """Names of the weights not yet diagnosed."""
-        return [name for name in self.snapshots if not JobFolder(self.path, name).diagnosed]
+        """Names of the missing diagnoses."""
+        return [name for name in self.snapshots if not JobFolder.named(self.path, name).diagnosed]
 
     @property
     def done(self) -> bool:

@@ -7,15 +7,15 @@
     weights.safetensors      final weights
     summary.json             measures of the trained network on all images, written when training ends
     diagnoses/NAME.json      report on the weights of that name (`final` or `accuracy-0.9`)
+    diagnoses/NAME+PRESET.json   its probes under another preset than `converged`
     environment.json         versions, device and seconds, which may differ between equal runs
 
 Under torchrun, only the first process writes to it.
 """
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -24,16 +24,14 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from rankdeficit.diagnostics.measures.probes import Preset
 from rankdeficit.diagnostics.report import Report, records
 from rankdeficit.experiments.runs import (
-    RunFolder,
     read_json,
     read_rows,
     write_atomically,
-    write_json,
 )
-from real_nets.data.opening import DataSource
-from real_nets.jobs.data import JobData
+from rankdeficit.spectrum import Convention
 from real_nets.jobs.job import Job
 from real_nets.jobs.records import Cards, Environment, JobSettings, Row, Summary
 
@@ -43,9 +41,25 @@ PROGRAM = "real_nets.job"
 FINAL = "final"
 """Name of the final weights."""
 
+OURS: Preset = "converged"
+"""Preset of probes of a whole diagnosis."""
+
 RECREATE = "delete {} and resume, which recreates both from the checkpoint"
 
 Curve = Literal["rank_curve", "centred_rank_curve", "post_softmax_rank_curve"]
+
+RANKS: Mapping[Convention, str] = {
+    "matrix": "rank",
+    "class-centred": "centred_rank",
+    "sample-centred": "sample_centred_rank",
+    "covariance": "covariance_rank",
+}
+"""Names of the ranks of the logits in records."""
+
+
+def diagnosis_name(snapshot: str, preset: Preset) -> str:
+    """Name of a diagnosis of these weights with probes of a preset."""
+    return snapshot if preset == OURS else f"{snapshot}+{preset}"
 
 
 def milestone_name(accuracy: float) -> str:
@@ -62,14 +76,26 @@ class JobFolder:
 
     path: Path
     snapshot: str = FINAL
+    preset: Preset = OURS
+    """Preset of the probes that are read."""
+    convention: Convention = "matrix"
+    """Convention of `rank`."""
 
     @classmethod
-    def finished_at(cls, path: Path) -> "JobFolder | None":
+    def named(cls, path: Path, name: str) -> "JobFolder":
+        """The job with the weights and the preset of a diagnosis."""
+        snapshot, _, preset = name.partition("+")
+        return cls(path, snapshot, preset or OURS)  # type: ignore[arg-type]
+
+    @classmethod
+    def finished_at(
+        cls, path: Path, preset: Preset = OURS, convention: Convention = "matrix"
+    ) -> "JobFolder | None":
         """The folder of a finished job; None if it is not finished.
 
         Raises ValueError for damaged settings, summary or rows.
         """
-        found = cls(path)
+        found = cls(path, FINAL, preset, convention)
         if not found.finished:
             return None
         _ = found.settings, found.summary, found.rows  # reads and checks them
@@ -77,7 +103,7 @@ class JobFolder:
 
     def at(self, snapshot: str) -> "JobFolder":
         """The same job with other weights; files already read are shared."""
-        found = JobFolder(self.path, snapshot)
+        found = replace(self, snapshot=snapshot)
         own = ("snapshot", "report")
         vars(found).update({name: value for name, value in vars(self).items() if name not in own})
         return found
@@ -99,7 +125,7 @@ class JobFolder:
 
     @property
     def diagnosed(self) -> bool:
-        """Whether these weights were diagnosed."""
+        """Whether these weights were diagnosed with this preset."""
         return self.report_file.is_file()
 
     @property
@@ -115,8 +141,8 @@ class JobFolder:
 
     @property
     def report_file(self) -> Path:
-        """File of the report on these weights."""
-        return self.path / "diagnoses" / f"{self.snapshot}.json"
+        """File of the report on these weights, or on its probes under another preset."""
+        return self.path / "diagnoses" / f"{diagnosis_name(self.snapshot, self.preset)}.json"
 
     @cached_property
     def settings(self) -> JobSettings:
@@ -193,7 +219,17 @@ class JobFolder:
 
     @cached_property
     def report(self) -> records.Row | None:
-        """The record of the diagnosis of these weights; None if there is none."""
+        """The record of the diagnosis of these weights; None if there is none.
+
+        Probes, kappa and rho are of the preset, and left out where it was not tried.
+        """
+        if self.preset != OURS:
+            whole = replace(self, preset=OURS).report
+            return whole and records.with_probes_of(whole, self._own_report)
+        return self._own_report
+
+    @cached_property
+    def _own_report(self) -> records.Row | None:
         if not self.diagnosed:
             return None
         try:
@@ -227,12 +263,6 @@ class JobFolder:
             return not self.diverged
         return self.snapshot in map(milestone_name, self.summary["milestones"])
 
-    def note_seconds(self, seconds: float) -> None:
-        """Record the duration of the diagnosis of these weights."""
-        environment = JobFolder(self.path).environment  # not cached: training has just written it
-        taken = environment.get("diagnosis_seconds", {}) | {self.snapshot: round(seconds, 1)}
-        write_json(self.path / "environment.json", environment | {"diagnosis_seconds": taken})
-
     @cached_property
     def image_size(self) -> tuple[int, int] | None:
         """Height and width of the network's images; None if not recorded."""
@@ -241,10 +271,15 @@ class JobFolder:
         height, width = kept or (asked, asked)
         return (height, width) if height and width else None
 
+    def found(self, name: str) -> Any:
+        """What the report has under a dotted name; None if nothing."""
+        found = records.find(self.report, name) if self.report else None
+        return None if found is records.MISSING else found
+
     def measure(self, name: str) -> float | None:
         """A number of the report by its dotted name; None if it has none."""
-        found = records.find(self.report, name) if self.report else None
-        return None if found in (None, records.MISSING) else float(found)
+        found = self.found(name)
+        return None if found is None else float(found)
 
     @property
     def train_accuracy(self) -> float | None:
@@ -260,10 +295,19 @@ class JobFolder:
 
     @property
     def rank(self) -> float | None:
-        """Rank of the logits on the images of `train_accuracy`."""
-        at_end = self.snapshot == FINAL
-        found = self.summary.get("rank") if at_end else self.measure("train.logits.rank")
-        return None if found is None else float(found)
+        """Rank of the logits under this convention; see `rank_under`."""
+        return self.rank_under(self.convention)
+
+    def rank_under(self, convention: Convention) -> float | None:
+        """Rank of the logits on the images of `train_accuracy`.
+
+        Sample-centred and covariance ranks are on the diagnosed images, as no summary has them.
+        """
+        name = RANKS[convention]
+        if self.snapshot == FINAL and name in self.summary:
+            found: Any = self.summary.get(name)
+            return None if found is None else float(found)
+        return self.measure(f"train.logits.{name}")
 
     def ranks(self, curve: Curve) -> dict[float, int]:
         """Rank of the same logits by threshold gamma."""
@@ -300,46 +344,3 @@ class JobFolder:
         if not self.report:
             return None
         return self.measure(f"detection.{ood}.{records.default_neco(self.report)}.{measure}")
-
-
-def open_folder(job: Job, data: JobData, path: Path) -> RunFolder:
-    """Create or reopen the folder of a job, locked for this process.
-
-    Raises ValueError if it is in use, holds another job, or was trained on other data.
-    """
-    root = data.source.root
-    if not JobFolder(path).begun:
-        record = {"job": job.record(), "data": data.card(), "root": root and str(root)}
-        return RunFolder.create(path, PROGRAM, record)
-    folder, record = RunFolder.reopen(path, PROGRAM)
-    try:
-        found: JobSettings | None = None
-        with suppress(KeyError, TypeError, ValueError):
-            found = JobSettings.of(record)
-        if found is None or found.job != job:
-            raise ValueError(
-                f"{path} holds another job (see settings.json); name another folder with --out"
-            )
-        _check_data(path, found, data)
-    except ValueError:
-        folder.close()
-        raise
-    return folder
-
-
-def check_finished(job: Job, source: DataSource, path: Path) -> None:
-    """Raise ValueError if a finished job was trained on other data than those in the source.
-
-    Data in the job's own data folder are assumed to be unchanged, since reading them takes time.
-    """
-    settings = JobFolder(path).settings
-    if source.root is not None and settings.root != source.root:
-        _check_data(path, settings, JobData(job, source, torch.device("cpu")))
-
-
-def _check_data(path: Path, settings: JobSettings, data: JobData) -> None:
-    if settings.cards != json.loads(json.dumps(data.card())):
-        raise ValueError(
-            f"{path} was trained on other data than those found now (see settings.json); "
-            "restore them, or name another folder with --out"
-        )

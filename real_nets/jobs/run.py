@@ -10,16 +10,18 @@ from typing import Any, cast
 from torch import nn
 
 from rankdeficit.diagnostics.diagnose import diagnose
+from rankdeficit.diagnostics.measures.probes import ProbeSettings
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.distributed import buffers_from_first, from_first, is_first
 from rankdeficit.experiments import tables
 from rankdeficit.experiments.no_folder import NoFolder
-from rankdeficit.experiments.runs import RunFolder
+from rankdeficit.experiments.runs import RunFolder, write_json
 from rankdeficit.images import Images
 from real_nets.jobs.data import JobData
-from real_nets.jobs.folder import FINAL, JobFolder, milestone_name, open_folder
+from real_nets.jobs.folder import FINAL, OURS, JobFolder, milestone_name
 from real_nets.jobs.job import Job
 from real_nets.jobs.measures import Follower, final_measures, measured_at
+from real_nets.jobs.opening import open_folder
 from real_nets.jobs.records import FinalMeasures, Measured, Row, Summary
 from real_nets.jobs.teacher import loss_of
 from real_nets.jobs.trial import Trials
@@ -226,21 +228,29 @@ class TrainingInFolder:
         return summary
 
 
+def note_seconds(path: Path, name: str, seconds: float) -> None:
+    """Record the duration of a diagnosis in environment.json."""
+    environment = JobFolder(path).environment  # not cached: training has just written it
+    taken = environment.get("diagnosis_seconds", {}) | {name: round(seconds, 1)}
+    write_json(path / "environment.json", environment | {"diagnosis_seconds": taken})
+
+
 def diagnose_job(
     job: Job,
     data: JobData,
     path: Path,
-    snapshot: str = FINAL,
+    name: str = FINAL,
     on_progress: Callable[[str, int], None] | None = None,
 ) -> Report:
     """The report on weights of a trained job, read from its file or else made now.
 
+    name: of the weights, or `diagnosis_name` for probes of a preset alone.
+
     Raises ValueError for damaged files, and for weights that were never kept.
     """
-    files = JobFolder(path, snapshot)
+    files = JobFolder.named(path, name)
     if from_first(files.diagnosed):
-        assert files.report is not None
-        return Report(files.report)
+        return Report.from_json(files.report_file)
     weights = files.read_weights()
     model = initial_network(job, data)
     model.load_state_dict(weights)
@@ -258,6 +268,8 @@ def diagnose_job(
             for name in data.ood
         },
         files.last_temperature,
+        measures=None if files.preset == OURS else ("effective_depth", "ood_drop"),
+        probes=ProbeSettings(files.preset),
         gamma=job.gamma,
         loss=job.loss_of(model),
         on_progress=on_progress,
@@ -270,6 +282,6 @@ def diagnose_job(
     report = Report(record | {"conditions": conditions, "notes": notes})
     if is_first():
         report.to_json(files.report_file)
-        files.note_seconds(time.monotonic() - started)
+        note_seconds(path, name, time.monotonic() - started)
     from_first(None)  # others wait until all is written
     return report

@@ -12,7 +12,7 @@ from rankdeficit.page.numbers import (
     format_share,
 )
 from real_nets.data.catalogue import data_of_paper
-from real_nets.jobs.folder import FINAL, JobFolder
+from real_nets.jobs.folder import JobFolder
 from real_nets.paper import numbers as paper
 from real_nets.paper.chance import ANY_PROBE, LAST_PROBE, ood_probe
 from real_nets.paper.compare import Direction, Measure, Pair, Printed, sign
@@ -66,10 +66,7 @@ def initial_norm(one: JobFolder) -> float | None:
 
 def centred_rank(one: JobFolder) -> float | None:
     """Rank of the class-centred logits (each sample's mean logit subtracted) at the job's threshold."""
-    if one.snapshot == FINAL:
-        found = one.summary.get("centred_rank")
-        return None if found is None else float(found)
-    return one.measure("train.logits.centred_rank")
+    return one.rank_under("class-centred")
 
 
 def logits_ranks(pair: Pair) -> list[Measure]:
@@ -90,11 +87,21 @@ def logits_ranks(pair: Pair) -> list[Measure]:
         printed = Printed(before, after, format_rank, format_rank_difference, notes)
     gammas = sorted({one.job.gamma for side in pair for one in side.networks})
     at = f", γ = {', '.join(f'{gamma:g}' for gamma in gammas)}" if gammas else ""
-    raw = f"SR: rank of the logits{at}"
-    return [
-        Measure(raw, lambda one: one.rank, format_rank, expected, None, printed),
-        Measure(f"{CLASS_CENTRED}{at}", centred_rank, format_rank),
+    (convention,) = {one.convention for side in pair for one in side.networks} or {"matrix"}
+    under = "" if convention == "matrix" else f"{convention} "
+    found = [
+        Measure(
+            f"SR: rank of the {under}logits{at}",
+            lambda one: one.rank,
+            format_rank,
+            expected,
+            None,
+            printed,
+        )
     ]
+    if convention != "class-centred":
+        found.append(Measure(f"{CLASS_CENTRED}{at}", centred_rank, format_rank))
+    return found
 
 
 def depths(pair: Pair) -> list[Measure]:

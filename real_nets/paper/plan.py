@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from rankdeficit.diagnostics.measures.probes import Preset
 from real_nets.jobs.execute import Work
-from real_nets.jobs.folder import FINAL, milestone_name
+from real_nets.jobs.folder import FINAL, OURS, diagnosis_name, milestone_name
 from real_nets.paper.compare import equal_accuracy
 from real_nets.paper.grid import Grid, Setup, matches
 from real_nets.paper.store import Results, job_folder
@@ -27,11 +28,15 @@ class Plan:
 
     parts: tuple[Part, ...]
     store: Path
+    preset: Preset = OURS
+    """Of the probes."""
 
     @classmethod
-    def of(cls, targets: Sequence[Target], setup: Setup, store: Path) -> "Plan":
+    def of(
+        cls, targets: Sequence[Target], setup: Setup, store: Path, preset: Preset = OURS
+    ) -> "Plan":
         """The plan of targets under a setup."""
-        return cls(tuple(Part(target, target.cells(setup)) for target in targets), store)
+        return cls(tuple(Part(target, target.cells(setup)) for target in targets), store, preset)
 
     def check(self, pick: Sequence[str]) -> None:
         """Raise ValueError for patterns that match no cell, and if all cells were left out."""
@@ -53,16 +58,14 @@ class Plan:
 
     @cached_property
     def work(self) -> list[Work]:
-        """All jobs; those of diagnosed targets with a diagnosis of the final weights."""
-        wanted = {
-            key
-            for part in self.parts
-            if part.target.diagnosed
-            for cell in part.grid.cells
-            for key in cell.keys
-        }
+        """All jobs; those of diagnosed targets with diagnoses of the final weights."""
+        wanted: dict[str, list[str]] = {}
+        for part in self.parts:
+            presets = (OURS, self.preset, *part.target.presets) if part.target.diagnosed else ()
+            for key in (key for cell in part.grid.cells for key in cell.keys):
+                wanted.setdefault(key, []).extend(diagnosis_name(FINAL, own) for own in presets)
         return [
-            Work(job, job_folder(self.store, key), (FINAL,) if key in wanted else ())
+            Work(job, job_folder(self.store, key), tuple(dict.fromkeys(wanted.get(key, ()))))
             for key, job in self.grid.jobs.items()
         ]
 
@@ -74,7 +77,8 @@ class Plan:
             found = equal_accuracy(part.grid.cells, results) if part.target.compared else {}
             for accuracy, cells in found.items():
                 for key in (one.key for cell in cells for one in results.outcomes(cell)):
-                    wanted.setdefault(key, []).append(milestone_name(accuracy))
+                    own = (diagnosis_name(milestone_name(accuracy), p) for p in (OURS, self.preset))
+                    wanted.setdefault(key, []).extend(own)
         work = [
             Work(self.grid.jobs[key], job_folder(self.store, key), tuple(dict.fromkeys(names)))
             for key, names in wanted.items()

@@ -17,8 +17,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from rankdeficit.diagnostics.measures.probes import Preset
 from rankdeficit.experiments.runs import read_json, write_json
-from real_nets.jobs.folder import JobFolder
+from rankdeficit.spectrum import Convention
+from real_nets.jobs.folder import OURS, JobFolder
 from real_nets.paper.grid import BASELINE, LOW_NORM, OTHER, Cell
 
 JOBS_FOLDER = "jobs"
@@ -189,16 +191,23 @@ def _read(path: Path) -> TargetRecord:
 
 
 class Results:
-    """The finished jobs of a store, each read once."""
+    """The finished jobs of a store, each read once, under a preset of probes and a convention."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(
+        self, root: Path, preset: Preset = OURS, convention: Convention = "matrix"
+    ) -> None:
+        self.root, self.preset, self.convention = root, preset, convention
         self._found: dict[str, JobFolder | None] = {}
+
+    def under(self, preset: Preset) -> "Results":
+        """The same jobs with the probes of a preset."""
+        return self if preset == self.preset else Results(self.root, preset, self.convention)
 
     def outcome(self, key: str) -> JobFolder | None:
         """The folder of a finished job, else None. Raises ValueError for damaged files."""
         if key not in self._found:
-            self._found[key] = JobFolder.finished_at(job_folder(self.root, key))
+            reading = self.preset, self.convention
+            self._found[key] = JobFolder.finished_at(job_folder(self.root, key), *reading)
         return self._found[key]
 
     def outcomes(self, cell: Cell) -> list[JobFolder]:

@@ -63,6 +63,22 @@ def _name_detectors(record: Row) -> None:
                 rows[name].setdefault("dimension", used)
 
 
+def with_probes_of(record: Row, other: Row | None) -> Row:
+    """The record with the probes, kappa and rho of another one of the same network; None: with none."""
+    blank: Row = {"effective_depth": None, "probe_hits": None}
+    blank |= {"ood_drop": {}, "ood": {}, "ood_probe_hits": {}}
+    probes = {layer["name"]: layer for layer in (other or {"layers": []})["layers"]}
+    layers = [
+        layer
+        | {
+            "probe": probes.get(layer["name"], {}).get("probe"),
+            "ood_probes": probes.get(layer["name"], {}).get("ood_probes") or {},
+        }
+        for layer in record["layers"]
+    ]
+    return record | {name: (other or blank)[name] for name in blank} | {"layers": layers}
+
+
 def find(node: Any, name: str) -> Any:
     """The value at a dotted name below a node, or MISSING. Keys and names of layers may contain dots."""
     children = _children(node)

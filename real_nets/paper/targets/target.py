@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, get_args
 
 from matplotlib.figure import Figure
 
+from rankdeficit.diagnostics.measures.probes import Preset
 from rankdeficit.experiments.network_figures.runs import FigureRun
 from rankdeficit.page import Picture, Section
 from rankdeficit.spectrum import GAMMA
@@ -40,6 +41,8 @@ class Target(ABC):
     family: ClassVar[Family] = "other"
     diagnosed: ClassVar[bool] = True
     """Whether it needs diagnoses of the networks, besides measurements during training."""
+    presets: ClassVar[Sequence[Preset]] = ()
+    """Presets of probes that it needs besides those asked for."""
     compared: ClassVar[bool] = False
     """Whether it also shows pairs at equal train accuracy."""
 

@@ -51,6 +51,7 @@ PAIRS = {
     "neural-collapse": CIFAR + VGG,
     "ortho-dev": CIFAR,
     "trade-off": CIFAR + IMAGENET + VGG,
+    "conventions": CIFAR + IMAGENET + VGG,
 }  # fmt: skip
 """What each target trains at T = 1 and at low logit norm."""
 
