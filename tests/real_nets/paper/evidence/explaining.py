@@ -1,0 +1,124 @@
+"""All stored networks as rows of `simulations.explain`: of the stores, of the ruler, and of the dial.
+
+`python -m tests.real_nets.paper.evidence.explaining` writes the table anew.
+"""
+
+import csv
+import io
+import json
+import math
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+from real_nets.jobs.folder import JobFolder
+from real_nets.jobs.job import Job
+from simulations.explain.rows import COLUMNS
+from tests.real_nets.paper.evidence.telling import STORE, STORES
+
+FOLDER = STORE / "explained"
+GAMMA = "0.01"
+LEFT = 0.9
+RULER = {"temperature": {}, "classifier x 0.1": {}, "initial weights x 0.8": {}}
+"""Conditions of the ruler that change temperature or initial scale alone."""
+DIAL_GAMMA = 2
+"""Place of 1e-2 among the ranks of the dial's records."""
+
+Row = dict[str, Any]
+
+
+def of_stores() -> Iterator[Row]:
+    """Networks trained with cross-entropy and their own classifier."""
+    for store in STORES:
+        for path in sorted((store / "jobs").iterdir()):
+            one = JobFolder(path)
+            job = one.job
+            if job.loss != "cross-entropy" or job.head_rank is not None:
+                continue
+            report = one.report
+            assert report is not None
+            classes = one.summary["classes"]
+            left = [row["step"] for row in one.rows if row["loss"] < LEFT * math.log(classes)]
+            part = "" if store == STORE else f", {store.name}"
+            yield {
+                "group": f"{job.model} on {job.data}{part}",
+                "optimizer": job.optimizer,
+                "norm": one.rows[0]["effective_logits_norm"],
+                "temperature": job.temperature,
+                "lr": job.lr,
+                "decay": job.weight_decay,
+                "depth": len(report["layers"]),
+                "width": report["network"]["penultimate_width"],
+                "classes": classes,
+                "steps_after": one.summary["step"] - left[0] if left else 0,
+                "rank": one.summary["centred_rank_curve"][GAMMA],
+                "full_rank": one.summary["neural_collapse_rank"],
+            }
+
+
+def of_ruler() -> Iterator[Row]:
+    """The MLP on CIFAR-100 at every temperature, and with smaller weights or classifier."""
+    with (STORE / "ruler" / "networks.csv").open() as file:
+        for row in csv.DictReader(file):
+            if row["condition"] in RULER:
+                yield {
+                    "group": "mlp on cifar100, ruler",
+                    "optimizer": "sgd",
+                    "norm": float(row["initial_norm"]),
+                    "temperature": float(row["temperature"]),
+                    "lr": 0.05,
+                    "decay": 0.0,
+                    "depth": 8,
+                    "width": 256,
+                    "classes": 100,
+                    "steps_after": "",
+                    "rank": int(row["centred_rank"]),
+                    "full_rank": 99,
+                }
+
+
+def of_dial() -> Iterator[Row]:
+    """The trainings of the dial, whose records end with the pilot."""
+    options: dict[str, list[str]] = {}
+    for line in (STORE / "dial" / "configurations.txt").read_text().splitlines():
+        name, *words = shlex.split(line)
+        options[name] = words
+
+    def option(name: str, key: str, usual: Any) -> Any:
+        words = options[name]
+        flag = f"--{key.replace('_', '-')}"
+        return type(usual)(words[words.index(flag) + 1]) if flag in words else usual
+
+    for one in json.loads((STORE / "dial" / "trained.json").read_text()):
+        name, pilot = one["configuration"], one["pilot"]
+        yield {
+            "group": f"{name}, dial",
+            "optimizer": option(name, "optimizer", Job().optimizer),
+            "norm": pilot["points"][0]["norm"],
+            "temperature": pilot["temperature"],
+            "lr": option(name, "lr", Job().lr),
+            "decay": option(name, "weight_decay", Job().weight_decay),
+            "depth": pilot["layers"],
+            "width": pilot["width"],
+            "classes": pilot["classes"],
+            "steps_after": "",
+            "rank": one["ranks"][DIAL_GAMMA],
+            "full_rank": min(pilot["classes"] - 1, pilot["width"]),
+        }
+
+
+def table() -> str:
+    """The CSV file."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*COLUMNS, "gamma"], lineterminator="\n")
+    writer.writeheader()
+    for own in (of_stores(), of_ruler(), of_dial()):
+        for row in own:
+            fixed = {"source": "network", "homogeneous": False, "gamma": GAMMA}
+            writer.writerow({**row, "norm": f"{row['norm']:.6g}", **fixed})
+    return text.getvalue()
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / "networks.csv").write_text(table())
