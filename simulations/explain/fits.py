@@ -82,14 +82,20 @@ def numbers_of(row: Row) -> dict[str, float]:
 
 
 def summarise(rows: Sequence[Row]) -> Row:
-    """Errors of all regressions by source, what each pair of them tells, and coefficients."""
+    """Errors of all regressions by source, what each pair of them tells, and coefficients.
+
+    Runs that never left their start have the rank that they began with, and take no part.
+    """
+    stalled = sum(row["steps_after"] == 0 for row in rows)
+    rows = [row for row in rows if row["steps_after"] != 0]
     sources = {name: [row for row in rows if row["source"] == name] for name in names_of(rows)}
     toys = [
         row for row in rows if row["homogeneous"] and row["source"] in ("deep UFM", "perceptron")
     ]
     if len(sources) > 1 and toys:
         sources["homogeneous toys"] = toys
-    return {"sources": [judged(name, own) for name, own in sources.items() if is_enough(own)]}
+    found = [judged(name, own) for name, own in sources.items() if is_enough(own)]
+    return {"stalled": stalled, "sources": found}
 
 
 def names_of(rows: Sequence[Row]) -> list[str]:

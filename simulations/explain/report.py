@@ -60,8 +60,10 @@ def sentences(summary: Row) -> list[str]:
             f"{found['source']}, logit of the rank per standard deviation of each number, where the "
             f"interval leaves out 0: {slopes or 'none'}."
         )
-    if not told:
-        told = ["Too few configurations: a source needs three or more."]
+    if summary["stalled"]:
+        told.append(f"Left out: {summary['stalled']} runs that never left their start.")
+    if not summary["sources"]:
+        told.append("Too few configurations: a source needs three or more.")
     return told
 
 
