@@ -41,6 +41,7 @@ SIMULATIONS = {
     "distillation": "--classes 3 --inputs 4 --samples-per-class 4 --width 6 --student-width 4 "
     "--depth 2 --temperature 1 20 --kd-temperature 1 4 --seeds 2 --steps 5",
     "dial": "--seeds 2 --judged 1 --configurations 1 --temperatures 2 --trial",
+    "explain": "--seeds 3 --configurations 1 --temperatures 2 --trial",
     "attention": "--tokens 6 --dimension 1 2 --seeds 2 --temperatures 5",
     "large_classes": f"--classes 9 --width 3 --seeds 1 {STEPS}",
     "random_softmax": "--n 6 --logits-rank 1 2 --seeds 2 --scales 5",

@@ -127,7 +127,7 @@ def summary(records: Sequence[TargetRecord], results: Results) -> list[str]:
     own = sum(one.own_data for one in found)
     return [
         f"Of the {len(found)} cells of Tables 1 to 3 (a network at T = 1 or at low logit norm), {own} "
-        f"are measured on the paper's own data set. By direction: {told}."
+        f"are measured on a data set of the paper's name. By direction: {told}."
     ]
 
 

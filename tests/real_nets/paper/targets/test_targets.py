@@ -132,6 +132,7 @@ def test_networks_that_were_not_diagnosed_show_what_was_measured_in_training(
 
 UNDRAWN = {
     *("table1", "table2", "table3", "fig1", "fig4", "hyperparameters", "neural-collapse"),
+    "conventions",
     *("rank-two", "trade-off"),
 }
 """Targets that have no figure, or only figures of diagnoses."""
