@@ -104,7 +104,7 @@ class JobFolder:
     def at(self, snapshot: str) -> "JobFolder":
         """The same job with other weights; files already read are shared."""
         found = replace(self, snapshot=snapshot)
-        own = ("snapshot", "report")
+        own = ("snapshot", "report", "_own_report")
         vars(found).update({name: value for name, value in vars(self).items() if name not in own})
         return found
 
