@@ -9,10 +9,12 @@ import json
 import math
 import shlex
 from collections.abc import Iterator
+from statistics import median
 from typing import Any
 
 from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.job import Job
+from simulations.explain.fits import MODELS, PAIRS
 from simulations.explain.rows import COLUMNS
 from tests.real_nets.paper.evidence.telling import STORE, STORES
 
@@ -121,6 +123,63 @@ def table() -> str:
             fixed = {"source": "network", "homogeneous": False, "gamma": GAMMA}
             writer.writerow({**row, "norm": f"{row['norm']:.6g}", **fixed})
     return text.getvalue()
+
+
+def summary() -> Row:
+    """What `simulations.explain` found on these networks and on toys."""
+    return json.loads((FOLDER / "summary.json").read_text())  # type: ignore[no-any-return]
+
+
+def of(source: str) -> Row:
+    (found,) = [own for own in summary()["sources"] if own["source"] == source]
+    return found  # type: ignore[no-any-return]
+
+
+def errors_table() -> str:
+    """Held-out error of each regression by source."""
+    sources = summary()["sources"]
+    names = [f"{own['source']} ({own['runs']} / {own['groups']})" for own in sources]
+    lines = [f"| regression on | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
+    for model in MODELS:
+        cells = []
+        for own in sources:
+            error, low, high = own["errors"][model]["error"]
+            cells.append(f"{error:.3f} ({low:.3f} to {high:.3f})")
+        lines.append(f"| {model} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def gains_table() -> str:
+    """By how much one number lowers the error of a regression on others."""
+    sources = summary()["sources"]
+    lines = [
+        f"| error less by | {' | '.join(own['source'] for own in sources)} |",
+        "|---" * (1 + len(sources)) + "|",
+    ]
+    for name in PAIRS:
+        cells = [
+            "{:.3f} ({:.3f} to {:.3f})".format(*(round(v, 3) + 0.0 for v in own["gains"][name]))
+            for own in sources
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def ruler(condition: str, temperature: float, what: str, form: str) -> str:
+    """Median initial norm or rank of a condition of the ruler."""
+    name = {"norm": "initial_norm", "rank": "centred_rank"}[what]
+    with (STORE / "ruler" / "networks.csv").open() as file:
+        found = [
+            float(row[name])
+            for row in csv.DictReader(file)
+            if (row["condition"], float(row["temperature"])) == (condition, temperature)
+        ]
+    return format(median(found), form)
+
+
+def slope(source: str, name: str) -> str:
+    """A coefficient with its interval."""
+    return "{:+.2f} ({:+.2f} to {:+.2f})".format(*of(source)["coefficients"][name])
 
 
 if __name__ == "__main__":

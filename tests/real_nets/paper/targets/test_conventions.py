@@ -46,7 +46,8 @@ def store_of(path: Path, setup: Setup = ONE, **changes: Any) -> list[Any]:
                 report["train"]["rank_sampling"] = {
                     name: {"interval": ends} for name, ends in INTERVALS.items()
                 }
-                others = {name: own | {"value": 0.9} for name, own in report["ood_drop"].items()}
+                rho = {"value": 0.9, "interval": [0.85, 0.95]}
+                others = {name: own | rho for name, own in report["ood_drop"].items()}
                 depth = report["effective_depth"] | {"value": 0.25, "interval": [0.2, 0.3]}
                 tunnel = report | {"effective_depth": depth, "ood_drop": others}
                 (file.parent / "final+tunnel.json").write_text(json.dumps(tunnel))
