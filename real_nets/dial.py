@@ -4,8 +4,7 @@
     python -m real_nets.dial --model mlp --data cifar10 --root ROOT --target-depth 0.5 --train
 
 The options of real_nets.train apply to the training. Each pilot is the first part of a training at one
-temperature, in a folder of its own within the run folder, for example T10-seed0; with --train the
-pilot of the chosen temperature is resumed.
+temperature, in a folder such as T10-seed0 of the run; --train resumes that of the chosen temperature.
 """
 
 from dataclasses import asdict, dataclass, fields, replace
