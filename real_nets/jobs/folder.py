@@ -104,7 +104,7 @@ class JobFolder:
     def at(self, snapshot: str) -> "JobFolder":
         """The same job with other weights; files already read are shared."""
         found = replace(self, snapshot=snapshot)
-        own = ("snapshot", "report", "_own_report")
+        own = ("snapshot", "report", "own_report")
         vars(found).update({name: value for name, value in vars(self).items() if name not in own})
         return found
 
@@ -225,11 +225,12 @@ class JobFolder:
         """
         if self.preset != OURS:
             whole = replace(self, preset=OURS).report
-            return whole and records.with_probes_of(whole, self._own_report)
-        return self._own_report
+            return whole and records.with_probes_of(whole, self.own_report)
+        return self.own_report
 
     @cached_property
-    def _own_report(self) -> records.Row | None:
+    def own_report(self) -> records.Row | None:
+        """The record of `report_file`; None if there is none."""
         if not self.diagnosed:
             return None
         try:

@@ -250,7 +250,8 @@ def diagnose_job(
     """
     files = JobFolder.named(path, name)
     if from_first(files.diagnosed):
-        return Report.from_json(files.report_file)
+        assert files.own_report is not None
+        return Report(files.own_report)
     weights = files.read_weights()
     model = initial_network(job, data)
     model.load_state_dict(weights)
