@@ -324,7 +324,7 @@ def test_small_scale_ranks_are_those_of_the_formula(n: int, c: int) -> None:
     assert len(seen) > 5
 
 
-@pytest.mark.parametrize("gamma", [1e-3, 0.03, 0.06, 0.2])
+@pytest.mark.parametrize("gamma", [1e-3, 0.03, 0.05152, 0.06, 0.2])
 def test_dropout_temperatures_solve_their_equations(gamma: float) -> None:
     M = skewed(5, 8, 6)
     ranges = (M.amax(dim=1) - M.amin(dim=1))[:, None]
