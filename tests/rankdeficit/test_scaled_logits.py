@@ -364,8 +364,13 @@ def test_ranges_of_many_samples_are_grouped_from_above(n: int) -> None:
     for value, slope in zip((half, growth), slopes, strict=True):
         (expected,) = torch.autograd.grad(value.sum(), scales, retain_graph=True)
         torch.testing.assert_close(slope, expected)
-    large = grouped.large_scale
-    assert 1 < grouped.errors(large)[0] < math.inf
+
+
+@pytest.mark.parametrize("ranges", [[1.0] * 5, [0.0, 2.0], [1e4] + [1.0] * 5000, [7.0]])
+def test_the_largest_scale_has_a_finite_error_beyond_any_gamma(ranges: list[float]) -> None:
+    grouped = scaled_logits._grouped(torch.tensor(ranges).double())
+    assert 1 < grouped.errors(grouped.large_scale)[0] < math.inf
+    assert all(slope.isfinite() for slope in grouped.slopes(grouped.large_scale))
 
 
 def test_one_far_sample_does_not_spoil_the_bounds() -> None:
