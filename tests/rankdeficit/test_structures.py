@@ -61,6 +61,28 @@ def test_the_rank_three_arrangements_have_their_symmetry() -> None:
         assert not torch.allclose(M, M.mT, atol=0.5)
 
 
+@pytest.mark.parametrize(
+    ("factors", "objective"), [(4, 0.0407024), (5, 0.0353571), (6, 0.0331058), (7, 0.0322663)]
+)
+def test_the_rank_three_arrangements_have_their_objectives(factors: int, objective: float) -> None:
+    M = structures.rank_three_logits(factors)
+    loss = torch.logsumexp(M, dim=1) - M.diagonal()
+    cost = factors / 2 * 1e-3 * torch.linalg.svdvals(M)[:3].pow(2 / factors).sum()
+    assert (loss.mean() + cost).item() == pytest.approx(objective, abs=2e-7)
+
+
+def test_class_logits_are_means_less_their_mean() -> None:
+    labels = torch.tensor([2, 0, 1, 0, 0])
+    logits = torch.tensor([[1.0, 2, 9], [3, 0, 0], [0, 6, 0], [5, -2, 1], [1, 2, -1]])
+    expected = [[2.0, -1, -1], [-2, 4, -2], [-3, -2, 5]]
+    assert structures.class_logits(logits, labels).tolist() == expected
+
+
+def test_codes_of_full_rank_have_no_name() -> None:
+    V = torch.tensor([[1, 1, 0.5], [-1, -1, 0.5], [1, -1, -0.5], [-1, 1, -0.5]]).double()
+    assert recognise(V @ V.mT, torch.arange(4)).name == "none"
+
+
 def test_codes_without_a_name_are_told_from_no_structure() -> None:
     eight = known_minimum(8, 4).logits  # two squares, one turned by 45 degrees
     found = recognise(planted(eight, 0.0, 1), torch.arange(8))
