@@ -7,7 +7,7 @@ from rankdeficit.diagnostics.report import records
 from rankdeficit.experiments.tables import INTERPOLATION, counted
 from rankdeficit.page import Column, Table, TableCell
 from rankdeficit.page.numbers import format_rank, format_share, format_spread
-from real_nets.jobs.folder import JobFolder
+from real_nets.jobs.folder import RANKS, JobFolder
 from real_nets.paper.chance import Cause
 from real_nets.paper.compare import (
     Comparison,
@@ -169,6 +169,47 @@ def rank_curves(cells: Sequence[Cell], results: Results) -> Table:
         [*columns, Column("Neural Collapse")],
         rows,
     )
+
+
+def rank_sampling(cells: Sequence[Cell], results: Results) -> Table:
+    """How far ranks of the diagnosed train logits depend on the samples; a row per cell and convention.
+
+    Ranks of single classes and with classes weighted equally are class-centred. What no record has is
+    left out.
+    """
+    n, rows = seeds(cells), []
+    for cell in cells:
+        networks = results.outcomes(cell)
+        for convention, kind in RANKS.items():
+            every = [one.found(f"train.rank_sampling.{kind}") for one in networks]
+            known = [own for own in every if own]
+            if not known:
+                continue
+            ends = [end for own in known for end in own["interval"]]
+            settled = [own["settled_at"] for own in known]
+            names = [f"{kind}.value", "samples"]
+            if convention == "class-centred":
+                names += ["balanced_rank", *(f"class_rank.{end}" for end in ("least", "most"))]
+            numbers = [measured(networks, of_report(f"train.rank_sampling.{m}"), n) for m in names]
+            told = "not yet" if None in settled else f"{max(settled):,}"
+            interval = TableCell(f"{min(ends)} to {max(ends)}", "measured")
+            row = [numbers[0], interval, numbers[1], TableCell(told, "measured"), *numbers[2:]]
+            rows.append([*place(cell), TableCell(convention), *row, *[MISSING] * (7 - len(row))])
+    titles = (
+        "convention", "rank", "95 % over samples", "samples", "settled at", "classes weighted equally",
+        "least of a class", "most of a class",
+    )  # fmt: skip
+    caption = (
+        "Ranks of the diagnosed train logits over samples: bootstrap intervals (lowest to highest end over "
+        "seeds), and the samples from which on the rank is that of all (of the seed that needs most; "
+        f"n = {n})"
+    )
+    return Table(caption, [*PLACE, *map(Column, titles)], rows)
+
+
+def of_report(name: str) -> Measure:
+    """A rank or count in the report by its dotted name."""
+    return Measure(name, lambda one: one.measure(name), format_rank)
 
 
 def correlation_table(

@@ -12,7 +12,14 @@ from real_nets.paper.grid import Cell
 from real_nets.paper.measures import COMPONENTS, components, detections, representation
 from real_nets.paper.store import Results
 from real_nets.paper.targets.pairs import Drawn, PairTarget
-from real_nets.paper.targets.parts import PLACE, measured, place, rank_curves, seeds
+from real_nets.paper.targets.parts import (
+    PLACE,
+    measured,
+    place,
+    rank_curves,
+    rank_sampling,
+    seeds,
+)
 from real_nets.paper.targets.target import register
 
 
@@ -41,7 +48,7 @@ class Table1(Representations, exhibit="Table 1"):
     """MLP and ResNets."""
 
     name = "table1"
-    further = (rank_curves, cells_table("table1"))
+    further = (rank_curves, rank_sampling, cells_table("table1"))
 
 
 @register
@@ -49,7 +56,7 @@ class Table3(Representations, exhibit="Table 3"):
     """VGG-19."""
 
     name = "table3"
-    further = (rank_curves, cells_table("table3"))
+    further = (rank_curves, rank_sampling, cells_table("table3"))
 
 
 def all_detectors(cells: Sequence[Cell], results: Results) -> Table:

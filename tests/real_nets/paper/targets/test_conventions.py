@@ -144,6 +144,30 @@ def test_a_rank_that_no_record_has_is_none(convention: str, tmp_path: Path) -> N
     assert JobFolder(folder).rank_under(convention) is None  # type: ignore[arg-type]
 
 
+def test_tables_tell_how_ranks_depend_on_samples(tmp_path: Path) -> None:
+    cells = fill(tmp_path, ["table1"], lambda job: NUMBERS[job.temperature], ONE)["table1"]
+    rank = {"value": 60, "interval": [58, 61], "settled_at": 1000}
+    single = {"median": 5, "least": 3, "most": 9}
+    for cell in cells:
+        for seed, key in enumerate(cell.keys):
+            file = job_folder(tmp_path, key) / "diagnoses" / "final.json"
+            report = json.loads(file.read_text())
+            own = {"samples": 5000, "class_rank": single, "balanced_rank": 59, "rank": rank}
+            own["centred_rank"] = rank | {
+                "settled_at": 2000 if seed else None,
+                "interval": [57, 60],
+            }
+            report["train"]["rank_sampling"] = own if cell.temperature > 1 else None
+            file.write_text(json.dumps(report))
+    tables = TARGETS["table1"].section(cells, Results(tmp_path), {}).tables
+    (table,) = [own for own in tables if "over samples" in own.caption]
+    assert told(table, HOT, "matrix") == ["60", "58 to 61", "5000", "1,000", "", "", ""]
+    assert told(table, HOT, "class-centred") == [
+        *("60", "57 to 60", "5000", "not yet", "59", "3", "9"),
+    ]
+    assert len(table.rows) == 2
+
+
 def test_pages_tell_what_they_are_under(tmp_path: Path) -> None:
     store_of(tmp_path)
     records = read_targets(tmp_path, list(TARGETS))
