@@ -201,8 +201,8 @@ def rank_sampling(cells: Sequence[Cell], results: Results) -> Table:
     )  # fmt: skip
     caption = (
         "Ranks of the diagnosed train logits over samples: bootstrap intervals (lowest to highest end "
-        "over seeds), and the samples from which on the rank is that of all (of the seed that needs most; "
-        f"n = {n})"
+        "over seeds), and the samples from which on the rank is that of all (of the seed that needs "
+        f"most; n = {n})"
     )
     return Table(caption, [*PLACE, *map(Column, titles)], rows)
 
