@@ -78,6 +78,28 @@ def test_class_logits_are_means_less_their_mean() -> None:
     assert structures.class_logits(logits, labels).tolist() == expected
 
 
+def test_each_property_of_a_code_is_needed() -> None:
+    corners = torch.tensor([[a, b, c] for a in (1, -1) for b in (1, -1) for c in (1, -1)]).double()
+    M, labels = corners @ corners.mT, torch.arange(8)
+    assert recognise(M, labels).name == "equal-margin code"
+    turn = torch.tensor([[0.0, 1, 0], [-1, 0, 0], [0, 0, 0]]).double()  # keeps norms and margins
+    turned = corners @ (torch.eye(3).double() + 0.3 * turn) @ corners.mT
+    share = 0.3 * 2**0.5 / (3 + 2 * 0.3**2) ** 0.5
+    assert structures.code_defect(turned) == pytest.approx(share)
+    assert recognise(turned, labels).name == "none"
+    flat = corners * torch.tensor([1.0, 1.0, 0.8])  # equal norms and margins as well
+    assert recognise(flat @ flat.mT, labels).name == "equal-margin code"
+    apart = corners.clone()
+    apart[0] = torch.tensor(
+        [1.5, 0.7, 0.26**0.5], dtype=torch.float64
+    )  # of the same norm, off its corner
+    assert (apart.norm(dim=1) - 3**0.5).abs().max() < 1e-12
+    assert recognise(apart @ apart.mT, labels).name == "none"
+    longer = corners.clone()
+    longer[0] *= 1.4
+    assert recognise(longer @ longer.mT, labels).name == "none"
+
+
 def test_codes_of_full_rank_have_no_name() -> None:
     V = torch.tensor([[1, 1, 0.5], [-1, -1, 0.5], [1, -1, -0.5], [-1, 1, -0.5]]).double()
     assert recognise(V @ V.mT, torch.arange(4)).name == "none"
