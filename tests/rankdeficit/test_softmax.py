@@ -61,6 +61,16 @@ def test_temperatures_below_the_least_float_are_the_cold_limit() -> None:
     assert rd.softmax(torch.tensor([2.0, 2.0]), 1e-60).tolist() == [0.5, 0.5]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
+    logits = torch.tensor([[11.0, -11.0, 3.5], [0.25, 0.5, 1.0]]).to(dtype)
+    found, labels = rd.log_softmax(logits, 3.0), torch.tensor([2, 0])
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, torch.log_softmax(logits.float() / 3, dim=1))
+    assert rd.cross_entropy(logits, labels, 3.0) == rd.cross_entropy(logits.float(), labels, 3.0)
+    assert rd.softmax(logits, 3.0).dtype == dtype
+
+
 def test_loss_of_a_confident_mistake_of_1e30_is_exact() -> None:
     logits = torch.tensor([[1e30, 0.0]])
     assert rd.cross_entropy(logits, torch.tensor([1])).item() == pytest.approx(1e30)
@@ -172,6 +182,7 @@ def test_bad_logits(logits: object, match: str) -> None:
         (torch.tensor([0]), "shape"),
         (torch.tensor([[0.5, 0.5, 0.1], [1.0, 0.0, 0.0]]), "sum to 1"),
         (torch.tensor([0.5, 0.5]), "shape"),
+        (torch.tensor([[-0.5, 1.0, 0.5], [1.0, 0.0, 0.0]]), "non-negative"),
         ([0, 1], "targets.*list"),
     ],
 )
