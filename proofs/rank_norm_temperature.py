@@ -67,7 +67,7 @@ def interval_of_each_mode() -> Iterator[Outcome]:
     """the temperatures at which mode i is certainly above gamma form an interval, those at which it is
     certainly below form a ray, and both end at mu_i/gamma up to O(gamma w^2/mu_i^2).
     """
-    x, s, gamma, mu = sympy.symbols("x s gamma mu", positive=True)
+    x, gamma, mu = sympy.symbols("x gamma mu", positive=True)
     h, growth = sympy.exp(x) - 1 - x, sympy.cosh(x / 2) ** 2
     yield step(
         "h and cosh(x/2)^2 are convex, and rise from 0 and 1. So are C, a mean of such functions, and H, "
@@ -79,21 +79,19 @@ def interval_of_each_mode() -> Iterator[Outcome]:
         and growth.subs(x, 0) == 1,
     )
     # So mu s - H/2 - gamma C is concave and mu s + H/2 - gamma rises; both are -gamma at s = 0.
-    a, b, share = sympy.symbols("w_1 w_2 p", positive=True)
-    mean = share * h.subs(x, s * a) ** 2 + (1 - share) * h.subs(x, s * b) ** 2
-    fourth = share * a**4 + (1 - share) * b**4
     yield step(
-        "H^2 = s^4 (mean of w_j^4)/4 + O(s^5), so H = s^2 w^2/2 + O(s^3)",
-        sympy.expand(sympy.series(mean, s, 0, 5).removeO() - s**4 * fourth / 4) == 0,
+        "h = x^2/2 + O(x^3), so H = s^2 w^2/2 + O(s^3), with w^4 the mean of the w_j^4",
+        sympy.series(h, x, 0, 3).removeO() == x**2 / 2,
     )
     k, w = sympy.symbols("k w", positive=True)
     start = gamma / mu * (1 + k * gamma / mu**2)
     for sign, end in ((1, k + w**2 / 4), (-1, k - w**2 / 4)):
-        value = mu * start + sign * start**2 * w**2 / 4 - gamma
-        expanded = sympy.series(value, gamma, 0, 3).removeO()
+        value = sympy.expand(mu * start + sign * start**2 * w**2 / 4 - gamma)
         yield step(
             f"at s = (gamma/mu)(1 + k gamma/mu^2) the function is gamma^2/mu^2 ({end}), up to O(gamma^3)",
-            sympy.expand(expanded - gamma**2 / mu**2 * end) == 0,
+            value.coeff(gamma, 1) == 0
+            and sympy.expand(value.coeff(gamma, 2) - end / mu**2) == 0
+            and value.subs(gamma, 0) == 0,
         )
 
 
