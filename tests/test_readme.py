@@ -5,6 +5,7 @@ import re
 import sys
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +19,8 @@ from rankdeficit import bounds
 from rankdeficit.control import logits_norm
 from rankdeficit.experiments.options import documentation
 from rankdeficit.experiments.runs import read_json, read_rows
+from rankdeficit.experiments.tables import spread
+from simulations.ufm import Settings, Ufm
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -119,6 +122,28 @@ def test_the_recipe_of_a_claim_is_a_claim(tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_two_commands_are_there_for_ci_to_run() -> None:
     commands = re.findall(r"^python3 -m venv .*$", README, re.M)
     assert [command.split()[-1] for command in commands] == ["50", "pytest"]
+
+
+@pytest.mark.slow
+def test_the_front_page_shows_what_its_first_command_prints(tmp_path: Path) -> None:
+    path = Ufm().run(Settings(temperature=(50.0,), device="cpu", out=tmp_path / "run"))
+    runs = read_json(path / "summary.json")["runs"]
+    for temperature in (1.0, 50.0):
+        own = [run for run in runs if run["temperature"] == temperature]
+        cells = [
+            f"{temperature:g}",
+            f"{100 * median(run['accuracy'] for run in own):g} %",
+            *(
+                f"{median(run[name] for run in own):.3g}"
+                for name in ("logits_norm", "effective_logits_norm")
+            ),
+            *(
+                spread([run[name] for run in own])
+                for name in ("rank", "centred_rank", "post_softmax_rank")
+            ),
+            str(own[0]["neural_collapse_rank"]),
+        ]
+        assert f"| {' | '.join(cells)} |" in README
 
 
 def test_the_front_page_is_short() -> None:

@@ -58,6 +58,19 @@ def test_the_table_is_that_of_the_networks() -> None:
     assert PAGE.partition(MARKS[0])[2].partition(MARKS[1])[0] == markdown()
 
 
+def test_the_table_of_presets_is_that_of_its_records() -> None:
+    with (FOLDER / "presets.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    lines = ["| probes | κ | ρ, street characters |", "|---|---|---|"]
+    for row in rows:
+        cells = row["preset"], percent(row, "kappa"), percent(row, "rho_street")
+        lines.append(f"| {' | '.join(cells)} |")
+        assert row["train_images"] == row["test_images"] == "5000"
+        assert float(row["kappa_high"]) < 1  # the paper's 100 %
+        assert float(row["rho_street_low"]) > 0.1  # and its 10 %
+    assert "<!-- table: presets -->\n" + "\n".join(lines) + "\n<!-- end -->" in PAGE
+
+
 def test_what_is_said_of_all_networks_holds() -> None:
     for row in networks():
         ranks = {row[f"{name}_rank"] for name in ("centred", "sample_centred", "covariance")}
