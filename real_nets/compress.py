@@ -3,28 +3,28 @@
     python -m real_nets.compress --trained runs/RUN/T50-seed0 --lose-at-most 0.01
     python -m real_nets.compress --trained runs/RUN --compare-baselines
     python -m real_nets.compress --model FILE.py:make_net --checkpoint FILE --data FOLDER
+    python -m real_nets.compress --resume runs/compress-DATE-TIME
 
 The compression is chosen with half of the test images; the other half is for the report alone.
 """
 
-import statistics
+import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from rich import box
-from rich.table import Table
 
 from rankdeficit.checks import check_temperature
 from rankdeficit.control.compression import Compression, compress
 from rankdeficit.control.compression.bases import Method
 from rankdeficit.control.compression.compressing import check_options
-from rankdeficit.control.compression.promise import Paired
-from rankdeficit.control.compression.record import Step
+from rankdeficit.control.compression.record import Numbers, Step
+from rankdeficit.control.compression.report import Row, report
 from rankdeficit.experiments import cli, runs
-from rankdeficit.experiments.tables import counted, print_report, report_text
+from rankdeficit.experiments.tables import print_report, report_text
 from rankdeficit.images import Images
 from real_nets import diagnose
 from real_nets.jobs.folder import JobFolder
@@ -35,8 +35,8 @@ PROGRAM = "real_nets.compress"
 
 BASELINES: tuple[Method, ...] = ("weights", "magnitude")
 
-LONGEST = 14
-"""Characters of a name in the table."""
+RECORD = "record.json"
+"""Written when a network is done."""
 
 SHARED = (
     *(own.name for own in fields(StructureOptions)), "model", "checkpoint", "data", "temperature",
@@ -102,20 +102,37 @@ class Settings(StructureOptions):
     """auto (a GPU where there is one), cpu, cuda or cuda:N."""
     out: Path | None = None
     """New folder for networks and results [default: runs/compress-DATE-TIME]."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One network compressed by one method."""
-
-    network: str
-    temperature: float
-    method: Method
-    found: Compression
+    resume: Path | None = None
+    """Continue the run in this folder with its settings; takes no other option."""
 
 
 def run(settings: Settings) -> Path:
     """Compress all networks, write the folder, print the table; returns the folder."""
+    started = None
+    if settings.resume is None:  # bad settings leave no folder
+        if settings.out is not None:
+            runs.check_new(settings.out)
+        started = start(settings)
+    folder, settings, _ = cli.open_run(settings, PROGRAM, "compress")
+    with closing(folder), cli.resumable(folder, PROGRAM):
+        asked, ready = started or start(settings)
+        try:
+            rows = compress_all(settings, asked, ready, folder.path)
+        except ValueError:
+            if not [*folder.path.glob(f"*/{RECORD}")]:  # settings that fit no network
+                shutil.rmtree(folder.path)
+            raise
+        folder.write_json("summary.json", [_record(row, []) for row in rows])
+        folder.write_environment(cli.resolve_device(settings.device))
+        table, sentences = report(rows)
+        sentences.append(f"Networks and records are in {folder.path}.")
+        (folder.path / "report.txt").write_text(report_text(table, sentences))
+        print_report(table, sentences)
+        return folder.path
+
+
+def start(settings: Settings) -> tuple[list[diagnose.Settings], diagnose.Prepared]:
+    """The networks to compress, and the first with its images. Raises ValueError for bad settings."""
     device = cli.resolve_device(settings.device)
     if settings.temperature is not None:
         check_temperature(settings.temperature)
@@ -123,36 +140,42 @@ def run(settings: Settings) -> Path:
         settings.lose_at_most, settings.confidence, settings.steps, (settings.method,),
         settings.project_gamma, settings.grid, settings.fit_images, settings.seed,
     )  # fmt: skip
-    if settings.out is not None:
-        runs.check_new(settings.out, resumable=False)
     asked = [diagnose.complete(one_network(settings, path)) for path in networks(settings)]
-    ready = prepare(asked[0], device, None)
-    with cli.new_run(settings, PROGRAM, "compress") as folder:
-        assert folder is not None
-        rows: list[Row] = []
-        for own in asked:
-            ready = ready if own is asked[0] else prepare(own, device, ready)
-            name = str(own.model) if own.trained is None else own.trained.name
-            temperature = 1.0 if ready.run is None else ready.run.job.temperature
-            if ready.run is None and own.temperature is not None:
-                temperature = own.temperature
-            methods = [settings.method]
-            if settings.compare_baselines:
-                methods += [other for other in (*BASELINES, "activations") if other not in methods]
-            for method in methods:
+    return asked, prepare(asked[0], device, None)
+
+
+def compress_all(
+    settings: Settings,
+    asked: Sequence[diagnose.Settings],
+    ready: diagnose.Prepared,
+    folder: Path,
+) -> list[Row]:
+    """Compress each network by each method, except those whose record the folder has."""
+    methods = [settings.method]
+    if settings.compare_baselines:
+        methods += [other for other in (*BASELINES, "activations") if other not in methods]
+    rows: list[Row] = []
+    for own in asked:
+        name = str(own.model) if own.trained is None else own.trained.name
+        places = [
+            folder / f"{len(rows) + i:02}-{Path(name).name.partition(':')[0]}-{method}"
+            for i, method in enumerate(methods, 1)
+        ]
+        if own is not asked[0] and not all((place / RECORD).exists() for place in places):
+            ready = prepare(own, ready.network.device, ready)
+        for method, place in zip(methods, places, strict=True):
+            if not (place / RECORD).exists():
+                temperature = 1.0 if ready.run is None else ready.run.job.temperature
+                if ready.run is None and own.temperature is not None:
+                    temperature = own.temperature
                 found = compressed(settings, ready, temperature, method, name)
-                rows.append(Row(name, temperature, method, found))
-                place = folder.path / f"{len(rows):02}-{Path(name).name.partition(':')[0]}-{method}"
-                place.mkdir()
+                place.mkdir(exist_ok=True)
                 found.save(place)
-                runs.write_json(place / "record.json", _record(rows[-1], ready.assumptions))
-        runs.write_json(folder.path / "summary.json", [_record(row, []) for row in rows])
-        folder.write_environment(device)
-        table, sentences = report(rows)
-        sentences.append(f"Networks and records are in {folder.path}.")
-        (folder.path / "report.txt").write_text(report_text(table, sentences))
-        print_report(table, sentences)
-        return folder.path
+                row = Row(name, temperature, method, found)
+                runs.write_json(place / RECORD, _record(row, ready.assumptions))
+            record = runs.read_json(place / RECORD)
+            rows.append(Row(name, record["temperature"], method, Numbers.read(record)))
+    return rows
 
 
 def prepare(
@@ -240,85 +263,6 @@ def progress(prefix: str) -> Callable[[str, int, int], None]:
             cli.say(f"{prefix}: {what}")
 
     return tell
-
-
-def report(rows: Sequence[Row]) -> tuple[Table, list[str]]:
-    """A table with a line for each network and method, and sentences; those on groups come last."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in (
-        "network", "T", "method", "dimensions\nremoved", "layers", "head\nreads", "para-\nmeters",
-        "\nFLOPs", "time\nof 1", "time\nof 64", "accuracy\nbefore", "\nchange", "\n95 %",
-    ):  # fmt: skip
-        table.add_column(
-            head, justify="left" if head in ("network", "method") else "right", no_wrap=True
-        )
-    for row in rows:
-        found = row.found
-        before, after = found.before, found.after
-        left = sum(own.after > 0 for own in found.layers) + 1
-        times = [
-            f"{new.median / old.median:.2f}"
-            for old, new in zip(before.latency, after.latency, strict=True)
-        ]
-        table.add_row(
-            _shorter(row.network), f"{row.temperature:g}", row.method, f"{found.removed:.1%}",
-            f"{left}/{len(found.layers) + 1}",
-            "" if found.plan.rank is None else str(found.plan.rank),
-            f"{after.parameters / before.parameters:.2f}", f"{after.flops / before.flops:.2f}",
-            *(times or ["", ""]), *_accuracy(found.tested),
-        )  # fmt: skip
-        for method, paired in found.rivals.items():
-            cells = [f"= {method}", f"{found.removed:.1%}", *[""] * 6]
-            table.add_row("", "", *cells, *_accuracy(paired))
-    sentences = [f"{row.network}, {row.method}: {note}" for row in rows for note in row.found.notes]
-    counts = sorted({own.samples for row in rows if (own := row.found.tested) is not None})
-    sentences.append(
-        "Parameters, FLOPs and times (medians) are relative to the original's. Accuracies are "
-        f"percentages of {' or '.join(map(str, counts))} test images that had no influence on the "
-        "compression; changes are in percentage points with a paired interval. Lines with = show other "
-        "methods at the dimensions of the line above."
-    )
-    return table, [*sentences, *summaries(rows)]
-
-
-def summaries(rows: Sequence[Row]) -> list[str]:
-    """A sentence for each temperature and method, with medians and ranges over networks."""
-    groups: dict[tuple[float, Method], list[Compression]] = {}
-    for row in rows:
-        groups.setdefault((row.temperature, row.method), []).append(row.found)
-    lines = []
-    for (temperature, method), found in groups.items():
-        tested = [own.tested for own in found if own.tested is not None]
-        kept = sum(own.loss < own.margin for own in tested)
-        changes = _range([0.0 - 100 * own.loss for own in tested], "+.2f")
-        removed = _range([100 * own.removed for own in found], ".1f")
-        lines.append(
-            f"T = {temperature:g}, {method}: {removed} % of the dimensions removed, accuracy changed by "
-            f"{changes} points; {kept} of {counted(len(tested), 'network')} lost less than the limit on "
-            "the test images."
-        )
-    return lines
-
-
-def _shorter(name: str) -> str:
-    """The end of a name that is too long for the table."""
-    return name if len(name) <= LONGEST else f"...{name[3 - LONGEST :]}"
-
-
-def _range(values: Sequence[float], form: str) -> str:
-    """Median and range."""
-    low, high = format(min(values), form), format(max(values), form)
-    return f"{statistics.median(values):{form}}" + (f" ({low} to {high})" if low != high else "")
-
-
-def _accuracy(paired: Paired | None) -> list[str]:
-    assert paired is not None
-    low, high = (100 * end for end in paired.interval)
-    return [
-        f"{100 * paired.accuracy_before:.2f}",
-        f"{0.0 - 100 * paired.loss:+.2f}",
-        f"{low:+.2f} to {high:+.2f}",
-    ]
 
 
 def _record(row: Row, notes: Sequence[str]) -> dict[str, Any]:

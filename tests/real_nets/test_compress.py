@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
-from rankdeficit.control.compression import Compression, load
+from rankdeficit.control.compression import load
 from rankdeficit.control.compression.cost import Cost
 from rankdeficit.control.compression.promise import Paired
-from rankdeficit.control.compression.record import LayerDimensions, Plan
+from rankdeficit.control.compression.record import LayerDimensions, Numbers, Plan
+from rankdeficit.control.compression.report import Row, summaries
 from rankdeficit.experiments.runs import read_json
 from real_nets import compress, train
 from real_nets.compress import Settings
@@ -98,10 +98,40 @@ def test_a_loss_of_the_margin_breaks_the_promise() -> None:
     rows = []
     for lost in (0, 1):
         tested = Paired.of(before, torch.arange(100) >= lost, 0.01, 0.01)
-        found = Compression(
-            nn.Identity(), {}, Plan(), "activations", (LayerDimensions("a", 4, 4),), cost, cost, None,
-            tested, (), {}, 0.01, 0.99, (),
+        found = Numbers(
+            Plan(), "activations", (LayerDimensions("a", 4, 4),), cost, cost, None, tested, (), {},
+            0.01, 0.99, (),
         )  # fmt: skip
-        rows.append(compress.Row(str(lost), 1.0, "activations", found))
-    (line,) = compress.summaries(rows)
+        assert Numbers.read(found.record()) == found
+        rows.append(Row(str(lost), 1.0, "activations", found))
+    (line,) = summaries(rows)
     assert "1 of 2 networks" in line
+
+
+def test_an_interrupted_run_goes_on(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Networks that are done stay, and are not compressed again."""
+    settings = asked(trained=(trained,), steps=("project",), out=tmp_path / "out")
+    whole = compress.run(replace(settings, out=tmp_path / "whole"))
+    right, calls = compress.compressed, []
+
+    def stopped(*arguments: Any) -> Any:
+        calls.append(arguments[-1])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return right(*arguments)
+
+    monkeypatch.setattr(compress, "compressed", stopped)
+    with pytest.raises(KeyboardInterrupt) as stop:
+        compress.run(settings)
+    assert "--resume" in stop.value.__notes__[0]
+    out = compress.run(Settings(resume=tmp_path / "out"))
+    assert calls == ["T1-seed0", "T20-seed0", "T20-seed0"]
+    assert read_json(out / "summary.json") == read_json(whole / "summary.json")
+    for network in ("01-T1-seed0-activations", "02-T20-seed0-activations"):
+        weights = [(path / network / "weights.safetensors").read_bytes() for path in (out, whole)]
+        assert weights[0] == weights[1]
+    before = calls.copy()
+    compress.run(Settings(resume=out))  # with nothing left to do
+    assert calls == before

@@ -169,8 +169,6 @@ def compress(
         tested = against(chosen.model)
         others = {name: against(search.rival(chosen, name)) for name in rivals if kept is not None}
     return Compression(
-        chosen.model,
-        describe(chosen.edits),
         chosen.plan,
         method,
         tuple(_dimensions(own, layers, chosen, head)),
@@ -183,6 +181,8 @@ def compress(
         lose_at_most,
         confidence,
         tuple(notes),
+        chosen.model,
+        describe(chosen.edits),
     )
 
 

@@ -1,7 +1,9 @@
 """One-sided paired test of whether the loss of accuracy on unseen images is below a margin."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -50,6 +52,12 @@ class Paired:
             loss_p_value(only_before, only_after, samples, margin, error),
             margin,
         )
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> "Paired":
+        """From plain values of its fields."""
+        own = {name.name: record[name.name] for name in fields(cls)}
+        return cls(**own | {"interval": Interval(*record["interval"])})
 
     @property
     def loss(self) -> float:

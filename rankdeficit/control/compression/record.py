@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import nn
 
 from rankdeficit.control.compression.bases import Method
-from rankdeficit.control.compression.cost import Cost
+from rankdeficit.control.compression.cost import Cost, Latency
 from rankdeficit.control.compression.promise import Paired
 from rankdeficit.control.compression.structure import save
 
@@ -69,13 +69,9 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Compression:
-    """A compressed network and its comparison with the original."""
+class Numbers:
+    """Comparison of a compressed network with the original."""
 
-    model: nn.Module
-    """A copy of the original if no candidate was accepted."""
-    description: Mapping[str, Any]
-    """Changes of the structure, for `rebuild` and `load`."""
     plan: Plan
     method: Method
     layers: tuple[LayerDimensions, ...]
@@ -121,9 +117,26 @@ class Compression:
             "notes": list(self.notes),
         }
 
-    def save(self, folder: Path) -> None:
-        """Write the network to an existing folder: weights.safetensors and structure.json."""
-        save(self.model, self.description, folder)
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> "Numbers":
+        """From the values of `record`."""
+        return Numbers(
+            Plan(**record["plan"]),
+            record["method"],
+            tuple(LayerDimensions(**own) for own in record["layers"]),
+            _read_cost(record["before"]),
+            _read_cost(record["after"]),
+            _read_paired(record["decided"]),
+            _read_paired(record["tested"]),
+            tuple(
+                Trial(Plan(**own["plan"]), Paired.read(own["paired"]), own["error"])
+                for own in record["trials"]
+            ),
+            {name: Paired.read(own) for name, own in record["rivals"].items()},
+            record["lose_at_most"],
+            record["confidence"],
+            tuple(record["notes"]),
+        )
 
     def __str__(self) -> str:
         """Changes, costs and accuracies in a few lines."""
@@ -151,6 +164,29 @@ class Compression:
                     f"{paired.p:.2g}"
                 )
         return "\n".join([*lines, *self.notes])
+
+
+@dataclass(frozen=True)
+class Compression(Numbers):
+    """A compressed network and its comparison with the original."""
+
+    model: nn.Module
+    """A copy of the original if no candidate was accepted."""
+    description: Mapping[str, Any]
+    """Changes of the structure, for `rebuild` and `load`."""
+
+    def save(self, folder: Path) -> None:
+        """Write the network to an existing folder: weights.safetensors and structure.json."""
+        save(self.model, self.description, folder)
+
+
+def _read_cost(record: Mapping[str, Any]) -> Cost:
+    latency = tuple(Latency(**own) for own in record["latency"])
+    return Cost(**{**record, "latency": latency})
+
+
+def _read_paired(record: Mapping[str, Any] | None) -> Paired | None:
+    return None if record is None else Paired.read(record)
 
 
 def _paired(own: Paired | None) -> dict[str, Any] | None:
