@@ -148,11 +148,9 @@ def held_out(rows: Sequence[Row], read: Sequence[str]) -> Vector:
     folds = folds_of(groups, min(FOLDS, len(set(groups))))
     found = np.zeros(len(rows))
     for fold in range(folds.max() + 1):
-        pairs = list(zip(rows, folds, strict=True))
-        fitted = Regression([row for row, own in pairs if own != fold], read)
-        for i, (row, own) in enumerate(pairs):
-            if own == fold:
-                found[i] = fitted.share(row)
+        inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        fitted = Regression([rows[int(i)] for i in inside], read)
+        found[outside] = fitted.shares([rows[int(i)] for i in outside])
     return found
 
 
@@ -170,12 +168,13 @@ class Regression:
             quadratic = len(rows) >= MANY
             self.ridge = Ridge.fit(x, y, weights, penalty=PENALTY, quadratic=quadratic)
 
-    def share(self, row: Row) -> float:
-        """Predicted share of the full rank."""
-        logit = self.constant
+    def shares(self, rows: Sequence[Row]) -> Vector:
+        """Predicted shares of the full rank."""
+        logits = np.full(len(rows), self.constant)
         if self.ridge is not None:
-            logit = float(self.ridge(self._numbers([row]))[0])
-        return float(from_logit(logit, row["full_rank"])) / float(row["full_rank"])
+            logits = self.ridge(self._numbers(rows))
+        full = np.array([row["full_rank"] for row in rows], float)
+        return np.asarray(from_logit(logits, full)) / full
 
     def _numbers(self, rows: Sequence[Row]) -> Float64[np.ndarray, "n features"]:
         found = [numbers_of(row) for row in rows]

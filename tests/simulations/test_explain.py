@@ -45,16 +45,11 @@ def planted(logit: Callable[[Row], float], groups: int = 60, seed: int = 0) -> l
     return rows
 
 
-def gain(rows: list[Row], name: str) -> list[float]:
-    (found,) = summarise(rows)["sources"]
-    return list(found["gains"][name])
-
-
 def test_what_follows_from_the_norm_leaves_nothing_to_temperature() -> None:
     rows = planted(lambda row: math.log(row["norm"]))
-    assert gain(rows, "norm beyond T")[1] > 0
-    assert gain(rows, "T beyond the norm")[0] < 0.005
     (found,) = summarise(rows)["sources"]
+    assert found["gains"]["norm beyond T"][1] > 0
+    assert found["gains"]["T beyond the norm"][0] < 0.005
     slope, low, high = found["coefficients"]["norm"]
     assert low <= slope <= high
     assert low > 0
@@ -69,8 +64,9 @@ def test_temperature_may_act_through_the_rate_alone() -> None:
     rows = planted(
         lambda row: math.log(row["lr"]) + 2 - 2 * math.log(row["temperature"]) / row["depth"]
     )
-    assert gain(rows, "T beyond the norm")[1] > 0
-    assert gain(rows, "T beyond the norm and equivalent rates")[0] < 0.005
+    (found,) = summarise(rows)["sources"]
+    assert found["gains"]["T beyond the norm"][1] > 0
+    assert found["gains"]["T beyond the norm and equivalent rates"][0] < 0.005
 
 
 def test_runs_that_are_equivalent_have_equal_numbers() -> None:
@@ -104,7 +100,7 @@ def test_stalled_runs_take_no_part_and_numbers_that_some_lack_are_left_out() -> 
 
 def test_a_prediction_without_numbers_is_the_mean_and_intervals_are_of_groups() -> None:
     rows = planted(lambda row: 0.0, groups=3)
-    assert Regression(rows, MODELS["nothing"]).share(rows[0]) == pytest.approx(0.5)
+    assert Regression(rows, MODELS["nothing"]).shares(rows[:1]) == pytest.approx(0.5)
     values = np.array([1.0, 1.0, 1.0, 5.0])
     mean, low, high = interval(values, ["a", "a", "a", "b"])
     assert (mean, low, high) == (3.0, 1.0, 5.0)

@@ -44,7 +44,8 @@ def store_of(path: Path, setup: Setup = ONE, **changes: Any) -> list[Any]:
                 own["interval"] = [0.1, 0.3]
             if cell.temperature == 1:
                 report["train"]["rank_sampling"] = {
-                    name: {"interval": ends} for name, ends in INTERVALS.items()
+                    name: {"interval": ends, "value": ends[1], "settled_at": 100}
+                    for name, ends in INTERVALS.items()
                 }
                 rho = {"value": 0.9, "interval": [0.85, 0.95]}
                 others = {name: own | rho for name, own in report["ood_drop"].items()}
