@@ -149,8 +149,8 @@ class Conventions(Target):
     name = "conventions"
     title = "Conventions of rank and protocols of probes"
     about = (
-        "SR, κ and ρ of the networks of Tables 1 and 3 under each convention of rank and each preset of "
-        "probes, and which of them are compatible with the paper's numbers."
+        "SR, κ and ρ of the networks of Tables 1 and 3 under each convention and preset of probes, and "
+        "which fit the paper's numbers."
     )
     presets = PRESETS
 

@@ -148,7 +148,7 @@ def test_targets_are_found_by_name_or_with_close_names() -> None:
 
 ORDER = (
     "table1 table2 table3 quick fig1 fig2 fig3 fig4 fig5 fig6 fig7 fig8 alignment hyperparameters mse "
-    "neural-collapse rank-two ortho-dev trade-off ruler"
+    "neural-collapse rank-two ortho-dev trade-off conventions ruler"
 ).split()
 
 
