@@ -143,8 +143,8 @@ SPECIAL = {10: petersen, 12: icosahedron, 16: half_cube}
 """Codes of one number of classes."""
 
 
-def named_codes(classes: int) -> list[Code]:
-    """All codes of so many classes, highest rank first, each geometry once.
+def named_codes(classes: int) -> dict[str, Code]:
+    """All codes of so many classes by name, highest rank first, each geometry once.
 
     The circle of three classes is their simplex ETF, and that of four is their pairs.
     Raises ValueError for fewer than 2 classes.
@@ -156,7 +156,7 @@ def named_codes(classes: int) -> list[Code]:
         codes.append(SPECIAL[classes]())
     if classes > 4:
         codes.append(circle(classes))
-    return codes
+    return {code.name: code for code in codes}
 
 
 def realise(

@@ -304,7 +304,7 @@ def _grouped(ranges: Float64[Tensor, "*batch n"]) -> _Ranges:
     ends = [*starts[1:], n]
     counts = [end - start for start, end in zip(starts, ends, strict=True)]
     shares = torch.tensor(counts, dtype=torch.float64, device=ranges.device) / n
-    return _Ranges(ordered[..., starts], shares)
+    return _Ranges(ordered[..., torch.tensor(starts, device=ranges.device)], shares)
 
 
 def _modes(logits: Float[Tensor, "*batch n c"]) -> tuple[Tensor, Tensor, _Ranges]:

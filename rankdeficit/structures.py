@@ -109,7 +109,7 @@ def class_logits(
 def templates(classes: int) -> list[tuple[str, Float64[Tensor, "c c"]]]:
     """Class logits of the known structures of norm 1, with their names; some names have several."""
     codes = constructions.named_codes(classes)
-    found = [(code.name, code.directions @ code.directions.mT) for code in codes]
+    found = [(name, code.directions @ code.directions.mT) for name, code in codes.items()]
     if classes == 10:
         found += [("ten points of rank 3", rank_three_logits(factors)) for factors in ORBITS]
     return [(name, G / torch.linalg.matrix_norm(G)) for name, G in found]

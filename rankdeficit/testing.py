@@ -75,4 +75,4 @@ def probability_matrices(
 def codes(draw: Any, classes: int | None = None) -> Code:
     """Any of the constructions; classes: between 3 and 12 unless given."""
     c = draw(st.integers(3, 12)) if classes is None else classes
-    return draw(st.sampled_from(named_codes(c)))
+    return draw(st.sampled_from([*named_codes(c).values()]))

@@ -178,7 +178,7 @@ class Margins(StepByStep[Settings, Runs]):
             {"depth": batch.shape.depth, "code": code.name, "rank": code.rank,
              "normalised_margin": normalised_margin(code, batch.shape.depth + 1)}
             for batch in batches
-            for code in named_codes(settings.classes)
+            for code in named_codes(settings.classes).values()
             if code.rank <= settings.width
         ]  # fmt: skip
         return {"classes": settings.classes, "gamma": settings.gamma, "runs": runs, "codes": codes}

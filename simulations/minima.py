@@ -176,7 +176,7 @@ def search(settings: Settings, unit: Unit) -> Found:
     values = torch.tensor([objective_of(own, L, decay) for own in logits])
     best = [polish(logits[i], L, decay) for i in values.argsort()[:POLISHED]]
     minima = [Minimum.of(own, L, decay, DECIMALS) for own in best]
-    for code in named_codes(c):
+    for code in named_codes(c).values():
         scale = round(best_scale(code, L, 1, 1.0, decay).scale, DECIMALS)
         if scale:
             minima.append(Minimum.of_code(code, scale, L, decay))

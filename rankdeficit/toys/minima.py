@@ -94,7 +94,7 @@ class Minimum:
     def logits(self) -> Float64[Tensor, "c c"]:
         """The logits of the one sample of each class."""
         if self.scale is not None:
-            codes = {code.name: code for code in constructions.named_codes(self.classes)}
+            codes = constructions.named_codes(self.classes)
             return codes[self.structure].logits(torch.arange(self.classes), self.scale)
         left, middle, right = (
             torch.tensor(own, dtype=torch.float64) for own in (self.left, self.middle, self.right)

@@ -247,7 +247,7 @@ class PhaseDiagram(StepByStep[Settings, StartsOfOneDepth]):
 
 def structures(classes: int, width: int) -> list[Code]:
     """The codes that fit the width and whose objectives are known in closed form, highest rank first."""
-    return [code for code in constructions.named_codes(classes) if code.rank <= width]
+    return [code for code in constructions.named_codes(classes).values() if code.rank <= width]
 
 
 def predict(settings: Settings, depth: int, temperature: float, decay: float) -> dict[str, float]:

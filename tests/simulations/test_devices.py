@@ -14,10 +14,10 @@ from rankdeficit.experiments.experiment import Experiment, find_experiments
 NAMES = sorted(path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py"))
 NAMES.remove("devices")
 LONG = {
-    "dial", "distillation", "dynamics", "equivalence", "gibbs", "hyperparameters", "imbalance",
+    "dial", "distillation", "dynamics", "equivalence", "explain", "gibbs", "hyperparameters", "imbalance",
     "interventions", "margins", "minima", "phase_diagram",
 }  # fmt: skip
-FEWEST = {"dial": 2}
+FEWEST = {"dial": 2, "explain": 3}
 """Seeds of simulations that cannot do with one."""
 SIMULATIONS = [
     pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in NAMES

@@ -13,10 +13,12 @@ import torch
 
 from rankdeficit.control.dial.shares import from_logit
 from simulations.dial.toys import INSIDE, Toys, draw
+from simulations.explain import Settings
 from simulations.explain.fits import MODELS, Regression, interval, models_of, numbers_of, summarise
 from simulations.explain.report import sentences
 from simulations.explain.rows import COLUMNS, follow, read_networks
 
+SMALL = Settings(seeds=3, configurations=1, temperatures=2, trial=True, device="cpu")
 Row = dict[str, Any]
 
 
