@@ -85,7 +85,7 @@ RESUMABLE = {f"simulations.{name}": Resumable(flags) for name, flags in SIMULATI
     ),
     "real_nets.reproduce": Resumable(
         "table1 --cells CIFAR-10/MLP --budget small --seeds 1 --epochs 4 --width 16 --lr 0.2 "
-        "--batch-size 16 --diagnosed-images 40 --data ROOT",
+        "--batch-size 16 --diagnosed-images 40 --other-temperatures --data ROOT",
         resume="--out",
         written="report.html",
         stops=(2, 9),  # while its first and while its second network is trained

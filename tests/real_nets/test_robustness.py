@@ -29,7 +29,7 @@ TRAINED = (
 ).split()
 REPRODUCED = (
     "table1 --cells CIFAR-10/MLP --budget small --seeds 1 --epochs 4 --width 16 --lr 0.2 "
-    "--batch-size 16 --diagnosed-images 40 --device cpu"
+    "--batch-size 16 --diagnosed-images 40 --other-temperatures --device cpu"
 ).split()
 
 Start = Callable[..., Command]
