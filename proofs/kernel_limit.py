@@ -154,7 +154,10 @@ def distance_bound(s: fmpq, x: Points, y: Points) -> arb:
 
 
 def slack_of(s: fmpq, x: Points, y: Points) -> arb:
-    """Least slack of the bound over the i up to m, n or P, over the bound."""
+    """Smallest slack of the bound over all i, divided by the bound.
+
+    i runs to the largest of m, n and the number of kernel values; missing values count as 0.
+    """
     S = softmax_columns([[s * to_fmpq(a * b) for b in y] for a in x])
     if len(x) < len(y):
         S = S.transpose()

@@ -85,7 +85,7 @@ class Problem(NamedTuple):
         return fmpq_mat(self.classes, len(labels), inside)
 
     def merged(self, logits: fmpq_mat) -> fmpq_mat:
-        """M_0: rows of K averaged, columns of the samples of K averaged."""
+        """M_0: the logits with averages in place of the rows of K and of the columns of its samples."""
         rows, columns = range(self.merging), range(self.merging * self.own)
         halfway = averaged(logits.table(), rows)
         return fmpq_mat(averaged(list(zip(*halfway, strict=True)), columns)).transpose()

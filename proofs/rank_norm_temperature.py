@@ -44,7 +44,7 @@ CLAIM = Claim(__name__)
 
 
 def errors(M: fmpq_mat, s: arb) -> tuple[arb, arb]:
-    """H(s), the quadratic mean of the e^x - 1 - x, and C(s), the mean of the cosh(x/2)^2, x = s w_j."""
+    """H(s) and C(s): the root mean square of e^x - 1 - x and the mean of cosh(x/2)^2 over x = s w_j."""
     scaled = [s * (max(column) - min(column)) for column in M.transpose().table()]
     squares = [(x.expm1() - x) ** 2 for x in scaled]
     growths = [(x / 2).cosh() ** 2 for x in scaled]

@@ -150,7 +150,7 @@ class Tower(NamedTuple):
         return self.weights[-1] ** 2 + (1 - self.weights[-1]) ** 2 / self.sizes[-2]
 
     def columns(self) -> list[list[Fraction]]:
-        """All columns; own rows are in the order of the columns."""
+        """All columns. Column k owns row k."""
         n, found = sum(self.sizes), []
         for j, size in enumerate(self.sizes):
             start, x = sum(self.sizes[:j]), Fraction(int(self.weights[j].p), int(self.weights[j].q))

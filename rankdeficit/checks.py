@@ -73,6 +73,14 @@ def check_at_least(least: int, **values: int) -> None:
             raise ValueError(f"{name} is {value!r}; it must be a whole number, at least {least}")
 
 
+def check_positive(**values: Any) -> None:
+    """Raise unless every named number, or each of a sequence of them, is positive and finite."""
+    for name, value in values.items():
+        for own in value if isinstance(value, Sequence) else (value,):
+            if not 0 < own < math.inf:
+                raise ValueError(f"{name} is {own}; it must be positive and finite")
+
+
 def check_callable(**values: Any) -> None:
     """Raise unless every named value can be called or is None."""
     for name, value in values.items():

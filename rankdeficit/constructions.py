@@ -19,7 +19,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from rankdeficit.checks import check_floating, check_magnitudes, check_temperature
+from rankdeficit.checks import check_floating, check_magnitudes, check_positive, check_temperature
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Code:
         Raises ValueError for labels outside 0..c-1, and unless the scale is positive and finite.
         """
         _check_labels(labels, self.classes)
-        _check_scale(scale)
+        check_positive(scale=scale)
         directions = self.directions.to(labels.device)
         return scale * directions[labels] @ directions.mT
 
@@ -58,8 +58,7 @@ class Code:
         It follows from l <= ln(1 + (c - 1) exp(-scale margin / T)). Raises ValueError unless loss > 0.
         """
         check_temperature(temperature)
-        if not 0 < loss < math.inf:
-            raise ValueError(f"loss is {loss}; it must be positive and finite")
+        check_positive(loss=loss)
         log_expm1 = loss + math.log(-math.expm1(-loss))
         margin = max(math.log(self.classes - 1) - log_expm1, 1.0)  # large losses allow any scale
         return temperature / self.margin * margin
@@ -176,7 +175,7 @@ def realise(
     Raises ValueError for repeated inputs, and for labels and scale as `Code.logits`.
     """
     _check_labels(labels, code.classes)
-    _check_scale(scale)
+    check_positive(scale=scale)
     check_floating("inputs", inputs, dimensions=2)
     check_magnitudes("inputs", inputs)
     if inputs.shape[0] != labels.shape[0] or len(labels) < 2:
@@ -211,11 +210,6 @@ def realise(
 def _check_classes(classes: int, least: int) -> None:
     if classes < least:
         raise ValueError(f"classes is {classes}; this code needs at least {least}")
-
-
-def _check_scale(scale: float) -> None:
-    if not (math.isfinite(scale) and scale > 0):
-        raise ValueError(f"scale is {scale}; it must be a positive finite number")
 
 
 def _check_labels(labels: Tensor, classes: int) -> None:

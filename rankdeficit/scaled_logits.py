@@ -23,6 +23,7 @@ from rankdeficit.checks import (
     check_gamma,
     check_magnitudes,
     check_not_empty,
+    check_positive,
     check_temperature,
 )
 
@@ -68,8 +69,7 @@ def kernel_spectrum(scale: float, nodes: int | None = None) -> Float64[np.ndarra
     nodes: number of quadrature nodes, at least 2 [default: 64 + 3 ceil(scale)].
     Raises ValueError unless the scale is positive and finite.
     """
-    if not 0 < scale < math.inf:
-        raise ValueError(f"scale is {scale}; it must be a positive finite number")
+    check_positive(scale=scale)
     # the kernel has poles at distance pi / s from the real line
     count = 64 + 3 * math.ceil(scale) if nodes is None else nodes
     check_at_least(2, nodes=count)
@@ -134,8 +134,7 @@ def gaussian_large_n_rank(scale: float, logits_rank: int, gamma: float) -> int |
     """
     check_gamma(gamma)
     check_at_least(1, logits_rank=logits_rank)
-    if not 0 < scale < math.inf:
-        raise ValueError(f"scale is {scale}; it must be a positive finite number")
+    check_positive(scale=scale)
     square = scale**2
     if square >= 0.5:
         return None

@@ -40,7 +40,7 @@ class Settings:
     out: Path | None = None
     """File of the page [default: RUNS/report.html]."""
     convention: Convention = "matrix"
-    """Convention of the ranks that are compared with the paper's: matrix (the logits as they are),
+    """How logits are centred before their rank is compared with the paper's: matrix (not at all),
     class-centred, sample-centred, or covariance."""
     probe_preset: Preset = OURS
     """Protocol of the probes behind κ and ρ, as in real_nets.diagnose; what was not tried is missing."""

@@ -187,7 +187,7 @@ def imbalance_table(summary: Row) -> Table:
         f"at gamma = {summary['gamma']:g}; Neural Collapse predicts {summary['neural_collapse_rank']} "
         "for classes of equal size. Small and large: the halves of the classes with fewer and more "
         "samples; cosine: mean between the classifier's vectors of these classes, less the mean of all "
-        "vectors; T*: predicted temperature above which small classes merge (L = 2).",
+        "vectors; T*: the temperature above which theory predicts that small classes merge (L = 2).",
         caption_justify="left",
     )
     for name in ("depth", "imbalance", "T", "seeds", "train acc.", "of small", "norm / T", "centred",

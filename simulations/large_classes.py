@@ -24,7 +24,7 @@ from rich import box
 from rich.table import Table
 from torch import Tensor
 
-from rankdeficit.checks import check_at_least, divergence_bound
+from rankdeficit.checks import check_at_least, check_positive, divergence_bound
 from rankdeficit.experiments import cli, plots, tables
 from rankdeficit.experiments.experiment import StepByStep, experiment
 from rankdeficit.experiments.loops import OptimizedBatch
@@ -197,10 +197,9 @@ class LargeClasses(StepByStep[Settings, Batch]):
         """A batch for each run."""
         check_at_least(2, classes=settings.classes)
         check_at_least(1, width=settings.width, depth=settings.depth)
-        for name in ("init_scale", "lr", "block_memory"):
-            value = getattr(settings, name)
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name} is {value}; it must be positive and finite")
+        check_positive(
+            init_scale=settings.init_scale, lr=settings.lr, block_memory=settings.block_memory
+        )
         if not 0 <= settings.weight_decay < math.inf:
             raise ValueError(
                 f"weight_decay is {settings.weight_decay}; it must be finite and not negative"

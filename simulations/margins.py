@@ -1,4 +1,4 @@
-"""Training without weight decay to very large logits: which structure does each depth reach?
+"""Which structure does a network reach when it trains without weight decay until its logits are large?
 
 A deep linear unconstrained feature model is homogeneous, so its cross-entropy has no minimum: the
 parameters grow along a direction, in which stationary points of the normalised margin
@@ -25,7 +25,7 @@ from rich import box
 from rich.table import Table
 from torch import Tensor
 
-from rankdeficit.checks import check_at_least
+from rankdeficit.checks import check_at_least, check_positive
 from rankdeficit.constructions import Code, named_codes
 from rankdeficit.experiments import cli, plots, tables
 from rankdeficit.experiments.experiment import StepByStep, experiment
@@ -52,7 +52,7 @@ class Settings(TrainingSettings, DepthSettings):
     init_scale: tuple[float, ...] = (0.3, 1.0)
     """Features are initially N(0, s^2), weights N(0, s^2 / width)."""
     logits_step: float = 0.2
-    """Change of the logits in each step, to a small factor."""
+    """Approximate size of the change of the logits in each step."""
     steps: int = 20_000
     measure_every: int = 1000
     checkpoint_every: int = 1000
@@ -158,11 +158,7 @@ class Margins(StepByStep[Settings, Runs]):
         check_at_least(3, classes=settings.classes)
         check_at_least(2, width=settings.width)
         check_values(init_scale=settings.init_scale)
-        for name in ("init_scale", "logits_step"):
-            own = getattr(settings, name)
-            for value in own if isinstance(own, tuple) else (own,):
-                if not 0 < value < math.inf:
-                    raise ValueError(f"{name} is {value}; it must be positive and finite")
+        check_positive(init_scale=settings.init_scale, logits_step=settings.logits_step)
         return [Runs(settings, depth) for depth in sorted(set(settings.depth))]
 
     def summarise(self, settings: Settings, batches: Sequence[Runs], path: Path) -> Row:

@@ -26,7 +26,7 @@ from rich.table import Table
 from scipy.optimize import minimize
 from torch import Tensor
 
-from rankdeficit.checks import check_at_least
+from rankdeficit.checks import check_at_least, check_positive
 from rankdeficit.constructions import named_codes
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.experiment import UnitByUnit, experiment
@@ -94,11 +94,7 @@ class Minima(UnitByUnit[Settings, Unit]):
         check_at_least(2, factors=min(settings.factors))
         check_at_least(0, symmetric_starts=settings.symmetric_starts)
         check_at_least(1, steps=settings.steps)
-        for name in ("weight_decay", "lr"):
-            if not 0 < getattr(settings, name) < math.inf:
-                raise ValueError(
-                    f"{name} is {getattr(settings, name)}; it must be positive and finite"
-                )
+        check_positive(weight_decay=settings.weight_decay, lr=settings.lr)
         cells = product(sorted(set(settings.classes)), sorted(set(settings.factors)))
         return [Unit(*cell) for cell in cells]
 

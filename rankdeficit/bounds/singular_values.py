@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from rankdeficit.checks import check_floating, check_gamma, check_magnitudes
+from rankdeficit.checks import check_floating, check_gamma, check_magnitudes, check_positive
 from rankdeficit.softmax import softmax
 from rankdeficit.spectrum import centre, root
 
@@ -212,8 +212,7 @@ def frobenius_slope(logits: Float[Tensor, "*batch n c"], scale: float) -> Float6
     logits: samples first, with the softmax over the last dimension; scale: s > 0, an inverse
     temperature. Raises ValueError unless s is positive and finite and the logits are finite.
     """
-    if not 0 < scale < float("inf"):
-        raise ValueError(f"scale is {scale}; it must be a positive finite number")
+    check_positive(scale=scale)
     m = centre(logits)  # the result is invariant; centring reduces the rounding error
     p = softmax(m, 1 / scale)
     covariance = (p * p * m).sum(-1) - (p * p).sum(-1) * (p * m).sum(-1)

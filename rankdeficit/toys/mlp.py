@@ -17,7 +17,13 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rankdeficit.checks import check_at_least, check_not_empty, check_runs, check_temperature_in
+from rankdeficit.checks import (
+    check_at_least,
+    check_not_empty,
+    check_positive,
+    check_runs,
+    check_temperature_in,
+)
 
 Activation = Literal["relu", "linear", "tanh"]
 Normalisation = Literal["none", "layer", "rms", "batch"]
@@ -102,8 +108,7 @@ def initial_parameters(
     Raises ValueError without seeds, for an unknown scheme, and unless the scale is positive and finite.
     """
     check_not_empty(seeds=seeds)
-    if not 0 < scale < math.inf:
-        raise ValueError(f"init_scale is {scale}; it must be a positive finite number")
+    check_positive(init_scale=scale)
     if scheme not in Initialisation.__args__:  # type: ignore[attr-defined]
         raise ValueError(f"init is {scheme!r}; it must be one of {Initialisation.__args__}")  # type: ignore[attr-defined]
     parameters = torch.zeros(len(seeds), shape.parameter_count, dtype=torch.float64)
@@ -289,8 +294,7 @@ def gaussian_clusters(
     check_at_least(1, samples_per_class=samples_per_class, inputs=inputs)
     check_at_least(1, clusters_per_class=clusters_per_class)
     check_at_least(2, classes=classes)
-    if not 0 < separation < math.inf:
-        raise ValueError(f"separation is {separation}; it must be positive and finite")
+    check_positive(separation=separation)
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(classes).repeat_interleave(samples_per_class)
     size = (classes, clusters_per_class, inputs)

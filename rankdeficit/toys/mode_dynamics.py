@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from rankdeficit.checks import check_at_least, check_gamma, check_temperature
+from rankdeficit.checks import check_at_least, check_gamma, check_positive, check_temperature
 from rankdeficit.toys.ufm import UfmShape
 
 Values = Float64[Tensor, "*#batch"]
@@ -90,9 +90,7 @@ def dropout_temperature(
     check_at_least(3, factors=factors)
     check_gamma(gamma)
     check_at_least(1, samples_per_class=samples_per_class)
-    for name, value in (("saturation", saturation), ("share", share)):
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} is {value}; it must be positive and finite")
+    check_positive(saturation=saturation, share=share)
     b = 1 - 2 / factors
     lag = start.pow(-b) - share * first.pow(-b)
     power = (gamma**-b - share) / torch.where(lag > 0, lag, 1.0)

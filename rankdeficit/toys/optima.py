@@ -18,7 +18,7 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.special import lambertw
 from torch import Tensor
 
-from rankdeficit.checks import check_at_least, check_floating, check_temperature
+from rankdeficit.checks import check_at_least, check_floating, check_positive, check_temperature
 from rankdeficit.constructions import Code
 
 
@@ -46,8 +46,7 @@ def two_factor_optimum(
     check_temperature(temperature)
     check_at_least(2, classes=classes)
     check_at_least(1, samples_per_class=samples_per_class)
-    for name, decay in (("weight_decay", weight_decay), ("feature_decay", feature_decay)):
-        _check_decay(name, decay)
+    check_positive(weight_decay=weight_decay, feature_decay=feature_decay)
     c = classes
     tau = temperature * math.sqrt(samples_per_class * weight_decay * feature_decay)
     if tau >= 1 / c:
@@ -87,8 +86,7 @@ def merging_temperature(samples: int, own: int, weight_decay: float, feature_dec
     """
     check_at_least(1, own=own)
     check_at_least(own, samples=samples)
-    for name, decay in (("weight_decay", weight_decay), ("feature_decay", feature_decay)):
-        _check_decay(name, decay)
+    check_positive(weight_decay=weight_decay, feature_decay=feature_decay)
     return math.sqrt(own) / (samples * math.sqrt(weight_decay * feature_decay))
 
 
@@ -110,8 +108,7 @@ def merging_imbalance(
     check_at_least(2, small=small)
     check_at_least(small, large=large)
     check_at_least(1, samples_per_class=samples_per_class)
-    for name, decay in (("weight_decay", weight_decay), ("feature_decay", feature_decay)):
-        _check_decay(name, decay)
+    check_positive(weight_decay=weight_decay, feature_decay=feature_decay)
     a = 1 / (temperature * math.sqrt(samples_per_class * weight_decay * feature_decay))
     if a <= large + small:
         return 1.0
@@ -135,7 +132,7 @@ def code_objective(
     """
     check_temperature(temperature)
     check_at_least(1, factors=factors, samples_per_class=samples_per_class)
-    _check_decay("weight_decay", weight_decay)
+    check_positive(weight_decay=weight_decay)
     cosines = code.directions @ code.directions[0]
     loss = torch.logsumexp(scale * (cosines - cosines[0]) / temperature, dim=0).item()
     singular_value = math.sqrt(samples_per_class) * scale * code.classes / code.rank
@@ -194,7 +191,7 @@ def decayed_margins(
     Raises ValueError unless lengths, T and lambda are positive and finite.
     """
     check_temperature(temperature)
-    _check_decay("weight_decay", weight_decay)
+    check_positive(weight_decay=weight_decay)
     check_floating("lengths", lengths, dimensions=1)
     strengths = lengths.double().square() / (len(lengths) * weight_decay * temperature**2)
     if not bool(((lengths > 0) & (strengths > 0) & strengths.isfinite()).all()):
@@ -214,8 +211,3 @@ def _scaled_margin(strength: float) -> float:
 
 def _log_excess(u: float, strength: float) -> float:
     return math.log(u) + u + math.log1p(math.exp(-u)) - math.log(strength)
-
-
-def _check_decay(name: str, decay: float) -> None:
-    if not 0 < decay < math.inf:
-        raise ValueError(f"{name} is {decay}; it must be positive and finite")

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rankdeficit.checks import check_positive
+
 OptimizerName = Literal["gd", "sgd", "adam"]
 
 
@@ -58,6 +60,5 @@ def _per_run(name: str, value: float | Sequence[float], runs: int) -> list[float
         raise ValueError(
             f"{name} has {len(values)} values; it needs one, or one for each of {runs} runs"
         )
-    if not all(0 < v < float("inf") for v in values):
-        raise ValueError(f"{name} is {value}; it must be positive and finite")
+    check_positive(**{name: values})
     return values

@@ -19,7 +19,13 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from rankdeficit.checks import check_at_least, check_not_empty, check_runs, check_temperature_in
+from rankdeficit.checks import (
+    check_at_least,
+    check_not_empty,
+    check_positive,
+    check_runs,
+    check_temperature_in,
+)
 from rankdeficit.softmax import check_targets, cross_entropy, softmax_mse
 
 Activation = Literal["linear", "relu"]
@@ -116,8 +122,7 @@ def initial_parameters(
     device or the dtype. Raises ValueError without seeds, and unless scale is positive and finite.
     """
     check_not_empty(seeds=seeds)
-    if not 0 < scale < float("inf"):
-        raise ValueError(f"init_scale is {scale}; it must be a positive finite number")
+    check_positive(init_scale=scale)
     generator = torch.Generator()
     rows = [
         torch.randn(

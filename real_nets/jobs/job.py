@@ -2,12 +2,17 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from rankdeficit.checks import check_at_least, check_gamma, check_seeds, check_temperature
+from rankdeficit.checks import (
+    check_at_least,
+    check_gamma,
+    check_positive,
+    check_seeds,
+    check_temperature,
+)
 from rankdeficit.control.distillation import check_weight
 from rankdeficit.gram import LEAST_GAMMA
 from rankdeficit.image_files import square
@@ -95,10 +100,7 @@ class Job(DistillationOptions, JobOptions):
         check_temperature(self.temperature)
         check_seeds(self.seed, 1)
         check_at_least(0, diagnosed_images=self.diagnosed_images)
-        if not 0 < self.kd_temperature < math.inf:
-            raise ValueError(
-                f"kd_temperature is {self.kd_temperature}; it must be positive and finite"
-            )
+        check_positive(kd_temperature=self.kd_temperature)
         check_weight("kd_weight", self.kd_weight)
 
     @property

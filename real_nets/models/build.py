@@ -1,7 +1,6 @@
 """Registry of networks by name, and the construction of a network from plain values."""
 
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -10,7 +9,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args
 import torch
 from torch import nn
 
-from rankdeficit.checks import check_at_least
+from rankdeficit.checks import check_at_least, check_positive
 from rankdeficit.control.attention import set_attention_temperature
 from rankdeficit.control.classifier import check_one_classifier, find_classifier
 from rankdeficit.control.interventions.apply import change_classifier
@@ -180,9 +179,11 @@ class Architecture(NetworkOptions):
         self.check_scale(self.head_scale)
         if self.pretrained and self.init != "default":
             raise ValueError(f"init is {self.init!r}, which would overwrite the pretrained weights")
-        for name in ("init_scale", "head_scale", "attention_temperature"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive and finite")
+        check_positive(
+            init_scale=self.init_scale,
+            head_scale=self.head_scale,
+            attention_temperature=self.attention_temperature,
+        )
 
     def build(self, seed: int) -> nn.Module:
         """The network on the CPU in evaluation mode, with initial weights drawn from the seed.

@@ -177,7 +177,10 @@ class Setup:
         return replace(found, others=tuple(T for T in others if found.low_norm != T))
 
     def pair(self, dataset: str, network: str, every: bool = False, **options: Any) -> Grid:
-        """The cells of a network at T = 1 and at low logit norm; every: and at other temperatures."""
+        """The cells of a network at T = 1 and at low logit norm.
+
+        every: also the cells at the other temperatures of the budget.
+        """
         conditions = (BASELINE, LOW_NORM)
         found = [self.cell(dataset, network, own, **options) for own in conditions]
         for T in self.high_temperatures(network).others if every else ():

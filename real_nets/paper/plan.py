@@ -58,7 +58,7 @@ class Plan:
 
     @cached_property
     def work(self) -> list[Work]:
-        """All jobs; those of diagnosed targets with diagnoses of the final weights."""
+        """All jobs. Jobs of diagnosed targets include the diagnoses of their final weights."""
         wanted: dict[str, list[str]] = {}
         for part in self.parts:
             presets = (OURS, self.preset, *part.target.presets) if part.target.diagnosed else ()

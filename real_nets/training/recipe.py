@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rankdeficit import cross_entropy, softmax_mse
 from rankdeficit.augmentation import Augmentation
-from rankdeficit.checks import check_at_least
+from rankdeficit.checks import check_at_least, check_positive
 from rankdeficit.control.interventions import Intervened, MeanLoss
 from rankdeficit.control.interventions.options import InterventionOptions
 from rankdeficit.control.scaled import scaled_groups
@@ -98,10 +98,9 @@ class Recipe(ScheduleOptions, InterventionOptions):
         super().__post_init__()
         check_at_least(0, epochs=self.epochs)
         check_at_least(1, batch_size=self.batch_size)
-        for name in ("lr", "clip_norm"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name} is {value}; it must be positive and finite")
+        check_positive(lr=self.lr)
+        if self.clip_norm is not None:
+            check_positive(clip_norm=self.clip_norm)
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum is {self.momentum}; it must lie in [0, 1)")
         for name in ("weight_decay", "warmup_epochs"):

@@ -20,7 +20,7 @@ import torch
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from rankdeficit.checks import check_at_least
+from rankdeficit.checks import check_at_least, check_positive
 from rankdeficit.experiments import cli
 from rankdeficit.experiments.experiment import UnitByUnit, experiment
 from rankdeficit.experiments.settings import Row, TemperatureSettings, check_values
@@ -102,11 +102,7 @@ class Gibbs(UnitByUnit[Settings, Unit]):
             raise ValueError(f"noise is {settings.noise}; shares must lie strictly in 0..0.5")
         if len(settings.lengths) != 2:
             raise ValueError(f"lengths are {settings.lengths}; give two")
-        for name in ("sigma", "decay", "lengths"):
-            if not all(0 < value < math.inf for value in getattr(settings, name)):
-                raise ValueError(
-                    f"{name} is {getattr(settings, name)}; values must be positive and finite"
-                )
+        check_positive(sigma=settings.sigma, decay=settings.decay, lengths=settings.lengths)
         return [Unit(*unit) for unit in product(get_args(Part), settings.seed_range)]
 
     def compute(self, settings: Settings, unit: Unit) -> Iterator[Row]:

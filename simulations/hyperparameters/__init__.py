@@ -8,7 +8,6 @@ initial effective norm ||M||_F / (sqrt(n) T): the dashed curve, from runs that c
     python -m simulations.hyperparameters
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from torch import Tensor, nn
 
-from rankdeficit.checks import check_at_least, divergence_bound
+from rankdeficit.checks import check_at_least, check_positive, divergence_bound
 from rankdeficit.control import intervene
 from rankdeficit.control.interventions import Intervened
 from rankdeficit.control.interventions.options import InterventionOptions
@@ -151,9 +150,7 @@ class Hyperparameters(UnitByUnit[Settings, Intervention]):
         """All interventions."""
         check_at_least(1, steps=settings.steps)
         check_at_least(2, width=settings.width, depth=settings.depth)
-        for name, rate in (("lr", settings.lr), ("sgd_lr", settings.sgd_lr)):
-            if not 0 < rate < math.inf:
-                raise ValueError(f"{name} is {rate}; it must be positive and finite")
+        check_positive(lr=settings.lr, sgd_lr=settings.sgd_lr)
         clusters(settings)
         found = interventions(settings)
         for own in found:

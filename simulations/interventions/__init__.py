@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from torch import Tensor, nn
 
-from rankdeficit.checks import check_at_least, check_temperature, divergence_bound
+from rankdeficit.checks import check_at_least, check_positive, check_temperature, divergence_bound
 from rankdeficit.control import intervene
 from rankdeficit.control.interventions import Intervened
 from rankdeficit.control.interventions.options import InterventionOptions
@@ -136,8 +136,7 @@ class Interventions(UnitByUnit[Settings, Change]):
         """All changes."""
         check_at_least(1, steps=settings.steps)
         check_at_least(2, width=settings.width, depth=settings.depth)
-        if not 0 < settings.lr < math.inf:
-            raise ValueError(f"lr is {settings.lr}; it must be positive and finite")
+        check_positive(lr=settings.lr)
         data(settings)
         check_temperature(settings.hot)
         for change in (found := changes(settings)):

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from rankdeficit import constructions
-from rankdeficit.checks import check_at_least, divergence_bound
+from rankdeficit.checks import check_at_least, check_positive, divergence_bound
 from rankdeficit.constructions import Code
 from rankdeficit.diagnostics import measure_logits
 from rankdeficit.experiments import cli, tables
@@ -219,12 +219,8 @@ class PhaseDiagram(StepByStep[Settings, StartsOfOneDepth]):
         for T in settings.temperature:
             if not LEAST <= T <= 1 / LEAST:
                 raise ValueError(f"temperature is {T}; it must lie in {LEAST:g}..{1 / LEAST:g}")
-        for name in ("weight_decay", "init_scale"):
-            values = getattr(settings, name)
-            check_values(**{name: values})
-            for value in values:
-                if not 0 < value < math.inf:
-                    raise ValueError(f"{name} is {value}; it must be positive and finite")
+        check_values(weight_decay=settings.weight_decay, init_scale=settings.init_scale)
+        check_positive(weight_decay=settings.weight_decay, init_scale=settings.init_scale)
         return [StartsOfOneDepth(settings, depth) for depth in sorted(set(settings.depth))]
 
     def summarise(self, settings: Settings, batches: Sequence[StartsOfOneDepth], path: Path) -> Row:

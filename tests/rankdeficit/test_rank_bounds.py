@@ -78,7 +78,7 @@ def test_each_mode_drops_out_within_its_bounds(n: int, c: int, gamma: float) -> 
                 assert (values[i + 1] > gamma * values[0]) == above
     assert (lower <= first_order).all()
     assert (first_order <= upper).all()
-    # the relative distance of both ends from the first order is about gamma w^2 / (4 mu^2)
+    # both ends differ from the first-order value by about gamma w^2 / (4 mu^2) of it
     square = (M.amax(dim=-1) - M.amin(dim=-1)).pow(4).mean().sqrt()
     relative = gamma * square / (gamma * first_order).square() / 4
     small = relative < 0.05

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from rankdeficit.checks import check_at_least, check_temperature
+from rankdeficit.checks import check_at_least, check_positive, check_temperature
 from rankdeficit.control.compression.parts import OnProgress, Part, Runner
 from rankdeficit.diagnostics.reading.inputs import Inputs, chunks
 from rankdeficit.softmax import cross_entropy
@@ -29,8 +29,7 @@ class Repair:
         check_at_least(0, repair_epochs=self.epochs)
         check_at_least(1, batch_size=self.batch_size)
         check_temperature(self.temperature)
-        if not 0 < self.lr < float("inf"):
-            raise ValueError(f"repair_lr is {self.lr}; it must be positive and finite")
+        check_positive(repair_lr=self.lr)
 
 
 def repaired(

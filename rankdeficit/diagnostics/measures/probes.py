@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from rankdeficit.checks import check_at_least, check_floating, check_magnitudes
+from rankdeficit.checks import check_at_least, check_floating, check_magnitudes, check_positive
 from rankdeficit.diagnostics.measures.logistic import Problem, block_rows, minimise
 from rankdeficit.spectrum import accumulate_gram
 
@@ -269,9 +269,7 @@ def _moments(features: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def _fit(layer: _Layer, l2: float, start: Tensor, tolerance: float, max_iterations: int) -> Probe:
-    for name, value in (("l2", l2), ("tolerance", tolerance)):
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} is {value}; it must be positive and finite")
+    check_positive(l2=l2, tolerance=tolerance)
     check_at_least(1, max_iterations=max_iterations)
     found = minimise(layer.problem, l2, start, tolerance, max_iterations)
     weight = start.new_zeros(layer.classes, len(layer.mean))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rankdeficit.checks import check_at_least
+from rankdeficit.checks import check_at_least, check_positive
 
 Row = dict[str, Any]
 
@@ -38,9 +38,11 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         check_at_least(1, stalled_steps=self.stalled_steps)
-        for name in ("stalled_share", "least_growth", "collapsed_share"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive and finite")
+        check_positive(
+            stalled_share=self.stalled_share,
+            least_growth=self.least_growth,
+            collapsed_share=self.collapsed_share,
+        )
 
 
 Rule = Callable[[Sequence[Row], int, Thresholds], str | None]

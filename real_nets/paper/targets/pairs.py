@@ -118,7 +118,7 @@ def rows_of(cells: Sequence[Cell]) -> list[list[Cell]]:
 
 
 def reasons(cells: Sequence[Cell]) -> list[str]:
-    """Notes on why a temperature stands for low logit norm."""
+    """A sentence for each temperature that stands for "low logit norm", with the reason for it."""
     found: dict[str, list[str]] = {}
     for cell in cells:
         if cell.reason:
