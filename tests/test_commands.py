@@ -13,7 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import simulations
-from rankdeficit.experiments.experiment import find_experiments
+from rankdeficit.experiments.experiment import UnitByUnit, find_experiments
 from tests.commands import Command
 from tests.images import write_images
 from tests.real_nets.tiny import contents
@@ -212,7 +212,18 @@ def again(name: str, given: list[object], out: Path) -> list[object]:
     return given if RESUMABLE[name].resume == "--out" else ["--resume", out]
 
 
-@pytest.mark.parametrize("name", RESUMABLE)
+UNIT_BY_UNIT = {
+    name
+    for name, kind in find_experiments(simulations).items()
+    if issubclass(kind, UnitByUnit) and "work" not in vars(kind)
+} - {*OF_EACH_FRAME}
+"""Their resuming is all the frame's, which one of them tests by default."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(own, marks=[pytest.mark.slow] * (own in UNIT_BY_UNIT)) for own in RESUMABLE],
+)
 def test_a_stopped_run_resumes_to_the_same_bytes(
     name: str, start: Start, whole: Callable[[str], Path], flags: Callable[[str], list[str]],
     tmp_path: Path,
