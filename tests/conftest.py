@@ -14,12 +14,16 @@ import jaxtyping
 import pytest
 from hypothesis import settings
 
+from tests.checked_types import check_types
+
 if TYPE_CHECKING:
     import torch
 
 settings.register_profile("quick", deadline=None, derandomize=True, max_examples=40)
 settings.register_profile("thorough", deadline=None, max_examples=10_000)
 settings.load_profile("quick")
+
+jaxtyping.jaxtyped = check_types  # what its import hook wraps functions with
 
 # Tests work on small matrices, here and in the commands they start: threads that wait for each
 # other would only cost time.

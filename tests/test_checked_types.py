@@ -1,0 +1,41 @@
+"""Tests run with types and shapes checked."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from beartype.roar import BeartypeCallHintViolation
+from jaxtyping import Float, TypeCheckError
+from torch import Tensor
+
+from rankdeficit.checks import check_seeds
+from rankdeficit.softmax import softmax
+from tests.checked_types import names_shapes
+
+
+def test_a_wrong_type_is_refused() -> None:
+    with pytest.raises(BeartypeCallHintViolation):
+        check_seeds(cast("Any", 0.5), 3)
+
+
+def test_a_wrong_shape_is_refused() -> None:
+    with pytest.raises(TypeCheckError):
+        softmax(torch.zeros(()))
+
+
+def test_both_can_be_switched_off(unchecked: None) -> None:
+    softmax(torch.zeros(3), 1.0)
+    check_seeds(cast("Any", 0.5), 3)
+
+
+def test_functions_with_shapes_are_told_from_others() -> None:
+    def nested(batches: dict[str, list[Float[Tensor, "n d"] | None]]) -> None: ...
+
+    def unknown(value: "Later") -> None: ...  # type: ignore[name-defined]
+
+    def plain(path: Path, names: list[str]) -> dict[str, Any]: ...  # type: ignore[empty-body]
+
+    assert names_shapes(nested)
+    assert names_shapes(unknown)
+    assert not names_shapes(plain)
