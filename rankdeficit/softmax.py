@@ -9,6 +9,7 @@ are differentiable in the logits, the temperature and floating-point targets; th
 underflowed probability is zero.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -18,6 +19,8 @@ from torch import Tensor
 from rankdeficit.checks import check_floating, check_temperature
 
 Reduction = Literal["mean", "sum", "none"]
+MeanLoss = Callable[[Tensor, Tensor, float], Tensor]
+"""Mean loss of logits and labels at a temperature."""
 
 
 def softmax(

@@ -30,14 +30,14 @@ from rankdeficit.spectrum import centre
 from rankdeficit.toys.labels import long_tailed_counts, step_counts
 from rankdeficit.toys.optima import merging_imbalance, merging_temperature
 from rankdeficit.toys.ufm import UfmShape
-from simulations import ufm
+from simulations.ufm import batch
 
 MERGED = 0.99
 """Mean cosine between the classifier's vectors of small classes from which they count as merged."""
 
 
 @dataclass(frozen=True)
-class Settings(ufm.ModelSettings):
+class Settings(batch.ModelSettings):
     """Train deep unconstrained feature models on classes of unequal size."""
 
     imbalance: tuple[float, ...] = (1.0, 10.0, 100.0)
@@ -55,7 +55,7 @@ class Settings(ufm.ModelSettings):
     steps: int = 2000
 
 
-class Batch(ufm.Batch):
+class Batch(batch.Batch):
     """All temperatures and seeds at one depth and imbalance."""
 
     def __init__(self, settings: Settings, shape: UfmShape, imbalance: float) -> None:
@@ -141,7 +141,7 @@ class Imbalance(StepByStep[Settings, Batch]):
         return [
             Batch(
                 settings,
-                ufm.shape_of(
+                batch.shape_of(
                     settings,
                     depth,
                     counts(settings.classes, settings.samples_per_class, imbalance),

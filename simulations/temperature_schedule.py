@@ -36,7 +36,7 @@ from rankdeficit.experiments.settings import (
 from rankdeficit.toys.optimizers import OptimizerName, make_optimizer
 from rankdeficit.toys.schedules import SCHEDULES, Schedule, temperature_at
 from rankdeficit.toys.ufm import Activation, DeepUfm, UfmShape, initial_parameters
-from simulations.ufm import measure_model
+from simulations.ufm.batch import measure_model
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ def results_table(
 def verdicts(runs: Sequence[Run], facet: str) -> list[str]:
     """A sentence per value of the facet on rank-deficit bias, then one per kind of trouble."""
     sentences = []
-    for value in sorted({run[facet] for run in runs}):
+    for value in dict.fromkeys(run[facet] for run in runs):
         own = [r for r in runs if r[facet] == value and r["outcome"] == "interpolated"]
         if own:
             several = len({run[facet] for run in runs}) > 1
@@ -244,8 +244,13 @@ def _verdict(interpolated: Sequence[Run]) -> str:
 
 
 def _groups(runs: Sequence[Run], facet: str) -> list[list[Run]]:
-    keys = sorted({(run[facet], run["temperature"]) for run in runs})
-    return [[r for r in runs if (r[facet], r["temperature"]) == key] for key in keys]
+    """Runs of each value of the facet, in the order of the runs, and temperature, ascending."""
+    order = {value: i for i, value in enumerate(dict.fromkeys(run[facet] for run in runs))}
+
+    def key(run: Run) -> tuple[int, float | int]:
+        return order[run[facet]], run["temperature"]
+
+    return [list(same) for _, same in groupby(sorted(runs, key=key), key)]
 
 
 def _values(runs: Sequence[Run], field: str) -> list[Any]:

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from rankdeficit import cross_entropy, softmax_mse
 from rankdeficit.augmentation import Augmentation
 from rankdeficit.checks import check_at_least, check_positive
-from rankdeficit.control.interventions import Intervened, MeanLoss
+from rankdeficit.control.interventions import Intervened
 from rankdeficit.control.interventions.options import InterventionOptions
 from rankdeficit.control.scaled import scaled_groups
 from rankdeficit.control.schedules import ScheduleOptions
 from rankdeficit.experiments.options import Unused
+from rankdeficit.softmax import MeanLoss
 
 Precision = Literal["float32", "bf16"]
 Schedule = Literal["cosine", "step", "constant"]

@@ -276,7 +276,7 @@ def twin_scales(
     """
     scales = torch.ones(1, shape.parameter_count, dtype=torch.float64)
     if isinstance(shape, ufm.UfmShape):
-        weights, biases, features = shape.unpack(scales)
+        weights, biases, features, _ = shape.unpack(scales)
         first_degree = 2
     else:
         weights, biases = shape.unpack(scales)

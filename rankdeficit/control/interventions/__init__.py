@@ -1,6 +1,6 @@
 """Interventions on the logits: temperature's rivals, one file each."""
 
-from rankdeficit.control.interventions.apply import Intervened, MeanLoss, intervene
+from rankdeficit.control.interventions.apply import Intervened, intervene
 from rankdeficit.control.interventions.base import (
     HeadChange,
     Intervention,
@@ -16,7 +16,6 @@ __all__ = [
     "Intervened",
     "Intervention",
     "LossChange",
-    "MeanLoss",
     "Seen",
     "available_interventions",
     "find_interventions",

@@ -20,10 +20,7 @@ from rankdeficit.control.interventions.base import (
     find_interventions,
 )
 from rankdeficit.control.passes import Passes
-from rankdeficit.softmax import cross_entropy
-
-MeanLoss = Callable[[Tensor, Tensor, float], Tensor]
-"""Mean loss of logits and labels at a temperature."""
+from rankdeficit.softmax import MeanLoss, cross_entropy
 
 
 class Observed(nn.Sequential):

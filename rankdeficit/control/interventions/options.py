@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from rankdeficit.control.interventions.apply import Intervened, MeanLoss
+from rankdeficit.control.interventions.apply import Intervened
 from rankdeficit.control.interventions.base import (
     HeadChange,
     Intervention,
@@ -11,6 +11,7 @@ from rankdeficit.control.interventions.base import (
     available_interventions,
     find_interventions,
 )
+from rankdeficit.softmax import MeanLoss
 
 
 def intervention_help() -> str:

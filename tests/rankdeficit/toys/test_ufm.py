@@ -86,6 +86,66 @@ def test_unequal_classes_and_other_targets_against_autograd(loss: Any, kind: str
         torch.testing.assert_close(model.gradient[run], row.grad, rtol=1e-11, atol=1e-14)
 
 
+@pytest.mark.parametrize("loss", ["ce", "mse"])
+def test_a_learnt_temperature_against_autograd(loss: Any) -> None:
+    shape = UfmShape(3, 2, 4, 2, bias=True, learn_temperature=True)
+    plain = UfmShape(3, 2, 4, 2, bias=True)
+    parameters = initial_parameters(shape, [0, 1], dtype=torch.float64)
+    torch.testing.assert_close(
+        parameters[:, :-1], initial_parameters(plain, [0, 1], dtype=torch.float64), rtol=0, atol=0
+    )
+    assert not parameters[:, -1].any()
+    parameters[:, -1] = doubles(0.3, -2)
+    model = DeepUfm(shape, parameters, doubles(1, 20), loss=loss, weight_decay=0.1)
+    model.compute_gradient()
+    for run, start in enumerate((1.0, 20.0)):
+        row = parameters[run].clone().requires_grad_()
+        T = start * row[-1].exp()
+        expected = reference_objective(plain, row[:-1], T, loss, 0.1, 0.1)
+        expected.backward()
+        torch.testing.assert_close(model.temperatures[run], T.detach(), rtol=1e-15, atol=0)
+        torch.testing.assert_close(model.objective()[run], expected.detach(), rtol=1e-13, atol=0)
+        torch.testing.assert_close(model.gradient[run], row.grad, rtol=1e-11, atol=1e-14)
+
+
+def test_targets_of_each_run_are_those_of_runs_alone() -> None:
+    shape = UfmShape(3, 2, 4, 2)
+    parameters = initial_parameters(shape, [0, 1], dtype=torch.float64)
+    each = [noisy_targets(shape.labels(), 3, noise) for noise in (0.0, 0.4)]
+    together = DeepUfm(shape, parameters, doubles(1, 20), targets=torch.stack(each))
+    together.compute_gradient()
+    for run, T in enumerate((1.0, 20.0)):
+        alone = DeepUfm(shape, parameters[[run]], doubles(T), targets=each[run])
+        alone.compute_gradient()
+        torch.testing.assert_close(
+            together.gradient[run], alone.gradient[0], rtol=1e-12, atol=1e-15
+        )
+        torch.testing.assert_close(together.objective()[run], alone.objective()[0])
+
+
+@pytest.mark.parametrize("noise", [None, (0.1, 0.1, 0.1), (0.0, 0.2, 0.5)])
+def test_a_loss_by_autograd_is_the_explicit_one(noise: tuple[float, ...] | None) -> None:
+    shape = UfmShape(3, 2, 4, 2)
+    parameters = initial_parameters(shape, [0, 1, 2], dtype=torch.float64)
+    targets = None
+    if noise:
+        targets = torch.stack([noisy_targets(shape.labels(), 3, own) for own in noise])
+    explicit, by_autograd = (
+        DeepUfm(shape, parameters, doubles(1, 20, 1), loss=loss, weight_decay=0.1, targets=targets)
+        for loss in ("ce", lambda logits, labels, T: rd.cross_entropy(logits, labels, T))
+    )
+    for model in (explicit, by_autograd):
+        model.compute_gradient()
+    torch.testing.assert_close(by_autograd.gradient, explicit.gradient, rtol=1e-11, atol=1e-14)
+    torch.testing.assert_close(by_autograd.objective(), explicit.objective(), rtol=1e-13, atol=0)
+
+
+def test_a_function_has_fixed_temperatures() -> None:
+    shape = UfmShape(3, 2, 4, 2, learn_temperature=True)
+    with pytest.raises(ValueError, match="learn_temperature needs the loss 'ce' or 'mse'"):
+        DeepUfm(shape, initial_parameters(shape, [0]), doubles(1), loss=rd.cross_entropy)
+
+
 def test_equal_counts_and_targets_of_the_classes_change_nothing() -> None:
     plain, counted = UfmShape(3, 2, 4, 2), UfmShape(3, 2, 4, 2, counts=(2, 2, 2))
     parameters = initial_parameters(plain, [0], dtype=torch.float64)

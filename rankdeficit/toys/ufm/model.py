@@ -4,139 +4,24 @@ The logits of a run are W_D phi(W_{D-1} ... phi(W_1 h)) with a free feature vect
 the identity or ReLU. `depth` D is the number of weight matrices (as in Sukenik, Mondelli and Lampert,
 2023), so without bias the logits are homogeneous of degree L = D + 1 in the parameters. The objective
 of a run is its mean loss at its temperature, plus half the decay times the squared norm of each factor
-(weights and features; biases are not decayed).
+(weights and features; biases and temperatures are not decayed).
 
-All runs have the same shape and may differ in seed, temperature, decay and learning rate. The
-parameters of a run are one row of a (runs, parameters) tensor.
+All runs have the same shape and may differ in seed, temperature, targets, decay and learning rate.
+The parameters of a run are one row of a (runs, parameters) tensor.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal, NamedTuple
+import math
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from rankdeficit.checks import (
-    check_at_least,
-    check_not_empty,
-    check_positive,
-    check_runs,
-    check_temperature_in,
-)
-from rankdeficit.softmax import check_targets, cross_entropy, softmax_mse
+from rankdeficit.checks import check_runs, check_temperature_in
+from rankdeficit.softmax import MeanLoss, check_targets, cross_entropy, softmax_mse
+from rankdeficit.toys.ufm.shape import UfmShape
 
-Activation = Literal["linear", "relu"]
 Loss = Literal["ce", "mse"]
-
-
-class Factors(NamedTuple):
-    """Views of the parameters: weights W_1 .. W_D (runs, out, in), biases (runs, 1, out) and features."""
-
-    weights: list[Tensor]
-    biases: list[Tensor]
-    features: Float[Tensor, "runs n width"]
-
-
-@dataclass(frozen=True)
-class UfmShape:
-    """Shape of a deep UFM with samples sorted by class.
-
-    counts: samples of each class, for classes of unequal size, instead of `samples_per_class`.
-    """
-
-    classes: int
-    samples_per_class: int
-    width: int
-    depth: int
-    activation: Activation = "linear"
-    bias: bool = False
-    counts: tuple[int, ...] | None = None
-
-    def __post_init__(self) -> None:
-        check_at_least(2, classes=self.classes)
-        if self.counts is not None:
-            if len(self.counts) != self.classes:
-                raise ValueError(
-                    f"counts has {len(self.counts)} numbers; it must have one for each of "
-                    f"{self.classes} classes"
-                )
-            check_at_least(1, counts=min(self.counts))
-        check_at_least(
-            1, samples_per_class=self.samples_per_class, width=self.width, depth=self.depth
-        )
-        if self.activation not in ("linear", "relu"):
-            raise ValueError(f"activation is {self.activation!r}; it must be 'linear' or 'relu'")
-
-    @property
-    def samples(self) -> int:
-        """Number of samples n."""
-        return self.classes * self.samples_per_class if self.counts is None else sum(self.counts)
-
-    @property
-    def weight_shapes(self) -> list[tuple[int, int]]:
-        """(out, in) of each weight matrix, first layer first."""
-        sizes = [self.width] * self.depth + [self.classes]
-        return [(after, before) for before, after in pairwise(sizes)]
-
-    @property
-    def weight_count(self) -> int:
-        """Number of weights of a run."""
-        return sum(rows * columns for rows, columns in self.weight_shapes)
-
-    @property
-    def parameter_count(self) -> int:
-        """Number of parameters of a run, in the order weights, features, biases."""
-        biases = sum(rows for rows, _ in self.weight_shapes) if self.bias else 0
-        return self.weight_count + self.samples * self.width + biases
-
-    def labels(self, device: torch.device | str | None = None) -> Int64[Tensor, " n"]:
-        """Class of each sample."""
-        counts = self.counts or (self.samples_per_class,) * self.classes
-        return torch.arange(self.classes).repeat_interleave(torch.tensor(counts)).to(device)
-
-    def unpack(self, parameters: Float[Tensor, "runs parameters"]) -> Factors:
-        """Views of a (runs, parameters) tensor, without copies."""
-        runs = parameters.shape[0]
-        shapes = [*self.weight_shapes, (self.samples, self.width)]
-        if self.bias:
-            shapes += [(1, rows) for rows, _ in self.weight_shapes]
-        parts = parameters.split([rows * columns for rows, columns in shapes], dim=1)
-        views = [part.view(runs, *shape) for part, shape in zip(parts, shapes, strict=True)]
-        return Factors(views[: self.depth], views[self.depth + 1 :], views[self.depth])
-
-
-def initial_parameters(
-    shape: UfmShape,
-    seeds: Sequence[int],
-    scale: float = 1.0,
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str | None = None,
-) -> Float[Tensor, "runs parameters"]:
-    """Random initialisation: weights N(0, scale^2 / fan_in), features N(0, scale^2), biases 0.
-
-    Each run is drawn on the CPU in float64 from its own seed, so it does not depend on the batch, the
-    device or the dtype. Raises ValueError without seeds, and unless scale is positive and finite.
-    """
-    check_not_empty(seeds=seeds)
-    check_positive(init_scale=scale)
-    generator = torch.Generator()
-    rows = [
-        torch.randn(
-            shape.parameter_count, dtype=torch.float64, generator=generator.manual_seed(seed)
-        )
-        for seed in seeds
-    ]
-    parameters = scale * torch.stack(rows)
-    factors = shape.unpack(parameters)
-    for weight in factors.weights:
-        weight /= weight.shape[-1] ** 0.5
-    for bias in factors.biases:
-        bias.zero_()
-    return parameters.to(device, dtype)
 
 
 class DeepUfm:
@@ -144,11 +29,13 @@ class DeepUfm:
 
     shape: shape of every run.
     parameters: (runs, parameters), updated in place by the optimiser.
-    temperatures: (runs,), the softmax temperature of each run.
-    loss: "ce" (cross-entropy) or "mse" (softmax-MSE), at the temperature of the run.
+    temperatures: (runs,), the softmax temperature of each run, at the start if it is learnt.
+    loss: "ce" (cross-entropy) or "mse" (softmax-MSE), at the temperature of the run; or a function of
+        logits (rows, classes), targets and a temperature that gives the mean over rows of a loss of
+        each, whose gradient in the logits is autograd's.
     weight_decay, feature_decay: lambda >= 0, a number or (runs,) [feature_decay default: weight_decay].
-    targets: label of each sample, or its distribution over the classes, the same in all runs
-        [default: the class of the sample].
+    targets: label of each sample, or its distribution over the classes, the same in all runs or
+        (runs, n, classes) [default: the class of the sample].
     Raises ValueError for arguments outside these ranges or of the wrong shape.
     """
 
@@ -158,19 +45,26 @@ class DeepUfm:
         parameters: Float[Tensor, "runs parameters"],
         temperatures: Float64[Tensor, " runs"],
         *,
-        loss: Loss = "ce",
+        loss: Loss | MeanLoss = "ce",
         weight_decay: float | Float64[Tensor, " runs"] = 0.0,
         feature_decay: float | Float64[Tensor, " runs"] | None = None,
-        targets: Int64[Tensor, " n"] | Float64[Tensor, "n classes"] | None = None,
+        targets: Int64[Tensor, " n"]
+        | Float64[Tensor, "n classes"]
+        | Float64[Tensor, "runs n classes"]
+        | None = None,
     ) -> None:
-        if loss not in ("ce", "mse"):
-            raise ValueError(f"loss is {loss!r}; it must be 'ce' or 'mse'")
+        if not callable(loss) and loss not in ("ce", "mse"):
+            raise ValueError(f"loss is {loss!r}; it must be 'ce', 'mse' or a function")
+        if callable(loss) and shape.learn_temperature:
+            raise ValueError(
+                "learn_temperature needs the loss 'ce' or 'mse'; with a function leave it out"
+            )
         check_runs(parameters, temperatures, shape.parameter_count)
         self.shape, self.loss = shape, loss
         self.parameters = parameters
         self.gradient = torch.zeros_like(parameters)
-        self.set_temperatures(temperatures)
         self.factors = shape.unpack(parameters)
+        self.set_temperatures(temperatures)
         self._slopes = shape.unpack(self.gradient)
         self._decays = [
             self._per_run(decay, "weight_decay" if i == 0 else "feature_decay")
@@ -190,14 +84,20 @@ class DeepUfm:
         self._feature_slopes = torch.empty(self.factors.features.shape).to(parameters)
 
     def set_temperatures(self, temperatures: Float64[Tensor, " runs"]) -> None:
-        """Set the softmax temperature of each run, for temperature schedules."""
+        """Set the softmax temperature of each run, for schedules; the start of one that is learnt."""
         check_temperature_in(temperatures, self.parameters.dtype)
-        self.temperatures = temperatures.to(self.parameters.device)
+        self._start = temperatures.to(self.parameters.device)
         self._T = temperatures.to(self.parameters)[:, None, None]
+
+    @property
+    def temperatures(self) -> Float64[Tensor, " runs"]:
+        """Softmax temperature of each run."""
+        learnt = self.factors.log_temperatures
+        return self._start if learnt is None else self._start * learnt.flatten().double().exp()
 
     def logits(self) -> Float[Tensor, "runs n classes"]:
         """Logits of all samples, in a buffer that the next call overwrites."""
-        weights, biases, inputs = self.factors
+        weights, biases, inputs, _ = self.factors
         for layer, output in enumerate(self._hidden):
             if biases:
                 torch.baddbmm(biases[layer], inputs, weights[layer].mT, out=output)
@@ -218,10 +118,13 @@ class DeepUfm:
 
     def compute_gradient(self) -> None:
         """Recompute the logits and write the gradient of each run's objective into `gradient`."""
-        weights, _, features = self.factors
-        weight_slopes, bias_slopes, feature_slopes = self._slopes
+        weights, _, features, _ = self.factors
+        weight_slopes, bias_slopes, feature_slopes, temperature_slopes = self._slopes
         self.logits()
         self._compute_logits_error()
+        if temperature_slopes is not None:  # the loss depends on logits / T alone
+            products = self._logits_error * self._logits
+            temperature_slopes.copy_(-products.sum(dim=(1, 2), keepdim=True))
         error = self._logits_error.mT
         for layer in reversed(range(self.shape.depth)):
             inputs = self._hidden[layer - 1] if layer else features
@@ -244,6 +147,14 @@ class DeepUfm:
 
     def data_loss(self, logits: Float[Tensor, "runs n classes"]) -> Float64[Tensor, " runs"]:
         """Mean loss of each run over samples, in float64; NaN for diverged runs."""
+        if callable(self.loss):
+            temperatures = self.temperatures.tolist()
+            return torch.stack(
+                [
+                    self.loss(own, self._targets_of(run, torch.float64), temperatures[run])
+                    for run, own in enumerate(logits.double())
+                ]
+            )
         function = cross_entropy if self.loss == "ce" else softmax_mse
         if self._targets is None:
             targets = self.shape.labels(logits.device).expand(logits.shape[:-1])
@@ -264,7 +175,11 @@ class DeepUfm:
 
     def _compute_logits_error(self) -> None:
         """d(mean loss)/d(logits): (p - y)/(n T), or 2 p (e - <e, p>)/(n T) with e = p - y for MSE."""
-        T = self._T
+        if callable(self.loss):
+            self._logits_error.copy_(self._error_by_autograd(self.loss).mT)
+            return
+        T, learnt = self._T, self.factors.log_temperatures
+        T = T if learnt is None else T * learnt.exp()
         p = torch.softmax(self._logits / T, dim=1)
         if self.loss == "ce":
             self._subtract_targets(p)
@@ -274,6 +189,28 @@ class DeepUfm:
             self._subtract_targets(error)
             error -= (error * p).sum(dim=1, keepdim=True)
             torch.mul(p, error * (2 / (self.shape.samples * T)), out=self._logits_error)
+
+    @torch.enable_grad()
+    def _error_by_autograd(self, loss: MeanLoss) -> Float[Tensor, "runs n classes"]:
+        """d(mean loss of each run)/d(logits), with one call for all runs of a temperature."""
+        logits = self._logits.mT.detach().requires_grad_()
+        total = logits.new_zeros(())
+        temperatures = self.temperatures
+        for T in temperatures.unique().tolist():
+            runs = (temperatures == T).nonzero().flatten().tolist()
+            rows = torch.cat([logits[run] for run in runs])
+            targets = torch.cat([self._targets_of(run, logits.dtype) for run in runs])
+            total = total + len(runs) * loss(rows, targets, T)
+        (error,) = torch.autograd.grad(total, logits)
+        return error
+
+    def _targets_of(
+        self, run: int, dtype: torch.dtype
+    ) -> Int64[Tensor, " n"] | Float[Tensor, "n classes"]:
+        """Labels of a run, or their distributions in a dtype."""
+        if self._targets is None:
+            return self.shape.labels(self.parameters.device)
+        return self._targets[run % len(self._targets)].mT.to(dtype)
 
     def _subtract_targets(self, values: Tensor) -> None:
         """Subtract the targets from probabilities (runs, classes, n), in place."""
@@ -288,12 +225,16 @@ class DeepUfm:
             values[:, labels, torch.arange(len(labels), device=labels.device)] -= 1
 
     def _checked_targets(self, targets: Tensor) -> Tensor:
-        """The targets as probabilities (1, classes, n), with the parameters' precision and device."""
-        like = self.parameters.new_zeros(self.shape.samples, self.shape.classes)
-        check_targets(targets, like)
+        """The targets as probabilities (1 or runs, classes, n), in the parameters' dtype and device."""
+        sizes: tuple[int, ...] = (self.shape.samples, self.shape.classes)
+        if targets.is_floating_point() and targets.dim() == 3:
+            sizes = (len(self.parameters), *sizes)
+        check_targets(targets, self.parameters.new_zeros(sizes))
         if not targets.is_floating_point():
             targets = torch.nn.functional.one_hot(targets, self.shape.classes)
-        return targets.to(self.parameters).mT[None].contiguous()
+        if targets.dim() == 2:
+            targets = targets[None]
+        return targets.to(self.parameters).mT.contiguous()
 
     def _decayed(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         weights = self.shape.weight_count
@@ -303,6 +244,7 @@ class DeepUfm:
     def _per_run(self, decay: float | Tensor, name: str) -> Tensor | None:
         """Decay as a (runs, 1) column, or None if it is zero for all runs."""
         column = torch.as_tensor(decay, dtype=torch.float64).expand(self.parameters.shape[0])
-        if not bool(((column >= 0) & torch.isfinite(column)).all()):
-            raise ValueError(f"{name} is {decay}; it must be finite and not negative")
+        for value in column.unique().tolist():
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} is {value:g}; it must be finite and not negative")
         return column[:, None].to(self.parameters) if bool(column.any()) else None
