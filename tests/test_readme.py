@@ -31,7 +31,7 @@ LONGEST = 150
 def test_the_library_examples_run_and_say_the_truth(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    example, _, reports = re.findall(r"```python\n(.*?)```", LIBRARY, re.S)
+    example, _, _, reports = re.findall(r"```python\n(.*?)```", LIBRARY, re.S)
     names: dict[str, Any] = {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -47,6 +47,15 @@ def test_the_library_examples_run_and_say_the_truth(
     gap = bounds.singular_gap(rd.softmax(logits[:50]).mT)
     assert gap.lower <= gap.gap <= gap.upper
     assert names["code"].rank == 2
+
+
+def test_the_toy_models_end_with_these_ranks() -> None:
+    _, example, _, _ = re.findall(r"```python\n(.*?)```", LIBRARY, re.S)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    ranks = names["rd"].centred_rank(names["logits"]).tolist()
+    assert {*ranks[:4]} == {27, 28}
+    assert {*ranks[4:]} == {19, 20}
 
 
 def test_the_diagnosis_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +86,7 @@ def test_the_example_of_levers_runs() -> None:
 
 
 def test_the_false_bound_is_refuted() -> None:
-    _, example, _ = re.findall(r"```python\n(.*?)```", LIBRARY, re.S)
+    _, _, example, _ = re.findall(r"```python\n(.*?)```", LIBRARY, re.S)
     names: dict[str, Any] = {}
     exec(example, names)
     with pytest.raises(AssertionError):
