@@ -127,6 +127,12 @@ class Follower:
         assert everywhere is not None
         return bool(everywhere.all())
 
+    def logits_norm(self) -> float:
+        """Norm of the logits on the followed train images."""
+        with RowStore() as store:
+            found = self._survey(self.train, Wanted((LOGITS,)), store)
+        return float(found.state(LOGITS).measures(self.job.gamma).record()["logits_norm"])
+
     def accuracy(self) -> float:
         """Accuracy on the followed train images."""
         return self._accuracy(self.train)

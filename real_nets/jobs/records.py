@@ -51,6 +51,8 @@ class Measured(LogitsRow):
     layer_ranks: LayerRanks
     layer_singular_values: list[list[float]]
     ortho_dev: dict[str, float | None]
+    evaluation_logits_norm: NotRequired[float]
+    """Of the untrained network, with BatchNorm's running averages; absent from earlier records."""
 
 
 class Row(Measured):

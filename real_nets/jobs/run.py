@@ -139,6 +139,8 @@ class TrainingInFolder:
             with self.as_trained(follower):
                 now = training.temperature_now
                 row = follower.measure(now) if stop in self.measured else None
+            if row and not stop:
+                row["evaluation_logits_norm"] = follower.logits_norm()
             if stop in self.ends:
                 self._note(row["accuracy"] if row else follower.accuracy(), follower)
             if row or self.stopped:

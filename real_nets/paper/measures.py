@@ -60,8 +60,14 @@ def hidden_rank() -> Measure:
 
 
 def initial_norm(one: JobFolder) -> float | None:
-    """Logits norm of the untrained network divided by T."""
+    """Logits norm of the untrained network divided by T, with the batch statistics of training."""
     return float(one.rows[0]["effective_logits_norm"]) if one.rows else None
+
+
+def initial_norm_in_evaluation(one: JobFolder) -> float | None:
+    """The same with BatchNorm's running averages; None in earlier records."""
+    found = one.rows[0].get("evaluation_logits_norm") if one.rows else None
+    return None if found is None else found / one.job.temperature
 
 
 def centred_rank(one: JobFolder) -> float | None:

@@ -135,36 +135,58 @@ def ortho_dev(runs: Sequence[FigureRun]) -> Figure | None:
     return draw(wrapped(panels), shared=False)
 
 
+MODES = {
+    "logits_norm": ("training mode", "C0", "C0"),
+    "evaluation_logits_norm": ("evaluation mode", "C1", "none"),
+}
+"""Norms in the rows of untrained networks: the mode, and the colours of a marker's edge and face."""
+
+
 def initial_norms(runs: Sequence[FigureRun]) -> Figure | None:
     """Norm of the logits before training, a point per seed (the paper's Figure 8).
 
-    Runs of one seed that differ in temperature start with equal weights and are one point.
+    In training mode BatchNorm has the statistics of the images, in evaluation mode its initial running
+    averages. Runs of one seed that differ in temperature start with equal weights and are one point.
     """
-    groups = []
+    groups: list[tuple[str, dict[str, list[float]]]] = []
     for case, title in cases(runs).items():
         own = of_case(runs, case)
-        starts = {(run.seed, _norm_at_start(run)) for run in own}
-        values = sorted(norm for _, norm in starts if norm > 0)
-        if values:
+        by_mode = {}
+        for name in MODES:
+            starts = {(run.seed, _at_start(run, name)) for run in own}
+            by_mode[name] = sorted(norm for _, norm in starts if norm > 0)
+        seeds = max(map(len, by_mode.values()))
+        if seeds:
             network = title.replace(" on ", "\non ")
-            groups.append((f"{network}\nn = {len(values)}", values))
+            groups.append((f"{network}\nn = {seeds}", by_mode))
     if not groups:
         return None
     figure = Figure(figsize=(max(3.6, min(1.6 + 1.1 * len(groups), 9)), 3.4))
     axes = figure.subplots()
-    for at, (_, values) in enumerate(groups):
-        aside = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)
-        axes.plot(at + aside, values, "o", color="C0", markersize=4, alpha=0.7)
-        axes.hlines(float(np.median(values)), at - 0.25, at + 0.25, color="black", linewidth=1.5)
-    everything = [value for _, values in groups for value in values]
+    for name, (mode, edge, face) in MODES.items():
+        label: str | None = mode
+        for at, (_, by_mode) in enumerate(groups):
+            values = by_mode[name]
+            if not values:
+                continue
+            aside = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)
+            axes.plot(
+                at + aside, values, "o", color=edge, markerfacecolor=face, markersize=4, alpha=0.7,
+                label=label,
+            )  # fmt: skip
+            axes.hlines(
+                float(np.median(values)), at - 0.25, at + 0.25, color="black", linewidth=1.5
+            )
+            label = None
+    everything = [v for _, by_mode in groups for values in by_mode.values() for v in values]
     axes.set(yscale="log", ylim=(min(everything) / 2, 2 * max(everything)))
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.set_xlim(-0.6, len(groups) - 0.4)
     axes.set_xticks(range(len(groups)), [name for name, _ in groups])
     axes.set_ylabel(f"{NORM}, untrained")
-    return with_legend_below(figure, columns=1)
+    return with_legend_below(figure, columns=2)
 
 
-def _norm_at_start(run: FigureRun) -> float:
-    """Logits norm of the untrained network; NaN if not measured."""
-    return next((number(r, "logits_norm") for r in run.rows if r.get("step") == 0), float("nan"))
+def _at_start(run: FigureRun, name: str) -> float:
+    """A norm of the untrained network; NaN if not measured."""
+    return next((number(r, name) for r in run.rows if r.get("step") == 0), float("nan"))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rankdeficit import cross_entropy, numerical_rank
+from rankdeficit.control import logits_norm
 from rankdeficit.diagnostics.reading.network import Network
 from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.diagnostics.report import Report
@@ -133,6 +134,12 @@ def test_rows_of_the_first_epoch_have_the_statistics_that_training_sees(
         seed=job.seed,
         device=data.device,
     )
+    (start, *later) = runs.read_rows(tmp_path / "job")
+    untrained = logits_norm(training.model, inputs)
+    assert untrained.training is not None
+    assert start["evaluation_logits_norm"] == pytest.approx(untrained.evaluation.raw, rel=1e-5)
+    assert start["logits_norm"] == pytest.approx(untrained.training.raw, rel=0.02)
+    assert not any("evaluation_logits_norm" in row for row in later)
     for step in (1, 4, 8, 16):
         training.run_until(step, lambda step: None)
         model = deepcopy(training.model)

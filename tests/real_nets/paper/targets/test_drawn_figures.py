@@ -233,6 +233,14 @@ def test_untrained_networks_are_points_once_per_seed() -> None:
     assert labels == [["MLP", "on CIFAR-10", "n = 3"], ["VGG-19", "on CIFAR-10", "n = 1"]]
 
 
+def test_untrained_networks_have_a_norm_in_each_mode() -> None:
+    start = {"step": 0, "epoch": 0.0, "logits_norm": 2.0, "evaluation_logits_norm": 20.0}
+    figure = drawn(during_training.initial_norms, [run(rows=[start])])
+    (axes,) = figure.axes
+    assert lines(figure) == {"training mode": ([0], [2]), "evaluation mode": ([0], [20])}
+    assert axes.get_ylim() == (1, 40)
+
+
 def test_the_trade_off_has_a_point_per_run_and_ood_set() -> None:
     runs = [run(), run(50.0, 1), run(50.0, 2, report=None)]
     points = when_trained.trade_off_points(runs)
