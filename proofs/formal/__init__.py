@@ -80,6 +80,15 @@ def proposition_3_1() -> Iterator[Outcome]:
 
 
 @CLAIM.formal
+def equality_cases() -> Iterator[Outcome]:
+    """In proposition 3.1, sigma_1 = sigma_n exactly for permutation matrices; for n >= 2, the right
+    side is attained exactly if m >= 2 columns are equal to one e_k, all others are 0 in row k, and
+    r = m - 1.
+    """
+    yield from outcomes("equality_cases")
+
+
+@CLAIM.formal
 def proposition_3_2() -> Iterator[Outcome]:
     """Proposition 3.2 of the paper: circle logits of rank exactly 2 reach any loss in (0, ln c) with
     accuracy 1, and logits of rank 1 never classify three classes or more.

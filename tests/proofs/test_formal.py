@@ -18,6 +18,14 @@ FALSE = [
         "Num.max (n%:R^-1 - r) 0 <= a <= 1 + r.",
         "Num.max (n%:R^-1 - r) 0 <= a <= 1.",
     ),
+    ("equality_cases", "= a * \\sum_i x 0 i ^+ 2)", "<= a * \\sum_i x 0 i ^+ 2)"),
+    ("equality_cases", "Hypothesis n_ge2 : (2 <= n)%N.", "Hypothesis n_ge2 : (1 <= n)%N."),
+    ("equality_cases", "[/\\ (2 <= #|copies S k|)%N,", "[/\\ (3 <= #|copies S k|)%N,"),
+    (
+        "equality_cases",
+        "forall i, overlap S i <= #|copies S k|%:R - 1].",
+        "forall i, overlap S i <= #|copies S k|%:R].",
+    ),
     ("proposition_3_2", "Hypothesis c_ge3 : (3 <= c)%nat.", "Hypothesis c_ge3 : (2 <= c)%nat."),
     (
         "proposition_3_2",
