@@ -103,6 +103,14 @@ def diagonal() -> Iterator[Outcome]:
 
 
 @CLAIM.formal
+def logits_norm() -> Iterator[Outcome]:
+    """Equation 2 of the paper: sum_i alpha_i^2 beta_{d+1-i}^2 <= ||W A||_F^2 = sum_ij alpha_i^2
+    <v_i, u_j>^2 beta_j^2 <= sum_i alpha_i^2 beta_i^2, with equality on the right if v_i = u_i for all i.
+    """
+    yield from outcomes("logits_norm")
+
+
+@CLAIM.formal
 def gradient_rank() -> Iterator[Outcome]:
     """Equation 3 of the paper: rank(dL/dW) <= rank(A), and <= rank(dL/dZ), for Z = W A."""
     yield from outcomes("gradient_rank")

@@ -40,6 +40,17 @@ FALSE = [
     ),
     ("diagonal", "1 - overlap i - sum n overlap / 2 <= d i.", "1 - sum n overlap / 2 <= d i."),
     ("diagonal", "1 - (1 + INR n / 2) * r <= d i.", "1 - INR n / 2 * r <= d i."),
+    (
+        "logits_norm",
+        "Theorem norm_le : norm_squared (W *m A) <= \\sum_(i < d) a i * b i.",
+        "Theorem norm_le : norm_squared (W *m A) <= \\sum_(i < d) a i * b (n - i)%N.",
+    ),
+    (
+        "logits_norm",
+        "count. *)\nHypothesis a_descends : forall k, a k.+1 <= a k.",
+        "count. *)\nHypothesis a_descends : forall k, a k <= a k.+1.",
+    ),
+    ("logits_norm", "Theorem aligned : V = U -> norm_squared", "Theorem aligned : norm_squared"),
     ("gradient_rank", "(\\rank gradient <= \\rank A)%N", "(\\rank gradient < \\rank A)%N"),
     ("gradient_rank", "(\\rank gradient <= \\rank A)%N", "(\\rank A <= \\rank gradient)%N"),
     ("gibbs", "F q - F p = T * KL q.", "F q - F p = KL q."),
