@@ -90,17 +90,16 @@ class Batch(batch.Batch):
 
 def predicted_temperature(settings: Settings, shape: UfmShape) -> float | None:
     """Temperature from which small classes merge; None where theory does not tell it."""
-    decays = settings.weight_decay, settings.feature_decay
-    feature_decay = decays[0] if decays[1] is None else decays[1]
-    known = shape.depth == 1 and settings.loss == "ce" and settings.profile == "step"
-    if not (known and decays[0] and feature_decay and shape.counts):
+    decay, feature_decay = settings.weight_decay, settings.decay_of_features
+    own_labels = settings.loss == "ce" and settings.label_noise == 0
+    known = shape.depth == 1 and own_labels and settings.profile == "step"
+    if not (known and decay and feature_decay and shape.counts):
         return None
-    return merging_temperature(shape.samples, min(shape.counts), decays[0], feature_decay)
+    return merging_temperature(shape.samples, min(shape.counts), decay, feature_decay)
 
 
 def predicted_imbalance(settings: Settings, shape: UfmShape, temperature: float) -> float | None:
     """Imbalance from which small classes merge at a temperature; None where theory does not tell it."""
-    decay, feature_decay = settings.weight_decay, settings.feature_decay
     if predicted_temperature(settings, shape) is None or shape.classes < 4:
         return None
     small = shape.classes // 2
@@ -109,8 +108,8 @@ def predicted_imbalance(settings: Settings, shape: UfmShape, temperature: float)
         small,
         settings.samples_per_class,
         temperature,
-        decay,
-        decay if feature_decay is None else feature_decay,
+        settings.weight_decay,
+        settings.decay_of_features,
     )
 
 

@@ -53,6 +53,11 @@ class ModelSettings(TrainingSettings, NetworkSettings, DepthSettings, ShapeSetti
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of training; spectra are always computed in float64."""
 
+    @property
+    def decay_of_features(self) -> float:
+        """L2 penalty of the features."""
+        return self.weight_decay if self.feature_decay is None else self.feature_decay
+
 
 class Run(NamedTuple):
     """One model."""
@@ -84,31 +89,21 @@ class Batch(OptimizedBatch):
             for seed in settings.seed_range
         ]
         self.gamma, self.seen = settings.gamma, seen
-        self.parameters = torch.cat(
-            [
-                initial_parameters(
-                    shape,
-                    [run.seed],
-                    run.variant.settings.init_scale,
-                    dtype=getattr(torch, settings.dtype),
-                )
-                for run in self.runs
-            ]
-        ).to(cli.resolve_device(settings.device))
         own: list[ModelSettings] = [run.variant.settings for run in self.runs]
         default_lr = DEFAULT_LR[settings.optimizer][settings.loss]
+        dtype = getattr(torch, settings.dtype)
+        starts = [
+            initial_parameters(shape, [run.seed], run.variant.settings.init_scale, dtype=dtype)
+            for run in self.runs
+        ]
+        self.parameters = torch.cat(starts).to(cli.resolve_device(settings.device))
         self.model = DeepUfm(
             shape,
             self.parameters,
             _per_run([run.temperature for run in self.runs]),
             loss=settings.loss if loss is None else loss,
             weight_decay=_per_run([one.weight_decay for one in own]),
-            feature_decay=_per_run(
-                [
-                    one.weight_decay if one.feature_decay is None else one.feature_decay
-                    for one in own
-                ]
-            ),
+            feature_decay=_per_run([one.decay_of_features for one in own]),
             targets=_targets(shape, [one.label_noise for one in own]),
         )
         self.optimizer = make_optimizer(

@@ -10,6 +10,7 @@ from rankdeficit.experiments.runs import read_json, read_rows
 from rankdeficit.toys.optima import merging_temperature, two_factor_optimum
 from simulations import imbalance, ufm
 from simulations.imbalance import Settings
+from simulations.ufm.batch import shape_of
 
 SMALL = Settings(
     imbalance=(1.0, 9.0), temperature=(20.0,), seeds=1, classes=4, samples_per_class=9, width=6,
@@ -66,6 +67,14 @@ def test_with_equal_classes_they_merge_where_the_optimum_is_zero() -> None:
     assert two_factor_optimum(10, 5, 1.001 * critical, 1e-3, 2e-3).margin == 0
 
 
+def test_noisy_labels_are_trained_on() -> None:
+    (clean, *_), (noisy, *_) = (
+        imbalance.Imbalance().build(replace(SMALL, label_noise=noise)) for noise in (0.0, 0.2)
+    )
+    assert noisy.measure(0)[0]["loss"] != clean.measure(0)[0]["loss"]
+    assert noisy.measure(0)[0]["merging_temperature"] is None
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -73,10 +82,11 @@ def test_with_equal_classes_they_merge_where_the_optimum_is_zero() -> None:
         replace(SMALL, loss="mse"),
         replace(SMALL, profile="long-tailed"),
         replace(SMALL, weight_decay=0.0),
+        replace(SMALL, label_noise=0.1),
     ],
 )
 def test_theory_is_silent_elsewhere(settings: Settings) -> None:
-    shape = ufm.shape_of(settings, settings.depth[0], (9, 9, 1, 1))
+    shape = shape_of(settings, settings.depth[0], (9, 9, 1, 1))
     assert imbalance.predicted_temperature(settings, shape) is None
     assert imbalance.predicted_imbalance(settings, shape, 20.0) is None
 
