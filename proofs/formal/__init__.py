@@ -122,3 +122,12 @@ def gibbs() -> Iterator[Outcome]:
     alone; F(p) = -T ln Z.
     """
     yield from outcomes("gibbs")
+
+
+@CLAIM.formal
+def two_factor_optimum() -> Iterator[Outcome]:
+    """Cross-entropy of W H / T with decay of both factors, and tau = T sqrt(N lw lh): for tau < 1/c it
+    is at least -p ln p - (c - 1) tau ln tau, p = 1 - (c - 1) tau, at every width of the features, and
+    a simplex attains this, at width c for one; for tau >= 1/c it is at least ln c, attained at 0.
+    """
+    yield from outcomes("two_factor_optimum")

@@ -56,6 +56,13 @@ FALSE = [
     ("gibbs", "F q - F p = T * KL q.", "F q - F p = KL q."),
     ("gibbs", "+ T * sum_f_R0", "- T * sum_f_R0"),
     ("gibbs", "Hypothesis T_pos : 0 < T.", "Hypothesis T_pos : T < 0."),
+    ("two_factor_optimum", "R := T * sqrt (INR N * lw * lh).", "R := T * sqrt (INR c * lw * lh)."),
+    ("two_factor_optimum", "p * ln p - (INR c - 1) * (tau", "p * ln p - INR c * (tau"),
+    (
+        "two_factor_optimum",
+        "lower_bound_hot d W h : 1 / INR c <= tau",
+        "lower_bound_hot d W h : 1 / (INR c + 1) <= tau",
+    ),
 ]
 """File, a part of a statement or definition, and what makes it false."""
 
