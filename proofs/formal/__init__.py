@@ -126,8 +126,9 @@ def gibbs() -> Iterator[Outcome]:
 
 @CLAIM.formal
 def two_factor_optimum() -> Iterator[Outcome]:
-    """Cross-entropy of W H / T with decay of both factors, and tau = T sqrt(N lw lh): for tau < 1/c it
-    is at least -p ln p - (c - 1) tau ln tau, p = 1 - (c - 1) tau, at every width of the features, and
-    a simplex attains this, at width c for one; for tau >= 1/c it is at least ln c, attained at 0.
+    """Cross-entropy of W H / T with decay of both factors, tau = T sqrt(N lw lh) and p = 1 - (c - 1) tau:
+    if tau < 1/c, it is at least -p ln p - (c - 1) tau ln tau, which is attained for d >= c - 1, and
+    there wrong classes have probability tau and the logits of class y are T ln(p/tau) (e_y - 1/c); if
+    tau >= 1/c, it is at least ln c, which is attained at W = H = 0 alone.
     """
     yield from outcomes("two_factor_optimum")

@@ -56,7 +56,8 @@ FALSE = [
     ("gibbs", "F q - F p = T * KL q.", "F q - F p = KL q."),
     ("gibbs", "+ T * sum_f_R0", "- T * sum_f_R0"),
     ("gibbs", "Hypothesis T_pos : 0 < T.", "Hypothesis T_pos : T < 0."),
-    ("two_factor_optimum", "R := T * sqrt (INR N * lw * lh).", "R := T * sqrt (INR c * lw * lh)."),
+    ("two_factor_optimum", "minimum d : (c <= S d)%nat", "minimum d : (c <= S (S d))%nat"),
+    ("two_factor_optimum", "  T * logit d W h k j i = margin", "  logit d W h k j i = margin"),
     ("two_factor_optimum", "p * ln p - (INR c - 1) * (tau", "p * ln p - INR c * (tau"),
     (
         "two_factor_optimum",
