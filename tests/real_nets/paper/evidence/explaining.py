@@ -16,7 +16,7 @@ from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.job import Job
 from simulations.explain.fits import MODELS, PAIRS
 from simulations.explain.rows import COLUMNS
-from tests.real_nets.paper.evidence.telling import STORE, STORES
+from tests.real_nets.paper.evidence.telling import FEWER, STORE, TENTH
 
 FOLDER = STORE / "explained"
 GAMMA = "0.01"
@@ -33,7 +33,7 @@ Row = dict[str, Any]
 
 def of_stores() -> Iterator[Row]:
     """Networks trained with cross-entropy and their own classifier."""
-    for store in STORES:
+    for store in (STORE, FEWER, TENTH):
         for path in sorted((store / "jobs").iterdir()):
             one = JobFolder(path)
             job = one.job

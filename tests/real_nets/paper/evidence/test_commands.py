@@ -16,7 +16,7 @@ from real_nets.jobs.job import Job
 from real_nets.paper.store import JOBS_FOLDER
 from real_nets.paper.targets import TARGETS
 from real_nets.reproduce import PROGRAM, Settings, chosen_names, prepare
-from tests.real_nets.paper.evidence.telling import FEWER, FINDINGS, STORE, TENTH
+from tests.real_nets.paper.evidence.telling import FEWER, FINDINGS, LOSSLESS, STORE, TENTH
 
 
 def commands() -> Iterator[list[str]]:
@@ -42,7 +42,7 @@ def planned(arguments: list[str], root: Path) -> dict[str, Job]:
 
 @pytest.mark.parametrize(
     ("store", "out"),
-    [(STORE, None), (TENTH, "runs/tenth"), (FEWER, "runs/fewer")],
+    [(STORE, None), (TENTH, "runs/tenth"), (FEWER, "runs/fewer"), (LOSSLESS, "runs/lossless")],
     ids=lambda value: getattr(value, "name", value),
 )
 def test_the_commands_train_what_is_stored(store: Path, out: str | None, tmp_path: Path) -> None:
