@@ -11,8 +11,7 @@ import torch
 import simulations
 from rankdeficit.experiments.experiment import Experiment, find_experiments
 
-NAMES = sorted(path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py"))
-NAMES.remove("devices")
+NAMES = sorted(name.removeprefix("simulations.") for name in find_experiments(simulations))
 LONG = {
     "dial", "distillation", "dynamics", "equivalence", "explain", "gibbs", "hyperparameters", "imbalance",
     "interventions", "margins", "minima", "phase_diagram",

@@ -84,7 +84,7 @@ def test_a_rank_three_minimum_beats_the_petersen_code(
     assert re.search(r"beats\D*1 ", capsys.readouterr().out)
     # What balanced factors of the best run's logits would cost, from its parameters alone.
     parameters = torch.load(folder / "checkpoint.pt")["state"]["batches"][0]["parameters"]
-    weights, _, features = UfmShape(10, 1, 20, 3).unpack(parameters)
+    weights, _, features, _ = UfmShape(10, 1, 20, 3).unpack(parameters)
     M = (features @ weights[0].mT @ weights[1].mT @ weights[2].mT).numpy()
     losses = (logsumexp(M, axis=-1) - M.diagonal(axis1=1, axis2=2)).mean(axis=-1)
     values = np.linalg.svd(M, compute_uv=False)

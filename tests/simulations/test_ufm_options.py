@@ -96,6 +96,18 @@ def test_logit_norm_trains_on_logits_of_its_norm() -> None:
         assert batch.model.data_loss(logits)[run].item() == pytest.approx(expected.item(), rel=1e-6)
 
 
+def test_a_loss_by_autograd_runs_on_any_device(stand_in_device: torch.device) -> None:
+    settings = replace(
+        SMALL, intervention=("logit-norm=0.2", "soft-cap"), sweep=("label-noise=0,0.1",)
+    )
+    trained = []
+    for device in ("cpu", str(stand_in_device)):
+        (batch,) = Ufm().build(replace(settings, device=device))
+        batch.step()
+        trained.append(batch.measure(1))
+    assert trained[0] == trained[1]
+
+
 def test_a_soft_cap_is_what_is_measured() -> None:
     runs_of = (
         Ufm().results(replace(SMALL, intervention=("soft-cap=0.5",), steps=200)).summary["runs"]
