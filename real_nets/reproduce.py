@@ -210,7 +210,7 @@ def run(settings: Settings) -> Path | None:
             check_options(execution)
         announce(
             plan.work,
-            plan.grid.left_out,
+            plan.left_out,
             execution,
             device,
             synthetic=setup.synthetic,

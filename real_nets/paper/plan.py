@@ -56,6 +56,16 @@ class Plan:
         """The cells of all targets."""
         return Grid.merged(part.grid for part in self.parts)
 
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Reasons by name of the cell, out-of-distribution set or target that is left out."""
+        unpicked = {
+            part.target.name: f"none of its cells is picked; there are {', '.join(part.grid.names)}"
+            for part in self.parts
+            if part.grid.names and not part.grid.cells and not part.grid.left_out
+        }
+        return {**self.grid.left_out, **unpicked}
+
     @cached_property
     def work(self) -> list[Work]:
         """All jobs. Jobs of diagnosed targets include the diagnoses of their final weights."""
