@@ -74,7 +74,7 @@ def check_at_least(least: int, **values: int) -> None:
 
 
 def check_positive(**values: Any) -> None:
-    """Raise unless every named number, or each of a sequence of them, is positive and finite."""
+    """Raise ValueError unless the named numbers, single or in sequences, are positive and finite."""
     for name, value in values.items():
         for own in value if isinstance(value, Sequence) else (value,):
             if not 0 < own < math.inf:

@@ -1,7 +1,7 @@
 """Sweeps: settings that differ in numeric options, spelled NAME=VALUE,VALUE,..."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from itertools import product
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
@@ -14,7 +14,7 @@ from rankdeficit.experiments.plots import (
     temperature_colour,
     with_legend_below,
 )
-from rankdeficit.experiments.settings import CommonSettings, Row
+from rankdeficit.experiments.settings import CommonSettings, Row, TrainingSettings
 
 S = TypeVar("S", bound=CommonSettings)
 Values = Mapping[str, float | int]
@@ -34,30 +34,41 @@ class Variant(NamedTuple):
         return ", ".join(f"{spelled(name)} {value:g}" for name, value in self.values.items())
 
 
-def variants(settings: S, sweep: Sequence[str], swept: Collection[str]) -> list[Variant]:
-    """The product of the swept options; the settings alone without any.
+def variants(settings: S, sweep: Sequence[str]) -> list[Variant]:
+    """All combinations of the swept options; without any, the settings themselves.
 
     sweep: NAME=VALUE,VALUE,... of options, spelled as on the command line without dashes in front.
-    swept: the fields that may be named. Raises ValueError for other names, for options without effect
-    beside the settings, for values that are no numbers (whole ones where the option is whole), and for
-    what is given twice.
+    Raises ValueError for names that are not `sweepable`, for options that have no effect beside the
+    others, for values that are not numbers (or not whole where the option is), and for anything that is
+    given twice.
     """
+    swept = sweepable(type(settings))
     choices = {
         _field(name, swept): values for name, values in parse_pairs("--sweep", sweep).items()
     }
     for name, reason in settings.unused().items():
         if name in choices:
-            raise ValueError(f"a sweep of {option(name)[2:]} has no effect {reason}")
+            raise ValueError(f"a sweep of {_dashed(name)} has no effect {reason}")
     if len(choices) < len(sweep):
         raise ValueError("sweep names an option twice; give all its values at once, as lr=0.01,0.1")
-    whole = {name for name in choices if get_type_hints(type(settings))[name] is int}
-    numbers = [
-        _numbers(name, text, int if name in whole else float) for name, text in choices.items()
-    ]
+    numbers = [_numbers(name, text, swept[name]) for name, text in choices.items()]
     combinations: list[dict[str, Any]] = [
         dict(zip(choices, values, strict=True)) for values in product(*numbers)
     ]
     return [Variant(own, replace(settings, **own)) for own in combinations]
+
+
+def sweepable(kind: type[CommonSettings]) -> dict[str, type[int] | type[float]]:
+    """The numeric fields that settings add to those of every training, with int or float for each."""
+    hints, common = get_type_hints(kind), {own.name for own in fields(TrainingSettings)}
+    numeric: dict[Any, type[int] | type[float]] = {
+        int: int, int | None: int, float: float, float | None: float,
+    }  # fmt: skip
+    return {
+        own.name: numeric[hints[own.name]]
+        for own in fields(kind)
+        if own.name not in common and hints[own.name] in numeric
+    }
 
 
 def spelled(field: str) -> str:
@@ -84,12 +95,17 @@ def ranks_over_options(runs: Sequence[Row], swept: Sequence[str], gamma: float) 
     return with_legend_below(figure, columns=4)
 
 
-def _field(name: str, swept: Collection[str]) -> str:
+def _field(name: str, swept: Mapping[str, object]) -> str:
     field = name.replace("-", "_")
     if field not in swept:
-        known = ", ".join(option(own)[2:] for own in swept)
-        raise ValueError(f"sweep names {name!r}; it must be one of {known}")
+        raise ValueError(
+            f"sweep has no option {name!r}; choose from {', '.join(map(_dashed, swept))}"
+        )
     return field
+
+
+def _dashed(field: str) -> str:
+    return option(field).removeprefix("--")
 
 
 def _numbers(name: str, text: str, kind: type[int] | type[float]) -> list[int] | list[float]:
@@ -98,8 +114,8 @@ def _numbers(name: str, text: str, kind: type[int] | type[float]) -> list[int] |
     except ValueError:
         what = "whole numbers" if kind is int else "numbers"
         raise ValueError(
-            f"sweep has {option(name)[2:]}={text}; pass {what} with commas between them"
+            f"sweep has {_dashed(name)}={text}; pass {what} with commas between them"
         ) from None
     if len(set(numbers)) < len(numbers):
-        raise ValueError(f"sweep has a value of {option(name)[2:]} twice: {text}")
+        raise ValueError(f"sweep has a value of {_dashed(name)} twice: {text}")
     return numbers

@@ -39,11 +39,16 @@ ADVICE = {
 
 
 def outcome(
-    loss: float | None, accuracy: float | None, uniform_loss: float, interpolation: float = 1.0
+    loss: float | None,
+    accuracy: float | None,
+    uniform_loss: float | None,
+    interpolation: float = 1.0,
 ) -> str:
     """How a run ended: "interpolated", or one of the troubles in ADVICE.
 
-    uniform_loss: the loss of uniform predictions, where training starts when logits are small.
+    uniform_loss: the loss of uniform predictions, where training starts when logits are small; None where
+        the loss is another one, as with penalties or bounded logits, of which neither stalling nor
+        saturation can be told.
     interpolation: the train accuracy that counts as interpolating.
 
     A loss above the uniform predictions' u does not make a run saturated: small logits that are slightly
@@ -55,6 +60,8 @@ def outcome(
     """
     if loss is None or accuracy is None:
         return "diverged"
+    if uniform_loss is None:
+        return "interpolated" if accuracy >= interpolation else "underfit"
     low, high = STALLED_BAND
     if low * uniform_loss <= loss <= high * uniform_loss:
         return "stalled"

@@ -60,7 +60,7 @@ class Plan:
     def left_out(self) -> dict[str, str]:
         """Reasons by name of the cell, out-of-distribution set or target that is left out."""
         unpicked = {
-            part.target.name: f"none of its cells is picked; there are {', '.join(part.grid.names)}"
+            part.target.name: f"--cells picks none of its cells, which are {', '.join(part.grid.names)}"
             for part in self.parts
             if part.grid.names and not part.grid.cells and not part.grid.left_out
         }

@@ -26,12 +26,6 @@ from rankdeficit.toys.ufm import UfmShape
 from simulations.ufm.batch import Batch, ModelSettings, shape_of
 from simulations.ufm.objective import objective
 
-SWEPT = (
-    "classes", "samples_per_class", "width", "init_scale", "lr", "momentum", "weight_decay",
-    "feature_decay", "imbalance", "label_noise",
-)  # fmt: skip
-"""Options that a sweep may name; temperatures and depths are lists of their own."""
-
 
 @dataclass(frozen=True)
 class Settings(InterventionOptions, ModelSettings):
@@ -43,8 +37,8 @@ class Settings(InterventionOptions, ModelSettings):
     learn_temperature: bool = False
     """Train ln T too, from --temperature on, at the same rate and without decay."""
     sweep: tuple[str, ...] = ()
-    """Numeric options to vary, as NAME=VALUE,VALUE: all combinations are trained, at each temperature and
-    depth."""
+    """Values of numeric options, as NAME=VALUE,VALUE. All combinations are trained, each at all
+    temperatures and depths."""
 
 
 @experiment
@@ -64,7 +58,7 @@ class Ufm(StepByStep[Settings, Batch]):
             )
         by_shape: dict[UfmShape, list[Variant]] = {}
         for depth in sorted(set(settings.depth)):
-            for variant in variants(settings, settings.sweep, SWEPT):
+            for variant in variants(settings, settings.sweep):
                 shape = _shape(variant.settings, depth)
                 by_shape.setdefault(shape, []).append(variant)
         return [Batch(settings, shape, own, loss, seen) for shape, own in by_shape.items()]
@@ -75,7 +69,9 @@ class Ufm(StepByStep[Settings, Batch]):
         for batch in batches:
             for run, row in zip(batch.runs, batch.measure(settings.steps), strict=True):
                 classes, width = run.variant.settings.classes, run.variant.settings.width
-                uniform = math.log(classes) if settings.loss == "ce" else 1 - 1 / classes
+                uniform = None
+                if not settings.intervention:
+                    uniform = math.log(classes) if settings.loss == "ce" else 1 - 1 / classes
                 predicted = tables.neural_collapse_rank(classes, width)
                 outcome = tables.outcome(row["loss"], row["accuracy"], uniform)
                 row |= {"neural_collapse_rank": predicted, "outcome": outcome}
@@ -89,6 +85,7 @@ class Ufm(StepByStep[Settings, Batch]):
             "gamma": settings.gamma,
             "classes": settings.classes,
             "swept": list(batches[0].runs[0].variant.values),
+            "notes": settings.notes_on_interventions,
             "halvings": [] if settings.sweep else over_temperature.halvings(runs),
         }
 
@@ -101,7 +98,8 @@ class Ufm(StepByStep[Settings, Batch]):
             table = tables.results_table(runs, "depth", gamma, tables.depth_and_factors)
         highest = max(run["temperature"] for run in runs)
         halved = over_temperature.halving_sentences(summary.get("halvings", ()), highest)
-        return table, [*summary["verdict"], *halved, *_learnt(runs)]
+        notes = [f"{note[0].upper()}{note[1:]}." for note in summary.get("notes", ())]
+        return table, [*summary["verdict"], *halved, *_learnt(runs), *notes]
 
     def figures(self, rows: Sequence[Row], summary: Row) -> dict[str, Figure]:
         """Ranks and alignment over training, the final spectra, and ranks over temperature.
@@ -128,10 +126,14 @@ def _shape(settings: Settings, depth: int) -> UfmShape:
 
 
 def _learnt(runs: Sequence[Row]) -> list[str]:
-    """A sentence on the learnt temperatures, if they are."""
+    """A sentence for each configuration whose temperatures are learnt."""
     known = [run for run in runs if run.get("learnt_temperature") is not None]
-    told = [
-        f"{temperature:g} to {tables.spread([round(one['learnt_temperature'], 3) for one in own])}"
-        for (temperature,), own in tables.rows_by(known, "temperature")
-    ]
-    return [f"Temperatures moved in training, from {', '.join(told)}."] if told else []
+    facet = "configuration" if any("configuration" in run for run in known) else "depth"
+    sentences = []
+    for (value,), alike in tables.rows_by(known, facet):
+        told = ", ".join(
+            f"{tables.spread([round(one['learnt_temperature'], 3) for one in own])} from {start:g}"
+            for (start,), own in tables.rows_by(alike, "temperature")
+        )
+        sentences.append(f"Learnt temperatures ({facet} {value}): {told}.")
+    return sentences

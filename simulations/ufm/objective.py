@@ -1,9 +1,8 @@
-"""The loss of models with interventions on their logits."""
+"""The training loss with interventions on the logits."""
 
 from torch import nn
 
 from rankdeficit.control.interventions import HeadChange, Intervened, Intervention, LossChange
-from rankdeficit.control.interventions.learnable_temperature import Learnable
 from rankdeficit.softmax import MeanLoss, cross_entropy, softmax_mse
 from rankdeficit.toys.ufm import Loss
 
@@ -11,19 +10,25 @@ from rankdeficit.toys.ufm import Loss
 def objective(loss: Loss, changes: list[Intervention]) -> tuple[Loss | MeanLoss, nn.Module]:
     """The loss of the logits, and the module that gives what is measured of them.
 
-    Raises ValueError for interventions on features or on the weights of the head.
+    Raises ValueError for interventions on features or on the weights of the head, and for those with
+    parameters of their own.
     """
+    losses = [own for own in changes if isinstance(own, LossChange)]
+    heads = [own for own in changes if isinstance(own, HeadChange)]
     for own in changes:
-        if isinstance(own, Learnable):
-            raise ValueError(f"intervention {own.name} is --learn-temperature here")
         if not _acts_on_logits(own):
             raise ValueError(
                 f"intervention {own.name} acts on features or on the head's weights, which here train "
                 "by explicit gradients; simulations.interventions has it on an MLP"
             )
-    losses = [own for own in changes if isinstance(own, LossChange)]
-    heads = [own for own in changes if isinstance(own, HeadChange)]
     seen = nn.Sequential(*(own.module(nn.Linear(1, 2, device="meta")) for own in heads))
+    for own, module in zip(heads, seen, strict=True):
+        if any(True for _ in module.parameters()):
+            raise ValueError(
+                f"intervention {own.name} has parameters of its own, which do not train here; a "
+                "learnable temperature is --learn-temperature, and simulations.interventions has others "
+                "on an MLP"
+            )
     if not changes:
         return loss, seen
     changed = Intervened({"ce": cross_entropy, "mse": softmax_mse}[loss], losses)

@@ -1,5 +1,7 @@
 """simulations.ufm: sweeps, learnable temperatures and interventions on the logits."""
 
+import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,11 +60,12 @@ def test_a_sweep_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     [
         (("lr=1,1",), "twice"),
         (("lr=1", "lr=2"), "twice"),
-        (("foo=1",), "sweep names 'foo'; it must be one of classes"),
-        (("temperature=1,2",), "sweep names 'temperature'"),
+        (("foo=1",), "sweep has no option 'foo'; choose from"),
+        (("temperature=1,2",), "sweep has no option 'temperature'"),
         (("lr=a",), "lr=a; pass numbers"),
         (("width=3.5",), "width=3.5; pass whole numbers"),
         (("lr",), "NAME=VALUE"),
+        (("steps=10,20",), "sweep has no option 'steps'"),
         (("momentum=0,0.5",), "no effect with --optimizer adam"),
         (("lr=-1,1",), "lr"),
         (("label-noise=2",), "noise"),
@@ -80,7 +83,10 @@ def test_a_learnt_temperature_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
         assert 0 < run["learnt_temperature"] != run["temperature"]
         ratio = run["logits_norm"] / run["effective_logits_norm"]
         assert ratio == pytest.approx(run["learnt_temperature"])
-    assert "Temperatures moved in training, from 1 to" in capsys.readouterr().out
+    told = r"Learnt temperatures \(depth 2\): [\d.]+ .*from 1, [\d.]+ .*from 30\."
+    assert re.search(told, capsys.readouterr().out)
+        r"Learnt temperatures \(depth 2\): 0\.\d+ .*from 1, .* from 30\.", capsys.readouterr().out
+    )
 
 
 def test_logit_norm_trains_on_logits_of_its_norm() -> None:
@@ -108,6 +114,24 @@ def test_a_loss_by_autograd_runs_on_any_device(stand_in_device: torch.device) ->
     assert trained[0] == trained[1]
 
 
+def test_a_bounded_loss_is_not_called_stalled(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    settings = replace(SMALL, intervention=("logit-norm=10",), steps=300, lr=0.03)
+    folder = Ufm().run(replace(settings, out=tmp_path / "run"))
+    hot = [
+        run for run in runs.read_json(folder / "summary.json")["runs"] if run["temperature"] == 30
+    ]
+    for run in hot:
+        assert run["accuracy"] == 1
+        assert abs(run["loss"] / math.log(4) - 1) < 0.01
+        assert run["outcome"] == "interpolated"
+    assert (
+        "Trained with intervention logit-norm=10; diagnosed are raw logits"
+        in capsys.readouterr().out
+    )
+
+
 def test_a_soft_cap_is_what_is_measured() -> None:
     runs_of = (
         Ufm().results(replace(SMALL, intervention=("soft-cap=0.5",), steps=200)).summary["runs"]
@@ -122,7 +146,10 @@ def test_a_soft_cap_is_what_is_measured() -> None:
         ({"intervention": ("cosine-head",)}, "cosine-head acts on features"),
         ({"intervention": ("elogit-norm",)}, "elogit-norm acts on features"),
         ({"intervention": ("encoder-entropy",)}, "encoder-entropy acts on features"),
-        ({"intervention": ("learnable-temperature",)}, "is --learn-temperature here"),
+        (
+            {"intervention": ("learnable-temperature",)},
+            "a learnable temperature is --learn-temperature",
+        ),
         ({"intervention": ("z-loss",), "learn_temperature": True}, "trains at fixed temperatures"),
     ],
 )

@@ -192,7 +192,7 @@ class DeepUfm:
 
     @torch.enable_grad()
     def _error_by_autograd(self, loss: MeanLoss) -> Float[Tensor, "runs n classes"]:
-        """d(mean loss of each run)/d(logits), with one call for all runs of a temperature."""
+        """Gradient of each run's mean loss with respect to its logits, in one call per temperature."""
         logits = self._logits.mT.detach().requires_grad_()
         total = logits.new_zeros(())
         temperatures = self.temperatures
@@ -207,7 +207,7 @@ class DeepUfm:
     def _targets_of(
         self, run: int, dtype: torch.dtype
     ) -> Int64[Tensor, " n"] | Float[Tensor, "n classes"]:
-        """Labels of a run, or their distributions in a dtype."""
+        """Labels of a run, or their distributions, converted to the dtype."""
         if self._targets is None:
             return self.shape.labels(self.parameters.device)
         return self._targets[run % len(self._targets)].mT.to(dtype)

@@ -21,7 +21,7 @@ class Factors(NamedTuple):
     biases: list[Tensor]
     features: Float[Tensor, "runs n width"]
     log_temperatures: Float[Tensor, "runs 1 1"] | None
-    """ln(T / T_0), where temperatures are learnt from T_0 on."""
+    """ln(T / T_0), with the initial temperature T_0; None unless temperatures are learnt."""
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def test_a_target_without_a_picked_cell_is_told(tmp_path: Path) -> None:
     setup = replace(setup_of(), pick=("CIFAR-10/ResNet-20",))
     plan = Plan.of([TARGETS[name] for name in ("table1", "fig2", "fig6")], setup, tmp_path)
     assert plan.left_out == {
-        "fig2": "none of its cells is picked; there are CIFAR-100/ResNet-34",
+        "fig2": "--cells picks none of its cells, which are CIFAR-100/ResNet-34",
     }
 
 

@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 
 def of_stores() -> Iterator[Row]:
-    """Networks trained with cross-entropy and their own classifier."""
+    """Networks trained with cross-entropy and their own classifier, of the stores in the regression."""
     for store in (STORE, FEWER, TENTH):
         for path in sorted((store / "jobs").iterdir()):
             one = JobFolder(path)

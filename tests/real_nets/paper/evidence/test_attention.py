@@ -2,11 +2,11 @@
 
 import csv
 from collections.abc import Sequence
-from statistics import median
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.real_nets.paper.evidence.spread import spread
 
 FOLDER = ROOT / "real_nets" / "results" / "attention"
 PAGE = (FOLDER / "README.md").read_text()
@@ -30,11 +30,6 @@ def networks() -> dict[str, list[Row]]:
         for row in csv.DictReader(file):
             found.setdefault(row["attention"], []).append(row)
     return found
-
-
-def spread(values: Sequence[float], form: str) -> str:
-    low, high = format(min(values), form), format(max(values), form)
-    return f"{median(values):{form}}" + (f" ({low} to {high})" if low != high else "")
 
 
 def line(setting: str, own: list[Row], columns: Sequence[tuple[str, int, str]], end: str) -> str:

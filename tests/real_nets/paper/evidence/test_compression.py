@@ -7,17 +7,13 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
+from tests.real_nets.paper.evidence.spread import spread
 
 FOLDER = ROOT / "real_nets" / "results" / "compression"
 PAGE = (FOLDER / "README.md").read_text()
 WIDTHS = {"mlp.json": 512, "resnet20.json": 64}
 """What the classifier reads of each network."""
 NAMES = {"activations": "activations", "weights": "SVD of weights", "magnitude": "magnitude"}
-
-
-def spread(values: list[float], form: str) -> str:
-    low, high = format(min(values), form), format(max(values), form)
-    return f"{median(values):{form}}" + (f" ({low} to {high})" if low != high else "")
 
 
 def line(temperature: float, method: str, own: list[dict[str, Any]], width: int) -> str:

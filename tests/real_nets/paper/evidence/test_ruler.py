@@ -1,14 +1,13 @@
 """The page on interventions and schedules has the numbers of its networks."""
 
 import csv
-from collections.abc import Sequence
 from functools import cache
-from statistics import median
 
 import pytest
 
 from rankdeficit.control.ruler import Placed, Ruler, Trained
 from tests.conftest import ROOT
+from tests.real_nets.paper.evidence.spread import spread
 
 FOLDER = ROOT / "real_nets" / "results" / "ruler"
 PAGE = (FOLDER / "README.md").read_text()
@@ -41,11 +40,6 @@ def placed() -> dict[str, Placed]:
         for row in own
     ]
     return {one.family: one for one in Ruler.of(trained).placed}
-
-
-def spread(values: Sequence[float], form: str) -> str:
-    low, high = format(min(values), form), format(max(values), form)
-    return f"{median(values):{form}}" + (f" ({low} to {high})" if low != high else "")
 
 
 def line(condition: str, T: float, own: list[Row]) -> str:
