@@ -12,6 +12,8 @@ from proofs.claims import Claim, Outcome
 CLAIM = Claim(__name__)
 
 FOLDER = Path(__file__).parent
+SHARED = FOLDER / "shared"
+"""Lemmas that files take with `Load`."""
 TIMEOUT = 300
 """Seconds for one file."""
 
@@ -50,7 +52,7 @@ def compiled(source: str) -> tuple[bool, str]:
         (Path(folder) / "file.v").write_text(source)
         try:
             done = subprocess.run(
-                ["coqc", "-q", "file.v"],
+                ["coqc", "-q", "-R", str(SHARED), "", "file.v"],
                 cwd=folder,
                 capture_output=True,
                 text=True,

@@ -37,29 +37,14 @@ Variable S : 'M[R]_n.
 Hypothesis S_ge0 : forall k j, 0 <= S k j.
 Hypothesis S_sum : forall j, \sum_k S k j = 1.
 
-Definition G : 'M[R]_n := S^T *m S.
-Definition overlap i : R := \sum_(j | j != i) G i j.
+(* G = S^T S, overlap i = R_i, and their bounds. *)
+Load "columns".
 
 (* The columns that are e_k. *)
 Definition copies k : {set 'I_n} := [set j | S k j == 1].
 
-Lemma G_E i j : G i j = \sum_k S k i * S k j.
-Proof. by rewrite mxE; apply: eq_bigr => k _; rewrite mxE. Qed.
-
-Lemma G_sym i j : G i j = G j i.
-Proof. by rewrite !G_E; apply: eq_bigr => k _; rewrite mulrC. Qed.
-
-Lemma G_ge0 i j : 0 <= G i j.
-Proof. by rewrite G_E sumr_ge0 // => k _; rewrite mulr_ge0. Qed.
-
 Lemma overlap_ge0 i : 0 <= overlap i.
 Proof. by rewrite sumr_ge0 // => j _; rewrite G_ge0. Qed.
-
-Lemma S_le1 k j : S k j <= 1.
-Proof.
-rewrite -(S_sum j) (bigD1 k) //= ler_addl.
-by rewrite sumr_ge0.
-Qed.
 
 (* 1 - ||s_i||^2 is a sum of terms >= 0. *)
 Lemma diag_gap i : 1 - G i i = \sum_k S k i * (1 - S k i).
@@ -69,22 +54,6 @@ Qed.
 
 Lemma gap_ge0 k i : 0 <= S k i * (1 - S k i).
 Proof. by rewrite mulr_ge0 // subr_ge0 S_le1. Qed.
-
-Lemma diag_le1 i : G i i <= 1.
-Proof. by rewrite -subr_ge0 diag_gap sumr_ge0 // => k _; rewrite gap_ge0. Qed.
-
-(* sum_k (s_k - 1/n)^2 >= 0 *)
-Lemma diag_ge i : n%:R^-1 <= G i i.
-Proof.
-have n0 : (n%:R : R) != 0 by rewrite pnatr_eq0 -lt0n (leq_ltn_trans _ (ltn_ord i)).
-have : 0 <= \sum_k (S k i - n%:R^-1) ^+ 2 by rewrite sumr_ge0 // => k _; rewrite sqr_ge0.
-have mean : \sum_k (S k i * n%:R^-1 *+ 2 - n%:R^-1 ^+ 2) = n%:R^-1.
-  rewrite sumrB sumrMnl -mulr_suml S_sum mul1r sumr_const card_ord.
-  by rewrite -[_ ^+ 2 *+ n]mulr_natr expr2 -mulrA mulVf // mulr1 mulr2n addrK.
-suff -> : \sum_k (S k i - n%:R^-1) ^+ 2 = G i i - n%:R^-1 by rewrite subr_ge0.
-rewrite -[in RHS]mean G_E -sumrB; apply: eq_bigr => k _.
-by rewrite sqrrB expr2 opprB addrA addrAC.
-Qed.
 
 (* A column of norm 1 has entries 0 and 1 only. *)
 Lemma zero_or_one k i : G i i = 1 -> S k i = 0 \/ S k i = 1.
