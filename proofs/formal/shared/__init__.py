@@ -1,0 +1,1 @@
+"""Lemmas in Coq that several formal proofs load."""
