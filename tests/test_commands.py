@@ -27,7 +27,8 @@ SIMULATIONS = {
     "phase_diagram": "--classes 4 --width 5 --depth 1 --temperature 9 --init-scale 0.5 --seeds 2 "
     f"{STEPS}",
     "margins": f"--classes 3 --width 3 --depth 1 --init-scale 0.5 --seeds 1 {STEPS}",
-    "minima": "--classes 3 4 5 6 --factors 2 3 --seeds 1 --init-scale 0.5 --symmetric-starts 1 --steps 20",
+    "minima": "--classes 3 4 5 6 --factors 2 3 --seeds 1 --init-scale 0.5 --symmetric-starts 1 "
+    "--steps 20",
     "imbalance": f"--classes 4 --samples-per-class 4 --imbalance 2 --width 5 --depth 1 --temperature 9 "
     f"--seeds 1 {STEPS}",
     "dynamics": f"--classes 4 --width 5 --depth 1 --temperature 1 --seeds 1 {STEPS}",
