@@ -84,8 +84,8 @@ class Settings:
     """smoke: glyphs, minutes on a CPU; small: narrow networks, up to an hour per network of a table;
     paper: full networks and schedules."""
     cells: tuple[str, ...] = ()
-    """Cells of tables and figures as DATA/NETWORK, for example CIFAR-10/MLP; may contain * and ?
-    [default: all]."""
+    """Cells as DATA/NETWORK, for example CIFAR-10/MLP; may contain * and ?. A figure shows every network
+    named without them [default: the paper's]."""
     replace: tuple[str, ...] = ()
     """Replacements of data sets as NAME=OTHER, for example svhn=tiny-imagenet."""
     seeds: int | None = None

@@ -187,17 +187,23 @@ class Setup:
             found.append(self.cell(dataset, network, OTHER, **options | {"temperature": T}))
         return Grid.merged(found)
 
-    def pairs(self, rows: Iterable[tuple[str, str]], every: bool = False, **options: Any) -> Grid:
-        """The pairs of (data set, network) rows, and of further registered networks.
+    def pairs(
+        self,
+        rows: Iterable[tuple[str, str]],
+        every: bool = False,
+        anywhere: bool = False,
+        **options: Any,
+    ) -> Grid:
+        """The pairs of (data set, network) rows, and of further cells that `pick` names without * and ?.
 
-        Further networks are those absent from the paper whose cells `pick` names without * and ?.
+        Further cells are those of networks absent from the paper; of all networks if `anywhere`.
         """
         added = [
             (dataset, definition.paper_name)
             for pattern in self.pick
             for dataset in data_of_paper()
             for definition in MODELS.values()
-            if definition.paper_name not in NETWORKS
+            if (anywhere or definition.paper_name not in NETWORKS)
             and pattern.lower() == f"{dataset}/{definition.paper_name}".lower()
         ]
         found = (*rows, *added)

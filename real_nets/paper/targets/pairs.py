@@ -72,9 +72,12 @@ class PairTarget(Target):
         ]
 
     def cells(self, setup: Setup) -> Grid:
-        """Both conditions of every network, and of further networks named by `--cells`."""
+        """Both conditions of every network, and of further networks named by `--cells`.
+
+        A figure shows any network so named, a table or an appendix those that the paper has elsewhere not.
+        """
         rows = dict.fromkeys((data, network) for network, data in self.networks)
-        return setup.pairs(rows, self.every, **self.options)
+        return setup.pairs(rows, self.every, self.family == "figure", **self.options)
 
     def section(self, cells: Sequence[Cell], results: Results, computed: Computed) -> Section:
         """The comparisons of trained networks and, if `compared`, at equal train accuracy."""

@@ -271,6 +271,14 @@ def test_patterns_pick_cells(patterns: list[str], names: list[str]) -> None:
     assert grid.names == tuple(f"{data}/{net}" for data, net in PAIRS["table1"])
 
 
+@pytest.mark.parametrize("target", ["fig1", "fig3", "table1", "alignment"])
+def test_figures_alone_show_a_network_that_the_paper_has_elsewhere(target: str) -> None:
+    found = TARGETS[target].cells(setup_of(pick=["CIFAR-100/VGG-19"])).cells
+    assert bool(found) == target.startswith("fig")
+    assert {cell.name for cell in found} <= {"CIFAR-100/VGG-19"}
+    assert not TARGETS[target].cells(setup_of(pick=["CIFAR-100/VGG-1?"])).cells
+
+
 def test_ood_sets_are_those_of_the_paper() -> None:
     setup = setup_of()
     assert {job.ood for job in only(setup, "CIFAR-10", "MLP")} == {("svhn", "cifar100")}
