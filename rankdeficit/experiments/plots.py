@@ -14,8 +14,10 @@ from typing import Any
 import matplotlib.style
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
 from matplotlib.ticker import (
@@ -308,7 +310,7 @@ def temperature_colour(temperature: float | int) -> Colour:
 def with_legend_below(figure: Figure, columns: int) -> Figure:
     """One legend for all panels, each label once, temperatures in ascending order.
 
-    All panels get the same font sizes, and plain numbers on logarithmic axes.
+    It has the given number of columns, or fewer where these are wider than the figure. All panels get the same font sizes, and plain numbers on logarithmic axes.
     """
     for axes in figure.axes:
         _set_style(axes)
@@ -319,9 +321,17 @@ def with_legend_below(figure: Figure, columns: int) -> Figure:
     }
     if handles:
         ordered = [handles[label] for label in sorted(handles, key=_temperature_of)]
-        figure.legend(handles=ordered, loc="outside lower center", fontsize=8, ncols=columns)
+        legend = _legend(figure, ordered, columns)
+        while columns > 1 and legend.get_window_extent().width > figure.bbox.width:
+            columns -= 1
+            legend.remove()
+            legend = _legend(figure, ordered, columns)
     figure.set_layout_engine("constrained")
     return figure
+
+
+def _legend(figure: Figure, handles: Sequence[Artist], columns: int) -> Legend:
+    return figure.legend(handles=[*handles], loc="outside lower center", fontsize=8, ncols=columns)
 
 
 def _set_style(axes: Axes) -> None:

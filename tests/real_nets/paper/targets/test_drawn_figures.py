@@ -339,6 +339,16 @@ def test_everything_drawn_lies_within_its_panel(draw: Draw, large: int) -> None:
 
 
 @pytest.mark.parametrize("draw", OF_RUNS)
+def test_no_text_and_no_legend_is_cut_off(draw: Draw) -> None:
+    for temperatures in ((1.0, 50.0), (1.0, 50.0, 200.0)):
+        figure = drawn(draw, [run(T) for T in temperatures])
+        figure.draw_without_rendering()
+        box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert min(box.x0, box.y0) >= 0
+        assert box.x1 <= width and box.y1 <= height  # noqa: PT018
+
+
+@pytest.mark.parametrize("draw", OF_RUNS)
 def test_seeds_in_another_order_give_the_same_figure(draw: Draw) -> None:
     runs = pair()
     swapped = [runs[i] for i in (2, 0, 1, 5, 4, 3)]
