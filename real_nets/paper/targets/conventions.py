@@ -1,7 +1,7 @@
 """SR, kappa and rho of the same networks under every convention and preset, beside the paper's."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, get_args
 
 from rankdeficit.diagnostics.measures.probes import Preset
@@ -11,10 +11,28 @@ from rankdeficit.spectrum import Convention
 from real_nets.jobs.folder import RANKS, JobFolder
 from real_nets.paper import numbers as paper
 from real_nets.paper.chance import LAST_PROBE, ood_probe
-from real_nets.paper.compare import Measure, values
+from real_nets.paper.compare import (
+    Comparison,
+    Measure,
+    Pair,
+    Verdict,
+    measured_pairs,
+    tally,
+    values,
+)
 from real_nets.paper.grid import BASELINE, LOW_NORM, Cell, Grid, Setup
+from real_nets.paper.measures import depths, logits_ranks
+from real_nets.paper.measures import drop as drop_of
 from real_nets.paper.store import Results
-from real_nets.paper.targets.parts import PLACE, measured, of_probes, place, seeds
+from real_nets.paper.targets.parts import (
+    PLACE,
+    compare_all,
+    measured,
+    of_probes,
+    pair_table,
+    place,
+    seeds,
+)
 from real_nets.paper.targets.target import Computed, Target, register
 
 PRESETS: tuple[Preset, ...] = get_args(Preset)
@@ -142,6 +160,44 @@ def choice_table(caption: str, told: Sequence[Told], n: int, results: Results) -
     return Table(f"{caption} (n = {n})", [*PLACE, *map(Column, titles)], rows)
 
 
+def ranks_of(pair: Pair) -> list[Measure]:
+    """SR with the paper's direction, under each convention."""
+    own = logits_ranks(pair)[0]
+    return [replace(own, name=f"SR, {one.name}", value=one.measure.value) for one in ranks()]
+
+
+def probes_of(pair: Pair, preset: Preset) -> list[Measure]:
+    """kappa and rho with the paper's directions, from results under a preset."""
+    own = {"κ": depths(pair)[0], "ρ": drop_of(pair, next(iter(pair.ood), None))}
+    return [replace(one, name=f"{name}, {preset}") for name, one in own.items()]
+
+
+def directions(cells: Sequence[Cell], results: Results) -> list[tuple[Pair, Sequence[Comparison]]]:
+    """T = 1 compared with low logit norm under each choice, pair by pair."""
+    by_choice: list[list[tuple[Pair, list[Comparison]]]] = [
+        compare_all(measured_pairs(cells, results), ranks_of)
+    ]
+    for preset in PRESETS:
+        found = measured_pairs(cells, results.under(preset))
+        by_choice.append(compare_all(found, lambda pair, own=preset: probes_of(pair, own)))  # type: ignore[misc]
+    return [one for same in zip(*by_choice, strict=True) for one in same]
+
+
+def agreeing(compared: Sequence[tuple[Pair, Sequence[Comparison]]]) -> str:
+    """How many directions agree with the paper's under each choice, in a sentence; empty if none is known."""
+    told = []
+    every = [one for _, own in compared for one in own]
+    for name in sorted(
+        dict.fromkeys(one.measure.name for one in every), key=lambda name: "Sκρ".index(name[0])
+    ):
+        counts = tally(one for one in every if one.measure.name == name)
+        if counts:
+            told.append(f"{name}: {counts.get(Verdict.AGREES, 0)} of {sum(counts.values())}")
+    return (
+        f"Directions that agree with the paper, by convention. {'; '.join(told)}." if told else ""
+    )
+
+
 @register
 class Conventions(Target):
     """What the numbers of Tables 1 and 3 are under other conventions."""
@@ -160,9 +216,11 @@ class Conventions(Target):
         return setup.pairs(rows)
 
     def section(self, cells: Sequence[Cell], results: Results, computed: Computed) -> Section:
-        """Tables of ranks, of kappa and of rho, with a statement on each choice."""
-        tables: list[Table] = []
-        paragraphs: list[str] = []
+        """Tables of directions, ranks, kappa and rho, with a statement on each choice."""
+        compared = directions(cells, results)
+        result = agreeing(compared)
+        tables = [pair_table("Direction of the change under each convention and preset", compared)]
+        paragraphs = [result] if result else []
         known = list(in_paper(cells, results))
         n = seeds(cells)
         told = [tell(c, choice, float(row.rank), results) for c, row in known for choice in ranks()]
@@ -193,7 +251,8 @@ class Conventions(Target):
             "the paper's. Matrix and class-centred ranks are on all train images, the others and all "
             "intervals on the diagnosed ones."
         )
-        return Section(self.name, self.title, paragraphs, tables, [], of_probes(cells, results))
+        notes = of_probes(cells, results)
+        return Section(self.name, self.title, paragraphs, tables, [], notes, result)
 
 
 def statements(of: str, told: Sequence[Told]) -> Iterator[str]:

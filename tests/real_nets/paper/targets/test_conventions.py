@@ -66,7 +66,7 @@ def told(table: Table, condition: str, choice: str) -> list[str]:
 
 
 def test_ranks_stand_under_every_convention_with_their_intervals(tmp_path: Path) -> None:
-    ranks = section(tmp_path).tables[0]
+    ranks = section(tmp_path).tables[1]
     last = ranks.rows[0][-2].text
     assert told(ranks, COLD, "matrix") == ["99", "99", "97 to 99", last, "compatible"]
     assert told(ranks, COLD, "class-centred") == ["99", "99", "98 to 99", last, "compatible"]
@@ -86,8 +86,24 @@ def test_statements_count_what_is_compatible_and_name_what_is_not(tmp_path: Path
     assert "not recorded" in kanan
 
 
+def test_directions_are_told_under_every_convention_and_preset(tmp_path: Path) -> None:
+    found = section(tmp_path)
+    verdicts = {row[2].text: row[-1].text for row in found.tables[0].rows}
+    assert list(verdicts) == [
+        *(f"SR, {name}" for name in RANKS),
+        *(f"{name}, {preset}" for preset in ("converged", "tunnel", "kanan") for name in "κρ"),
+    ]
+    assert verdicts["SR, matrix"] == "falls, as in the paper"
+    assert verdicts["SR, covariance"] == "unchanged; paper: falls"
+    assert verdicts["ρ, converged"] == "rises, as in the paper"
+    assert verdicts["ρ, tunnel"] == verdicts["κ, kanan"] == ""
+    assert found.headline == found.paragraphs[0]
+    assert "SR, matrix: 1 of 1; SR, class-centred: 1 of 1" in found.headline
+    assert "SR, covariance: 0 of 1; κ, converged: 1 of 1; ρ, converged: 1 of 1." in found.headline
+
+
 def test_probes_of_a_preset_that_was_not_tried_are_missing(tmp_path: Path) -> None:
-    _, depths, drops = section(tmp_path).tables
+    _, _, depths, drops = section(tmp_path).tables
     assert told(depths, COLD, "converged")[:3] == ["100.0%", "100.0%", "100.0% to 100.0%"]
     assert told(depths, COLD, "tunnel")[:3] == ["100.0%", "25.0%", "20.0% to 30.0%"]
     assert told(depths, COLD, "kanan")[1::3] == ["", "not recorded"]
@@ -98,8 +114,8 @@ def test_probes_of_a_preset_that_was_not_tried_are_missing(tmp_path: Path) -> No
 def test_other_data_bear_no_verdict(tmp_path: Path) -> None:
     setup = setup_of(pick=["CIFAR-100/ResNet-18"], seeds=1, replacements={"cifar100": "tiny"})
     found = section(tmp_path, setup)
-    assert {row[-1].text for row in found.tables[0].rows} == {"other data"}
-    assert all("not recorded on the paper's own data" in own for own in found.paragraphs[:-1])
+    assert {row[-1].text for row in found.tables[1].rows} == {"other data"}
+    assert all("not recorded on the paper's own data" in own for own in found.paragraphs[1:-1])
 
 
 def test_a_whole_page_may_be_under_a_preset_and_a_convention(tmp_path: Path) -> None:
