@@ -310,7 +310,8 @@ def temperature_colour(temperature: float | int) -> Colour:
 def with_legend_below(figure: Figure, columns: int) -> Figure:
     """One legend for all panels, each label once, temperatures in ascending order.
 
-    It has the given number of columns, or fewer where these are wider than the figure. All panels get the same font sizes, and plain numbers on logarithmic axes.
+    It has the given number of columns, or fewer where these are wider than the figure. All panels get
+    the same font sizes, and plain numbers on logarithmic axes.
     """
     for axes in figure.axes:
         _set_style(axes)

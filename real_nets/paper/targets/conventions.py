@@ -184,12 +184,11 @@ def directions(cells: Sequence[Cell], results: Results) -> list[tuple[Pair, Sequ
 
 
 def agreeing(compared: Sequence[tuple[Pair, Sequence[Comparison]]]) -> str:
-    """How many directions agree with the paper's under each choice, in a sentence; empty if none is known."""
-    told = []
+    """A sentence with the number of directions that agree under each choice; empty if none is known."""
     every = [one for _, own in compared for one in own]
-    for name in sorted(
-        dict.fromkeys(one.measure.name for one in every), key=lambda name: "Sκρ".index(name[0])
-    ):
+    names = dict.fromkeys(one.measure.name for one in every)
+    told = []
+    for name in sorted(names, key=lambda name: ("SR", "κ", "ρ").index(name.split(",")[0])):
         counts = tally(one for one in every if one.measure.name == name)
         if counts:
             told.append(f"{name}: {counts.get(Verdict.AGREES, 0)} of {sum(counts.values())}")
