@@ -7,8 +7,7 @@
     torchrun --nproc-per-node 8 -m real_nets.reproduce table1 --data ROOT --budget paper
 
 ROOT holds data sets by name: folders of images (ROOT/imagenet/{train,val}/CLASS/*), or CIFAR and SVHN as
-torchvision unpacks them. Networks already trained in the folder --out are reused, so that targets share
-them, and the same command resumes an interrupted run.
+torchvision unpacks them. Networks already trained in --out are reused; the same command resumes a run.
 """
 
 import shlex
@@ -58,7 +57,7 @@ from real_nets.training.recipe import OF_TRAINING, LrRule, Precision
 PROGRAM = "real_nets.reproduce"
 
 OVERRIDES = (
-    "epochs width lr lr_rule clip_norm batch_size image_size per_class test_per_class precision "
+    "epochs width lr lr_rule momentum clip_norm batch_size image_size per_class test_per_class precision "
     "compile gamma diagnosed_images"
 ).split()
 """Settings that override the budget's options of every job."""
@@ -105,6 +104,8 @@ class Settings:
     """Peak learning rate [default: the budget's]."""
     lr_rule: LrRule | None = None
     """matched: the same at every temperature; reparametrised: see real_nets.train --help."""
+    momentum: float | None = None
+    """Momentum of SGD [default: the budget's]."""
     clip_norm: float | None = None
     """Maximum norm of the gradient [default: the budget's]."""
     batch_size: int | None = None
@@ -239,9 +240,8 @@ def missing_commands(settings: Settings) -> list[str]:
             values = value if isinstance(value, tuple) else () if value is True else (value,)
             given += [option(own.name), *map(str, values)]
     wanted = chosen_names(settings.targets) or list(TARGETS)
-    command = ["python", "-m", PROGRAM]
     return [
-        shlex.join([*command, name, "--cells", cell, *given, "--out", str(out)])
+        shlex.join(["python", "-m", PROGRAM, name, "--cells", cell, *given, "--out", str(out)])
         for name, cell in missing(records, Results(out))
         if name in wanted
     ]
