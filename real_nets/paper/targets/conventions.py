@@ -1,7 +1,9 @@
 """SR, kappa and rho of the same networks under every convention and preset, beside the paper's."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from typing import NamedTuple, get_args
 
 from rankdeficit.diagnostics.measures.probes import Preset
@@ -48,8 +50,8 @@ class Choice:
     name: str
     """Convention or preset."""
     measure: Measure
-    interval: Callable[[JobFolder], Ends | None]
-    """Interval over samples of one network; None where it was not recorded."""
+    interval: str
+    """Where a report has the interval over samples; {ood} stands for the first OOD set."""
 
 
 class Told(NamedTuple):
@@ -58,6 +60,7 @@ class Told(NamedTuple):
     cell: Cell
     choice: Choice
     paper: float
+    networks: Sequence[JobFolder]
     found: tuple[float, ...]
     """One number per network."""
     ends: Ends | None
@@ -80,9 +83,7 @@ def ranks() -> list[Choice]:
         Choice(
             convention,
             Measure("SR", lambda one, c=convention: one.rank_under(c), format_rank),  # type: ignore[misc]
-            lambda one, name=RANKS[convention]: ends_of(  # type: ignore[misc]
-                one, f"train.rank_sampling.{name}.interval"
-            ),
+            f"train.rank_sampling.{RANKS[convention]}.interval",
         )
         for convention in CONVENTIONS
     ]
@@ -91,58 +92,35 @@ def ranks() -> list[Choice]:
 def depth(preset: Preset) -> Choice:
     """kappa with the probes of a preset, from results under it."""
     measure = Measure("κ", lambda one: one.effective_depth, format_share, check=LAST_PROBE)
-    return Choice(preset, measure, lambda one: ends_of(one, "effective_depth.interval"))
+    return Choice(preset, measure, "effective_depth.interval")
 
 
 def drop(preset: Preset) -> Choice:
     """rho on the first OOD set."""
-
-    def first(one: JobFolder) -> str:
-        return next(iter(one.job.ood), "")
-
     measure = Measure("ρ", lambda one: one.ood_drop(first(one)), format_share, check=ood_probe(""))
-    return Choice(preset, measure, lambda one: ends_of(one, f"ood_drop.{first(one)}.interval"))
+    return Choice(preset, measure, "ood_drop.{ood}.interval")
 
 
-def ends_of(one: JobFolder, name: str) -> Ends | None:
-    """An interval in the report of a network."""
-    found = one.found(name)
-    return (float(found[0]), float(found[1])) if isinstance(found, list) else None
+def first(one: JobFolder) -> str:
+    """The first OOD set of a network."""
+    return next(iter(one.job.ood), "")
 
 
 def tell(cell: Cell, choice: Choice, number: float, results: Results) -> Told:
     """One choice in one cell."""
     networks = results.outcomes(cell)
     found = tuple(values(networks, choice.measure.value))
-    ends = [own for one in networks if (own := choice.interval(one))]
-    every = [*found, *(end for own in ends for end in own)]
-    return Told(cell, choice, number, found, (min(every), max(every)) if found else None)
+    ends = [one.found(choice.interval.format(ood=first(one))) or [] for one in networks]
+    every = [*found, *map(float, chain(*ends))]
+    return Told(cell, choice, number, networks, found, (min(every), max(every)) if found else None)
 
 
-def statement(choice: str, told: Sequence[Told]) -> str:
-    """Where the paper's numbers lie outside of the intervals of a choice."""
-    own = [one for one in told if one.cell.own_data and one.found]
-    outside = [one for one in own if one.verdict == "outside"]
-    if not own:
-        return f"{choice}: not recorded on the paper's own data."
-    form = outside[0].choice.measure.form if outside else str
-    listed = "; ".join(
-        f"{one.cell.where}, {one.cell.label}: {form(one.paper)} in the paper, "
-        f"{form(one.ends[0])} to {form(one.ends[1])} here, n = {len(one.found)}"
-        for one in outside
-        if one.ends
-    )
-    whole = (
-        f"{choice}: compatible with {len(own) - len(outside)} of {len(own)} of the paper's numbers"
-    )
-    return f"{whole}; outside: {listed}." if outside else f"{whole}."
-
-
-def choice_table(caption: str, told: Sequence[Told], n: int, results: Results) -> Table:
+def choice_table(caption: str, told: Sequence[Told]) -> Table:
     """A row per cell and choice: the paper's number, those measured, their ends, the verdict."""
     rows = []
+    n = seeds(one.cell for one in told)
     for one in told:
-        measure, networks = one.choice.measure, results.outcomes(one.cell)
+        measure, networks = one.choice.measure, one.networks
         ends = "" if one.ends is None else " to ".join(map(measure.form, one.ends))
         images = sorted({f"{int(own.measure('train.samples') or 0):,}" for own in networks})
         rows.append(
@@ -174,13 +152,11 @@ def probes_of(pair: Pair, preset: Preset) -> list[Measure]:
 
 def directions(cells: Sequence[Cell], results: Results) -> list[tuple[Pair, Sequence[Comparison]]]:
     """T = 1 compared with low logit norm under each choice, pair by pair."""
-    by_choice: list[list[tuple[Pair, list[Comparison]]]] = [
-        compare_all(measured_pairs(cells, results), ranks_of)
-    ]
+    by_choice = [compare_all(measured_pairs(cells, results), ranks_of)]
     for preset in PRESETS:
         found = measured_pairs(cells, results.under(preset))
-        by_choice.append(compare_all(found, lambda pair, own=preset: probes_of(pair, own)))  # type: ignore[misc]
-    return [one for same in zip(*by_choice, strict=True) for one in same]
+        by_choice.append(compare_all(found, partial(probes_of, preset=preset)))
+    return list(chain(*zip(*by_choice, strict=True)))
 
 
 def agreeing(compared: Sequence[tuple[Pair, Sequence[Comparison]]]) -> str:
@@ -189,12 +165,9 @@ def agreeing(compared: Sequence[tuple[Pair, Sequence[Comparison]]]) -> str:
     names = dict.fromkeys(one.measure.name for one in every)
     told = []
     for name in sorted(names, key=lambda name: ("SR", "κ", "ρ").index(name.split(",")[0])):
-        counts = tally(one for one in every if one.measure.name == name)
-        if counts:
+        if counts := tally(one for one in every if one.measure.name == name):
             told.append(f"{name}: {counts.get(Verdict.AGREES, 0)} of {sum(counts.values())}")
-    return (
-        f"Directions that agree with the paper, by convention. {'; '.join(told)}." if told else ""
-    )
+    return f"Directions as in the paper, by convention. {'; '.join(told)}." if told else ""
 
 
 @register
@@ -220,28 +193,22 @@ class Conventions(Target):
         result = agreeing(compared)
         tables = [pair_table("Direction of the change under each convention and preset", compared)]
         paragraphs = [result] if result else []
+        under = [(preset, results.under(preset)) for preset in PRESETS]
         known = list(in_paper(cells, results))
-        n = seeds(cells)
-        told = [tell(c, choice, float(row.rank), results) for c, row in known for choice in ranks()]
-        tables.append(
-            choice_table("Rank of the train logits under each convention", told, n, results)
-        )
-        paragraphs += statements("Rank", told)
-        for name, make, number in (
-            ("Effective depth κ", depth, lambda row: row.effective_depth),
-            ("OOD drop ρ", drop, lambda row: row.ood_drop),
-        ):
-            told = []
-            rows: list[Sequence[TableCell]] = []
-            for preset in PRESETS:
-                own = results.under(preset)
-                part = [tell(cell, make(preset), number(row), own) for cell, row in known]
-                told += part
-                rows += choice_table("", part, n, own).rows
-            table = choice_table(f"{name} with the probes of each preset", [], n, results)
-            order = {cell.keys: i for i, (cell, _) in enumerate(known)}
-            pairs = sorted(zip(told, rows, strict=True), key=lambda own: order[own[0].cell.keys])
-            tables.append(Table(table.caption, table.columns, [row for _, row in pairs]))
+        for name, caption, choices, number in (
+            ("Rank", "Rank of the train logits under each convention",
+             [(one, results) for one in ranks()], lambda row: row.rank),
+            ("Effective depth κ", "Effective depth κ with the probes of each preset",
+             [(depth(preset), own) for preset, own in under], lambda row: row.effective_depth),
+            ("OOD drop ρ", "OOD drop ρ with the probes of each preset",
+             [(drop(preset), own) for preset, own in under], lambda row: row.ood_drop),
+        ):  # fmt: skip
+            told = [
+                tell(cell, choice, float(number(row)), own)
+                for cell, row in known
+                for choice, own in choices
+            ]
+            tables.append(choice_table(caption, told))
             paragraphs += statements(name, told)
         paragraphs.append(
             "Compatible: the paper's number lies between the lowest and the highest end of the 95 % "
@@ -255,10 +222,18 @@ class Conventions(Target):
 
 
 def statements(of: str, told: Sequence[Told]) -> Iterator[str]:
-    """A statement on each choice of a measure."""
+    """A sentence on each choice of a measure, with the paper's numbers outside of its intervals."""
     for name in dict.fromkeys(one.choice.name for one in told):
-        own = [one for one in told if one.choice.name == name]
-        yield f"{of}, {statement(name, own)}"
+        own = [one for one in told if one.choice.name == name and one.cell.own_data and one.found]
+        outside = [one for one in own if one.verdict == "outside"]
+        listed = "; ".join(
+            f"{one.cell.where}, {one.cell.label}: {one.choice.measure.form(one.paper)} in the paper, "
+            f"{' to '.join(map(one.choice.measure.form, one.ends or ()))} here, n = {len(one.found)}"
+            for one in outside
+        )
+        whole = f"compatible with {len(own) - len(outside)} of {len(own)} of the paper's numbers"
+        text = whole if own else "not recorded on the paper's own data"
+        yield f"{of}, {name}: {text}{'; outside: ' * bool(outside)}{listed}."
 
 
 def in_paper(

@@ -72,10 +72,7 @@ class PairTarget(Target):
         ]
 
     def cells(self, setup: Setup) -> Grid:
-        """Both conditions of every network, and of further networks named by `--cells`.
-
-        A figure shows any network so named; other targets leave out those that the paper has elsewhere.
-        """
+        """Both conditions of every network, and of others that `--cells` names; any in figures."""
         rows = dict.fromkeys((data, network) for network, data in self.networks)
         return setup.pairs(rows, self.every, self.family == "figure", **self.options)
 
