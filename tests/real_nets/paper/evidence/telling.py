@@ -1,6 +1,6 @@
 """The stores of evidence, and what FINDINGS.md and README.md tell of them, computed from the records."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -81,10 +81,15 @@ class Pair:
         return " to ".join(spelled(side, form) for side in self.values(measure, snapshot))
 
 
-def pair_of(store: Path, network: str, name: str) -> Pair:
+def pair_of(store: Path, network: str, name: str, dataset: str = "") -> Pair:
+    """The pair of a network, on the first data set if none is named."""
     results = Results(store)
     cells = [cell for record in read_targets(store, ["table1", "table3"]) for cell in record.cells]
-    pair = next(pair for pair in pairs(cells) if pair[0].network == network)
+    pair = next(
+        pair
+        for pair in pairs(cells)
+        if pair[0].network == network and dataset in ("", pair[0].dataset)
+    )
     accuracy = results.common_accuracy(pair)
     assert accuracy is not None
     cold, hot = map(results.outcomes, pair)
@@ -92,15 +97,23 @@ def pair_of(store: Path, network: str, name: str) -> Pair:
     return Pair(name, cold, hot, milestone_name(accuracy))
 
 
-PAIRS = {
+OWN = {
+    "own.resnet18": pair_of(LOSSLESS, "ResNet-18", "ResNet-18, CIFAR-100", "CIFAR-100"),
+    "own.mlp": pair_of(LOSSLESS, "MLP", "MLP, CIFAR-10"),
+}
+"""On the paper's own images."""
+
+FORMER = {
     "mlp": pair_of(STORE, "MLP", "MLP"),
     "resnet20": pair_of(STORE, "ResNet-20", "ResNet-20"),
     "vgg19": pair_of(STORE, "VGG-19", "VGG-19"),
-    "resnet18": pair_of(STORE, "ResNet-18", "ResNet-18"),
-    "tenth": pair_of(TENTH, "ResNet-20", "ResNet-20, a tenth"),
-    "fewer": pair_of(FEWER, "ResNet-18", "ResNet-18, a fifth"),
-    "lossless": pair_of(LOSSLESS, "MLP", "MLP, lossless"),
+    "resnet18": pair_of(STORE, "ResNet-18", "ResNet-18, 100 classes"),
+    "tenth": pair_of(TENTH, "ResNet-20", "ResNet-20, a tenth of CIFAR-10"),
+    "fewer": pair_of(FEWER, "ResNet-18", "ResNet-18, a fifth of 100 classes"),
 }
+"""On re-encoded images."""
+
+PAIRS = OWN | FORMER
 
 
 def strange(one: JobFolder) -> str:
@@ -130,6 +143,14 @@ def neco(one: JobFolder) -> float | None:
     return one.neco(strange(one))
 
 
+def drop_on_second(one: JobFolder) -> float | None:
+    return one.ood_drop(one.job.ood[1]) if len(one.job.ood) > 1 else None
+
+
+def neco_on_second(one: JobFolder) -> float | None:
+    return one.neco(one.job.ood[1]) if len(one.job.ood) > 1 else None
+
+
 def ortho_dev(one: JobFolder) -> float | None:
     return one.measure(f"ortho_dev.{strange(one)}")
 
@@ -149,10 +170,10 @@ def test_accuracy(one: JobFolder) -> float | None:
 
 
 def moved_detectors(pair: Pair, snapshot: str = FINAL) -> list[int]:
-    """Which way the AUROC of each distinct detector moves; equal scores count once."""
+    """Which way each distinct detector's AUROC moves on the last OOD set; equal scores count once."""
     sides = [[one.report for one in side] for side in pair.at(snapshot)]
     reports = [[report for report in side if report is not None] for side in sides]
-    ood = strange(pair.cold[0])
+    ood = pair.cold[0].job.ood[-1]
     own = reports[0][0]["detection"][ood]
     names = [name for name in own if "auroc" in own[name]]
     curves = {
@@ -174,7 +195,9 @@ MEASURES: dict[str, tuple[str, Measure, Form]] = {
     "effective depth κ, %": ("falls", depth, percent),
     "κ against the best layer, %": ("", depth_of_best, percent),
     "OOD drop ρ, %": ("rises", drop, percent),
+    "ρ on the other CIFAR, %": ("rises", drop_on_second, percent),
     "AUROC of NECO, %": ("rises", neco, percent),
+    "NECO on the other CIFAR, %": ("rises", neco_on_second, percent),
     "OrthoDev": ("falls", ortho_dev, decimals),
     "alignment": ("rises", lambda one: one.measure("alignment"), decimals),
     "NC1, tr S_W / tr S_B": ("", collapse("within_to_between"), decimals),
@@ -191,27 +214,30 @@ MARKS = {1: "↑", -1: "↓", 0: "~"}
 def moved_cell(pair: Pair, measure: Measure, form: Form, snapshot: str) -> str:
     """Both medians and the direction beyond the spread of seeds; one number where they print alike."""
     cold, hot = pair.values(measure, snapshot)
+    if not cold:
+        return ""
     before, after = form(median(cold)), form(median(hot))
     if before == after:
         return before
     return f"{before} → {after} {MARKS[apart(cold, hot)]}"
 
 
-def findings_table() -> str:
+def findings_table(shown: Mapping[str, Pair]) -> str:
     """Measure x network at equal budget (first line of a cell) and at equal train accuracy (second)."""
-    names = [f"{pair.name}, T = 1 → {pair.hot[0].job.temperature:g}" for pair in PAIRS.values()]
+    names = [f"{pair.name}, T = 1 → {pair.hot[0].job.temperature:g}" for pair in shown.values()]
     lines = [
         f"| measure | paper | {' | '.join(names)} |",
         "|---" * (2 + len(names)) + "|",
     ]
     for name, (paper, measure, form) in MEASURES.items():
         cells = []
-        for pair in PAIRS.values():
+        for pair in shown.values():
             end, equal = (
                 moved_cell(pair, measure, form, snapshot) for snapshot in (FINAL, pair.milestone)
             )
             cells.append(end if end == equal else f"{end}<br>{equal}")
-        lines.append(f"| {name} | {paper} | {' | '.join(cells)} |")
+        if any(cells):
+            lines.append(f"| {name} | {paper} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -222,15 +248,7 @@ def headline_table() -> str:
         "| rank at equal accuracy: raw / class-centred |",
         "|---|---|---|---|---|---|---|",
     ]
-    where = {
-        "resnet18": "100 classes",
-        "fewer": "100 classes",
-        "tenth": "CIFAR-10",
-        "mlp": "CIFAR-10",
-        "lossless": "CIFAR-10",
-    }
-    for key, data in where.items():
-        pair = PAIRS[key]
+    for pair in (*OWN.values(), PAIRS["fewer"], PAIRS["tenth"]):
         for side, equal in zip((pair.cold, pair.hot), pair.at(pair.milestone), strict=True):
             both = [
                 " / ".join(
@@ -244,6 +262,6 @@ def headline_table() -> str:
             ]
             temperature = f"{side[0].job.temperature:g}"
             lines.append(
-                f"| {pair.name}, {data} | {temperature} | {' | '.join([both[0], *shares, both[1]])} |"
+                f"| {pair.name} | {temperature} | {' | '.join([both[0], *shares, both[1]])} |"
             )
     return "\n".join(lines)

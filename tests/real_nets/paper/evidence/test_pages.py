@@ -11,6 +11,7 @@ from statistics import median
 
 import pytest
 
+from rankdeficit.diagnostics.measures.probes import Preset
 from real_nets.jobs.folder import FINAL, JobFolder
 from real_nets.paper.compare import correlation
 from real_nets.paper.grid import Cell
@@ -18,6 +19,9 @@ from real_nets.paper.store import Results, read_targets
 from tests.conftest import ROOT
 from tests.real_nets.paper.evidence.telling import (
     FINDINGS,
+    FORMER,
+    LOSSLESS,
+    OWN,
     PAIRS,
     STORE,
     TENTH,
@@ -38,7 +42,11 @@ from tests.real_nets.paper.evidence.telling import test_accuracy as accuracy_on_
 from tests.real_nets.paper.evidence.telling import train_accuracy as accuracy_on_train
 
 PAGES = [ROOT / "README.md", FINDINGS]
-TABLES = {"findings": findings_table, "headline": headline_table}
+TABLES: dict[str, Callable[[], str]] = {
+    "own": lambda: findings_table(OWN),
+    "former": lambda: findings_table(FORMER),
+    "headline": headline_table,
+}
 
 
 def outcomes_of(store: Path, target: str) -> list[list[JobFolder]]:
@@ -94,7 +102,44 @@ def own_and_narrow(store: Path) -> list[list[JobFolder]]:
     return [own, narrow]
 
 
+def over_temperatures(
+    measure: Callable[[JobFolder], float | None], form: Callable[[float], str] = percent
+) -> str:
+    """A measure of the MLP at each of its temperatures on the paper's own images."""
+    (record,) = read_targets(LOSSLESS, ["table1"])
+    cells = [cell for cell in record.cells if cell.network == "MLP"]
+    by_temperature = sorted(cells, key=lambda cell: cell.temperature)
+    told = [
+        spelled(map(measure, Results(LOSSLESS).outcomes(cell)), form) for cell in by_temperature
+    ]
+    return f"{', '.join(told[:-1])} and {told[-1]}"
+
+
+def probed(key: str, preset: Preset, measure: Callable[[JobFolder], float | None]) -> str:
+    """A measure with the probes of a preset."""
+    sides = PAIRS[key].cold, PAIRS[key].hot
+    found = [[JobFolder(one.path, FINAL, preset) for one in side] for side in sides]
+    return " to ".join(spelled(map(measure, side)) for side in found)
+
+
 VALUES: dict[str, Callable[[], str]] = {
+    "own.rank": lambda: PAIRS["own.resnet18"].moved(rank_at("centred_rank_curve", 1e-3), integer),
+    "own.rank.equal": lambda: PAIRS["own.resnet18"].moved(
+        rank_at("centred_rank_curve", 1e-3), integer, PAIRS["own.resnet18"].milestone
+    ),
+    "own.depth": lambda: PAIRS["own.resnet18"].moved(depth),
+    "own.depth.best": lambda: PAIRS["own.resnet18"].moved(depth_of_best),
+    "own.mlp.depths": lambda: over_temperatures(depth),
+    "own.mlp.drops": lambda: over_temperatures(drop),
+    "own.drop": lambda: PAIRS["own.resnet18"].moved(drop),
+    **{
+        f"{key}.{preset}.{name}": lambda key=key, preset=preset, measure=measure: probed(  # type: ignore[misc]
+            key, preset, measure
+        )
+        for key in OWN
+        for preset in ("tunnel", "kanan")
+        for name, measure in (("depth", depth), ("drop", drop))
+    },
     "resnet18.rank": lambda: PAIRS["resnet18"].moved(rank_at("rank_curve", 1e-3), integer),
     "resnet18.centred": lambda: PAIRS["resnet18"].moved(
         rank_at("centred_rank_curve", 1e-3), integer
