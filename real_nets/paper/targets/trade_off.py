@@ -66,7 +66,7 @@ class TradeOff(Target):
         caption = "Correlation of ρ with the AUROC of NECO, of all networks and of each kind"
         table = correlation_table(caption, grouped, ("OOD", "network"))
         titles = {
-            ood: f"Spearman's correlation {one.rho:.2f} (p = {one.p:.2g}, n = {one.n})"
+            ood: f"Spearman's correlation {one.rho:.2f}\np = {one.p:.2g}, n = {one.n}"
             for (ood, kind), own in grouped.items()
             if kind == ALL and (one := correlation(own))
         }

@@ -348,6 +348,22 @@ def test_no_text_and_no_legend_is_cut_off(draw: Draw) -> None:
         assert box.x1 <= width and box.y1 <= height  # noqa: PT018
 
 
+def test_titles_of_three_panels_do_not_touch() -> None:
+    found = report(1.0, 0, 4)
+    names = ("cifar10", "cifar100", "street-characters")
+    for own in (found["ood_drop"], found["detection"]):
+        own |= dict.fromkeys(names, own.pop("svhn"))
+    for one in found["layers"]:
+        one["ood_probes"] = dict.fromkeys(names, one["ood_probes"]["svhn"])
+    text = "Spearman's correlation -0.89\np = 0.033, n = 12"
+    figure = when_trained.trade_off([run(report=found)], correlations=dict.fromkeys(names, text))
+    assert figure is not None
+    figure.draw_without_rendering()
+    boxes = [axes.title.get_window_extent() for axes in figure.axes]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    assert boxes[-1].x1 <= figure.bbox.width
+
+
 @pytest.mark.parametrize("draw", OF_RUNS)
 def test_seeds_in_another_order_give_the_same_figure(draw: Draw) -> None:
     runs = pair()
