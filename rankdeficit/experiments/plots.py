@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.container import Container
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.mathtext import MathTextParser
@@ -331,7 +332,7 @@ def with_legend_below(figure: Figure, columns: int) -> Figure:
     return figure
 
 
-def _legend(figure: Figure, handles: Sequence[Artist], columns: int) -> Legend:
+def _legend(figure: Figure, handles: Sequence[Artist | Container], columns: int) -> Legend:
     return figure.legend(handles=[*handles], loc="outside lower center", fontsize=8, ncols=columns)
 
 

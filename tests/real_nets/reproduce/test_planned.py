@@ -30,9 +30,9 @@ from tests.real_nets.reproduce.asking import MLP, TINY, Main
 @pytest.mark.parametrize("network", ["mlp", "resnet18", "vit_b16"])
 def test_options_change_every_network_of_a_budget(network: str) -> None:
     options = {
-        "epochs": 3, "width": 7, "lr": 0.25, "lr_rule": "reparametrised", "clip_norm": 0.75,
-        "batch_size": 9, "image_size": 48, "precision": "bf16", "compile": True, "gamma": 0.5,
-        "diagnosed_images": 11, "per_class": 13, "test_per_class": 5,
+        "epochs": 3, "width": 7, "lr": 0.25, "lr_rule": "reparametrised", "momentum": 0.5,
+        "clip_norm": 0.75, "batch_size": 9, "image_size": 48, "precision": "bf16",
+        "compile": True, "gamma": 0.5, "diagnosed_images": 11, "per_class": 13, "test_per_class": 5,
     }  # fmt: skip
     assert set(options) == set(OVERRIDES)
     job = prepare(Settings(**options), DataSource()).budget.job("glyphs:50", network)
