@@ -23,7 +23,8 @@ def commands() -> Iterator[list[str]]:
     variables: dict[str, str] = {}
     for line in (STORE / "evidence.sh").read_text().splitlines():
         if found := re.fullmatch(r'(\w+)="(.*)"', line):
-            variables[found[1]] = Template(found[2]).safe_substitute(variables)
+            given = re.sub(r"\$\{\d:.*?\}", "ROOT", found[2])
+            variables[found[1]] = Template(given).substitute(variables)
         elif line.startswith("$RUN "):
             yield shlex.split(Template(line).substitute(variables))[3:]
 
