@@ -6,7 +6,8 @@ from statistics import median
 import pytest
 
 from rankdeficit.diagnostics.measures.probes import Preset
-from real_nets.jobs.folder import FINAL, JobFolder
+from rankdeficit.spectrum import Convention
+from real_nets.jobs.folder import FINAL, RANKS, JobFolder
 from real_nets.paper.measures import collapse
 from tests.conftest import ROOT
 from tests.real_nets.paper.evidence.telling import (
@@ -149,6 +150,27 @@ def test_directions_on_the_papers_own_images_are_those_told() -> None:
             resnet.values(rank_at(kind, 1e-3), at) for kind in ("rank_curve", "centred_rank_curve")
         )
         assert raw == centred
+
+
+@pytest.mark.parametrize("convention", RANKS)
+def test_ranks_fall_under_every_convention_and_one_gives_both_anchors(
+    convention: Convention,
+) -> None:
+    def ends(networks: list[JobFolder]) -> list[float]:
+        name = f"train.rank_sampling.{RANKS[convention]}.interval"
+        return sorted(
+            end for one in networks for end in one.found(name) or [one.rank_under(convention)]
+        )
+
+    resnet, mlp = PAIRS["own.resnet18"], PAIRS["own.mlp"]
+    assert moves(resnet, lambda one: one.rank_under(convention)) == -1
+    assert moves(mlp, lambda one: one.rank_under(convention)) == 0
+    inside = [
+        ends(pair.cold)[0] <= anchor <= ends(pair.cold)[-1]
+        for pair, anchor in ((mlp, 9), (resnet, 99))
+    ]
+    assert all(inside) == (convention == "class-centred")
+    assert not ends(resnet.hot)[0] <= 59 <= ends(resnet.hot)[-1]
 
 
 @pytest.mark.parametrize(

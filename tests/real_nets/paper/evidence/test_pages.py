@@ -127,6 +127,12 @@ VALUES: dict[str, Callable[[], str]] = {
     "own.rank.equal": lambda: PAIRS["own.resnet18"].moved(
         rank_at("centred_rank_curve", 1e-3), integer, PAIRS["own.resnet18"].milestone
     ),
+    "own.mlp.raw": lambda: spelled(
+        map(rank_at("rank_curve", 1e-3), PAIRS["own.mlp"].cold), integer
+    ),
+    "own.covariance": lambda: spelled(
+        (one.rank_under("covariance") for one in PAIRS["own.resnet18"].cold), integer
+    ),
     "own.depth": lambda: PAIRS["own.resnet18"].moved(depth),
     "own.depth.best": lambda: PAIRS["own.resnet18"].moved(depth_of_best),
     "own.mlp.depths": lambda: over_temperatures(depth),
