@@ -34,8 +34,8 @@ from rankdeficit.diagnostics.reading.streams import LOGITS, LOSS
 from rankdeficit.diagnostics.reading.taps import pick_logits
 from rankdeficit.diagnostics.reading.unfolding import weight_matrix
 from rankdeficit.experiments import cli
+from rankdeficit.experiments.figure_style import default_style, save
 from rankdeficit.experiments.options import Unused
-from rankdeficit.experiments.plots import default_style, save
 from rankdeficit.experiments.runs import RunFolder, check_new, read_json, write_json
 from rankdeficit.experiments.tables import print_sentences
 from rankdeficit.spectrum import GAMMAS

@@ -36,7 +36,7 @@ from rankdeficit.control.atlas import (
 from rankdeficit.control.classifier import UNFIT
 from rankdeficit.control.head import Head
 from rankdeficit.experiments import cli
-from rankdeficit.experiments.plots import default_style, save
+from rankdeficit.experiments.figure_style import default_style, save
 from rankdeficit.experiments.records import csv_text
 from rankdeficit.experiments.runs import RunFolder, read_rows, write_atomically
 from rankdeficit.experiments.tables import spread

@@ -15,7 +15,7 @@ import tyro
 from rankdeficit.diagnostics.measures.probes import Preset
 from rankdeficit.diagnostics.report.glossary import glossary_section, named_terms
 from rankdeficit.experiments import cli
-from rankdeficit.experiments.plots import default_style
+from rankdeficit.experiments.figure_style import default_style
 from rankdeficit.page import Page, Section, write
 from rankdeficit.page.terminal import open_console, print_section
 from rankdeficit.spectrum import Convention

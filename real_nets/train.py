@@ -17,7 +17,7 @@ from rich.table import Table
 
 from rankdeficit.control.schedules import last_temperatures
 from rankdeficit.distributed import from_first, is_first
-from rankdeficit.experiments import cli, plots, tables
+from rankdeficit.experiments import cli, figure_style, plots, tables
 from rankdeficit.experiments.cli import joined
 from rankdeficit.experiments.options import Unused
 from rankdeficit.experiments.records import write_summary
@@ -227,7 +227,7 @@ def shown_gammas(gamma: float) -> list[float]:
     return sorted({gamma, SHOWN_GAMMA})
 
 
-@plots.default_style()
+@figure_style.default_style()
 def draw(path: Path) -> None:
     """Draw the figures of a run folder from its files alone."""
     summary: RunSummary = read_json(path / "summary.json")
@@ -245,7 +245,7 @@ def draw(path: Path) -> None:
         "alignment": plots.alignment_over_training(rows, "epoch", "model"),
     }
     for name, figure in figures.items():
-        plots.save(figure, path / f"{name}.png")
+        figure_style.save(figure, path / f"{name}.png")
 
 
 def main() -> None:

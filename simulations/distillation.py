@@ -24,7 +24,7 @@ from torch import Tensor
 from rankdeficit.checks import check_at_least
 from rankdeficit.control.distillation import check_weight, kd_loss
 from rankdeficit.diagnostics.states.logits import measure_logits
-from rankdeficit.experiments import cli, plots, tables
+from rankdeficit.experiments import cli, figure_style, tables
 from rankdeficit.experiments.experiment import UnitByUnit, experiment
 from rankdeficit.experiments.settings import CommonSettings, Row, check_values
 from rankdeficit.softmax import cross_entropy
@@ -324,17 +324,19 @@ def draw(runs: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(6, 4))
     axes = figure.subplots()
     for T in temperatures_of(runs):
-        colour = plots.temperature_colour(T)
+        colour = figure_style.temperature_colour(T)
         own = [run for run in runs if run["temperature"] == T and run.get("kd_temperature")]
-        plots.band(axes, own, "kd_temperature", "test_accuracy", colour, f"teacher at T = {T:g}")
+        figure_style.band(
+            axes, own, "kd_temperature", "test_accuracy", colour, f"teacher at T = {T:g}"
+        )
         level = median(run["test_accuracy"] for run in teachers_of(runs, T))
         axes.axhline(level, color=colour, linestyle=":", label=f"the teacher, T = {T:g}")
     alone = students_of(runs, temperatures_of(runs)[0], None)
     level = median(run["test_accuracy"] for run in alone)
-    axes.axhline(level, color=plots.THEORY_COLOUR, linestyle="--", label="labels alone")
-    plots.set_log_scale(axes, "x")
+    axes.axhline(level, color=figure_style.THEORY_COLOUR, linestyle="--", label="labels alone")
+    figure_style.set_log_scale(axes, "x")
     axes.set(xlabel="KD temperature", ylabel="test accuracy of students")
-    return plots.with_legend_below(figure, columns=2)
+    return figure_style.with_legend_below(figure, columns=2)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from rich import box
 from rich.table import Table
 from torch import Tensor
 
-from rankdeficit.experiments import plots, tables
+from rankdeficit.experiments import figure_style, tables
 from rankdeficit.experiments.experiment import StepByStep, experiment
 from rankdeficit.experiments.settings import Row, check_values
 from rankdeficit.spectrum import centre
@@ -260,8 +260,8 @@ def draw(summary: Row) -> Figure:
                     for run in runs
                     if (run["depth"], run["temperature"]) == (depth, temperature)
                 ]
-                colour, text = plots.temperature_colour(temperature), f"T = {temperature:g}"
-                plots.band(axes, own, "imbalance", name, colour, text)
+                colour, text = figure_style.temperature_colour(temperature), f"T = {temperature:g}"
+                figure_style.band(axes, own, "imbalance", name, colour, text)
             axes.set_xscale("log")
             if j == 0:
                 axes.set_ylabel(label)
@@ -271,7 +271,7 @@ def draw(summary: Row) -> Figure:
         )  # fmt: skip
         grid[0, j].set_title(f"depth {tables.depth_and_factors(depth)}", fontsize=9)
         grid[-1, j].set_xlabel("samples of large over small classes")
-    return plots.with_legend_below(figure, columns=3)
+    return figure_style.with_legend_below(figure, columns=3)
 
 
 if __name__ == "__main__":

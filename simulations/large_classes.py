@@ -25,7 +25,7 @@ from rich.table import Table
 from torch import Tensor
 
 from rankdeficit.checks import check_at_least, check_positive, divergence_bound
-from rankdeficit.experiments import cli, plots, tables
+from rankdeficit.experiments import cli, figure_style, tables
 from rankdeficit.experiments.experiment import StepByStep, experiment
 from rankdeficit.experiments.loops import OptimizedBatch
 from rankdeficit.experiments.settings import Row, TemperatureSettings, TrainingSettings
@@ -283,12 +283,12 @@ def draw_spectra(summary: Row) -> Figure:
             )
             axes.plot(
                 range(1, len(values) + 1), values, label=label,
-                color=plots.temperature_colour(run["temperature"]),
+                color=figure_style.temperature_colour(run["temperature"]),
             )  # fmt: skip
     axes.axhline(summary["gamma"], color="black", linestyle=":", label="γ")
-    plots.set_log_scale(axes, "y")
+    figure_style.set_log_scale(axes, "y")
     axes.set(xlabel="index", ylabel="singular value / largest")
-    return plots.with_legend_below(figure, columns=4)
+    return figure_style.with_legend_below(figure, columns=4)
 
 
 if __name__ == "__main__":

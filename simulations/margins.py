@@ -27,7 +27,7 @@ from torch import Tensor
 
 from rankdeficit.checks import check_at_least, check_positive
 from rankdeficit.constructions import Code, named_codes
-from rankdeficit.experiments import cli, plots, tables
+from rankdeficit.experiments import cli, figure_style, tables
 from rankdeficit.experiments.experiment import StepByStep, experiment
 from rankdeficit.experiments.settings import DepthSettings, Row, TrainingSettings, check_values
 from rankdeficit.spectrum import numerical_rank
@@ -245,14 +245,14 @@ def draw(rows: Sequence[Row], summary: Row) -> Figure:
             grid[0, column].plot(norms, [row["coarse_rank"] for row in own], **style)
             shares = [row["normalised_margin"] / best["normalised_margin"] for row in own]
             grid[1, column].plot(norms, shares, **style)
-        grid[0, column].axhline(best["rank"], color=plots.THEORY_COLOUR, linestyle="--")
-        grid[1, column].axhline(1, color=plots.THEORY_COLOUR, linestyle="--")
+        grid[0, column].axhline(best["rank"], color=figure_style.THEORY_COLOUR, linestyle="--")
+        grid[1, column].axhline(1, color=figure_style.THEORY_COLOUR, linestyle="--")
         grid[0, column].set_title(f"L = {depth + 1}; best code: {best['code']}", fontsize=9)
-        plots.set_log_scale(grid[1, column], "x")
+        figure_style.set_log_scale(grid[1, column], "x")
         grid[1, column].set_xlabel("logits norm")
     grid[0, 0].set_ylabel(f"class-centred rank, γ = {COARSE:g}")
     grid[1, 0].set_ylabel("normalised margin / best code's")
-    return plots.with_legend_below(figure, columns=4)
+    return figure_style.with_legend_below(figure, columns=4)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from rankdeficit.bounds import gap_bound
 from rankdeficit.checks import check_at_least
-from rankdeficit.experiments import cli, plots, tables
+from rankdeficit.experiments import cli, figure_style, tables
 from rankdeficit.experiments.experiment import UnitByUnit, experiment
 from rankdeficit.experiments.settings import CommonSettings, Row, check_values
 from rankdeficit.scaled_logits import (
@@ -205,7 +205,7 @@ def draw_ranks(summary: Row) -> Figure:
             axes.fill_between(scales, low, high, color=colour, alpha=0.2)
             _draw_theory(axes, curve, colour)
         axes.set(ylim=(0.9, 1.3 * n), xlabel="scale s of the logits")
-        plots.set_log_scale(axes, "xy")
+        figure_style.set_log_scale(axes, "xy")
         axes.set_title(f"n = {n}, γ = {summary['gamma']:g}", fontsize=9)
     panels[0].set_ylabel("numerical rank of softmax(sM)")
     for style, label in (
@@ -214,7 +214,7 @@ def draw_ranks(summary: Row) -> Figure:
         (".", "proven"),
     ):
         panels[0].plot([], [], style, color="black", label=label)
-    return plots.with_legend_below(figure, columns=3)
+    return figure_style.with_legend_below(figure, columns=3)
 
 
 def _draw_theory(axes: Axes, curve: Row, colour: Any) -> None:
@@ -254,13 +254,13 @@ def draw_gammas(summary: Row) -> Figure:
             curve["logits_rank"], color="black", linestyle="--", linewidth=1, label="rank of M"
         )
         axes.set_ylim(0.9, 1.3 * n)
-        plots.set_log_scale(axes, "xy")
+        figure_style.set_log_scale(axes, "xy")
         axes.set_title(f"rank of M: {curve['logits_rank']}, n = {n}", fontsize=9)
     for axes in grid.flat[max(0, len(curves) - columns) : len(curves)]:
         axes.set_xlabel("scale s of the logits")
     for axes in grid[:, 0]:
         axes.set_ylabel("numerical rank\nof softmax(sM)")
-    return plots.with_legend_below(figure, columns=3)
+    return figure_style.with_legend_below(figure, columns=3)
 
 
 @experiment

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from rankdeficit.experiments import cli, plots, tables
+from rankdeficit.experiments import cli, figure_style, tables
 from rankdeficit.experiments.experiment import StepByStep, experiment
 from rankdeficit.experiments.loops import OptimizedBatch
 from rankdeficit.experiments.options import Unused
@@ -297,19 +297,19 @@ def draw_schedules(rows: Sequence[Row], summary: Row) -> Figure:
         for (name, label), axes in zip(quantities, grid[:, j], strict=True):
             for schedule in schedules:
                 own = [r for r in rows if (r["hottest"], r["schedule"]) == (T, schedule)]
-                plots.band(axes, own, "step", name, colours[schedule], schedule)
+                figure_style.band(axes, own, "step", name, colours[schedule], schedule)
             if name == "rank":
                 predicted = summary["neural_collapse_rank"]
                 text = f"Neural Collapse: {predicted}"
                 axes.axhline(predicted, color="black", linestyle="--", linewidth=1, label=text)
             else:
-                plots.set_log_scale(axes, "y")
-            plots.set_clock_scale(axes, "step")
+                figure_style.set_log_scale(axes, "y")
+            figure_style.set_clock_scale(axes, "step")
             if j == 0:
                 axes.set_ylabel(label)
         grid[0, j].set_title(f"hottest T = {T:g}", fontsize=9)
         grid[-1, j].set_xlabel("training steps")
-    return plots.with_legend_below(figure, columns=3)
+    return figure_style.with_legend_below(figure, columns=3)
 
 
 if __name__ == "__main__":

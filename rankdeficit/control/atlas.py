@@ -14,7 +14,7 @@ from rankdeficit.control.head import MAKERS, Head, linear_head
 from rankdeficit.control.norm import norms_of
 from rankdeficit.control.passes import Passes
 from rankdeficit.diagnostics.reading.taps import Select
-from rankdeficit.experiments.plots import set_log_scale, with_legend_below
+from rankdeficit.experiments.figure_style import set_log_scale, with_legend_below
 
 HOT, COLD = 0.05, 1.0
 """Deviation of a logit from the mean of its sample, over T, below which a network starts hot: its loss is

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rankdeficit.experiments import plots
+from rankdeficit.experiments import figure_style
 
 CURVE = "temperature"
 """Family of the trainings that make the curve."""
@@ -216,7 +216,7 @@ def draw_ruler(ruler: Ruler, ranks: str) -> Figure:
     for number, curve in enumerate(curve for curve in ruler.curves.values() if curve):
         label = "" if number else "temperature alone"
         axes.plot(*zip(*curve, strict=True), "--", color="black", linewidth=0.8, label=label)
-    plots.set_log_scale(axes, "x")
+    figure_style.set_log_scale(axes, "x")
     axes.set_xlabel(r"initial effective norm $\|M\|_F/(\sqrt{n}\,T)$ that the loss sees")
     axes.set_ylabel(ranks)
-    return plots.with_legend_below(figure, columns=3)
+    return figure_style.with_legend_below(figure, columns=3)

@@ -32,7 +32,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from rankdeficit.experiments import cli, plots, tables
+from rankdeficit.experiments import cli, figure_style, tables
 from rankdeficit.experiments.loops import Batch, measured_steps, train_together, work_through
 from rankdeficit.experiments.recorded_settings import settings_record
 from rankdeficit.experiments.records import Run, load_run, write_summary
@@ -117,10 +117,10 @@ class Experiment(ABC, Generic[S, P]):
 
     def draw(self, path: Path) -> None:
         """Draw the figures of a run folder from its files alone."""
-        with plots.default_style():
+        with figure_style.default_style():
             figures = self.figures(read_rows(path), read_json(path / "summary.json"))
             for name, figure in figures.items():
-                plots.save(figure, path / f"{name}.png")
+                figure_style.save(figure, path / f"{name}.png")
 
     def main(self) -> None:
         """Run as a command."""

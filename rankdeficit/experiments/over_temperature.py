@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rankdeficit.experiments.plots import (
+from rankdeficit.experiments.figure_style import (
     THEORY_COLOUR,
     band,
     set_log_scale,

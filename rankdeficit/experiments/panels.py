@@ -11,7 +11,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, SymmetricalLogLocator
 
-from rankdeficit.experiments.plots import (
+from rankdeficit.experiments.figure_style import (
     THEORY_COLOUR,
     band,
     set_rank_scale,

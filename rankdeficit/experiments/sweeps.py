@@ -7,13 +7,13 @@ from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from matplotlib.figure import Figure
 
-from rankdeficit.experiments.options import option, parse_pairs
-from rankdeficit.experiments.plots import (
+from rankdeficit.experiments.figure_style import (
     band,
     set_log_scale,
     temperature_colour,
     with_legend_below,
 )
+from rankdeficit.experiments.options import option, parse_pairs
 from rankdeficit.experiments.settings import CommonSettings, Row, TrainingSettings
 
 S = TypeVar("S", bound=CommonSettings)

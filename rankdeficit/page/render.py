@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from rankdeficit.experiments.plots import any_text
+from rankdeficit.experiments.figure_style import any_text
 from rankdeficit.experiments.runs import write_atomically
 from rankdeficit.page.page import Column, Page
 

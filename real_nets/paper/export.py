@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from rankdeficit.experiments.figure_style import save
 from rankdeficit.experiments.folders import whole_or_nothing
-from rankdeficit.experiments.plots import save
 from rankdeficit.experiments.runs import read_json, write_atomically, write_json
 from rankdeficit.page import Page, render_markdown
 from real_nets.paper.store import TARGETS_FOLDER, Results, TargetRecord, job_folder

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from rankdeficit.experiments import plots, tables
+from rankdeficit.experiments import figure_style, tables
 from rankdeficit.experiments.settings import Row
 from simulations.attention.measures import LARGE_N_SHARE
 
@@ -99,7 +99,7 @@ def draw(summary: Row) -> Figure:
             _draw_curve(ranks, entropies, curve, colours[curve["dimension"]])
         ranks.set_title(f"{n} tokens, γ = {summary['gamma']:g}")
         ranks.set_ylim(0.9, 1.4 * max(sizes))
-        plots.set_log_scale(ranks, "xy")
+        figure_style.set_log_scale(ranks, "xy")
         entropies.set(xlabel="temperature T of the attention", ylim=(0, 1.03))
     panels[0][0].set_ylabel("numerical rank")
     panels[1][0].set_ylabel("entropy / ln(keys)")
@@ -113,7 +113,7 @@ def draw(summary: Row) -> Figure:
     )
     for style, label in legend:
         panels[0][0].plot([], [], style, color="black", linewidth=1, label=label)
-    return plots.with_legend_below(figure, columns=3)
+    return figure_style.with_legend_below(figure, columns=3)
 
 
 def _draw_curve(ranks: Axes, entropies: Axes, curve: Row, colour: Any) -> None:

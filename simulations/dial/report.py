@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from rankdeficit.experiments import plots
+from rankdeficit.experiments import figure_style
 from rankdeficit.experiments.settings import Row
 
 KINDS = {"ufm": "deep UFM", "mlp": "perceptron"}
@@ -72,7 +72,7 @@ def draw_predictions(summary: Row) -> Figure:
                 elinewidth=0.4, alpha=0.6, color=colour,
                 label="pilot has left its start" if left else "pilot has not left its start",
             )  # fmt: skip
-        axes.plot([0, 1], [0, 1], color=plots.THEORY_COLOUR, linestyle="--", linewidth=0.8)
+        axes.plot([0, 1], [0, 1], color=figure_style.THEORY_COLOUR, linestyle="--", linewidth=0.8)
         axes.set(title=f"{target}, {KINDS[kind]}", xlabel="at the end (share)")
     grid[0].set_ylabel("predicted (share)")
-    return plots.with_legend_below(figure, columns=2)
+    return figure_style.with_legend_below(figure, columns=2)

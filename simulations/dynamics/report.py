@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from rich import box
 from rich.table import Table
 
-from rankdeficit.experiments import plots, tables
+from rankdeficit.experiments import figure_style, tables
 from rankdeficit.experiments.settings import Row
 
 
@@ -133,7 +133,7 @@ def draw_modes(rows: Sequence[Row], summary: Row) -> Figure:
         axes.axvline(1, color="red", linestyle=":", linewidth=1, label="predicted escape")
         axes.set_xlim(0, 1.5)
         axes.set_xticks((0, 0.5, 1))
-        plots.set_log_scale(axes, "y")
+        figure_style.set_log_scale(axes, "y")
         axes.set_title(f"L = {depth + 1}, T = {T:g}", fontsize=8)
         axes.tick_params(labelsize=7)
         axes.yaxis.set_minor_formatter(NullFormatter())
@@ -142,7 +142,7 @@ def draw_modes(rows: Sequence[Row], summary: Row) -> Figure:
         axes.set_xlabel("time / escape time")
     for axes in grid[:, 0]:
         axes.set_ylabel("singular values\nof the logits")
-    return plots.with_legend_below(figure, columns=3)
+    return figure_style.with_legend_below(figure, columns=3)
 
 
 def draw_escapes(summary: Row) -> Figure:
@@ -174,9 +174,9 @@ def draw_escapes(summary: Row) -> Figure:
     left.set(xlabel="temperature T", ylabel="escape time (flow time)")
     right.set_xlabel("temperature T")
     for axes in (left, right):
-        plots.set_log_scale(axes, "xy")
+        figure_style.set_log_scale(axes, "xy")
     right.set_ylabel("second mode / first at escape")
-    return plots.with_legend_below(figure, columns=3)
+    return figure_style.with_legend_below(figure, columns=3)
 
 
 def draw_participation(summary: Row) -> Figure:
@@ -205,10 +205,10 @@ def draw_participation(summary: Row) -> Figure:
         label = f"all c - 1 = {classes - 1} modes alike"
         axes.axhline(classes - 1, color="black", linestyle="--", linewidth=1, label=label)
         axes.set(xlabel="temperature T", ylim=(0, classes))
-        plots.set_log_scale(axes, "x")
+        figure_style.set_log_scale(axes, "x")
         axes.set_title(f"{start} start", fontsize=9)
     panels[0].set_ylabel(f"participation ratio\nat loss {summary['escaped_loss']:g} ln c")
-    return plots.with_legend_below(figure, columns=3)
+    return figure_style.with_legend_below(figure, columns=3)
 
 
 def _cells(runs: Sequence[Row]) -> list[tuple[tuple[str, int, float], list[Row]]]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from rankdeficit.experiments import plots, tables
+from rankdeficit.experiments import figure_style, tables
 from rankdeficit.experiments.settings import Row
 
 
@@ -82,7 +82,7 @@ def draw_differences(rows: Sequence[Row], summary: Row) -> Figure:
             axes.plot([row["step"] for row in own], values, color=colour, label=name)
         axes.axhline(summary["equal_below"], color="black", linestyle="--", linewidth=1)
         axes.set(ylim=(1e-17, 1e8), ylabel="largest relative difference")
-        plots.set_log_scale(axes, "y")
+        figure_style.set_log_scale(axes, "y")
         axes.set_title(f"theory: {expected} (T = {T:g}, depth {depth})", fontsize=9)
         axes.legend(fontsize=7, ncols=2, loc="upper left")
         note = "above: different" if expected == "equal" else "below: equal"

@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from rankdeficit.experiments import plots
+from rankdeficit.experiments import figure_style
 from rankdeficit.experiments.settings import Row
 from simulations.explain.fits import FOLDS, LEVEL, MANY, MODELS, PAIRS
 
@@ -88,7 +88,7 @@ def draw(summary: Row) -> Figure:
                 alpha=0.6,
                 label=label,
             )
-        above.plot([0, 1], [0, 1], color=plots.THEORY_COLOUR, linestyle="--", linewidth=0.8)
+        above.plot([0, 1], [0, 1], color=figure_style.THEORY_COLOUR, linestyle="--", linewidth=0.8)
         above.set(xlabel="final rank (share)", title=found["source"])
         errors = [found["errors"][model]["error"] for model in MODELS]
         places = list(range(len(MODELS)))[::-1]
@@ -99,4 +99,4 @@ def draw(summary: Row) -> Figure:
         below.set(yticks=places, xlabel="held-out error (share)", xlim=(0, None))
         below.set_yticklabels(list(MODELS) if below is grid[1][0] else [])
     grid[0][0].set_ylabel("predicted (share)")
-    return plots.with_legend_below(figure, columns=2)
+    return figure_style.with_legend_below(figure, columns=2)

@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from rankdeficit.experiments import plots, tables
+from rankdeficit.experiments import figure_style, tables
 from rankdeficit.experiments.settings import Row
 from rankdeficit.toys.optima import decayed_margins, two_factor_optimum
 from simulations.gibbs.fits import FACTORS
 
-THEORY: dict[str, Any] = {"color": plots.THEORY_COLOUR, "linestyle": "--", "linewidth": 0.9}
+THEORY: dict[str, Any] = {"color": figure_style.THEORY_COLOUR, "linestyle": "--", "linewidth": 0.9}
 STATES = {
     "entropy": ("Entropy", "H (nats)"),
     "free_energy": ("Free energy", "F + T ln c"),
@@ -128,7 +128,7 @@ def _draw_states(axes: Axes, rows: Sequence[Row], field: str, classes: int) -> N
         axes.plot(temperatures, exact + shift, color=colour, linewidth=1, label=kind)
         _dots(axes, temperatures, drawn + shift[:, None], colour)
     axes.set_xlabel("temperature T")
-    plots.set_log_scale(axes, "x")
+    figure_style.set_log_scale(axes, "x")
     if field == "entropy":
         _draw_limits(axes, rows)
         axes.legend(fontsize=7, loc="lower right")
@@ -161,7 +161,7 @@ def _draw_losses(axes: Axes, rows: Sequence[Row]) -> None:
     highest = max(row["losses"][0] for row in own) or 1.0
     axes.set(xlabel="β in units of 1 / (2σ²)", ylabel="NLL (nats)", ylim=(0, 1.5 * highest))
     axes.set_title("Gaussian clusters: dots are minima")
-    plots.set_log_scale(axes, "x")
+    figure_style.set_log_scale(axes, "x")
     axes.legend(fontsize=7, loc="upper left", ncols=2)
 
 
@@ -189,8 +189,8 @@ def _draw_fits(axes: Axes, fits: Sequence[Row]) -> None:
     inset.set_title("fitted T / 2σ²", fontsize=7, pad=2)
     axes.set(xlabel="σ", ylabel="fitted temperature")
     axes.set_title("Gaussian clusters: best temperature")
-    plots.set_log_scale(axes, "xy")
-    plots.set_log_scale(inset, "x")
+    figure_style.set_log_scale(axes, "xy")
+    figure_style.set_log_scale(inset, "x")
     inset.tick_params(which="both", labelsize=6)
     axes.legend(fontsize=7, title="means", title_fontsize=7)
 
@@ -204,7 +204,7 @@ def _draw_gaps(axes: Axes, rows: Sequence[Row]) -> None:
     axes.plot([], [], **THEORY, label="T ln(q / (1 - q))")
     axes.set(xlabel="share 1 - q of flipped labels", ylabel="logit gap")
     axes.set_title("Two classes with label noise")
-    plots.set_log_scale(axes, "xy")
+    figure_style.set_log_scale(axes, "xy")
     axes.legend(fontsize=7, loc="lower left")
 
 
@@ -218,7 +218,7 @@ def _draw_minima(axes: Axes, rows: Sequence[Row], classes: int) -> None:
     axes.axvline(1 / classes, color="0.5", linestyle=":", linewidth=1, label="τ = 1/c")
     axes.set(xlabel=r"$\tau = T \lambda \sqrt{N}$", ylabel="minimum of the objective")
     axes.set_title("Two factors: decay is heating")
-    plots.set_log_scale(axes, "x")
+    figure_style.set_log_scale(axes, "x")
     axes.legend(fontsize=7)
 
 
@@ -239,7 +239,7 @@ def _draw_margins(axes: Axes, rows: Sequence[Row], lengths: Sequence[float]) -> 
         axes.annotate(label, at, xycoords=("axes fraction", "data"), fontsize=7, va="bottom")
     axes.set(xlabel="λT²", ylabel="ratio of their margins")
     axes.set_title("Two inputs: heating would keep the ratio")
-    plots.set_log_scale(axes, "xy")
+    figure_style.set_log_scale(axes, "xy")
     axes.legend(fontsize=7, loc="center right")
 
 
@@ -249,7 +249,7 @@ def _dots_of(
     """Dots of one field against another at a temperature, medians and ranges over seeds."""
     at = sorted({row[x] for row in rows})
     values = [[row[y] for row in rows if row[x] == place] for place in at]
-    colour = plots.temperature_colour(temperature)
+    colour = figure_style.temperature_colour(temperature)
     _dots(axes, at, values, colour, f"T = {temperature:g}", size)
 
 

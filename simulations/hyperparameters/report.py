@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from rankdeficit.experiments import plots, tables
+from rankdeficit.experiments import figure_style, tables
 from rankdeficit.experiments.settings import Row
 
 FAR_BELOW = 1e-3
@@ -105,10 +105,10 @@ def draw_ranks(summary: Row) -> Figure:
         offset = (side, -10 if number % 2 else 4)
         axes.annotate(_note(cell), at, xytext=offset, textcoords="offset points", fontsize=7, ha=ha)
     axes.set_xlabel(r"initial effective logits norm $\|M\|_F/(\sqrt{n}\,T)$")
-    plots.set_log_scale(axes, "x")
+    figure_style.set_log_scale(axes, "x")
     axes.set_ylabel(f"final rank of the logits, γ = {summary['gamma']:g}")
     axes.margins(x=0.12)
-    return plots.with_legend_below(figure, columns=3)
+    return figure_style.with_legend_below(figure, columns=3)
 
 
 def _note(cell: Row) -> str:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from rich.table import Table
 
-from rankdeficit.experiments import plots, tables
+from rankdeficit.experiments import figure_style, plots, tables
 from rankdeficit.experiments.settings import Row
 
 
@@ -54,12 +54,12 @@ def draw_alignment_per_layer(rows: Sequence[Row]) -> Figure:
         colours = colormaps["viridis"](np.linspace(0, 0.9, max(layers, 1)))
         for layer in range(layers):
             flat = [{**row, "aligned": row["alignment_per_layer"][layer]} for row in own]
-            plots.band(axes, flat, "step", "aligned", colours[layer], f"layer {layer + 1}")
-        plots.set_clock_scale(axes, "step")
+            figure_style.band(axes, flat, "step", "aligned", colours[layer], f"layer {layer + 1}")
+        figure_style.set_clock_scale(axes, "step")
         axes.set(ylim=(0, 1.03), xlabel="training steps")
         axes.set_title(f"T = {T:g}", fontsize=9)
     panels[0].set_ylabel("alignment with the layer's input")
-    return plots.with_legend_below(figure, columns=4)
+    return figure_style.with_legend_below(figure, columns=4)
 
 
 def draw_collapse(rows: Sequence[Row], predicted: int) -> Figure:
@@ -84,14 +84,14 @@ def draw_collapse(rows: Sequence[Row], predicted: int) -> Figure:
         label = f"Neural Collapse: {predicted}"
         right.axhline(predicted, color="black", linestyle="--", linewidth=1, label=label)
         axes.set_xlabel("training steps")
-        plots.set_log_scale(axes, "y")
-        plots.set_clock_scale(axes, "step")
-        plots.set_log_scale(right, "y")
+        figure_style.set_log_scale(axes, "y")
+        figure_style.set_clock_scale(axes, "step")
+        figure_style.set_log_scale(right, "y")
         right.tick_params(which="both", labelright=temperatures[-1] == T)
         axes.set_title(f"T = {T:g}", fontsize=9)
     panels[0].set_ylabel("singular values,\nlast hidden layer")
     rank_axes[-1].set_ylabel("numerical rank")
-    return plots.with_legend_below(figure, columns=4)
+    return figure_style.with_legend_below(figure, columns=4)
 
 
 def draw_gradient_ranks(runs: Sequence[Row]) -> Figure:
@@ -115,7 +115,7 @@ def draw_gradient_ranks(runs: Sequence[Row]) -> Figure:
                 )
         axes.set_xlabel("layer")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        plots.set_log_scale(axes, "y")
+        figure_style.set_log_scale(axes, "y")
         axes.set_title(f"T = {T:g}", fontsize=9)
     panels[0].set_ylabel("numerical rank")
-    return plots.with_legend_below(figure, columns=2)
+    return figure_style.with_legend_below(figure, columns=2)

@@ -11,7 +11,7 @@ from matplotlib.ticker import NullLocator
 from rich import box
 from rich.table import Table
 
-from rankdeficit.experiments import plots, tables
+from rankdeficit.experiments import figure_style, tables
 from rankdeficit.experiments.settings import Row
 
 
@@ -123,7 +123,7 @@ def draw_diagram(summary: Row) -> Figure:
     panels[0].set_ylabel("factors L")
     panels[0].plot([], [], "--", color="red", label="theory: change of the best known structure")
     panels[0].plot([], [], "s", color=palette(0.5), label="number: rank of the best minimum")
-    return plots.with_legend_below(figure, columns=1)
+    return figure_style.with_legend_below(figure, columns=1)
 
 
 def _draw_boundaries(
@@ -165,7 +165,7 @@ def draw_objectives(summary: Row) -> Figure:
             [cell["temperature"] for cell in here], [cell["objective"] for cell in here],
             "o", color="black", markersize=4, label="best found",
         )  # fmt: skip
-        plots.set_log_scale(axes, "xy")
+        figure_style.set_log_scale(axes, "xy")
         axes.set_title(
             rf"L = {curve['depth'] + 1}, $\lambda$ = {curve['weight_decay']:g}", fontsize=9
         )
@@ -173,4 +173,4 @@ def draw_objectives(summary: Row) -> Figure:
         axes.set_xlabel("temperature T")
     for axes in grid[:, 0]:
         axes.set_ylabel("objective")
-    return plots.with_legend_below(figure, columns=3)
+    return figure_style.with_legend_below(figure, columns=3)

@@ -141,7 +141,7 @@ def test_no_figure_is_made_in_the_user_s_style(
     whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Figure] = []
-    monkeypatch.setattr(train.plots, "save", lambda figure, path: made.append(figure))
+    monkeypatch.setattr(train.figure_style, "save", lambda figure, path: made.append(figure))
     with matplotlib.rc_context({"text.usetex": True}):
         train.draw(whole)
     assert len(made) == len(FIGURES)

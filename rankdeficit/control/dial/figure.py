@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 
 from rankdeficit.control.dial.answer import Answer
-from rankdeficit.experiments.plots import THEORY_COLOUR, set_log_scale, with_legend_below
+from rankdeficit.experiments.figure_style import THEORY_COLOUR, set_log_scale, with_legend_below
 
 
 def draw_answer(found: Answer, reached: Mapping[float, float]) -> Figure:

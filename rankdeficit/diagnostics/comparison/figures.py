@@ -13,7 +13,7 @@ from rankdeficit.diagnostics.measures.reliability import draw_curve, finish
 from rankdeficit.diagnostics.report import records
 from rankdeficit.diagnostics.report.drawing import get, mark_prediction, numbers
 from rankdeficit.diagnostics.report.records import Row
-from rankdeficit.experiments.plots import set_rank_scale, with_legend_below
+from rankdeficit.experiments.figure_style import set_rank_scale, with_legend_below
 
 SHORT = 20
 """Names of up to so many characters fit beside each other in the legend."""

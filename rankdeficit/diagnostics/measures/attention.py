@@ -23,7 +23,7 @@ from rankdeficit.diagnostics.reading.taps import undisturbed
 from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values, measure
 from rankdeficit.diagnostics.report.cells import make_table, number
 from rankdeficit.diagnostics.study import Study
-from rankdeficit.experiments.plots import set_rank_scale, with_legend_below
+from rankdeficit.experiments.figure_style import set_rank_scale, with_legend_below
 from rankdeficit.spectrum import GAMMA, numerical_rank
 
 INPUTS = 8

@@ -28,7 +28,7 @@ from rankdeficit.diagnostics.reading.needs import Needs, Rows
 from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values, measure
 from rankdeficit.diagnostics.report.cells import make_table, number, percent
 from rankdeficit.diagnostics.study import Study
-from rankdeficit.experiments.plots import with_legend_below
+from rankdeficit.experiments.figure_style import with_legend_below
 from rankdeficit.softmax import log_softmax
 
 BINS = 15

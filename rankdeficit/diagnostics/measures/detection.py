@@ -28,7 +28,7 @@ from rankdeficit.diagnostics.report import records
 from rankdeficit.diagnostics.report.cells import make_table
 from rankdeficit.diagnostics.report.drawing import get
 from rankdeficit.diagnostics.study import Study
-from rankdeficit.experiments.plots import with_legend_below
+from rankdeficit.experiments.figure_style import with_legend_below
 
 TPR = 0.95
 

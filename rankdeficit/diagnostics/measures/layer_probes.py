@@ -32,7 +32,7 @@ from rankdeficit.diagnostics.report.drawing import Curve, by_layer, get
 from rankdeficit.diagnostics.report.sentences import quoted
 from rankdeficit.diagnostics.study import Study
 from rankdeficit.distributed import rank_and_size
-from rankdeficit.experiments.plots import THEORY_COLOUR
+from rankdeficit.experiments.figure_style import THEORY_COLOUR
 
 NOTE = "Accuracies of linear probes, * where the fit has not converged."
 

@@ -10,7 +10,7 @@ from rankdeficit.diagnostics.report import records
 from rankdeficit.diagnostics.report.cells import number, rank_text, text
 from rankdeficit.diagnostics.report.drawing import mark_prediction, numbers
 from rankdeficit.diagnostics.study import Study
-from rankdeficit.experiments.plots import with_legend_below
+from rankdeficit.experiments.figure_style import with_legend_below
 from rankdeficit.spectrum import Convention, Spectrum
 
 KINDS = {"rank": "raw", "centred_rank": "class-centred", "post_softmax_rank": "after the softmax"}

@@ -15,7 +15,7 @@ from rankdeficit.diagnostics.registry import Blank, Column, Measure, Row, Values
 from rankdeficit.diagnostics.report.cells import make_table, text
 from rankdeficit.diagnostics.report.intervals import LEVEL
 from rankdeficit.diagnostics.study import Study
-from rankdeficit.experiments.plots import with_legend_below
+from rankdeficit.experiments.figure_style import with_legend_below
 from rankdeficit.spectrum import Convention, accumulate_gram, centre, spectrum
 
 PARTS = 64

@@ -14,7 +14,7 @@ from rankdeficit.diagnostics.measures.scaling import ROWS
 from rankdeficit.diagnostics.reading.needs import Needs, Rows
 from rankdeficit.diagnostics.registry import Blank, Measure, Row, Values, measure
 from rankdeficit.diagnostics.study import Study
-from rankdeficit.experiments.plots import THEORY_COLOUR, with_legend_below
+from rankdeficit.experiments.figure_style import THEORY_COLOUR, with_legend_below
 from rankdeficit.softmax import log_softmax
 
 

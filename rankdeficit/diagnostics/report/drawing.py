@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from rankdeficit.diagnostics.registry import Row
 from rankdeficit.diagnostics.report import records
-from rankdeficit.experiments.plots import THEORY_COLOUR, set_rank_scale, with_legend_below
+from rankdeficit.experiments.figure_style import THEORY_COLOUR, set_rank_scale, with_legend_below
 
 NAMED_LAYERS = 24
 """Layers are named on the axis if there are at most this many, with names of at most NAME_LENGTH."""

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from rankdeficit.diagnostics.registry import Measure, all_measures
 from rankdeficit.diagnostics.report.records import Row
 from rankdeficit.diagnostics.report.sentences import title
-from rankdeficit.experiments.plots import default_style
+from rankdeficit.experiments.figure_style import default_style
 
 
 class Drawing(NamedTuple):

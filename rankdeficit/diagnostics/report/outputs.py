@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from matplotlib.figure import Figure
 
 from rankdeficit.checks import as_path, check_output_file, check_output_folder, path_errors
-from rankdeficit.experiments.plots import save
+from rankdeficit.experiments.figure_style import save
 from rankdeficit.experiments.runs import write_atomically
 
 

@@ -8,6 +8,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from rankdeficit.experiments.figure_style import with_legend_below
 from rankdeficit.experiments.network_figures.runs import (
     FigureRun,
     case_panels,
@@ -32,7 +33,6 @@ from rankdeficit.experiments.panels import (
     rank_axis,
     wrapped,
 )
-from rankdeficit.experiments.plots import with_legend_below
 from rankdeficit.spectrum import GAMMA
 
 NORM = r"logits norm $\|M\|_F/\sqrt{n}$"

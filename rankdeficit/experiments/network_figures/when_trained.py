@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rankdeficit.diagnostics.report import records
+from rankdeficit.experiments.figure_style import with_legend_below
 from rankdeficit.experiments.network_figures.runs import (
     Case,
     FigureRun,
@@ -40,7 +41,6 @@ from rankdeficit.experiments.panels import (
     rank_axis,
     wrapped,
 )
-from rankdeficit.experiments.plots import with_legend_below
 from rankdeficit.page.numbers import format_share
 
 Generalisation = Literal["ood_drop", "last_probe"]

@@ -12,7 +12,7 @@ from PIL import Image
 from rankdeficit.diagnostics.registry import all_measures
 from rankdeficit.diagnostics.report import Report
 from rankdeficit.diagnostics.report.outputs import write_text
-from rankdeficit.experiments.plots import save
+from rankdeficit.experiments.figure_style import save
 from rankdeficit.page import Page, Picture, Section, render
 from tests.rankdeficit.diagnostics.report.fabricated import (
     Row,

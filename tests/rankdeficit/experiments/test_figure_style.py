@@ -1,6 +1,7 @@
 """Figures: tick labels, and a look that does not depend on the user's matplotlib."""
 
 import io
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -12,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from rankdeficit.experiments import plots
+from rankdeficit.experiments import figure_style, plots
 
 
 @pytest.mark.parametrize(
@@ -21,13 +22,13 @@ from rankdeficit.experiments import plots
      (3e-7, "3e-7"), (100_000, "100000")],
 )  # fmt: skip
 def test_plain_numbers(value: float, label: str) -> None:
-    assert plots.plain_number(value) == label
+    assert figure_style.plain_number(value) == label
 
 
 @given(st.floats(1e-30, 1e30), st.booleans())
 def test_plain_numbers_say_the_value(value: float, negative: bool) -> None:
     signed = -value if negative else value
-    assert float(plots.plain_number(signed)) == pytest.approx(signed, rel=1e-5)
+    assert float(figure_style.plain_number(signed)) == pytest.approx(signed, rel=1e-5)
 
 
 def labels(axes: Axes, name: str) -> list[str]:
@@ -48,7 +49,7 @@ def test_log_axes_have_plain_labels_however_far_they_reach(
 ) -> None:
     axes = Figure().subplots()
     axes.set(**{f"{name}lim": (low, high)})
-    plots.set_log_scale(axes, name)
+    figure_style.set_log_scale(axes, name)
     assert {axes.get_xscale(), axes.get_yscale()} == {"log", "linear"}
     shown = labels(axes, name)
     assert len(shown) >= 2
@@ -68,31 +69,31 @@ def test_log_axes_have_plain_labels_however_far_they_reach(
 def test_log_axes_of_few_decades_have_more_labels(low: float, high: float, expected: str) -> None:
     axes = Figure().subplots()
     axes.set_ylim(low, high)
-    plots.set_log_scale(axes, "y")
+    figure_style.set_log_scale(axes, "y")
     assert sorted(labels(axes, "y"), key=float) == expected.split()
 
 
 def test_ranks_have_plain_labels_from_zero_on() -> None:
     axes = Figure().subplots()
-    plots.set_rank_scale(axes)
+    figure_style.set_rank_scale(axes)
     axes.set_ylim(0, 60)
-    plots.with_legend_below(axes.figure, 1)  # type: ignore[arg-type]
+    figure_style.with_legend_below(axes.figure, 1)  # type: ignore[arg-type]
     assert sorted(labels(axes, "y"), key=float) == "0 1 2 5 10 20 50".split()
 
 
 def test_steps_have_plain_labels_too() -> None:
     axes = Figure().subplots()
     axes.plot([0, 1, 1000], [1, 2, 3])
-    plots.set_clock_scale(axes, "step")
+    figure_style.set_clock_scale(axes, "step")
     assert {"0", "1", "100"} <= set(labels(axes, "x"))
 
 
 def drawn(path: Path) -> np.ndarray:
     """The pixels of a figure as commands make and save it."""
-    with plots.default_style():
+    with figure_style.default_style():
         figure = Figure()
         figure.subplots().plot([1, 2, 4], label="a line")
-        plots.save(plots.with_legend_below(figure, 1), path)
+        figure_style.save(figure_style.with_legend_below(figure, 1), path)
     with Image.open(path) as image:
         return np.asarray(image)
 
@@ -128,6 +129,28 @@ def test_many_temperatures_are_in_several_rows(count: int, rows: int, columns: i
 
 
 def test_the_temperature_one_has_its_own_colour_and_others_follow_log_t() -> None:
-    colours = [plots.temperature_colour(T) for T in (0.1, 1, 2, 10, 100, 1000)]
+    colours = [figure_style.temperature_colour(T) for T in (0.1, 1, 2, 10, 100, 1000)]
     assert len(set(colours)) == 6
-    assert plots.temperature_colour(1000) == plots.temperature_colour(5000)
+    assert figure_style.temperature_colour(1000) == figure_style.temperature_colour(5000)
+
+
+@pytest.mark.parametrize("panels", [2, 4, 7])
+def test_titles_wider_than_their_panel_are_broken_between_words(panels: int) -> None:
+    figure = Figure(figsize=(9, 3))
+    for axes in figure.subplots(1, panels):
+        axes.plot([1, 2], [1000, 2000], label="a line")
+        axes.set_ylabel("a label")
+        axes.set_title("ResNet-18 on CIFAR-100, OOD set: street characters")
+    figure_style.with_legend_below(figure, 1).draw_without_rendering()
+    extents = [axes.title.get_window_extent() for axes in figure.axes]
+    assert all(left.x1 < right.x0 for left, right in pairwise(extents))
+    assert {len(axes.get_title().split()) for axes in figure.axes} == {7}
+
+
+def test_a_formula_in_a_title_stays_whole_and_a_user_s_dollars_are_no_formula() -> None:
+    figure = Figure(figsize=(3, 3))
+    axes = figure.subplots()
+    axes.plot([1, 2], label="costs 5 $ or $ 6 _ {")
+    axes.set_title("the logits norm, which is $\\|M\\|_F / \\sqrt{n}$ of all of the images")
+    figure_style.with_legend_below(figure, 2).draw_without_rendering()
+    assert "\n" not in axes.get_title()
