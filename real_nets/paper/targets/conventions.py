@@ -121,7 +121,6 @@ def choice_table(caption: str, told: Sequence[Told]) -> Table:
     n = seeds(one.cell for one in told)
     for one in told:
         measure, networks = one.choice.measure, one.networks
-        ends = "" if one.ends is None else " to ".join(map(measure.form, one.ends))
         images = sorted({f"{int(own.measure('train.samples') or 0):,}" for own in networks})
         rows.append(
             [
@@ -129,7 +128,7 @@ def choice_table(caption: str, told: Sequence[Told]) -> Table:
                 TableCell(one.choice.name),
                 TableCell(measure.form(one.paper), "paper"),
                 measured(networks, measure, n),
-                TableCell(ends, "measured"),
+                TableCell(told_ends(one), "measured"),
                 TableCell(", ".join(images)),
                 TableCell(one.verdict),
             ]
@@ -162,12 +161,14 @@ def directions(cells: Sequence[Cell], results: Results) -> list[tuple[Pair, Sequ
 def agreeing(compared: Sequence[tuple[Pair, Sequence[Comparison]]]) -> str:
     """A sentence with the number of directions that agree under each choice; empty if none is known."""
     every = [one for _, own in compared for one in own]
-    names = dict.fromkeys(one.measure.name for one in every)
-    told = []
-    for name in sorted(names, key=lambda name: ("SR", "κ", "ρ").index(name.split(",")[0])):
+    told: dict[str, list[str]] = {name: [] for name in ("SR", "κ", "ρ")}
+    for name in dict.fromkeys(one.measure.name for one in every):
+        of, choice = name.split(", ")
         if counts := tally(one for one in every if one.measure.name == name):
-            told.append(f"{name}: {counts.get(Verdict.AGREES, 0)} of {sum(counts.values())}")
-    return f"Directions as in the paper, by convention. {'; '.join(told)}." if told else ""
+            agree = f"{counts.get(Verdict.AGREES, 0)} of {sum(counts.values())}"
+            told[of].append(f"{agree} ({choice})")
+    listed = "; ".join(f"{of} in {', '.join(own)}" for of, own in told.items() if own)
+    return f"Networks in which a measure moves as in the paper: {listed}." if listed else ""
 
 
 @register
@@ -226,14 +227,21 @@ def statements(of: str, told: Sequence[Told]) -> Iterator[str]:
     for name in dict.fromkeys(one.choice.name for one in told):
         own = [one for one in told if one.choice.name == name and one.cell.own_data and one.found]
         outside = [one for one in own if one.verdict == "outside"]
+        if not own:
+            yield f"{of} ({name}) is not recorded on the paper's own data."
+            continue
+        whole = f"{of} ({name}) fits {len(own) - len(outside)} of the paper's {len(own)} numbers"
         listed = "; ".join(
-            f"{one.cell.where}, {one.cell.label}: {one.choice.measure.form(one.paper)} in the paper, "
-            f"{' to '.join(map(one.choice.measure.form, one.ends or ()))} here, n = {len(one.found)}"
+            f"{one.choice.measure.form(one.paper)} of {one.cell.where}, {one.cell.label} "
+            f"({told_ends(one)} here, n = {len(one.found)})"
             for one in outside
         )
-        whole = f"compatible with {len(own) - len(outside)} of {len(own)} of the paper's numbers"
-        text = whole if own else "not recorded on the paper's own data"
-        yield f"{of}, {name}: {text}{'; outside: ' * bool(outside)}{listed}."
+        yield f"{whole}{' and excludes ' * bool(outside)}{listed}."
+
+
+def told_ends(one: Told) -> str:
+    """The lowest and the highest end, once if they print alike; empty where none is known."""
+    return " to ".join(dict.fromkeys(map(one.choice.measure.form, one.ends or ())))
 
 
 def in_paper(

@@ -161,11 +161,11 @@ def penultimate_rank(one: JobFolder) -> int:
     return int(one.report["penultimate"]["train"]["rank_curve"]["0.01"])
 
 
-def train_accuracy(one: JobFolder) -> float | None:
+def accuracy_on_train(one: JobFolder) -> float | None:
     return one.train_accuracy
 
 
-def test_accuracy(one: JobFolder) -> float | None:
+def accuracy_on_test(one: JobFolder) -> float | None:
     return one.test_accuracy
 
 
@@ -203,8 +203,8 @@ MEASURES: dict[str, tuple[str, Measure, Form]] = {
     "NC1, tr S_W / tr S_B": ("", collapse("within_to_between"), decimals),
     "NC2, deviation of cosines": ("", collapse("cosine_deviation"), decimals),
     "NC3, self-duality": ("", collapse("self_duality"), decimals),
-    "train accuracy, %": ("", train_accuracy, percent),
-    "test accuracy, %": ("", test_accuracy, percent),
+    "train accuracy, %": ("", accuracy_on_train, percent),
+    "test accuracy, %": ("", accuracy_on_test, percent),
 }
 """Rows of the table of FINDINGS.md: the paper's direction, the measure, and how it is printed."""
 
@@ -258,7 +258,7 @@ def headline_table() -> str:
                 for found in (side, equal)
             ]
             shares = [
-                f"{spelled(map(measure, side))} %" for measure in (depth, drop, train_accuracy)
+                f"{spelled(map(measure, side))} %" for measure in (depth, drop, accuracy_on_train)
             ]
             temperature = f"{side[0].job.temperature:g}"
             lines.append(

@@ -18,6 +18,7 @@ from tests.real_nets.paper.evidence.telling import (
     STORES,
     TENTH,
     Pair,
+    accuracy_on_train,
     apart,
     depth,
     drop,
@@ -28,7 +29,6 @@ from tests.real_nets.paper.evidence.telling import (
     penultimate_rank,
     rank_at,
 )
-from tests.real_nets.paper.evidence.telling import train_accuracy as accuracy_on_train
 
 PAGE = " ".join(FINDINGS.read_text().split())
 README = " ".join((ROOT / "README.md").read_text().split())

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import get_args
 
 import pytest
 
@@ -21,10 +22,16 @@ from tests.real_nets.paper.evidence.telling import (
     FINDINGS,
     FORMER,
     LOSSLESS,
+    MARKS,
     OWN,
     PAIRS,
     STORE,
     TENTH,
+    Measure,
+    Pair,
+    accuracy_on_test,
+    accuracy_on_train,
+    apart,
     depth,
     depth_of_best,
     drop,
@@ -38,15 +45,8 @@ from tests.real_nets.paper.evidence.telling import (
     rank_at,
     spelled,
 )
-from tests.real_nets.paper.evidence.telling import test_accuracy as accuracy_on_test
-from tests.real_nets.paper.evidence.telling import train_accuracy as accuracy_on_train
 
 PAGES = [ROOT / "README.md", FINDINGS]
-TABLES: dict[str, Callable[[], str]] = {
-    "own": lambda: findings_table(OWN),
-    "former": lambda: findings_table(FORMER),
-    "headline": headline_table,
-}
 
 
 def outcomes_of(store: Path, target: str) -> list[list[JobFolder]]:
@@ -115,11 +115,36 @@ def over_temperatures(
     return f"{', '.join(told[:-1])} and {told[-1]}"
 
 
-def probed(key: str, preset: Preset, measure: Callable[[JobFolder], float | None]) -> str:
-    """A measure with the probes of a preset."""
-    sides = PAIRS[key].cold, PAIRS[key].hot
-    found = [[JobFolder(one.path, FINAL, preset) for one in side] for side in sides]
-    return " to ".join(spelled(map(measure, side)) for side in found)
+def protocols_table() -> str:
+    """kappa and rho on the paper's own images with the probes of every preset."""
+    presets: tuple[Preset, ...] = get_args(Preset)
+    lines = [
+        f"| network | measure | {' | '.join(f'`{preset}`' for preset in presets)} |",
+        "|---" * (2 + len(presets)) + "|",
+    ]
+    for pair in OWN.values():
+        for name, measure in (("κ", depth), ("ρ", drop)):
+            cells = [probed(pair, preset, measure) for preset in presets]
+            lines.append(f"| {pair.name} | {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def probed(pair: Pair, preset: Preset, measure: Measure) -> str:
+    """How a measure moves with the probes of a preset; one number where both sides print alike."""
+    cold, hot = (
+        known(measure(JobFolder(one.path, FINAL, preset)) for one in side)
+        for side in (pair.cold, pair.hot)
+    )
+    before, after = spelled(cold), spelled(hot)
+    return before if before == after else f"{before} → {after} {MARKS[apart(cold, hot)]}"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "own": lambda: findings_table(OWN),
+    "former": lambda: findings_table(FORMER),
+    "headline": headline_table,
+    "protocols": protocols_table,
+}
 
 
 VALUES: dict[str, Callable[[], str]] = {
@@ -138,14 +163,6 @@ VALUES: dict[str, Callable[[], str]] = {
     "own.mlp.depths": lambda: over_temperatures(depth),
     "own.mlp.drops": lambda: over_temperatures(drop),
     "own.drop": lambda: PAIRS["own.resnet18"].moved(drop),
-    **{
-        f"{key}.{preset}.{name}": lambda key=key, preset=preset, measure=measure: probed(  # type: ignore[misc]
-            key, preset, measure
-        )
-        for key in OWN
-        for preset in ("tunnel", "kanan")
-        for name, measure in (("depth", depth), ("drop", drop))
-    },
     "resnet18.rank": lambda: PAIRS["resnet18"].moved(rank_at("rank_curve", 1e-3), integer),
     "resnet18.centred": lambda: PAIRS["resnet18"].moved(
         rank_at("centred_rank_curve", 1e-3), integer
