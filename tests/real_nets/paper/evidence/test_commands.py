@@ -61,7 +61,7 @@ def store_of(arguments: list[str]) -> str:
 STORED = {"jpeg": STORE, "tenth": TENTH, "fewer": FEWER, "lossless": LOSSLESS}
 """Stores by the name of the folder that the script trains in."""
 
-WORDS = "None One Two Three Four Five Six Seven".split()
+WORDS = "None One Two Three Four Five Six Seven Eight Nine".split()
 
 
 def stored_jobs(store: Path) -> set[Job]:
