@@ -132,8 +132,8 @@ def _learnt(runs: Sequence[Row]) -> list[str]:
     sentences = []
     for (value,), alike in tables.rows_by(known, facet):
         told = ", ".join(
-            f"{tables.spread([round(one['learnt_temperature'], 3) for one in own])} from {start:g}"
+            f"from {start:g} to {tables.spread([round(one['learnt_temperature'], 3) for one in own])}"
             for (start,), own in tables.rows_by(alike, "temperature")
         )
-        sentences.append(f"Learnt temperatures ({facet} {value}): {told}.")
+        sentences.append(f"Training changed the temperature {told} ({facet} {value}).")
     return sentences

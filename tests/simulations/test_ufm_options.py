@@ -83,7 +83,7 @@ def test_a_learnt_temperature_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
         assert 0 < run["learnt_temperature"] != run["temperature"]
         ratio = run["logits_norm"] / run["effective_logits_norm"]
         assert ratio == pytest.approx(run["learnt_temperature"])
-    told = r"Learnt temperatures \(depth 2\): [\d.]+ .*from 1, [\d.]+ .*from 30\."
+    told = r"Training changed the temperature from 1 to [\d.]+.*, from 30 to [\d.]+.* \(depth 2\)\."
     assert re.search(told, capsys.readouterr().out)
 
 
