@@ -16,6 +16,8 @@ NARROW="$OWN --precision bf16"
 SHORT="$NARROW --epochs 15"
 EVERY="neural-collapse trade-off"
 $RUN table1 conventions fig1 fig2 fig3 fig4 fig5 fig7 ortho-dev $EVERY $OWN --cells CIFAR-10/MLP --other-temperatures 200
+$RUN mse rank-two $OWN --cells CIFAR-10/MLP
+$RUN fig6 fig8 $OWN
 $RUN table1 table2 conventions fig1 fig2 fig5 fig7 ortho-dev $EVERY $NARROW --cells CIFAR-100/ResNet-18 --other-temperatures
 $RUN table1 table2 conventions fig7 alignment ortho-dev $EVERY $SHORT --cells CIFAR-10/ResNet-18 --other-temperatures
 $RUN table3 conventions alignment $EVERY $SHORT --cells CIFAR-10/VGG-19 --other-temperatures
