@@ -22,7 +22,6 @@ from tests.real_nets.paper.evidence.telling import (
     FINDINGS,
     FORMER,
     LOSSLESS,
-    MARKS,
     OWN,
     PAIRS,
     STORE,
@@ -31,7 +30,7 @@ from tests.real_nets.paper.evidence.telling import (
     Pair,
     accuracy_on_test,
     accuracy_on_train,
-    apart,
+    beside_table,
     depth,
     depth_of_best,
     drop,
@@ -40,6 +39,7 @@ from tests.real_nets.paper.evidence.telling import (
     integer,
     known,
     moved_detectors,
+    moved_with_ranges,
     neco,
     percent,
     rank_at,
@@ -130,18 +130,18 @@ def protocols_table() -> str:
 
 
 def probed(pair: Pair, preset: Preset, measure: Measure) -> str:
-    """How a measure moves with the probes of a preset; one number where both sides print alike."""
+    """How a measure moves with the probes of a preset."""
     cold, hot = (
         known(measure(JobFolder(one.path, FINAL, preset)) for one in side)
         for side in (pair.cold, pair.hot)
     )
-    before, after = spelled(cold), spelled(hot)
-    return before if before == after else f"{before} → {after} {MARKS[apart(cold, hot)]}"
+    return moved_with_ranges(cold, hot)
 
 
 TABLES: dict[str, Callable[[], str]] = {
     "own": lambda: findings_table(OWN),
     "former": lambda: findings_table(FORMER),
+    "beside": beside_table,
     "headline": headline_table,
     "protocols": protocols_table,
 }
