@@ -198,10 +198,12 @@ def _fit_title(axes: Axes) -> None:
         return
     columns = place.get_gridspec().ncols / len(place.colspan)
     room = PANEL_SHARE * figure.bbox.width / columns
-    words, width = title.get_text(), title.get_window_extent().width
+    lines = title.get_text().split("\n")
+    width = title.get_window_extent().width
     if width > room:
-        lines = textwrap.wrap(words, max(1, int(len(words) * room / width)), break_long_words=False)
-        title.set_text("\n".join(lines))
+        longest = max(1, int(max(map(len, lines)) * room / width))
+        broken = [textwrap.wrap(line, longest, break_long_words=False) or [""] for line in lines]
+        title.set_text("\n".join(part for line in broken for part in line))
 
 
 def _legend(figure: Figure, handles: Sequence[Artist | Container], columns: int) -> Legend:

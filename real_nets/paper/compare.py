@@ -7,7 +7,7 @@ from enum import Enum
 from statistics import median
 from typing import Literal, NamedTuple
 
-from rankdeficit.correlation import Correlation, spearman
+from rankdeficit.correlation import Correlation, spearman, spearman_within
 from real_nets.jobs.folder import JobFolder, milestone_name
 from real_nets.paper.chance import LEARNED, Cause, Check
 from real_nets.paper.grid import BASELINE, LOW_NORM, Cell
@@ -227,11 +227,17 @@ def equal_accuracy(cells: Sequence[Cell], results: Results) -> dict[float, list[
     return dict(sorted(found.items()))
 
 
-def correlation(points: Sequence[tuple[float, float]]) -> Correlation | None:
-    """Spearman's correlation; None for fewer than LEAST_POINTS points or a constant coordinate."""
+def correlation(
+    points: Sequence[tuple[float, float]], groups: Sequence[str] | None = None
+) -> Correlation | None:
+    """Spearman's correlation, within groups if there are any.
+
+    None for fewer than LEAST_POINTS points or a constant coordinate.
+    """
     if len(points) < LEAST_POINTS:
         return None
-    return spearman([x for x, _ in points], [y for _, y in points])
+    first, second = [x for x, _ in points], [y for _, y in points]
+    return spearman(first, second) if groups is None else spearman_within(first, second, groups)
 
 
 def agreement(found: Correlation) -> Verdict:

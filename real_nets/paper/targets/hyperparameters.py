@@ -7,7 +7,7 @@ from rankdeficit.page import Section
 from rankdeficit.page.numbers import format_norm, format_rank
 from real_nets.models import JobChanges
 from real_nets.paper.chance import Cause, learned
-from real_nets.paper.compare import Measure, values
+from real_nets.paper.compare import Measure, correlation, values
 from real_nets.paper.grid import Cell, Grid, Setup
 from real_nets.paper.measures import (
     CLASS_CENTRED,
@@ -80,7 +80,7 @@ class Hyperparameters(Target):
             cell_table("Interventions on the MLP", cells, results, measures),
             correlation_table(
                 "Initial effective norm and rank of the last hidden layer, medians of each setting",
-                {(): list(points(cells, results).values())},
+                {(): correlation(list(points(cells, results).values()))},
                 (),
             ),
         ]

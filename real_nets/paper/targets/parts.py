@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rankdeficit import GAMMAS
+from rankdeficit.correlation import Correlation
 from rankdeficit.diagnostics.report import records
 from rankdeficit.experiments.tables import INTERPOLATION, counted
 from rankdeficit.page import Column, Table, TableCell
@@ -16,7 +17,6 @@ from real_nets.paper.compare import (
     Verdict,
     agreement,
     compare,
-    correlation,
     tally,
     values,
 )
@@ -213,14 +213,14 @@ def of_report(name: str) -> Measure:
 
 
 def correlation_table(
-    caption: str, points: Mapping[tuple[str, ...], Sequence[tuple[float, float]]], of: Sequence[str]
+    caption: str, found: Mapping[tuple[str, ...], Correlation | None], of: Sequence[str]
 ) -> Table:
     """A row per group of points with a correlation. of: headings of the groups' names."""
     rows = []
-    for names, own in points.items():
-        if found := correlation(own):
-            numbers = (f"{found.rho:.2f}", f"{found.p:.2g}", str(found.n))
-            rows.append([TableCell(t) for t in (*names, *numbers, agreement(found).value)])
+    for names, one in found.items():
+        if one is not None:
+            numbers = (f"{one.rho:.2f}", f"{one.p:.2g}", str(one.n))
+            rows.append([TableCell(t) for t in (*names, *numbers, agreement(one).value)])
     titles = (*of, "Spearman's correlation", "p", "n", "verdict (paper: positive)")
     return Table(caption, list(map(Column, titles)), rows)
 

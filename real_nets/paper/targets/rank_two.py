@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
 
 from rankdeficit.page import Section
 from rankdeficit.page.numbers import format_rank, format_share
@@ -20,13 +19,6 @@ SLOWER = 3
 """Factor on the number of epochs, since networks with rank 2 are slower to fit."""
 
 
-class Fit(NamedTuple):
-    """Number of networks that fit all of their train images, of n."""
-
-    whole: int
-    n: int
-
-
 @register
 class RankTwo(Target):
     """Networks with their own classifier and with one of rank 2."""
@@ -42,11 +34,7 @@ class RankTwo(Target):
         for network in ("MLP", "ResNet-18"):
             epochs = int(setup.budget.job("cifar10", model_of_paper(network)).epochs)
             found.append(setup.cell("CIFAR-10", network))
-            narrow: JobChanges = {
-                "head_rank": 2,
-                "stop_accuracy": 1.0,
-                "epochs": SLOWER * epochs,
-            }
+            narrow: JobChanges = {"head_rank": 2, "stop_accuracy": 1.0, "epochs": SLOWER * epochs}
             found.append(setup.cell("CIFAR-10", network, RANK_TWO, **narrow))
         return Grid.merged(found)
 
@@ -70,9 +58,8 @@ class RankTwo(Target):
         paragraphs = []
         for cell in cells:
             if cell.condition == RANK_TWO and (found := results.outcomes(cell)):
-                whole, n = fit(found)
-                fits = f"{whole} of {n} networks with rank 2 fit all train images."
-                paragraphs.append(f"{cell.where}: {fits}")
+                whole = f"{list(map(wrong_images, found)).count(0)} of {len(found)} networks"
+                paragraphs.append(f"{cell.where}: {whole} with rank 2 fit all train images.")
         result = " ".join(paragraphs)
         paragraphs.append(
             "The paper's claim: typical backbones with an output of rank 2 reach 100 % train accuracy "
@@ -89,8 +76,3 @@ def wrong_images(one: JobFolder) -> float | None:
     if one.train_accuracy is None:
         return None
     return float(round((1 - one.train_accuracy) * one.summary["train_images"]))
-
-
-def fit(networks: Sequence[JobFolder]) -> Fit:
-    """The number of networks that fit all of their train images."""
-    return Fit([wrong_images(one) for one in networks].count(0), len(networks))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from rankdeficit.correlation import Correlation
 from rankdeficit.experiments.network_figures.runs import FigureRun
 from rankdeficit.experiments.network_figures.when_trained import (
     TradeOffPoint,
@@ -26,8 +27,8 @@ from real_nets.paper.targets.target import (
     register,
 )
 
-ALL = "all"
-"""Name of the group of all networks."""
+ALL = "all, each within its kind"
+"""Name of the correlation over all networks."""
 
 
 @register
@@ -53,8 +54,8 @@ class TradeOff(Target):
         paragraphs = [
             "The paper's claim: the better a network generalises out of distribution (low ρ), the worse "
             "it detects what is out of distribution (low AUROC), so the two should rise together.",
-            "Networks that share data or architecture are not independent, so p is too small; over "
-            "several kinds of network, the correlation is in part that of the kinds.",
+            "Over all networks, each is ranked among those of its kind, so that differences between "
+            "architectures and data sets do not count, and p is of permutations within kinds.",
         ]
         notes = of_probes(cells, results)
         if guessing := len(found) - len(able):
@@ -62,13 +63,13 @@ class TradeOff(Target):
             notes.append(f"Left out of correlations, {Cause.UNTRAINED.value}: {of_all}.")
         if left_out := len(points) - len(kept):
             notes.append(f"Left out of correlations, {Cause.OOD_PROBES.value}: {left_out} points.")
-        grouped = by_kind(kept)
+        correlations = by_kind(kept)
         caption = "Correlation of ρ with the AUROC of NECO, of all networks and of each kind"
-        table = correlation_table(caption, grouped, ("OOD", "network"))
+        table = correlation_table(caption, correlations, ("OOD", "network"))
         titles = {
-            ood: f"Spearman's correlation {one.rho:.2f}\np = {one.p:.2g}, n = {one.n}"
-            for (ood, kind), own in grouped.items()
-            if kind == ALL and (one := correlation(own))
+            ood: f"Spearman's correlation within networks {one.rho:.2f}, p = {one.p:.2g}, n = {one.n}"
+            for (ood, kind), one in correlations.items()
+            if kind == ALL and one is not None
         }
         figure = trade_off(list(map(figure_run, found)), correlations=titles)
         alt = "AUROC of NECO against OOD drop, a mark per network."
@@ -86,11 +87,14 @@ def without_chance_drops(one: JobFolder) -> FigureRun:
     return replace(run, report=run.report | {"ood_drop": kept})
 
 
-def by_kind(points: Sequence[TradeOffPoint]) -> Mapping[tuple[str, ...], list[tuple[float, float]]]:
-    """Points (rho, AUROC) by OOD set and kind of network, ALL first."""
-    found: dict[tuple[str, ...], list[tuple[float, float]]] = {}
-    for kind in (lambda _: ALL, lambda point: point.network):
-        for point in points:
-            key = (point.ood, kind(point))
-            found.setdefault(key, []).append((point.ood_drop, point.auroc))
+def by_kind(points: Sequence[TradeOffPoint]) -> Mapping[tuple[str, ...], Correlation | None]:
+    """Correlation of rho and AUROC by OOD set and kind of network, over all first."""
+    found: dict[tuple[str, ...], Correlation | None] = {}
+    for ood in dict.fromkeys(point.ood for point in points):
+        own = [point for point in points if point.ood == ood]
+        kinds, pairs = [p.network for p in own], [(p.ood_drop, p.auroc) for p in own]
+        found[ood, ALL] = correlation(pairs, kinds)
+        for kind in dict.fromkeys(kinds):
+            alike = [pair for pair, name in zip(pairs, kinds, strict=True) if name == kind]
+            found[ood, kind] = correlation(alike)
     return found

@@ -140,11 +140,12 @@ def test_titles_wider_than_their_panel_are_broken_between_words(panels: int) -> 
     for axes in figure.subplots(1, panels):
         axes.plot([1, 2], [1000, 2000], label="a line")
         axes.set_ylabel("a label")
-        axes.set_title("ResNet-18 on CIFAR-100, OOD set: street characters")
+        axes.set_title("T = 1\nResNet-18 on CIFAR-100, OOD set: street characters")
     figure_style.with_legend_below(figure, 1).draw_without_rendering()
     extents = [axes.title.get_window_extent() for axes in figure.axes]
     assert all(left.x1 < right.x0 for left, right in pairwise(extents))
-    assert {len(axes.get_title().split()) for axes in figure.axes} == {7}
+    assert {len(axes.get_title().split()) for axes in figure.axes} == {10}
+    assert {axes.get_title().split("\n")[0] for axes in figure.axes} == {"T = 1"}
 
 
 def test_a_formula_in_a_title_stays_whole_and_a_user_s_dollars_are_no_formula() -> None:
