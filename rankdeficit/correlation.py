@@ -56,7 +56,7 @@ def spearman_within(
     Pearson's correlation of these ranks over all points. So differences between groups do not count. p
     is the share of 9999 random permutations within groups, of a fixed seed, with at least this |rho|,
     and the points as they are count as one more. Groups of one point say nothing and do not count in n.
-    Returns None, and raises ValueError, as `spearman`; one group gives the rho of `spearman`.
+    Returns None, and raises ValueError, as `spearman`, which serves where there is one group.
     """
     if not len(first) == len(second) == len(groups):
         raise ValueError(
@@ -68,6 +68,8 @@ def spearman_within(
     members: dict[Hashable, list[int]] = {}
     for i, group in enumerate(groups):
         members.setdefault(group, []).append(i)
+    if len(members) == 1:
+        return spearman(first, second)
     several = [own for own in members.values() if len(own) > 1]
     n = sum(map(len, several))
     x, y = (

@@ -55,11 +55,13 @@ def test_what_has_no_correlation() -> None:
 
 def test_one_group_has_spearman_s_correlation() -> None:
     first, second = [1.0, 2.0, 3.0, 4.0, 5.0, 5.0], [2.0, 1.0, 6.0, 4.0, 4.0, 7.0]
-    usual, within = spearman(first, second), spearman_within(first, second, "aaaaaa")
+    usual = spearman(first, second)
     assert usual is not None
-    assert within is not None
-    assert (within.rho, within.n) == (pytest.approx(usual.rho), 6)
-    assert within.p == pytest.approx(usual.p, abs=0.02)
+    assert spearman_within(first, second, "aaaaaa") == usual
+    alone = spearman_within([*first, 9.0], [*second, 0.0], "aaaaaab")
+    assert alone is not None
+    assert (alone.rho, alone.n) == (pytest.approx(usual.rho), 6)
+    assert alone.p == pytest.approx(usual.p, abs=0.02)
 
 
 def test_differences_between_groups_do_not_count() -> None:

@@ -100,14 +100,13 @@ def pair_of(store: Path, network: str, name: str, dataset: str = "") -> Pair:
 
 OWN = {
     "own.resnet18": pair_of(LOSSLESS, "ResNet-18", "ResNet-18, CIFAR-100", "CIFAR-100"),
+    "own.vgg19": pair_of(LOSSLESS, "VGG-19", "VGG-19, CIFAR-10"),
     "own.mlp": pair_of(LOSSLESS, "MLP", "MLP, CIFAR-10"),
 }
 """On the paper's own images."""
 
 FORMER = {
-    "mlp": pair_of(STORE, "MLP", "MLP"),
     "resnet20": pair_of(STORE, "ResNet-20", "ResNet-20"),
-    "vgg19": pair_of(STORE, "VGG-19", "VGG-19"),
     "resnet18": pair_of(STORE, "ResNet-18", "ResNet-18, 100 classes"),
     "tenth": pair_of(TENTH, "ResNet-20", "ResNet-20, a tenth of CIFAR-10"),
     "fewer": pair_of(FEWER, "ResNet-18", "ResNet-18, a fifth of 100 classes"),
@@ -263,7 +262,8 @@ def beside_table() -> str:
             f"{form(before)} → {form(after)} | {moved_with_ranges(*pair.values(measure), form)}"
             for form, before, after, measure in numbers
         ]
-        lines.append(f"| {pair.name} | {' | '.join(cells)} |")
+        temperatures = f"T = 1 → {pair.hot[0].job.temperature:g}"
+        lines.append(f"| {pair.name}, {temperatures} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

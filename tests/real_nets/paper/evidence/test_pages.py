@@ -41,6 +41,7 @@ from tests.real_nets.paper.evidence.telling import (
     moved_detectors,
     moved_with_ranges,
     neco,
+    pair_of,
     percent,
     rank_at,
     spelled,
@@ -58,6 +59,11 @@ def layer_ranks(step: int, side: list[JobFolder]) -> str:
     """Rank of the last hidden layer at gamma = 1e-3 after some steps."""
     rows = [{row["step"]: row for row in one.rows}[step] for one in side]
     return spelled((row["layer_ranks"]["0.001"][-2] for row in rows), integer)
+
+
+def adaptive_vgg() -> list[JobFolder]:
+    """VGG-19 at T = 1 with AdamW, on re-encoded images."""
+    return pair_of(STORE, "VGG-19", "VGG-19").cold
 
 
 def correlated(key: str) -> str:
@@ -148,7 +154,6 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 VALUES: dict[str, Callable[[], str]] = {
-    "own.rank": lambda: PAIRS["own.resnet18"].moved(rank_at("centred_rank_curve", 1e-3), integer),
     "own.rank.equal": lambda: PAIRS["own.resnet18"].moved(
         rank_at("centred_rank_curve", 1e-3), integer, PAIRS["own.resnet18"].milestone
     ),
@@ -158,11 +163,8 @@ VALUES: dict[str, Callable[[], str]] = {
     "own.covariance": lambda: spelled(
         (one.rank_under("covariance") for one in PAIRS["own.resnet18"].cold), integer
     ),
-    "own.depth": lambda: PAIRS["own.resnet18"].moved(depth),
-    "own.depth.best": lambda: PAIRS["own.resnet18"].moved(depth_of_best),
     "own.mlp.depths": lambda: over_temperatures(depth),
     "own.mlp.drops": lambda: over_temperatures(drop),
-    "own.drop": lambda: PAIRS["own.resnet18"].moved(drop),
     "resnet18.rank": lambda: PAIRS["resnet18"].moved(rank_at("rank_curve", 1e-3), integer),
     "resnet18.centred": lambda: PAIRS["resnet18"].moved(
         rank_at("centred_rank_curve", 1e-3), integer
@@ -171,10 +173,8 @@ VALUES: dict[str, Callable[[], str]] = {
         rank_at("centred_rank_curve", 1e-3), integer, PAIRS["resnet18"].milestone
     ),
     "fewer.centred": lambda: PAIRS["fewer"].moved(rank_at("centred_rank_curve", 1e-3), integer),
-    "mlp.depth.best": lambda: PAIRS["mlp"].moved(depth_of_best),
     "tenth.depth": lambda: PAIRS["tenth"].moved(depth),
     "tenth.depth.best": lambda: PAIRS["tenth"].moved(depth_of_best),
-    "fewer.depth.best": lambda: PAIRS["fewer"].moved(depth_of_best),
     "fewer.bar": lambda: spelled(
         (
             float(accuracies[-1] / accuracies.max())
@@ -184,9 +184,13 @@ VALUES: dict[str, Callable[[], str]] = {
     ),
     **{f"{key}.detectors": lambda key=key: detectors(key) for key in PAIRS},  # type: ignore[misc]
     "resnet18.correlation": lambda: correlated("resnet18"),
-    "vgg19.start": lambda: layer_ranks(0, PAIRS["vgg19"].cold),
-    "vgg19.early.cold": lambda: layer_ranks(16, PAIRS["vgg19"].cold),
-    "vgg19.early.hot": lambda: layer_ranks(16, PAIRS["vgg19"].hot),
+    "own.vgg19.start": lambda: layer_ranks(0, PAIRS["own.vgg19"].hot),
+    "own.vgg19.early.cold": lambda: layer_ranks(256, PAIRS["own.vgg19"].cold),
+    "own.vgg19.early.hot": lambda: layer_ranks(256, PAIRS["own.vgg19"].hot),
+    "own.vgg19.end.cold": lambda: layer_ranks(5865, PAIRS["own.vgg19"].cold),
+    "own.vgg19.end.hot": lambda: layer_ranks(5865, PAIRS["own.vgg19"].hot),
+    "vgg19.start": lambda: layer_ranks(0, adaptive_vgg()),
+    "vgg19.early": lambda: layer_ranks(16, adaptive_vgg()),
     "mse.rank": lambda: squared_error(hidden_rank, integer),
     "mse.accuracy": lambda: squared_error(accuracy_on_train, percent),
     "two.mlp.epochs": lambda: spelled(
@@ -243,21 +247,30 @@ def test_pairs_differ_in_temperature_alone(key: str) -> None:
     assert {one.job.temperature for one in pair.cold} == {1.0}
 
 
-@pytest.mark.parametrize("network", ["mlp", "resnet20", "vgg19", "resnet18"])
+@pytest.mark.parametrize("network", ["own.mlp", "own.vgg19", "resnet20", "resnet18"])
 def test_correlations_of_detection_and_generalisation_may_be_chance(network: str) -> None:
     p = float(correlated(network).split("p = ")[1])
     assert p >= 0.05
 
 
-def test_the_collapse_of_vgg_comes_first_and_the_rank_grows_later() -> None:
-    for side in (PAIRS["vgg19"].cold, PAIRS["vgg19"].hot):
-        ranks = [{row["step"]: row["layer_ranks"]["0.001"][-2] for row in one.rows} for one in side]
-        last = [own[max(own)] for own in ranks]
-        assert max(own[16] for own in ranks) < min(min(own[0] for own in ranks), min(last))
+def test_the_features_of_vgg_collapse_when_a_hot_one_leaves_its_start() -> None:
+    start, early, end = ((own, PAIRS["own.vgg19"]) for own in (0, 256, 5865))
+    cold, hot = (
+        [
+            [
+                {row["step"]: row for row in one.rows}[step]["layer_ranks"]["0.001"][-2]
+                for one in side
+            ]
+            for step, _ in (start, early, end)
+        ]
+        for side in (PAIRS["own.vgg19"].cold, PAIRS["own.vgg19"].hot)
+    )
+    assert max(hot[1]) < min(hot[2]) <= max(hot[2]) < min(cold[2]) <= min(cold[1])
+    assert max(hot[2]) < min(hot[0])
 
 
 def test_ten_classes_leave_no_room_in_the_centred_logits() -> None:
-    for key in ("mlp", "resnet20", "tenth"):
+    for key in ("own.mlp", "own.vgg19", "resnet20", "tenth"):
         cold, hot = PAIRS[key].values(rank_at("centred_rank_curve", 1e-3))
         assert median(cold) == median(hot) == 9
 
