@@ -176,19 +176,37 @@ def with_legend_below(figure: Figure, columns: int) -> Figure:
         for axes in figure.axes
         for handle in axes.get_legend_handles_labels()[0]
     }
-    with any_text(figure):
+    with _measuring(figure):
         for axes in figure.axes:
             _fit_title(axes)
     if handles:
         ordered = [handles[label] for label in sorted(handles, key=_temperature_of)]
         legend = _legend(figure, ordered, columns)
-        with any_text(figure):
-            while columns > 1 and legend.get_window_extent().width > figure.bbox.width:
-                columns -= 1
-                legend.remove()
-                legend = _legend(figure, ordered, columns)
+        while columns > 1 and _width(legend, figure) > figure.bbox.width:
+            columns -= 1
+            legend.remove()
+            legend = _legend(figure, ordered, columns)
     figure.set_layout_engine("constrained")
     return figure
+
+
+@contextmanager
+def _measuring(figure: Figure) -> Iterator[None]:
+    """Text of any characters, set without LaTeX, which a user's style may ask for and a machine lack."""
+    asked = {own: own.get_usetex() for own in figure.findobj(Text)}
+    try:
+        for own in asked:
+            own.set_usetex(False)
+        with any_text(figure):
+            yield
+    finally:
+        for own, usetex in asked.items():
+            own.set_usetex(usetex)
+
+
+def _width(legend: Legend, figure: Figure) -> float:
+    with _measuring(figure):
+        return legend.get_window_extent().width
 
 
 def _fit_title(axes: Axes) -> None:
