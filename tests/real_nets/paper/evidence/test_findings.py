@@ -53,7 +53,7 @@ def only(networks: list[JobFolder], value: Callable[[JobFolder], object]) -> str
 def test_the_conditions_are_those_of_the_jobs() -> None:
     mlp, narrow = jobs("own.mlp"), jobs("resnet20", "resnet18")
     tenth, fewer = jobs("tenth"), jobs("fewer")
-    hundred, ten = jobs("own.resnet18"), jobs("own.vgg19")
+    hundred, ten = jobs("own.resnet18"), jobs("own.vgg19", "own.resnet18.ten")
     own = [*hundred, *ten]
     others = [*narrow, *tenth, *fewer]
     assert {one.job.optimizer for one in (*mlp, *own)} == {"sgd"}
@@ -123,7 +123,7 @@ def test_directions_are_those_told(key: str) -> None:
     assert (moves(pair, depth) == -1) == fits
     worse = [moves(pair, drop, at) for at in both]
     assert worse == {
-        "own.vgg19": [0, 0], "resnet18": [1, 0], "own.mlp": [0, -1],
+        "own.resnet18.ten": [0, 0], "own.vgg19": [0, 0], "resnet18": [1, 0], "own.mlp": [0, -1],
     }.get(key, [1, 1])  # fmt: skip
     assert (moves(pair, neco) == 1) == (key in ("resnet18", "fewer"))
     sides = {
@@ -131,22 +131,24 @@ def test_directions_are_those_told(key: str) -> None:
         for name in ("within_to_between", "self_duality", "cosine_deviation")
     }
     fall = [after < before for before, after in sides.values()]
-    assert fall == [True, True, False]
+    assert fall == [True, True, key == "own.resnet18.ten"]
     equal = moves(pair, collapse("cosine_deviation"), pair.milestone)
-    assert (equal == -1) == (key in ("resnet20", "own.resnet18"))
+    assert (equal == -1) == (key in ("resnet20", "own.resnet18", "own.resnet18.ten"))
 
 
 def test_directions_on_the_papers_own_images_are_those_told() -> None:
-    resnet, mlp, vgg = (PAIRS[f"own.{name}"] for name in ("resnet18", "mlp", "vgg19"))
-    for pair in (resnet, mlp, vgg):
+    every = [PAIRS[f"own.{name}"] for name in ("resnet18", "resnet18.ten", "mlp", "vgg19")]
+    resnet, ten = every[:2]
+    for pair in every:
         assert moves(pair, neco) <= 0
         assert moves(pair, neco_on_second) <= 0
     assert moves(resnet, drop_on_second) == 1
-    assert [moves(pair, ortho_dev) for pair in (resnet, mlp, vgg)] == [-1, 1, 1]
+    assert [moves(pair, ortho_dev) for pair in every] == [-1, -1, 1, 1]
     spread = collapse("cosine_deviation")
-    equal = [moves(pair, spread, pair.milestone) for pair in (resnet, mlp, vgg)]
-    assert equal == [-1, 1, 1]
-    assert [moves(pair, depth) for pair in (resnet, mlp, vgg)] == [-1, -1, 0]
+    equal = [moves(pair, spread, pair.milestone) for pair in every]
+    assert equal == [-1, -1, 1, 1]
+    assert [moves(pair, depth) for pair in every] == [-1, -1, -1, 0]
+    assert [moves(ten, drop_on_second, at) for at in (FINAL, ten.milestone)] == [1, 0]
     for at in (FINAL, resnet.milestone):
         raw, centred = (
             resnet.values(rank_at(kind, 1e-3), at) for kind in ("rank_curve", "centred_rank_curve")
@@ -180,6 +182,8 @@ def test_ranks_fall_under_every_convention_and_one_gives_both_anchors(
     [
         ("own.resnet18", "tunnel", 0, 1),
         ("own.resnet18", "kanan", 0, 1),
+        ("own.resnet18.ten", "tunnel", -1, 1),
+        ("own.resnet18.ten", "kanan", -1, -1),
         ("own.vgg19", "tunnel", 0, 1),
         ("own.vgg19", "kanan", 0, 0),
         ("own.mlp", "tunnel", 0, 1),
