@@ -148,6 +148,7 @@ def test_directions_on_the_papers_own_images_are_those_told() -> None:
     equal = [moves(pair, spread, pair.milestone) for pair in every]
     assert equal == [-1, -1, 1, 1]
     assert [moves(pair, depth) for pair in every] == [-1, -1, -1, 0]
+    assert [moves(pair, depth, pair.milestone) for pair in every] == [-1, 0, 0, 0]
     assert [moves(ten, drop_on_second, at) for at in (FINAL, ten.milestone)] == [1, 0]
     for at in (FINAL, resnet.milestone):
         raw, centred = (
