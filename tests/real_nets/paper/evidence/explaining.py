@@ -1,4 +1,4 @@
-"""All stored networks as rows of `simulations.explain`: of the stores, of the ruler, and of the dial.
+"""Stored networks as rows of `simulations.explain`: of three stores, of the ruler, and of the dial.
 
 `python -m tests.real_nets.paper.evidence.explaining` writes the table anew.
 """

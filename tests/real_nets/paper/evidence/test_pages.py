@@ -13,10 +13,13 @@ from typing import get_args
 import pytest
 
 from rankdeficit.diagnostics.measures.probes import Preset
+from rankdeficit.experiments.network_figures.when_trained import trade_off_points
 from real_nets.jobs.folder import FINAL, JobFolder
 from real_nets.paper.compare import correlation
 from real_nets.paper.grid import Cell
 from real_nets.paper.store import Results, read_targets
+from real_nets.paper.targets.target import figure_run, networks
+from real_nets.paper.targets.trade_off import ALL, by_kind
 from tests.conftest import ROOT
 from tests.real_nets.paper.evidence.telling import (
     FINDINGS,
@@ -72,6 +75,15 @@ def correlated(key: str) -> str:
     found = correlation(points)  # type: ignore[arg-type]
     assert found is not None
     return f"{found.rho:.2f}, p = {found.p:.2g}"
+
+
+def within_networks(ood: str) -> str:
+    """Correlation of rho and the AUROC of NECO over all networks on the paper's own images."""
+    (record,) = read_targets(LOSSLESS, ["trade-off"])
+    runs = map(figure_run, networks(record.cells, Results(LOSSLESS)))
+    found = by_kind(trade_off_points(list(runs)))[ood, ALL]
+    assert found is not None
+    return f"{found.rho:.2f}, p = {found.p:.2g}, n = {found.n}"
 
 
 def detectors(key: str) -> str:
@@ -183,6 +195,10 @@ VALUES: dict[str, Callable[[], str]] = {
         ),
     ),
     **{f"{key}.detectors": lambda key=key: detectors(key) for key in PAIRS},  # type: ignore[misc]
+    **{
+        f"own.within.{ood}": lambda ood=ood: within_networks(ood)  # type: ignore[misc]
+        for ood in ("street-characters", "cifar100", "cifar10")
+    },
     "resnet18.correlation": lambda: correlated("resnet18"),
     "own.vgg19.start": lambda: layer_ranks(0, PAIRS["own.vgg19"].hot),
     "own.vgg19.early.cold": lambda: layer_ranks(256, PAIRS["own.vgg19"].cold),
@@ -279,3 +295,9 @@ def test_cells_name_three_seeds() -> None:
     records = read_targets(STORE, ["table1", "table3"])
     cells: list[Cell] = [cell for record in records for cell in record.cells]
     assert all(len(known(one.rank for one in Results(STORE).outcomes(c))) == 3 for c in cells)
+
+
+def test_only_one_of_three_correlations_on_the_papers_own_images_is_beyond_chance() -> None:
+    sets = ("street-characters", "cifar100", "cifar10")
+    p = [float(re.findall(r"p = ([\d.e-]+)", within_networks(ood))[0]) for ood in sets]
+    assert [own < 0.05 for own in p] == [False, False, True]
