@@ -62,7 +62,7 @@ OVERRIDES = (
 ).split()
 """Settings that override the budget's options of every job."""
 
-DATA_OPTIONS = ("data", "download", "on_corrupt", "replace", "workers")
+DATA_OPTIONS = ("data", "download", "on_corrupt", "replace", "further_ood", "workers")
 """Settings on data sets, for budgets that read some."""
 
 
@@ -87,6 +87,8 @@ class Settings:
     named without them [default: the paper's]."""
     replace: tuple[str, ...] = ()
     """Replacements of data sets as NAME=OTHER, for example svhn=tiny-imagenet."""
+    further_ood: tuple[str, ...] = ()
+    """Out-of-distribution sets beside the paper's."""
     seeds: int | None = None
     """Number of networks per cell [default: the budget's, 10 for fig8]."""
     temperature: float | None = None
@@ -94,8 +96,7 @@ class Settings:
     other_temperatures: tuple[float, ...] | None = None
     """Further temperatures in tables and figures [default: the budget's]."""
     recipe: RecipeName = "budget"
-    """Recipe of convolutional networks: that of the budget, or adaptive: AdamW, peak rate 3e-3, no weight
-    decay, width 16."""
+    """Recipe of convolutional networks, the budget's or adaptive: AdamW, rate 3e-3, no decay, width 16."""
     epochs: int | None = None
     """Epochs of every network [default: the budget's]."""
     width: int | None = None
@@ -128,8 +129,7 @@ class Settings:
     probe_preset: Preset = OURS
     """Protocol of the probes behind κ and ρ, as in real_nets.diagnose."""
     diagnosed_images: int | None = None
-    """Maximum number of images of each split for probes and detectors, 0 for all [default: the
-    budget's]."""
+    """Images of each split for probes and detectors at most, 0 for all [default: the budget's]."""
     download: bool = False
     """Download missing archives into --data."""
     on_corrupt: Literal["stop", "skip"] = "stop"
@@ -265,10 +265,7 @@ def prepare(settings: Settings, source: DataSource) -> Setup:
     if (T := settings.temperature) is not None:
         check_temperature(T)
         if T <= 1:
-            raise ValueError(
-                f"temperature is {T:g}; it is that of networks with low logit norm, beside baselines at "
-                "1, and must be above 1"
-            )
+            raise ValueError(f"temperature is {T:g}, that of low logit norm; it must be above 1")
     for T in settings.other_temperatures or ():
         check_temperature(T)
     if settings.gamma is not None:
@@ -285,7 +282,8 @@ def prepare(settings: Settings, source: DataSource) -> Setup:
         settings.temperature,
         settings.other_temperatures,
         settings.cells,
-        seeds=settings.seeds,
+        settings.seeds,
+        settings.further_ood,
     )
 
 
@@ -313,6 +311,8 @@ def check_effects(settings: Settings, plan: Plan, setup: Setup) -> None:
         reached["recipe"] = any(own is not None and own.convolutional for own in models)
     if settings.replace and not plan.grid.left_out:  # whose replacement may be missing
         reached["replace"] = data >= set(setup.replacements.values())
+    if settings.further_ood:
+        reached["further_ood"] = data >= set(settings.further_ood)
     for name in ("data", "seeds", "tensorboard", "executor", "probe_preset", "convention"):
         if getattr(settings, name) != getattr(Settings, name):
             reached[name] = bool(jobs)

@@ -118,9 +118,14 @@ class Setup:
     """Patterns of cell names; empty for all cells."""
     seeds: int | None = None
     """Number of networks per cell; None for that of the target or the budget."""
+    further_ood: Sequence[str] = ()
+    """Out-of-distribution sets beside the paper's."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for replacements of data sets that no target uses."""
+        """Raise ValueError for replacements of data sets that no target uses, and for missing further sets."""
+        for name in self.further_ood:
+            if reason := self.why_missing(name):
+                raise ValueError(reason)
         for name in self.replacements:
             if name not in replaceable():
                 raise ValueError(
@@ -160,7 +165,8 @@ class Setup:
         if condition == LOW_NORM:
             hot = self.high_temperatures(network)
             options, reason = {"temperature": hot.low_norm} | options, hot.reason
-        ood, left_out = self._ood(data, (definition_of(paper_data) or Definition).ood)
+        usual = (definition_of(paper_data) or Definition).ood
+        ood, left_out = self._ood(data, (*usual, *self.further_ood))
         job = replace(self.budget.job(paper_data, model, **{"data": data} | options), ood=ood)
         job.check()
         count = self.seeds or seeds or self.budget.seeds

@@ -14,17 +14,19 @@ RUN="python -m real_nets.reproduce"
 OWN="--budget small --data $LOSSLESS --replace svhn=street-characters --out runs/lossless"
 NARROW="$OWN --precision bf16"
 SHORT="$NARROW --epochs 15"
+THIRD="--further-ood tiny-imagenet-100"
+MORE="$SHORT $THIRD"
 EVERY="neural-collapse trade-off"
-$RUN table1 conventions fig1 fig2 fig3 fig4 fig5 fig7 ortho-dev $EVERY $OWN --cells CIFAR-10/MLP --other-temperatures 200
+$RUN table1 conventions fig1 fig2 fig3 fig4 fig5 fig7 ortho-dev $EVERY $OWN --cells CIFAR-10/MLP --other-temperatures 0.3 200
 $RUN mse rank-two $OWN --cells CIFAR-10/MLP
 $RUN fig6 fig8 $OWN
 $RUN table1 table2 conventions fig1 fig2 fig5 fig7 ortho-dev $EVERY $NARROW --cells CIFAR-100/ResNet-18 --other-temperatures
 $RUN table1 table2 conventions fig7 alignment ortho-dev $EVERY $SHORT --cells CIFAR-10/ResNet-18 --other-temperatures
 $RUN table3 conventions alignment $EVERY $SHORT --cells CIFAR-10/VGG-19 --other-temperatures
-$RUN table1 conventions ortho-dev $EVERY $SHORT --cells CIFAR-10/ResNet-20 --other-temperatures
-$RUN table2 $SHORT --width 8 --cells CIFAR-10/ResNet-34 --other-temperatures
-$RUN table3 conventions $EVERY $NARROW --cells CIFAR-100/VGG-19 --other-temperatures
-$RUN table1 table2 conventions fig1 fig2 fig5 fig7 ortho-dev $EVERY $SHORT --cells CIFAR-100/ResNet-34 --other-temperatures
+$RUN table1 conventions ortho-dev $EVERY $MORE --cells CIFAR-10/ResNet-20 --other-temperatures
+$RUN table2 $MORE --width 8 --cells CIFAR-10/ResNet-34 --other-temperatures
+$RUN table3 conventions $EVERY $NARROW $THIRD --cells CIFAR-100/VGG-19 --other-temperatures
+$RUN table1 table2 conventions fig1 fig2 fig5 fig7 ortho-dev $EVERY $MORE --cells CIFAR-100/ResNet-34 --other-temperatures
 # An MLP of twice the width without momentum, at the same rate lr / (1 - momentum).
 $RUN table1 fig2 fig3 $OWN-plain --cells CIFAR-10/MLP --other-temperatures --width 1024 --momentum 0 --lr 0.5
 

@@ -330,6 +330,20 @@ def test_a_replaced_data_set_keeps_the_ood_sets_of_the_one_it_stands_for() -> No
     assert {job.ood for job in only(setup, "CIFAR-100", "ResNet-18")} == {("svhn", "cifar10")}
 
 
+def test_further_ood_sets_follow_those_of_the_paper() -> None:
+    setup = setup_of(further_ood=("tiny", "svhn"), replacements={"imagenet100": "tiny"})
+    assert {job.ood for job in only(setup, "CIFAR-10", "MLP")} == {("svhn", "cifar100", "tiny")}
+    assert {job.ood for job in only(setup, "ImageNet-100", "ResNet-50")} == {("cifar100", "svhn")}
+    assert {
+        job.ood for job in only(setup_of("smoke", further_ood=("tiny",)), "CIFAR-10", "MLP")
+    } == {GLYPH_OOD}
+
+
+def test_a_further_ood_set_that_is_missing_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no tiny here"):
+        setup_of(missing=("tiny",), further_ood=("tiny",))
+
+
 def test_missing_ood_sets_are_left_out_with_the_reason() -> None:
     grid = setup_of(missing=("svhn",)).cell("CIFAR-10", "MLP")
     assert {job.ood for job in grid.jobs.values()} == {("cifar100",)}

@@ -1,4 +1,4 @@
-"""Stored networks as rows of `simulations.explain`: of three stores, of the ruler, and of the dial.
+"""Stored networks as rows of `simulations.explain`: of all stores, of the ruler, and of the dial.
 
 `python -m tests.real_nets.paper.evidence.explaining` writes the table anew.
 """
@@ -16,7 +16,7 @@ from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.job import Job
 from simulations.explain.fits import MODELS, PAIRS
 from simulations.explain.rows import COLUMNS
-from tests.real_nets.paper.evidence.telling import FEWER, STORE, TENTH
+from tests.real_nets.paper.evidence.telling import FEWER, LOSSLESS, STORE, TENTH
 
 FOLDER = STORE / "explained"
 GAMMA = "0.01"
@@ -32,12 +32,12 @@ Row = dict[str, Any]
 
 
 def of_stores() -> Iterator[Row]:
-    """Networks trained with cross-entropy and their own classifier, of the stores in the regression."""
-    for store in (STORE, FEWER, TENTH):
+    """Trained networks with cross-entropy and their own classifier."""
+    for store in (STORE, FEWER, TENTH, LOSSLESS):
         for path in sorted((store / "jobs").iterdir()):
             one = JobFolder(path)
             job = one.job
-            if job.loss != "cross-entropy" or job.head_rank is not None:
+            if job.epochs == 0 or job.loss != "cross-entropy" or job.head_rank is not None:
                 continue
             report = one.report
             assert report is not None
