@@ -96,7 +96,7 @@ class Settings:
     other_temperatures: tuple[float, ...] | None = None
     """Further temperatures in tables and figures [default: the budget's]."""
     recipe: RecipeName = "budget"
-    """Recipe of convolutional networks, the budget's or adaptive: AdamW, rate 3e-3, no decay, width 16."""
+    """Recipe of convolutional networks: budget, or adaptive (AdamW, rate 3e-3, no decay, width 16)."""
     epochs: int | None = None
     """Epochs of every network [default: the budget's]."""
     width: int | None = None
@@ -312,7 +312,7 @@ def check_effects(settings: Settings, plan: Plan, setup: Setup) -> None:
     if settings.replace and not plan.grid.left_out:  # whose replacement may be missing
         reached["replace"] = data >= set(setup.replacements.values())
     if settings.further_ood:
-        reached["further_ood"] = data >= set(settings.further_ood)
+        reached["further_ood"] = {o for job in jobs for o in job.ood} >= set(settings.further_ood)
     for name in ("data", "seeds", "tensorboard", "executor", "probe_preset", "convention"):
         if getattr(settings, name) != getattr(Settings, name):
             reached[name] = bool(jobs)

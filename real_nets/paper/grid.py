@@ -122,7 +122,7 @@ class Setup:
     """Out-of-distribution sets beside the paper's."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for replacements of data sets that no target uses, and for missing further sets."""
+        """Raise ValueError for missing further sets, and for replacements of sets that no target uses."""
         for name in self.further_ood:
             if reason := self.why_missing(name):
                 raise ValueError(reason)
