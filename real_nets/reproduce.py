@@ -265,7 +265,7 @@ def prepare(settings: Settings, source: DataSource) -> Setup:
     if (T := settings.temperature) is not None:
         check_temperature(T)
         if T <= 1:
-            raise ValueError(f"temperature is {T:g}, that of low logit norm; it must be above 1")
+            raise ValueError(f"temperature is {T:g}; that of low logit norm must be above 1")
     for T in settings.other_temperatures or ():
         check_temperature(T)
     if settings.gamma is not None:

@@ -225,11 +225,6 @@ class Setup:
         """
         if self.synthetic:
             return GLYPH_OOD, {}
-        found: list[str] = []
-        left_out: dict[str, str] = {}
-        for name in map(self._data, names):
-            if reason := self.why_missing(name):
-                left_out[f"out-of-distribution set {name}"] = reason
-            elif name not in (*found, data):
-                found.append(name)
-        return tuple(found), left_out
+        reasons = {own: self.why_missing(own) for own in map(self._data, names) if own != data}
+        missing = {f"out-of-distribution set {own}": why for own, why in reasons.items() if why}
+        return tuple(own for own, why in reasons.items() if not why), missing
