@@ -122,10 +122,7 @@ class Setup:
     """Out-of-distribution sets beside the paper's."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for missing further sets, and for replacements of sets that no target uses."""
-        for name in self.further_ood:
-            if reason := self.why_missing(name):
-                raise ValueError(reason)
+        """Raise ValueError for replacements of data sets that no target uses."""
         for name in self.replacements:
             if name not in replaceable():
                 raise ValueError(
@@ -151,7 +148,7 @@ class Setup:
         dataset, network: the paper's names. condition: LOW_NORM trains at the budget's high temperature,
         all others at T = 1 unless the options say otherwise. seeds: number of networks, unless the setup
         has its own. options: job options that override the budget's. Raises ValueError for invalid
-        options.
+        options and for a missing further out-of-distribution set.
         """
         name = f"{dataset}/{network}"
         if self.pick and not any(matches(name, pattern) for pattern in self.pick):
@@ -165,6 +162,9 @@ class Setup:
         if condition == LOW_NORM:
             hot = self.high_temperatures(network)
             options, reason = {"temperature": hot.low_norm} | options, hot.reason
+        for own in () if self.synthetic else self.further_ood:
+            if gone := self.why_missing(self._data(own)):
+                raise ValueError(gone)
         usual = (definition_of(paper_data) or Definition).ood
         ood, left_out = self._ood(data, (*usual, *self.further_ood))
         job = replace(self.budget.job(paper_data, model, **{"data": data} | options), ood=ood)

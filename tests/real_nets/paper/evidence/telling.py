@@ -144,12 +144,18 @@ def neco(one: JobFolder) -> float | None:
     return one.neco(strange(one))
 
 
-def drop_on_second(one: JobFolder) -> float | None:
-    return one.ood_drop(one.job.ood[1]) if len(one.job.ood) > 1 else None
+def drop_on(place: int) -> Measure:
+    """rho on the OOD set at a place, where there are so many."""
+    return lambda one: one.ood_drop(one.job.ood[place]) if len(one.job.ood) > place else None
 
 
-def neco_on_second(one: JobFolder) -> float | None:
-    return one.neco(one.job.ood[1]) if len(one.job.ood) > 1 else None
+def neco_on(place: int) -> Measure:
+    """AUROC of NECO on the OOD set at a place, where there are so many."""
+    return lambda one: one.neco(one.job.ood[place]) if len(one.job.ood) > place else None
+
+
+drop_on_second, drop_on_third = drop_on(1), drop_on(2)
+neco_on_second, neco_on_third = neco_on(1), neco_on(2)
 
 
 def ortho_dev(one: JobFolder) -> float | None:
@@ -171,10 +177,10 @@ def accuracy_on_test(one: JobFolder) -> float | None:
 
 
 def moved_detectors(pair: Pair, snapshot: str = FINAL) -> list[int]:
-    """Which way each distinct detector's AUROC moves on the last OOD set; equal scores count once."""
+    """Which way each distinct detector's AUROC moves on the other CIFAR; equal scores count once."""
     sides = [[one.report for one in side] for side in pair.at(snapshot)]
     reports = [[report for report in side if report is not None] for side in sides]
-    ood = pair.cold[0].job.ood[-1]
+    *_, ood = pair.cold[0].job.ood[:2]
     own = reports[0][0]["detection"][ood]
     names = [name for name in own if "auroc" in own[name]]
     curves = {
@@ -197,8 +203,10 @@ MEASURES: dict[str, tuple[str, Measure, Form]] = {
     "κ against the best layer, %": ("", depth_of_best, percent),
     "OOD drop ρ, %": ("rises", drop, percent),
     "ρ on the other CIFAR, %": ("rises", drop_on_second, percent),
+    "ρ on Tiny ImageNet, %": ("rises", drop_on_third, percent),
     "AUROC of NECO, %": ("rises", neco, percent),
     "NECO on the other CIFAR, %": ("rises", neco_on_second, percent),
+    "NECO on Tiny ImageNet, %": ("rises", neco_on_third, percent),
     "OrthoDev": ("falls", ortho_dev, decimals),
     "alignment": ("rises", lambda one: one.measure("alignment"), decimals),
     "NC1, tr S_W / tr S_B": ("", collapse("within_to_between"), decimals),
