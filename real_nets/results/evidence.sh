@@ -29,6 +29,13 @@ $RUN table1 conventions ortho-dev $EVERY $MORE --cells CIFAR-10/ResNet-20 --othe
 $RUN table2 $MORE --width 8 --cells CIFAR-10/ResNet-34 --other-temperatures
 $RUN table3 conventions $EVERY $NARROW $THIRD --cells CIFAR-100/VGG-19 --other-temperatures
 $RUN table1 table2 conventions fig1 fig2 fig5 fig7 ortho-dev $EVERY $MORE --cells CIFAR-100/ResNet-34 --other-temperatures
+# A small ViT from scratch for ViT-B, which the paper pretrains on ImageNet-21k.
+$RUN table2 $NARROW $THIRD --cells CIFAR-10/ViT-B --other-temperatures
+$RUN table2 $NARROW $THIRD --cells CIFAR-100/ViT-B --other-temperatures
+# Higher temperatures; at 50, ResNet-18 had collapsed in single runs of 12 epochs.
+$RUN table1 conventions fig1 fig2 fig5 $NARROW --cells CIFAR-100/ResNet-18 --other-temperatures 50 100
+# What width does, one seed.
+$RUN table1 conventions $OWN-wide --precision bf16 --seeds 1 --width 32 --cells CIFAR-100/ResNet-18 --other-temperatures
 # An MLP of twice the width without momentum, at the same rate lr / (1 - momentum).
 $RUN table1 fig2 fig3 $OWN-plain --cells CIFAR-10/MLP --other-temperatures --width 1024 --momentum 0 --lr 0.5
 
@@ -37,7 +44,7 @@ TINY="--budget small --data $LOSSLESS --replace imagenet100=tiny-imagenet-100 --
 LARGE="$TINY --precision bf16 --epochs 15 --other-temperatures"
 $RUN table1 conventions $EVERY $LARGE --cells ImageNet-100/ResNet-34
 $RUN table1 conventions $EVERY $LARGE --cells ImageNet-100/ResNet-50
-for STORE in lossless lossless-plain tiny; do python -m real_nets.report "runs/$STORE" --export "runs/results/$STORE"; done
+for STORE in lossless lossless-plain lossless-wide tiny; do python -m real_nets.report "runs/$STORE" --export "runs/results/$STORE"; done
 
 # Re-encoded images, and Tiny ImageNet-100 at 32 x 32 for CIFAR-100, with AdamW.
 OTHERS="svhn=tiny-imagenet-100 cifar100=tiny-imagenet-100"
