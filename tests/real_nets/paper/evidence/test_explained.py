@@ -62,9 +62,11 @@ def test_the_text_tells_what_the_records_have() -> None:
 
 def test_verdicts_hold() -> None:
     for source in ("network", "deep UFM"):
-        gains = of(source)["gains"]
-        assert gains["norm beyond T"][1] > 0
+        gains, errors = of(source)["gains"], of(source)["errors"]
+        assert (gains["norm beyond T"][1] > 0) == (source == "deep UFM")
         assert gains["T beyond the norm"][1] <= 0 <= gains["T beyond the norm"][2]
+        known, constant = (errors[name]["r2"] for name in ("others, norm, T", "nothing"))
+        assert (known > constant + 0.1) == (source == "deep UFM")
     left = {
         name for name, (_, low, high) in of("network")["coefficients"].items() if low * high > 0
     }
