@@ -101,7 +101,8 @@ def summary(records: Sequence[TargetRecord], results: Results) -> list[str]:
         "recipe is in an appendix that is not at hand here, so its directions can be expected to come "
         "out, its numbers cannot.",
         f"{trained(outcomes)}. Numbers are medians over n seeds, with the range in brackets where seeds "
-        "differ.",
+        "differ in print. Rises, falls: the ranges of both sides do not overlap. Unchanged: all values "
+        "print alike. Open: anything else. Directions count on the paper's OOD set or its stand-in.",
     ]
     if others := other_data(records, outcomes):
         lines.append(

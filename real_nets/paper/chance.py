@@ -19,6 +19,7 @@ class Cause(Enum):
     LAST_PROBE = "last layer's probe near chance"
     ALL_PROBES = "probes of all layers near chance"
     OOD_PROBES = "OOD probes of all layers near chance"
+    FULL_RANK = "class means of full rank, of which the claim does not speak"
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Check:
     cause: Cause
     """Cause of having no verdict if a network fails."""
     passed: Callable[[JobFolder], bool]
-    chance: Callable[[JobFolder], float]
-    """Accuracy of chance, to which the condition refers."""
+    chance: Callable[[JobFolder], float] | None = None
+    """Accuracy of chance, where the condition refers to it."""
 
 
 def learned(one: JobFolder) -> bool:
@@ -39,6 +40,14 @@ def learned(one: JobFolder) -> bool:
         return False
     images = one.summary["train_images"] if at_end else one.measure("train.samples")
     return one.train_accuracy is None or _beats(one, one.train_accuracy, "train", images)
+
+
+def deficient(one: JobFolder) -> bool:
+    """Whether the class means of a network with low logit norm are of less than full rank."""
+    found, full = (
+        one.measure(f"neural_collapse.{name}_rank") for name in ("retained", "predicted")
+    )
+    return one.job.temperature <= 1 or found is None or full is None or found < full
 
 
 def probed_outside(one: JobFolder, ood: str) -> bool:
@@ -65,6 +74,7 @@ def _beats(one: JobFolder, accuracy: float, split: str, images: float | int | No
     return not near_chance(accuracy, chance(one, split), int(images or 1))
 
 
+DEFICIENT = Check(Cause.FULL_RANK, deficient)
 LEARNED = Check(Cause.UNTRAINED, learned, lambda one: chance(one, "train"))
 
 

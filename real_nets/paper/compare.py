@@ -14,7 +14,7 @@ from real_nets.paper.grid import BASELINE, LOW_NORM, Cell
 from real_nets.paper.store import Results, groups
 
 Direction = Literal[-1, 0, 1]
-Evidence = Literal["beyond the spread", "within the spread", "single seed"]
+Evidence = Literal["alike", "beyond the spread", "within the spread", "single seed"]
 
 UNEQUAL = 0.05
 """Smallest difference of train accuracies that a comparison reports."""
@@ -62,7 +62,7 @@ class Measure:
     name: str
     value: Callable[[JobFolder], float | None]
     form: Callable[[float], str]
-    """Formats the number. Medians with the same text count as unchanged."""
+    """Formats the number. Where all networks have the same text, it is unchanged."""
     expected: Direction | None = None
     """Direction in the paper from T = 1 to low logit norm; None if the paper reports none."""
     check: Check | None = None
@@ -122,7 +122,7 @@ class Comparison:
         """Agreement with the paper's direction; a change with overlapping ranges is open."""
         if self.no_verdict:
             return Verdict.NONE
-        if self.moved and self.evidence == "within the spread":
+        if self.evidence == "within the spread":
             return Verdict.OPEN
         if self.measure.expected is None:
             return Verdict.UNCLAIMED
@@ -148,7 +148,8 @@ def sign(change: float) -> Direction:
 
 def compare(pair: Pair, measure: Measure) -> Comparison:
     """Compare a pair in one measure."""
-    before, after = (spread_of(values(side.networks, measure.value)) for side in pair)
+    found = [values(side.networks, measure.value) for side in pair]
+    before, after = map(spread_of, found)
     accuracies = [values(side.networks, lambda one: one.train_accuracy) for side in pair]
     if before is None or after is None:
         no_verdict: NoVerdict | None = NoVerdict(Cause.NOT_MEASURED)
@@ -157,12 +158,12 @@ def compare(pair: Pair, measure: Measure) -> Comparison:
     else:
         checks = [LEARNED, *([measure.check] if measure.check else [])]
         no_verdict = next(filter(None, (failed(pair, check) for check in checks)), None)
-        alike = measure.form(before.median) == measure.form(after.median)
+        alike = len({measure.form(one) for side in found for one in side}) == 1
         moved = 0 if alike else sign(after.median - before.median)
         apart = before.high < after.low or after.high < before.low
-        evidence = "beyond the spread" if apart else "within the spread"
-        if before.n == 1 or after.n == 1:
-            evidence = "single seed"
+        single = before.n == 1 or after.n == 1
+        spread: Evidence = "beyond the spread" if apart else "within the spread"
+        evidence = "single seed" if single else "alike" if alike else spread
     return Comparison(
         measure,
         before,
@@ -179,7 +180,8 @@ def failed(pair: Pair, check: Check) -> NoVerdict | None:
     counts = [sum(not check.passed(one) for one in side.networks) for side in pair]
     if not any(counts):
         return None
-    return NoVerdict(check.cause, (counts[0], counts[1]), check.chance(pair.baseline.networks[0]))
+    chance = check.chance and check.chance(pair.baseline.networks[0])
+    return NoVerdict(check.cause, (counts[0], counts[1]), chance)
 
 
 def tally(comparisons: Iterable[Comparison]) -> dict[Verdict, int]:

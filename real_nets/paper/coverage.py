@@ -90,23 +90,15 @@ def cells_table(target: str) -> Callable[[Sequence[Cell], Results], Table]:
 
     def table(cells: Sequence[Cell], results: Results) -> Table:
         found = list(covered(target, cells, results))
-        rows = [
-            [
-                TableCell(text)
-                for text in (
-                    cold.used or hot.used or cold.data,
-                    cold.network,
-                    cold.status.value,
-                    hot.status.value,
-                )
-            ]
-            for cold, hot in zip(found[::2], found[1::2], strict=True)
-        ]
+        rows = []
+        for cold, hot in zip(found[::2], found[1::2], strict=True):
+            used = cold.used or hot.used or cold.data
+            rows.append([used, cold.network, cold.status.value, hot.status.value])
         columns = [*map(Column, ("data", "network")), Column("T = 1"), Column(LOW_NORM)]
         caption = (
             f"The paper's {len(found)} cells, by the least favourable of the directions it reports"
         )
-        return Table(caption, columns, rows)
+        return Table(caption, columns, [list(map(TableCell, row)) for row in rows])
 
     return table
 

@@ -42,6 +42,8 @@ class Numbers:
     alignment: float = 0.4
     collapse: tuple[float, float, float, float] = (0.2, 0.1, 0.3, 0.4)
     """NC1 (traces), NC2 (deviations of norms and of cosines), NC3."""
+    means_rank: int | None = None
+    """Rank of the class means; full by default."""
     initial_norm: float = 1.0
     hidden_rank: int = 100
     accuracy: float = 1.0
@@ -151,6 +153,8 @@ def _report(found: Row, job: Job, numbers: Numbers) -> Row:
     ]
     names = "within_to_between", "equinorm", "cosine_deviation", "self_duality"
     collapse = dict(zip(names, numbers.collapse, strict=True))
+    full = numbers.classes - 1
+    means = {"predicted_rank": full, "retained_rank": numbers.means_rank or full}
     logits = found["train"]["logits"]
     curve = dict.fromkeys(logits["rank_curve"], numbers.rank)
     balanced = {"largest_class": 1 / numbers.classes}
@@ -163,7 +167,7 @@ def _report(found: Row, job: Job, numbers: Numbers) -> Row:
         "network": found["network"] | {"classes": numbers.classes, "penultimate_width": 512},
         "layers": layers,
         "alignment": numbers.alignment,
-        "neural_collapse": found["neural_collapse"] | collapse,
+        "neural_collapse": found["neural_collapse"] | collapse | means,
         "effective_depth": found["effective_depth"] | {"value": numbers.depth},
         "ood_drop": {
             name: found["ood_drop"]["other"] | {"value": numbers.drop} for name in job.ood

@@ -10,7 +10,7 @@ from rankdeficit.experiments.network_figures.during_training import (
 from rankdeficit.experiments.network_figures.when_trained import layer_alignments
 from real_nets.paper import numbers as paper
 from real_nets.paper.compare import Measure, Pair
-from real_nets.paper.measures import alignment, hidden_rank, neural_collapse, ortho_dev
+from real_nets.paper.measures import alignment, hidden_rank, neural_collapse, of_first, ortho_dev
 from real_nets.paper.targets.pairs import Drawn, PairTarget
 from real_nets.paper.targets.parts import rank_curves
 from real_nets.paper.targets.target import register
@@ -59,10 +59,7 @@ class SoftmaxMse(PairTarget):
     further = (rank_curves,)
     figures = (
         Drawn(alignment_and_collapse, "Alignment and collapse during training, squared error."),
-        Drawn(
-            ranks_around_softmax,
-            "Ranks before and after the softmax during training, squared error.",
-        ),
+        Drawn(ranks_around_softmax, "Ranks around the softmax during training, squared error."),
     )
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
@@ -106,4 +103,4 @@ class OrthoDev(PairTarget):
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
         """OrthoDev on every out-of-distribution set."""
-        return list(map(ortho_dev, pair.ood))
+        return of_first(list(map(ortho_dev, pair.ood)))

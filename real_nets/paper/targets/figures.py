@@ -17,7 +17,7 @@ from rankdeficit.page.numbers import (
 from rankdeficit.spectrum import GAMMA
 from real_nets.jobs.folder import JobFolder
 from real_nets.paper.compare import Direction, Measure, Pair, Printed
-from real_nets.paper.measures import Value, depths, drop
+from real_nets.paper.measures import Value, depths, drop, of_first
 from real_nets.paper.targets.pairs import Drawn, PairTarget
 from real_nets.paper.targets.target import Draw, figure_run, register
 
@@ -55,7 +55,7 @@ class Figure1(PaperFigure, exhibit="Figure 1"):
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
         """Effective depth and OOD drop of every set."""
-        return [*depths(pair), *(drop(pair, ood) for ood in pair.ood)]
+        return [*depths(pair), *of_first([drop(pair, ood) for ood in pair.ood])]
 
 
 @register
@@ -114,15 +114,11 @@ class Figure4(PaperFigure, exhibit="Figure 4"):
         """Mean ranks in the deeper half of the layers, and number of gradients above the bound."""
         none = Printed(0.0, 0.0, format_rank, format_rank_difference)
         name = "mean rank of the {} in the deeper half of the layers"
+        above = "gradients with a higher rank than their input"
         return [
             Measure(name.format("inputs"), deeper("input"), format_rank, -1),
             Measure(name.format("gradients"), deeper("gradient"), format_rank, -1),
-            Measure(
-                "gradients with a higher rank than their input",
-                unbounded,
-                format_rank,
-                printed=none,
-            ),
+            Measure(above, unbounded, format_rank, printed=none),
         ]
 
 
@@ -164,10 +160,9 @@ class Figure7(PaperFigure, exhibit="Figure 7"):
 
     def measures(self, pair: Pair) -> Sequence[Measure]:
         """OrthoDev at the last measurement, on each OOD set."""
-        return [
-            Measure(f"OrthoDev ({ood})", last("ortho_dev", ood), decimals(3), -1)
-            for ood in pair.ood
-        ]
+        form = decimals(3)
+        own = [Measure(f"OrthoDev ({o})", last("ortho_dev", o), form, -1) for o in pair.ood]
+        return of_first(own)
 
 
 def last(*keys: str | int) -> Value:

@@ -231,7 +231,7 @@ def accuracies(cells: Sequence[Cell], results: Results) -> list[str]:
     for cell in cells:
         found = values(results.outcomes(cell), lambda one: one.train_accuracy)
         if found and min(found) < INTERPOLATION:
-            lowest.setdefault(cell.where, []).append(f"{format_share(min(found))} ({cell.label})")
+            lowest.setdefault(cell.where, []).append(f"{min(found):.2%} ({cell.label})")
     stalled = _counted(cells, results, lambda one: (one.summary["outcome"] == "stalled", 1))
     notes = {
         "Not interpolating, which Neural Collapse and its ranks suppose (lowest train accuracy over "

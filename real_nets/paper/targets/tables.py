@@ -12,14 +12,7 @@ from real_nets.paper.grid import Cell
 from real_nets.paper.measures import COMPONENTS, components, detections, representation
 from real_nets.paper.store import Results
 from real_nets.paper.targets.pairs import Drawn, PairTarget
-from real_nets.paper.targets.parts import (
-    PLACE,
-    measured,
-    place,
-    rank_curves,
-    rank_sampling,
-    seeds,
-)
+from real_nets.paper.targets.parts import PLACE, measured, place, rank_curves, rank_sampling, seeds
 from real_nets.paper.targets.target import register
 
 

@@ -18,14 +18,7 @@ from real_nets.paper.compare import correlation
 from real_nets.paper.grid import Cell, Grid, Setup
 from real_nets.paper.store import Results
 from real_nets.paper.targets.parts import correlation_table, of_probes
-from real_nets.paper.targets.target import (
-    Computed,
-    Target,
-    figure_run,
-    networks,
-    picture,
-    register,
-)
+from real_nets.paper.targets.target import Computed, Target, figure_run, networks, picture, register
 
 ALL = "all, each within its kind"
 """Name of the correlation over all networks."""

@@ -27,6 +27,7 @@ from real_nets.paper.compare import (
 from tests.real_nets.paper.networks import network, pair_of
 
 BEYOND, WITHIN, ONE = "beyond the spread", "within the spread", "single seed"
+ALIKE = "alike"
 
 
 def of(
@@ -52,7 +53,10 @@ def of(
         ([0.5, 0.6], [0.5, 0.5], 1, -1, WITHIN, Verdict.OPEN),
         ([0.9], [0.5], -1, -1, ONE, Verdict.AGREES),
         ([0.9], [0.5, 0.6], 1, -1, ONE, Verdict.DIFFERS),
-        ([0.5, 0.7], [0.6, 0.6], -1, 0, WITHIN, Verdict.DIFFERS),
+        ([0.5, 0.7], [0.6, 0.6], -1, 0, WITHIN, Verdict.OPEN),
+        ([0.6, 0.6, 0.7], [0.6, 0.6, 0.6], 0, 0, WITHIN, Verdict.OPEN),
+        ([0.50001, 0.5], [0.50003, 0.50002], 0, 0, ALIKE, Verdict.AGREES),  # all are written 50.0%
+        ([0.50001, 0.5], [0.50003, 0.50002], 1, 0, ALIKE, Verdict.DIFFERS),
         ([0.5], [0.5], 0, 0, ONE, Verdict.AGREES),
         ([0.50001], [0.50003], 1, 0, ONE, Verdict.DIFFERS),  # both are written 50.0%
         ([0.9, 1.0], [0.5, 0.6], None, -1, BEYOND, Verdict.UNCLAIMED),

@@ -10,7 +10,8 @@ import pytest
 from rankdeficit.page import Table
 from real_nets.jobs.job import Job
 from real_nets.paper.budgets import with_changes
-from real_nets.paper.compare import Spread, Verdict, correlation
+from real_nets.paper.chance import Cause
+from real_nets.paper.compare import NoVerdict, Spread, Verdict, correlation
 from real_nets.paper.grid import Grid
 from real_nets.paper.store import Results
 from real_nets.paper.targets import TARGETS
@@ -31,7 +32,7 @@ from tests.real_nets.fabricated import (
     write_job,
 )
 
-AGREES, DIFFERS = Verdict.AGREES, Verdict.DIFFERS
+AGREES, DIFFERS, UNCLAIMED = Verdict.AGREES, Verdict.DIFFERS, Verdict.UNCLAIMED
 
 
 def test_alignment_rises(tmp_path: Path) -> None:
@@ -123,7 +124,10 @@ def test_interventions_follow_the_curve_of_temperature_or_break_it(tmp_path: Pat
 
 def test_neural_collapse_is_compared_with_the_train_accuracy(tmp_path: Path) -> None:
     cold = [hundred(accuracy=0.999, collapse=(0.6, 0.1, 0.2, nc3)) for nc3 in (0.4, 0.5, 0.6)]
-    hot = [hundred(accuracy=0.5, collapse=(0.2, 0.2, 0.3, nc3)) for nc3 in (0.3, 0.4, 0.5)]
+    hot = [
+        hundred(accuracy=0.5, collapse=(0.2, 0.2, 0.3, nc3), means_rank=60)
+        for nc3 in (0.3, 0.4, 0.5)
+    ]
     found = compared(tmp_path, "neural-collapse", by_seed(baseline=cold, low=hot))
     assert len(found) == 7
     own = found["MLP on CIFAR-10"]
@@ -133,13 +137,25 @@ def test_neural_collapse_is_compared_with_the_train_accuracy(tmp_path: Path) -> 
         if name.startswith(("NC1: tr", "NC2: dev", "NC3"))
     }
     assert list(told.values()) == [
-        (-1, Verdict.UNCLAIMED),
-        (1, Verdict.UNCLAIMED),
+        (-1, UNCLAIMED),
+        (1, UNCLAIMED),
         (1, AGREES),
         (-1, Verdict.OPEN),
     ]
     assert all(one.unequal for one in own.values())
     assert own["train accuracy"].train_accuracies == (0.999, 0.5)
+
+
+def test_the_angles_of_the_means_bear_no_verdict_where_their_rank_is_full(tmp_path: Path) -> None:
+    hot = [hundred(means_rank=98), hundred(), hundred(means_rank=60)]
+    numbers = by_seed(baseline=[hundred()] * 3, low=hot)
+    found = compared(tmp_path, "neural-collapse", numbers)["ResNet-18 on CIFAR-100"]
+    own = found["NC2: deviation of cosines"]
+    assert own.no_verdict == NoVerdict(Cause.FULL_RANK, (0, 1))
+    table = section_of(tmp_path, "neural-collapse", numbers).tables[0]
+    notes = [row[-1].note for row in table.rows if row[2].text == own.measure.name]
+    told = "class means of full rank, of which the claim does not speak: 0 at T = 1, 1 at low logit norm"
+    assert told in notes
 
 
 @pytest.mark.parametrize(
@@ -172,7 +188,8 @@ def test_ortho_dev_of_all_networks_and_sets(tmp_path: Path) -> None:
     found = compared(tmp_path, "ortho-dev", numbers)
     assert len(found) == 5
     for own in found.values():
-        assert [(one.moved, one.verdict) for one in own.values()] == [(1, DIFFERS)] * 2
+        told = [(one.moved, one.verdict) for one in own.values()]
+        assert told == [(1, DIFFERS), (1, UNCLAIMED)]
     assert list(found["ResNet-34 on CIFAR-100"]) == ["OrthoDev (svhn)", "OrthoDev (cifar10)"]
     assert len(section_of(tmp_path, "ortho-dev", numbers).pictures) == 5
 

@@ -51,7 +51,7 @@ def test_networks_are_told_by_the_one_seed_that_does_not_interpolate(tmp_path: P
     lower = [hundred(), hundred(), hundred(accuracy=0.99)]
     section = section_of(tmp_path, "quick", by_seed(baseline=[hundred()] * 3, low=lower))
     _, note = section.notes
-    assert f"ResNet-18 on CIFAR-100: 99.0% ({HOT})" in note
+    assert f"ResNet-18 on CIFAR-100: 99.00% ({HOT})" in note
 
 
 def test_networks_that_did_not_leave_their_start_are_told(tmp_path: Path) -> None:
