@@ -6,7 +6,7 @@ RUNS is the --out folder of real_nets.reproduce, or an export of one: the same f
 checkpoints, small enough to share.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from real_nets.jobs.folder import OURS, JobFolder
 from real_nets.paper import coverage
 from real_nets.paper.conditions import conditions
 from real_nets.paper.export import check_new, export
-from real_nets.paper.grid import replaceable
+from real_nets.paper.grid import Cell, replaceable
 from real_nets.paper.store import PAGE, Results, TargetRecord, read_targets
 from real_nets.paper.targets import TARGETS
 
@@ -109,6 +109,7 @@ def summary(records: Sequence[TargetRecord], results: Results) -> list[str]:
             f"These are not the paper's data: {'; '.join(others)}. Differences from its numbers are "
             "no evidence for or against them."
         )
+    lines += reasons(cell for record in records for cell in record.cells)
     if results.preset != OURS:
         lines.append(f"Probes, and with them κ and ρ, are of the preset {results.preset}.")
     if results.convention != "matrix":
@@ -118,6 +119,15 @@ def summary(records: Sequence[TargetRecord], results: Results) -> list[str]:
     if synthetic:
         lines.append(f"Drawn by a program, not photographed: {'; '.join(sorted(synthetic))}.")
     return lines
+
+
+def reasons(cells: Iterable[Cell]) -> list[str]:
+    """A sentence for each temperature that stands for "low logit norm", with the reason for it."""
+    found: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        if cell.reason:
+            found.setdefault(f"T = {cell.temperature:g}: {cell.reason}", {})[cell.where] = None
+    return [f"Low logit norm is {why} ({', '.join(where)})." for why, where in found.items()]
 
 
 def other_data(records: Sequence[TargetRecord], outcomes: Sequence[JobFolder]) -> list[str]:

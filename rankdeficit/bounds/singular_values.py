@@ -43,8 +43,8 @@ def singular_gap(S: Float[Tensor, "*batch n n"]) -> SingularGap:
 
     r measures the similarity of the columns. Only permutation matrices attain the left side. Every
     0/1 assignment matrix that is not a permutation attains the right side; the softmax of finite
-    logits never does. The bound grows with the scale of the logits, so it does not by itself explain
-    the post-softmax rank.
+    logits never does. Where columns share their largest entry the bound grows with the scale of the
+    logits, so it does not by itself explain the post-softmax rank.
     Raises ValueError unless S is square with probability vectors as columns.
     """
     S = probability_columns(S, square=True)

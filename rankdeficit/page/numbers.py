@@ -26,8 +26,8 @@ format_rate = partial(format_share, digits=2)
 
 
 def format_rank(value: Number) -> str:
-    """A rank, or a median of ranks: "99", "44.5"."""
-    return f"{value:.1f}".removesuffix(".0")
+    """A rank or count, or a median of them: "99", "44.5", "5,000"."""
+    return f"{value:,.1f}".removesuffix(".0")
 
 
 def format_norm(value: Number) -> str:

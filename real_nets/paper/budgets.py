@@ -156,12 +156,7 @@ IMAGENET: JobChanges = {
 PAPER = Budget(
     "paper",
     seeds=3,
-    common={
-        "epochs": 160,
-        "batch_size": 128,
-        "followed_images": 10_000,
-        "diagnosed_images": 0,
-    },
+    common={"epochs": 160, "batch_size": 128, "followed_images": 10_000, "diagnosed_images": 0},
     convolutional=RESIDUAL,
     photographs=IMAGENET,
 )

@@ -8,14 +8,12 @@ from real_nets.jobs.job import Job
 from real_nets.paper.store import TargetRecord
 
 ALWAYS = (
-    "seed temperature gamma epochs batch_size optimizer lr lr_rule schedule weight_decay clip_norm "
-    "augmentation precision compile followed_images diagnosed_images"
+    "seed temperature gamma epochs batch_size optimizer lr lr_rule schedule warmup_epochs momentum "
+    "weight_decay clip_norm augmentation precision compile followed_images diagnosed_images"
 ).split()
 """Job options that a page always shows."""
 
-WHERE_CHANGED = (
-    "warmup_epochs momentum nesterov loss label_smoothing stop_accuracy pretrained"
-).split()
+WHERE_CHANGED = "nesterov loss label_smoothing stop_accuracy pretrained".split()
 """Job options that a page shows if some job changes their default."""
 
 MACHINE = ("torch", "device_name", "device", "threads", "python")
@@ -46,8 +44,11 @@ def conditions(
 
 def of_data(outcomes: Sequence[JobFolder]) -> Iterator[tuple[str, str]]:
     """Rows on numbers of images, unreadable images, and sizes that were changed."""
-    yield "train images", by_group([(o.job.data, o.summary["train_images"]) for o in outcomes])
-    yield "test images", by_group([(o.job.data, o.summary["test_images"]) for o in outcomes])
+    yield (
+        "train images",
+        by_group([(o.job.data, f"{o.summary['train_images']:,}") for o in outcomes]),
+    )
+    yield "test images", by_group([(o.job.data, f"{o.summary['test_images']:,}") for o in outcomes])
     left_out = {name: count for one in outcomes for name, count in skipped(one) if count}
     if left_out:
         counts = [f"{count} of {name}" for name, count in sorted(left_out.items())]

@@ -50,13 +50,14 @@ TERMS = {
     "covariance_rank": Term(
         "covariance rank",
         "number of eigenvalues of the sample covariance above gamma times the largest",
-        "singular values above sqrt(gamma) sigma_1 of the sample-centred M: smaller than the other ranks",
+        "singular values above sqrt(gamma) sigma_1 of the sample-centred M; at most the sample-centred one",
         "readings of the Tunnel Effect paper",
         ("logits",),
     ),
     "rank_sampling": Term(
         "rank over samples",
-        "2.5 to 97.5 % of the ranks of bootstrap resamples of 64 groups of samples",
+        "2.5 to 97.5 % of the ranks of bootstrap resamples of 64 groups of samples; those of single "
+        "classes and with classes weighted equally are class-centred",
         "a rank that still grows with n is a lower bound; settled at n: it stays from n samples on",
         "Efron and Tibshirani, 1993",
         ("rank_sampling",),
@@ -87,7 +88,7 @@ TERMS = {
         "norm(M) / sqrt(n); effective: divided by T",
         "an effective norm far below 1 at the start makes the network grow its logits first, which "
         "collapses the rank",
-        "paper, section 4",
+        "paper, section 3.1",
         ("logits",),
     ),
     "alignment": Term(
@@ -117,7 +118,8 @@ TERMS = {
     ),
     "probe": Term(
         "linear probe",
-        "test accuracy of a converged logistic regression on a layer's features",
+        "test accuracy of a converged logistic regression on a layer's features; tunnel and kanan are "
+        "protocols of other authors",
         "what a layer has made linearly separable",
         "Alain and Bengio",
         ("probes", "ood_probes"),
@@ -211,6 +213,9 @@ WORDS = {
     "accuracy": ("train accuracy", "test accuracy"),
     "rank": ("rank of", "rank-2", "ranks"),
     "centred_rank": ("class-centred",),
+    "sample_centred_rank": ("sample-centred",),
+    "covariance_rank": ("covariance",),
+    "rank_sampling": ("over samples",),
     "post_softmax_rank": ("after the softmax", "softmax("),
     "logits_norm": ("norm of the logits", "logits norm", "||M||", "initial norm"),
     "alignment": ("alignment",),

@@ -97,7 +97,7 @@ class PairTarget(Target):
             caption = f"At equal train accuracy: weights of the epoch that first reached {reached}"
             tables.append(pair_table(caption, equal))
             paragraphs += [f"At equal train accuracy ({reached}): {s}" for s in headline(equal)]
-        notes = reasons(cells) + (of_probes if self.probes else accuracies)(cells, results)
+        notes = (of_probes if self.probes else accuracies)(cells, results)
         paragraphs = [*paragraphs, f"The paper's claim: {self.claim}"]
         pictures = self.pictures(cells, results)
         return Section(self.name, self.title, paragraphs, tables, pictures, notes, result)
@@ -115,12 +115,3 @@ class PairTarget(Target):
 def rows_of(cells: Sequence[Cell]) -> list[list[Cell]]:
     """Cells of each network on each data set, by temperature."""
     return [sorted(own, key=lambda cell: cell.temperature) for own in groups(cells).values()]
-
-
-def reasons(cells: Sequence[Cell]) -> list[str]:
-    """A sentence for each temperature that stands for "low logit norm", with the reason for it."""
-    found: dict[str, list[str]] = {}
-    for cell in cells:
-        if cell.reason:
-            found.setdefault(f"T = {cell.temperature:g}: {cell.reason}", []).append(cell.where)
-    return [f"Low logit norm is {why} ({', '.join(where)})." for why, where in found.items()]

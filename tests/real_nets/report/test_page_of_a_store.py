@@ -37,9 +37,17 @@ def test_the_page_has_a_section_per_target_in_the_order_of_the_list(original: Pa
 
 
 def test_the_summary_counts_networks_and_names_the_paper(original: Path) -> None:
-    *_, first, second = build_page(original, read_targets(original, list(TARGETS))).summary
-    assert "arXiv 2506.01562" in first
-    assert re.match("6 networks.* cifar100.* 1 diverged", second)
+    summary = build_page(original, read_targets(original, list(TARGETS))).summary
+    assert any("arXiv 2506.01562" in text for text in summary)
+    assert any(re.match("6 networks.* cifar100.* 1 diverged", text) for text in summary)
+
+
+def test_the_summary_says_once_why_a_temperature_stands_for_low_logit_norm(original: Path) -> None:
+    summary = build_page(original, read_targets(original, list(TARGETS))).summary
+    told = [text for text in summary if text.startswith("Low logit norm is T = ")]
+    cells = [cell for own in read_targets(original, list(TARGETS)) for cell in own.cells]
+    reasons = {cell.reason for cell in cells if cell.reason}
+    assert [sum(reason in text for text in told) for reason in reasons] == [1] * len(reasons) != []
 
 
 @pytest.mark.parametrize(
