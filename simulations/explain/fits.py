@@ -39,6 +39,8 @@ PAIRS = {
 WHOLE = "others, norm, T"
 
 FOLDS = 5
+DRAWS = 20
+"""Draws of folds, over which errors are averaged."""
 PENALTY = 0.03
 MANY = 300
 """Rows from which squares and products take part."""
@@ -114,7 +116,8 @@ def judged(name: str, rows: Sequence[Row]) -> Row:
     shares = np.array([row["rank"] / row["full_rank"] for row in rows])
     models = models_of(rows)
     predicted = {model: held_out(rows, read) for model, read in models.items()}
-    errors = {model: abs(own - shares) for model, own in predicted.items()}
+    errors = {model: abs(own - shares).mean(axis=0) for model, own in predicted.items()}
+    squares = {model: ((own - shares) ** 2).mean(axis=0) for model, own in predicted.items()}
     weights = group_weights(groups)
     middle = float(np.average(shares, weights=weights))
     spread = float(np.average((shares - middle) ** 2, weights=weights))
@@ -126,7 +129,9 @@ def judged(name: str, rows: Sequence[Row]) -> Row:
         "errors": {
             model: {
                 "error": interval(own, groups),
-                "r2": 1 - float(np.average(own**2, weights=weights)) / spread if spread else None,
+                "r2": 1 - float(np.average(squares[model], weights=weights)) / spread
+                if spread
+                else None,
             }
             for model, own in errors.items()
         },
@@ -137,48 +142,48 @@ def judged(name: str, rows: Sequence[Row]) -> Row:
         "coefficients": coefficients(rows),
         "predictions": [
             {"share": float(share), "predicted": float(own), "temperature": row["temperature"]}
-            for share, own, row in zip(shares, predicted[WHOLE], rows, strict=True)
+            for share, own, row in zip(shares, predicted[WHOLE].mean(axis=0), rows, strict=True)
         ],
     }
 
 
-def held_out(rows: Sequence[Row], read: Sequence[str]) -> Vector:
-    """Shares of the full rank, each predicted without the rows of its fold."""
+def held_out(rows: Sequence[Row], read: Sequence[str]) -> Float64[np.ndarray, "draws n"]:
+    """Shares of the full rank, each predicted without the rows of its fold, for each draw of folds."""
     groups = [row["group"] for row in rows]
-    folds = folds_of(groups, min(FOLDS, len(set(groups))))
-    found = np.zeros(len(rows))
-    for fold in range(folds.max() + 1):
-        inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        fitted = Regression([rows[int(i)] for i in inside], read)
-        found[outside] = fitted.shares([rows[int(i)] for i in outside])
+    x, full = features(rows, read), np.array([row["full_rank"] for row in rows], float)
+    y = np.array([float(to_logit(row["rank"], row["full_rank"])) for row in rows])
+    found = np.zeros((DRAWS, len(rows)))
+    for draw, own in enumerate(found):
+        folds = folds_of(groups, min(FOLDS, len(set(groups))), seed=draw)
+        for fold in range(folds.max() + 1):
+            inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+            fitted = Regression(x[inside], y[inside], [groups[int(i)] for i in inside])
+            own[outside] = fitted.shares(x[outside], full[outside])
     return found
 
 
-class Regression:
-    """A regression of the rank's logit on some numbers."""
+def features(rows: Sequence[Row], read: Sequence[str]) -> Float64[np.ndarray, "n features"]:
+    """The numbers that a regression reads."""
+    found = [numbers_of(row) for row in rows]
+    return np.array([[own[name] for name in read] for own in found])
 
-    def __init__(self, rows: Sequence[Row], read: Sequence[str]) -> None:
-        self.read = read
-        y = np.array([float(to_logit(row["rank"], row["full_rank"])) for row in rows])
-        weights = group_weights([row["group"] for row in rows])
+
+class Regression:
+    """A regression of the rank's logit y on numbers x, where each group counts once."""
+
+    def __init__(
+        self, x: Float64[np.ndarray, "n features"], y: Vector, groups: Sequence[str]
+    ) -> None:
+        weights = group_weights(groups)
         self.constant = float(np.average(y, weights=weights))
         self.ridge = None
-        if read:
-            x = self._numbers(rows)
-            quadratic = len(rows) >= MANY
-            self.ridge = Ridge.fit(x, y, weights, penalty=PENALTY, quadratic=quadratic)
+        if x.shape[1]:
+            self.ridge = Ridge.fit(x, y, weights, penalty=PENALTY, quadratic=len(x) >= MANY)
 
-    def shares(self, rows: Sequence[Row]) -> Vector:
+    def shares(self, x: Float64[np.ndarray, "n features"], full: Vector) -> Vector:
         """Predicted shares of the full rank."""
-        logits = np.full(len(rows), self.constant)
-        if self.ridge is not None:
-            logits = self.ridge(self._numbers(rows))
-        full = np.array([row["full_rank"] for row in rows], float)
+        logits = np.full(len(x), self.constant) if self.ridge is None else self.ridge(x)
         return np.asarray(from_logit(logits, full)) / full
-
-    def _numbers(self, rows: Sequence[Row]) -> Float64[np.ndarray, "n features"]:
-        found = [numbers_of(row) for row in rows]
-        return np.array([[own[name] for name in self.read] for own in found])
 
 
 def interval(values: Vector, groups: Sequence[str]) -> list[float]:

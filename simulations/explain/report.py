@@ -6,7 +6,7 @@ from rich.table import Table
 
 from rankdeficit.experiments import figure_style
 from rankdeficit.experiments.settings import Row
-from simulations.explain.fits import FOLDS, LEVEL, MANY, MODELS, PAIRS
+from simulations.explain.fits import DRAWS, FOLDS, LEVEL, MANY, MODELS, PAIRS
 
 
 def error_table(summary: Row) -> Table:
@@ -15,10 +15,11 @@ def error_table(summary: Row) -> Table:
         box=box.SIMPLE_HEAVY,
         caption="Mean error of the predicted class-centred rank as a share of the full rank min(c - 1, "
         f"width), at gamma = {summary['gamma']:g}, on configurations that took no part in the fit "
-        f"({FOLDS} folds; each configuration counts once), with {LEVEL:.0%} bootstrap intervals over "
-        "configurations. Others: learning rate, weight decay, depth, width, classes, steps after leaving "
-        "the start, optimizer. Equivalent: rate and decay of the equal run at T = 1 (exact for "
-        f"homogeneous networks). Squares and products take part from {MANY} runs.",
+        f"({FOLDS} folds, drawn {DRAWS} times; each configuration counts once), with {LEVEL:.0%} "
+        "bootstrap intervals over configurations. Others: learning rate, weight decay, depth, width, "
+        "classes, steps after leaving the start, optimizer. Equivalent: rate and decay of the equal run "
+        "at T = 1 (exact for homogeneous networks). Squares and products take part from "
+        f"{MANY} runs.",
         caption_justify="left",
     )
     for name in ("trained", "runs", "configurations", "regression on", "error", "interval", "R^2"):

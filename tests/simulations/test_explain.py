@@ -14,7 +14,15 @@ import torch
 from rankdeficit.control.dial.shares import from_logit
 from simulations.dial.toys import INSIDE, Toys, draw
 from simulations.explain import Settings
-from simulations.explain.fits import MODELS, Regression, interval, models_of, numbers_of, summarise
+from simulations.explain.fits import (
+    MODELS,
+    Regression,
+    features,
+    interval,
+    models_of,
+    numbers_of,
+    summarise,
+)
 from simulations.explain.report import sentences
 from simulations.explain.rows import COLUMNS, follow, read_networks
 
@@ -102,7 +110,9 @@ def test_stalled_runs_take_no_part_and_numbers_that_some_lack_are_left_out() -> 
 
 def test_a_prediction_without_numbers_is_the_mean_and_intervals_are_of_groups() -> None:
     rows = planted(lambda row: 0.0, groups=3)
-    assert Regression(rows, MODELS["nothing"]).shares(rows[:1]) == pytest.approx(0.5)
+    x, groups = features(rows, MODELS["nothing"]), [row["group"] for row in rows]
+    fitted = Regression(x, np.zeros(len(rows)), groups)
+    assert fitted.shares(x[:1], np.array([40.0])) == pytest.approx(0.5)
     values = np.array([1.0, 1.0, 1.0, 5.0])
     mean, low, high = interval(values, ["a", "a", "a", "b"])
     assert (mean, low, high) == (3.0, 1.0, 5.0)

@@ -50,7 +50,7 @@ TERMS = {
     "covariance_rank": Term(
         "covariance rank",
         "number of eigenvalues of the sample covariance above gamma times the largest",
-        "singular values above sqrt(gamma) sigma_1 of the sample-centred M; at most the sample-centred one",
+        "singular values above sqrt(gamma) sigma_1 of the sample-centred M, at most its numerical rank",
         "readings of the Tunnel Effect paper",
         ("logits",),
     ),

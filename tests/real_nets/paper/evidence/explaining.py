@@ -9,13 +9,14 @@ import json
 import math
 import shlex
 from collections.abc import Iterator
-from statistics import median
+from pathlib import Path
+from statistics import correlation, median
 from typing import Any
 
 from real_nets.jobs.folder import JobFolder
 from real_nets.jobs.job import Job
-from simulations.explain.fits import MODELS, PAIRS
-from simulations.explain.rows import COLUMNS
+from simulations.explain.fits import MODELS, PAIRS, summarise
+from simulations.explain.rows import COLUMNS, read_networks
 from tests.real_nets.paper.evidence.telling import FEWER, LOSSLESS, STORE, TENTH
 
 FOLDER = STORE / "explained"
@@ -23,6 +24,8 @@ GAMMA = "0.01"
 LEFT = 0.9
 LEARNED = 1.5
 """Networks of the dial whose train accuracy is less than so many times that of guessing are left out."""
+STRICTER = 2.0
+"""Another such number, to see what depends on it."""
 RULER = ("temperature", "classifier x 0.1", "initial weights x 0.8")
 """Conditions of the ruler that change temperature or initial scale alone."""
 DIAL_GAMMA = 2
@@ -81,7 +84,7 @@ def of_ruler() -> Iterator[Row]:
                 }
 
 
-def of_dial() -> Iterator[Row]:
+def of_dial(learned: float = LEARNED) -> Iterator[Row]:
     """The trainings of the dial, whose records end with the pilot."""
     options: dict[str, list[str]] = {}
     for line in (STORE / "dial" / "configurations.txt").read_text().splitlines():
@@ -95,7 +98,7 @@ def of_dial() -> Iterator[Row]:
 
     for one in json.loads((STORE / "dial" / "trained.json").read_text()):
         name, pilot = one["configuration"], one["pilot"]
-        if one["accuracy"] < LEARNED / pilot["classes"]:
+        if one["accuracy"] < learned / pilot["classes"]:
             continue
         yield {
             "group": f"{name}, dial",
@@ -113,16 +116,37 @@ def of_dial() -> Iterator[Row]:
         }
 
 
-def table() -> str:
+def table(learned: float = LEARNED) -> str:
     """The CSV file."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [*COLUMNS, "gamma"], lineterminator="\n")
     writer.writeheader()
-    for own in (of_stores(), of_ruler(), of_dial()):
+    for own in (of_stores(), of_ruler(), of_dial(learned)):
         for row in own:
             fixed = {"source": "network", "homogeneous": False, "gamma": GAMMA}
             writer.writerow({**row, "norm": f"{row['norm']:.6g}", **fixed})
     return text.getvalue()
+
+
+def together() -> float:
+    """Correlation of ln T and ln norm over the networks."""
+    rows = list(csv.DictReader((FOLDER / "networks.csv").open()))
+    return correlation(
+        *([math.log(float(row[name])) for row in rows] for name in ("temperature", "norm"))
+    )
+
+
+def stricter(folder: Path) -> Row:
+    """The regressions on networks with the other threshold."""
+    path = folder / "networks.csv"
+    path.write_text(table(STRICTER))
+    (found,) = summarise(read_networks(path, summary()["gamma"]))["sources"]
+    return found
+
+
+def gain(found: Row, name: str) -> str:
+    """By how much a number lowers the error, with its interval."""
+    return "{:.3f} ({:.3f} to {:.3f})".format(*(round(v, 3) + 0.0 for v in found["gains"][name]))
 
 
 def summary() -> Row:
@@ -157,11 +181,7 @@ def gains_table() -> str:
         "|---" * (1 + len(sources)) + "|",
     ]
     for name in PAIRS:
-        cells = [
-            "{:.3f} ({:.3f} to {:.3f})".format(*(round(v, 3) + 0.0 for v in own["gains"][name]))
-            for own in sources
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {' | '.join(gain(own, name) for own in sources)} |")
     return "\n".join(lines)
 
 
