@@ -130,7 +130,7 @@ def table(learned: float = LEARNED) -> str:
 
 def together() -> float:
     """Correlation of ln T and ln norm over the networks."""
-    rows = list(csv.DictReader((FOLDER / "networks.csv").open()))
+    rows = list(csv.DictReader(io.StringIO((FOLDER / "networks.csv").read_text())))
     return correlation(
         *([math.log(float(row[name])) for row in rows] for name in ("temperature", "norm"))
     )

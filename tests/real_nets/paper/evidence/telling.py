@@ -176,21 +176,24 @@ def accuracy_on_test(one: JobFolder) -> float | None:
     return one.test_accuracy
 
 
-def moved_detectors(pair: Pair, snapshot: str = FINAL) -> list[int]:
-    """Which way each distinct detector's AUROC moves on the other CIFAR; equal scores count once."""
-    sides = [[one.report for one in side] for side in pair.at(snapshot)]
-    reports = [[report for report in side if report is not None] for side in sides]
+def distinct_detectors(
+    pair: Pair, snapshot: str = FINAL
+) -> dict[str, tuple[list[float], list[float]]]:
+    """AUROC of both sides on the other CIFAR by detector; of those with equal scores the last."""
     *_, ood = pair.cold[0].job.ood[:2]
-    own = reports[0][0]["detection"][ood]
-    names = [name for name in own if "auroc" in own[name]]
-    curves = {
-        tuple(r["detection"][ood][name]["auroc"] for side in reports for r in side): name
-        for name in names
-    }
-    return [
-        apart(*([r["detection"][ood][name]["auroc"] for r in side] for side in reports))
-        for name in curves.values()
-    ]
+    cold, hot = (
+        [own.report["detection"][ood] for own in side if own.report] for side in pair.at(snapshot)
+    )
+    found: dict[tuple[float, ...], tuple[str, int]] = {}
+    for name in (own for own in cold[0] if "auroc" in cold[0][own]):
+        scores = [one[name]["auroc"] for one in (*cold, *hot)]
+        found[tuple(scores)] = name, len(cold)
+    return {name: (list(s[:split]), list(s[split:])) for s, (name, split) in found.items()}
+
+
+def moved_detectors(pair: Pair, snapshot: str = FINAL) -> list[int]:
+    """Which way each distinct detector's AUROC moves on the other CIFAR."""
+    return [apart(*sides) for sides in distinct_detectors(pair, snapshot).values()]
 
 
 MEASURES: dict[str, tuple[str, Measure, Form]] = {
@@ -198,7 +201,7 @@ MEASURES: dict[str, tuple[str, Measure, Form]] = {
     "class-centred, γ = 1e-3": ("", rank_at("centred_rank_curve", 1e-3), integer),
     "rank of the logits, γ = 1e-2": ("", rank_at("rank_curve", 1e-2), integer),
     "class-centred, γ = 1e-2": ("", rank_at("centred_rank_curve", 1e-2), integer),
-    "rank of what the classifier reads, γ = 1e-2": ("", penultimate_rank, integer),
+    "rank of the last hidden layer, γ = 1e-2": ("", penultimate_rank, integer),
     "effective depth κ, %": ("falls", depth, percent),
     "κ against the best layer, %": ("", depth_of_best, percent),
     "OOD drop ρ, %": ("rises", drop, percent),
@@ -221,14 +224,13 @@ MARKS = {1: "↑", -1: "↓", 0: "~"}
 
 
 def moved_cell(pair: Pair, measure: Measure, form: Form, snapshot: str) -> str:
-    """Both medians and the direction beyond the spread of seeds; one number where they print alike."""
+    """Both medians and the direction beyond the spread of seeds; one number where all print alike."""
     cold, hot = pair.values(measure, snapshot)
     if not cold:
         return ""
-    before, after = form(median(cold)), form(median(hot))
-    if before == after:
-        return before
-    return f"{before} → {after} {MARKS[apart(cold, hot)]}"
+    if len(printed := {form(one) for one in (*cold, *hot)}) == 1:
+        return printed.pop()
+    return f"{form(median(cold))} → {form(median(hot))} {MARKS[apart(cold, hot)]}"
 
 
 def findings_table(shown: Mapping[str, Pair]) -> str:
@@ -277,9 +279,10 @@ def beside_table() -> str:
 
 
 def moved_with_ranges(cold: list[float], hot: list[float], form: Form = percent) -> str:
-    """Both medians with ranges, and the direction; one number where both sides print alike."""
-    before, after = spelled(cold, form), spelled(hot, form)
-    return before if before == after else f"{before} → {after} {MARKS[apart(cold, hot)]}"
+    """Both medians with ranges, and the direction; one number where all print alike."""
+    if len(printed := {form(one) for one in (*cold, *hot)}) == 1:
+        return printed.pop()
+    return f"{spelled(cold, form)} → {spelled(hot, form)} {MARKS[apart(cold, hot)]}"
 
 
 def headline_table() -> str:

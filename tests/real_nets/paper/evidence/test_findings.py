@@ -1,6 +1,7 @@
 """Sentences of README.md and FINDINGS.md hold in the records: conditions, directions without a number."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 
 import pytest
@@ -9,10 +10,13 @@ from rankdeficit.diagnostics.measures.probes import Preset
 from rankdeficit.spectrum import Convention
 from real_nets.jobs.folder import FINAL, RANKS, JobFolder
 from real_nets.paper.measures import collapse
+from real_nets.paper.store import job_folder
 from tests.conftest import ROOT
 from tests.real_nets.paper.evidence.telling import (
     FEWER,
     FINDINGS,
+    LOSSLESS,
+    OWN,
     PAIRS,
     STORE,
     STORES,
@@ -21,6 +25,7 @@ from tests.real_nets.paper.evidence.telling import (
     accuracy_on_train,
     apart,
     depth,
+    distinct_detectors,
     drop,
     drop_on_second,
     neco,
@@ -64,15 +69,17 @@ def test_the_conditions_are_those_of_the_jobs() -> None:
     assert {one.job.precision for one in own} == {"bf16"}
     told = [
         f"MLP: width {only(mlp, attribute('width'))}, SGD with peak rate {only(mlp, attribute('lr'))}, "
-        f"{only(mlp, attribute('epochs'))} epochs, float32.",
+        f"momentum {only(mlp, attribute('momentum'))}, no weight decay and gradients clipped at norm "
+        f"{only(mlp, attribute('clip_norm'))}, {only(mlp, attribute('epochs'))} epochs, float32.",
         f"Other networks: width {only(own, attribute('width'))}, SGD with peak rate "
-        f"{only(own, attribute('lr'))}, Nesterov momentum {only(own, attribute('momentum'))} and weight "
-        f"decay 5e-4, {only(hundred, attribute('epochs'))} epochs "
+        f"{only(own, attribute('lr'))} after an epoch of warm-up, Nesterov momentum "
+        f"{only(own, attribute('momentum'))}, weight decay 5e-4 and gradients clipped at norm "
+        f"{only(own, attribute('clip_norm'))}, {only(hundred, attribute('epochs'))} epochs "
         f"({only(ten, attribute('epochs'))} for CIFAR-10), bfloat16",
         f"width {only(others, attribute('width'))}, AdamW with peak rate "
         f"{only(others, attribute('lr'))} and no weight decay",
         f"{only(narrow, attribute('epochs'))} epochs, float32 ({torch_of(others)})",
-        f"fixed before the results ({torch_of([*own, *mlp])})",
+        f"fixed before the networks of this page were trained ({torch_of([*own, *mlp])})",
         f"{only(tenth, lambda one: one.summary['train_images'] // 10)} train images per class of "
         f"CIFAR-10 for {only(tenth, attribute('epochs'))} epochs",
         f"{only(fewer, lambda one: one.summary['train_images'] // 100)} per class of Tiny "
@@ -80,6 +87,8 @@ def test_the_conditions_are_those_of_the_jobs() -> None:
         f"at most {only([*mlp, *others, *own], attribute('diagnosed_images'))} images of each split",
     ]
     assert {one.job.weight_decay for one in own} == {5e-4}
+    assert {one.job.warmup_epochs for one in own} == {1.0}
+    assert {(one.job.weight_decay, one.job.warmup_epochs) for one in mlp} == {(0.0, 0.0)}
     for text in told:
         assert text in PAGE, text
 
@@ -110,9 +119,46 @@ def moves(pair: Pair, measure: Callable[[JobFolder], float | None], snapshot: st
 
 
 @pytest.mark.parametrize("key", PAIRS)
-def test_the_rank_of_the_features_falls_everywhere(key: str) -> None:
+def test_the_rank_of_the_last_hidden_layer_falls_everywhere(key: str) -> None:
     for snapshot in (FINAL, PAIRS[key].milestone):
         assert moves(PAIRS[key], penultimate_rank, snapshot) == -1
+
+
+@pytest.mark.parametrize("key", OWN)
+def test_the_rank_of_the_last_hidden_layer_at_a_lower_threshold(key: str) -> None:
+    """It stays at the width in residual networks."""
+
+    def rank(one: JobFolder) -> float | None:
+        return one.measure("penultimate.train.rank")
+
+    cold, hot = PAIRS[key].values(rank)
+    if key in ("own.vgg19", "own.mlp"):
+        assert max(hot) < min(cold)
+    else:
+        assert {*cold, *hot} == {128}
+
+
+@pytest.mark.parametrize("key", OWN)
+def test_class_means_have_full_rank_on_the_papers_own_images(key: str) -> None:
+    for one in jobs(key):
+        ranks = [one.measure(f"neural_collapse.{name}_rank") for name in ("retained", "predicted")]
+        assert ranks[0] == ranks[1] is not None
+
+
+def ends(networks: list[JobFolder], name: str) -> tuple[float, float]:
+    """The lowest and the highest end of an interval over test images."""
+    found = [end for one in networks for end in one.found(name)]
+    return min(found), max(found)
+
+
+@pytest.mark.parametrize("key", OWN)
+def test_intervals_over_test_images_meet_where_that_is_told(key: str) -> None:
+    pair = PAIRS[key]
+    (low, _), (_, high) = (ends(side, "effective_depth.interval") for side in (pair.cold, pair.hot))
+    assert low <= high
+    name = "ood_drop.street-characters.interval"
+    (_, high), (low, _) = ends(pair.cold, name), ends(pair.hot, name)
+    assert (low > high) == (key == "own.resnet18")
 
 
 @pytest.mark.parametrize("key", PAIRS)
@@ -139,14 +185,13 @@ def test_directions_are_those_told(key: str) -> None:
 def test_directions_on_the_papers_own_images_are_those_told() -> None:
     every = [PAIRS[f"own.{name}"] for name in ("resnet18", "resnet18.ten", "mlp", "vgg19")]
     resnet, ten = every[:2]
-    for pair in every:
-        assert moves(pair, neco) <= 0
-        assert moves(pair, neco_on_second) <= 0
+    for pair, sign in zip(every, (0, 0, -1, -1), strict=True):
+        assert moves(pair, neco) == moves(pair, neco_on_second) == sign
     assert moves(resnet, drop_on_second) == 1
     assert [moves(pair, ortho_dev) for pair in every] == [-1, -1, 1, 1]
-    spread = collapse("cosine_deviation")
-    equal = [moves(pair, spread, pair.milestone) for pair in every]
-    assert equal == [-1, -1, 1, 1]
+    for measure in (ortho_dev, collapse("cosine_deviation")):
+        equal = [moves(pair, measure, pair.milestone) for pair in every]
+        assert equal == [-1, -1, 1, 1]
     assert [moves(pair, depth) for pair in every] == [-1, -1, -1, 0]
     assert [moves(pair, depth, pair.milestone) for pair in every] == [-1, 0, 0, 0]
     assert [moves(ten, drop_on_second, at) for at in (FINAL, ten.milestone)] == [1, 0]
@@ -157,11 +202,32 @@ def test_directions_on_the_papers_own_images_are_those_told() -> None:
         assert raw == centred
 
 
+def test_the_drop_of_the_hottest_mlp_is_lower_than_that_of_the_coldest() -> None:
+    cold = PAIRS["own.mlp"].cold
+    hottest = [replace(one.job, temperature=200.0).key for one in cold]
+    hot = [JobFolder(job_folder(LOSSLESS, key)) for key in hottest]
+    assert apart(map(drop, cold), map(drop, hot)) == -1
+    assert apart(map(depth, cold), map(depth, hot)) == -1
+
+
+@pytest.mark.parametrize("key", PAIRS)
+def test_four_of_ten_distinct_detectors_are_variants_of_neco(key: str) -> None:
+    scores = distinct_detectors(PAIRS[key])
+    assert len(scores) == 10
+    assert sum(name.startswith("neco") for name in scores) == 4
+
+
+def test_networks_whose_drop_correlates_with_detection_are_of_two_temperatures() -> None:
+    cold, hot = PAIRS["own.resnet18"].values(drop_on_second)
+    assert max(cold) < min(hot)
+    assert moves(PAIRS["own.resnet18"], neco_on_second) == 0
+
+
 @pytest.mark.parametrize("convention", RANKS)
 def test_ranks_fall_under_every_convention_and_one_gives_both_anchors(
     convention: Convention,
 ) -> None:
-    def ends(networks: list[JobFolder]) -> list[float]:
+    def all_ends(networks: list[JobFolder]) -> list[float]:
         name = f"train.rank_sampling.{RANKS[convention]}.interval"
         return sorted(
             end for one in networks for end in one.found(name) or [one.rank_under(convention)]
@@ -171,11 +237,11 @@ def test_ranks_fall_under_every_convention_and_one_gives_both_anchors(
     assert moves(resnet, lambda one: one.rank_under(convention)) == -1
     assert moves(mlp, lambda one: one.rank_under(convention)) == 0
     inside = [
-        ends(pair.cold)[0] <= anchor <= ends(pair.cold)[-1]
+        all_ends(pair.cold)[0] <= anchor <= all_ends(pair.cold)[-1]
         for pair, anchor in ((mlp, 9), (resnet, 99))
     ]
     assert all(inside) == (convention == "class-centred")
-    assert not ends(resnet.hot)[0] <= 59 <= ends(resnet.hot)[-1]
+    assert not all_ends(resnet.hot)[0] <= 59 <= all_ends(resnet.hot)[-1]
 
 
 @pytest.mark.parametrize(

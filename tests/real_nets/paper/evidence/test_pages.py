@@ -58,10 +58,16 @@ def outcomes_of(store: Path, target: str) -> list[list[JobFolder]]:
     return [Results(store).outcomes(cell) for cell in record.cells]
 
 
-def layer_ranks(step: int, side: list[JobFolder]) -> str:
-    """Rank of the last hidden layer at gamma = 1e-3 after some steps."""
+def layer_ranks(step: int, side: list[JobFolder], gamma: str = "0.001") -> str:
+    """Rank of the last hidden layer after some steps."""
     rows = [{row["step"]: row for row in one.rows}[step] for one in side]
-    return spelled((row["layer_ranks"]["0.001"][-2] for row in rows), integer)
+    return spelled((row["layer_ranks"][gamma][-2] for row in rows), integer)
+
+
+def most_after(step: int, side: list[JobFolder]) -> str:
+    """Highest rank of the last hidden layer after more steps."""
+    rows = [[row for row in one.rows if row["step"] > step] for one in side]
+    return spelled((max(row["layer_ranks"]["0.001"][-2] for row in own) for own in rows), integer)
 
 
 def adaptive_vgg() -> list[JobFolder]:
@@ -106,12 +112,6 @@ def hidden_rank(one: JobFolder) -> float:
 
 def wrong_images(one: JobFolder) -> float:
     return round((1 - one.summary["accuracy"]) * one.summary["train_images"])
-
-
-def norm_at(key: str, step: int, hot: bool = False) -> str:
-    pair = PAIRS[key]
-    rows = [row for one in (pair.hot if hot else pair.cold) for row in one.rows]
-    return spelled((row["logits_norm"] for row in rows if row["step"] == step), "{:.1f}".format)
 
 
 def own_and_narrow(store: Path) -> list[list[JobFolder]]:
@@ -203,6 +203,9 @@ VALUES: dict[str, Callable[[], str]] = {
     "own.vgg19.start": lambda: layer_ranks(0, PAIRS["own.vgg19"].hot),
     "own.vgg19.early.cold": lambda: layer_ranks(256, PAIRS["own.vgg19"].cold),
     "own.vgg19.early.hot": lambda: layer_ranks(256, PAIRS["own.vgg19"].hot),
+    "own.vgg19.most.hot": lambda: most_after(256, PAIRS["own.vgg19"].hot),
+    "own.vgg19.coarse.cold": lambda: layer_ranks(256, PAIRS["own.vgg19"].cold, "0.01"),
+    "own.vgg19.coarse.hot": lambda: layer_ranks(256, PAIRS["own.vgg19"].hot, "0.01"),
     "own.vgg19.end.cold": lambda: layer_ranks(5865, PAIRS["own.vgg19"].cold),
     "own.vgg19.end.hot": lambda: layer_ranks(5865, PAIRS["own.vgg19"].hot),
     "vgg19.start": lambda: layer_ranks(0, adaptive_vgg()),
@@ -219,8 +222,6 @@ VALUES: dict[str, Callable[[], str]] = {
     "two.resnet18.fits": lambda: integer(
         sum(one.train_accuracy == 1 for one in own_and_narrow(TENTH)[1])
     ),
-    "resnet20.norm": lambda: norm_at("resnet20", 0),
-    "tenth.norm": lambda: norm_at("tenth", 4, hot=True),
 }
 
 
