@@ -34,7 +34,7 @@ def test_each_kind_of_number_has_its_form() -> None:
         "44.5",
         "0",
     ]
-    assert format_rank(1000) == "1000"
+    assert format_rank(1000) == "1,000"
     norms = {43.41: "43.4", 2034.0: "2,030", 999.7: "1,000", 105_432.0: "1.05e+05", 1e-12: "1e-12"}
     assert [format_norm(value) for value in norms] == list(norms.values())
 
