@@ -93,6 +93,7 @@ CASES: list[tuple[str, str, str, str]] = [
         (REPRODUCE, option, "quick --budget smoke", "quick --budget small")
         for option in (
             "--data FOLDER", "--download", "--on-corrupt stop", "--replace a=b", "--workers 4",
+            "--further-ood a",
         )
     ),
     (REPRODUCE, "--slurm a=1", "quick", "quick --executor slurm"),

@@ -181,9 +181,9 @@ def test_tables_tell_how_ranks_depend_on_samples(tmp_path: Path) -> None:
             file.write_text(json.dumps(report))
     tables = TARGETS["table1"].section(cells, Results(tmp_path), {}).tables
     (table,) = [own for own in tables if "over samples" in own.caption]
-    assert told(table, HOT, "matrix") == ["60", "58 to 61", "5000", "1,000", "", "", ""]
+    assert told(table, HOT, "matrix") == ["60", "58 to 61", "5,000", "1,000", "", "", ""]
     assert told(table, HOT, "class-centred") == [
-        *("60", "57 to 60", "5000", "not yet", "59", "3", "9"),
+        *("60", "57 to 60", "5,000", "not yet", "59", "3", "9"),
     ]
     assert len(table.rows) == 2
 

@@ -41,7 +41,7 @@ def test_diverged_and_missing_seeds_do_not_count_and_are_told(tmp_path: Path) ->
     row = row_of(section.tables[0], *RESNET, "κ: effective depth")
     assert row[3:5] == ["90.0%, n = 1", "60.0% (50.0–70.0), n = 2"]
     message = "T = 1, seed 0: the loss is not finite at step 7"
-    _, cold, hot, missing = section.notes
+    cold, hot, missing = section.notes
     for note, condition in ((cold, COLD), (hot, HOT)):
         assert all(part in note for part in ("ResNet-18", "CIFAR-100", condition, message))
     assert f"ResNet-18 on CIFAR-100: 1 of 3 ({COLD})" in missing
@@ -50,7 +50,7 @@ def test_diverged_and_missing_seeds_do_not_count_and_are_told(tmp_path: Path) ->
 def test_networks_are_told_by_the_one_seed_that_does_not_interpolate(tmp_path: Path) -> None:
     lower = [hundred(), hundred(), hundred(accuracy=0.99)]
     section = section_of(tmp_path, "quick", by_seed(baseline=[hundred()] * 3, low=lower))
-    _, note = section.notes
+    (note,) = section.notes
     assert f"ResNet-18 on CIFAR-100: 99.00% ({HOT})" in note
 
 
@@ -82,7 +82,7 @@ def test_a_half_empty_store_shows_what_there_is(tmp_path: Path) -> None:
     row = row_of(section.tables[0], *RESNET, "κ: effective depth")
     assert [row[i] for i in (1, 2, 4, 6, 7)] == ["100%", "83%", "", "", ""]
     assert row[3]
-    _, missing = section.notes
+    (missing,) = section.notes
     assert f"ResNet-18 on CIFAR-100: 2 of 3 ({COLD}), 3 of 3 ({HOT})" in missing
 
 
