@@ -144,6 +144,7 @@ def _report_replaced(old: TargetRecord, new: TargetRecord, file: Path) -> None:
 
 
 def _merged(old: TargetRecord, new: TargetRecord) -> TargetRecord:
+    """Networks keep their places; a network's cells are in the order of their temperatures."""
     if old.budget != new.budget:
         return new
     filled = {cell.name for cell in new.cells}
@@ -151,7 +152,9 @@ def _merged(old: TargetRecord, new: TargetRecord) -> TargetRecord:
     kept += _other_temperatures(old.cells, new.cells)
     names = filled | {cell.name for cell in kept}
     left_out = {name: why for name, why in old.left_out.items() if kept and name not in names}
-    return replace(new, cells=[*kept, *new.cells], left_out=left_out | new.left_out)
+    places = list(dict.fromkeys(cell.name for cell in (*old.cells, *new.cells)))
+    cells = sorted([*kept, *new.cells], key=lambda own: (places.index(own.name), own.temperature))
+    return replace(new, cells=cells, left_out=left_out | new.left_out)
 
 
 def _other_temperatures(old: Sequence[Cell], new: Sequence[Cell]) -> list[Cell]:

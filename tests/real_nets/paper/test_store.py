@@ -47,7 +47,7 @@ def test_a_target_is_filled_one_part_after_the_other(tmp_path: Path) -> None:
     again = replace(CELL, keys=("e",))
     write_target(tmp_path, record("fig1", cells=[again], left_out={}))
     (found,) = read_targets(tmp_path, ["fig1"])
-    assert found.cells == [other, again]
+    assert found.cells == [again, other]
     write_target(tmp_path, record("fig1", cells=[again, other], left_out={}))
     assert read_targets(tmp_path, ["fig1"]) == [record("fig1", cells=[again, other], left_out={})]
 
@@ -77,10 +77,10 @@ def test_every_temperature_that_was_tried_is_kept(
     write_target(tmp_path, record("fig1", cells=[CELL, warm]))
     assert not capsys.readouterr().err
     (found,) = read_targets(tmp_path, ["fig1"])
-    assert found.cells == [replace(hot, condition=OTHER, reason=""), CELL, warm]
+    assert found.cells == [CELL, warm, replace(hot, condition=OTHER, reason="")]
     write_target(tmp_path, record("fig1", cells=[CELL, hot]))
     (found,) = read_targets(tmp_path, ["fig1"])
-    assert found.cells == [replace(warm, condition=OTHER, reason=""), CELL, hot]
+    assert found.cells == [CELL, replace(warm, condition=OTHER, reason=""), hot]
 
 
 def test_what_is_left_out_again_has_the_newer_reason(tmp_path: Path) -> None:

@@ -79,9 +79,9 @@ def test_what_the_norm_adds_depends_on_which_networks_count(tmp_path: Path) -> N
 def test_verdicts_hold() -> None:
     for source in ("network", "deep UFM"):
         gains = of(source)["gains"]
-        assert gains["norm beyond T"][1] > 0
         assert gains["T beyond the norm"][1] <= 0 <= gains["T beyond the norm"][2]
-    assert of("network")["gains"]["norm beyond T"][1] < 0.01
+    assert of("deep UFM")["gains"]["norm beyond T"][1] > 0
+    assert abs(of("network")["gains"]["norm beyond T"][1]) < 0.005
     assert of("network")["errors"]["others, norm, T"]["r2"] < 0.2
     left = {
         name for name, (_, low, high) in of("network")["coefficients"].items() if low * high > 0

@@ -210,6 +210,16 @@ def test_the_drop_of_the_hottest_mlp_is_lower_than_that_of_the_coldest() -> None
     assert apart(map(depth, cold), map(depth, hot)) == -1
 
 
+def test_the_alignment_of_the_mlp_is_lower_at_1_than_at_a_lower_and_at_higher_temperatures() -> (
+    None
+):
+    def aligned(T: float) -> list[float | None]:
+        keys = [replace(one.job, temperature=T).key for one in PAIRS["own.mlp"].cold]
+        return [JobFolder(job_folder(LOSSLESS, key)).measure("alignment") for key in keys]
+
+    assert all(apart(aligned(1.0), aligned(T)) == 1 for T in (0.3, 50.0, 200.0))
+
+
 @pytest.mark.parametrize("key", PAIRS)
 def test_four_of_ten_distinct_detectors_are_variants_of_neco(key: str) -> None:
     scores = distinct_detectors(PAIRS[key])

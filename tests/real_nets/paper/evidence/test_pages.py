@@ -34,6 +34,7 @@ from tests.real_nets.paper.evidence.telling import (
     accuracy_on_test,
     accuracy_on_train,
     beside_table,
+    decimals,
     depth,
     depth_of_best,
     drop,
@@ -177,6 +178,7 @@ VALUES: dict[str, Callable[[], str]] = {
     ),
     "own.mlp.depths": lambda: over_temperatures(depth),
     "own.mlp.drops": lambda: over_temperatures(drop),
+    "own.mlp.alignments": lambda: over_temperatures(lambda one: one.measure("alignment"), decimals),
     "resnet18.rank": lambda: PAIRS["resnet18"].moved(rank_at("rank_curve", 1e-3), integer),
     "resnet18.centred": lambda: PAIRS["resnet18"].moved(
         rank_at("centred_rank_curve", 1e-3), integer
