@@ -281,7 +281,7 @@ def test_directions_under_other_protocols_are_those_told(
 def test_networks_of_rank_two_had_the_time_told() -> None:
     narrow = [
         one
-        for store in (STORE, TENTH)
+        for store in (LOSSLESS, TENTH)
         for one in map(JobFolder, (store / "jobs").iterdir())
         if one.job.head_rank == 2
     ]

@@ -104,7 +104,7 @@ def detectors(key: str) -> str:
 def squared_error(
     measure: Callable[[JobFolder], float | None], form: Callable[[float], str]
 ) -> str:
-    return " to ".join(spelled(map(measure, side), form) for side in outcomes_of(STORE, "mse"))
+    return " to ".join(spelled(map(measure, side), form) for side in outcomes_of(LOSSLESS, "mse"))
 
 
 def hidden_rank(one: JobFolder) -> float:
@@ -215,10 +215,10 @@ VALUES: dict[str, Callable[[], str]] = {
     "mse.rank": lambda: squared_error(hidden_rank, integer),
     "mse.accuracy": lambda: squared_error(accuracy_on_train, percent),
     "two.mlp.epochs": lambda: spelled(
-        (one.summary["epoch"] for one in own_and_narrow(STORE)[1]), integer
+        (one.summary["epoch"] for one in own_and_narrow(LOSSLESS)[1]), integer
     ),
     "two.mlp.test": lambda: " and ".join(
-        spelled(map(accuracy_on_test, side)) for side in own_and_narrow(STORE)[::-1]
+        spelled(map(accuracy_on_test, side)) for side in own_and_narrow(LOSSLESS)[::-1]
     ),
     "two.resnet18.wrong": lambda: integer(max(map(wrong_images, own_and_narrow(TENTH)[1]))),
     "two.resnet18.fits": lambda: integer(
