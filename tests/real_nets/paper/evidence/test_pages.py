@@ -14,9 +14,11 @@ import pytest
 
 from rankdeficit.diagnostics.measures.probes import Preset
 from rankdeficit.experiments.network_figures.when_trained import trade_off_points
+from rankdeficit.page.numbers import format_norm
 from real_nets.jobs.folder import FINAL, JobFolder
 from real_nets.paper.compare import correlation
 from real_nets.paper.grid import Cell
+from real_nets.paper.measures import initial_norm, initial_norm_in_evaluation
 from real_nets.paper.store import Results, read_targets
 from real_nets.paper.targets.target import figure_run, networks
 from real_nets.paper.targets.trade_off import ALL, by_kind
@@ -113,6 +115,17 @@ def hidden_rank(one: JobFolder) -> float:
 
 def wrong_images(one: JobFolder) -> float:
     return round((1 - one.summary["accuracy"]) * one.summary["train_images"])
+
+
+def initial_norms(network: str) -> str:
+    """Effective norms at the start on CIFAR-10 with batch statistics, then with running averages."""
+    (record,) = read_targets(LOSSLESS, ["fig8"])
+    (cell,) = [one for one in record.cells if (one.dataset, one.network) == ("CIFAR-10", network)]
+    networks = Results(LOSSLESS).outcomes(cell)
+    assert len(networks) == 10
+    both = (initial_norm, initial_norm_in_evaluation)
+    told = dict.fromkeys(spelled(map(norm, networks), format_norm) for norm in both)
+    return ", ".join(told)
 
 
 def own_and_narrow(store: Path) -> list[list[JobFolder]]:
@@ -212,6 +225,10 @@ VALUES: dict[str, Callable[[], str]] = {
     "own.vgg19.end.hot": lambda: layer_ranks(5865, PAIRS["own.vgg19"].hot),
     "vgg19.start": lambda: layer_ranks(0, adaptive_vgg()),
     "vgg19.early": lambda: layer_ranks(16, adaptive_vgg()),
+    **{
+        f"own.norm.{network}": lambda network=network: initial_norms(network)  # type: ignore[misc]
+        for network in ("VGG-19", "ResNet-18", "ResNet-20", "ResNet-34", "MLP")
+    },
     "mse.rank": lambda: squared_error(hidden_rank, integer),
     "mse.accuracy": lambda: squared_error(accuracy_on_train, percent),
     "two.mlp.epochs": lambda: spelled(
@@ -225,6 +242,20 @@ VALUES: dict[str, Callable[[], str]] = {
         sum(one.train_accuracy == 1 for one in own_and_narrow(TENTH)[1])
     ),
 }
+
+
+@pytest.mark.parametrize("dataset", ["CIFAR-10", "CIFAR-100"])
+@pytest.mark.parametrize("norm", [initial_norm, initial_norm_in_evaluation])
+def test_vgg_starts_with_lower_logits_than_all_resnets(dataset: str, norm: Measure) -> None:
+    (record,) = read_targets(LOSSLESS, ["fig8"])
+    found = {
+        cell.network: known(map(norm, Results(LOSSLESS).outcomes(cell)))
+        for cell in record.cells
+        if cell.dataset == dataset
+    }
+    resnets = [own for network, own in found.items() if network.startswith("ResNet")]
+    assert len(resnets) == 3
+    assert all(max(found["VGG-19"]) < min(own) for own in resnets)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
