@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rankdeficit.diagnostics.report import records
 from rankdeficit.experiments.network_figures.when_trained import rank_over_gamma
 from rankdeficit.page import Column, Table, TableCell
 from rankdeficit.page.numbers import format_rate
@@ -57,18 +58,15 @@ def all_detectors(cells: Sequence[Cell], results: Results) -> Table:
     found = [(cell, own) for cell in cells if (own := results.outcomes(cell))]
     names = sorted({name for _, own in found for one in own for name in detectors(one)})
     n = seeds(cells)
-    rows = [
-        [
-            *place(cell),
-            TableCell(ood),
-            measured(own, components(ood), n),
-            *(measured(own, auroc(ood, name), n) for name in names),
-        ]
-        for cell, own in found
-        for ood in own[0].job.ood
-    ]
+    rows = []
+    for cell, own in found:
+        for ood in own[0].job.ood:
+            measures = [components(ood), *(auroc(ood, name) for name in names)]
+            rows.append([*place(cell), TableCell(ood), *(measured(own, m, n) for m in measures)])
+    usual = {records.default_neco(one.report) for _, own in found for one in own if one.report}
     titles = [Column(name, "AUROC") for name in names]
-    caption = f"AUROC of all detectors, NECO in each published variant (n = {n})"
+    elsewhere = f"elsewhere it is {' or '.join(sorted(usual))}; " * bool(usual)
+    caption = f"AUROC of all detectors, NECO in each published variant ({elsewhere}n = {n})"
     return Table(caption, [*PLACE, Column("OOD"), Column(COMPONENTS), *titles], rows)
 
 

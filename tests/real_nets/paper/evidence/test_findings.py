@@ -294,6 +294,19 @@ def test_networks_of_rank_two_had_the_time_told() -> None:
     assert f"within {epochs} epochs" in PAGE
 
 
+@pytest.mark.parametrize("key", PAIRS)
+def test_ranks_at_equal_accuracy_are_of_diagnosed_images(key: str) -> None:
+    """As told, all images at the end."""
+    for side in PAIRS[key].at(PAIRS[key].milestone):
+        assert all(one.measure("train.samples") <= 5_000 for one in side)
+        for one in side:
+            assert one.report is not None
+            found = one.report["train"]["logits"]["rank_curve"]
+            assert one.ranks("rank_curve")[1e-3] == found["0.001"]
+    for one in jobs(key):
+        assert one.ranks("rank_curve")[1e-3] == one.summary["rank_curve"]["0.001"]
+
+
 def test_all_stores_are_told() -> None:
     for store in STORES:
         link = "(README.md)" if store == STORE else f"({store.name}/README.md)"
