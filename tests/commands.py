@@ -64,12 +64,14 @@ class Command:
         output: Path | None = None,
         drawing: bool = True,
         rendering: bool = True,
+        background: bool = False,
     ) -> None:
         """said: a new folder for what it prints. largest_file: bytes beyond which no file may grow.
 
         stop: a signal that the command gets just before its n-th checkpoint. output: a file, as
         /dev/full, to print to instead. drawing: whether an experiment makes figures.
-        rendering: whether figures are rendered, which takes most of a short run.
+        rendering: whether figures are rendered, which takes most of a short run. background: whether
+        it is as a script starts it there, which ignores Ctrl-C.
         """
         said.mkdir()
         self.said = said
@@ -78,7 +80,7 @@ class Command:
             target=_carry_out,
             args=(
                 module, [str(word) for word in arguments], said, largest_file, stop, output, drawing,
-                drawing and rendering,
+                drawing and rendering, background,
             ),
         )  # fmt: skip
         self.process.start()
@@ -111,6 +113,7 @@ def _carry_out(
     output: Path | None,
     drawing: bool,
     rendering: bool,
+    background: bool,
 ) -> None:
     gc.freeze()  # a collection would read, and so copy, all that the server has imported
     for number, path in ((1, output or said / "out"), (2, said / "err")):
@@ -124,8 +127,8 @@ def _carry_out(
         Figure.savefig = save_digest  # type: ignore[method-assign]
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
-    # As from a terminal, even where the tests were started in the background, which ignores Ctrl-C.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # As from a terminal, even where the tests were started in the background.
+    signal.signal(signal.SIGINT, signal.SIG_IGN if background else signal.default_int_handler)
     torch.set_num_threads(1)
     sys.argv = [module, *arguments]
     warnings.simplefilter("ignore", RuntimeWarning)  # of modules that the server has imported

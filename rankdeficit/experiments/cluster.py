@@ -1,10 +1,11 @@
 """Tasks of submitit, on this machine or in a cluster: executor, interruption, failures."""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,27 @@ def errors_to(file: Path) -> Iterator[None]:
         os.close(usual)
 
 
+def terminate(task: Any) -> None:
+    """Send SIGTERM to the process of a task on this machine, which passes it on."""
+    with suppress(ProcessLookupError):
+        os.kill(int(task.job_id), signal.SIGTERM)
+
+
 def _cancel(tasks: Iterable[Any]) -> None:
-    """End tasks on this machine, and wait until they have released their folders."""
-    for task in tasks:
-        task.cancel(check=False)
-    patience = time.monotonic() + CANCEL_SECONDS
-    while time.monotonic() < patience and not all(task.done() for task in tasks):
-        time.sleep(0.05)
+    """End tasks on this machine, and wait until they have released their folders.
+
+    First by SIGTERM: submitit's way is SIGINT, which processes started in the background may ignore.
+    """
+    for end in (terminate, lambda task: task.cancel(check=False)):
+        for task in tasks:
+            end(task)
+        patience = time.monotonic() + CANCEL_SECONDS
+        while not all(task.done() for task in tasks):
+            if time.monotonic() > patience:
+                break
+            time.sleep(0.05)
+        else:
+            return
 
 
 def why_failed(task: Any, error: Exception) -> str:

@@ -78,11 +78,7 @@ class Folders:
 
     @classmethod
     def of(
-        cls,
-        own: tuple[Images, Images],
-        ood: Sequence[Path],
-        framing: Framing,
-        with_ood_train: bool,
+        cls, own: tuple[Images, Images], ood: Sequence[Path], framing: Framing, with_ood_train: bool
     ) -> "Folders":
         """List the OOD folders; their images are resized to the size of the ID train images.
 

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,7 @@ from rankdeficit.checks import check_at_least
 from rankdeficit.distributed import is_first
 from rankdeficit.experiments import cli, cluster
 from rankdeficit.experiments.cli import progress
+from rankdeficit.experiments.signals import termination_raised
 from rankdeficit.experiments.tensorboard import row_writer
 from real_nets.data.opening import DataSource
 from real_nets.jobs.data import JobData
@@ -178,11 +180,12 @@ def carry_out_alone(item: Work, execution: Execution, visible_gpus: str | None) 
     visible_gpus: CUDA_VISIBLE_DEVICES of the submitting process, restored in tasks on the same machine,
     from which submitit hides the GPUs.
     """
-    if execution.executor == "local":
+    if local := execution.executor == "local":
         os.environ.pop(VISIBLE_GPUS, None)
         if visible_gpus is not None:
             os.environ[VISIBLE_GPUS] = visible_gpus
-    carry_out(item, execution, cli.resolve_device(execution.device))
+    with termination_raised() if local else nullcontext():  # submitit ignores SIGTERM
+        carry_out(item, execution, cli.resolve_device(execution.device))
 
 
 def devices(execution: Execution, tasks: int) -> list[str]:

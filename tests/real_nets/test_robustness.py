@@ -76,9 +76,10 @@ def rows(folder: Path) -> int:
 
 
 STOPS = [
-    (signal.SIGINT, 130, "interrupted"),
+    (signal.SIGINT, 130, "interrupted", False),
+    (signal.SIGTERM, 143, "terminated", True),
     # Takes the same way, which test_execution.py tries for both.
-    pytest.param(signal.SIGTERM, 143, "terminated", marks=pytest.mark.slow),
+    pytest.param(signal.SIGTERM, 143, "terminated", False, marks=pytest.mark.slow),
 ]
 
 
@@ -95,12 +96,19 @@ def processes_about(folder: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(("stop", "status", "word"), STOPS)
+@pytest.mark.parametrize(("stop", "status", "word", "background"), STOPS)
 def test_an_interrupted_reproduction_ends_its_tasks_on_this_machine(
-    stop: signal.Signals, status: int, word: str, reproduce: Start, tmp_path: Path
+    stop: signal.Signals,
+    status: int,
+    word: str,
+    background: bool,
+    reproduce: Start,
+    tmp_path: Path,
 ) -> None:
+    """Also where Ctrl-C is ignored, by its tasks too, as in the background of a script."""
     out = tmp_path / "run"
-    command = reproduce("--out", out, "--executor", "local", "--epochs", 10_000)
+    flags = ("--out", out, "--executor", "local", "--epochs", 10_000)
+    command = reproduce(*flags, background=background)
     command.wait_until(lambda: rows(out) >= 2)
     assert any("submitit" in words for words in processes_about(out))
     assert command.process.pid is not None

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from rankdeficit.experiments import runs
+from rankdeficit.experiments import cluster, runs
 from rankdeficit.experiments.signals import Terminated
 from real_nets.data.opening import DataSource
 from real_nets.jobs import execute as execution
@@ -253,6 +253,7 @@ def test_a_command_that_breaks_off_ends_its_tasks_or_says_where_they_are(
 
     tasks: list[Task] = []
     monkeypatch.setattr(execution, "_executor", lambda how, logs: Executor())
+    monkeypatch.setattr(cluster, "terminate", lambda task: task.cancel(check=False))
     work = [Work(JOB, tmp_path / str(number), ()) for number in range(3)]
     with pytest.raises(stop):
         execute(
