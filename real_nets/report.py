@@ -122,7 +122,7 @@ def summary(records: Sequence[TargetRecord], results: Results) -> list[str]:
 
 
 def reasons(cells: Iterable[Cell]) -> list[str]:
-    """A sentence for each temperature that stands for "low logit norm", with the reason for it."""
+    """One sentence per temperature that stands for "low logit norm", with the reason."""
     found: dict[str, dict[str, None]] = {}
     for cell in cells:
         if cell.reason:

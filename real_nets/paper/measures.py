@@ -232,7 +232,7 @@ def neural_collapse(pair: Pair) -> list[Measure]:
         Measure(name, collapse(key), form)
         for name, key, form in (
             ("rank of the means", "retained_rank", format_rank),
-            ("rank of the means that Neural Collapse predicts", "predicted_rank", format_rank),
+            ("rank of the means predicted by Neural Collapse", "predicted_rank", format_rank),
             ("NC1: tr S_W / tr S_B", "within_to_between", short),
             ("NC1: class-distance normalised variance", "class_distance_variance", short),
             ("NC2: deviation of norms", "equinorm", decimals(3)),

@@ -15,9 +15,11 @@ from rankdeficit.control.dial.shares import from_logit
 from simulations.dial.toys import INSIDE, Toys, draw
 from simulations.explain import Settings
 from simulations.explain.fits import (
+    DRAWS,
     MODELS,
     Regression,
     features,
+    held_out,
     interval,
     models_of,
     numbers_of,
@@ -116,6 +118,18 @@ def test_a_prediction_without_numbers_is_the_mean_and_intervals_are_of_groups() 
     values = np.array([1.0, 1.0, 1.0, 5.0])
     mean, low, high = interval(values, ["a", "a", "a", "b"])
     assert (mean, low, high) == (3.0, 1.0, 5.0)
+
+
+def test_errors_are_means_over_draws_of_folds() -> None:
+    rows = planted(lambda row: math.log(row["norm"]), groups=12)
+    read = models_of(rows)["others, norm, T"]
+    shares = np.array([row["rank"] / row["full_rank"] for row in rows])
+    predicted = held_out(rows, read)
+    assert predicted.shape == (DRAWS, len(rows))
+    assert len({tuple(own) for own in predicted}) > DRAWS / 2
+    (found,) = summarise(rows)["sources"]
+    error, _, _ = found["errors"]["others, norm, T"]["error"]
+    assert error == pytest.approx(float(abs(predicted - shares).mean()))
 
 
 def test_toys_give_what_they_started_from() -> None:

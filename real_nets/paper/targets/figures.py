@@ -114,7 +114,7 @@ class Figure4(PaperFigure, exhibit="Figure 4"):
         """Mean ranks in the deeper half of the layers, and number of gradients above the bound."""
         none = Printed(0.0, 0.0, format_rank, format_rank_difference)
         name = "mean rank of the {} in the deeper half of the layers"
-        above = "gradients with a higher rank than their input"
+        above = "layers whose gradient has a higher rank than their input"
         return [
             Measure(name.format("inputs"), deeper("input"), format_rank, -1),
             Measure(name.format("gradients"), deeper("gradient"), format_rank, -1),

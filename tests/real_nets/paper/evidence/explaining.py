@@ -145,7 +145,7 @@ def stricter(folder: Path) -> Row:
 
 
 def gain(found: Row, name: str) -> str:
-    """By how much a number lowers the error, with its interval."""
+    """Decrease of the error when a regression also reads a number, with its interval."""
     return "{:.3f} ({:.3f} to {:.3f})".format(*(round(v, 3) + 0.0 for v in found["gains"][name]))
 
 

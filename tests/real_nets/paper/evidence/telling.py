@@ -179,7 +179,7 @@ def accuracy_on_test(one: JobFolder) -> float | None:
 def distinct_detectors(
     pair: Pair, snapshot: str = FINAL
 ) -> dict[str, tuple[list[float], list[float]]]:
-    """AUROC of both sides on the other CIFAR by detector; of those with equal scores the last."""
+    """AUROC on the other CIFAR by detector; detectors with equal scores count once, by the last name."""
     *_, ood = pair.cold[0].job.ood[:2]
     cold, hot = (
         [own.report["detection"][ood] for own in side if own.report] for side in pair.at(snapshot)

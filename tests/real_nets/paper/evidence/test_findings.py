@@ -126,7 +126,7 @@ def test_the_rank_of_the_last_hidden_layer_falls_everywhere(key: str) -> None:
 
 @pytest.mark.parametrize("key", OWN)
 def test_the_rank_of_the_last_hidden_layer_at_a_lower_threshold(key: str) -> None:
-    """It stays at the width in residual networks."""
+    """In residual networks it equals the width."""
 
     def rank(one: JobFolder) -> float | None:
         return one.measure("penultimate.train.rank")

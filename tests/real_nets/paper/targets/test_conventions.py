@@ -12,6 +12,7 @@ from real_nets.paper.grid import Setup
 from real_nets.paper.plan import Plan
 from real_nets.paper.store import Results, job_folder, read_targets
 from real_nets.paper.targets import TARGETS
+from real_nets.paper.targets.conventions import Told, depth, drop, ranks
 from real_nets.report import build_page
 from tests.real_nets.fabricated import (
     COLD,
@@ -75,6 +76,29 @@ def test_ranks_stand_under_every_convention_with_their_intervals(tmp_path: Path)
     ]
     assert told(ranks, COLD, "covariance") == ["99", "87", "87", last, "outside"]
     assert told(ranks, HOT, "matrix") == ["59", "60", "60", last, "outside"]
+
+
+@pytest.mark.parametrize(
+    ("number", "ends", "verdict"),
+    [
+        (0.47, (9 / 19, 12 / 19), "compatible"),  # 47 % stands for 47.4
+        (0.53, (9 / 19, 10 / 19), "compatible"),  # 53 % stands for 52.6
+        (0.46, (9 / 19, 12 / 19), "outside"),
+        (0.54, (9 / 19, 10 / 19), "outside"),
+    ],
+)
+def test_the_papers_percentages_stand_for_all_that_round_to_them(
+    number: float, ends: tuple[float, float], verdict: str, tmp_path: Path
+) -> None:
+    cell = store_of(tmp_path)[0]
+    assert Told(cell, depth("tunnel"), number, [], ends, ends).verdict == verdict
+    assert Told(cell, drop("tunnel"), number, [], ends, ends).verdict == verdict
+
+
+def test_ranks_of_the_paper_are_exact(tmp_path: Path) -> None:
+    cell = store_of(tmp_path)[0]
+    for choice in ranks():
+        assert Told(cell, choice, 99, [], (98.0,), (98.0, 98.0)).verdict == "outside"
 
 
 def test_statements_count_what_is_compatible_and_name_what_is_not(tmp_path: Path) -> None:
