@@ -265,3 +265,14 @@ def by_seed(**conditions: Iterable[Numbers | None]) -> Callable[[Job], Numbers |
 def said(section: Section) -> str:
     """All of a section's text outside of tables."""
     return "\n".join([*section.paragraphs, *section.notes])
+
+
+def only(setup: Setup, *asked: str) -> list[Job]:
+    """Jobs of these cells."""
+    return list(setup.cell(*asked).jobs.values())
+
+
+def numbers_of(table: Table, measure: str) -> list[str]:
+    """The row of a measure of one pair, from the temperature to the verdict, with plain spaces."""
+    (found,) = [row for row in table.rows if row[2].text.startswith(measure)]
+    return [cell.text.replace("\N{NO-BREAK SPACE}", " ") for cell in found[4:-1]]
