@@ -288,24 +288,17 @@ def moved_with_ranges(cold: list[float], hot: list[float], form: Form = percent)
 def headline_table() -> str:
     """The README's table: ranks raw and class-centred, at equal budget and at equal train accuracy."""
     lines = [
-        "| network, data | T | rank: raw / class-centred | κ | ρ | train accuracy "
-        "| rank at equal accuracy: raw / class-centred |",
-        "|---|---|---|---|---|---|---|",
+        "| network, data | T | raw rank | class-centred | κ, % | ρ, % | train accuracy, % "
+        "| at equal accuracy: raw rank | class-centred |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
+    ranks = [rank_at(kind, 1e-3) for kind in ("rank_curve", "centred_rank_curve")]
     for pair in OWN.values():
-        for side, equal in zip((pair.cold, pair.hot), pair.at(pair.milestone), strict=True):
-            both = [
-                " / ".join(
-                    spelled(map(rank_at(kind, 1e-3), found), integer)
-                    for kind in ("rank_curve", "centred_rank_curve")
-                )
-                for found in (side, equal)
-            ]
-            shares = [
-                f"{spelled(map(measure, side))} %" for measure in (depth, drop, accuracy_on_train)
-            ]
-            temperature = f"{side[0].job.temperature:g}"
-            lines.append(
-                f"| {pair.name} | {temperature} | {' | '.join([both[0], *shares, both[1]])} |"
-            )
+        cells = [
+            *(moved_with_ranges(*pair.values(rank), integer) for rank in ranks),
+            *(moved_with_ranges(*pair.values(own)) for own in (depth, drop, accuracy_on_train)),
+            *(moved_with_ranges(*pair.values(rank, pair.milestone), integer) for rank in ranks),
+        ]
+        temperatures = f"1 → {pair.hot[0].job.temperature:g}"
+        lines.append(f"| {pair.name} | {temperatures} | {' | '.join(cells)} |")
     return "\n".join(lines)

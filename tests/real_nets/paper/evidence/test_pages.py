@@ -170,8 +170,14 @@ def probed(pair: Pair, preset: Preset, measure: Measure) -> str:
     return moved_with_ranges(cold, hot)
 
 
+def of_classes(dataset: str) -> dict[str, Pair]:
+    """The pairs on one of the paper's own data sets."""
+    return {key: pair for key, pair in OWN.items() if pair.name.endswith(f", {dataset}")}
+
+
 TABLES: dict[str, Callable[[], str]] = {
-    "own": lambda: findings_table(OWN),
+    "hundred": lambda: findings_table(of_classes("CIFAR-100")),
+    "ten": lambda: findings_table(of_classes("CIFAR-10")),
     "former": lambda: findings_table(FORMER),
     "beside": beside_table,
     "headline": headline_table,
