@@ -20,6 +20,8 @@ EVERY="neural-collapse trade-off"
 $RUN table1 conventions fig1 fig2 fig3 fig4 fig5 fig7 ortho-dev $EVERY $OWN --cells CIFAR-10/MLP --other-temperatures 200
 # A contrast: more norm than at T = 1.
 $RUN table1 conventions fig1 fig2 fig3 fig4 fig5 $OWN --cells CIFAR-10/MLP --other-temperatures 0.3
+# Temperatures between.
+$RUN table1 conventions fig1 fig2 fig3 fig4 fig5 $OWN --cells CIFAR-10/MLP --other-temperatures 10 100
 $RUN mse rank-two $OWN --cells CIFAR-10/MLP
 $RUN fig6 fig8 $OWN
 $RUN table1 table2 conventions fig1 fig2 fig5 fig7 ortho-dev $EVERY $NARROW --cells CIFAR-100/ResNet-18 --other-temperatures
