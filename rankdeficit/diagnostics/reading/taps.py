@@ -13,7 +13,7 @@ import fnmatch
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,19 +25,10 @@ from rankdeficit.diagnostics.reading.branches import (
     layer_name,
     off_path,
 )
+from rankdeficit.diagnostics.reading.channels import Kind, channels_last, kind_of
 from rankdeficit.diagnostics.reading.inputs import Inputs
 from rankdeficit.diagnostics.reading.tokens import Value, data_of, samples_axis, telling_number
-from rankdeficit.diagnostics.reading.trace import (
-    RECURRENT,
-    WEIGHT_MODULES,
-    Node,
-    Place,
-    Trace,
-    Visit,
-    trace,
-    visiting,
-)
-from rankdeficit.diagnostics.reading.unfolding import is_linear, is_transposed
+from rankdeficit.diagnostics.reading.trace import Node, Place, Trace, Visit, trace, visiting
 
 TRAILING = frozenset(
     "view _unsafe_view reshape _reshape_copy flatten permute transpose t unsqueeze squeeze expand clone "
@@ -49,9 +40,6 @@ TRAILING = frozenset(
 """Operations before which a representation is read: they pool it, reshape it or pick parts of it."""
 
 LOGITS = Place("", 0, "output")
-
-Kind = Literal["convolution", "linear", "attention", "composite", "module"]
-"""Composite: a module of another type that multiplies by weights itself. Module: not a weight layer."""
 
 
 @dataclass(frozen=True)
@@ -296,40 +284,15 @@ def _layer(
     otherwise: its kind, where it is none of torch's weight modules.
     """
     module = model.get_submodule(output.module)
-    kind = _kind(module, otherwise)
+    kind = kind_of(module, otherwise)
     return Layer(
         name=layer_name(output),
         module=output.module,
         call=output.call,
         kind=kind,
         representation=representation,
-        channels_last=_channels_last(kind, _channels(module), read.shape),
+        channels_last=channels_last(model, kind, module, read),
     )
-
-
-def _kind(module: nn.Module, otherwise: Kind) -> Kind:
-    if is_linear(module):
-        return "linear"
-    if isinstance(module, nn.MultiheadAttention):
-        return "attention"
-    if isinstance(module, RECURRENT):
-        return "composite"
-    return "convolution" if isinstance(module, WEIGHT_MODULES) else otherwise
-
-
-def _channels(module: nn.Module) -> int | None:
-    """Number of output channels of the module's weight; None if it has no weight."""
-    weight = getattr(module, "weight", None)
-    return None if weight is None else int(weight.shape[1 if is_transposed(module) else 0])
-
-
-def _channels_last(kind: Kind, channels: int | None, shape: tuple[int, ...]) -> bool:
-    """Whether the last axis holds the channels, from their number or else the kind of layer."""
-    if kind == "module" or len(shape) < 3:
-        return len(shape) == 3
-    if kind == "convolution":
-        return shape[1] != channels and shape[-1] == channels
-    return shape[-1] == channels or shape[1] != channels
 
 
 def _match(patterns: Sequence[str], names: list[str]) -> set[str]:

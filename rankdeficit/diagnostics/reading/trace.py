@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from rankdeficit.diagnostics.reading.axes import permutation
 from rankdeficit.diagnostics.reading.inputs import Inputs
 from rankdeficit.diagnostics.reading.tokens import Value, data_of
 
@@ -69,6 +70,8 @@ class Node:
     depth: int = 0
     """Weight layers on that path."""
     shape: tuple[int, ...] = ()
+    axes: tuple[int, ...] = ()
+    """Which axis of the parent each axis is, where the operation permutes them."""
     made_by: Place | None = None
     """The weight layer's output, where it is one."""
     weights: frozenset[int] = frozenset()
@@ -194,7 +197,7 @@ def trace(model: nn.Module, inputs: Inputs, select: Callable[[Any], Tensor]) -> 
             ):
                 inner = (before,) if node is None else (before, node)
                 shape, depth = tuple(tensor.shape), before.depth + 1
-                node = Node("weight", before, inner, depth, shape, place)
+                node = Node("weight", before, inner, depth, shape, made_by=place)
                 recorder.record(tensor, node)
                 weights[place] = node
         if node is not None:
@@ -317,8 +320,9 @@ class _Recorder(TorchDispatchMode):
                 continue
             if parents:
                 parent, shape = _main_parent(operation, parents), tuple(tensor.shape)
+                axes = permutation(operation, args, len(shape))
                 node = Node(
-                    operation, parent, several, parent.depth, shape, None, weights, selected
+                    operation, parent, several, parent.depth, shape, axes, None, weights, selected
                 )
                 self.record(tensor, node)
                 if func.overloadpacket.__name__.endswith("_") and tensor._base is not None:
