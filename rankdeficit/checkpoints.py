@@ -6,7 +6,7 @@ import pathlib
 import pickle
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,12 @@ PLAIN: list[Any] = [
 SHOWN = 3
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict in a .safetensors file or a file of torch.save, without wrappers' prefixes.
+def read_weights(path: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """The state dict in a .safetensors file or a file of torch.save, and notes on others beside it.
 
-    Files of torch.save may hold it under one of NESTS or another key, and values beside it or in it that
-    are no tensors. Raises ValueError for files that are missing, damaged, or hold other Python objects,
-    such as whole networks, which are never unpickled.
+    Names are without wrappers' prefixes. Files of torch.save may hold it under one of NESTS or another
+    key, and values beside it or in it that are no tensors. Raises ValueError for files that are missing,
+    damaged, or hold other Python objects, such as whole networks, which are never unpickled.
     """
     if not path.is_file():
         raise ValueError(f"checkpoint {path} does not exist; name a .safetensors, .pt or .pth file")
@@ -77,29 +77,49 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"checkpoint {path} cannot be read: it is damaged; save model.state_dict() with torch.save "
             "or safetensors"
         ) from error
-    weights = _find_weights(found)
+    key, weights = _find_weights(found)
     if not weights:
         keys = ", ".join(map(str, list(found)[:SHOWN])) if isinstance(found, Mapping) else "none"
         raise ValueError(
             f"checkpoint {path} holds no state dict at its top or under {', '.join(NESTS)} (keys: "
             f"{keys}); save model.state_dict()"
         )
-    while prefix := next((p for p in WRAPPERS if all(name.startswith(p) for name in weights)), ""):
+    weights = _unwrapped(weights)
+    alike = [
+        str(other)
+        for other, own in found.items()
+        if other != key and _unwrapped(_tensors(own)).keys() == weights.keys()
+    ]
+    note = f"weights of the checkpoint's {key}, not of {' and '.join(alike)} (averages, perhaps)"
+    return weights, [note] if alike else []
+
+
+def _unwrapped(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without the prefixes of wrappers that all names have."""
+    while weights and (prefix := next((p for p in WRAPPERS if _all_have(p, weights)), "")):
         weights = {name.removeprefix(prefix): value for name, value in weights.items()}
     return weights
 
 
-def _find_weights(found: Any) -> dict[str, Tensor]:
+def _all_have(prefix: str, names: Iterable[str]) -> bool:
+    return all(name.startswith(prefix) for name in names)
+
+
+def _find_weights(found: Any) -> tuple[str, dict[str, Tensor]]:
     """The tensors under one of NESTS, else at the top, else under the only other key that has some."""
     if not isinstance(found, Mapping):
-        return {}
-    nests = [own for key in NESTS if (own := _tensors(found.get(key)))]
+        return "", {}
+    nests = [(key, own) for key in NESTS if (own := _tensors(found.get(key)))]
     others = [
-        own for key, value in found.items() if key != "optimizer" and (own := _tensors(value))
+        (str(key), own)
+        for key, value in found.items()
+        if key != "optimizer" and (own := _tensors(value))
     ]
     if nests:
         return nests[0]
-    return _tensors(found) or (others[0] if len(others) == 1 else {})
+    if top := _tensors(found):
+        return "", top
+    return others[0] if len(others) == 1 else ("", {})
 
 
 def _tensors(found: Any) -> dict[str, Tensor]:

@@ -37,9 +37,18 @@ class Normalisation:
 
     @classmethod
     def fixed(cls, mean: Sequence[float], std: Sequence[float]) -> "Normalisation":
-        """Given mean and standard deviation per channel. Raises ValueError unless `std` is positive."""
+        """Given mean and standard deviation per channel, of pixels in [0, 1].
+
+        Raises ValueError for a `std` that is not positive, and for numbers above 1.
+        """
         if min(std) <= 0:
             raise ValueError(f"std is {tuple(std)}; it must be positive")
+        for name, values in (("mean", mean), ("std", std)):
+            if max(values) > 1:
+                raise ValueError(
+                    f"{name} is {tuple(values)}; it is that of pixels in [0, 1], so divide numbers for "
+                    "0..255 by 255"
+                )
         return cls(
             torch.tensor(mean)[:, None, None].float(), torch.tensor(std)[:, None, None].float()
         )

@@ -263,9 +263,7 @@ def load_network(
     structure: dict[str, Any] = {name: getattr(settings, name) for name in STRUCTURE}
     architecture = Architecture(settings.model, classes, (3, *folders.size), **structure)
     place = device, getattr(torch, settings.precision)
-    return try_saved(
-        architecture, settings.checkpoint, settings.seed, settings.layers, found, *place
-    )
+    return try_saved(architecture, settings.checkpoint, settings.seed, settings.layers, *place)
 
 
 def normalisation(

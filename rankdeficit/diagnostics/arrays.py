@@ -259,7 +259,8 @@ def _network(classifier: Any, arrays: _Arrays) -> Network:
     logits = arrays.logits["train"]
     model = Outputs(module).to(logits.device)
     found = logits.device, logits.dtype
-    return Network(model, Layers((), layer), arrays.classes, pick_logits, *found)
+    layers = Layers((), layer)
+    return Network(model, layers, arrays.classes, pick_logits, *found, outputs=arrays.kind)
 
 
 def _classifier(given: Any) -> tuple[Tensor, Tensor | None]:

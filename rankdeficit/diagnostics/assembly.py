@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
+from rankdeficit.diagnostics.class_order import order_note
 from rankdeficit.diagnostics.measures.neco import default_variant
 from rankdeficit.diagnostics.reading.streams import LOSS
 from rankdeficit.diagnostics.reading.survey import Survey
@@ -41,6 +42,8 @@ def assemble(study: Study, measures: Sequence[Measure]) -> Row:
         for survey in (study.train, study.test)
         if (note := _imbalance(survey, study)) is not None
     )
+    if note := order_note(study.train, study.test, study.network.classes):
+        study.notes.append(note)
     surveys = (study.train, study.test, *study.ood.values(), *study.ood_train.values())
     if unmasked := sorted(set[str]().union(*(own.unmasked for own in surveys))):
         study.notes.append(

@@ -111,16 +111,15 @@ class Folders:
         return [self.train, self.test, *pairs]
 
     def notes(self, classes: int, probed: bool) -> list[str]:
-        """Notes on missing classes, and on OOD sets that were resized or get no probes.
+        """Notes on the order of classes, and on OOD sets that were resized or get no probes.
 
         classes: number of the network's. probed: whether probes of OOD sets are measured.
         """
-        notes = []
-        if classes > (found := len(self.train.classes)):
-            notes.append(
-                f"the {found} class folders taken, in alphabetical order, to be classes 0 to {found - 1} "
-                f"of the network's {classes}"
-            )
+        names = self.train.classes
+        notes = [
+            f"the {len(names)} class folders taken, in alphabetical order ({', '.join(names[:3])}, ...), "
+            f"to be classes 0 to {len(names) - 1} of the network's {classes}"
+        ]
         for name, size in self.resized.items():
             before, after = spell_size(size), spell_size(self.size)
             notes.append(f"{name} resized from {before} (its first image) to {after}")

@@ -57,24 +57,23 @@ def try_saved(
     checkpoint: Path | None,
     seed: int,
     layers: Sequence[str],
-    classes: int,
     device: torch.device,
     precision: torch.dtype,
 ) -> tuple[Network, list[str]]:
     """A network with the weights of a checkpoint, or random ones of the seed, and notes on these.
 
-    classes: of the data. Raises ValueError for weights that do not fit, images that the network cannot
-    take, and fewer logits than classes.
+    Raises ValueError for weights that do not fit, images that the network cannot take, and fewer logits
+    than classes.
     """
     model, notes = architecture.build(seed), []
-    if checkpoint is not None and (aside := load_weights(model, checkpoint, architecture)):
-        notes = [f"{len(aside)} weights of the checkpoint are not of the network ({aside[0]})"]
+    if checkpoint is not None:
+        notes = load_weights(model, checkpoint, architecture)
     size = architecture.inputs[1:]
     network = try_out(model.to(device, precision), architecture.name, size, layers or None)
-    if network.classes < classes:
+    if network.classes < architecture.classes:
         raise ValueError(
-            f"model {architecture.name} makes {network.classes} logits for data of {classes} classes; "
-            "let it take num_classes, or give other --data"
+            f"model {architecture.name} makes {network.classes} logits for {architecture.classes} "
+            "classes; let it take num_classes, or give other --data or --classes"
         )
     return network, notes
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from torch import nn
 
 from rankdeficit.checkpoints import SHOWN, read_weights, under_prefix
+from rankdeficit.diagnostics.reading.wrappers import unwrap
 from real_nets.models.build import Architecture
 
 SMALL_KERNEL = (3, 3)
@@ -20,13 +21,15 @@ SAVED_FROM = (
 
 
 def load_weights(model: nn.Module, path: Path, architecture: Architecture) -> list[str]:
-    """Load a checkpoint into the network; returns the names of its weights that are not the network's.
+    """Load a checkpoint into the network; returns notes on weights of it that are not the network's.
 
     The network's weights may have any common prefix, and a few other weights (of a loss, for example)
     may be present. Raises ValueError listing the names and shapes that differ.
     """
+    model = unwrap(model)
     own = model.state_dict()
-    weights, aside = under_prefix(read_weights(path), list(own), path)
+    weights, notes = read_weights(path)
+    weights, aside = under_prefix(weights, list(own), path)
     reshaped = {
         name: (tuple(weights[name].shape), tuple(own[name].shape))
         for name in own
@@ -36,7 +39,11 @@ def load_weights(model: nn.Module, path: Path, architecture: Architecture) -> li
     surplus = [name for name in weights if name not in own]
     if not (reshaped or missing or surplus):
         model.load_state_dict(weights, strict=False)
-        return aside
+        if aside:
+            notes.append(
+                f"{len(aside)} weights of the checkpoint are not of the network ({aside[0]})"
+            )
+        return notes
     shapes = [f"{n} is {list(a)} where the network has {list(b)}" for n, (a, b) in reshaped.items()]
     parts = [
         listed("", shapes, "; "),

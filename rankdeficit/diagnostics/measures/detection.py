@@ -146,13 +146,16 @@ class OodDetection(Measure):
             name: {"samples": identity(study.test.keys, own.keys)}
             for name, own in study.ood.items()
         }
-        known = known_data(study)
+        known, kind = known_data(study), study.network.outputs
         for detector in study.options.detectors:
             if missing := missing_packages(detector):
                 study.notes.append(
                     f"detector {detector} left out: {' and '.join(missing)} not installed (pip "
                     'install "rankdeficit[ood]")'
                 )
+                continue
+            if detector == "energy" and kind != "logits":
+                study.notes.append(f"detector energy left out: that of all {kind} is 0 at T = 1")
                 continue
             try:
                 score = fit_detector(detector, known)

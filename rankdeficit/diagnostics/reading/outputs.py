@@ -13,11 +13,13 @@ Kind = Literal["logits", "probabilities", "log-probabilities"]
 NOTES: dict[Kind, str] = {
     "probabilities": (
         "the model returns probabilities (it ends in softmax or sigmoid); their logarithms are used as "
-        "logits, so ranks and norms of logits are those of log-probabilities"
+        "logits, so ranks and norms of logits are those of log-probabilities, and detectors that read "
+        "logits are given these"
     ),
     "log-probabilities": (
         "the model returns log-probabilities (it ends in log_softmax), which are used as logits: their "
-        "ranks and norms differ from those of what the last layer makes"
+        "ranks and norms differ from those of what the last layer makes, and detectors that read "
+        "logits are given these"
     ),
 }
 

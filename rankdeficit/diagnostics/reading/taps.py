@@ -41,6 +41,11 @@ TRAILING = frozenset(
 
 LOGITS = Place("", 0, "output")
 
+NAME_LOGITS = (
+    "name the logits with logits=lambda output: ... in Python; for a command define a network that "
+    "returns them alone"
+)
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -166,16 +171,13 @@ def pick_logits(output: Any) -> Tensor:
     else:
         parts = output.values() if is_mapping else output
         if not isinstance(output, (Mapping, tuple, list)):
-            raise ValueError(
-                f"the model returns a {type(output).__name__}; name its logits with "
-                "logits=lambda output: ..."
-            )
+            raise ValueError(f"the model returns a {type(output).__name__}; {NAME_LOGITS}")
         candidates = [x for x in parts if isinstance(x, Tensor) and x.is_floating_point()]
         candidates = [x for x in candidates if x.ndim == 2]
     if len(candidates) != 1:
         raise ValueError(
             f"the model returns a {type(output).__name__} with {len(candidates)} tensors of shape "
-            "(n, classes); name the logits with logits=lambda output: ..."
+            f"(n, classes); {NAME_LOGITS}"
         )
     return candidates[0]
 

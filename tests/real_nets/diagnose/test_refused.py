@@ -113,6 +113,8 @@ def test_what_is_wrong_with_an_ood_folder_is_said_of_it(
         ({"crop": 1.5, "image_size": 8}, "crop is 1.5"),
         ({"mean": (0.5, 0.5, 0.5)}, "--mean.*--std"),
         ({"mean": (0.5, 0.5, 0.5), "std": (1.0, 0.0, 1.0)}, "std is .*positive"),
+        ({"mean": (125.3, 123.0, 113.9), "std": (63.0, 62.1, 66.7)}, "mean is .*divide.* by 255"),
+        ({"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 62.0)}, "std is .*divide.* by 255"),
         ({"limit": -1}, "limit is -1"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"seed": -1}, "seed is -1"),
@@ -169,6 +171,16 @@ def test_results_are_not_written_over(trained: Path, tmp_path: Path) -> None:
 def test_a_network_that_cannot_take_such_images(images: Path, tmp_path: Path) -> None:
     settings = quick(model="torchvision:alexnet", untrained=True, data=images)
     with pytest.raises(ValueError, match=r"alexnet.* 8 x 8 .*--image-size"):
+        diagnose.run(replace(settings, out=tmp_path / "report"))
+
+
+def test_a_network_of_fewer_logits_than_classes_named(images: Path, tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from torch import nn\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(192, 4))\n"
+    )
+    settings = quick(model=f"{file}:net", untrained=True, data=images, classes=100)
+    with pytest.raises(ValueError, match=r"makes 4 logits for 100 classes; .*--classes"):
         diagnose.run(replace(settings, out=tmp_path / "report"))
 
 

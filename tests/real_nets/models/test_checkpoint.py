@@ -57,7 +57,8 @@ def test_checkpoints_of_every_form_hold_the_same_weights(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
     torch.save(content, tmp_path / "network.pth")
-    found = checkpoint.read_weights(tmp_path / "network.pth")
+    found, notes = checkpoint.read_weights(tmp_path / "network.pth")
+    assert not notes
     assert found.keys() == WEIGHTS.keys()
     assert all(torch.equal(found[name], WEIGHTS[name]) for name in WEIGHTS)
 
@@ -127,11 +128,40 @@ def test_any_prefix_is_stripped_and_what_is_not_of_the_network_is_told(
     saved, model = resnet().build(1), resnet().build(0)
     weights = {f"{prefix}{name}": value for name, value in saved.state_dict().items()}
     torch.save({"state_dict": weights | OTHER}, tmp_path / "network.ckpt")
-    aside = checkpoint.load_weights(model, tmp_path / "network.ckpt", resnet())
-    assert aside == ["loss.weight"]
+    (note,) = checkpoint.load_weights(model, tmp_path / "network.ckpt", resnet())
+    assert note == "1 weights of the checkpoint are not of the network (loss.weight)"
     assert all(
         torch.equal(a, b) for a, b in zip(model.parameters(), saved.parameters(), strict=True)
     )
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_network_in_a_wrapper_takes_weights_with_its_prefix_and_without(
+    prefix: str, tmp_path: Path
+) -> None:
+    saved, model = resnet().build(1), resnet().build(0)
+    weights = {f"{prefix}{name}": value for name, value in saved.state_dict().items()}
+    torch.save(weights, tmp_path / "network.pt")
+    assert not checkpoint.load_weights(nn.DataParallel(model), tmp_path / "network.pt", resnet())
+    assert torch.equal(model.fc.weight, saved.fc.weight)
+
+
+@pytest.mark.parametrize(
+    ("taken", "other"), [("state_dict", "state_dict_ema"), ("model", "ema_model")]
+)
+def test_averaged_weights_beside_those_taken_are_told(
+    taken: str, other: str, tmp_path: Path
+) -> None:
+    saved, averaged, model = (resnet().build(seed) for seed in (1, 2, 0))
+    content = {
+        other: {f"module.{name}": own for name, own in averaged.state_dict().items()},
+        taken: saved.state_dict(),
+        "optimizer": {"state": {}},
+    }
+    torch.save(content, tmp_path / "network.pt")
+    (note,) = checkpoint.load_weights(model, tmp_path / "network.pt", resnet())
+    assert f"{taken}, not of {other} " in note
+    assert torch.equal(model.fc.weight, saved.fc.weight)
 
 
 def test_one_of_several_networks_is_not_guessed(tmp_path: Path) -> None:
@@ -156,5 +186,5 @@ def test_shortcuts_that_differ_are_told(tmp_path: Path) -> None:
 def test_small_networks_are_not_found_within_large_ones(tmp_path: Path) -> None:
     torch.save(resnet().build(1).state_dict(), tmp_path / "network.pt")
     names = ["weight", "bias"]
-    weights = checkpoint.read_weights(tmp_path / "network.pt")
+    weights, _ = checkpoint.read_weights(tmp_path / "network.pt")
     assert checkpoint.under_prefix(weights, names, tmp_path) == (weights, [])

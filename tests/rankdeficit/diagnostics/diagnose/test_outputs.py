@@ -39,6 +39,18 @@ def test_probabilities_and_their_logarithms_give_the_same_numbers_and_a_note() -
     assert not any("probabilities" in note for note in plain["notes"])
 
 
+def test_the_energy_of_probabilities_is_no_score() -> None:
+    model, train, test = small_problem()
+    options: dict[str, Any] = {"measures": ["detection"], "detectors": ["energy", "msp"]}
+    for last in (nn.LogSoftmax(1), nn.Softmax(1)):
+        whole = nn.Sequential(*copy.deepcopy(model), last)
+        report = rd.diagnose(whole, train, test, {"other": (None, test)}, **options)
+        assert list(report["detection.other"]) == ["msp"]
+        assert any("energy left out" in note for note in report["notes"])
+    found = rd.diagnose(model, train, test, {"other": (None, test)}, **options)
+    assert list(found["detection.other"]) == ["energy", "msp"]
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_what_outputs_are_is_told_by_their_rows(dtype: torch.dtype) -> None:
     z = 5 * torch.randn(40, 100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
