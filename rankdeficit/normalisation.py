@@ -7,6 +7,9 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+LARGEST = 2
+"""Above it, a mean or standard deviation is taken to be that of pixels in 0..255."""
+
 
 def level_counts(images: UInt8[Tensor, "n channels height width"]) -> Int64[Tensor, "channels 256"]:
     """Histogram of the pixel values of each channel; histograms of subsets can be added."""
@@ -39,12 +42,12 @@ class Normalisation:
     def fixed(cls, mean: Sequence[float], std: Sequence[float]) -> "Normalisation":
         """Given mean and standard deviation per channel, of pixels in [0, 1].
 
-        Raises ValueError for a `std` that is not positive, and for numbers above 1.
+        Raises ValueError for a `std` that is not positive, and for numbers above LARGEST.
         """
         if min(std) <= 0:
             raise ValueError(f"std is {tuple(std)}; it must be positive")
         for name, values in (("mean", mean), ("std", std)):
-            if max(values) > 1:
+            if max(values) > LARGEST:
                 raise ValueError(
                     f"{name} is {tuple(values)}; it is that of pixels in [0, 1], so divide numbers for "
                     "0..255 by 255"

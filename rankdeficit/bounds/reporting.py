@@ -15,6 +15,7 @@ from rankdeficit.bounds.singular_values import (
     gap_bound_of,
     numerical_rank_bounds,
     probability_columns,
+    refined_gap,
     squares_of_largest,
     squares_of_smallest,
 )
@@ -187,6 +188,9 @@ def _gap(S: Tensor, values: Tensor, of: str = "") -> Iterator[_Found]:
         if n == m:
             name = "best known in r" if n > 2 else "best possible in r"
             yield _Found(quantity, gap, "upper", name, "gap_bound_in_r(r, n)", gap_bound_in_r(r, n))
+            if n <= MOST_PAIRS:
+                formula = "that, or upper sigma_1 - lower sigma_n"
+                yield _Found(quantity, gap, "upper", "refined", formula, refined_gap(S).upper)
 
 
 def _rank(S: Tensor, values: Tensor, gamma: float) -> Iterator[_Found]:

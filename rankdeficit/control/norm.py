@@ -70,8 +70,8 @@ def logits_norm(
     """Norm ||M||_F / sqrt(n) of the logits M (n, c) of a batch, raw and divided by T.
 
     The two modes differ before and early in training, as BatchNorm's running averages start at 0 and 1:
-    the logits of an untrained ResNet-50 are ten times larger in evaluation than in training mode, in
-    which it learns. Dropout is drawn once, with seed 0. The model is unchanged.
+    the logits of an untrained ResNet-50 are more than ten times larger in evaluation than in training
+    mode, in which it learns. Dropout is drawn once, with seed 0. The model is unchanged.
 
     batch: inputs, or a batch as `diagnose` takes it. logits: picks the logits from what the model
     returns. Raises ValueError for T <= 0, a batch that the model cannot take, and NaN logits.

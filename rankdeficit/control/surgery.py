@@ -1,7 +1,7 @@
 """Changes to a newly built network: its initial weights and its classification head."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -22,13 +22,16 @@ def weights(model: nn.Module) -> Iterator[nn.Parameter]:
             yield from (p for p in module.parameters(recurse=False) if p.ndim >= 2)
 
 
-def initialise(model: nn.Module, scheme: Initialisation) -> None:
+def initialise(model: nn.Module, scheme: str) -> None:
     """Redraw all weights from torch's global generator; `default` leaves them unchanged.
 
     he: N(0, 2 / fan_in); lecun: N(0, 1 / fan_in); xavier: N(0, 2 / (fan_in + fan_out)), where the fans
     of a convolution count its kernel; orthogonal: rows or columns of the weight as a matrix (out, in)
-    are orthonormal.
+    are orthonormal. Raises ValueError for another scheme.
     """
+    if scheme not in get_args(Initialisation):
+        known = ", ".join(get_args(Initialisation))
+        raise ValueError(f"scheme is {scheme!r}; it must be one of {known}")
     for weight in weights(model):
         if scheme == "he":
             nn.init.kaiming_normal_(weight, nonlinearity="relu")

@@ -48,6 +48,8 @@ def test_bounds_of_square_matrices_are_those_of_the_functions(S: torch.Tensor) -
             lower, upper = (found.tightest(quantity, side).bound for side in ("lower", "upper"))
             assert lower == pytest.approx(float(own.lower), abs=SLACK)
             assert upper == pytest.approx(float(own.upper), abs=SLACK)
+    gap = found.tightest("gap", "upper").bound
+    assert gap == pytest.approx(float(bounds.refined_gap(S).upper), abs=SLACK)
     proposition = next(row for row in found.rows if row.name == "Proposition 3.1")
     assert proposition.bound == pytest.approx(float(bounds.gap_bound(S)), abs=SLACK)
 

@@ -14,7 +14,8 @@ Calibration = Literal["networks", "toys"]
 def stored_predictor(target: Target, calibration: str = "networks") -> Predictor:
     """The predictor of a target, fitted to toys, with intervals of toys, or widened for networks.
 
-    predictor.json is made by simulations.dial; networks.json by `calibrate`.
+    predictor.json is made by simulations.dial; networks.json by `calibrate`. Raises
+    ValueError for an unknown calibration.
     """
     if calibration not in get_args(Calibration):
         raise ValueError(
@@ -23,7 +24,7 @@ def stored_predictor(target: Target, calibration: str = "networks") -> Predictor
     found = Predictor.of(target, _read("predictor.json")["targets"][target.name])
     if calibration == "networks":
         factor = _read("networks.json")["factors"].get(target.name)
-        found = found.widened(math.inf if factor is None else factor)
+        found = found.widened(math.inf if factor is None else max(1.0, factor))
     return found
 
 

@@ -17,9 +17,9 @@ LEAST = 1e-6
 class EncoderEntropy(LossChange):
     """Subtracts the coefficient times the entropy of the head's input (arXiv 2502.10691).
 
-    The entropy is estimated up to a constant from nearest neighbours in the batch (Kozachenko and
-    Leonenko): the mean of ln min_{j != i} ||h_i - h_j||, with features h of unit norm, since it would
-    otherwise grow with their scale.
+    The entropy is estimated up to a factor (the dimension) and a constant from nearest neighbours in the
+    batch (Kozachenko and Leonenko): the mean of ln min_{j != i} ||h_i - h_j||, with features h of unit
+    norm, since it would otherwise grow with their scale.
     """
 
     may_be_zero: ClassVar[bool] = True

@@ -185,7 +185,7 @@ def _scaled_gradients(
 
 
 def draw(record: Row) -> Figure | None:
-    """Rank of each layer's loss gradient beside that of the layer's input, which bounds it."""
+    """Rank of each layer's loss gradient beside that of its input, which bounds exact ranks."""
     inputs, gradients = (
         [get(layer, name, "rank") for layer in record["layers"]] for name in ("input", "gradient")
     )

@@ -102,8 +102,8 @@ TERMS = {
     ),
     "gradient": Term(
         "gradient rank",
-        "numerical rank of dL/dW, at most that of the layer's input",
-        "a collapsed layer gets gradients of low rank, so it stays collapsed",
+        "numerical rank of dL/dW; the exact one is at most that of the layer's input",
+        "a collapsed layer gets gradients of low rank, by which the paper explains that it stays so",
         "paper, equation 3",
         ("gradient_ranks",),
     ),
@@ -162,7 +162,9 @@ TERMS = {
     ),
     "nc1": Term(
         "NC1",
-        "tr(S_W) / tr(S_B), scatter within and between classes",
+        "tr(S_W S_B^+) / c in the retained directions, scatter within and between classes; beside it "
+        "tr S_W / tr S_B, blind to the rank, and CDNV, the mean over pairs of classes of their variances "
+        "over the squared distance of their means",
         "0: classes have collapsed to points",
         "Papyan et al.",
         ("neural_collapse",),

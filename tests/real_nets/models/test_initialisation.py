@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rankdeficit.control.surgery import Initialisation, weights
+from rankdeficit.control.surgery import Initialisation, initialise, weights
 from tests.real_nets.models.narrow import LAYERS, NARROW, logits, narrow, random_images
 
 DEVIATIONS = {
@@ -14,6 +14,11 @@ DEVIATIONS = {
     "lecun": lambda fan_in, fan_out: math.sqrt(1 / fan_in),
     "xavier": lambda fan_in, fan_out: math.sqrt(2 / (fan_in + fan_out)),
 }
+
+
+def test_an_unknown_scheme_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"scheme is 'kaiming'.* he, "):
+        initialise(nn.Linear(2, 2), "kaiming")
 
 
 @pytest.mark.parametrize("init", DEVIATIONS)

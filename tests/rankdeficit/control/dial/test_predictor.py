@@ -137,6 +137,14 @@ def test_stored_predictors_make_sense(target: Target) -> None:
                 assert 0 <= low <= high <= 40
 
 
+@pytest.mark.parametrize("target", TARGETS, ids=lambda own: own.name)
+def test_intervals_for_networks_are_no_narrower_than_those_of_toys(target: Target) -> None:
+    toys, networks = (
+        stored_predictor(target, own)(pilot(20, depth=0.6)) for own in ("toys", "networks")
+    )
+    assert networks.low <= toys.low <= toys.high <= networks.high
+
+
 def test_the_predictor_knows_its_gammas_and_calibrations() -> None:
     with pytest.raises(ValueError, match="gamma"):
         Target("rank", 0.5)
