@@ -19,7 +19,6 @@ NAMES = (
     "change of log loss since the last but one point", "log T", "log classes", "log full rank",
     "log layers", "log share", "log steps", "left",
 )  # fmt: skip
-DEPTH_NAME = "logit of depth"
 SMALL = 1e-3
 
 

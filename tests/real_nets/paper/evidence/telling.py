@@ -100,6 +100,7 @@ def pair_of(store: Path, network: str, name: str, dataset: str = "") -> Pair:
 
 OWN = {
     "own.resnet18": pair_of(LOSSLESS, "ResNet-18", "ResNet-18, CIFAR-100", "CIFAR-100"),
+    "own.resnet34": pair_of(LOSSLESS, "ResNet-34", "ResNet-34, CIFAR-100", "CIFAR-100"),
     "own.resnet18.ten": pair_of(LOSSLESS, "ResNet-18", "ResNet-18, CIFAR-10", "CIFAR-10"),
     "own.vgg19": pair_of(LOSSLESS, "VGG-19", "VGG-19, CIFAR-10"),
     "own.mlp": pair_of(LOSSLESS, "MLP", "MLP, CIFAR-10"),

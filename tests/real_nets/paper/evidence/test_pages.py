@@ -186,9 +186,13 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 VALUES: dict[str, Callable[[], str]] = {
-    "own.rank.equal": lambda: PAIRS["own.resnet18"].moved(
-        rank_at("centred_rank_curve", 1e-3), integer, PAIRS["own.resnet18"].milestone
-    ),
+    **{
+        f"{key}.rank.equal": lambda key=key: PAIRS[key].moved(  # type: ignore[misc]
+            rank_at("centred_rank_curve", 1e-3), integer, PAIRS[key].milestone
+        )
+        for key in ("own.resnet18", "own.resnet34")
+    },
+    "own.resnet34.train": lambda: spelled(map(accuracy_on_train, PAIRS["own.resnet34"].hot)),
     "own.mlp.raw": lambda: spelled(
         map(rank_at("rank_curve", 1e-3), PAIRS["own.mlp"].cold), integer
     ),
@@ -337,7 +341,7 @@ def test_cells_name_three_seeds() -> None:
     assert all(len(known(one.rank for one in Results(STORE).outcomes(c))) == 3 for c in cells)
 
 
-def test_only_one_of_three_correlations_on_the_papers_own_images_is_beyond_chance() -> None:
+def test_correlations_on_the_papers_own_images_may_be_chance() -> None:
     sets = ("street-characters", "cifar100", "cifar10")
     p = [float(re.findall(r"p = ([\d.e-]+)", within_networks(ood))[0]) for ood in sets]
-    assert [own < 0.05 for own in p] == [False, False, True]
+    assert min(p) >= 0.05
