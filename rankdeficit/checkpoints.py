@@ -61,21 +61,19 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], list[str]]:
         else:
             with torch.serialization.safe_globals(PLAIN):
                 found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except Exception as error:  # both packages raise many kinds, for each way to be damaged
         what = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if what is None or not isinstance(error, pickle.UnpicklingError):
+            raise ValueError(
+                f"checkpoint {path} cannot be read: it is damaged, or no file of weights; save "
+                "model.state_dict() with torch.save or safetensors"
+            ) from error
         raise ValueError(
-            f"checkpoint {path} holds more than tensors{f' ({what[1]})' if what else ''}: a whole "
+            f"checkpoint {path} holds more than tensors ({what[1]}): a whole "
             "network or other Python objects, which are not unpickled, as they can run any code; save "
             "model.state_dict() alone: where you trust the file and have the code of the network, with "
             "torch.save(torch.load(FILE, weights_only=False).state_dict(), NEW_FILE), or [...] for "
             "a state dict under a key"
-        ) from error
-    except (
-        Exception
-    ) as error:  # both packages raise many kinds, for each way in which a file is damaged
-        raise ValueError(
-            f"checkpoint {path} cannot be read: it is damaged; save model.state_dict() with torch.save "
-            "or safetensors"
         ) from error
     key, weights = _find_weights(found)
     if not weights:

@@ -113,6 +113,9 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
     torch.save({"epoch": 3, "weights": [1.0]}, file)
     with pytest.raises(ValueError, match=r"state dict .*epoch, weights"):
         checkpoint.read_weights(file)
+    file.write_text("import torch\n")
+    with pytest.raises(ValueError, match="no file of weights"):
+        checkpoint.read_weights(file)
     (tmp_path / "network.safetensors").write_bytes(b"not tensors")
     with pytest.raises(ValueError, match="is damaged"):
         checkpoint.read_weights(tmp_path / "network.safetensors")
